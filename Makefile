@@ -1,0 +1,44 @@
+# A fresh machine needs Python 3.10 or newer with pip, and git. `make` lists what there is.
+EXTRAS ?= embedded
+PYTHON ?= python3
+UV = .tools/bin/uv
+RUN = .venv/bin/
+
+.PHONY: help demo test lint wheel servers bench clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(UV):
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools uv
+
+.venv/demo: pyproject.toml | $(UV)
+	test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip install --quiet --python .venv -e ".[$(EXTRAS)]"
+	touch $@
+
+.venv/test: pyproject.toml | $(UV)
+	test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip install --quiet --python .venv -e ".[all]" --group test --group lint
+	touch $@
+
+demo: .venv/demo ## set up, and run the main job: replicas, real traffic, verified
+	$(RUN)ticketlock demo $(ARGS)
+
+servers: ## install the real servers of the tests, where apt and the rights are there
+	sh .ci/servers
+
+test: .venv/test servers ## set up, and run all tests
+	$(RUN)python -m pytest $(ARGS)
+
+lint: .venv/test ## ruff and mypy --strict
+	$(RUN)ruff check . && $(RUN)ruff format --check . && $(RUN)mypy
+
+wheel: .venv/test ## build, and test the wheel with the sources removed
+	sh .ci/wheel
+
+bench: .venv/test ## the link's variants side by side
+	$(RUN)python benchmarks/link_variants.py
+
+clean: ## remove what make has made
+	rm -rf .venv .tools build dist *.egg-info

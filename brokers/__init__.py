@@ -1,0 +1,1 @@
+"""Event brokers, one file a backend. Core names them in `ticketlock.registry` alone."""

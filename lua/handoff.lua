@@ -1,0 +1,47 @@
+-- Shared by every script that can end a turn; the loader puts it in front of them.
+-- State of one conversation, all keys in one hash slot:
+--   counter  string  the last ticket number issued
+--   holder   string  "<fence>" when idle, else
+--                    "<fence> <number> <member> <lease until> <hold until> <granted at> <host:pid>"
+--   queue    zset    ticket number -> member; member is "<process>.<request>[.<label>]"
+--   waiters  hash    process -> "<alive until> <host:pid>", number -> "<since> <hold ms>"
+-- Times are milliseconds of this server's clock. An idle holder means an empty queue.
+local HOLDER = '^(%d+) (%d+) (%S+) (%d+) (%d+) (%d+) (%S+)$'
+local MAX_DEAD_HEADS = 64  -- more are left to the next call: no script runs long
+
+local function clock()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000), t[1] * 1000000 + t[2]
+end
+
+-- Grant the head of the queue, skipping the dead, and ring the bell of its process.
+-- Returns the bell's text instead of ringing when the process is `caller`.
+local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms, idle_ms)
+  local now, micros
+  for _ = 1, MAX_DEAD_HEADS do
+    local head = redis.call('ZPOPMIN', queue)
+    if not head[1] then
+      redis.call('SET', holder, fence, 'PX', idle_ms)
+      return false
+    end
+    if not now then now, micros = clock() end
+    local process, request = string.match(head[1], '^(%w+)%.(%d+)')
+    local seen = redis.call('HMGET', waiters, process, head[2])
+    redis.call('HDEL', waiters, head[2])
+    local alive, where = string.match(seen[1] or '', '^(%d+) (%S+)$')
+    if alive and tonumber(alive) > now then
+      local hold = now + tonumber(string.match(seen[2] or '', ' (%d+)$') or lease_ms)
+      -- Until the grantee's next heartbeat it holds no longer than it is known to live.
+      local lease = math.min(math.max(tonumber(alive), now + 1500), now + lease_ms, hold)
+      fence = string.format('%.0f', math.max(tonumber(fence) + 1, micros))
+      redis.call('SET', holder, string.format('%s %s %s %.0f %.0f %.0f %s',
+        fence, head[2], head[1], lease, hold, now, where), 'PX', idle_ms)
+      local text = string.format('grant %s %s %s %.0f', request, head[2], fence, lease)
+      if process == caller then return text end
+      redis.call('PUBLISH', bell .. process, text)
+      return false
+    end
+  end
+  redis.call('SET', holder, fence .. ' 0 - 0 0 0 -', 'PX', idle_ms)
+  return false
+end

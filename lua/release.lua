@@ -1,0 +1,10 @@
+-- End a turn and hand the conversation to the next living waiter.
+-- KEYS  1 holder  2 queue  3 waiters
+-- ARGV  1 member  2 fence  3 bell channel prefix  4 lease ms  5 idle expiry ms
+-- Returns 1 released | 0 not the holder any more
+--       | the bell's text when the next ticket is of the caller's own process
+local held = redis.call('GET', KEYS[1])
+local fence, _, member = string.match(held or '', '^(%d+) (%d+) (%S+)')
+if fence ~= ARGV[2] or member ~= ARGV[1] then return 0 end
+local caller = string.match(ARGV[1], '^%w+')
+return grant_next(KEYS[1], KEYS[2], KEYS[3], fence, ARGV[3], caller, ARGV[4], ARGV[5]) or 1

@@ -1,0 +1,1 @@
+"""Tracker stores, one file a backend. Core names them in `ticketlock.registry` alone."""

@@ -1,0 +1,575 @@
+"""What every lock store promises. Each test runs on each backend of conftest.LOCK_STORES."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from conftest import until
+
+from ticketlock import (
+    Grant,
+    InvalidConversationId,
+    LockLost,
+    LockStore,
+    LockTimeout,
+    QueueFull,
+    TicketLock,
+)
+
+Make = Callable[[], LockStore]
+Run = Callable[..., None]
+
+
+async def enter(store: LockStore, conversation: str, served: list[int], i: int, hold: float = 0):
+    async with store.lock(conversation) as grant:
+        served.append(i)
+        await asyncio.sleep(hold)
+        return grant
+
+
+async def queue_up(store: LockStore, conversation: str, served: list[int], count: int):
+    """Start `count` tasks, each with its ticket before the next is started."""
+    tasks = []
+    for i in range(count):
+        lock = store.lock(conversation)
+        await lock.queue()
+
+        async def body(lock=lock, i=i):
+            async with lock as grant:
+                served.append(i)
+                return grant
+
+        tasks.append(asyncio.create_task(body()))
+    return tasks
+
+
+def test_one_turn(make_store: Make, run: Run) -> None:
+    """A turn has a number, a fence and its conversation, and ends without a trace."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            async with store.lock("c") as grant:
+                assert grant.conversation_id == "c"
+                assert grant.number >= 0
+                assert grant.fence > 0
+                assert not grant.lost.is_set()
+                grant.ensure_held()
+                state = await store.inspect("c")
+                assert state.holder is not None
+                assert state.holder.number == grant.number
+                assert await store.position("c", grant.number) == 0
+            assert (await store.inspect("c")).holder is None
+            left = await maybe(store.get_lock("c"))
+            assert left is None or not left.tickets
+
+    run(body())
+
+
+def test_never_two_at_once(make_store: Make, run: Run) -> None:
+    """Turns of one conversation never overlap; two replicas make no difference."""
+
+    async def body() -> None:
+        async with make_store() as one, make_store() as two:
+            inside = 0
+
+            async def worker(store: LockStore, seed: int) -> None:
+                nonlocal inside
+                rng = random.Random(seed)
+                for _ in range(5):
+                    async with store.lock("c") as grant:
+                        inside += 1
+                        assert inside == 1
+                        await asyncio.sleep(rng.random() * 0.003)
+                        grant.ensure_held()
+                        inside -= 1
+
+            await asyncio.gather(*(worker((one, two)[i % 2], i) for i in range(8)))
+
+    run(body())
+
+
+def test_first_in_first_out(make_store: Make, run: Run) -> None:
+    """Tickets are served in the order in which they were issued, with growing fences."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            served: list[int] = []
+            async with store.lock("c"):
+                tasks = await queue_up(store, "c", served, 12)
+                assert served == []
+            grants: list[Grant] = await asyncio.gather(*tasks)
+            assert served == list(range(12))
+            fences = [grant.fence for grant in grants]
+            assert fences == sorted(set(fences))
+            numbers = [grant.number for grant in grants]
+            assert numbers == sorted(set(numbers))
+
+    run(body())
+
+
+def test_order_holds_across_replicas(make_store: Make, run: Run) -> None:
+    """Order is the order of tickets, whichever replica took them."""
+
+    async def body() -> None:
+        async with make_store() as one, make_store() as two:
+            served: list[int] = []
+            async with one.lock("c"):
+                locks = []
+                for i in range(6):
+                    locks.append((one, two)[i % 2].lock("c"))
+                    await locks[-1].queue()
+
+                async def body(i: int) -> None:
+                    async with locks[i]:
+                        served.append(i)
+
+                tasks = [asyncio.create_task(body(i)) for i in reversed(range(6))]
+            await asyncio.gather(*tasks)
+            assert served == list(range(6))
+
+    run(body())
+
+
+def test_conversations_do_not_wait_for_each_other(make_store: Make, run: Run) -> None:
+    """Holding one conversation leaves every other one free."""
+
+    async def body() -> None:
+        async with make_store() as store, store.lock("a"):
+            async with store.lock("b"), store.lock("a:1"):
+                pass
+
+    run(body())
+
+
+def test_timeout_tells_why(make_store: Make, run: Run) -> None:
+    """A LockTimeout knows position, holder and for how long; the ticket is gone."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            async with store.lock("c", label="slow"):
+                with pytest.raises(LockTimeout) as caught:
+                    async with store.lock("c", wait_timeout=0.1):
+                        pytest.fail("entered")
+                assert caught.value.position == 1
+                assert caught.value.holder
+                assert caught.value.held_for is not None
+                assert caught.value.held_for >= 0.05
+            async with store.lock("c", wait_timeout=5):
+                pass
+
+    run(body())
+
+
+def test_waiting_does_not_eat_the_lifetime(make_store: Make, run: Run) -> None:
+    """The lifetime counts from the grant: a waiter outlives slow holders before it."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            served: list[int] = []
+            async with store.lock("c", lock_lifetime=5):
+                lock = store.lock("c", lock_lifetime=0.4)
+                await lock.queue()
+                await asyncio.sleep(0.6)
+            async with lock as grant:
+                served.append(1)
+                await asyncio.sleep(0.1)
+                grant.ensure_held()
+            assert served == [1]
+
+    run(body())
+
+
+def test_lifetime_ends_the_turn(make_store: Make, run: Run) -> None:
+    """At the end of its lifetime the body is cancelled and the next one is served."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            lost: list[bool] = []
+
+            async def slow() -> None:
+                async with store.lock("c", lock_lifetime=0.3) as grant:
+                    try:
+                        await asyncio.sleep(30)
+                    finally:
+                        lost.append(grant.lost.is_set())
+
+            task = asyncio.create_task(slow())
+            await until_held(store, "c")
+            async with store.lock("c", wait_timeout=10) as grant:
+                grant.ensure_held()
+            with pytest.raises(LockLost, match=r"lock_lifetime of 0\.3 s"):
+                await task
+            assert lost == [True]
+
+    run(body())
+
+
+async def until_held(store: LockStore, conversation: str) -> None:
+    while (await store.inspect(conversation)).holder is None:
+        await asyncio.sleep(0.005)
+
+
+def test_break_lock_ends_the_turn(make_store: Make, run: Run) -> None:
+    """`break_lock` cancels the holder, serves the next, and minds the fence."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            fences: list[int] = []
+
+            async def stuck() -> None:
+                async with store.lock("c") as grant:
+                    fences.append(grant.fence)
+                    await asyncio.sleep(30)
+
+            task = asyncio.create_task(stuck())
+            await until(lambda: fences, "the holder is in")
+            assert not await store.break_lock("c", fence=fences[0] - 1)
+            assert await store.break_lock("c", fence=fences[0])
+            async with store.lock("c", wait_timeout=5) as grant:
+                assert grant.fence > fences[0]
+            with pytest.raises(LockLost):
+                await task
+            assert not await store.break_lock("c")
+
+    run(body())
+
+
+def test_bodys_exception_comes_out(make_store: Make, run: Run) -> None:
+    """An exception in the body passes unchanged, and the turn ends."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            with pytest.raises(ZeroDivisionError):
+                async with store.lock("c"):
+                    raise ZeroDivisionError
+            async with store.lock("c", wait_timeout=5):
+                pass
+
+    run(body())
+
+
+def test_bodys_exception_is_not_hidden_by_a_lost_lock(make_store: Make, run: Run) -> None:
+    """A body that fails by itself after losing the lock keeps its own exception."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            with pytest.raises(ZeroDivisionError):
+                async with store.lock("c", lock_lifetime=0.2):
+                    try:
+                        await asyncio.sleep(30)
+                    except asyncio.CancelledError:
+                        raise ZeroDivisionError from None
+
+    run(body())
+
+
+def test_a_body_that_ignores_the_loss_is_told(make_store: Make, run: Run) -> None:
+    """LockLost is raised on leaving even when the body swallowed its cancellation."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            with pytest.raises(LockLost):
+                async with store.lock("c", lock_lifetime=0.2) as grant:
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.sleep(30)
+                    with pytest.raises(LockLost):
+                        grant.ensure_held()
+            # The cancellation was ours: the task goes on.
+            await asyncio.sleep(0.01)
+
+    run(body())
+
+
+def test_a_body_that_blocks_past_its_lifetime_finds_out(make_store: Make, run: Run) -> None:
+    """`ensure_held` looks at the clock: it knows before the event loop does."""
+
+    async def body() -> None:
+        import time
+
+        async with make_store() as store:
+            with pytest.raises(LockLost):
+                async with store.lock("c", lock_lifetime=0.2) as grant:
+                    time.sleep(0.4)
+                    with pytest.raises(LockLost):
+                        grant.ensure_held()
+
+    run(body())
+
+
+def test_somebody_elses_cancellation_is_kept(make_store: Make, run: Run) -> None:
+    """Cancelling the task from outside is a CancelledError, not a LockLost."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            task = asyncio.create_task(enter(store, "c", [], 0, hold=30))
+            await until_held(store, "c")
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            async with store.lock("c", wait_timeout=5):
+                pass
+
+    run(body())
+
+
+def test_a_cancelled_waiter_leaves_nothing(make_store: Make, run: Run) -> None:
+    """Cancelled at any moment, a waiter neither blocks the queue nor keeps a turn."""
+
+    async def body() -> None:
+        rng = random.Random(7)
+        async with make_store() as store:
+            served: list[int] = []
+            for _ in range(30):
+                tasks = [asyncio.create_task(enter(store, "c", served, i)) for i in range(4)]
+                await asyncio.sleep(rng.choice([0, 0, 0.0005, 0.002, 0.01]))
+                for task in tasks:
+                    if rng.random() < 0.6:
+                        task.cancel()
+                results = await asyncio.gather(*tasks, return_exceptions=True)
+                errors = [r for r in results if isinstance(r, Exception)]
+                assert not errors
+            async with store.lock("c", wait_timeout=5):
+                pass
+
+    run(body())
+
+
+def test_lost_can_be_awaited(make_store: Make, run: Run) -> None:
+    """`await grant.lost` returns when the turn is lost."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            watchers: list[asyncio.Task[None]] = []
+            with pytest.raises(LockLost):
+                async with store.lock("c", lock_lifetime=0.2) as grant:
+                    watchers.append(asyncio.create_task(grant.lost.wait()))
+                    await asyncio.sleep(30)
+            await asyncio.wait_for(watchers[0], 1)
+
+    run(body())
+
+
+def test_try_lock_does_not_wait(make_store: Make, run: Run) -> None:
+    """`try_lock` gives None while somebody holds, a grant when nobody does."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            async with store.try_lock("c") as grant:
+                assert grant is not None
+                async with store.try_lock("c") as second:
+                    assert second is None
+                with pytest.raises(LockTimeout):
+                    async with store.lock("c", wait_timeout=0):
+                        pytest.fail("entered")
+            async with store.try_lock("c") as third:
+                assert third is not None
+
+    run(body())
+
+
+def test_bounded_queue(make_store: Make, run: Run) -> None:
+    """With `max_waiting` waiting, the next one gets QueueFull and no ticket."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            served: list[int] = []
+            async with store.lock("c"):
+                tasks = await queue_up(store, "c", served, 2)
+                with pytest.raises(QueueFull) as caught:
+                    await store.lock("c", max_waiting=2).queue()
+                assert caught.value.waiting == 2
+                lock = store.lock("c", max_waiting=3)
+                await lock.queue()
+                lock.withdraw()
+            await asyncio.gather(*tasks)
+            assert served == [0, 1]
+
+    run(body())
+
+
+def test_inspect_shows_the_queue(make_store: Make, run: Run) -> None:
+    """`inspect` and `position` tell who holds and who waits, in order."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            served: list[int] = []
+            async with store.lock("c", label="first message") as grant:
+                tasks = await queue_up(store, "c", served, 3)
+                state = await store.inspect("c")
+                assert state.holder is not None
+                assert state.holder.number == grant.number
+                assert state.holder.fence == grant.fence
+                assert state.holder.lease > 0
+                assert state.waiting_count == 3
+                numbers = [waiting.number for waiting in state.waiting]
+                assert numbers == sorted(numbers)
+                assert [await store.position("c", n) for n in numbers] == [1, 2, 3]
+                assert await store.position("c", 10_000) is None
+                assert await store.is_someone_waiting("c")
+                assert len((await store.inspect("c", limit=1)).waiting) == 1
+            await asyncio.gather(*tasks)
+            assert not await store.is_someone_waiting("c")
+
+    run(body())
+
+
+HOSTILE = [
+    "a", "a:1", "a:1:last_issued_ticket_number", "a}", "{a}", "}a", "a}:holder", "%7D", "a%7D",
+    "*", "?", "[a]", "[0-9]*", "\\", "a\\*", "|nick|", "with space", "line\nbreak", "\t",
+    "'quoted\"", "emoji 🎟️", "ß", "\x00nul", "x" * 10_240, "{", "}", "{}", "}{", "-", "0", " ",
+]  # fmt: skip
+
+
+def test_hostile_ids_never_touch_each_other(make_store: Make, run: Run) -> None:
+    """Any text is an id, and every id has a lock of its own."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            locks = [store.lock(conversation) for conversation in HOSTILE]
+            for lock in locks:  # all held at once: none waits for another
+                grant = await asyncio.wait_for(lock.acquire(), 5)
+                grant.ensure_held()
+            for lock, conversation in zip(locks, HOSTILE, strict=True):
+                state = await store.inspect(conversation)
+                assert state.waiting_count == 0
+                assert state.holder is not None
+                await lock.release()
+            for conversation in HOSTILE:
+                assert (await store.inspect(conversation)).holder is None
+
+    run(body())
+
+
+@pytest.mark.parametrize("bad", ["", None, 7, b"bytes", "\ud800"])
+def test_bad_ids_are_refused(make_store: Make, run: Run, bad: object) -> None:
+    """An empty id, no text, or text that is no Unicode, is an error at once."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            with pytest.raises(InvalidConversationId):
+                store.lock(bad)  # type: ignore[arg-type]
+            with pytest.raises((InvalidConversationId, ValueError)):
+                await store.issue_ticket(bad)  # type: ignore[arg-type]
+
+    run(body())
+
+
+def test_documented_interface(make_store: Make, run: Run) -> None:
+    """Tickets by hand: issue, look who is served, finish, clean up."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            first = await store.issue_ticket("c", 30)
+            second = await store.issue_ticket("c", 30)
+            assert second == first + 1
+            lock: TicketLock = await maybe(store.get_lock("c"))
+            assert lock.now_serving == first
+            assert not lock.is_locked(first)
+            assert lock.is_locked(second)
+            assert await store.is_someone_waiting("c")
+            await store.finish_serving("c", first)
+            lock = await maybe(store.get_lock("c"))
+            assert lock.now_serving == second
+            assert not await store.is_someone_waiting("c")
+            await store.cleanup("c", second)
+            assert not await store.is_someone_waiting("c")
+            async with store.lock("c", wait_timeout=5):
+                pass
+
+    run(body())
+
+
+def test_a_hand_made_ticket_expires(make_store: Make, run: Run) -> None:
+    """A ticket of `issue_ticket` lives its lifetime and no longer."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            await store.issue_ticket("c", 0.3)
+            async with store.lock("c", wait_timeout=10):
+                pass
+
+    run(body())
+
+
+def test_save_and_delete(make_store: Make, run: Run) -> None:
+    """A saved lock is found again, a deleted one is not."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            lock = store.create_lock("c")
+            lock.issue_ticket(30)
+            lock.issue_ticket(30)
+            await maybe(store.save_lock(lock))
+            found: TicketLock = await maybe(store.get_lock("c"))
+            assert len(found.tickets) == 2
+            await maybe(store.delete_lock("c"))
+            found = await maybe(store.get_lock("c"))
+            assert found is None or not found.tickets
+            async with store.lock("c", wait_timeout=5):
+                pass
+
+    run(body())
+
+
+def test_a_lock_is_for_one_turn(make_store: Make, run: Run) -> None:
+    """Entering the same Lock twice is an error, not a second ticket."""
+
+    async def body() -> None:
+        from ticketlock import LockError
+
+        async with make_store() as store:
+            lock = store.lock("c")
+            async with lock:
+                pass
+            with pytest.raises(LockError, match="one turn"):
+                async with lock:
+                    pass
+
+    run(body())
+
+
+def test_sync_twin(make_store: Make) -> None:
+    """The threaded twin: the same locks between threads, and its own errors."""
+    import threading
+    import time
+
+    served: list[str] = []
+    inside = 0
+    with make_store().sync() as store:
+
+        def worker(name: str) -> None:
+            nonlocal inside
+            for _ in range(3):
+                with store.lock("c") as grant:
+                    inside += 1
+                    assert inside == 1
+                    time.sleep(0.001)
+                    grant.ensure_held()
+                    inside -= 1
+                    served.append(name)
+
+        threads = [threading.Thread(target=worker, args=(str(i),)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert len(served) == 12
+        with store.lock("c"):
+            with store.try_lock("c") as second:
+                assert second is None
+            with pytest.raises(LockTimeout):
+                store.lock("c", wait_timeout=0.05).__enter__()
+            assert store.inspect("c").holder is not None
+        with store.try_lock("c") as third:
+            assert third is not None
+        with pytest.raises(LockLost), store.lock("c", lock_lifetime=0.2) as grant:
+            time.sleep(0.4)
+            assert grant.lost
+
+
+async def maybe(value):
+    return await value if asyncio.iscoroutine(value) else value

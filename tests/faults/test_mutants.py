@@ -1,0 +1,200 @@
+"""Seeded mutants: each breaks the protocol in one place, and the named story must notice.
+
+A story that passes on a mutant proves nothing; then this test fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from faults.scenarios import SCENARIOS
+
+from ticketlock import LockError, LockStoreConnectionError, engine, heartbeat, link, scripts
+from ticketlock.embedded import EmbeddedRedis
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def lua(name: str, old: str, new: str) -> Patch:
+    """Replace a piece of a script; it must be there."""
+
+    def patch(monkeypatch: pytest.MonkeyPatch) -> None:
+        original = scripts.load
+
+        def load(wanted: str) -> scripts.Script:
+            source = original(wanted).source
+            if wanted == name or (name == "handoff" and old in source):
+                assert old in source, f"{name}.lua has no {old!r}"
+                source = source.replace(old, new)
+            return scripts.Script(source, hashlib.sha1(source.encode()).hexdigest())
+
+        monkeypatch.setattr(scripts, "load", load)
+        monkeypatch.setattr(heartbeat, "load", load)
+
+    return patch
+
+
+def method(owner: type, name: str, replacement: Callable[..., Any]) -> Patch:
+    """Replace a method."""
+
+    def patch(monkeypatch: pytest.MonkeyPatch) -> None:
+        assert hasattr(owner, name)
+        monkeypatch.setattr(owner, name, replacement)
+
+    return patch
+
+
+def wrapped(owner: type, name: str, wrapper: Callable[..., Any]) -> Patch:
+    """Replace a method by one that is given the original first."""
+
+    def patch(monkeypatch: pytest.MonkeyPatch) -> None:
+        original = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, **k: wrapper(original, *a, **k))
+
+    return patch
+
+
+def nothing(*_: object, **__: object) -> None:
+    """Replaces a step that must not be left out."""
+
+
+def drop_unanswered(original: Any, self: link.Link, error: BaseException | None) -> None:
+    """A broken connection that forgets what was on its way."""
+    for command in self._sent:
+        if not command.future.done():
+            command.future.set_exception(LockError("lost"))
+    self._sent.clear()
+    original(self, error)
+
+
+def bells_of_a_beat(original: Any, self: Any, sent: float, now: int, lost: Any, seen: Any) -> None:
+    original(self, sent, now, lost, [(c, lapsed, b"") for c, lapsed, _ in seen])
+
+
+def no_returns(original: Any, self: Any, sent: float, now: int, lost: Any, seen: Any) -> None:
+    original(self, sent, now, lost, [(c, 0, bell) for c, _, bell in seen])
+
+
+def nothing_lost(original: Any, self: Any, sent: float, now: int, lost: Any, seen: Any) -> None:
+    original(self, sent, now, [], seen)
+
+
+def at_the_tail(original: Any, self: Any, waiter: Any, **options: int) -> Any:
+    return original(self, waiter, **{**options, "number": 0})
+
+
+def from_the_answer(original: Any, self: Any, waiter: Any, answer: Any, sent_at: float) -> None:
+    original(self, waiter, answer, engine.clock())
+
+
+def unsubscribed(original: Any, self: Any) -> Any:
+    return original(self)[:-1]
+
+
+#: name -> (what is broken, the story that must notice)
+MUTANTS: dict[str, tuple[Patch, str]] = {
+    # -- the scripts
+    "acquire ignores the holder": (
+        lua("acquire", "member == '' then", "true then"), "exclusive"),
+    "fence is not minted at hand-off": (
+        lua("handoff", "math.max(tonumber(fence) + 1, micros)", "tonumber(fence)"), "fifo"),
+    "fence is a counter only": (
+        lua("acquire", ", t[1] * 1000000 + t[2])", ")"), "fences_outlive_a_flush"),
+    "floor is ignored": (
+        lua("acquire", "ARGV[9] + 1, ", ""), "a_floor_raises_the_fence"),
+    "last in, first out": (
+        lua("handoff", "'ZPOPMIN'", "'ZPOPMAX'"), "fifo"),
+    "repeated acquire queues again": (
+        lua("acquire", "redis.call('ZSCORE', KEYS[3], ARGV[1])", "false"),
+        "a_repeated_acquire_is_one_ticket"),
+    "repeated acquire waits for itself": (
+        lua("acquire", "local mine = member == ARGV[1] and tonumber(lease) > now",
+            "local mine = false"), "a_repeated_acquire_is_one_ticket"),
+    "no bell": (lua("handoff", "redis.call('PUBLISH', bell .. process, text)", ""),
+                "hand_off_is_pushed"),
+    "renew resurrects": (
+        lua("renew", " and tonumber(lease) > now", ""), "a_lapsed_lease_stays_lapsed"),
+    "renew does not extend": (
+        lua("renew", "lease = math.min(now + ARGV[1], hold)", "lease = tonumber(lease)"),
+        "a_long_hold_is_renewed"),
+    "release without fence match": (
+        lua("release", "fence ~= ARGV[2] or member ~= ARGV[1]", "not fence"),
+        "a_dead_holder_is_succeeded"),
+    "release does not hand on": (
+        lua("release", "return grant_next(",
+            "redis.call('SET', KEYS[1], fence, 'PX', ARGV[5]) do return 1 end return grant_next("),
+        "hand_off_is_pushed"),
+    "dead waiters are granted": (
+        lua("handoff", "if alive and tonumber(alive) > now then", "if true then"),
+        "a_dead_waiter_is_skipped_when_long_dead"),
+    "live waiters are evicted": (
+        lua("handoff", "if alive and tonumber(alive) > now then",
+            "if alive and tonumber(alive) > now + 2000 then"), "fifo_under_slow_heartbeats"),
+    "attend takes nothing over": (
+        lua("attend", "if not fence or tonumber(lease) <= now then", "if not fence then"),
+        "a_dead_holder_is_succeeded"),
+    "attend takes over from the living": (
+        lua("attend", "tonumber(lease) <= now then", "tonumber(lease) <= now + 60000 then"),
+        "a_live_waiter_is_not_skipped"),
+    "attend hides a lapse": (
+        lua("attend", "local lapsed = (not alive or tonumber(alive) <= now) and 1 or 0",
+            "local lapsed = 0"), "a_skipped_waiter_returns_to_its_place"),
+    "withdraw drops a raced grant": (
+        lua("withdraw", "if fence and (member == ARGV[1]", "if false and (member == ARGV[1]"),
+        "a_cancelled_grant_is_handed_on"),
+    "withdraw leaves the ticket": (
+        lua("withdraw", "redis.call('ZREMRANGEBYSCORE', KEYS[2], number, number)", "1"),
+        "a_cancelled_waiter_leaves_the_queue"),
+    "queue limit is off by one": (
+        lua("acquire", "waiting >= tonumber(ARGV[8])", "waiting > tonumber(ARGV[8])"),
+        "a_full_queue_refuses"),
+    "counter never expires": (
+        lua("acquire", "redis.call('PEXPIRE', KEYS[1], ARGV[7])", ""), "nothing_is_left"),
+    "break tells nobody": (
+        lua("break", "if process then", "if false then"), "a_break_tells_the_holder"),
+    "returning at an old number forgets the counter": (
+        lua("acquire", "redis.call('SET', KEYS[1], number)", ""), "waiters_outlive_a_flush"),
+    # -- the client
+    "waiters are not attended": (
+        method(engine.Engine, "attended", lambda self: []), "a_live_waiter_is_not_skipped"),
+    "no heartbeat": (
+        method(heartbeat.Heartbeat, "_beat", nothing), "a_long_hold_is_renewed"),
+    "lost is not acted on": (
+        wrapped(engine.Engine, "beaten", nothing_lost), "fences_outlive_a_flush"),
+    "deadline is not watched": (
+        method(engine.Engine, "_watch", nothing), "a_frozen_heartbeat_is_noticed"),
+    "deadline counts from the answer": (
+        wrapped(engine.Engine, "_answered", from_the_answer),
+        "the_deadline_counts_from_the_sending"),
+    "no look behind the bell": (
+        wrapped(engine.Engine, "beaten", bells_of_a_beat), "a_lost_bell_costs_a_second"),
+    "not subscribed": (
+        wrapped(scripts.Scripts, "prologue", unsubscribed), "hand_off_is_pushed"),
+    "no return to the queue": (
+        wrapped(engine.Engine, "beaten", no_returns), "waiters_outlive_a_flush"),
+    "return at the tail": (
+        wrapped(engine.Engine, "_acquire", at_the_tail), "a_skipped_waiter_returns_to_its_place"),
+    "cancelled waiter stays": (
+        method(engine.Engine, "withdraw", nothing), "a_cancelled_waiter_leaves_the_queue"),
+    "unanswered commands are dropped": (
+        wrapped(link.Link, "_drop", drop_unanswered), "a_broken_connection_loses_nothing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_mutant(
+    mutant: str,
+    own_redis: EmbeddedRedis,
+    run: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The story fails on the mutant, by its own assertions and not because nothing works."""
+    patch, story = MUTANTS[mutant]
+    patch(monkeypatch)
+    with pytest.raises((AssertionError, asyncio.TimeoutError, LockError)) as caught:
+        run(SCENARIOS[story](own_redis), 12)
+    assert not isinstance(caught.value, LockStoreConnectionError), "the mutant does not even run"

@@ -1,0 +1,16 @@
+"""The protocol's promises, one story each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from faults.scenarios import SCENARIOS
+
+from ticketlock.embedded import EmbeddedRedis
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_protocol(name: str, own_redis: EmbeddedRedis, run: Callable[..., None]) -> None:
+    """The story ends well."""
+    run(SCENARIOS[name](own_redis), 40)

@@ -1,0 +1,43 @@
+"""The examples of the README run, and its tables name what exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ticketlock.concurrent_lock_store import ConcurrentRedisLockStore
+from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis_settings import REDIS_KEYS
+
+README = Path(__file__).parents[2] / "README.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_example(code: str, redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example runs to its end."""
+    monkeypatch.setenv("REDIS_URL", redis_server.url)
+    exec(compile(code, str(README), "exec"), {"__name__": "example"})  # noqa: S102  # ours
+
+
+def test_there_are_examples() -> None:
+    """The pattern above finds something."""
+    assert len(EXAMPLES) >= 2
+
+
+def test_every_key_is_in_the_table() -> None:
+    """No setting without a row."""
+    text = README.read_text()
+    for key in (*REDIS_KEYS, "max_waiting", "lease", "waiter_ttl", "idle_expiry"):
+        assert f"`{key}`" in text, key
+
+
+def test_the_tables_defaults_are_true() -> None:
+    """The defaults of the table are those of the code."""
+    store = ConcurrentRedisLockStore()
+    settings, timing = store.settings, store.timing
+    assert (settings.host, settings.port, settings.db) == ("localhost", 6379, 1)
+    assert (settings.socket_timeout, settings.sentinel_service) == (10, "mymaster")
+    assert timing == (4000, 2500, 3_600_000)

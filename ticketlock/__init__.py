@@ -1,0 +1,61 @@
+"""FIFO ticket locks with enforced fences, for replicated chat bots and agents."""
+
+from pathlib import Path
+
+# In a checkout stores/, brokers/ and lua/ lie beside this folder, in a wheel inside it.
+if not Path(__file__).with_name("stores").is_dir():
+    __path__.append(str(Path(__file__).parent.parent))
+
+from .concurrent_lock_store import ConcurrentRedisLockStore
+from .endpoints import EndpointConfig
+from .errors import (
+    ConfigurationError,
+    InvalidConversationId,
+    LockError,
+    LockLost,
+    LockStoreConnectionError,
+    LockTimeout,
+    QueueFull,
+    TicketLockError,
+)
+from .grant import Grant
+from .inspection import Holder, Inspection, Waiting
+from .lock_store import LockStore
+from .memory_lock_store import InMemoryLockStore
+from .redis_lock_store import RedisLockStore
+from .tickets import NO_TICKET_ISSUED, Ticket, TicketLock
+
+__all__ = [
+    # lock stores
+    "ConcurrentRedisLockStore",
+    "InMemoryLockStore",
+    "LockStore",
+    "RedisLockStore",
+    # what they give
+    "Grant",
+    "Holder",
+    "Inspection",
+    "Ticket",
+    "TicketLock",
+    "NO_TICKET_ISSUED",
+    "Waiting",
+    # settings
+    "EndpointConfig",
+    # errors
+    "ConfigurationError",
+    "InvalidConversationId",
+    "LockError",
+    "LockLost",
+    "LockStoreConnectionError",
+    "LockTimeout",
+    "QueueFull",
+    "TicketLockError",
+]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ticketlock")
+    raise AttributeError(f"module 'ticketlock' has no attribute {name!r}")

@@ -1,0 +1,193 @@
+"""`ConcurrentRedisLockStore`: FIFO ticket locks for any number of replicas on one Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from typing import Any
+from urllib.parse import unquote
+
+from .engine import Engine
+from .errors import LockStoreConnectionError, LockTimeout, QueueFull
+from .grant import Grant
+from .inspection import Holder, Inspection, Waiting
+from .lock import Waiter, check_conversation_id
+from .lock_store import LockStore
+from .redis_settings import RedisSettings, endpoint_values
+from .scripts import Timing
+from .settings import Section
+from .tickets import Ticket, TicketLock
+
+
+class ConcurrentRedisLockStore(LockStore):
+    """The lock store for replicated servers. docs/protocol.md says what it promises.
+
+    Args:
+        endpoint_config: the documented drop-in constructor: an object with `url` and `kwargs`.
+        keys: the same settings as keyword arguments: `host`, `port`, `db`, ...; beside the
+            documented ones `max_waiting` (tickets), and `lease`, `waiter_ttl`, `idle_expiry`
+            (seconds).
+
+    Raises ConfigurationError. It connects at the first use. One store belongs to one event
+    loop; after a fork it starts anew, and turns held before the fork are void.
+    """
+
+    def __init__(self, endpoint_config: Any = None, **keys: Any) -> None:
+        where = keys.pop("where", "lock_store")
+        values = endpoint_values(endpoint_config) if endpoint_config is not None else {}
+        section = Section({**values, **keys}, where)
+        self.settings = RedisSettings.read(section)
+        self.timing = Timing(
+            lease=round(1000 * section.number("lease", 4.0, 0.5)),
+            waiter_ttl=round(1000 * section.number("waiter_ttl", 2.5, 0.5)),
+            idle=round(1000 * section.number("idle_expiry", 3600.0, 60)),
+        )
+        super().__init__(max_waiting=section.integer("max_waiting", None, 0))
+        section.finish()
+        self._engine: Engine | None = None
+
+    def _live(self) -> Engine:
+        """The engine of this process and event loop."""
+        engine, loop = self._engine, asyncio.get_running_loop()
+        if engine is not None and engine.loop is loop and engine.pid == os.getpid():
+            return engine
+        if engine is not None and engine.pid == os.getpid() and not engine.loop.is_closed():
+            raise LockStoreConnectionError(
+                "this lock store is in use on another event loop: make one store per loop, "
+                "or use store.sync() from threads"
+            )
+        # First use, a forked child, or a loop that is gone: what it had is void.
+        self._engine = engine = Engine(self.settings, self.timing)
+        return engine
+
+    # -- one turn: called by Lock ---------------------------------------------------------------
+
+    async def _issue(self, waiter: Waiter) -> None:
+        try:
+            await self._live().issue(waiter)
+        except QueueFull:
+            if waiter.wait_timeout == 0:
+                raise await self._timed_out(waiter) from None
+            raise
+
+    async def _granted(self, waiter: Waiter) -> Grant:
+        try:
+            return await waiter.wait()
+        except asyncio.TimeoutError:
+            raise await self._timed_out(waiter) from None
+
+    async def _release(self, grant: Grant) -> None:
+        await self._live().release(grant)
+
+    def _withdraw(self, waiter: Waiter) -> None:
+        self._live().withdraw(waiter)
+
+    async def _timed_out(self, waiter: Waiter) -> LockTimeout:
+        try:
+            return await super()._timed_out(waiter)
+        except LockStoreConnectionError:  # the time-out is the news, the rest is decoration
+            return LockTimeout(waiter.conversation_id, waiter.wait_timeout or 0.0)
+
+    # -- looking and breaking -----------------------------------------------------------------
+
+    async def position(self, conversation_id: str, ticket_number: int) -> int | None:
+        engine = self._live()
+        words = engine.scripts.inspect(check_conversation_id(conversation_id), 0, ticket_number)
+        _, held, _, before, there, *_ = await engine.link.call(words)
+        if not there:
+            serving = held.split()[1:2]
+            return 0 if serving == [str(ticket_number).encode()] else None
+        return int(before) + 1
+
+    async def inspect(self, conversation_id: str, limit: int = 100) -> Inspection:
+        engine = self._live()
+        words = engine.scripts.inspect(check_conversation_id(conversation_id), limit)
+        now, held, count, _, _, tickets, alive, since, last = await engine.link.call(words)
+        holder = None
+        fields = held.decode().split()
+        if len(fields) == 7 and int(fields[3]) > now:
+            fence, number, member, lease, _, granted, where = fields
+            host, pid, label = _names(where, member)
+            held_for, left = (now - int(granted)) / 1000, (int(lease) - now) / 1000
+            holder = Holder(int(number), int(fence), held_for, left, host, pid, label)
+        waiting = []
+        for i, (seen, issued) in enumerate(zip(alive, since, strict=True)):
+            until, _, where = seen.decode().partition(" ")
+            host, pid, label = _names(where, tickets[2 * i].decode())
+            waiting_for = (now - int(issued.split()[0])) / 1000 if issued else 0.0
+            living = bool(until) and int(until) > now
+            number = int(tickets[2 * i + 1])
+            waiting.append(Waiting(number, waiting_for, living, host, pid, label))
+        return Inspection(conversation_id, holder, tuple(waiting), count, last)
+
+    async def break_lock(self, conversation_id: str, fence: int | None = None) -> bool:
+        engine = self._live()
+        words = engine.scripts.break_turn(check_conversation_id(conversation_id), fence or 0)
+        return bool(await engine.link.call(words))
+
+    # -- the documented interface ---------------------------------------------------------------
+
+    async def get_lock(self, conversation_id: str) -> TicketLock | None:
+        """The live tickets, None if there are none; `expires` is when each would lapse."""
+        state = await self.inspect(conversation_id, limit=1_000_000)
+        now = time.time()
+        tickets = [Ticket(w.number, now + self.timing.waiter_ttl / 1000) for w in state.waiting]
+        if state.holder is not None:
+            tickets.insert(0, Ticket(state.holder.number, now + state.holder.lease))
+        return TicketLock(conversation_id, tickets, state.last_issued) if tickets else None
+
+    async def save_lock(self, lock: TicketLock) -> None:
+        """Queue the lock's tickets that are not there yet, each for the rest of its life."""
+        known = await self.get_or_create_lock(lock.conversation_id)
+        there = {ticket.number for ticket in known.tickets}
+        for ticket in lock.tickets:
+            lifetime = ticket.expires - time.time()
+            if ticket.number not in there and lifetime > 0:
+                await self._queue_bare(lock.conversation_id, lifetime, ticket.number)
+
+    async def delete_lock(self, conversation_id: str) -> None:
+        """End the turn and drop the queue; numbers and fences go on growing."""
+        engine = self._live()
+        words = engine.scripts.break_turn(check_conversation_id(conversation_id), 0, "queue")
+        await engine.link.call(words)
+
+    async def issue_ticket(self, conversation_id: str, lock_lifetime: float | None = None) -> int:
+        lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
+        return await self._queue_bare(check_conversation_id(conversation_id), lifetime)
+
+    async def _queue_bare(self, conversation_id: str, lifetime: float, number: int = 0) -> int:
+        """Queue a ticket that no process keeps alive: it is its own process, for a lifetime."""
+        engine, span = self._live(), max(1, round(lifetime * 1000))
+        words = engine.scripts.acquire(
+            conversation_id,
+            f"{secrets.token_hex(8)}.0",
+            span,
+            number=number,
+            lease=span,
+            waiter_ttl=span,
+        )
+        return int((await engine.link.call(words))[1])
+
+    async def finish_serving(self, conversation_id: str, ticket_number: int) -> None:
+        engine = self._live()
+        words = engine.scripts.withdraw(check_conversation_id(conversation_id), "", ticket_number)
+        await engine.link.call(words)
+
+    async def is_someone_waiting(self, conversation_id: str) -> bool:
+        state = await self.inspect(conversation_id)
+        return any(waiting.alive for waiting in state.waiting)
+
+    async def close(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None and engine.pid == os.getpid() and not engine.loop.is_closed():
+            await engine.close()
+        await super().close()
+
+
+def _names(where: str, member: str) -> tuple[str | None, int | None, str | None]:
+    """Host, process id and label out of `host:pid` and `process.request.label`."""
+    host, _, pid = where.rpartition(":")
+    label = member.split(".", 2)[2:]
+    return host or None, int(pid) if pid.isdigit() else None, unquote(label[0]) if label else None

@@ -1,0 +1,129 @@
+"""What a demo found and measured, as a table and as one JSON object."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .records import BEGIN, END, Entry
+from .sender import Delivery
+from .verify import KINDS, Violation, verify
+
+#: Violations that are printed one by one; the rest are counted.
+SHOWN = 10
+
+
+@dataclass
+class Report:
+    """The outcome of one demo. Times are seconds.
+
+    Attributes:
+        waits: from sending a message to the beginning of its turn.
+        handoffs: from the end of a turn to the beginning of the next one, where that
+            one's message had been accepted before.
+        recoveries: from the death of a replica to the next turn in a conversation in
+            which it left a turn open.
+        seconds: from the first sending to the last answer.
+    """
+
+    messages: int
+    conversations: int
+    replicas: int
+    seconds: float
+    kills: int
+    resent: int = 0
+    handled: int = 0
+    violations: list[Violation] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    handoffs: list[float] = field(default_factory=list)
+    recoveries: list[float] = field(default_factory=list)
+
+    def add(
+        self,
+        conversation: str,
+        deliveries: Sequence[Delivery],
+        entries: Sequence[Entry | None],
+        deaths: Mapping[str, float],
+    ) -> None:
+        """Judge and measure one conversation."""
+        by_id = {delivery.message.id: delivery for delivery in deliveries}
+        resent = {id for id, delivery in by_id.items() if delivery.sends > 1}
+        self.resent += len(resent)
+        self.violations += verify(conversation, list(by_id), entries, resent=resent, deaths=deaths)
+        readable = [entry for entry in entries if entry is not None and entry.message in by_id]
+        self.handled += len({entry.message for entry in readable if entry.event == END})
+        self._measure(by_id, readable, deaths)
+
+    def _measure(
+        self, by_id: Mapping[int, Delivery], entries: Sequence[Entry], deaths: Mapping[str, float]
+    ) -> None:
+        begun: set[int] = set()
+        last: Entry | None = None
+        for entry in entries:
+            if entry.event == BEGIN:
+                delivery = by_id[entry.message]
+                if entry.message not in begun and delivery.sent_at is not None:
+                    self.waits.append(entry.at - delivery.sent_at)
+                begun.add(entry.message)
+                accepted = delivery.accepted_at
+                if last is not None and last.event == BEGIN and last.replica in deaths:
+                    self.recoveries.append(entry.at - deaths[last.replica])
+                elif last is not None and accepted is not None and accepted < last.at:
+                    self.handoffs.append(entry.at - last.at)
+            last = entry
+
+    def counts(self) -> dict[str, int]:
+        """How many violations there are of each kind."""
+        found = Counter(violation.kind for violation in self.violations)
+        return {kind: found[kind] for kind in KINDS}
+
+    def as_json(self) -> dict[str, Any]:
+        """The documented keys of `ticketlock demo --json`."""
+        return {
+            "messages": self.messages,
+            "conversations": self.conversations,
+            "handled": self.handled,
+            **self.counts(),
+            "throughput_per_s": round(self.handled / self.seconds, 1),
+            "handoff_ms": _percentiles(self.handoffs),
+            "wait_ms": _percentiles(self.waits),
+            "recovery_s": round(max(self.recoveries), 3) if self.recoveries else None,
+            "replicas": self.replicas,
+            "kills": self.kills,
+            "resent": self.resent,
+            "unfinished": len(self.recoveries),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The table for people: what, and how much of it."""
+        values = self.as_json()
+        rows = [(key, str(values[key])) for key in ("messages", "conversations", "replicas")]
+        rows.append(("handled", str(self.handled)))
+        rows.append(("throughput", f"{values['throughput_per_s']:,.0f} messages/s"))
+        for title, key in (("wait", "wait_ms"), ("hand-off", "handoff_ms")):
+            times = values[key]
+            shown = "not seen" if times["p50"] is None else f"{times['p50']} / {times['p99']} ms"
+            rows.append((f"{title} p50 / p99", shown))
+        if self.kills:
+            rows.append(("replicas killed", str(self.kills)))
+            rows.append(("turns they left open", str(values["unfinished"])))
+            rows.append(("messages sent again", str(self.resent)))
+            if self.recoveries:
+                rows.append(("longest recovery", f"{values['recovery_s']} s"))
+        return rows + [(kind.replace("_", " "), str(n)) for kind, n in self.counts().items()]
+
+
+def _percentiles(seconds: Sequence[float]) -> dict[str, float | None]:
+    """The smallest value that 50 and 99 of 100 do not exceed, in milliseconds."""
+    ordered = sorted(seconds)
+
+    def at(share: float) -> float | None:
+        if not ordered:
+            return None
+        return round(1000 * ordered[math.ceil(share * len(ordered)) - 1], 3)
+
+    return {"p50": at(0.5), "p99": at(0.99)}

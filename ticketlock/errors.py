@@ -1,0 +1,79 @@
+"""Every error of ticketlock. One base, few leaves; drivers' errors are translated at the seam."""
+
+from __future__ import annotations
+
+
+class TicketLockError(Exception):
+    """Base of all errors of this library."""
+
+
+class ConfigurationError(TicketLockError):
+    """A setting is missing, unknown, of the wrong type, or contradicts another one."""
+
+
+class InvalidConversationId(TicketLockError, ValueError):
+    """A conversation id is empty, no text, or text that UTF-8 cannot encode."""
+
+
+class LockError(TicketLockError):
+    """A lock could not be had or kept; also the documented error of `issue_ticket`."""
+
+
+class LockTimeout(LockError):
+    """`wait_timeout` passed before the ticket was served. The ticket has been withdrawn.
+
+    Attributes:
+        conversation_id: the conversation.
+        position: how many turns were before ours, the one being served included;
+            None when that is not known.
+        holder: who held the lock, as text (`host:pid`, with its label); None if unknown.
+        held_for: seconds for which the holder had held it; None if unknown.
+    """
+
+    def __init__(
+        self,
+        conversation_id: str,
+        waited: float,
+        position: int | None = None,
+        holder: str | None = None,
+        held_for: float | None = None,
+    ) -> None:
+        self.conversation_id = conversation_id
+        self.position = position
+        self.holder = holder
+        self.held_for = held_for
+        text = f"no turn for conversation {conversation_id!r} within {waited:g} s"
+        if position is not None:
+            text += f"; {position} before it"
+        if holder is not None:
+            text += f", held by {holder}"
+        if held_for is not None:
+            text += f" for {held_for:.1f} s"
+        super().__init__(text)
+
+
+class LockLost(LockError):
+    """The turn was no longer ours: its lease or lifetime ran out, or an operator broke it."""
+
+    def __init__(self, conversation_id: str, reason: str) -> None:
+        self.conversation_id = conversation_id
+        self.reason = reason
+        super().__init__(f"lost the lock of conversation {conversation_id!r}: {reason}")
+
+
+class QueueFull(LockError):
+    """`max_waiting` tickets were waiting already; no ticket was issued.
+
+    Attributes:
+        conversation_id: the conversation.
+        waiting: how many were waiting.
+    """
+
+    def __init__(self, conversation_id: str, waiting: int) -> None:
+        self.conversation_id = conversation_id
+        self.waiting = waiting
+        super().__init__(f"{waiting} tickets already wait for conversation {conversation_id!r}")
+
+
+class LockStoreConnectionError(LockError):
+    """The lock store's server cannot be used; the text says which one, why, and what to change."""

@@ -1,0 +1,332 @@
+"""One multiplexed connection to a Redis server, shared by everything a process does.
+
+redis-py's own connection does the connecting, TLS, login and HELLO; then the link takes its
+transport over with a hiredis reader. Commands of one loop tick are written together, answers
+are matched in order, pushes (RESP3) go to a callback. docs/link.md has the measurements.
+
+Every command of this library may be repeated, so the link repeats what was unanswered when a
+connection broke, until the command's deadline. A cancelled command keeps its place in the
+order of answers: it never leaves its answer to the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import hiredis
+from redis.asyncio.connection import Connection
+
+from .errors import LockStoreConnectionError
+from .grant import clock
+
+#: Seconds before the first and between later attempts to reconnect.
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.02, 0.5
+
+#: A server that answers so cannot serve us now but may soon, or another one of its set can.
+TRANSIENT = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY")
+
+Connect = Callable[[], Awaitable[Connection]]
+_NOTHING = object()
+
+
+class Command:
+    """A command on its way.
+
+    Attributes:
+        future: resolved with the answer.
+        sent_at: moment of `clock()` just before it was last written.
+        repeated: True once it was sent again after a connection broke.
+        heard: called with the answer as it comes, even if nobody awaits the future any more.
+        prologue: it belongs to one connection and is not repeated on the next.
+        slot: of a Redis Cluster; -1 where there is none.
+    """
+
+    __slots__ = (
+        "expires", "future", "heard", "packed", "prologue", "repeated", "sent_at", "slot",
+    )  # fmt: skip
+
+    def __init__(self, packed: bytes, future: asyncio.Future[Any], expires: float) -> None:
+        self.packed = packed
+        self.future = future
+        self.expires = expires
+        self.sent_at = 0.0
+        self.repeated = False
+        self.heard: Callable[[Any], None] | None = None
+        self.prologue = False
+        self.slot = -1
+
+
+class _Protocol(asyncio.Protocol):
+    """What asyncio calls for one connection; an old connection's end is not the new one's."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.data_received = link._received  # type: ignore[method-assign]  # the hot path
+
+    def pause_writing(self) -> None:
+        self._link._writable = False
+
+    def resume_writing(self) -> None:
+        self._link._writable = True
+        self._link._flush()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._link._protocol is self:
+            self._link._drop(error or ConnectionError("the server closed the connection"))
+
+
+class Link:
+    """The connection, and the queue in front of it.
+
+    Args:
+        connect: makes a connected redis-py connection; raises its errors.
+        explain: turns an error into the LockStoreConnectionError for people, and tells
+            whether trying again can help.
+        prologue: commands to send after each connect, before any other.
+        on_push: called with each push message.
+        on_connect: called after each connect but the first.
+        timeout: seconds a command may take, waiting for a connection included.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        explain: Callable[[BaseException], tuple[LockStoreConnectionError, bool]],
+        *,
+        prologue: Sequence[tuple[Any, ...]] = (),
+        on_push: Callable[[list[Any]], None] | None = None,
+        on_connect: Callable[[], None] | None = None,
+        timeout: float = 10.0,
+    ) -> None:
+        self._connect = connect
+        self._explain = explain
+        self._prologue = [hiredis.pack_command(command) for command in prologue]
+        self._on_push = on_push
+        self._on_connect = on_connect
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._connection: Connection | None = None
+        self._transport: asyncio.Transport | None = None
+        self._protocol: _Protocol | None = None
+        self._reader = hiredis.Reader()
+        self._unsent: deque[Command] = deque()
+        self._sent: deque[Command] = deque()
+        self._connecting: asyncio.Task[None] | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._flush_due = False
+        self._writable = True
+        self._closed = False
+        self._pause = 0.0
+        self._last_error: BaseException | None = None
+        #: How often a connection was made.
+        self.connects = 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is, was, or is about to be a connection."""
+        return self.connects > 0 or (self._connecting is not None and not self._connecting.done())
+
+    # -- sending ---------------------------------------------------------------------------
+
+    def submit(self, words: tuple[Any, ...], timeout: float | None = None) -> Command:
+        """Send a command as soon as possible; its future has the answer.
+
+        Args:
+            timeout: seconds after which the command fails and is not repeated.
+        """
+        if self._closed:
+            raise LockStoreConnectionError("the lock store has been closed")
+        expires = clock() + (self._timeout if timeout is None else min(timeout, self._timeout))
+        command = Command(hiredis.pack_command(words), self._loop.create_future(), expires)
+        self.send(command)
+        return command
+
+    def send(self, command: Command) -> None:
+        """Send a command made elsewhere."""
+        self._unsent.append(command)
+        if self._transport is None:
+            self._ensure_connecting()
+        elif not self._flush_due and self._writable:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._timeout / 4, self._check)
+
+    async def call(self, words: tuple[Any, ...]) -> Any:
+        """Send a command and return its answer."""
+        return await self.submit(words).future
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self._transport is None or not self._writable:
+            return
+        unsent, now = self._unsent, clock()
+        chunks = []
+        while unsent:
+            command = unsent.popleft()
+            command.sent_at = now
+            self._sent.append(command)
+            chunks.append(command.packed)
+        self._transport.write(b"".join(chunks))
+
+    # -- receiving -------------------------------------------------------------------------
+
+    def _received(self, data: bytes) -> None:
+        reader, sent = self._reader, self._sent
+        try:
+            reader.feed(data)
+            while (answer := reader.gets()) is not _NOTHING:
+                if isinstance(answer, hiredis.PushNotification):
+                    self._push_received(answer)
+                elif not isinstance(answer, hiredis.ReplyError):
+                    command = sent.popleft()
+                    if command.heard is not None:
+                        command.heard(answer)
+                    if not command.future.done():
+                        command.future.set_result(answer)
+                else:
+                    self._answer_error(sent.popleft(), answer)
+        except hiredis.ProtocolError as error:
+            self._drop(error)
+
+    def _push_received(self, push: list[Any]) -> None:
+        if push[0] == b"subscribe":  # RESP3 answers SUBSCRIBE with a push, in its place
+            self._sent.popleft().future.set_result(None)
+        elif self._on_push is not None:
+            self._on_push(push)
+
+    def _answer_error(self, command: Command, error: Exception) -> None:
+        text = str(error)
+        if text.startswith("NOSCRIPT"):
+            self._send_prologue()
+            self._unsent.append(command)
+            self._flush()
+        elif text.startswith(TRANSIENT):
+            self._sent.appendleft(command)
+            self._pause = LONGEST_BACKOFF / 5
+            self._drop(error)
+        elif not command.future.done():
+            command.future.set_exception(self._explain(error)[0])
+
+    def _drop(self, error: BaseException | None) -> None:
+        """Give the connection up; what was unanswered is sent again on the next one."""
+        if error is not None:
+            self._last_error = error
+        transport, self._transport, self._protocol = self._transport, None, None
+        connection, self._connection = self._connection, None
+        if transport is not None:
+            transport.abort()
+        if connection is not None:
+            connection._reader = connection._writer = None
+        for command in reversed(self._sent):
+            # A cancelled one goes out again too: what undoes it comes behind it.
+            if not command.prologue and (not command.future.done() or command.future.cancelled()):
+                command.repeated = True
+                self._unsent.appendleft(command)
+        self._sent.clear()
+        if self._unsent and not self._closed:
+            self._ensure_connecting()
+
+    # -- connecting ------------------------------------------------------------------------
+
+    def _ensure_connecting(self) -> None:
+        if self._connecting is None or self._connecting.done():
+            self._connecting = self._loop.create_task(self._reconnect())
+
+    async def _reconnect(self) -> None:
+        backoff = FIRST_BACKOFF
+        if self._pause:  # the server answers, but cannot serve us now
+            pause, self._pause = self._pause, 0.0
+            await asyncio.sleep(pause)
+        while self._unsent and self._transport is None:
+            try:
+                connection = await self._connect()
+            except Exception as error:  # noqa: BLE001  # redis-py lets OSError, SSLError and
+                # UnicodeError through; all are told to whoever waits, none is dropped.
+                self._last_error = error
+                if self._unreachable():
+                    return
+                explained, again = self._explain(error)
+                if not again or not self.connects:
+                    self._fail_all(explained)
+                    return
+                await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+                backoff = min(2 * backoff, LONGEST_BACKOFF)
+                continue
+            self._take_over(connection)
+
+    def _unreachable(self) -> bool:
+        """Whether somebody else takes care of the commands; a cluster's node overrides it."""
+        return False
+
+    def _take_over(self, connection: Connection) -> None:
+        writer = connection._writer
+        assert writer is not None  # connect() returned
+        self._connection = connection
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._writable = True
+        transport: Any = writer.transport  # asyncio's types call it a WriteTransport
+        self._protocol = _Protocol(self)
+        transport.set_protocol(self._protocol)
+        self._transport = transport
+        self.connects += 1
+        self._send_prologue()
+        if self.connects > 1 and self._on_connect is not None:
+            self._on_connect()
+        self._flush()
+
+    def _send_prologue(self) -> None:
+        for packed in reversed(self._prologue):
+            command = Command(packed, self._loop.create_future(), clock() + self._timeout)
+            command.prologue = True
+            command.future.add_done_callback(self._prologue_answered)
+            self._unsent.appendleft(command)
+
+    def _prologue_answered(self, future: asyncio.Future[Any]) -> None:
+        if not future.cancelled() and (error := future.exception()) is not None:
+            self._fail_all(error)
+
+    # -- deadlines and the end ----------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Fail what is past its deadline; an overdue answer condemns the connection."""
+        now = clock()
+        stalled = bool(self._sent) and self._sent[0].expires <= now
+        overdue = [c for c in (*self._sent, *self._unsent) if c.expires <= now]
+        if overdue:
+            cause = self._last_error
+            if stalled or cause is None:
+                cause = TimeoutError(f"no answer within {self._timeout:g} s")
+            error = self._explain(cause)[0]
+            for command in overdue:
+                if not command.future.done():
+                    command.future.set_exception(error)
+            self._unsent = deque(c for c in self._unsent if c.expires > now)
+        if stalled:
+            self._drop(TimeoutError(f"no answer within {self._timeout:g} s"))
+        self._watch = None
+        if self._sent or self._unsent:
+            self._watch = self._loop.call_later(self._timeout / 4, self._check)
+
+    def _fail_all(self, error: BaseException) -> None:
+        for command in (*self._sent, *self._unsent):
+            if not command.future.done():
+                command.future.set_exception(error)
+        self._unsent.clear()
+
+    async def close(self) -> None:
+        """Wait for the answers that are due, then end the connection."""
+        pending = [c.future for c in (*self._sent, *self._unsent) if not c.future.done()]
+        if pending:
+            await asyncio.wait(pending, timeout=min(1.0, self._timeout))
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+        self._fail_all(LockStoreConnectionError("the lock store has been closed"))
+        self._drop(None)

@@ -1,0 +1,177 @@
+"""One use of a lock: take a ticket, wait for the turn, hold it, leave."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from .errors import InvalidConversationId, LockError, LockLost, LockTimeout
+from .grant import Grant, clock
+
+if TYPE_CHECKING:
+    from .lock_store import LockStore
+
+
+def check_conversation_id(conversation_id: object) -> str:
+    """Return the id; raise InvalidConversationId unless it is text that can be stored."""
+    if not isinstance(conversation_id, str) or not conversation_id:
+        raise InvalidConversationId(f"a conversation id is non-empty text, not {conversation_id!r}")
+    try:
+        conversation_id.isascii() or conversation_id.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidConversationId(f"{conversation_id!r} is not valid Unicode: {error}") from None
+    return conversation_id
+
+
+class Waiter:
+    """A ticket that somebody waits on, as the lock stores pass it around.
+
+    Attributes:
+        number: the ticket number, -1 until it is issued.
+        deadline: moment of `clock()` at which waiting ends; None: never.
+        future: resolved with the Grant; made by event-driven stores.
+    """
+
+    __slots__ = (
+        "conversation_id", "deadline", "future", "label", "lock_lifetime", "max_waiting",
+        "member", "number", "poll", "request", "started", "wait_timeout",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        conversation_id: str,
+        lock_lifetime: float,
+        wait_timeout: float | None = None,
+        max_waiting: int | None = None,
+        label: str | None = None,
+        poll: float = 1.0,
+    ) -> None:
+        self.conversation_id = conversation_id
+        self.lock_lifetime = lock_lifetime
+        self.wait_timeout = wait_timeout
+        self.max_waiting = max_waiting
+        self.label = label
+        self.poll = poll
+        self.started = clock()
+        self.deadline = None if wait_timeout is None else self.started + wait_timeout
+        self.number = -1
+        self.request = 0
+        self.member = ""
+        self.future: asyncio.Future[Grant] | None = None
+
+    async def wait(self) -> Grant:
+        """Await the future, up to the deadline. Raises asyncio.TimeoutError."""
+        assert self.future is not None  # made when the ticket was issued
+        if self.deadline is None or self.future.done():
+            return await self.future
+        loop, future = asyncio.get_running_loop(), self.future
+
+        def expire() -> None:
+            if not future.done():
+                future.set_exception(asyncio.TimeoutError())
+
+        timer = loop.call_later(max(0.0, self.deadline - clock()), expire)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+
+class Lock:
+    """What `store.lock(...)` returns: an asynchronous context manager for one turn.
+
+    `async with` takes a ticket and waits for its turn. `await lock.queue()` takes the
+    ticket earlier, for instance to acknowledge a webhook once its place is certain.
+    """
+
+    __slots__ = ("_grant", "_store", "_waiter")
+
+    def __init__(self, store: LockStore, waiter: Waiter) -> None:
+        self._store = store
+        self._waiter = waiter
+        self._grant: Grant | None = None
+
+    async def queue(self) -> int:
+        """Take the ticket without waiting for the turn, and return its number.
+
+        The ticket keeps its place until the lock is entered or `withdraw` is called.
+        Raises QueueFull, LockStoreConnectionError.
+        """
+        if self._waiter.number >= 0:
+            raise LockError("this lock has its ticket already; a lock is for one turn")
+        try:
+            await self._store._issue(self._waiter)
+        except BaseException:
+            self._store._withdraw(self._waiter)
+            raise
+        return self._waiter.number
+
+    def withdraw(self) -> None:
+        """Give the ticket back without entering."""
+        self._store._withdraw(self._waiter)
+
+    async def acquire(self) -> Grant:
+        """Wait for the turn; a caller that does not use `async with` must `release`."""
+        if self._grant is not None:
+            raise LockError("this lock has been entered already; a lock is for one turn")
+        if self._waiter.number < 0:
+            await self.queue()
+        try:
+            self._grant = await self._store._granted(self._waiter)
+        except BaseException:
+            self._store._withdraw(self._waiter)
+            raise
+        return self._grant
+
+    async def release(self) -> None:
+        """End the turn. Raises LockLost if it had been lost before."""
+        assert self._grant is not None  # acquire comes first
+        grant = self._grant
+        if grant.reason is None and clock() >= grant.deadline:
+            grant.reason = grant.overdue()
+        await self._store._release(grant)
+        if grant.reason is not None:
+            raise LockLost(grant.conversation_id, grant.reason)
+
+    async def __aenter__(self) -> Grant:
+        grant = await self.acquire()
+        grant.bind()
+        return grant
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._grant is not None  # __aenter__ has run
+        ours = await self._grant.unbind(error)
+        try:
+            await self.release()
+        except LockLost as lost:
+            if error is None or ours:
+                raise lost from None
+            if hasattr(error, "add_note"):  # the body's own exception is not hidden
+                error.add_note(str(lost))
+
+
+class OptionalLock(Lock):
+    """What `store.try_lock(...)` returns: enters with None when the lock is not free."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> Grant | None:  # type: ignore[override]  # that is its point
+        try:
+            return await super().__aenter__()
+        except LockTimeout:
+            return None
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._grant is not None:
+            await super().__aexit__(exc_type, error, traceback)

@@ -1,0 +1,141 @@
+"""`LockStore`: the interface of every lock store, built-in or custom."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Any, TypeVar
+
+from .errors import ConfigurationError
+from .lock import Lock, OptionalLock, Waiter, check_conversation_id
+from .polling import Polling
+from .sync import SyncLockStore
+from .tickets import TicketLock
+
+T = TypeVar("T")
+
+#: Seconds a served ticket lives at most, when neither the call nor the environment says.
+DEFAULT_LOCK_LIFETIME = 60.0
+LIFETIME_VARIABLE = "TICKET_LOCK_LIFETIME"
+
+
+def default_lock_lifetime() -> float:
+    """Seconds of `TICKET_LOCK_LIFETIME`; 60 when it is unset, empty or 0."""
+    text = os.environ.get(LIFETIME_VARIABLE, "")
+    try:
+        lifetime = float(text or 0)
+    except ValueError:
+        lifetime = -1.0
+    if not 0 <= lifetime < float("inf"):
+        raise ConfigurationError(
+            f"environment variable {LIFETIME_VARIABLE}: {text!r} is not a number of seconds"
+        )
+    return lifetime or DEFAULT_LOCK_LIFETIME
+
+
+class LockStore(Polling):
+    """Issues tickets for conversations and serves them first in, first out.
+
+    A custom store subclasses it and implements `get_lock`, `save_lock` and `delete_lock`,
+    plain or async; `polling.py` makes the rest of them.
+
+    Args:
+        endpoint_config: the `lock_store` section, given to a custom store by its factory.
+        max_waiting: most tickets that may wait for one conversation; None: any number.
+    """
+
+    def __init__(self, endpoint_config: Any = None, *, max_waiting: int | None = None) -> None:
+        super().__init__(default_lock_lifetime())
+        self.max_waiting = max_waiting
+
+    # -- using it ----------------------------------------------------------------------
+
+    def lock(
+        self,
+        conversation_id: str,
+        lock_lifetime: float | None = None,
+        wait_time_in_seconds: float = 1.0,
+        *,
+        wait_timeout: float | None = None,
+        max_waiting: int | None = None,
+        label: str | None = None,
+    ) -> Lock:
+        """`async with store.lock("id") as grant:` one turn of a conversation.
+
+        Args:
+            lock_lifetime: seconds the turn may last, counted from the grant: waiting never
+                eats it. Default `TICKET_LOCK_LIFETIME` or 60.
+            wait_time_in_seconds: longest pause between two looks of a polling store; the
+                stores that are told of their turn have no use for it.
+            wait_timeout: seconds to wait for the turn; None: as long as it takes;
+                0: do not queue at all.
+            max_waiting: most tickets that may wait already; default the store's.
+            label: a text that `inspect` shows, for instance the message id.
+
+        Raises (on entering): LockTimeout, QueueFull, LockStoreConnectionError,
+            InvalidConversationId (at once). On leaving: LockLost, if the turn was lost;
+            the body has then been cancelled.
+        """
+        return Lock(
+            self,
+            self._waiter(
+                conversation_id, lock_lifetime, wait_timeout, max_waiting, label,
+                wait_time_in_seconds,
+            ),
+        )  # fmt: skip
+
+    def try_lock(
+        self, conversation_id: str, lock_lifetime: float | None = None, *, label: str | None = None
+    ) -> OptionalLock:
+        """Like `lock`, without waiting: the grant is None when the lock is not free."""
+        return OptionalLock(self, self._waiter(conversation_id, lock_lifetime, 0, None, label, 1.0))
+
+    def _waiter(
+        self,
+        conversation_id: str,
+        lock_lifetime: float | None,
+        wait_timeout: float | None,
+        max_waiting: int | None,
+        label: str | None,
+        poll: float,
+    ) -> Waiter:
+        lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
+        if not lifetime > 0:
+            raise ValueError(f"lock_lifetime is a number of seconds above 0, not {lifetime!r}")
+        if max_waiting is None:
+            max_waiting = self.max_waiting
+        return Waiter(
+            check_conversation_id(conversation_id), lifetime, wait_timeout, max_waiting, label, poll
+        )
+
+    def sync(self) -> SyncLockStore:
+        """The same store for threads: `with store.sync().lock("id") as grant:`."""
+        return SyncLockStore(self)
+
+    async def __aenter__(self: T) -> T:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # -- making one ---------------------------------------------------------------------
+
+    @staticmethod
+    def create(obj: Any = None) -> LockStore:
+        """A store from a `lock_store` section; a store passes through, None is in-memory.
+
+        Raises ConfigurationError; never falls back to another store.
+        """
+        from .registry import create_lock_store
+
+        return create_lock_store(obj)
+
+    @staticmethod
+    def create_lock(conversation_id: str) -> TicketLock:
+        """A new, empty lock; it is not saved."""
+        return TicketLock(check_conversation_id(conversation_id))

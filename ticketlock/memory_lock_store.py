@@ -1,0 +1,228 @@
+"""`InMemoryLockStore`: the default; the whole contract within one process, without polling."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import socket
+import time
+from collections import OrderedDict
+from typing import Any
+
+from .errors import QueueFull
+from .grant import Grant, clock
+from .inspection import Holder, Inspection, Waiting
+from .lock import Waiter, check_conversation_id
+from .lock_store import LockStore
+from .tickets import Ticket, TicketLock
+
+#: Marks a ticket of `issue_ticket`, on which nobody waits.
+_BARE = "bare"
+
+
+class _Conversation:
+    """The state of one conversation: who is served, who waits, the last number."""
+
+    __slots__ = ("last_issued", "queue", "serving")
+
+    def __init__(self) -> None:
+        self.last_issued = 0
+        self.serving: _Turn | None = None
+        self.queue: OrderedDict[int, Waiter] = OrderedDict()
+
+
+class _Turn:
+    __slots__ = ("grant", "label", "number", "timer")
+
+    def __init__(self, grant: Grant, label: str | None, timer: asyncio.TimerHandle) -> None:
+        self.grant = grant
+        self.number = grant.number
+        self.label = label
+        self.timer = timer
+
+
+class InMemoryLockStore(LockStore):
+    """Locks between the tasks of one event loop. Replicas need a Redis lock store.
+
+    Takes no settings; ticket numbers begin at 1 and are not issued again while anybody
+    uses the conversation.
+    """
+
+    def __init__(self, endpoint_config: Any = None, *, max_waiting: int | None = None) -> None:
+        super().__init__(endpoint_config, max_waiting=max_waiting)
+        self._conversations: dict[str, _Conversation] = {}
+
+    async def _issue(self, waiter: Waiter) -> None:
+        conversation = self._conversations.setdefault(waiter.conversation_id, _Conversation())
+        busy = conversation.serving is not None
+        waiting = len(conversation.queue)
+        if busy and waiter.wait_timeout == 0:
+            raise await self._timed_out(waiter)
+        if busy and waiter.max_waiting is not None and waiting >= waiter.max_waiting:
+            raise QueueFull(waiter.conversation_id, waiting)
+        conversation.last_issued += 1
+        waiter.number = conversation.last_issued
+        waiter.future = asyncio.get_running_loop().create_future()
+        conversation.queue[waiter.number] = waiter
+        self._serve_next(conversation)
+
+    async def _granted(self, waiter: Waiter) -> Grant:
+        try:
+            return await waiter.wait()
+        except asyncio.TimeoutError:
+            raise await self._timed_out(waiter) from None
+
+    def _serve_next(self, conversation: _Conversation) -> None:
+        """Grant the head of the queue, if nobody is being served."""
+        while conversation.serving is None and conversation.queue:
+            number, waiter = conversation.queue.popitem(last=False)
+            if waiter.future is None or waiter.future.done():
+                continue
+            self._last_fence = max(self._last_fence + 1, time.time_ns() // 1000)
+            lifetime = waiter.lock_lifetime
+            grant = Grant(waiter.conversation_id, number, self._last_fence, math.inf, lifetime)
+            timer = asyncio.get_running_loop().call_later(lifetime, self._expire, grant)
+            conversation.serving = _Turn(grant, waiter.label, timer)
+            waiter.future.set_result(grant)
+
+    def _end(self, conversation_id: str, number: int) -> Grant | None:
+        """End the turn of that number and serve the next; the grant it had, if any."""
+        conversation = self._conversations.get(conversation_id)
+        if conversation is None or conversation.serving is None:
+            return None
+        turn = conversation.serving
+        if turn.number != number:
+            return None
+        turn.timer.cancel()
+        conversation.serving = None
+        self._serve_next(conversation)
+        if conversation.serving is None and not conversation.queue:
+            del self._conversations[conversation_id]
+        return turn.grant
+
+    def _expire(self, grant: Grant) -> None:
+        if self._end(grant.conversation_id, grant.number):
+            grant.lose(grant.overdue())
+
+    async def _release(self, grant: Grant) -> None:
+        conversation = self._conversations.get(grant.conversation_id)
+        # Numbers begin anew once nobody uses a conversation: compare the grant itself.
+        if conversation and conversation.serving and conversation.serving.grant is grant:
+            self._end(grant.conversation_id, grant.number)
+
+    def _withdraw(self, waiter: Waiter) -> None:
+        if waiter.future is None:
+            return
+        if waiter.future.done() and not waiter.future.cancelled() and not waiter.future.exception():
+            grant = waiter.future.result()  # granted in the same moment: hand it on
+            conversation = self._conversations.get(grant.conversation_id)
+            if conversation and conversation.serving and conversation.serving.grant is grant:
+                self._end(grant.conversation_id, grant.number)
+            return
+        conversation = self._conversations.get(waiter.conversation_id)
+        if conversation is not None and conversation.queue.get(waiter.number) is waiter:
+            del conversation.queue[waiter.number]
+
+    async def position(self, conversation_id: str, ticket_number: int) -> int | None:
+        conversation = self._conversations.get(check_conversation_id(conversation_id))
+        if conversation is None or conversation.serving is None:
+            return None
+        if conversation.serving.number == ticket_number:
+            return 0
+        if ticket_number not in conversation.queue:
+            return None
+        return 1 + list(conversation.queue).index(ticket_number)
+
+    async def inspect(self, conversation_id: str, limit: int = 100) -> Inspection:
+        conversation = self._conversations.get(check_conversation_id(conversation_id))
+        if conversation is None:
+            return Inspection(conversation_id, None, (), 0, 0)
+        host, pid, now = socket.gethostname(), os.getpid(), clock()
+        holder = None
+        if conversation.serving is not None:
+            turn = conversation.serving
+            held_for, lease = now - turn.grant.granted_at, max(0.0, turn.grant.deadline - now)
+            holder = Holder(turn.number, turn.grant.fence, held_for, lease, host, pid, turn.label)
+        waiting = tuple(
+            Waiting(waiter.number, now - waiter.started, True, host, pid, waiter.label)
+            for waiter in list(conversation.queue.values())[:limit]
+        )
+        return Inspection(
+            conversation_id, holder, waiting, len(conversation.queue), conversation.last_issued
+        )
+
+    async def break_lock(self, conversation_id: str, fence: int | None = None) -> bool:
+        conversation = self._conversations.get(check_conversation_id(conversation_id))
+        if conversation is None or conversation.serving is None:
+            return False
+        turn = conversation.serving
+        if fence not in (None, turn.grant.fence):
+            return False
+        self._end(conversation_id, turn.number)
+        turn.grant.lose("an operator broke the lock")
+        return True
+
+    # -- the documented interface: the same queue, seen as tickets -------------------------
+
+    async def get_lock(self, conversation_id: str) -> TicketLock | None:
+        conversation = self._conversations.get(check_conversation_id(conversation_id))
+        if conversation is None or conversation.serving is None:
+            return None
+        now, turn = time.time(), conversation.serving
+        tickets = [Ticket(turn.number, now + turn.grant.deadline - clock())]
+        tickets += [Ticket(w.number, now + w.lock_lifetime) for w in conversation.queue.values()]
+        return TicketLock(conversation_id, tickets, conversation.last_issued)
+
+    async def save_lock(self, lock: TicketLock) -> None:
+        """Queue the lock's tickets that are not there yet, each for the rest of its life."""
+        known = await self.get_or_create_lock(lock.conversation_id)
+        there = {ticket.number for ticket in known.tickets}
+        for ticket in lock.tickets:
+            lifetime = ticket.expires - time.time()
+            if ticket.number not in there and lifetime > 0:
+                await self._queue_bare(lock.conversation_id, lifetime, ticket.number)
+
+    async def delete_lock(self, conversation_id: str) -> None:
+        """End the turn and drop bare tickets; whoever waits alive keeps the place."""
+        conversation = self._conversations.get(check_conversation_id(conversation_id))
+        for waiter in list(conversation.queue.values()) if conversation else ():
+            if waiter.member == _BARE:
+                self._withdraw(waiter)
+        await self.break_lock(conversation_id)
+
+    async def issue_ticket(self, conversation_id: str, lock_lifetime: float | None = None) -> int:
+        lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
+        return await self._queue_bare(check_conversation_id(conversation_id), lifetime)
+
+    async def _queue_bare(self, conversation_id: str, lifetime: float, number: int = 0) -> int:
+        """Queue a ticket nobody waits on; it leaves when its lifetime is over."""
+        conversation = self._conversations.setdefault(conversation_id, _Conversation())
+        if number:
+            conversation.last_issued = max(conversation.last_issued, number) - 1
+        waiter = Waiter(conversation_id, lifetime)
+        waiter.member = _BARE
+        await self._issue(waiter)
+        asyncio.get_running_loop().call_later(lifetime, self._withdraw, waiter)
+        return waiter.number
+
+    async def finish_serving(self, conversation_id: str, ticket_number: int) -> None:
+        grant = self._end(check_conversation_id(conversation_id), ticket_number)
+        if grant is not None:
+            return grant.lose("its ticket was finished")
+        conversation = self._conversations.get(conversation_id)
+        waiter = conversation.queue.get(ticket_number) if conversation else None
+        if waiter is not None:
+            self._withdraw(waiter)
+        return None
+
+    async def is_someone_waiting(self, conversation_id: str) -> bool:
+        conversation = self._conversations.get(check_conversation_id(conversation_id))
+        return conversation is not None and bool(conversation.queue)
+
+    async def close(self) -> None:
+        for conversation in self._conversations.values():
+            if conversation.serving is not None:
+                conversation.serving.timer.cancel()
+        self._conversations.clear()
+        await super().close()

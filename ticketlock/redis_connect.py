@@ -1,0 +1,163 @@
+"""Connecting to Redis with redis-py, and explaining to people why it did not work."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.sentinel import Sentinel
+from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError
+
+from .errors import LockStoreConnectionError
+from .redis_settings import RedisSettings
+
+#: Oldest server version that has all we use (HELLO, RESP3 pushes, effects replication).
+OLDEST_SERVER = (6, 0)
+
+#: Commands that an ACL user of the lock stores needs, for the error text and the README.
+NEEDED_COMMANDS = (
+    "+eval +evalsha +script|load +hello +time +subscribe +publish +get +set +incr +pexpire +del"
+    " +hget +hmget +hset +hdel +zadd +zscore +zcard +zcount +zrange +zpopmin +zremrangebyscore"
+)
+
+#: (part of the server's or system's error text, what to do about it, can trying again help)
+_EXPLANATIONS: tuple[tuple[str, str, bool], ...] = (
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted: check ssl_ca_certs", False),
+    (
+        "certificate required",
+        "it wants a client certificate: set ssl_certfile and ssl_keyfile",
+        False,
+    ),
+    ("unknown ca", "it does not trust our certificate: check ssl_certfile", False),
+    ("WRONG_VERSION_NUMBER", "it does not speak TLS there: check use_ssl and port", False),
+    ("record layer failure", "it does not speak TLS there: check use_ssl and port", False),
+    ("WRONGPASS", "it refused the login: check username and password", False),
+    ("invalid username-password", "it refused the login: check username and password", False),
+    ("invalid password", "it refused the login: check password", False),
+    ("NOAUTH", "it wants a login: set password (and username)", False),
+    ("HELLO must be called", "it wants a login: set password (and username)", False),
+    ("DB index is out of range", "it has no such database: check db", False),
+    ("Invalid Database", "it has no such database: check db", False),
+    ("NOPERM", f"the user lacks rights: allow {NEEDED_COMMANDS}", False),
+    ("can't run this command", f"the user lacks rights: allow {NEEDED_COMMANDS}", False),
+    ("ACL failure in script", f"the user lacks rights: allow {NEEDED_COMMANDS}", False),
+    ("The user executing the script", f"the user lacks rights: allow {NEEDED_COMMANDS}", False),
+    ("unknown command", "it is too old or restricted: Redis 6.2 or newer is needed", False),
+    ("Name or service not known", "there is no such host: check host", False),
+    ("nodename nor servname", "there is no such host: check host", False),
+    ("No address associated", "there is no such host: check host", False),
+    ("name resolution", "the host name cannot be resolved: check host", True),
+    ("No such file", "there is no such file: check unix_socket_path and the ssl_ files", False),
+    ("READONLY", "it is a read-only replica: point host at the master", True),
+    ("OOM", "it is out of memory: raise maxmemory, and use no allkeys- eviction", True),
+    ("MISCONF", "it refuses writes because it cannot save to disk", True),
+    ("refused", "nothing listens there: check host and port, and that the server runs", True),
+    ("Connect call failed", "nothing listens there: check host and port", True),
+    ("No master found", "the sentinels know no master of that name: check sentinel_service", True),
+    ("closed", "it closed the connection", True),
+    ("reset", "it closed the connection", True),
+)
+
+
+async def connect(settings: RedisSettings, *, replica: bool = False) -> Connection:
+    """A connected redis-py connection, checked to lead to a server that can serve us.
+
+    Args:
+        replica: a replica will do; in a cluster it says itself where a slot's master is.
+
+    Raises what redis-py raises, and LockStoreConnectionError; `explain` takes both.
+    """
+    kwargs = settings.connection_kwargs()
+    if settings.deployment_mode == "sentinel":
+        kwargs["host"], kwargs["port"] = await _ask_sentinels(settings)
+    connection: Any
+    if settings.unix_socket_path:
+        connection = UnixDomainSocketConnection(**kwargs)
+    else:
+        connection = (SSLConnection if settings.use_ssl else Connection)(**kwargs)
+    try:
+        await asyncio.wait_for(_greet(connection, settings, replica), settings.socket_timeout)
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return connection  # type: ignore[no-any-return]  # one of three classes of redis-py
+
+
+async def _greet(connection: Connection, settings: RedisSettings, replica: bool) -> None:
+    await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
+    await connection.send_command("HELLO")
+    hello = {_text(k): _text(v) for k, v in dict(await connection.read_response()).items()}
+    version = tuple(int(part) for part in hello.get("version", "0").split(".")[:2])
+    if hello.get("server") == "redis" and version < OLDEST_SERVER:
+        raise LockStoreConnectionError(
+            f"Redis at {settings.address} is version {hello['version']}: 6.2 or newer is needed"
+        )
+    if not replica and hello.get("role") in ("replica", "slave"):
+        raise ReadOnlyError("READONLY the server says it is a replica")
+
+
+async def _ask_sentinels(settings: RedisSettings) -> tuple[str, int]:
+    kwargs = settings.connection_kwargs()
+    timeouts = {key: kwargs[key] for key in ("socket_timeout", "socket_connect_timeout", "retry")}
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]  # redis-py
+        list(settings.endpoints), sentinel_kwargs=timeouts
+    )
+    try:
+        host, port = await sentinel.discover_master(settings.sentinel_service)
+        return str(host), int(port)
+    finally:
+        for client in sentinel.sentinels:
+            await client.aclose()
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def explain(settings: RedisSettings, error: BaseException) -> tuple[LockStoreConnectionError, bool]:
+    """The error for people, naming host and port and what to change; can a retry help?"""
+    if isinstance(error, LockStoreConnectionError):
+        return error, False
+    text = _chain(error)
+    where = f"Redis at {settings.address}"
+    explained: LockStoreConnectionError | None = None
+    again = True
+    if isinstance(error, AuthenticationError):
+        explained = LockStoreConnectionError(
+            f"{where}: it refused the login: check username and password ({error})"
+        )
+        again = False
+    else:
+        for part, advice, retry in _EXPLANATIONS:
+            if part.lower() in text.lower():
+                if "closed" in advice:
+                    advice += (
+                        "; if it wants a client certificate, set ssl_certfile and ssl_keyfile"
+                        if settings.use_ssl
+                        else "; if it expects TLS, set use_ssl"
+                    )
+                explained, again = LockStoreConnectionError(f"{where}: {advice} ({error})"), retry
+                break
+    if explained is None and isinstance(
+        error, (TimeoutError, asyncio.TimeoutError, socket.timeout)
+    ):
+        explained = LockStoreConnectionError(
+            f"{where}: no answer within {settings.socket_timeout:g} s: "
+            "check host, port and the network between (socket_timeout)"
+        )
+    if explained is None:
+        again = isinstance(error, (RedisError, OSError, ConnectionError))
+        explained = LockStoreConnectionError(f"{where}: {text}")
+    explained.__cause__ = error
+    return explained, again
+
+
+def _chain(error: BaseException | None) -> str:
+    """The texts of an error and of its causes: redis-py wraps what the system said."""
+    texts: list[str] = []
+    while error is not None and len(texts) < 5:
+        texts.append(str(error) or type(error).__name__)
+        error = error.__cause__ or error.__context__
+    return "; ".join(dict.fromkeys(texts))

@@ -1,0 +1,119 @@
+"""`RedisLockStore`: the documented storage, one JSON document a conversation, made atomic."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from .errors import LockStoreConnectionError
+from .grant import Grant
+from .link import Link
+from .lock import Waiter, check_conversation_id
+from .lock_store import LockStore
+from .redis_connect import connect, explain
+from .redis_settings import RedisSettings, endpoint_values
+from .scripts import load
+from .settings import Section
+from .tickets import TicketLock
+
+T = TypeVar("T")
+
+#: Seconds a document stays after its last use, so that numbers and fences go on growing.
+IDLE_EXPIRY = 3600.0
+
+
+class RedisLockStore(LockStore):
+    """Locks in documents `[<key_prefix>:]lock:<id>`, as existing deployments have them.
+
+    Waiters poll. Every change is a compare-and-swap, with the server's clock. For new
+    deployments `ConcurrentRedisLockStore` is faster by orders of magnitude.
+
+    Args: as for `ConcurrentRedisLockStore`.
+    """
+
+    def __init__(self, endpoint_config: Any = None, **keys: Any) -> None:
+        where = keys.pop("where", "lock_store")
+        values = endpoint_values(endpoint_config) if endpoint_config is not None else {}
+        section = Section({**values, **keys}, where)
+        self.settings = RedisSettings.read(section)
+        super().__init__(max_waiting=section.integer("max_waiting", None, 0))
+        section.finish()
+        self._prefix = self.settings.prefixed("lock:")
+        self._link: Link | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _live_link(self) -> Link:
+        loop = asyncio.get_running_loop()
+        if self._link is None or (self._loop is not None and self._loop.is_closed()):
+            self._loop = loop
+            self._link = Link(
+                lambda: connect(self.settings),
+                lambda error: explain(self.settings, error),
+                prologue=[("SCRIPT", "LOAD", load("document").source)],
+                timeout=self.settings.socket_timeout,
+            )
+        elif loop is not self._loop:
+            raise LockStoreConnectionError("this lock store is in use on another event loop")
+        return self._link
+
+    async def _swap(self, conversation_id: str, *texts: str) -> tuple[bool, float, str]:
+        """Run the script: whether it swapped, epoch seconds, the document as it was."""
+        key = self._prefix + check_conversation_id(conversation_id)
+        expiry = (round(1000 * (IDLE_EXPIRY + self.lease)),) if len(texts) == 2 else ()
+        words = ("EVALSHA", load("document").sha, 1, key, *texts, *expiry)
+        swapped, micros, text = await self._live_link().call(words)
+        return bool(swapped), micros / 1e6, text.decode()
+
+    async def _update(self, conversation_id: str, change: Callable[[TicketLock, float], T]) -> T:
+        _, now, before = await self._swap(conversation_id)
+        while True:
+            lock = _parse(conversation_id, before)
+            lock.remove_expired_tickets(now)
+            result = change(lock, now)
+            after = lock.dumps()
+            if after == before or (not before and not lock.tickets):
+                return result
+            swapped, now, current = await self._swap(conversation_id, before, after)
+            if swapped:
+                return result
+            before = current
+
+    async def _now(self) -> float:
+        return (await self._swap("clock"))[1]
+
+    async def get_lock(self, conversation_id: str) -> TicketLock | None:
+        """The stored lock; None when there is none."""
+        _, _, text = await self._swap(conversation_id)
+        return _parse(conversation_id, text) if text else None
+
+    async def save_lock(self, lock: TicketLock) -> None:
+        """Replace the stored lock, whatever it was."""
+        key = self._prefix + check_conversation_id(lock.conversation_id)
+        expiry = round(1000 * (IDLE_EXPIRY + self.lease))
+        await self._live_link().call(("SET", key, lock.dumps(), "PX", expiry))
+
+    async def delete_lock(self, conversation_id: str) -> None:
+        await self._live_link().call(("DEL", self._prefix + check_conversation_id(conversation_id)))
+
+    def _grant(self, waiter: Waiter, asked: float) -> Grant:
+        return super()._grant(waiter, asked)
+
+    async def close(self) -> None:
+        await super().close()
+        link, self._link = self._link, None
+        if link is not None and self._loop is not None and not self._loop.is_closed():
+            await link.close()
+
+
+def _parse(conversation_id: str, text: str) -> TicketLock:
+    if not text:
+        return TicketLock(conversation_id)
+    try:
+        return TicketLock.from_dict(json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LockStoreConnectionError(
+            f"the stored lock of conversation {conversation_id!r} is no ticket lock ({error}): "
+            "delete_lock removes it"
+        ) from error

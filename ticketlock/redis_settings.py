@@ -1,0 +1,174 @@
+"""Where a Redis is and how to log in: the documented keys, checked once, used by every store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.asyncio.connection import parse_url
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from .errors import ConfigurationError
+from .settings import Section, mask_url
+
+#: Key names of the documented configuration, in the order of the README's table.
+REDIS_KEYS = (
+    "url", "host", "port", "db", "username", "password", "use_ssl", "ssl_certfile", "ssl_keyfile",
+    "ssl_ca_certs", "ssl_check_hostname", "key_prefix", "socket_timeout", "deployment_mode",
+    "endpoints", "sentinel_service", "unix_socket_path", "credential_provider",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RedisSettings:
+    """Checked settings of one Redis deployment. Secrets do not show in the repr.
+
+    Attributes:
+        socket_timeout: seconds, for connecting and for an answer.
+        endpoints: `(host, port)` of cluster nodes or sentinels.
+    """
+
+    host: str = "localhost"
+    port: int = 6379
+    db: int = 1
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    use_ssl: bool = False
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_ca_certs: str | None = None
+    ssl_check_hostname: bool = True
+    key_prefix: str | None = None
+    socket_timeout: float = 10.0
+    deployment_mode: str = "standard"
+    endpoints: tuple[tuple[str, int], ...] = ()
+    sentinel_service: str = "mymaster"
+    unix_socket_path: str | None = None
+    credential_provider: Any = field(default=None, repr=False)
+
+    @classmethod
+    def read(cls, section: Section, *, default_db: int = 1) -> RedisSettings:
+        """Take the Redis keys out of `section`; the caller takes its own and finishes it."""
+        url, host = section.text("url", None), section.text("host", None)
+        if url is not None and host is not None:
+            raise section.error("url", "and host are the same setting; give one of them")
+        location = _location(section, "host" if host is not None else "url", url or host)
+        mode = section.choice("deployment_mode", ("standard", "cluster", "sentinel"), "standard")
+        prefix = section.text("key_prefix", None)
+        if prefix and not prefix.isalnum():
+            raise section.error("key_prefix", f"{prefix!r} is not alphanumeric")
+        endpoints = tuple(_endpoint(section, text) for text in section.texts("endpoints"))
+        if mode == "sentinel" and not endpoints:
+            raise section.error("endpoints", "is missing: list the sentinels as host:port")
+        port = section.integer("port", location.get("port", 6379), 1, 65535)
+        settings = cls(
+            host=location.get("host", "localhost"),
+            port=port,
+            db=section.integer("db", location.get("db", default_db), 0),
+            username=section.text("username", location.get("username")),
+            password=section.text("password", location.get("password")),
+            use_ssl=section.flag("use_ssl", location.get("use_ssl", False)),
+            ssl_certfile=section.text("ssl_certfile", location.get("ssl_certfile")),
+            ssl_keyfile=section.text("ssl_keyfile", location.get("ssl_keyfile")),
+            ssl_ca_certs=section.text("ssl_ca_certs", location.get("ssl_ca_certs")),
+            ssl_check_hostname=section.flag(
+                "ssl_check_hostname", location.get("ssl_check_hostname", True)
+            ),
+            key_prefix=prefix or None,
+            socket_timeout=section.number("socket_timeout", 10.0, 0.001),
+            deployment_mode=mode,
+            endpoints=endpoints,
+            sentinel_service=section.text("sentinel_service", "mymaster"),
+            unix_socket_path=section.text("unix_socket_path", location.get("path")),
+            credential_provider=section.raw("credential_provider"),
+        )
+        if settings.username and not (settings.password or settings.credential_provider):
+            raise section.error("password", "is missing: a username alone cannot log in")
+        return settings
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], where: str = "redis") -> RedisSettings:
+        """Settings from plain keys, refusing unknown ones."""
+        section = Section(values, where)
+        settings = cls.read(section)
+        section.finish()
+        return settings
+
+    def prefixed(self, name: str) -> str:
+        """`name`, after the key prefix if there is one."""
+        return f"{self.key_prefix}:{name}" if self.key_prefix else name
+
+    @property
+    def address(self) -> str:
+        """Host and port for people and error texts."""
+        if self.unix_socket_path:
+            return self.unix_socket_path
+        nodes = ",".join(f"{host}:{port}" for host, port in self.endpoints)
+        if self.deployment_mode == "sentinel":
+            return f"{self.sentinel_service} at {nodes}"
+        if self.deployment_mode == "cluster" and nodes:
+            return nodes
+        return f"{self.host}:{self.port}"
+
+    def connection_kwargs(self) -> dict[str, Any]:
+        """Keyword arguments of redis-py's connection classes.
+
+        Without its retries: an INCR whose answer was lost would run twice, and a wrong
+        password would take four seconds to be refused (measured with redis-py 8.1).
+        """
+        kwargs: dict[str, Any] = {
+            "db": self.db,
+            "username": self.username,
+            "password": self.password,
+            "credential_provider": self.credential_provider,
+            "socket_timeout": self.socket_timeout,
+            "socket_connect_timeout": self.socket_timeout,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 3,
+        }
+        if self.unix_socket_path:
+            return {**kwargs, "path": self.unix_socket_path}
+        if self.use_ssl:
+            kwargs |= {
+                "ssl_certfile": self.ssl_certfile,
+                "ssl_keyfile": self.ssl_keyfile,
+                "ssl_ca_certs": self.ssl_ca_certs,
+                "ssl_check_hostname": self.ssl_check_hostname,
+            }
+        return {**kwargs, "host": self.host, "port": self.port, "socket_keepalive": True}
+
+
+def _location(section: Section, key: str, text: str | None) -> dict[str, Any]:
+    """Split `host`, `host:port` or a redis://, rediss:// or unix:// URL."""
+    if not text:
+        return {}
+    if "://" in text:
+        try:
+            parsed: dict[str, Any] = dict(parse_url(text))
+        except ValueError as error:
+            raise section.error(key, f"{mask_url(text)!r} is no Redis URL: {error}") from None
+        parsed["use_ssl"] = text.startswith("rediss://")
+        return parsed
+    if text.count(":") == 1:
+        host, port = _endpoint(section, text, key)
+        return {"host": host, "port": port}
+    return {"host": text}
+
+
+def _endpoint(section: Section, text: str, key: str = "endpoints") -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit():
+        raise section.error(key, f"{text!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def endpoint_values(endpoint_config: Any) -> dict[str, Any]:
+    """The plain keys of a documented `EndpointConfig`-like object (`url` and `kwargs`)."""
+    values = getattr(endpoint_config, "kwargs", None)
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"{endpoint_config!r} is no endpoint configuration")
+    keys = {key: value for key, value in values.items() if key not in ("type", "store_type")}
+    url = getattr(endpoint_config, "url", None)
+    return keys if url is None else {"url": url, **keys}

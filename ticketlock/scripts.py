@@ -1,0 +1,137 @@
+"""The Lua scripts of `lua/`, each behind a typed method.
+
+Keys and channels are named here and nowhere else. All keys of a conversation carry its id
+as their hash tag, so that they share a slot in a Redis Cluster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from .redis_settings import RedisSettings
+
+#: Scripts that hand a conversation on are preceded by this one.
+_HANDOFF = "handoff"
+_HAND_ON = frozenset({"attend", "break", "release", "withdraw"})
+
+
+class Script(NamedTuple):
+    """A script's source, and the digest by which the server knows it."""
+
+    source: str
+    sha: str
+
+
+@cache
+def load(name: str) -> Script:
+    """The script `lua/<name>.lua`, with what it shares with others in front of it."""
+    names = (_HANDOFF, name) if name in _HAND_ON else (name,)
+    source = "\n".join(files("ticketlock.lua").joinpath(f"{n}.lua").read_text() for n in names)
+    return Script(source, hashlib.sha1(source.encode()).hexdigest())
+
+
+class Keys:
+    """The key names of the conversations of one store."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._prefix = settings.prefixed("concurrent_lock:")
+        self.bell = f"{self._prefix}bell:"
+
+    def of(self, conversation_id: str) -> tuple[str, str, str, str]:
+        """The keys (counter, holder, queue, waiters) of a conversation."""
+        # A closing brace would end the hash tag early: the id is escaped, one to one.
+        tag = conversation_id
+        if "}" in tag or "%" in tag:
+            tag = tag.replace("%", "%25").replace("}", "%7D")
+        base = f"{self._prefix}{{{tag}}}:"
+        return (
+            base + "last_issued_ticket_number", base + "holder", base + "queue", base + "waiters"
+        )  # fmt: skip
+
+
+class Timing(NamedTuple):
+    """The clocks of the protocol, in milliseconds. docs/protocol.md tells how they relate.
+
+    Attributes:
+        lease: how long a holder is believed without a renewal.
+        waiter_ttl: how long a waiting process is believed without a heartbeat.
+        idle: how long keys of a conversation stay after their last use.
+    """
+
+    lease: int = 4000
+    waiter_ttl: int = 2500
+    idle: int = 3_600_000
+
+
+class Scripts:
+    """Builds the EVALSHA command of each operation; see the scripts for what they return."""
+
+    NAMES = ("acquire", "release", "withdraw", "renew", "attend", "inspect", "break")
+
+    def __init__(self, settings: RedisSettings, timing: Timing, process: str, where: str) -> None:
+        self.keys = Keys(settings)
+        self.process = process
+        self._where = where
+        self._timing = timing
+        self._sha = {name: load(name).sha for name in self.NAMES}
+        lease, idle = timing.lease, timing.idle
+        self._tail = (self.keys.bell, lease, idle)
+
+    def prologue(self) -> list[tuple[Any, ...]]:
+        """Commands that make a new connection ready for the scripts and the bells."""
+        loads = [("SCRIPT", "LOAD", load(name).source) for name in self.NAMES]
+        return [*loads, ("SUBSCRIBE", self.keys.bell + self.process)]
+
+    def acquire(
+        self,
+        conversation_id: str,
+        member: str,
+        hold_ms: int,
+        *,
+        number: int = 0,
+        max_waiting: int = -1,
+        floor: int = 0,
+        lease: int | None = None,
+        waiter_ttl: int | None = None,
+    ) -> tuple[Any, ...]:
+        timing = self._timing
+        return (
+            "EVALSHA", self._sha["acquire"], 4, *self.keys.of(conversation_id),
+            member, self._where, number, lease or timing.lease, waiter_ttl or timing.waiter_ttl,
+            hold_ms, timing.idle, max_waiting, floor,
+        )  # fmt: skip
+
+    def release(self, conversation_id: str, member: str, fence: int) -> tuple[Any, ...]:
+        keys = self.keys.of(conversation_id)[1:]
+        return ("EVALSHA", self._sha["release"], 3, *keys, member, fence, *self._tail)
+
+    def withdraw(self, conversation_id: str, member: str, number: int = 0) -> tuple[Any, ...]:
+        keys = self.keys.of(conversation_id)[1:]
+        return ("EVALSHA", self._sha["withdraw"], 3, *keys, member, number, *self._tail)
+
+    def renew(self, turns: Sequence[tuple[str, str, int]]) -> tuple[Any, ...]:
+        """Renew turns given as (conversation, member, fence)."""
+        keys = [key for turn in turns for key in self.keys.of(turn[0])[:2]]
+        args = [arg for turn in turns for arg in turn[1:]]
+        lease, idle = self._timing.lease, self._timing.idle
+        return ("EVALSHA", self._sha["renew"], len(keys), *keys, lease, idle, *args)
+
+    def attend(self, conversations: Sequence[str]) -> tuple[Any, ...]:
+        timing = self._timing
+        keys = [key for conversation in conversations for key in self.keys.of(conversation)]
+        return (
+            "EVALSHA", self._sha["attend"], len(keys), *keys, self.process, self._where,
+            timing.lease, timing.waiter_ttl, timing.idle, self.keys.bell,
+        )  # fmt: skip
+
+    def inspect(self, conversation_id: str, limit: int, number: int = 0) -> tuple[Any, ...]:
+        keys = self.keys.of(conversation_id)
+        return ("EVALSHA", self._sha["inspect"], 4, *keys, limit, number)
+
+    def break_turn(self, conversation_id: str, fence: int = 0, what: str = "") -> tuple[Any, ...]:
+        keys = self.keys.of(conversation_id)[1:]
+        return ("EVALSHA", self._sha["break"], 3, *keys, fence, *self._tail, what)
