@@ -90,6 +90,10 @@ class ConcurrentRedisLockStore(LockStore):
         except LockStoreConnectionError:  # the time-out is the news, the rest is decoration
             return LockTimeout(waiter.conversation_id, waiter.wait_timeout or 0.0)
 
+    async def raise_fence(self, grant: Grant, floor: int) -> None:
+        grant.ensure_held()
+        await self._live().raise_fence(grant, floor)
+
     # -- looking and breaking -----------------------------------------------------------------
 
     async def position(self, conversation_id: str, ticket_number: int) -> int | None:

@@ -168,6 +168,22 @@ class Engine:
         if isinstance(answer, bytes):  # the next ticket is ours too: no bell was rung
             self._bell(answer)
 
+    async def raise_fence(self, grant: Grant, floor: int) -> None:
+        """Mint a fence above `floor` for a turn we hold. Raises LockLost."""
+        # A repeated acquire finds its own turn; `max_waiting=0` keeps it from queueing anew.
+        hold = round(1000 * (grant.expires - clock() + 2 * self.margin))
+        words = self.scripts.acquire(
+            grant.conversation_id, grant.member, hold, max_waiting=0, floor=floor
+        )
+        command = self.link.submit(words)
+        answer = await command.future
+        if answer[0] != 1 or answer[1] != grant.number:
+            if answer[0] == 1:  # free, and granted anew: not the turn we had
+                self._post(self.scripts.withdraw(grant.conversation_id, grant.member))
+            self.lost(grant.request, "its lease had run out when its fence was to be raised")
+        grant.ensure_held()
+        grant.fence = answer[2]
+
     def lost(self, request: int, reason: str) -> None:
         """Tell the body of a turn that it is over."""
         grant = self._held.pop(request, None)

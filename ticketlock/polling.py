@@ -277,6 +277,15 @@ class Polling:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
+    async def raise_fence(self, grant: Grant, floor: int) -> None:
+        """Give a turn that is held a fence above `floor`: the highest that its tracker store
+        has seen, after the lock store has lost its memory and its clock is behind.
+
+        Raises LockLost when the turn is no longer held.
+        """
+        grant.ensure_held()
+        self._last_fence = grant.fence = max(grant.fence, self._last_fence, floor) + 1
+
     async def close(self) -> None:
         """End the keeper and what works in the background."""
         tasks = [task for task in (self._keeper, *self._background) if task is not None]

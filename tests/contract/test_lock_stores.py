@@ -573,3 +573,20 @@ def test_sync_twin(make_store: Make) -> None:
 
 async def maybe(value):
     return await value if asyncio.iscoroutine(value) else value
+
+
+def test_raise_fence(make_store: Make, run: Run) -> None:
+    """A turn that is held can be given a fence above any floor; later ones are higher still."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            async with store.lock("c") as grant:
+                floor = grant.fence + 10**12
+                await store.raise_fence(grant, floor)
+                assert grant.fence > floor
+                raised = grant.fence
+                grant.ensure_held()
+            async with store.lock("c", wait_timeout=5) as grant:
+                assert grant.fence > raised
+
+    run(body())

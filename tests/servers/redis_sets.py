@@ -20,6 +20,14 @@ class RedisCluster:
         self._masters = masters
 
     def __enter__(self) -> RedisCluster:
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _start(self) -> None:
         for _ in range(self._masters):
             options = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
             options += ["--cluster-node-timeout", "2000"]
@@ -39,7 +47,6 @@ class RedisCluster:
             time.sleep(0.05)
         for client in clients:
             client.close()
-        return self
 
     @property
     def endpoints(self) -> list[str]:
