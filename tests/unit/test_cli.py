@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ticketlock import ConfigurationError, Holder, Inspection, Waiting, cli
+from ticketlock.cli.locks import describe
 from ticketlock.demo.records import BEGIN, END, LOST, Entry, Records
 from ticketlock.demo.report import Report
 from ticketlock.demo.sender import Delivery
@@ -255,7 +256,7 @@ def test_a_malformed_line_is_named_and_nothing_is_started(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cli, "run", lambda options: pytest.fail("it was started"))
+    monkeypatch.setattr("ticketlock.cli.demo.run", lambda options: pytest.fail("it was started"))
     file = tmp_path / "chat.jsonl"
     file.write_bytes(b'{"sender_id": "a", "text": "fine"}\n' + line + b"\n")
     assert cli.main(["demo", "--json", "--messages", str(file)]) == cli.EXIT_BAD_INPUT
@@ -330,7 +331,7 @@ def test_a_violation_makes_the_status_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = Report(1, 1, 1, seconds=1.0, kills=0)
-    monkeypatch.setattr(cli, "run", lambda options: report)
+    monkeypatch.setattr("ticketlock.cli.demo.run", lambda options: report)
     assert cli.main(["demo", "--json"]) == cli.EXIT_OK
     report.violations.append(Violation("overlaps", "c", 0, "began too early"))
     assert cli.main(["demo", "--json"]) == cli.EXIT_FAILED
@@ -342,7 +343,7 @@ def test_a_violation_makes_the_status_1(
 def test_an_inspection_is_told_in_words() -> None:
     holder = Holder(7, 1234, 185.4, 2.5, "alpha", 42, "sms \x1b[2J")
     waiting = (Waiting(8, 1.25, True, "beta", 43, None), Waiting(9, 0.5, False))
-    assert cli._describe(Inspection("c", holder, waiting, 5, 12)) == [
+    assert describe(Inspection("c", holder, waiting, 5, 12)) == [
         "conversation 'c'",
         "  held by host alpha process 42 ('sms \\x1b[2J') for 3 min 5 s, ticket 7, fence 1234",
         "    its lease has 2.5 s left",
@@ -351,4 +352,4 @@ def test_an_inspection_is_told_in_words() -> None:
         "    unknown process for 0.5 s, ticket 9, not heard of: will be skipped",
         "    ... and 3 more",
     ]
-    assert "nobody holds it" in "".join(cli._describe(Inspection("c", None, (), 0, 0)))
+    assert "nobody holds it" in "".join(describe(Inspection("c", None, (), 0, 0)))

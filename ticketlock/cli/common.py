@@ -1,0 +1,25 @@
+"""What the commands share: exit statuses and argument types."""
+
+from __future__ import annotations
+
+import argparse
+
+EXIT_OK = 0
+#: A promise was broken, a copy does not agree, there was nothing to act on.
+EXIT_FAILED = 1
+#: A wrong option, file or setting: nothing has been started.
+EXIT_BAD_INPUT = 2
+#: A server or a replica cannot be used.
+EXIT_UNAVAILABLE = 3
+#: Plus the number of the signal that ended the command.
+EXIT_SIGNAL = 128
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+positive.__name__ = "number"  # argparse shows it: invalid number value

@@ -1,0 +1,103 @@
+"""`ticketlock inspect` and `ticketlock break`: the operator's view of a lock."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from dataclasses import asdict
+from typing import Any
+
+from ..concurrent_lock_store import ConcurrentRedisLockStore
+from ..inspection import Holder, Inspection, Waiting
+from .common import EXIT_FAILED, EXIT_OK, positive
+
+
+def add(commands: Any) -> None:
+    """Add the commands to a parser's subcommands."""
+    inspect = commands.add_parser("inspect", help="who holds a conversation, who waits")
+    _options(inspect, _inspect)
+    inspect.add_argument(
+        "--limit", type=positive, default=100, help="most waiting tickets to list (%(default)s)"
+    )
+    ending = commands.add_parser("break", help="end the turn of whoever holds a conversation")
+    _options(ending, _break)
+    ending.add_argument("--fence", type=positive, help="only if the turn has this fence")
+
+
+def _options(command: argparse.ArgumentParser, function: object) -> None:
+    command.set_defaults(command=function)
+    command.add_argument("conversation", metavar="CONVERSATION", help="its id")
+    command.add_argument("--redis", metavar="URL", help="default: redis://localhost:6379/1")
+    command.add_argument("--key-prefix", help="the lock store's key_prefix")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _store(args: argparse.Namespace) -> ConcurrentRedisLockStore:
+    keys = {"url": args.redis, "key_prefix": args.key_prefix, "where": "--redis"}
+    return ConcurrentRedisLockStore(**{key: text for key, text in keys.items() if text})
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    async def look() -> Inspection:
+        async with _store(args) as store:
+            return await store.inspect(args.conversation, args.limit)
+
+    found = asyncio.run(look())
+    print(json.dumps(asdict(found)) if args.json else "\n".join(describe(found)))
+    return EXIT_OK
+
+
+def _break(args: argparse.Namespace) -> int:
+    async def end() -> tuple[Holder | None, bool]:
+        async with _store(args) as store:
+            holder = (await store.inspect(args.conversation, 0)).holder
+            # Nobody but the one who is told about is broken, should the turn end meanwhile.
+            fence = args.fence or (holder.fence if holder else None)
+            return holder, await store.break_lock(args.conversation, fence)
+
+    holder, broken = asyncio.run(end())
+    if args.json:
+        print(json.dumps({"broken": broken, "holder": asdict(holder) if holder else None}))
+    elif broken:
+        print(f"broken: {_turn(holder)}" if holder else "broken")
+    elif holder:
+        print(f"not broken: {_turn(holder)}")
+    else:
+        print("not broken: nobody holds it")
+    return EXIT_OK if broken else EXIT_FAILED
+
+
+def describe(found: Inspection) -> list[str]:
+    """An Inspection for people; what others chose as names is quoted."""
+    lines = [f"conversation {found.conversation_id!r}"]
+    lines.append(f"  held by {_turn(found.holder)}" if found.holder else "  nobody holds it")
+    if found.holder:
+        lines.append(f"    its lease has {found.holder.lease:.1f} s left")
+    lines.append(f"  waiting: {found.waiting_count}")
+    for ticket in found.waiting:
+        dead = "" if ticket.alive else ", not heard of: will be skipped"
+        since = f"for {_span(ticket.waiting_for)}"
+        lines.append(f"    {_who(ticket)} {since}, ticket {ticket.number}{dead}")
+    if (hidden := found.waiting_count - len(found.waiting)) > 0:
+        lines.append(f"    ... and {hidden} more")
+    return lines
+
+
+def _turn(holder: Holder) -> str:
+    who, since = _who(holder), _span(holder.held_for)
+    return f"{who} for {since}, ticket {holder.number}, fence {holder.fence}"
+
+
+def _who(ticket: Holder | Waiting) -> str:
+    name = "unknown process"
+    if ticket.host:
+        name = f"host {ticket.host} process {ticket.process}"
+    return f"{name} ({ticket.label!r})" if ticket.label else name
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{max(0.0, seconds):.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
