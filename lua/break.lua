@@ -10,4 +10,4 @@ if not fence or (ARGV[1] ~= '0' and ARGV[1] ~= fence) then return 0 end
 local process, request = string.match(member, '^(%w+)%.(%d+)')
 if process then redis.call('PUBLISH', ARGV[2] .. process, 'broken ' .. request .. ' ' .. fence) end
 grant_next(KEYS[1], KEYS[2], KEYS[3], fence, ARGV[2], '', ARGV[3], ARGV[4])
-return tonumber(fence)
+return process and tonumber(fence) or 0

@@ -15,7 +15,8 @@ local function clock()
 end
 
 -- Grant the head of the queue, skipping the dead, and ring the bell of its process.
--- Returns the bell's text instead of ringing when the process is `caller`.
+-- Returns the bell's text instead of ringing when the process is `caller`, else false;
+-- and true behind it when it gave up at the limit with more in the queue.
 local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms, idle_ms)
   local now, micros
   for _ = 1, MAX_DEAD_HEADS do
@@ -33,6 +34,10 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
       local hold = now + tonumber(string.match(seen[2] or '', ' (%d+)$') or lease_ms)
       -- Until the grantee's next heartbeat it holds no longer than it is known to live.
       local lease = math.min(math.max(tonumber(alive), now + 1500), now + lease_ms, hold)
+      if request == '0' then  -- a bare ticket: nobody renews it, it lives its lifetime
+        lease = hold
+        redis.call('HDEL', waiters, process)
+      end
       fence = string.format('%.0f', math.max(tonumber(fence) + 1, micros))
       redis.call('SET', holder, string.format('%s %s %s %.0f %.0f %.0f %s',
         fence, head[2], head[1], lease, hold, now, where), 'PX', idle_ms)
@@ -43,5 +48,5 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
     end
   end
   redis.call('SET', holder, fence .. ' 0 - 0 0 0 -', 'PX', idle_ms)
-  return false
+  return false, true
 end

@@ -7,25 +7,40 @@ if not Path(__file__).with_name("stores").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
 from .concurrent_lock_store import ConcurrentRedisLockStore
+from .conversations import Conversations
 from .endpoints import EndpointConfig
 from .errors import (
     ConfigurationError,
     InvalidConversationId,
+    InvalidEvent,
     LockError,
     LockLost,
     LockStoreConnectionError,
     LockTimeout,
     QueueFull,
+    StaleFence,
     TicketLockError,
+    TrackerStoreConnectionError,
+    TrackerStoreError,
 )
+from .event_base import Event
 from .grant import Grant
 from .inspection import Holder, Inspection, Waiting
 from .lock_store import LockStore
 from .memory_lock_store import InMemoryLockStore
 from .redis_lock_store import RedisLockStore
 from .tickets import NO_TICKET_ISSUED, Ticket, TicketLock
+from .tracker import EventVerbosity, Tracker
+from .tracker_store import Claim, TrackerStore
+from .turn import Turn
 
 __all__ = [
+    # turns
+    "Conversations",
+    "Event",
+    "EventVerbosity",
+    "Tracker",
+    "Turn",
     # lock stores
     "ConcurrentRedisLockStore",
     "InMemoryLockStore",
@@ -39,17 +54,24 @@ __all__ = [
     "TicketLock",
     "NO_TICKET_ISSUED",
     "Waiting",
+    # tracker stores
+    "Claim",
+    "TrackerStore",
     # settings
     "EndpointConfig",
     # errors
     "ConfigurationError",
     "InvalidConversationId",
+    "InvalidEvent",
     "LockError",
     "LockLost",
     "LockStoreConnectionError",
     "LockTimeout",
     "QueueFull",
+    "StaleFence",
     "TicketLockError",
+    "TrackerStoreConnectionError",
+    "TrackerStoreError",
 ]
 
 

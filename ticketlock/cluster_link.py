@@ -34,6 +34,7 @@ class ClusterLink:
         prologue: Sequence[tuple[Any, ...]],
         on_push: Callable[[list[Any]], None],
         on_connect: Callable[[], None],
+        wanted: Callable[[], bool],
         timeout: float,
     ) -> None:
         self._settings = settings
@@ -43,6 +44,7 @@ class ClusterLink:
             "prologue": prologue,
             "on_push": on_push,
             "on_connect": on_connect,
+            "wanted": wanted,
             "timeout": timeout,
         }
         self._seeds = list(settings.endpoints) or [(settings.host, settings.port)]
@@ -51,6 +53,7 @@ class ClusterLink:
         self._moved: dict[int, Address] = {}
         self._homeless: deque[Command] = deque()
         self._asking: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def connects(self) -> int:
@@ -63,6 +66,8 @@ class ClusterLink:
 
     def submit(self, words: tuple[Any, ...], timeout: float | None = None) -> Command:
         """Send a command whose fourth word is its first key, as EVALSHA's is."""
+        if self._closed:
+            raise LockStoreConnectionError("the lock store has been closed")
         expires = clock() + (self._timeout if timeout is None else min(timeout, self._timeout))
         command = Command(hiredis.pack_command(words), self._loop.create_future(), expires)
         command.slot = key_slot(str(words[3]).encode())
@@ -115,29 +120,30 @@ class ClusterLink:
                 except Exception as failure:  # noqa: BLE001  # the next node may answer
                     error = failure
                     continue
-                if self._owners:
-                    waiting, self._homeless = self._homeless, deque()
-                    for command in waiting:
-                        self.route(command)
+                waiting, self._homeless = self._homeless, deque()
+                for command in waiting:
+                    self.route(command)  # comes back if nobody owns its slot
+                if not self._homeless:
                     return
+                error = ConnectionError("no node serves the slot of this conversation")
+                break
             explained, again = explain(self._settings, error)
             overdue = [c for c in self._homeless if not again or c.expires <= clock()]
-            if not self.connects:  # it never worked: say so at once
+            if not self.connects and not self._owners:  # it never worked: say so at once
                 overdue = list(self._homeless)
             for command in overdue:
                 self._homeless.remove(command)
-                if not command.future.done():
-                    command.future.set_exception(explained)
+                command.fail(explained)
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, LONGEST_BACKOFF)
 
     async def close(self) -> None:
         """Close the links to all nodes."""
+        self._closed = True
         if self._asking is not None:
             self._asking.cancel()
         for command in self._homeless:
-            if not command.future.done():
-                command.future.set_exception(LockStoreConnectionError("the store is closed"))
+            command.fail(LockStoreConnectionError("the lock store has been closed"))
         await asyncio.gather(*(node.close() for node in self._nodes.values()))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from .engine import Engine
-from .errors import LockStoreConnectionError, LockTimeout, QueueFull
+from .errors import LockStoreConnectionError, QueueFull
 from .grant import Grant
 from .inspection import Holder, Inspection, Waiting
 from .lock import Waiter, check_conversation_id
@@ -58,6 +58,8 @@ class ConcurrentRedisLockStore(LockStore):
                 "this lock store is in use on another event loop: make one store per loop, "
                 "or use store.sync() from threads"
             )
+        if engine is not None and engine.pid == os.getpid():
+            engine.heartbeat.abandon()
         # First use, a forked child, or a loop that is gone: what it had is void.
         self._engine = engine = Engine(self.settings, self.timing)
         return engine
@@ -65,12 +67,17 @@ class ConcurrentRedisLockStore(LockStore):
     # -- one turn: called by Lock ---------------------------------------------------------------
 
     async def _issue(self, waiter: Waiter) -> None:
+        engine = self._live()
+        if waiter.wait_timeout == 0:
+            waiter.deadline = None  # the answer must come; socket_timeout bounds it
         try:
-            await self._live().issue(waiter)
+            await engine.issue(waiter)
         except QueueFull:
             if waiter.wait_timeout == 0:
                 raise await self._timed_out(waiter) from None
             raise
+        except asyncio.TimeoutError:
+            raise await self._timed_out(waiter) from None
 
     async def _granted(self, waiter: Waiter) -> Grant:
         try:
@@ -79,16 +86,14 @@ class ConcurrentRedisLockStore(LockStore):
             raise await self._timed_out(waiter) from None
 
     async def _release(self, grant: Grant) -> None:
-        await self._live().release(grant)
+        if self._engine is None:
+            grant.reason = grant.reason or "the lock store has been closed"
+        else:
+            await self._engine.release(grant)
 
     def _withdraw(self, waiter: Waiter) -> None:
-        self._live().withdraw(waiter)
-
-    async def _timed_out(self, waiter: Waiter) -> LockTimeout:
-        try:
-            return await super()._timed_out(waiter)
-        except LockStoreConnectionError:  # the time-out is the news, the rest is decoration
-            return LockTimeout(waiter.conversation_id, waiter.wait_timeout or 0.0)
+        if self._engine is not None and not self._engine.closed:
+            self._engine.withdraw(waiter)
 
     async def raise_fence(self, grant: Grant, floor: int) -> None:
         grant.ensure_held()
@@ -136,8 +141,8 @@ class ConcurrentRedisLockStore(LockStore):
     async def get_lock(self, conversation_id: str) -> TicketLock | None:
         """The live tickets, None if there are none; `expires` is when each would lapse."""
         state = await self.inspect(conversation_id, limit=1_000_000)
-        now = time.time()
-        tickets = [Ticket(w.number, now + self.timing.waiter_ttl / 1000) for w in state.waiting]
+        now, ttl = time.time(), self.timing.waiter_ttl / 1000
+        tickets = [Ticket(w.number, now + ttl) for w in state.waiting if w.alive]
         if state.holder is not None:
             tickets.insert(0, Ticket(state.holder.number, now + state.holder.lease))
         return TicketLock(conversation_id, tickets, state.last_issued) if tickets else None
@@ -184,9 +189,10 @@ class ConcurrentRedisLockStore(LockStore):
         return any(waiting.alive for waiting in state.waiting)
 
     async def close(self) -> None:
-        engine, self._engine = self._engine, None
+        engine = self._engine
         if engine is not None and engine.pid == os.getpid() and not engine.loop.is_closed():
             await engine.close()
+        self._engine = None
         await super().close()
 
 

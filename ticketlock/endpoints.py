@@ -1,8 +1,23 @@
-"""The documented `EndpointConfig`."""
+"""`endpoints.yml`: read, with `${NAME}` filled in, and checked section by section."""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from .errors import ConfigurationError
+
+#: Sections we read.
+SECTIONS = ("lock_store", "tracker_store", "event_broker")
+#: Sections of the documented file that other programs read.
+_FOREIGN = ("nlg", "nlu", "action_endpoint", "models", "model_groups", "vector_store")
+
+#: `${NAME}`, `${NAME:-default}`; `$${NAME}` is the text `${NAME}`.
+_VARIABLE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 class EndpointConfig:
@@ -17,3 +32,107 @@ class EndpointConfig:
     def __repr__(self) -> str:
         # Values may be secrets: only the names of the keys are shown.
         return f"EndpointConfig(type={self.type!r}, keys={sorted(self.kwargs)})"
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The sections of a file that are there.
+
+    Attributes:
+        path: the file, for error texts.
+    """
+
+    path: str
+    sections: dict[str, EndpointConfig] = field(default_factory=dict)
+
+    def section(self, name: str) -> EndpointConfig | None:
+        """A section, None if it is not there."""
+        return self.sections.get(name)
+
+    def where(self, name: str) -> str:
+        """File and section, for error texts."""
+        return f"{self.path}: {name}"
+
+
+def read_endpoints(path: str | Path) -> Endpoints:
+    """Read and check the outline of an `endpoints.yml`.
+
+    Raises ConfigurationError for a missing or broken file, for unknown sections, and for
+    variables that are not set, each named with its line.
+    """
+    name = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{name}: cannot be read: {error}") from error
+    document = _filled(_parse(text, name), name)
+    if document is None:
+        document = {}
+    if not isinstance(document, Mapping):
+        raise ConfigurationError(f"{name}: is no mapping of sections such as lock_store")
+    sections = {}
+    for key, values in document.items():
+        if key in _FOREIGN:
+            continue
+        if key not in SECTIONS:
+            known = ", ".join(SECTIONS)
+            raise ConfigurationError(f"{name}: {key}: is no section here; known: {known}")
+        if values is None:
+            continue
+        if not isinstance(values, Mapping):
+            raise ConfigurationError(f"{name}: {key}: is no mapping of settings")
+        if (kind := values.get("type")) is not None and not isinstance(kind, str):
+            raise ConfigurationError(f"{name}: {key}: type: {kind!r} is not text")
+        sections[str(key)] = EndpointConfig(**{str(k): v for k, v in values.items()})
+    return Endpoints(name, sections)
+
+
+def _parse(text: str, name: str) -> Any:
+    try:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    except ImportError:
+        raise ConfigurationError(
+            f'{name}: reading YAML needs: pip install "ticketlock[yaml]"'
+        ) from None
+    try:
+        return YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        hint = "; put quotes around ${NAME} in a list" if "${" in text else ""
+        raise ConfigurationError(f"{name}: {line}{error.problem}{hint}") from error
+    except YAMLError as error:
+        raise ConfigurationError(f"{name}: is no YAML: {error}") from error
+
+
+def _filled(value: Any, name: str, line: int = 0) -> Any:
+    """The value with variables filled in, as plain dictionaries, lists and texts."""
+    if isinstance(value, Mapping):
+        return {key: _filled(item, name, _line(value, key, line)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, name, _line(value, i, line)) for i, item in enumerate(value)]
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda match: _variable(match, name, line), str(value))
+    return value
+
+
+def _line(parent: Any, key: Any, default: int) -> int:
+    """The line of an item, which the parser has noted at its parent."""
+    try:
+        place = parent.lc.value(key) if isinstance(key, str) else parent.lc.item(key)
+        return int(place[0]) + 1
+    except (AttributeError, KeyError, TypeError):
+        return default
+
+
+def _variable(match: re.Match[str], name: str, line: int) -> str:
+    literal, variable, default = match.groups()
+    if literal:
+        return match.group(0)[1:]
+    value = os.environ.get(variable)
+    if value is None and default is None:
+        raise ConfigurationError(
+            f"{name}: line {line}: environment variable {variable} is not set; "
+            f"set it, or give a default: ${{{variable}:-...}}"
+        )
+    return default if value is None else value

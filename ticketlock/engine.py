@@ -18,11 +18,12 @@ from typing import Any
 from urllib.parse import quote
 
 from .cluster_link import ClusterLink
-from .errors import LockStoreConnectionError, QueueFull
+from .deadlines import DeadlineWatch
+from .errors import LockLost, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
-from .heartbeat import Heartbeat
+from .heartbeat import Heartbeat, Seen
 from .link import Link
-from .lock import Waiter
+from .lock import Waiter, before
 from .redis_connect import connect, explain
 from .redis_settings import RedisSettings
 from .scripts import Scripts, Timing
@@ -37,12 +38,13 @@ class Engine:
         self.pid = os.getpid()
         self.loop = asyncio.get_running_loop()
         self.process = secrets.token_hex(8)
-        where = f"{socket.gethostname()[:24] or 'localhost'}:{self.pid}".replace(" ", "_")
+        where = f"{socket.gethostname()[:63] or 'localhost'}:{self.pid}".replace(" ", "_")
         self.scripts = Scripts(settings, timing, self.process, where)
         options: dict[str, Any] = {
             "prologue": self.scripts.prologue(),
             "on_push": self._push,
             "on_connect": self._reconnected,
+            "wanted": lambda: bool(self._waiting),
             "timeout": settings.socket_timeout,
         }
         self.link: Link | ClusterLink
@@ -54,14 +56,14 @@ class Engine:
             )
         self.heartbeat = Heartbeat(self, settings, self.scripts, timing)
         #: Seconds by which we give a turn up before the server does.
-        self.margin = timing.lease / 8000
+        self.margin = min(timing.lease / 8, 500) / 1000
         self._requests = count(1)
         self._waiting: dict[int, Waiter] = {}
         self._held: dict[int, Grant] = {}
-        self._guard: asyncio.TimerHandle | None = None
-        self._guard_at = 0.0
-        #: A moment of `clock()` that was not after this server time (ms).
-        self._seen = (0.0, 0)
+        self._deadlines = DeadlineWatch(self._held.values, self._overdue)
+        #: conversation -> a moment of `clock()` that was not after this server time (ms).
+        self._seen: dict[str, tuple[float, int]] = {}
+        self.closed = False
 
     # -- tickets ------------------------------------------------------------------------------
 
@@ -79,7 +81,7 @@ class Engine:
         command = self.link.submit(self._acquire(waiter, max_waiting=limit, floor=floor))
         # At once, not when this task comes to run: a bell may be right behind the answer.
         command.heard = lambda answer: self._answered(waiter, answer, command.sent_at)
-        answer = await command.future
+        answer = await before(waiter.deadline, command.future)
         if answer[0] < 0:
             raise QueueFull(waiter.conversation_id, answer[1])
 
@@ -96,7 +98,7 @@ class Engine:
         if answer[0] == 1:
             self._serve(waiter, answer[1], answer[2], sent_at + answer[3] / 1000)
         else:
-            self._seen = (sent_at, answer[2])
+            self._seen[waiter.conversation_id] = (sent_at, answer[2])
             self.heartbeat.expect(answer[3] / 1000)
 
     def _serve(self, waiter: Waiter, number: int, fence: int, lease_until: float) -> None:
@@ -105,6 +107,7 @@ class Engine:
         if clock() >= deadline:  # the news is old: ask what is true by now
             return self.heartbeat.expect(0)
         self._waiting.pop(waiter.request, None)
+        waiter.number = number
         future = waiter.future
         if future is None or future.done():
             return None  # given up meanwhile; its withdrawal hands the turn on
@@ -119,18 +122,25 @@ class Engine:
         )
         self._held[waiter.request] = grant
         self.heartbeat.expect(None)
-        self._guard_until(grant.deadline)
+        self._deadlines.watch(grant)
         future.set_result(grant)
         return None
 
-    def withdraw(self, waiter: Waiter) -> None:
-        """Take a ticket back, whatever has become of it; never fails, never waits."""
+    def withdraw(self, waiter: Waiter, error: Exception | None = None) -> None:
+        """Take a ticket back, whatever has become of it; never fails, never waits.
+
+        Args:
+            error: what whoever still waits for the turn gets; default: a cancellation.
+        """
         if not waiter.request:
             return
         self._waiting.pop(waiter.request, None)
         self._held.pop(waiter.request, None)
         if waiter.future is not None and not waiter.future.done():
-            waiter.future.cancel()
+            if error is None:
+                waiter.future.cancel()
+            else:
+                waiter.future.set_exception(error)
         if self.link.usable:  # else the ticket was never sent for
             self._post(self.scripts.withdraw(waiter.conversation_id, waiter.member))
 
@@ -190,22 +200,8 @@ class Engine:
         if grant is not None:
             grant.lose(reason)
 
-    def _guard_until(self, deadline: float) -> None:
-        """See to it that `_watch` runs at this deadline."""
-        if self._guard is None or deadline < self._guard_at:
-            if self._guard is not None:
-                self._guard.cancel()
-            self._guard_at = deadline
-            self._guard = self.loop.call_later(max(0.0, deadline - clock()), self._watch)
-
-    def _watch(self) -> None:
-        """Give up the turns whose deadline has passed; sleep to the next deadline."""
-        now = clock()
-        self._guard = None
-        for grant in [grant for grant in self._held.values() if grant.deadline <= now]:
-            self.lost(grant.request, grant.overdue())
-        if self._held:
-            self._guard_until(min(grant.deadline for grant in self._held.values()))
+    def _overdue(self, grant: Grant) -> None:
+        self.lost(grant.request, grant.overdue())
 
     # -- bells and heartbeats -------------------------------------------------------------------
 
@@ -214,20 +210,28 @@ class Engine:
             self._bell(push[2])
 
     def _bell(self, text: bytes) -> None:
-        """`grant <request> <number> <fence> <lease until>` or `broken <request> <fence>`."""
+        """`grant <request> <number> <fence> <lease until>`, `broken <request> <fence>`, or
+        `finished <request> <fence>` (0: it was waiting)."""
         kind, *numbers = text.split()
         request = int(numbers[0])
-        if kind == b"broken":
+        waiter = self._waiting.get(request)
+        if kind != b"grant":
             grant = self._held.get(request)
             if grant is not None and grant.fence == int(numbers[1]):
-                self.lost(request, "an operator broke the lock")
-            return
-        waiter = self._waiting.get(request)
-        if waiter is not None:
+                self.lost(request, "the lock was broken, or its ticket was finished")
+            elif waiter is not None and kind == b"finished" and numbers[1] == b"0":
+                self._waiting.pop(request)
+                if waiter.future is not None and not waiter.future.done():
+                    reason = "its ticket was finished by somebody else"
+                    waiter.future.set_exception(LockLost(waiter.conversation_id, reason))
+        elif waiter is not None:
             number, fence, until = map(int, numbers[1:])
+            if waiter.conversation_id not in self._seen:
+                return self.heartbeat.expect(0)
             # The server's clock in ours: from before a request was sent, so never too late.
-            here, there = self._seen
+            here, there = self._seen[waiter.conversation_id]
             self._serve(waiter, number, fence, here + (until - there) / 1000)
+        return None
 
     def _reconnected(self) -> None:
         self.heartbeat.expect(0)  # bells rung in between are gone
@@ -236,30 +240,35 @@ class Engine:
         """The turns held now; the heartbeat thread asks."""
         return list(self._held.values())
 
-    def attended(self) -> list[str]:
-        """The conversations in which this process waits; the heartbeat thread asks."""
-        waiters = list(self._waiting.values())
-        return list({w.conversation_id for w in waiters if w.number >= 0})
+    def attended(self) -> list[tuple[str, str]]:
+        """The conversations in which this process waits, each with the member of its lowest
+        ticket there; the heartbeat thread asks."""
+        lowest: dict[str, Waiter] = {}
+        for waiter in list(self._waiting.values()):
+            if waiter.number >= 0:
+                known = lowest.setdefault(waiter.conversation_id, waiter)
+                if waiter.number < known.number:
+                    lowest[waiter.conversation_id] = waiter
+        return [(conversation_id, waiter.member) for conversation_id, waiter in lowest.items()]
 
-    def beaten(
-        self, sent_at: float, now: int, lost: list[Grant], seen: list[tuple[str, int, bytes]]
-    ) -> None:
+    def beaten(self, lost: list[Grant], seen: list[Seen]) -> None:
         """Act on a heartbeat's answers, on the event loop."""
         for grant in lost:
             if self._held.get(grant.request) is grant:
                 self.lost(grant.request, "the lease ran out, or the lock was broken or wiped")
-        if now:
-            self._seen = (sent_at, now)
-        for conversation_id, _, bell in seen:
-            if bell:
-                _, request, number, *_ = bell.split()
+        waited = {waiter.conversation_id for waiter in self._waiting.values()}
+        self._seen = {name: pair for name, pair in self._seen.items() if name in waited}
+        for row in seen:
+            self._seen[row.conversation_id] = (row.sent_at, row.now)
+            if row.bell:
+                _, request, _, fence, _ = row.bell.split()
                 if int(request) in self._waiting:
-                    self._bell(bell)
+                    self._bell(row.bell)
                 elif int(request) not in self._held:  # nobody here wants it (any more)
-                    self._post(self.scripts.withdraw(conversation_id, "", int(number)))
-        lapsed = {conversation_id for conversation_id, missed, _ in seen if missed}
-        for waiter in list(self._waiting.values()) if lapsed else ():
-            if waiter.conversation_id in lapsed and waiter.number >= 0:
+                    self._post(self.scripts.break_turn(row.conversation_id, int(fence)))
+        missing = {row.conversation_id for row in seen if row.missing}
+        for waiter in list(self._waiting.values()) if missing else ():
+            if waiter.conversation_id in missing and waiter.number >= 0:
                 self._return(waiter)
 
     def _return(self, waiter: Waiter) -> None:
@@ -270,14 +279,15 @@ class Engine:
 
     async def close(self) -> None:
         """Give tickets back, end the turns' bodies, stop the thread, end the connections."""
+        self.closed = True
         for waiter in list(self._waiting.values()):
-            self.withdraw(waiter)
+            error = LockStoreConnectionError("the lock store has been closed")
+            self.withdraw(waiter, error)
         for request in list(self._held):
             grant = self._held[request]
             self._post(self.scripts.release(grant.conversation_id, grant.member, grant.fence))
             self.lost(request, "the lock store has been closed")
-        if self._guard is not None:
-            self._guard.cancel()
+        self._deadlines.stop()
         await self.heartbeat.stop()
         await self.link.close()
 

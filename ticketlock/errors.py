@@ -77,3 +77,32 @@ class QueueFull(LockError):
 
 class LockStoreConnectionError(LockError):
     """The lock store's server cannot be used; the text says which one, why, and what to change."""
+
+
+class InvalidEvent(TicketLockError, ValueError):
+    """An event cannot be stored without loss; the text says which one, why, and the way out."""
+
+
+class TrackerStoreError(TicketLockError):
+    """A tracker store could not do what it was asked; nothing was half-written."""
+
+
+class TrackerStoreConnectionError(TrackerStoreError):
+    """The tracker store's server cannot be used; the text says which, why, and what to change."""
+
+
+class StaleFence(TrackerStoreError):
+    """A later turn has claimed the conversation: this one may no longer write.
+
+    Attributes:
+        conversation_id: the conversation.
+        fence: the fence that was refused.
+        stored: the fence that the store holds; 0 if it holds none.
+    """
+
+    def __init__(self, conversation_id: str, fence: int, stored: int) -> None:
+        self.conversation_id = conversation_id
+        self.fence = fence
+        self.stored = stored
+        why = "is held by another owner" if stored == fence else f"is not the stored {stored}"
+        super().__init__(f"conversation {conversation_id!r}: fence {fence} {why}; nothing written")

@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections.abc import Generator
-from contextlib import suppress
 
 from .errors import LockLost
 
@@ -119,6 +118,8 @@ class Grant:
 
     def extend(self, lease_until: float) -> None:
         """Note that the lease was confirmed up to that moment of `clock()`."""
+        if self.reason is not None:
+            return  # whoever was told that it is lost shall not see it come back
         self.lease_until = max(self.lease_until, lease_until)
         self.deadline = min(self.lease_until, self.expires)
 
@@ -130,7 +131,7 @@ class Grant:
             self._lost._set()
         if self._task is not None and not self._cancelled:
             self._cancelled = True
-            self._task.cancel(f"lock lost: {self.reason}")
+            self._task.cancel(self._message())
 
     def bind(self) -> None:
         """Make the current task the body: it is cancelled when the grant is lost."""
@@ -145,14 +146,25 @@ class Grant:
         task, self._task = self._task, None
         if not self._cancelled or task is None:
             return False
-        ours = isinstance(error, asyncio.CancelledError)
-        if hasattr(task, "uncancel"):  # Python 3.11: tell our cancellation from others'
-            ours = task.uncancel() <= self._cancelling and ours
+        ours = isinstance(error, asyncio.CancelledError) and error.args == (self._message(),)
+        if hasattr(task, "uncancel"):  # Python 3.11 counts: tell our cancellation from others'
+            others = task.uncancel() > self._cancelling
+            ours = isinstance(error, asyncio.CancelledError) and not others
         if error is None:
-            # The body ended without another await: the cancellation is still to come.
-            with suppress(asyncio.CancelledError):
+            # The body ended without another await: the cancellation is still to come. It is
+            # swallowed if it is ours alone.
+            try:
                 await asyncio.sleep(0)
+            except asyncio.CancelledError as late:
+                if hasattr(task, "uncancel"):
+                    if task.cancelling() > self._cancelling:
+                        raise
+                elif late.args != (self._message(),):
+                    raise
         return ours
+
+    def _message(self) -> str:
+        return f"lock lost: {self.reason}"
 
     def __repr__(self) -> str:
         state = "held" if self.reason is None else f"lost: {self.reason}"

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import redis
 import redis.cluster
@@ -32,6 +32,22 @@ T = TypeVar("T")
 
 #: Turns or conversations in one script call: bounds how long a call keeps the server.
 BATCH = 200
+
+
+class Seen(NamedTuple):
+    """What a heartbeat has seen of a conversation in which we wait.
+
+    Attributes:
+        sent_at, now: a moment of `clock()` that was not after this server time (ms).
+        missing: our lowest ticket neither waits nor holds.
+        bell: the text of a bell that was rung for this process, or empty.
+    """
+
+    conversation_id: str
+    sent_at: float
+    now: int
+    missing: bool
+    bell: bytes
 
 
 class Heartbeat:
@@ -68,10 +84,14 @@ class Heartbeat:
                 self._thread.start()
             self._wake.set()
 
-    async def stop(self) -> None:
-        """End the thread and its connection."""
+    def abandon(self) -> None:
+        """End the thread and its connection, without waiting for that."""
         self._stopping = True
         self._wake.set()
+
+    async def stop(self) -> None:
+        """End the thread and its connection."""
+        self.abandon()
         if self._thread is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._thread.join, 3.0)
 
@@ -87,24 +107,24 @@ class Heartbeat:
                 self._wake.wait(pause)
                 continue
             self._due = clock() + self._interval
-            turns, conversations = self._engine.turns(), self._engine.attended()
-            if not turns and not conversations:
+            turns, waiting = self._engine.turns(), self._engine.attended()
+            if not turns and not waiting:
                 self._idle = True
                 # Whoever came between the look and the flag did not wake us: look again.
                 if self._engine.turns() or self._engine.attended():
                     self._idle = False
                 continue
             try:
-                self._beat(turns, conversations)
+                self._beat(turns, waiting)
                 self._failing = False
-            except (redis.RedisError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  # a credential provider may raise
+                # anything; the thread must outlive it, and says what it was.
                 self._failed(error)
         self._disconnect()
 
-    def _beat(self, turns: list[Grant], conversations: list[str]) -> None:
-        sent_at, now = clock(), 0
+    def _beat(self, turns: list[Grant], waiting: list[tuple[str, str]]) -> None:
         lost: list[Grant] = []
-        seen: list[tuple[str, int, bytes]] = []
+        seen: list[Seen] = []
         for batch in self._batches(turns):
             names = [(grant.conversation_id, grant.member, grant.fence) for grant in batch]
             asked = clock()
@@ -113,15 +133,15 @@ class Heartbeat:
                     grant.extend(asked + left / 1000 - self._engine.margin)
                 else:
                     lost.append(grant)
-        for waited in self._batches(conversations):
+        for tickets in self._batches(waiting):
             sent_at = clock()
-            now, *rows = self._call(self._scripts.attend(waited))
-            for conversation_id, (lapsed, left, bell) in zip(waited, rows, strict=True):
-                seen.append((conversation_id, lapsed, bell))
+            now, *rows = self._call(self._scripts.attend(tickets))
+            for (conversation_id, _), (missing, left, bell) in zip(tickets, rows, strict=True):
+                seen.append(Seen(conversation_id, sent_at, now, bool(missing), bell))
                 # A holder who stops renewing is succeeded the moment its lease ends.
                 self._due = min(self._due, sent_at + left / 1000 + 0.002)
         try:
-            self._engine.loop.call_soon_threadsafe(self._engine.beaten, sent_at, now, lost, seen)
+            self._engine.loop.call_soon_threadsafe(self._engine.beaten, lost, seen)
         except RuntimeError:  # the loop has been closed without closing the store
             self._stopping = True
 
@@ -152,13 +172,16 @@ class Heartbeat:
             timeouts = {"socket_timeout": kwargs["socket_timeout"], "retry": Retry(NoBackoff(), 0)}
             make: Any = Sentinel  # redis-py gives it no types
             sentinel = make(list(self._settings.endpoints), sentinel_kwargs=timeouts)
-            return sentinel.master_for(self._settings.sentinel_service, **kwargs)
+            service, ssl = self._settings.sentinel_service, self._settings.use_ssl
+            return sentinel.master_for(service, ssl=ssl, **kwargs)
         if self._settings.deployment_mode == "cluster":
             for key in ("host", "port", "db", "socket_keepalive", "retry"):
                 kwargs.pop(key)
             seeds = self._settings.endpoints or ((self._settings.host, self._settings.port),)
             node: Any = redis.cluster.ClusterNode  # redis-py gives it no types
-            return redis.RedisCluster(startup_nodes=[node(*seed) for seed in seeds], **kwargs)
+            return redis.RedisCluster(
+                startup_nodes=[node(*seed) for seed in seeds], ssl=self._settings.use_ssl, **kwargs
+            )
         if self._settings.unix_socket_path:
             kwargs["unix_socket_path"] = kwargs.pop("path")
         return redis.Redis(ssl=self._settings.use_ssl, single_connection_client=True, **kwargs)

@@ -59,6 +59,13 @@ class Command:
         self.prologue = False
         self.slot = -1
 
+    def fail(self, error: BaseException) -> None:
+        """Tell whoever awaits the command that it failed."""
+        if self.prologue:
+            self.future.cancel()  # nobody awaits it
+        elif not self.future.done():
+            self.future.set_exception(error)
+
 
 class _Protocol(asyncio.Protocol):
     """What asyncio calls for one connection; an old connection's end is not the new one's."""
@@ -89,6 +96,7 @@ class Link:
         prologue: commands to send after each connect, before any other.
         on_push: called with each push message.
         on_connect: called after each connect but the first.
+        wanted: tells whether to reconnect although there is nothing to send.
         timeout: seconds a command may take, waiting for a connection included.
     """
 
@@ -100,9 +108,11 @@ class Link:
         prologue: Sequence[tuple[Any, ...]] = (),
         on_push: Callable[[list[Any]], None] | None = None,
         on_connect: Callable[[], None] | None = None,
+        wanted: Callable[[], bool] = lambda: False,
         timeout: float = 10.0,
     ) -> None:
         self._connect = connect
+        self._wanted = wanted
         self._explain = explain
         self._prologue = [hiredis.pack_command(command) for command in prologue]
         self._on_push = on_push
@@ -117,6 +127,11 @@ class Link:
         self._sent: deque[Command] = deque()
         self._connecting: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._watch_at = 0.0
+        #: Prologue commands not answered yet: until they are, nothing else is sent.
+        self._preparing = 0
+        #: Commands whose script the server did not know, to be sent before all others.
+        self._again: deque[Command] = deque()
         self._flush_due = False
         self._writable = True
         self._closed = False
@@ -153,8 +168,8 @@ class Link:
         elif not self._flush_due and self._writable:
             self._flush_due = True
             self._loop.call_soon(self._flush)
-        if self._watch is None:
-            self._watch = self._loop.call_later(self._timeout / 4, self._check)
+        if self._watch is None or command.expires < self._watch_at:
+            self._watch_until(command.expires)
 
     async def call(self, words: tuple[Any, ...]) -> Any:
         """Send a command and return its answer."""
@@ -162,7 +177,7 @@ class Link:
 
     def _flush(self) -> None:
         self._flush_due = False
-        if self._transport is None or not self._writable:
+        if self._transport is None or not self._writable or self._preparing:
             return
         unsent, now = self._unsent, clock()
         chunks = []
@@ -190,27 +205,35 @@ class Link:
                         command.future.set_result(answer)
                 else:
                     self._answer_error(sent.popleft(), answer)
+                    if self._transport is None:
+                        return  # given up: what is left was for commands to be repeated
         except hiredis.ProtocolError as error:
             self._drop(error)
 
     def _push_received(self, push: list[Any]) -> None:
         if push[0] == b"subscribe":  # RESP3 answers SUBSCRIBE with a push, in its place
-            self._sent.popleft().future.set_result(None)
+            self._prepared(self._sent.popleft())
         elif self._on_push is not None:
             self._on_push(push)
 
     def _answer_error(self, command: Command, error: Exception) -> None:
         text = str(error)
-        if text.startswith("NOSCRIPT"):
-            self._send_prologue()
-            self._unsent.append(command)
-            self._flush()
+        if command.prologue:
+            explained = self._explain(error)[0]
+            self._pause = LONGEST_BACKOFF
+            self._fail_all(explained)
+            self._drop(explained)
+        elif text.startswith("NOSCRIPT"):
+            # All that were sent behind it have the same answer to come: order is kept.
+            self._again.append(command)
+            if not self._preparing:
+                self._send_prologue()
         elif text.startswith(TRANSIENT):
             self._sent.appendleft(command)
             self._pause = LONGEST_BACKOFF / 5
             self._drop(error)
-        elif not command.future.done():
-            command.future.set_exception(self._explain(error)[0])
+        else:
+            command.fail(self._explain(error)[0])
 
     def _drop(self, error: BaseException | None) -> None:
         """Give the connection up; what was unanswered is sent again on the next one."""
@@ -228,7 +251,10 @@ class Link:
                 command.repeated = True
                 self._unsent.appendleft(command)
         self._sent.clear()
-        if self._unsent and not self._closed:
+        self._preparing = 0
+        self._unsent.extendleft(reversed(self._again))
+        self._again.clear()
+        if (self._unsent or self._wanted()) and not self._closed:
             self._ensure_connecting()
 
     # -- connecting ------------------------------------------------------------------------
@@ -242,9 +268,9 @@ class Link:
         if self._pause:  # the server answers, but cannot serve us now
             pause, self._pause = self._pause, 0.0
             await asyncio.sleep(pause)
-        while self._unsent and self._transport is None:
+        while (self._unsent or self._wanted()) and self._transport is None:
             try:
-                connection = await self._connect()
+                self._take_over(await self._connect())
             except Exception as error:  # noqa: BLE001  # redis-py lets OSError, SSLError and
                 # UnicodeError through; all are told to whoever waits, none is dropped.
                 self._last_error = error
@@ -256,16 +282,17 @@ class Link:
                     return
                 await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
                 backoff = min(2 * backoff, LONGEST_BACKOFF)
-                continue
-            self._take_over(connection)
 
     def _unreachable(self) -> bool:
         """Whether somebody else takes care of the commands; a cluster's node overrides it."""
         return False
 
     def _take_over(self, connection: Connection) -> None:
-        writer = connection._writer
-        assert writer is not None  # connect() returned
+        reader, writer = connection._reader, connection._writer
+        assert reader is not None  # connect() returned
+        assert writer is not None
+        if reader.at_eof() or writer.transport.is_closing():
+            raise ConnectionError("the server closed the connection")
         self._connection = connection
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._writable = True
@@ -277,46 +304,59 @@ class Link:
         self._send_prologue()
         if self.connects > 1 and self._on_connect is not None:
             self._on_connect()
-        self._flush()
 
     def _send_prologue(self) -> None:
-        for packed in reversed(self._prologue):
-            command = Command(packed, self._loop.create_future(), clock() + self._timeout)
-            command.prologue = True
-            command.future.add_done_callback(self._prologue_answered)
-            self._unsent.appendleft(command)
+        assert self._transport is not None  # connected
+        self._preparing = len(self._prologue)
+        for packed in self._prologue:
+            expires = clock() + self._timeout
+            command = Command(packed, self._loop.create_future(), expires)
+            command.prologue, command.heard = True, lambda _, c=command: self._prepared(c)
+            self._sent.append(command)
+        self._transport.write(b"".join(self._prologue))
+        if not self._preparing:
+            self._flush()
 
-    def _prologue_answered(self, future: asyncio.Future[Any]) -> None:
-        if not future.cancelled() and (error := future.exception()) is not None:
-            self._fail_all(error)
+    def _prepared(self, command: Command) -> None:
+        """One prologue command has been answered; after the last one the others may go."""
+        if not command.future.done():
+            command.future.set_result(None)
+            self._preparing -= 1
+            if not self._preparing:
+                self._unsent.extendleft(reversed(self._again))
+                self._again.clear()
+                self._flush()
 
     # -- deadlines and the end ----------------------------------------------------------------
+
+    def _watch_until(self, expires: float) -> None:
+        """See to it that `_check` runs at that moment."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch_at = expires
+        self._watch = self._loop.call_later(max(0.001, expires - clock()), self._check)
 
     def _check(self) -> None:
         """Fail what is past its deadline; an overdue answer condemns the connection."""
         now = clock()
         stalled = bool(self._sent) and self._sent[0].expires <= now
-        overdue = [c for c in (*self._sent, *self._unsent) if c.expires <= now]
-        if overdue:
-            cause = self._last_error
-            if stalled or cause is None:
-                cause = TimeoutError(f"no answer within {self._timeout:g} s")
-            error = self._explain(cause)[0]
-            for command in overdue:
-                if not command.future.done():
-                    command.future.set_exception(error)
-            self._unsent = deque(c for c in self._unsent if c.expires > now)
+        cause = self._last_error
+        if stalled or cause is None:
+            cause = TimeoutError(f"no answer within {self._timeout:g} s")
+        for command in [c for c in (*self._sent, *self._unsent) if c.expires <= now]:
+            command.fail(self._explain(cause)[0])
+        self._unsent = deque(c for c in self._unsent if c.expires > now)
         if stalled:
-            self._drop(TimeoutError(f"no answer within {self._timeout:g} s"))
+            self._drop(cause)
         self._watch = None
-        if self._sent or self._unsent:
-            self._watch = self._loop.call_later(self._timeout / 4, self._check)
+        if waiting := (*self._sent, *self._unsent):
+            self._watch_until(max(now + 0.01, min(command.expires for command in waiting)))
 
     def _fail_all(self, error: BaseException) -> None:
-        for command in (*self._sent, *self._unsent):
-            if not command.future.done():
-                command.future.set_exception(error)
+        for command in (*self._sent, *self._again, *self._unsent):
+            command.fail(error)
         self._unsent.clear()
+        self._again.clear()
 
     async def close(self) -> None:
         """Wait for the answers that are due, then end the connection."""

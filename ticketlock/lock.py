@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .errors import InvalidConversationId, LockError, LockLost, LockTimeout
 from .grant import Grant, clock
 
 if TYPE_CHECKING:
     from .lock_store import LockStore
+
+T = TypeVar("T")
 
 
 def check_conversation_id(conversation_id: object) -> str:
@@ -24,6 +27,16 @@ def check_conversation_id(conversation_id: object) -> str:
     return conversation_id
 
 
+def check_label(label: object) -> None:
+    """Raise ValueError unless a label is text that can be stored."""
+    if not isinstance(label, str):
+        raise ValueError(f"a label is text, not {label!r}")  # noqa: TRY004  # as all others
+    try:
+        label.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the label {label!r} is not valid Unicode: {error}") from None
+
+
 class Waiter:
     """A ticket that somebody waits on, as the lock stores pass it around.
 
@@ -35,7 +48,7 @@ class Waiter:
 
     __slots__ = (
         "conversation_id", "deadline", "future", "label", "lock_lifetime", "max_waiting",
-        "member", "number", "poll", "request", "started", "wait_timeout",
+        "member", "number", "pid", "poll", "request", "started", "wait_timeout",
     )  # fmt: skip
 
     def __init__(
@@ -53,29 +66,39 @@ class Waiter:
         self.max_waiting = max_waiting
         self.label = label
         self.poll = poll
-        self.started = clock()
-        self.deadline = None if wait_timeout is None else self.started + wait_timeout
+        self.started = 0.0
+        self.deadline: float | None = None
+        self.pid = os.getpid()
         self.number = -1
         self.request = 0
         self.member = ""
         self.future: asyncio.Future[Grant] | None = None
 
+    def start(self) -> None:
+        """Waiting begins now."""
+        self.started = clock()
+        self.deadline = None if self.wait_timeout is None else self.started + self.wait_timeout
+
     async def wait(self) -> Grant:
         """Await the future, up to the deadline. Raises asyncio.TimeoutError."""
         assert self.future is not None  # made when the ticket was issued
-        if self.deadline is None or self.future.done():
-            return await self.future
-        loop, future = asyncio.get_running_loop(), self.future
+        return await before(self.deadline, self.future)
 
-        def expire() -> None:
-            if not future.done():
-                future.set_exception(asyncio.TimeoutError())
 
-        timer = loop.call_later(max(0.0, self.deadline - clock()), expire)
-        try:
-            return await future
-        finally:
-            timer.cancel()
+async def before(deadline: float | None, future: asyncio.Future[T]) -> T:
+    """Await a future up to a moment of `clock()`. Raises asyncio.TimeoutError."""
+    if deadline is None or future.done():
+        return await future
+
+    def expire() -> None:
+        if not future.done():
+            future.set_exception(asyncio.TimeoutError())
+
+    timer = asyncio.get_running_loop().call_later(max(0.0, deadline - clock()), expire)
+    try:
+        return await future
+    finally:
+        timer.cancel()
 
 
 class Lock:
@@ -85,12 +108,13 @@ class Lock:
     ticket earlier, for instance to acknowledge a webhook once its place is certain.
     """
 
-    __slots__ = ("_grant", "_store", "_waiter")
+    __slots__ = ("_grant", "_spent", "_store", "_waiter")
 
     def __init__(self, store: LockStore, waiter: Waiter) -> None:
         self._store = store
         self._waiter = waiter
         self._grant: Grant | None = None
+        self._spent = False
 
     async def queue(self) -> int:
         """Take the ticket without waiting for the turn, and return its number.
@@ -98,29 +122,32 @@ class Lock:
         The ticket keeps its place until the lock is entered or `withdraw` is called.
         Raises QueueFull, LockStoreConnectionError.
         """
-        if self._waiter.number >= 0:
+        if self._spent or self._waiter.number >= 0:
             raise LockError("this lock has its ticket already; a lock is for one turn")
+        self._waiter.start()
         try:
             await self._store._issue(self._waiter)
         except BaseException:
-            self._store._withdraw(self._waiter)
+            self.withdraw()
             raise
         return self._waiter.number
 
     def withdraw(self) -> None:
-        """Give the ticket back without entering."""
-        self._store._withdraw(self._waiter)
+        """Give the ticket back without entering; the lock is of no use after that."""
+        self._spent = True
+        if self._waiter.pid == os.getpid():  # else it is the parent's, and not ours to give
+            self._store._withdraw(self._waiter)
 
     async def acquire(self) -> Grant:
         """Wait for the turn; a caller that does not use `async with` must `release`."""
-        if self._grant is not None:
+        if self._spent or self._grant is not None:
             raise LockError("this lock has been entered already; a lock is for one turn")
         if self._waiter.number < 0:
             await self.queue()
         try:
             self._grant = await self._store._granted(self._waiter)
         except BaseException:
-            self._store._withdraw(self._waiter)
+            self.withdraw()
             raise
         return self._grant
 
@@ -130,7 +157,10 @@ class Lock:
         grant = self._grant
         if grant.reason is None and clock() >= grant.deadline:
             grant.reason = grant.overdue()
-        await self._store._release(grant)
+        if self._waiter.pid == os.getpid():
+            await self._store._release(grant)
+        else:  # the turn is the parent's, and not ours to end
+            grant.reason = "a forked child does not inherit the turn"
         if grant.reason is not None:
             raise LockLost(grant.conversation_id, grant.reason)
 

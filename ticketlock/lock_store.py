@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from .errors import ConfigurationError
-from .lock import Lock, OptionalLock, Waiter, check_conversation_id
+from .lock import Lock, OptionalLock, Waiter, check_conversation_id, check_label
 from .polling import Polling
 from .sync import SyncLockStore
 from .tickets import TicketLock
@@ -100,8 +100,10 @@ class LockStore(Polling):
         poll: float,
     ) -> Waiter:
         lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
-        if not lifetime > 0:
+        if not isinstance(lifetime, (int, float)) or not 0 < lifetime < 1e9:
             raise ValueError(f"lock_lifetime is a number of seconds above 0, not {lifetime!r}")
+        if label is not None:
+            check_label(label)
         if max_waiting is None:
             max_waiting = self.max_waiting
         return Waiter(

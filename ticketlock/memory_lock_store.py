@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from typing import Any
 
-from .errors import QueueFull
+from .errors import LockLost, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
 from .inspection import Holder, Inspection, Waiting
 from .lock import Waiter, check_conversation_id
@@ -106,23 +106,30 @@ class InMemoryLockStore(LockStore):
             grant.lose(grant.overdue())
 
     async def _release(self, grant: Grant) -> None:
-        conversation = self._conversations.get(grant.conversation_id)
-        # Numbers begin anew once nobody uses a conversation: compare the grant itself.
-        if conversation and conversation.serving and conversation.serving.grant is grant:
-            self._end(grant.conversation_id, grant.number)
+        self._end_turn(grant)
 
-    def _withdraw(self, waiter: Waiter) -> None:
-        if waiter.future is None:
+    def _withdraw(self, waiter: Waiter, error: Exception | None = None) -> None:
+        """Take a ticket back; whoever still waits on it gets `error`, or is cancelled."""
+        future = waiter.future
+        if future is None:
             return
-        if waiter.future.done() and not waiter.future.cancelled() and not waiter.future.exception():
-            grant = waiter.future.result()  # granted in the same moment: hand it on
-            conversation = self._conversations.get(grant.conversation_id)
-            if conversation and conversation.serving and conversation.serving.grant is grant:
-                self._end(grant.conversation_id, grant.number)
+        if not future.done():
+            if error is None:
+                future.cancel()
+            else:
+                future.set_exception(error)
+        elif not future.cancelled() and not future.exception():
+            self._end_turn(future.result())  # granted in the same moment: hand it on
             return
         conversation = self._conversations.get(waiter.conversation_id)
         if conversation is not None and conversation.queue.get(waiter.number) is waiter:
             del conversation.queue[waiter.number]
+
+    def _end_turn(self, grant: Grant) -> None:
+        """End the turn of this very grant: numbers begin anew once nobody uses a conversation."""
+        conversation = self._conversations.get(grant.conversation_id)
+        if conversation and conversation.serving and conversation.serving.grant is grant:
+            self._end(grant.conversation_id, grant.number)
 
     async def position(self, conversation_id: str, ticket_number: int) -> int | None:
         conversation = self._conversations.get(check_conversation_id(conversation_id))
@@ -198,12 +205,16 @@ class InMemoryLockStore(LockStore):
     async def _queue_bare(self, conversation_id: str, lifetime: float, number: int = 0) -> int:
         """Queue a ticket nobody waits on; it leaves when its lifetime is over."""
         conversation = self._conversations.setdefault(conversation_id, _Conversation())
-        if number:
-            conversation.last_issued = max(conversation.last_issued, number) - 1
         waiter = Waiter(conversation_id, lifetime)
         waiter.member = _BARE
-        await self._issue(waiter)
-        asyncio.get_running_loop().call_later(lifetime, self._withdraw, waiter)
+        waiter.number = number or conversation.last_issued + 1
+        conversation.last_issued = max(conversation.last_issued, waiter.number)
+        loop = asyncio.get_running_loop()
+        waiter.future = loop.create_future()
+        conversation.queue[waiter.number] = waiter
+        conversation.queue = OrderedDict(sorted(conversation.queue.items()))
+        self._serve_next(conversation)
+        loop.call_later(lifetime, self._withdraw, waiter)
         return waiter.number
 
     async def finish_serving(self, conversation_id: str, ticket_number: int) -> None:
@@ -213,7 +224,7 @@ class InMemoryLockStore(LockStore):
         conversation = self._conversations.get(conversation_id)
         waiter = conversation.queue.get(ticket_number) if conversation else None
         if waiter is not None:
-            self._withdraw(waiter)
+            self._withdraw(waiter, LockLost(conversation_id, "its ticket was finished"))
         return None
 
     async def is_someone_waiting(self, conversation_id: str) -> bool:
@@ -222,7 +233,11 @@ class InMemoryLockStore(LockStore):
 
     async def close(self) -> None:
         for conversation in self._conversations.values():
+            for waiter in list(conversation.queue.values()):
+                error = LockStoreConnectionError("the lock store has been closed")
+                self._withdraw(waiter, None if waiter.member == _BARE else error)
             if conversation.serving is not None:
                 conversation.serving.timer.cancel()
+                conversation.serving.grant.lose("the lock store has been closed")
         self._conversations.clear()
         await super().close()

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import inspect as python_inspect
+import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from .errors import LockError, LockTimeout, QueueFull, TicketLockError
+from .deadlines import DeadlineWatch
+from .errors import LockError, LockStoreConnectionError, LockTimeout, QueueFull, TicketLockError
 from .grant import Grant, clock
 from .inspection import Holder, Inspection, Waiting
 from .lock import Waiter, check_conversation_id
 from .tickets import Ticket, TicketLock
 
 T = TypeVar("T")
+log = logging.getLogger("ticketlock")
+
+#: Seconds that a LockTimeout may take to find out who held the lock.
+_DECORATION = 0.5
 
 
 class Polling:
@@ -33,7 +40,9 @@ class Polling:
         self._mutex: asyncio.Lock | None = None
         self._held: set[Grant] = set()
         self._keeper: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Task[Any]] = set()
+        self._background: set[asyncio.Future[Any]] = set()
+        self._deadlines: DeadlineWatch | None = None
+        self._closed = False
 
     # -- the documented interface: a custom store implements the first three ---------------
 
@@ -84,7 +93,7 @@ class Polling:
 
     async def is_someone_waiting(self, conversation_id: str) -> bool:
         """True when a valid ticket waits behind the one being served."""
-        return (await self._read(conversation_id)).is_someone_waiting()
+        return len((await self._read(conversation_id)).tickets) > 1
 
     async def cleanup(self, conversation_id: str, ticket_number: int) -> None:
         """Finish a ticket, and remove the lock if that was the last one."""
@@ -103,15 +112,12 @@ class Polling:
         lock = await self._read(conversation_id)
         now = await self._now()
         tickets = list(lock.tickets)
-        grant = next(iter(self._held_here(conversation_id, lock.now_serving)), None)
         holder = None
         if tickets:
-            holder = Holder(
-                tickets[0].number,
-                grant.fence if grant else 0,
-                clock() - grant.granted_at if grant else 0.0,
-                max(0.0, tickets[0].expires - now),
-            )
+            here = self._held_here(conversation_id, tickets[0].number)
+            held_for = clock() - here[0].granted_at if here else 0.0
+            lease = max(0.0, tickets[0].expires - now)
+            holder = Holder(tickets[0].number, lock.fence, held_for, lease)
         waiting = tuple(Waiting(t.number, 0.0) for t in tickets[1 : 1 + limit])
         return Inspection(conversation_id, holder, waiting, len(tickets[1:]), lock.last_issued)
 
@@ -158,12 +164,13 @@ class Polling:
 
     async def _issue(self, waiter: Waiter) -> None:
         limit = 0 if waiter.wait_timeout == 0 else waiter.max_waiting
+        waiter.member = secrets.token_hex(8)
 
         def issue(lock: TicketLock, now: float) -> tuple[int, int]:
             waiting = len(lock.tickets) - 1
             if limit is not None and waiting >= limit:
                 return -1, waiting
-            return lock.issue_ticket(self.lease, now), waiting
+            return lock.issue_ticket(self.lease, now, waiter.member), waiting
 
         issuing = asyncio.ensure_future(self._update(waiter.conversation_id, issue))
         try:
@@ -177,79 +184,85 @@ class Polling:
             raise QueueFull(waiter.conversation_id, waiting)
 
     async def _granted(self, waiter: Waiter) -> Grant:
-        while True:
+        while not self._closed:
             asked = clock()
-            place = await self._update(
-                waiter.conversation_id, lambda k, t: self._keep(k, t, waiter)
+            place, fence = await self._update(
+                waiter.conversation_id, lambda lock, now: self._keep(lock, now, waiter)
             )
             if place == 0:
-                return self._grant(waiter, asked)
+                return self._grant(waiter, fence, asked)
             pause = min(waiter.poll, 0.02 * place, self.lease / 3)
             if waiter.deadline is not None:
                 if clock() >= waiter.deadline:
                     raise await self._timed_out(waiter)
                 pause = min(pause, waiter.deadline - clock())
             await asyncio.sleep(max(0.001, pause))
+        raise LockStoreConnectionError("the lock store has been closed")
 
-    def _keep(self, lock: TicketLock, now: float, waiter: Waiter | Grant) -> int:
-        """Keep a ticket alive, put it back where it was dropped by mistake; tell its place."""
-        numbers = [ticket.number for ticket in lock.tickets]
-        if waiter.number not in numbers:
-            lock.tickets.append(Ticket(waiter.number, now + self.lease))
-            ordered = sorted(lock.tickets, key=lambda ticket: ticket.number)
+    def _keep(self, lock: TicketLock, now: float, waiter: Waiter) -> tuple[int, int]:
+        """Keep a ticket alive, put it back where it was dropped by mistake.
+
+        Returns its place, and the fence minted for it when that is 0.
+        """
+        ticket = _owned(lock, waiter.member)
+        if ticket is None:
+            ticket = Ticket(waiter.number, now + self.lease, waiter.member)
+            ordered = sorted([*lock.tickets, ticket], key=lambda ticket: ticket.number)
             lock.tickets.clear()
             lock.tickets.extend(ordered)
-            numbers = [ticket.number for ticket in ordered]
-        place = numbers.index(waiter.number)
-        if place == 0 or lock.tickets[place].expires < now + self.lease / 2:
-            lock.tickets[place].expires = now + self.lease
-        return place
+        place = lock.tickets.index(ticket)
+        if place == 0 or ticket.expires < now + self.lease / 2:
+            ticket.expires = now + self.lease
+        if place == 0:
+            # By the clock that all share, and higher than what the document remembers.
+            lock.fence = max(lock.fence + 1, int(now * 1_000_000))
+        return place, lock.fence
 
-    def _grant(self, waiter: Waiter, asked: float) -> Grant:
-        self._last_fence = max(self._last_fence + 1, time.time_ns() // 1000)
+    def _grant(self, waiter: Waiter, fence: int, asked: float) -> Grant:
+        self._last_fence = fence = max(self._last_fence + 1, fence)
         grant = Grant(
             waiter.conversation_id,
             waiter.number,
-            self._last_fence,
+            fence,
             asked + self.lease * 0.9,
             waiter.lock_lifetime,
+            member=waiter.member,
         )
         self._held.add(grant)
+        if self._deadlines is None:
+            self._deadlines = DeadlineWatch(lambda: self._held, self._overdue)
+        self._deadlines.watch(grant)
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._renew_held())
         return grant
+
+    def _overdue(self, grant: Grant) -> None:
+        self._held.discard(grant)
+        grant.lose(grant.overdue())
 
     async def _renew_held(self) -> None:
         """Renew the tickets of all held turns until there are none."""
         while self._held:
             await asyncio.sleep(self.lease / 10)
-            for grant in list(self._held):
-                await self._renew(grant)
+            await asyncio.gather(*(self._renew(grant) for grant in list(self._held)))
 
     async def _renew(self, grant: Grant) -> None:
         def renew(lock: TicketLock, now: float) -> bool:
-            if not lock.tickets or lock.tickets[0].number != grant.number:
+            if not lock.tickets or lock.tickets[0].owner != grant.member:
                 return False
             lock.tickets[0].expires = now + self.lease
             return True
 
         asked = clock()
-        if asked < grant.deadline:
-            try:
-                if await self._update(grant.conversation_id, renew):
-                    return grant.extend(asked + self.lease * 0.9)
-                reason = "its ticket is gone: it expired, or the lock was broken"
-            except Exception as error:  # noqa: BLE001  # whatever a custom store raises:
-                # the next round tries again, the deadline decides.
-                if clock() < grant.deadline:
-                    return None
-                reason = f"it could not be renewed: {error}"
-        else:
-            reason = grant.overdue()
-        if grant in self._held:
-            self._held.discard(grant)
-            grant.lose(reason)
-        return None
+        try:
+            if await self._update(grant.conversation_id, renew):
+                grant.extend(asked + self.lease * 0.9)
+            elif grant in self._held:
+                self._held.discard(grant)
+                grant.lose("its ticket is gone: it expired, or the lock was broken")
+        except Exception as error:  # noqa: BLE001  # whatever a custom store raises: the next
+            # round tries again, and the turn's deadline decides.
+            log.warning("a turn of %r is not renewed: %s", grant.conversation_id, error)
 
     def _held_here(self, conversation_id: str, number: int) -> list[Grant]:
         return [
@@ -260,22 +273,40 @@ class Polling:
 
     async def _release(self, grant: Grant) -> None:
         self._held.discard(grant)
-        if clock() < grant.lease_until:  # later the number may be another's
-            await self.finish_serving(grant.conversation_id, grant.number)
+        if self._closed:
+            grant.reason = grant.reason or "the lock store has been closed"
+            return
+        await asyncio.shield(self._spawn(self._finish(grant.conversation_id, grant.member)))
+
+    async def _finish(self, conversation_id: str, member: str) -> None:
+        """Remove a ticket of ours, and no other."""
+
+        def finish(lock: TicketLock, now: float) -> None:
+            if (ticket := _owned(lock, member)) is not None:
+                lock.tickets.remove(ticket)
+
+        await self._update(conversation_id, finish)
 
     async def _take_back(self, waiter: Waiter, issuing: asyncio.Future[tuple[int, int]]) -> None:
         waiter.number, _ = await issuing
         self._withdraw(waiter)
 
     def _withdraw(self, waiter: Waiter) -> None:
-        if waiter.number >= 0:
-            self._spawn(self.finish_serving(waiter.conversation_id, waiter.number))
+        if waiter.number >= 0 and not self._closed:
+            self._held -= {grant for grant in self._held if grant.member == waiter.member}
+            self._spawn(self._finish(waiter.conversation_id, waiter.member))
 
-    def _spawn(self, work: Awaitable[Any]) -> None:
+    def _spawn(self, work: Awaitable[Any]) -> asyncio.Future[Any]:
         """Run `work` to its end even if the caller is cancelled; `close` waits for it."""
         task = asyncio.ensure_future(work)
         self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task.add_done_callback(self._worked)
+        return task
+
+    def _worked(self, task: asyncio.Future[Any]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("a ticket is left to expire by itself: %s", error)
 
     async def raise_fence(self, grant: Grant, floor: int) -> None:
         """Give a turn that is held a fence above `floor`: the highest that its tracker store
@@ -288,26 +319,39 @@ class Polling:
 
     async def close(self) -> None:
         """End the keeper and what works in the background."""
+        self._closed = True
         tasks = [task for task in (self._keeper, *self._background) if task is not None]
         if self._keeper is not None:
             self._keeper.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._keeper = None
+        if self._deadlines is not None:
+            self._deadlines.stop()
 
     async def _timed_out(self, waiter: Waiter) -> LockTimeout:
-        """The LockTimeout for a waiter, with what `inspect` and `position` can tell."""
-        state = await self.inspect(waiter.conversation_id, 0)
+        """The LockTimeout for a waiter, with what can be found out about the holder."""
+        waited = clock() - waiter.started
+        try:
+            return await asyncio.wait_for(self._described(waiter, waited), _DECORATION)
+        except (asyncio.TimeoutError, LockError):  # the time-out is the news, the rest is not
+            return LockTimeout(waiter.conversation_id, waited)
+
+    async def _described(self, waiter: Waiter, waited: float) -> LockTimeout:
+        holder = (await self.inspect(waiter.conversation_id, 0)).holder
         position = None
         if waiter.number >= 0:
             position = await self.position(waiter.conversation_id, waiter.number)
-        holder = state.holder
         return LockTimeout(
             waiter.conversation_id,
-            clock() - waiter.started,
+            waited,
             position,
             str(holder) if holder else None,
             holder.held_for if holder else None,
         )
+
+
+def _owned(lock: TicketLock, member: str) -> Ticket | None:
+    return next((ticket for ticket in lock.tickets if ticket.owner == member), None)
 
 
 async def _result(value: Any) -> Any:

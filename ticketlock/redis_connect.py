@@ -14,12 +14,17 @@ from .errors import LockStoreConnectionError
 from .redis_settings import RedisSettings
 
 #: Oldest server version that has all we use (HELLO, RESP3 pushes, effects replication).
-OLDEST_SERVER = (6, 0)
+OLDEST_SERVER = (6, 2)
 
 #: Commands that an ACL user of the lock stores needs, for the error text and the README.
 NEEDED_COMMANDS = (
     "+eval +evalsha +script|load +hello +time +subscribe +publish +get +set +incr +pexpire +del"
-    " +hget +hmget +hset +hdel +zadd +zscore +zcard +zcount +zrange +zpopmin +zremrangebyscore"
+    " +hget +hmget +hset +hdel +zadd +zscore +zcard +zcount +zrange +zrangebyscore +zpopmin +zrem"
+)
+
+_RIGHTS = (
+    f"the user lacks rights: allow {NEEDED_COMMANDS}, the keys ~*lock:* and the channels"
+    " &*concurrent_lock:bell:*"
 )
 
 #: (part of the server's or system's error text, what to do about it, can trying again help)
@@ -40,19 +45,24 @@ _EXPLANATIONS: tuple[tuple[str, str, bool], ...] = (
     ("HELLO must be called", "it wants a login: set password (and username)", False),
     ("DB index is out of range", "it has no such database: check db", False),
     ("Invalid Database", "it has no such database: check db", False),
-    ("NOPERM", f"the user lacks rights: allow {NEEDED_COMMANDS}", False),
-    ("can't run this command", f"the user lacks rights: allow {NEEDED_COMMANDS}", False),
-    ("ACL failure in script", f"the user lacks rights: allow {NEEDED_COMMANDS}", False),
-    ("The user executing the script", f"the user lacks rights: allow {NEEDED_COMMANDS}", False),
+    ("NOPERM", _RIGHTS, False),
+    ("can't run this command", _RIGHTS, False),
+    ("ACL failure in script", _RIGHTS, False),
+    ("The user executing the script", _RIGHTS, False),
+    ("No permissions to access", _RIGHTS, False),
     ("unknown command", "it is too old or restricted: Redis 6.2 or newer is needed", False),
     ("Name or service not known", "there is no such host: check host", False),
     ("nodename nor servname", "there is no such host: check host", False),
     ("No address associated", "there is no such host: check host", False),
     ("name resolution", "the host name cannot be resolved: check host", True),
     ("No such file", "there is no such file: check unix_socket_path and the ssl_ files", False),
-    ("READONLY", "it is a read-only replica: point host at the master", True),
-    ("OOM", "it is out of memory: raise maxmemory, and use no allkeys- eviction", True),
-    ("MISCONF", "it refuses writes because it cannot save to disk", True),
+    ("READONLY ", "it is a read-only replica: point host at the master", True),
+    (
+        "OOM command not allowed",
+        "it is out of memory: raise maxmemory, and use no allkeys- eviction",
+        True,
+    ),
+    ("MISCONF ", "it refuses writes because it cannot save to disk", True),
     ("refused", "nothing listens there: check host and port, and that the server runs", True),
     ("Connect call failed", "nothing listens there: check host and port", True),
     ("No master found", "the sentinels know no master of that name: check sentinel_service", True),
@@ -131,7 +141,8 @@ def explain(settings: RedisSettings, error: BaseException) -> tuple[LockStoreCon
         again = False
     else:
         for part, advice, retry in _EXPLANATIONS:
-            if part.lower() in text.lower():
+            # A word of the server's in capitals is one; other parts come in any case.
+            if part in text if part.isupper() else part.lower() in text.lower():
                 if "closed" in advice:
                     advice += (
                         "; if it wants a client certificate, set ssl_certfile and ssl_keyfile"

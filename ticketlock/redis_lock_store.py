@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .errors import LockStoreConnectionError
-from .grant import Grant
 from .link import Link
-from .lock import Waiter, check_conversation_id
+from .lock import check_conversation_id
 from .lock_store import LockStore
 from .redis_connect import connect, explain
 from .redis_settings import RedisSettings, endpoint_values
@@ -39,6 +38,10 @@ class RedisLockStore(LockStore):
         section = Section({**values, **keys}, where)
         self.settings = RedisSettings.read(section)
         super().__init__(max_waiting=section.integer("max_waiting", None, 0))
+        if self.settings.deployment_mode == "cluster":
+            raise section.error(
+                "deployment_mode", "cluster is not for type redis; use concurrent_redis"
+            )
         section.finish()
         self._prefix = self.settings.prefixed("lock:")
         self._link: Link | None = None
@@ -63,8 +66,12 @@ class RedisLockStore(LockStore):
         key = self._prefix + check_conversation_id(conversation_id)
         expiry = (round(1000 * (IDLE_EXPIRY + self.lease)),) if len(texts) == 2 else ()
         words = ("EVALSHA", load("document").sha, 1, key, *texts, *expiry)
-        swapped, micros, text = await self._live_link().call(words)
-        return bool(swapped), micros / 1e6, text.decode()
+        command = self._live_link().submit(words)
+        swapped, micros, text = await command.future
+        found = text.decode()
+        # Sent twice because its answer was lost: the first one did it.
+        done = bool(swapped) or (command.repeated and len(texts) == 2 and found == texts[1])
+        return done, micros / 1e6, found
 
     async def _update(self, conversation_id: str, change: Callable[[TicketLock, float], T]) -> T:
         _, now, before = await self._swap(conversation_id)
@@ -96,9 +103,6 @@ class RedisLockStore(LockStore):
 
     async def delete_lock(self, conversation_id: str) -> None:
         await self._live_link().call(("DEL", self._prefix + check_conversation_id(conversation_id)))
-
-    def _grant(self, waiter: Waiter, asked: float) -> Grant:
-        return super()._grant(waiter, asked)
 
     async def close(self) -> None:
         await super().close()

@@ -13,13 +13,6 @@ from redis.retry import Retry
 from .errors import ConfigurationError
 from .settings import Section, mask_url
 
-#: Key names of the documented configuration, in the order of the README's table.
-REDIS_KEYS = (
-    "url", "host", "port", "db", "username", "password", "use_ssl", "ssl_certfile", "ssl_keyfile",
-    "ssl_ca_certs", "ssl_check_hostname", "key_prefix", "socket_timeout", "deployment_mode",
-    "endpoints", "sentinel_service", "unix_socket_path", "credential_provider",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class RedisSettings:
@@ -77,7 +70,9 @@ class RedisSettings:
                 "ssl_check_hostname", location.get("ssl_check_hostname", True)
             ),
             key_prefix=prefix or None,
-            socket_timeout=section.number("socket_timeout", 10.0, 0.001),
+            socket_timeout=section.number(
+                "socket_timeout", location.get("socket_timeout", 10.0), 0.001
+            ),
             deployment_mode=mode,
             endpoints=endpoints,
             sentinel_service=section.text("sentinel_service", "mymaster"),
@@ -147,20 +142,30 @@ def _location(section: Section, key: str, text: str | None) -> dict[str, Any]:
     if "://" in text:
         try:
             parsed: dict[str, Any] = dict(parse_url(text))
-        except ValueError as error:
-            raise section.error(key, f"{mask_url(text)!r} is no Redis URL: {error}") from None
+        except ValueError:  # its text would quote parts of a password
+            raise section.error(key, f"{mask_url(text)!r} is no Redis URL") from None
+        parsed.pop("connection_class", None)
+        for option in parsed.keys() - _IN_URL:
+            raise section.error(key, f"{option} is no option of a URL here; give it as a key")
         parsed["use_ssl"] = text.startswith("rediss://")
         return parsed
-    if text.count(":") == 1:
+    if text.count(":") == 1 or "@" in text:
         host, port = _endpoint(section, text, key)
         return {"host": host, "port": port}
     return {"host": text}
 
 
+#: What a Redis URL may say; in its query: db, ssl_ca_certs, ssl_certfile, ssl_keyfile, ...
+_IN_URL = {
+    "host", "port", "db", "username", "password", "path", "ssl_ca_certs", "ssl_certfile",
+    "ssl_keyfile", "ssl_check_hostname", "socket_timeout",
+}  # fmt: skip
+
+
 def _endpoint(section: Section, text: str, key: str = "endpoints") -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit():
-        raise section.error(key, f"{text!r} is not host:port")
+    if not colon or not host or not port.isdigit() or "@" in text:
+        raise section.error(key, f"{mask_url(text)!r} is not host:port")
     return host.strip("[]"), int(port)
 
 

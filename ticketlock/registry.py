@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from .custom_tracker_store import CustomTrackerStore
 from .endpoints import EndpointConfig
 from .errors import ConfigurationError
 from .lock_store import LockStore
+from .redis_settings import endpoint_values
+from .tracker_store import TrackerStore
 
 #: `type` of a `lock_store` section -> where the class is.
 LOCK_STORES = {
@@ -24,6 +28,28 @@ _DOCUMENTED_PATHS = {
     "rasa.core.concurrent_lock_store.ConcurrentRedisLockStore": "concurrent_redis",
     "rasa_plus.components.concurrent_lock_store.ConcurrentRedisLockStore": "concurrent_redis",
 }
+
+#: `type` of a `tracker_store` section -> where the class is.
+TRACKER_STORES = {
+    "in_memory": "ticketlock.stores.memory:InMemoryTrackerStore",
+    "sql": "ticketlock.stores.sql:SQLTrackerStore",
+    "redis": "ticketlock.stores.redis:RedisTrackerStore",
+    "mongod": "ticketlock.stores.mongo:MongoTrackerStore",
+    "dynamo": "ticketlock.stores.dynamo:DynamoTrackerStore",
+}
+
+#: The same for module paths of the documented system; the section's keys are the same.
+_DOCUMENTED_TRACKER_STORES = {
+    "InMemoryTrackerStore": "in_memory",
+    "SQLTrackerStore": "sql",
+    "RedisTrackerStore": "redis",
+    "MongoTrackerStore": "mongod",
+    "DynamoTrackerStore": "dynamo",
+}
+_DOCUMENTED_MODULE = "rasa.core.tracker_store."
+
+#: Extra that a tracker store of this type needs to be installed.
+_EXTRAS = {"sql": "sql", "mongod": "mongo", "dynamo": "dynamo"}
 
 
 def import_class(path: str, where: str) -> type[Any]:
@@ -65,3 +91,54 @@ def create_lock_store(obj: Any = None, where: str = "lock_store") -> LockStore:
     if not hasattr(created, "lock_lifetime"):  # its __init__ did not call ours
         LockStore.__init__(created, obj)
     return created
+
+
+def create_tracker_store(
+    section: Any = None,
+    domain: Any = None,
+    event_broker: Any = None,
+    where: str = "tracker_store",
+) -> TrackerStore:
+    """The tracker store of a section: an EndpointConfig, a mapping, a store, or None.
+
+    A type that is none of ours is the path of a class, which is called as documented:
+    `Class(host=url, domain=, event_broker=, **keys)`.
+
+    Raises ConfigurationError; for a missing extra its text is the command to type.
+    """
+    if isinstance(section, TrackerStore):
+        return section
+    if isinstance(section, Mapping):
+        section = EndpointConfig(**section)
+    kind = getattr(section, "type", None) or "in_memory"
+    if kind.startswith(_DOCUMENTED_MODULE):
+        kind = _DOCUMENTED_TRACKER_STORES.get(kind.removeprefix(_DOCUMENTED_MODULE), kind)
+    values = {} if section is None else endpoint_values(section)
+    path = TRACKER_STORES.get(kind.lower())
+    if path:
+        store = _import_extra(path, kind.lower(), where)
+        created = store(domain=domain, event_broker=event_broker, where=where, **values)
+        return created  # type: ignore[no-any-return]  # the class is ours
+    host = values.pop("url", None)
+    custom = import_class(kind, where)
+    try:
+        inner = custom(host=host, domain=domain, event_broker=event_broker, **values)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{where}: type: {kind} cannot be called with host=, domain=, event_broker= "
+            f"and the other keys: {error}"
+        ) from error
+    return CustomTrackerStore.around(inner, where)
+
+
+def _import_extra(path: str, kind: str, where: str) -> type[Any]:
+    """One of our classes; its missing drivers are an error that says what to install."""
+    try:
+        return import_class(path, where)
+    except ConfigurationError as error:
+        missing = getattr(error.__cause__, "name", None) or ""
+        if kind not in _EXTRAS or missing.startswith("ticketlock"):
+            raise
+        raise ConfigurationError(
+            f'{where}: type {kind} needs {missing}: pip install "ticketlock[{_EXTRAS[kind]}]"'
+        ) from error

@@ -16,7 +16,7 @@ from .redis_settings import RedisSettings
 
 #: Scripts that hand a conversation on are preceded by this one.
 _HANDOFF = "handoff"
-_HAND_ON = frozenset({"attend", "break", "release", "withdraw"})
+_HAND_ON = frozenset({"acquire", "attend", "break", "release", "withdraw"})
 
 
 class Script(NamedTuple):
@@ -102,7 +102,8 @@ class Scripts:
         return (
             "EVALSHA", self._sha["acquire"], 4, *self.keys.of(conversation_id),
             member, self._where, number, lease or timing.lease, waiter_ttl or timing.waiter_ttl,
-            hold_ms, timing.idle, max_waiting, floor,
+            hold_ms, timing.idle, max_waiting, int(floor),  # drivers have ints of their own
+            self.keys.bell,
         )  # fmt: skip
 
     def release(self, conversation_id: str, member: str, fence: int) -> tuple[Any, ...]:
@@ -120,12 +121,14 @@ class Scripts:
         lease, idle = self._timing.lease, self._timing.idle
         return ("EVALSHA", self._sha["renew"], len(keys), *keys, lease, idle, *args)
 
-    def attend(self, conversations: Sequence[str]) -> tuple[Any, ...]:
+    def attend(self, lowest: Sequence[tuple[str, str]]) -> tuple[Any, ...]:
+        """Attend conversations, each given with the member of our lowest ticket in it."""
         timing = self._timing
-        keys = [key for conversation in conversations for key in self.keys.of(conversation)]
+        keys = [key for conversation, _ in lowest for key in self.keys.of(conversation)]
+        members = [member for _, member in lowest]
         return (
             "EVALSHA", self._sha["attend"], len(keys), *keys, self.process, self._where,
-            timing.lease, timing.waiter_ttl, timing.idle, self.keys.bell,
+            timing.lease, timing.waiter_ttl, timing.idle, self.keys.bell, *members,
         )  # fmt: skip
 
     def inspect(self, conversation_id: str, limit: int, number: int = 0) -> tuple[Any, ...]:

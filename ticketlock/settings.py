@@ -19,8 +19,13 @@ _REQUIRED: Any = object()
 
 
 def mask_url(url: str) -> str:
-    """The URL with any password in it replaced by `***`."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    """The text without what stands before its last `@`: user, password, and all that went wrong.
+
+    >>> mask_url("redis://user:pass@word@host/1")
+    'redis://***@host/1'
+    """
+    scheme, colon, rest = url.rpartition("://")
+    return scheme + colon + re.sub(r"^.*@", "***@", rest, flags=re.DOTALL)
 
 
 class Section:

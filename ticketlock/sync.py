@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import LockLost, LockTimeout
+from .errors import LockLost, LockStoreConnectionError, LockTimeout
 from .grant import Grant
 from .inspection import Inspection
 from .lock import Lock
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from .lock_store import LockStore
 
 T = TypeVar("T")
+
+#: Seconds that closing waits for what was cancelled.
+_CLOSING = 2.0
 
 
 class Portal:
@@ -30,17 +34,39 @@ class Portal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
+    def call(self, work: Coroutine[Any, Any, T], *, finish: bool = False) -> T:
         """Run a coroutine on the portal's loop and return its result.
 
-        An interrupt (KeyboardInterrupt, a worker's time limit) cancels the coroutine.
+        An interrupt (KeyboardInterrupt, a worker's time limit) cancels the coroutine, unless
+        it is to `finish`. The answer comes through a SimpleQueue: an interrupt inside it
+        leaves no lock behind that the loop would hang on.
         """
-        future = asyncio.run_coroutine_threadsafe(work, self._running_loop())
+        loop, done = self._running_loop(), queue.SimpleQueue[asyncio.Task[T]]()
+        tasks: list[asyncio.Task[T]] = []
+
+        def start() -> None:
+            tasks.append(loop.create_task(work))
+            tasks[0].add_done_callback(done.put)
+
+        def cancel() -> None:
+            if tasks:
+                tasks[0].cancel()
+
+        loop.call_soon_threadsafe(start)
         try:
-            return future.result()
+            task = done.get()
         except BaseException:
-            future.cancel()
+            if not finish:
+                loop.call_soon_threadsafe(cancel)
             raise
+        if task.cancelled():
+            raise LockStoreConnectionError("the lock store has been closed")
+        return task.result()
+
+    def post(self, function: Callable[[], object]) -> None:
+        """Call a plain function on the portal's loop if it runs, without waiting for it."""
+        if self._loop is not None and self._pid == os.getpid():
+            self._loop.call_soon_threadsafe(function)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         loop = self._loop
@@ -59,7 +85,16 @@ class Portal:
         """Stop the loop and its thread."""
         loop, thread, self._loop = self._loop, self._thread, None
         if loop is not None and thread is not None and self._pid == os.getpid():
-            loop.call_soon_threadsafe(loop.stop)
+
+            async def stop() -> None:
+                tasks = asyncio.all_tasks() - {asyncio.current_task()}
+                for task in tasks:
+                    task.cancel()  # whoever waits on it in another thread is told
+                if tasks:
+                    await asyncio.wait(tasks, timeout=_CLOSING)
+                loop.stop()
+
+            asyncio.run_coroutine_threadsafe(stop(), loop)
             thread.join(5)
             loop.close()
 
@@ -105,7 +140,12 @@ class SyncLock:
         return self._portal.call(self._lock.queue())
 
     def __enter__(self) -> SyncGrant:
-        return SyncGrant(self._portal.call(self._lock.acquire()))
+        try:
+            return SyncGrant(self._portal.call(self._lock.acquire()))
+        except BaseException:
+            # Also when the turn came in the moment of the interrupt.
+            self._portal.post(self._lock.withdraw)
+            raise
 
     def __exit__(
         self,
@@ -114,12 +154,15 @@ class SyncLock:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            self._portal.call(self._lock.release())
+            self._portal.call(self._lock.release(), finish=True)
         except LockLost as lost:
             if error is None:
                 raise
             if hasattr(error, "add_note"):  # the body's own exception is not hidden
                 error.add_note(str(lost))
+        except BaseException:
+            self._portal.post(self._lock.withdraw)  # an interrupt before the release was sent
+            raise
 
 
 class SyncOptionalLock(SyncLock):

@@ -17,20 +17,28 @@ NO_TICKET_ISSUED = -1
 
 
 class Ticket:
-    """A place in the queue: a number, and the time (epoch seconds) up to which it is valid."""
+    """A place in the queue: a number, and the time (epoch seconds) up to which it is valid.
 
-    __slots__ = ("expires", "number")
+    Attributes:
+        owner: whose it is; None for a ticket made by hand. After a store has lost its data a
+            number can come up again, an owner cannot.
+    """
 
-    def __init__(self, number: int, expires: float) -> None:
+    __slots__ = ("expires", "number", "owner")
+
+    def __init__(self, number: int, expires: float, owner: str | None = None) -> None:
         self.number = number
         self.expires = expires
+        self.owner = owner
 
     def has_expired(self, now: float | None = None) -> bool:
         """True once `expires` has passed; at that very moment the ticket is still valid."""
         return (time.time() if now is None else now) > self.expires
 
     def as_dict(self) -> dict[str, Any]:
-        return {"number": self.number, "expires": self.expires}
+        """The stored shape; `owner` is added only when there is one."""
+        data: dict[str, Any] = {"number": self.number, "expires": self.expires}
+        return data if self.owner is None else {**data, "owner": self.owner}
 
     def dumps(self) -> str:
         return json.dumps(self.as_dict())
@@ -38,7 +46,7 @@ class Ticket:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Ticket:
         """Raises KeyError when `number` or `expires` is missing."""
-        return cls(number=data["number"], expires=data["expires"])
+        return cls(data["number"], data["expires"], data.get("owner"))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ticket) and self.as_dict() == other.as_dict()
@@ -62,21 +70,26 @@ class TicketLock:
         conversation_id: str,
         tickets: Iterable[Ticket] | None = None,
         last_issued: int = NO_TICKET_ISSUED,
+        fence: int = 0,
     ) -> None:
         self.conversation_id = conversation_id
         self.tickets: deque[Ticket] = (
             tickets if isinstance(tickets, deque) else deque(tickets or ())
         )
         self._last_issued = last_issued
+        #: The highest fence ever minted here.
+        self.fence = fence
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TicketLock:
         """Read the stored shape; `tickets` may be absent, each is a JSON text of its own."""
         tickets = deque(Ticket.from_dict(json.loads(text)) for text in data.get("tickets", []))
-        return cls(data["conversation_id"], tickets, data.get("last_issued", NO_TICKET_ISSUED))
+        last_issued, fence = data.get("last_issued", NO_TICKET_ISSUED), data.get("fence", 0)
+        return cls(data["conversation_id"], tickets, last_issued, fence)
 
     def as_dict(self) -> dict[str, Any]:
-        """The stored shape. `last_issued` is added only when the tickets do not tell it."""
+        """The stored shape. `last_issued` is added only when the tickets do not tell it,
+        `fence` only when one was minted."""
         data: dict[str, Any] = {
             "conversation_id": self.conversation_id,
             "tickets": [ticket.dumps() for ticket in self.tickets],
@@ -84,17 +97,21 @@ class TicketLock:
         in_tickets = max((ticket.number for ticket in self.tickets), default=NO_TICKET_ISSUED)
         if self.last_issued > in_tickets:
             data["last_issued"] = self.last_issued
+        if self.fence:
+            data["fence"] = self.fence
         return data
 
     def dumps(self) -> str:
         return json.dumps(self.as_dict())
 
-    def issue_ticket(self, lifetime: float, now: float | None = None) -> int:
+    def issue_ticket(
+        self, lifetime: float, now: float | None = None, owner: str | None = None
+    ) -> int:
         """Append a ticket valid for `lifetime` seconds and return its number."""
         now = time.time() if now is None else now
         self.remove_expired_tickets(now)
         number = self.last_issued + 1
-        self.tickets.append(Ticket(number, now + lifetime))
+        self.tickets.append(Ticket(number, now + lifetime, owner))
         self._last_issued = number
         return number
 

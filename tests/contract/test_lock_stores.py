@@ -13,6 +13,7 @@ from conftest import until
 from ticketlock import (
     Grant,
     InvalidConversationId,
+    LockError,
     LockLost,
     LockStore,
     LockTimeout,
@@ -519,8 +520,6 @@ def test_a_lock_is_for_one_turn(make_store: Make, run: Run) -> None:
     """Entering the same Lock twice is an error, not a second ticket."""
 
     async def body() -> None:
-        from ticketlock import LockError
-
         async with make_store() as store:
             lock = store.lock("c")
             async with lock:
@@ -552,7 +551,7 @@ def test_sync_twin(make_store: Make) -> None:
                     inside -= 1
                     served.append(name)
 
-        threads = [threading.Thread(target=worker, args=(str(i),)) for i in range(4)]
+        threads = [threading.Thread(target=worker, args=(str(i),), daemon=True) for i in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -590,3 +589,119 @@ def test_raise_fence(make_store: Make, run: Run) -> None:
                 assert grant.fence > raised
 
     run(body())
+
+
+def test_close_tells_those_who_wait(make_store: Make, run: Run) -> None:
+    """Closing is an error for whoever waits for a turn, not a silence and not a cancellation."""
+
+    async def body() -> None:
+        store = make_store()
+        await store.lock("c").acquire()
+        waiting = asyncio.create_task(store.lock("c").acquire())
+        await asyncio.sleep(0.2)
+        await store.close()
+        with pytest.raises(LockError, match="closed"):
+            await asyncio.wait_for(waiting, 5)
+
+    run(body())
+
+
+def test_a_finished_waiter_is_told(make_store: Make, run: Run) -> None:
+    """`finish_serving` of somebody's waiting ticket does not leave them waiting for ever."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            async with store.lock("c"):
+                lock = store.lock("c", wait_timeout=8)
+                number = await lock.queue()
+                waiting = asyncio.create_task(lock.acquire())
+                await asyncio.sleep(0.05)
+                await store.finish_serving("c", number)
+                if type(store).__name__ in ("InMemoryLockStore", "ConcurrentRedisLockStore"):
+                    with pytest.raises(LockLost, match="finished"):
+                        await asyncio.wait_for(waiting, 5)
+            if not waiting.done():  # a polling store puts a live waiter back in its place
+                await waiting
+                await lock.release()
+
+    run(body())
+
+
+def test_a_lock_is_spent_after_a_cancellation(make_store: Make, run: Run) -> None:
+    """Entering again is an error that says so."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            async with store.lock("c"):
+                lock = store.lock("c")
+                task = asyncio.create_task(lock.acquire())
+                await asyncio.sleep(0.05)
+                task.cancel()
+                await asyncio.wait([task])
+                with pytest.raises(LockError, match="one turn"):
+                    await lock.acquire()
+
+    run(body())
+
+
+def test_two_cancellations_are_not_one(make_store: Make, run: Run) -> None:
+    """A turn lost and a task cancelled in the same moment: the cancellation is kept."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            went_on = []
+
+            async def worker() -> None:
+                with suppress(LockLost):
+                    async with store.lock("c") as grant:
+                        grant.lose("for the test")
+                        asyncio.current_task().cancel()
+                await asyncio.sleep(0.01)
+                went_on.append(True)
+
+            task = asyncio.create_task(worker())
+            await asyncio.wait([task])
+            assert not went_on
+            assert task.cancelled()
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"lock_lifetime": float("inf")}, {"lock_lifetime": "60"}, {"label": 7}, {"label": "\ud800"}],
+)
+def test_bad_options_are_refused(make_store: Make, run: Run, options: dict[str, object]) -> None:
+    """At once, and as what they are."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            with pytest.raises(ValueError, match=next(iter(options))):
+                store.lock("c", **options)  # type: ignore[arg-type]
+
+    run(body())
+
+
+def test_closing_the_twin_frees_its_threads(make_store: Make) -> None:
+    """A thread that waits when the store is closed gets an error."""
+    import threading
+
+    store = make_store().sync()
+    store.lock("c").__enter__()
+    told: list[str] = []
+
+    def wait() -> None:
+        try:
+            store.lock("c").__enter__()
+        except LockError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    import time
+
+    time.sleep(0.3)
+    store.close()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert "closed" in told[0]

@@ -29,9 +29,7 @@ def freeze(store: ConcurrentRedisLockStore) -> None:
     engine = store._live()
     engine.heartbeat._beat = lambda *_: None  # type: ignore[method-assign]
     engine.link._on_push = None
-    if engine._guard is not None:
-        engine._guard.cancel()
-        engine._guard_at = 0.0
+    engine._deadlines.stop()
 
 
 async def exclusive(server: EmbeddedRedis) -> None:
@@ -235,7 +233,6 @@ async def a_skipped_waiter_returns_to_its_place(server: EmbeddedRedis) -> None:
         with redis.Redis.from_url(server.url) as client:
             keys = two._live().scripts.keys.of("c")
             assert client.zremrangebyscore(keys[2], number, number) == 1
-            client.hdel(keys[3], two._live().process)
 
         async def enter(lock: object, name: str) -> None:
             async with lock:  # type: ignore[attr-defined]
@@ -281,6 +278,66 @@ async def a_cancelled_waiter_leaves_the_queue(server: EmbeddedRedis) -> None:
                 await asyncio.wait([task])
             await asyncio.sleep(0.05)
             assert (await one.inspect("c")).waiting_count == 0
+
+
+async def a_crash_does_not_block_who_will_not_wait(server: EmbeddedRedis) -> None:
+    """After a crash of holder and waiters, `try_lock` and a bounded queue get in by themselves."""
+    async with store_on(server) as dead, store_on(server, max_waiting=1) as alive:
+        for name in ("a", "b"):
+            await dead.lock(name).acquire()
+            await dead.lock(name).queue()
+        freeze(dead)
+        await asyncio.sleep(4.1)
+        async with alive.try_lock("a") as grant:
+            assert grant is not None
+        async with alive.lock("b", wait_timeout=1) as grant:
+            grant.ensure_held()
+
+
+async def a_lost_answer_loses_no_place(server: EmbeddedRedis) -> None:
+    """A skipped waiter whose liveness was refreshed meanwhile still finds out."""
+    async with store_on(server) as one, store_on(server) as two:
+        holder = one.lock("c")
+        await holder.acquire()
+        early = two.lock("c", wait_timeout=20)
+        await early.queue()
+        with redis.Redis.from_url(server.url) as client:
+            client.zrem(two._live().scripts.keys.of("c")[2], early._waiter.member)
+        late = two.lock("c", wait_timeout=20)
+        await late.queue()  # tells that the process lives
+        await asyncio.sleep(1.5)
+        assert await one.position("c", early._waiter.number) == 1
+        await holder.release()
+        await early.acquire()
+        await early.release()
+
+
+async def a_bare_ticket_lives_its_lifetime(server: EmbeddedRedis) -> None:
+    """A ticket of `issue_ticket` that had to wait is served for as long as it was issued."""
+    async with store_on(server) as store:
+        first = await store.issue_ticket("c", 30)
+        await store.issue_ticket("c", 30)
+        await store.finish_serving("c", first)
+        holder = (await store.inspect("c")).holder
+        assert holder is not None
+        assert holder.lease > 20
+        with redis.Redis.from_url(server.url) as client:
+            assert client.hlen(store._live().scripts.keys.of("c")[3]) == 0
+
+
+async def a_thousand_dead_waiters(server: EmbeddedRedis) -> None:
+    """However many died, the next living one is served when the dead holder's lease ends."""
+    async with store_on(server) as one, store_on(server) as two:
+        await one.lock("c").acquire()
+        for _ in range(500):
+            await one.lock("c").queue()
+        lock = two.lock("c", wait_timeout=30)
+        await lock.queue()
+        freeze(one)
+        start = clock()
+        await lock.acquire()
+        assert clock() - start < 5
+        await lock.release()
 
 
 async def a_long_hold_is_renewed(server: EmbeddedRedis) -> None:

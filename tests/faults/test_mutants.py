@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 from faults.scenarios import SCENARIOS
 
-from ticketlock import LockError, LockStoreConnectionError, engine, heartbeat, link, scripts
+from ticketlock import (
+    LockError,
+    LockStoreConnectionError,
+    deadlines,
+    engine,
+    heartbeat,
+    link,
+    scripts,
+)
 from ticketlock.embedded import EmbeddedRedis
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -71,16 +79,16 @@ def drop_unanswered(original: Any, self: link.Link, error: BaseException | None)
     original(self, error)
 
 
-def bells_of_a_beat(original: Any, self: Any, sent: float, now: int, lost: Any, seen: Any) -> None:
-    original(self, sent, now, lost, [(c, lapsed, b"") for c, lapsed, _ in seen])
+def bells_of_a_beat(original: Any, self: Any, lost: Any, seen: Any) -> None:
+    original(self, lost, [row._replace(bell=b"") for row in seen])
 
 
-def no_returns(original: Any, self: Any, sent: float, now: int, lost: Any, seen: Any) -> None:
-    original(self, sent, now, lost, [(c, 0, bell) for c, _, bell in seen])
+def no_returns(original: Any, self: Any, lost: Any, seen: Any) -> None:
+    original(self, lost, [row._replace(missing=False) for row in seen])
 
 
-def nothing_lost(original: Any, self: Any, sent: float, now: int, lost: Any, seen: Any) -> None:
-    original(self, sent, now, [], seen)
+def nothing_lost(original: Any, self: Any, lost: Any, seen: Any) -> None:
+    original(self, [], seen)
 
 
 def at_the_tail(original: Any, self: Any, waiter: Any, **options: int) -> Any:
@@ -103,17 +111,20 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "fence is not minted at hand-off": (
         lua("handoff", "math.max(tonumber(fence) + 1, micros)", "tonumber(fence)"), "fifo"),
     "fence is a counter only": (
-        lua("acquire", ", t[1] * 1000000 + t[2])", ")"), "fences_outlive_a_flush"),
+        lua("acquire", "ARGV[9] + 1, micros)", "ARGV[9] + 1)"), "fences_outlive_a_flush"),
     "floor is ignored": (
         lua("acquire", "ARGV[9] + 1, ", ""), "a_floor_raises_the_fence"),
     "last in, first out": (
         lua("handoff", "'ZPOPMIN'", "'ZPOPMAX'"), "fifo"),
     "repeated acquire queues again": (
-        lua("acquire", "redis.call('ZSCORE', KEYS[3], ARGV[1])", "false"),
+        lua("acquire", "number = redis.call('ZSCORE', KEYS[3], ARGV[1])", "number = false"),
         "a_repeated_acquire_is_one_ticket"),
     "repeated acquire waits for itself": (
         lua("acquire", "local mine = member == ARGV[1] and tonumber(lease) > now",
             "local mine = false"), "a_repeated_acquire_is_one_ticket"),
+    "acquire leaves a dead holder to others": (
+        lua("acquire", "if held and member ~= '' and tonumber(lease) <= now then",
+            "if false then"), "a_crash_does_not_block_who_will_not_wait"),
     "no bell": (lua("handoff", "redis.call('PUBLISH', bell .. process, text)", ""),
                 "hand_off_is_pushed"),
     "renew resurrects": (
@@ -140,14 +151,22 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "attend takes over from the living": (
         lua("attend", "tonumber(lease) <= now then", "tonumber(lease) <= now + 60000 then"),
         "a_live_waiter_is_not_skipped"),
-    "attend hides a lapse": (
-        lua("attend", "local lapsed = (not alive or tonumber(alive) <= now) and 1 or 0",
-            "local lapsed = 0"), "a_skipped_waiter_returns_to_its_place"),
+    "attend hides a missing ticket": (
+        lua("attend", "not redis.call('ZSCORE', queue, first) and 1 or 0", "0"),
+        "a_skipped_waiter_returns_to_its_place"),
+    "attend asks for liveness only": (
+        lua("attend", "not redis.call('ZSCORE', queue, first)",
+            "not redis.call('HGET', waiters, process)"), "a_lost_answer_loses_no_place"),
+    "bare tickets live a lease": (
+        lua("handoff", "lease = hold\n", "lease = lease\n"), "a_bare_ticket_lives_its_lifetime"),
+    "the dead are dropped slowly": (
+        lua("attend", "more and 0 or tonumber(ARGV[4])", "tonumber(ARGV[4])"),
+        "a_thousand_dead_waiters"),
     "withdraw drops a raced grant": (
-        lua("withdraw", "if fence and (member == ARGV[1]", "if false and (member == ARGV[1]"),
+        lua("withdraw", "local found = fence and (member", "local found = false and (member"),
         "a_cancelled_grant_is_handed_on"),
     "withdraw leaves the ticket": (
-        lua("withdraw", "redis.call('ZREMRANGEBYSCORE', KEYS[2], number, number)", "1"),
+        lua("withdraw", "redis.call('ZREM', KEYS[2], member)", ""),
         "a_cancelled_waiter_leaves_the_queue"),
     "queue limit is off by one": (
         lua("acquire", "waiting >= tonumber(ARGV[8])", "waiting > tonumber(ARGV[8])"),
@@ -157,7 +176,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "break tells nobody": (
         lua("break", "if process then", "if false then"), "a_break_tells_the_holder"),
     "returning at an old number forgets the counter": (
-        lua("acquire", "redis.call('SET', KEYS[1], number)", ""), "waiters_outlive_a_flush"),
+        lua("acquire", "redis.call('SET', KEYS[1], ARGV[3])", ""), "waiters_outlive_a_flush"),
     # -- the client
     "waiters are not attended": (
         method(engine.Engine, "attended", lambda self: []), "a_live_waiter_is_not_skipped"),
@@ -166,7 +185,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "lost is not acted on": (
         wrapped(engine.Engine, "beaten", nothing_lost), "fences_outlive_a_flush"),
     "deadline is not watched": (
-        method(engine.Engine, "_watch", nothing), "a_frozen_heartbeat_is_noticed"),
+        method(deadlines.DeadlineWatch, "_look", nothing), "a_frozen_heartbeat_is_noticed"),
     "deadline counts from the answer": (
         wrapped(engine.Engine, "_answered", from_the_answer),
         "the_deadline_counts_from_the_sending"),

@@ -16,7 +16,7 @@ import redis
 from conftest import until
 from servers.proxy import Proxy
 
-from ticketlock import ConcurrentRedisLockStore, LockLost, LockStoreConnectionError
+from ticketlock import ConcurrentRedisLockStore, LockLost, LockStoreConnectionError, LockTimeout
 from ticketlock.embedded import EmbeddedRedis
 from ticketlock.grant import clock
 
@@ -445,3 +445,108 @@ def test_a_forked_child_starts_anew(own_redis: EmbeddedRedis, start: Start) -> N
     process = start(text, own_redis.url)
     output, _ = process.communicate(timeout=30)
     assert output == "good\n"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # forking threads is the test
+def test_a_forked_child_does_not_end_its_parents_turn(
+    own_redis: EmbeddedRedis, start: Start
+) -> None:
+    """A child that unwinds the `with` block leaves the parent's turn alone."""
+    text = """
+        import os, sys
+        from ticketlock import ConcurrentRedisLockStore, LockLost
+        store, pid = ConcurrentRedisLockStore(url=sys.argv[1]).sync(), 1
+        try:
+            with store.lock("c") as grant:
+                pid = os.fork()
+                if pid == 0:
+                    sys.exit(0)
+                os.waitpid(pid, 0)
+                grant.ensure_held()
+                other = ConcurrentRedisLockStore(url=sys.argv[1]).sync()
+                with other.try_lock("c") as second:
+                    assert second is None
+                other.close()
+        finally:
+            if pid == 0:
+                os._exit(0)
+        store.close()
+        print("good")
+    """
+    output, _ = start(text, own_redis.url).communicate(timeout=30)
+    assert output == "good\n"
+
+
+def test_interrupts_leak_no_turn(own_redis: EmbeddedRedis, start: Start) -> None:
+    """An exception out of a signal handler, at any moment of enter or leave, leaks no turn.
+
+    But for the few bytecodes between `with` and its methods, which nobody can guard.
+    """
+    text = """
+        import random, signal, sys
+        from ticketlock import ConcurrentRedisLockStore
+        class Interrupt(Exception): pass
+        def interrupt(*_): raise Interrupt
+        signal.signal(signal.SIGALRM, interrupt)
+        store, hits = ConcurrentRedisLockStore(url=sys.argv[1]).sync(), 0
+        with store.lock("warm-up"): pass
+        chance = random.Random(1)
+        for i in range(400):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(5e-5, 8e-4))
+                with store.lock(f"c{i}"): pass
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupt:
+                hits += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        import time; time.sleep(0.5)
+        held = [i for i in range(400) if store.inspect(f"c{i}").holder]
+        print(hits > 50, len(held) <= 4)
+        store.close()
+    """
+    output, _ = start(text, own_redis.url).communicate(timeout=60)
+    assert output == "True True\n"
+
+
+@pytest.mark.parametrize("wait_timeout", [0.5, 1.5])
+def test_wait_timeout_holds_while_redis_is_silent(
+    own_redis: EmbeddedRedis, run: Run, wait_timeout: float
+) -> None:
+    """The caller's patience is the caller's, whatever the network does."""
+
+    async def body() -> None:
+        async with Proxy(own_redis.port) as proxy:
+            options = {"host": "127.0.0.1", "port": proxy.port}
+            async with ConcurrentRedisLockStore(**options) as store:
+                async with store.lock("c"):
+                    pass
+                proxy.mood = "black hole"
+                asked = clock()
+                with pytest.raises(LockTimeout):
+                    await store.lock("c", wait_timeout=wait_timeout).acquire()
+                assert clock() - asked < wait_timeout + 0.8
+                proxy.mood = "pass"
+                proxy.reset()
+
+    run(body())
+
+
+def test_a_heartbeat_outlives_any_error(own_redis: EmbeddedRedis, run: Run) -> None:
+    """Whatever a credential provider or a driver raises, the next beat comes."""
+
+    async def body() -> None:
+        async with ConcurrentRedisLockStore(url=own_redis.url) as store:
+            heartbeat = store._live().heartbeat
+            call, failures = heartbeat._call, iter([RuntimeError("no token today")])
+
+            def flaky(words: tuple[object, ...]) -> object:
+                for failure in failures:
+                    raise failure
+                return call(words)
+
+            heartbeat._call = flaky
+            async with store.lock("c") as grant:
+                await asyncio.sleep(5)
+                grant.ensure_held()
+
+    run(body())

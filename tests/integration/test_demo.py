@@ -1,4 +1,4 @@
-"""The demo as people run it: processes, a real Redis, SIGKILL; and inspect and break."""
+"""The demo as people run it: processes, real stores, SIGKILL; and inspect and break."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ import redis
 
 from ticketlock import ConcurrentRedisLockStore, LockLost
 from ticketlock.cli import EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
+from ticketlock.conversations import Conversations
+from ticketlock.demo.bot import EchoBot
 from ticketlock.demo.records import Records
-from ticketlock.demo.replica import EchoBot, NoLock
 from ticketlock.demo.traffic import Message
 from ticketlock.demo.verify import KINDS
 from ticketlock.embedded import EmbeddedRedis
@@ -98,6 +99,8 @@ def test_a_demo_keeps_every_promise_with_a_redis_of_its_own(command: Command) ->
     assert values["recovery_s"] is None
     assert 0 < values["handoff_ms"]["p50"] <= values["handoff_ms"]["p99"]
     assert 0 < values["wait_ms"]["p50"] <= values["wait_ms"]["p99"]
+    stores = (values["tracker_store"], values["lock_store"])
+    assert stores == ("sql (sqlite)", "concurrent_redis")
 
 
 def test_the_table_is_for_people(command: Command, redis_server: EmbeddedRedis) -> None:
@@ -113,6 +116,7 @@ def test_bots_without_the_lock_are_found_out(command: Command, redis_server: Emb
     )
     assert values["overlaps"] > 0
     assert values["stale_fences"] > 0
+    assert values["damaged"] == 0
 
 
 @pytest.mark.slow
@@ -208,26 +212,35 @@ def test_replicas_do_not_outlive_a_killed_demo(
 def test_the_bot_handles_a_message_once(tmp_path: Path, run: Run) -> None:
     async def body() -> None:
         records, message = Records(tmp_path), Message(0, "c", "hi")
-        for name in ("0.0", "1.0"):
-            async with NoLock() as turn:
-                await EchoBot(records, name).handle(message, turn)
+        async with Conversations() as conversations:
+            for name in ("0.0", "1.0"):
+                async with conversations.turn("c") as turn:
+                    await EchoBot(records, name).handle(message, turn, turn.grant.number)
+            tracker = await conversations.tracker_store.retrieve("c")
         assert [e and (e.event, e.replica) for e in records.read("c")] == [
             ("begin", "0.0"),
             ("end", "0.0"),
         ]
+        assert tracker is not None
+        assert [(e.type_name, e.as_dict()["text"]) for e in tracker.events] == [
+            ("user", "hi"),
+            ("bot", "hi"),
+        ]
+        facts = {"fence": turn.fence, "number": 0, "replica": "0.0", "seen": 0, "message": 0}
+        assert all(e.metadata.keys() == facts.keys() for e in tracker.events)
 
     run(body())
 
 
-def test_the_bot_commits_nothing_once_its_turn_is_lost(tmp_path: Path, run: Run) -> None:
-    class LostTurn(NoLock):
-        def ensure_held(self) -> None:
-            raise LockLost("c", "for the test")
-
+def test_the_bot_writes_nothing_once_its_turn_is_lost(tmp_path: Path, run: Run) -> None:
     async def body() -> None:
         records = Records(tmp_path)
-        with pytest.raises(LockLost):
-            await EchoBot(records, "0.0").handle(Message(0, "c", "hi"), LostTurn())
+        async with Conversations() as conversations:
+            with pytest.raises(LockLost):
+                async with conversations.turn("c") as turn:
+                    turn.grant.lose("for the test")
+                    await EchoBot(records, "0.0").handle(Message(0, "c", "hi"), turn, 0)
+            assert not await conversations.tracker_store.exists("c")
         assert [e and e.event for e in records.read("c")] == ["begin", "lost"]
 
     run(body())
@@ -268,7 +281,7 @@ def test_inspect_and_break_a_turn_that_hangs(
             assert (status, out.split(":")[0]) == (EXIT_OK, "broken")
             next_grant = await behind.acquire()
             assert next_grant.fence > grant.fence
-            with pytest.raises(LockLost, match="operator"):
+            with pytest.raises(LockLost, match="broke"):
                 await hanging.release()
 
             _, out, _ = await ticketlock("break", "--json")

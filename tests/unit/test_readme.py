@@ -8,17 +8,20 @@ from pathlib import Path
 import pytest
 
 from ticketlock.concurrent_lock_store import ConcurrentRedisLockStore
+from ticketlock.config_schema import KEYS
 from ticketlock.embedded import EmbeddedRedis
-from ticketlock.redis_settings import REDIS_KEYS
 
 README = Path(__file__).parents[2] / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
 @pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
-def test_example(code: str, redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example(
+    code: str, redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """The example runs to its end."""
     monkeypatch.setenv("REDIS_URL", redis_server.url)
+    monkeypatch.chdir(tmp_path)
     exec(compile(code, str(README), "exec"), {"__name__": "example"})  # noqa: S102  # ours
 
 
@@ -30,8 +33,11 @@ def test_there_are_examples() -> None:
 def test_every_key_is_in_the_table() -> None:
     """No setting without a row."""
     text = README.read_text()
-    for key in (*REDIS_KEYS, "max_waiting", "lease", "waiter_ttl", "idle_expiry"):
-        assert f"`{key}`" in text, key
+    for kinds in KEYS.values():
+        for keys in kinds.values():
+            for key in keys:
+                assert f"`{key}`" in text, key
+    assert "`credential_provider`" in text
 
 
 def test_the_tables_defaults_are_true() -> None:

@@ -30,6 +30,7 @@ STORES = [ConcurrentRedisLockStore, RedisLockStore]
         ({"url": "rediss://h"}, {"use_ssl": True, "db": 1}),
         ({"host": "redis://h:7", "port": 8}, {"host": "h", "port": 8}),
         ({"port": "7", "db": "3", "socket_timeout": "2.5"}, {"port": 7, "db": 3}),
+        ({"url": "redis://h?socket_timeout=3"}, {"socket_timeout": 3}),
         ({"use_ssl": "false"}, {"use_ssl": False}),
         ({"use_ssl": "True"}, {"use_ssl": True}),
         ({"password": 12345}, {"password": "12345"}),
@@ -70,6 +71,11 @@ def test_accepted(store: type[Any], keys: dict[str, Any], expected: dict[str, An
         ({"password": ["x-s3cret"]}, "password: the value is not text"),
         ({"url": "http://h"}, "no Redis URL"),
         ({"url": "http://u:x-s3cret@h"}, "no Redis URL"),
+        ({"url": "redis://:x-s3cret/more@h"}, "no Redis URL"),
+        ({"url": "redisx://u:p@x-s3cret@h"}, "no Redis URL"),
+        ({"host": "default:x-s3cret@h"}, "'***@h' is not host:port"),
+        ({"endpoints": ["u:x-s3cret@h:1"]}, "'***@h:1' is not host:port"),
+        ({"url": "redis://h?foo=bar"}, "foo is no option of a URL here"),
     ],
 )
 def test_refused(store: type[Any], keys: dict[str, Any], said: str) -> None:

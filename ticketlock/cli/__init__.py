@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..demo import Interrupted
 from ..errors import ConfigurationError, InvalidConversationId, TicketLockError
-from . import demo, locks
+from . import config, demo, locks, tracker
 from .common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
 
 __all__ = [
@@ -20,9 +20,12 @@ EXAMPLES = """\
 examples:
   ticketlock demo                          three replicas, a Redis of its own
   ticketlock demo --kill                   the same while replicas are killed
+  ticketlock demo --endpoints FILE         with the stores of an endpoints.yml
   ticketlock demo --messages chat.jsonl    replay lines of {"sender_id": ..., "text": ...}
   ticketlock inspect CONVERSATION          who holds it, who waits
   ticketlock break CONVERSATION            end the turn that hangs
+  ticketlock config check endpoints.yml    is it right, does everything answer
+  ticketlock tracker show CONVERSATION     the events of its tracker store
 """
 
 
@@ -55,6 +58,6 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for group in (demo, locks):
+    for group in (demo, locks, config, tracker):
         group.add(commands)
     return parser

@@ -39,6 +39,11 @@ def _options(demo: argparse.ArgumentParser) -> None:
     option(
         "--redis", metavar="URL", help="default: one of its own; in yours, its keys go within 1 h"
     )
+    option(
+        "--endpoints", type=Path, metavar="FILE",
+        help="use its lock_store and tracker_store; default: a Redis and an SQLite of its own",
+    )  # fmt: skip
+    option("--keep", action="store_true", help="leave the conversations in that tracker store")
     option("--json", action="store_true", help="print one JSON object instead of the table")
     option("--unlocked", action="store_true", help=argparse.SUPPRESS)
 
@@ -58,6 +63,8 @@ def _demo(args: argparse.Namespace) -> int:
             messages,
             replicas=args.replicas,
             redis=args.redis,
+            endpoints=args.endpoints,
+            keep=args.keep,
             in_flight=args.in_flight,
             kills=args.kill,
             seed=args.seed,

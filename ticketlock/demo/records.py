@@ -1,8 +1,8 @@
-"""What the demo's bot did, written where a killed process cannot take it back.
+"""When the demo's turns began and ended, written where a killed process cannot take it back.
 
 One small file per conversation, one JSON line per entry, each appended by one `write`: the
 order of the lines is the order in which things happened, and a SIGKILL loses none of them.
-A tracker store takes this place in a real bot.
+What was handled is not decided here but in the tracker store.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-#: A turn begins; its message has been handled (the commit point); its lock was lost on the way.
+#: A turn begins; its events have been written and its lock is still held; or it is not known
+#: whether they were, because the lock was lost or the write failed.
 BEGIN, END, LOST = "begin", "end", "lost"
 
 
@@ -50,20 +51,13 @@ class Records:
         self, conversation: str, message: int, event: str, number: int, fence: int, replica: str
     ) -> None:
         """Append one entry, dated now."""
-        tail = json.dumps({"n": number, "f": fence, "r": replica, "t": time.monotonic()})
-        line = f"{_head(message, event)}, {tail[1:]}\n".encode()
+        fields = {"m": message, "e": event, "n": number, "f": fence, "r": replica}
+        line = json.dumps({**fields, "t": time.monotonic()}).encode() + b"\n"
         file = os.open(self._path(conversation), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(file, line)
         finally:
             os.close(file)
-
-    def ended(self, conversation: str, message: int) -> bool:
-        """Whether the message has been handled; to be asked under the conversation's lock."""
-        try:
-            return f"{_head(message, END)}, ".encode() in self._path(conversation).read_bytes()
-        except FileNotFoundError:
-            return False
 
     def read(self, conversation: str) -> list[Entry | None]:
         """All entries in the order they were written; None for a line that is no entry."""
@@ -71,11 +65,6 @@ class Records:
             return [_parse(line) for line in self._path(conversation).read_bytes().splitlines()]
         except FileNotFoundError:
             return []
-
-
-def _head(message: int, event: str) -> str:
-    """How the line of an entry begins: what `ended` looks for is what `write` wrote."""
-    return f'{{"m": {message}, "e": "{event}"'
 
 
 def _parse(line: bytes) -> Entry | None:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .records import BEGIN, END, Entry
+from ..event_base import Event
+from .records import BEGIN, Entry
 from .sender import Delivery
 from .verify import KINDS, Violation, verify
 
@@ -21,9 +22,10 @@ class Report:
     """The outcome of one demo. Times are seconds.
 
     Attributes:
-        waits: from sending a message to the beginning of its turn.
-        handoffs: from the end of a turn to the beginning of the next one, where that
-            one's message had been accepted before.
+        handled: how many messages are stored as whole turns.
+        waits: from sending a message to the beginning of its turn, the tracker being read.
+        handoffs: from the end of a turn, written, to the beginning of the next one, where
+            that one's message had been accepted before and no replica died meanwhile.
         recoveries: from the death of a replica to the next turn in a conversation in
             which it left a turn open.
         seconds: from the first sending to the last answer.
@@ -34,6 +36,8 @@ class Report:
     replicas: int
     seconds: float
     kills: int
+    tracker_store: str = ""
+    lock_store: str = ""
     resent: int = 0
     handled: int = 0
     violations: list[Violation] = field(default_factory=list)
@@ -45,16 +49,26 @@ class Report:
         self,
         conversation: str,
         deliveries: Sequence[Delivery],
+        events: Sequence[Event],
         entries: Sequence[Entry | None],
         deaths: Mapping[str, float],
     ) -> None:
-        """Judge and measure one conversation."""
+        """Judge and measure one conversation.
+
+        Args:
+            events: what the tracker store has of it.
+            entries: its record.
+            deaths: when replicas were killed, as moments of the entries' clock.
+        """
         by_id = {delivery.message.id: delivery for delivery in deliveries}
         resent = {id for id, delivery in by_id.items() if delivery.sends > 1}
+        sent = [delivery.message for delivery in deliveries]
+        found = verify(conversation, sent, events, entries, resent=resent)
+        incomplete = {one.message for one in found if one.kind in ("lost", "torn")}
         self.resent += len(resent)
-        self.violations += verify(conversation, list(by_id), entries, resent=resent, deaths=deaths)
+        self.handled += len(by_id.keys() - incomplete)
+        self.violations += found
         readable = [entry for entry in entries if entry is not None and entry.message in by_id]
-        self.handled += len({entry.message for entry in readable if entry.event == END})
         self._measure(by_id, readable, deaths)
 
     def _measure(
@@ -71,7 +85,11 @@ class Report:
                 accepted = delivery.accepted_at
                 if last is not None and last.event == BEGIN and last.replica in deaths:
                     self.recoveries.append(entry.at - deaths[last.replica])
-                elif last is not None and accepted is not None and accepted < last.at:
+                elif (
+                    last is not None
+                    and (accepted is not None and accepted < last.at)
+                    and not any(last.at <= death <= entry.at for death in deaths.values())
+                ):
                     self.handoffs.append(entry.at - last.at)
             last = entry
 
@@ -95,13 +113,16 @@ class Report:
             "kills": self.kills,
             "resent": self.resent,
             "unfinished": len(self.recoveries),
+            "tracker_store": self.tracker_store,
+            "lock_store": self.lock_store,
             "seconds": round(self.seconds, 3),
         }
 
     def rows(self) -> list[tuple[str, str]]:
         """The table for people: what, and how much of it."""
         values = self.as_json()
-        rows = [(key, str(values[key])) for key in ("messages", "conversations", "replicas")]
+        shown_first = ("tracker_store", "lock_store", "messages", "conversations", "replicas")
+        rows = [(key.replace("_", " "), str(values[key])) for key in shown_first]
         rows.append(("handled", str(self.handled)))
         rows.append(("throughput", f"{values['throughput_per_s']:,.0f} messages/s"))
         for title, key in (("wait", "wait_ms"), ("hand-off", "handoff_ms")):

@@ -26,8 +26,7 @@ def require_rich() -> None:
 class Screen:
     """Live progress; plain lines where stderr is no terminal."""
 
-    def __init__(self, total: int) -> None:
-        self._total = total
+    def __init__(self) -> None:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -37,7 +36,6 @@ class Screen:
             from rich.progress import Progress
 
             self._progress = Progress(console=Console(stderr=True), transient=True)
-            self._task = self._progress.add_task("messages", total=self._total)
             self._progress.start()
         return self
 
@@ -49,6 +47,13 @@ class Screen:
     ) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+    def phase(self, what: str, total: int) -> None:
+        """Begin a bar for something of which there are `total`."""
+        if self._progress is not None:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(what, total=total)
 
     def show(self, done: int) -> None:
         """Move the bar."""

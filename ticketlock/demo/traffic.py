@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError, InvalidConversationId
-from ..lock import check_conversation_id
+from ..event_codec import check_sender_id
 
 #: Conversations whose bursts mix at any time in generated traffic.
 _TYPING_AT_ONCE = 8
@@ -79,9 +79,12 @@ def _problem(fields: Any) -> str | None:
     if isinstance(timestamp, bool) or not isinstance(timestamp, (int, float, type(None))):
         return f"timestamp: {timestamp!r} is not a number"
     try:
-        check_conversation_id(fields["sender_id"])
+        check_sender_id(fields["sender_id"])
+        fields["text"].encode()
     except InvalidConversationId as error:
         return f"sender_id: {error}"
+    except UnicodeEncodeError as error:
+        return f"text: is not valid Unicode: {error}"
     return None
 
 

@@ -1,20 +1,28 @@
-"""The judge of a demo: records in, violations out. It trusts nobody's word but the records'."""
+"""The judge of a demo: what is stored and recorded in, violations out. It trusts nobody's word.
+
+The tracker store says what was handled, by whom, under which fence and in which order. The
+record, which the bots kept beside it, says when.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..event_base import Event
 from .records import BEGIN, END, LOST, Entry
+from .stored import Found, StoredTurn, read_turns
+from .traffic import Message
 
 #: Every kind of violation, in the order of the report.
 KINDS = {
-    "lost": "a message was never handled to its end",
+    "lost": "a message was not handled, or what its turn had written is gone",
     "duplicated": "a message was handled again after it had been handled",
+    "torn": "of a turn only a part was written, or something came between",
     "out_of_order": "a message was handled after a later one",
-    "overlaps": "a turn began while another one of its conversation was going on",
-    "stale_fences": "a fence did not grow, or wrote after a higher one had begun",
-    "damaged": "a line of the record makes no sense",
+    "overlaps": "a turn began before another one, whose writes count, had written",
+    "stale_fences": "a turn was written behind one whose fence is not lower",
+    "damaged": "what is stored or recorded makes no sense",
 }
 
 
@@ -34,114 +42,131 @@ class Violation:
 
 def verify(
     conversation: str,
-    sent: Sequence[int],
+    sent: Sequence[Message],
+    events: Sequence[Event],
     entries: Sequence[Entry | None],
     *,
     resent: Collection[int] = (),
-    deaths: Mapping[str, float] | None = None,
 ) -> list[Violation]:
     """Everything that went wrong in one conversation.
 
     Args:
-        sent: ids of its messages, in the order of arrival.
+        sent: its messages, in the order of arrival.
+        events: all that its tracker store has of it.
         entries: its record, in file order; None for a line that could not be read.
         resent: ids of messages that were sent more than once: their order is that of the
             ticket under which they were handled.
-        deaths: when replicas were killed, as moments of the entries' clock. A turn that a
-            killed replica left open is unfinished, which is nobody's fault.
+
+    A turn that was begun and not written is nobody's fault: its replica was killed, or was
+    refused in time. So is an end that a killed replica could not record any more.
     """
-    known = set(sent)
-    readable = [entry for entry in entries if entry is not None and entry.message in known]
+    texts = {message.id: message.text for message in sent}
+    turns, broken = read_turns(events, texts)
+    readable = [entry for entry in entries if entry is not None]
     found = [
-        *_damaged(entries, known),
-        *_overlaps(readable, deaths or {}),
-        *_stale(readable),
-        *_handled_once(sent, readable),
-        *_in_order(sent, readable, resent),
+        *broken,
+        *_handled_once(list(texts), turns, readable),
+        *_in_order(list(texts), turns, resent),
+        *_fences(turns),
+        *_unread(turns),
+        *_overlaps(turns, readable),
+        *_damaged(turns, entries),
     ]
     return [Violation(kind, conversation, message, text) for kind, message, text in found]
 
 
-_Found = Iterator[tuple[str, "int | None", str]]
+def _key(turn: StoredTurn | Entry) -> tuple[int, int, str]:
+    """The same for what a turn stored and what it recorded."""
+    return turn.message, turn.fence, turn.replica
 
 
-def _damaged(entries: Sequence[Entry | None], known: Collection[int]) -> _Found:
-    begun: set[tuple[int, int, str]] = set()
-    for place, entry in enumerate(entries, 1):
-        if entry is None:
-            yield "damaged", None, f"line {place} cannot be read"
-            continue
-        turn = (entry.message, entry.fence, entry.replica)
-        if entry.message not in known:
-            yield "damaged", entry.message, f"line {place}: it was never sent here"
-        elif entry.event == BEGIN:
-            begun.add(turn)
-        elif entry.event not in (END, LOST):
-            yield "damaged", entry.message, f"line {place}: {entry.event!r} is no event"
-        elif turn in begun:
-            begun.remove(turn)
-        else:
-            yield "damaged", entry.message, f"line {place}: an {entry.event!r} without its begin"
-
-
-def _overlaps(entries: Sequence[Entry], deaths: Mapping[str, float]) -> _Found:
-    """A turn goes on from its begin to its end, or to the death of its replica."""
-    going: dict[tuple[int, int, str], Entry] = {}
-    for entry in entries:
-        turn = (entry.message, entry.fence, entry.replica)
-        if entry.event != BEGIN:
-            going.pop(turn, None)
-            continue
-        for other in going.values():
-            if deaths.get(other.replica, float("inf")) > entry.at:
-                text = f"began on {entry.replica} during message {other.message}"
-                yield "overlaps", entry.message, f"{text} on {other.replica}"
-        going[turn] = entry
-
-
-def _stale(entries: Sequence[Entry]) -> _Found:
-    highest: Entry | None = None
-    for entry in entries:
-        # A replica that notices late that its turn is lost says so, and writes nothing else.
-        if highest is not None and entry.event != LOST:
-            late = entry.event == BEGIN and entry.fence <= highest.fence
-            if late or entry.fence < highest.fence:
-                text = f"{entry.event} under fence {entry.fence} by {entry.replica}"
-                yield "stale_fences", entry.message, f"{text} after {highest.fence} had begun"
-        if entry.event == BEGIN and (highest is None or entry.fence > highest.fence):
-            highest = entry
-
-
-def _handled_once(sent: Sequence[int], entries: Sequence[Entry]) -> _Found:
-    handled_by: dict[int, Entry] = {}
-    again: set[tuple[int, int, str]] = set()
-    for entry in entries:
-        first = handled_by.get(entry.message)
-        turn = (entry.message, entry.fence, entry.replica)
-        if first is None:
-            if entry.event == END:
-                handled_by[entry.message] = entry
-        elif turn not in again:  # a begin and its end are one repetition
-            again.add(turn)
-            text = f"by {first.replica}, and again by {entry.replica}"
-            yield "duplicated", entry.message, text
+def _handled_once(
+    sent: Sequence[int], turns: Sequence[StoredTurn], entries: Sequence[Entry]
+) -> Iterator[Found]:
+    first: dict[int, StoredTurn] = {}
+    for turn in turns:
+        if turn.message in first:
+            text = f"by {first[turn.message].replica}, and again by {turn.replica}"
+            yield "duplicated", turn.message, text
+        first.setdefault(turn.message, turn)
     for message in sent:
-        if message not in handled_by:
-            yield "lost", message, "there is no end of it"
+        if message not in first:
+            yield "lost", message, "nothing of it is stored"
+    stored = {_key(turn) for turn in turns}
+    for entry in entries:
+        if entry.event == END and entry.message in first and _key(entry) not in stored:
+            text = f"what {entry.replica} had written under fence {entry.fence} is not stored"
+            yield "lost", entry.message, text
 
 
-def _in_order(sent: Sequence[int], entries: Sequence[Entry], resent: Collection[int]) -> _Found:
+def _in_order(
+    sent: Sequence[int], turns: Sequence[StoredTurn], resent: Collection[int]
+) -> Iterator[Found]:
     place = {message: index for index, message in enumerate(sent)}
     ticket, arrival = -1, -1
     seen: set[int] = set()
-    for entry in entries:
-        if entry.event != END or entry.message in seen:
+    for turn in turns:
+        if turn.message in seen or turn.message not in place:
             continue
-        seen.add(entry.message)
-        arrived = -1 if entry.message in resent else place[entry.message]
-        if entry.number <= ticket:
-            yield "out_of_order", entry.message, f"ticket {entry.number} after {ticket}"
+        seen.add(turn.message)
+        arrived = -1 if turn.message in resent else place[turn.message]
+        if turn.number <= ticket:
+            yield "out_of_order", turn.message, f"ticket {turn.number} after {ticket}"
         elif arrived >= 0 and arrived < arrival:
             text = f"arrived before message {sent[arrival]}, handled after it"
-            yield "out_of_order", entry.message, text
-        ticket, arrival = max(ticket, entry.number), max(arrival, arrived)
+            yield "out_of_order", turn.message, text
+        ticket, arrival = max(ticket, turn.number), max(arrival, arrived)
+
+
+def _fences(turns: Sequence[StoredTurn]) -> Iterator[Found]:
+    highest = 0
+    for turn in turns:
+        if turn.fence <= highest:
+            text = f"fence {turn.fence} of {turn.replica} behind {highest}"
+            yield "stale_fences", turn.message, text
+        highest = max(highest, turn.fence)
+
+
+def _unread(turns: Sequence[StoredTurn]) -> Iterator[Found]:
+    """A turn that had not read all that is stored before it began while that was written."""
+    for turn in turns:
+        if turn.seen < turn.place:
+            text = f"it had read {turn.seen} of the {turn.place} events before it"
+            yield "overlaps", turn.message, text
+
+
+def _overlaps(turns: Sequence[StoredTurn], entries: Sequence[Entry]) -> Iterator[Found]:
+    """A turn goes on from its begin to its end; only those count that are stored, and ended."""
+    stored = {_key(turn) for turn in turns}
+    whole = stored & {_key(entry) for entry in entries if entry.event == END}
+    going: dict[tuple[int, int, str], Entry] = {}
+    for entry in entries:
+        if entry.event != BEGIN:
+            going.pop(_key(entry), None)
+            continue
+        if _key(entry) in stored:
+            for other in going.values():
+                text = f"began on {entry.replica} during message {other.message}"
+                yield "overlaps", entry.message, f"{text} on {other.replica}"
+        if _key(entry) in whole:
+            going[_key(entry)] = entry
+
+
+def _damaged(turns: Sequence[StoredTurn], entries: Sequence[Entry | None]) -> Iterator[Found]:
+    begun: set[tuple[int, int, str]] = set()
+    open_: set[tuple[int, int, str]] = set()
+    for line, entry in enumerate(entries, 1):
+        if entry is None:
+            yield "damaged", None, f"line {line} of the record cannot be read"
+        elif entry.event == BEGIN:
+            begun.add(_key(entry))
+            open_.add(_key(entry))
+        elif entry.event not in (END, LOST):
+            yield "damaged", entry.message, f"line {line}: {entry.event!r} is no event"
+        elif _key(entry) in open_:
+            open_.remove(_key(entry))
+        else:
+            yield "damaged", entry.message, f"line {line}: an {entry.event!r} without its begin"
+    for turn in turns:
+        if _key(turn) not in begun:
+            yield "damaged", turn.message, f"what {turn.replica} wrote has no begin in the record"

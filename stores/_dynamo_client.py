@@ -1,0 +1,165 @@
+"""The tables of a `DynamoTrackerStore`, and boto3's errors in words."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+    WaiterError,
+)
+
+from ticketlock.errors import TrackerStoreConnectionError, TrackerStoreError
+
+from ._dynamo_layout import Item
+
+#: Codes of DynamoDB's answers -> what to do.
+_CODES = {
+    "UnrecognizedClientException": "it refused the credentials: check those of the AWS chain",
+    "InvalidSignatureException": "it refused the credentials: check the secret key and the clock",
+    "MissingAuthenticationTokenException": "it wants credentials: provide them in the AWS chain",
+    "ExpiredTokenException": "the session token has expired: renew it",
+    "AccessDeniedException": (
+        "the role lacks rights: allow dynamodb:DescribeTable, GetItem, PutItem, UpdateItem, "
+        "DeleteItem, Query, Scan, ConditionCheckItem, BatchWriteItem on both tables, and "
+        "CreateTable unless they exist"
+    ),
+    "ProvisionedThroughputExceededException": "the table's throughput is used up: raise it",
+    "ThrottlingException": "it throttles us: raise the table's or the account's limits",
+    "RequestLimitExceeded": "it throttles us: raise the account's limits",
+    "InternalServerError": "it failed inside: try again",
+    "ServiceUnavailable": "it is not available: try again",
+}
+
+#: Seconds between looks at a table that is being created, and how many looks.
+_LOOKS = {"Delay": 1, "MaxAttempts": 120}
+
+
+class Client:
+    """boto3's client and the two tables, made when first used. Blocking; for many threads.
+
+    Args:
+        endpoint_url: of a local server; None: AWS.
+        timeout: seconds to connect, and for an answer.
+    """
+
+    def __init__(
+        self, table: str, region: str, endpoint_url: str | None, timeout: float, connections: int
+    ) -> None:
+        self.heads, self.events = table, f"{table}_events"
+        self.where = endpoint_url or region
+        self._settings = {"region_name": region, "endpoint_url": endpoint_url}
+        self._config = Config(
+            connect_timeout=timeout,
+            read_timeout=timeout,
+            max_pool_connections=connections,
+            retries={"mode": "standard", "total_max_attempts": 4},
+        )
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    def connect(self) -> None:
+        """Make sure of the tables. Raises boto3's errors."""
+        self._live()
+
+    def call(self, operation: str, **parameters: Any) -> Any:
+        """Carry out an operation, named as in boto3. Raises boto3's errors."""
+        return getattr(self._live(), operation)(**parameters)
+
+    def pages(self, operation: str, **parameters: Any) -> Iterator[Item]:
+        """The items of all pages of a query or scan."""
+        while True:
+            page = self.call(operation, **parameters)
+            yield from page["Items"]
+            if "LastEvaluatedKey" not in page:
+                return
+            parameters["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _live(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                # A session of our own: the default one is not made for several threads.
+                client = boto3.session.Session().client(
+                    "dynamodb", config=self._config, **self._settings
+                )
+                try:
+                    self._ensure(client, self.heads, {"sender_id": "HASH"})
+                    self._ensure(client, self.events, {"sender_id": "HASH", "position": "RANGE"})
+                except BaseException:
+                    client.close()
+                    raise
+                self._client = client
+            return self._client
+
+    def _ensure(self, client: Any, table: str, keys: Mapping[str, str]) -> None:
+        """Create a table unless it exists, and wait until it can be used."""
+        try:
+            status = client.describe_table(TableName=table)["Table"]["TableStatus"]
+        except client.exceptions.ResourceNotFoundException:
+            status = self._create(client, table, keys)
+        if status not in ("ACTIVE", "UPDATING"):
+            client.get_waiter("table_exists").wait(TableName=table, WaiterConfig=_LOOKS)
+
+    @staticmethod
+    def _create(client: Any, table: str, keys: Mapping[str, str]) -> str:
+        try:
+            made = client.create_table(
+                TableName=table,
+                KeySchema=[{"AttributeName": k, "KeyType": kind} for k, kind in keys.items()],
+                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
+                BillingMode="PAY_PER_REQUEST",
+            )
+        except client.exceptions.ResourceInUseException:
+            return "CREATING"  # by another replica, this very moment
+        return str(made["TableDescription"]["TableStatus"])
+
+
+def condition_failed(error: ClientError) -> bool:
+    """Whether a condition of ours was not met, so that nothing was written."""
+    code = error.response["Error"]["Code"]
+    reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", ())}
+    return code == "ConditionalCheckFailedException" or "ConditionalCheckFailed" in reasons
+
+
+def collided(error: ClientError) -> bool:
+    """Whether somebody else wrote at the same moment, and we may just try again."""
+    code = error.response["Error"]["Code"]
+    reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", ())}
+    return code in ("TransactionConflictException", "TransactionInProgressException") or (
+        "TransactionConflict" in reasons
+    )
+
+
+def explained(where: str, error: Exception) -> TrackerStoreError:
+    """The error to raise instead of boto3's."""
+    if isinstance(error, ClientError):
+        code = error.response["Error"].get("Code", "")
+        advice = _CODES.get(code)
+        text = f"DynamoDB at {where}: {f'{advice} ({error})' if advice else error}"
+        return (TrackerStoreConnectionError if advice else TrackerStoreError)(text)
+    said = re.sub(r"\s+", " ", str(error))
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError, TokenRetrievalError)):
+        said = f"no credentials: provide them in the AWS chain ({said})"
+    elif isinstance(error, (ConnectionError, HTTPClientError)):
+        said = f"it cannot be reached: check region, endpoint_url and the network ({said})"
+    elif isinstance(error, WaiterError):
+        said = f"a table does not become ready ({said})"
+    elif not isinstance(error, BotoCoreError):
+        said = f"check region and endpoint_url ({said})"
+    return TrackerStoreConnectionError(f"DynamoDB at {where}: {said}")

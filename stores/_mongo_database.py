@@ -1,0 +1,116 @@
+"""The database of a `MongoTrackerStore`: its settings, the client, the three collections."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from ticketlock.settings import Section
+
+from ._mongo_errors import explained
+
+Document = dict[str, Any]
+
+
+class Database:
+    """The collections; the client connects when they are first used.
+
+    Attributes:
+        where: the server, for error texts.
+        collection: name of the documented collection; ours add a suffix.
+    """
+
+    def __init__(self, section: Section) -> None:
+        url, host = section.text("url", None), section.text("host", None)
+        if url is not None and host is not None:
+            raise section.error("url", "and host are the same setting; give one of them")
+        self._url = url or host or "mongodb://localhost:27017"
+        _check_url(section, self._url)
+        # Where a text speaks of the server, the login before the @ has no business.
+        self.where = self._url.rpartition("@")[2].removeprefix("mongodb://").partition("?")[0]
+        self._name = section.text("db", "rasa")
+        self.collection = section.text("collection", "conversations")
+        self._options = _options(section, self._url)
+        self._client: AsyncMongoClient[Document] | None = None
+        self._indexed = False
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    @contextlib.asynccontextmanager
+    async def seam(self) -> AsyncIterator[None]:
+        """Translate pymongo's errors."""
+        try:
+            yield
+        except PyMongoError as error:
+            raise explained(self.where, error) from error
+
+    def _named(self, suffix: str) -> AsyncCollection[Document]:
+        if self._client is None:
+            self._client = AsyncMongoClient(self._url, **self._options)
+        return self._client[self._name][self.collection + suffix]
+
+    @property
+    def documented(self) -> AsyncCollection[Document]:
+        return self._named("")
+
+    @property
+    def current(self) -> AsyncCollection[Document]:
+        return self._named("_current")
+
+    async def history(self) -> AsyncCollection[Document]:
+        """The buckets; the first use makes sure of the index that refuses a second one."""
+        history = self._named("_history")
+        if not self._indexed:
+            keys = [("sender_id", 1), ("run", 1), ("first", 1)]
+            await history.create_index(keys, unique=True)
+            self._indexed = True
+        return history
+
+
+def _check_url(section: Section, url: str) -> None:
+    """Raise ConfigurationError for what can be told to be wrong without a server."""
+    if url.startswith("mongodb+srv://"):
+        return  # reading it asks the name servers
+    try:
+        if "://" in url:
+            parse_uri(url, warn=False)
+    except PyMongoError:
+        # Its text is not repeated: what it takes for a port may be half of a password.
+        raise section.error(
+            "url",
+            "is no MongoDB URL; it looks like mongodb://user:password@host:27017/?option=value, "
+            "with the characters /?#[]@:% of user and password written as %2F and so on",
+        ) from None
+
+
+def _options(section: Section, url: str) -> Mapping[str, Any]:
+    """Keyword arguments of the client; what the url says itself wins."""
+    milliseconds = round(1000 * section.number("socket_timeout", 10.0, 0.001))
+    username = section.text("username", None)
+    password = section.text("password", None)
+    source = section.text("auth_source", "admin" if username else None)
+    if username and password is None:
+        raise section.error("password", "is missing: a username alone cannot log in")
+    options: dict[str, Any] = {
+        "w": "majority",  # a turn that was acknowledged survives the loss of the primary
+        "serverSelectionTimeoutMS": milliseconds,
+        "connectTimeoutMS": milliseconds,
+        "socketTimeoutMS": milliseconds,
+    }
+    query = url.partition("?")[2].lower()
+    said = {pair.partition("=")[0] for pair in query.split("&")}
+    options = {key: value for key, value in options.items() if key.lower() not in said}
+    if username:
+        options |= {"username": username, "password": password}
+    if source is not None and (username or "@" in url):
+        options["authSource"] = source
+    return options

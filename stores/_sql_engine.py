@@ -1,0 +1,211 @@
+"""The engine of a database, and the tables in it, made safely by many replicas at once."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from ticketlock.errors import ConfigurationError
+
+from . import _sql_schema as schema
+from ._sql_settings import SQLSettings
+
+#: Seconds to connect; a host that does not answer is an error after that.
+CONNECT_TIMEOUT = 10
+#: Seconds after which the server ends a transaction in which nothing is asked: a process that
+#: was frozen in the middle of one must not hold up its successor.
+IDLE_TIMEOUT = 10
+#: The same in every process: whoever holds this advisory lock makes the tables.
+SCHEMA_LOCK = 7_165_398_224
+
+
+def make_engine(settings: SQLSettings) -> AsyncEngine:
+    """An engine for `settings`; it connects when it is first used."""
+    if settings.dialect == "sqlite":
+        return _sqlite(settings)
+    return create_async_engine(
+        settings.url,
+        isolation_level="READ COMMITTED",  # what we wait for with a row lock is seen then
+        pool_size=settings.pool_size,
+        max_overflow=settings.max_overflow,
+        pool_timeout=settings.timeout,
+        connect_args=_connect_args(settings),
+    )
+
+
+def _connect_args(settings: SQLSettings) -> dict[str, Any]:
+    """Time limits, the schema, and the TLS variables, in the driver's own words."""
+    driver = settings.url.get_driver_name()
+    if settings.dialect == "postgresql":
+        server = {
+            "idle_in_transaction_session_timeout": str(1000 * IDLE_TIMEOUT),
+            # Later than that: whoever still waits then, waits for a frozen one (`end_frozen`).
+            "lock_timeout": str(1000 * (IDLE_TIMEOUT + 2)),
+        }
+        if settings.schema:
+            server["search_path"] = _search_path(settings.schema)
+        if driver == "asyncpg":
+            mode = {"ssl": settings.ssl["sslmode"]} if "sslmode" in settings.ssl else {}
+            return {"timeout": CONNECT_TIMEOUT, "server_settings": server, **mode}
+        words = (f"-c{name}={value}" for name, value in server.items())
+        options = " ".join(w.replace("\\", "\\\\").replace(" ", "\\ ") for w in words)
+        return {"connect_timeout": CONNECT_TIMEOUT, "options": options, **settings.ssl}
+    if settings.dialect in ("mysql", "mariadb"):
+        # Without strict mode the server cuts what is too long, and says nothing.
+        # MySQL takes the first part, which it does not know, for a comment.
+        session = (
+            f"SET SESSION /*M!100300 idle_transaction_timeout = {IDLE_TIMEOUT}, */"
+            " sql_mode = CONCAT(@@SESSION.sql_mode, ',STRICT_ALL_TABLES')"
+        )
+        return {"connect_timeout": CONNECT_TIMEOUT, "charset": "utf8mb4", "init_command": session}
+    return {}
+
+
+def _search_path(names: str) -> str:
+    parts = [part.strip().strip('"') for part in names.split(",")]
+    return ",".join('"' + part.replace('"', '""') + '"' for part in parts if part)
+
+
+def _sqlite(settings: SQLSettings) -> AsyncEngine:
+    memory = settings.url.database in (None, "", ":memory:")
+    engine = create_async_engine(
+        settings.url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=1 if memory else 4,  # a database in memory is its one connection
+        max_overflow=0,
+        pool_timeout=settings.timeout,
+    )
+
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # the driver begins no transactions of its own
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(settings.timeout * 500)}")
+        # Readers then do not wait for the writer. While others use the file the change is
+        # refused at once: the next connection will do it.
+        with suppress(connection.dbapi.OperationalError):
+            cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.close()
+
+    @sa.event.listens_for(engine.sync_engine, "begin")
+    def begun(connection: sa.Connection) -> None:
+        # A writer that began as a reader could not wait for another one.
+        read = connection.get_execution_options().get("ticketlock_read")
+        connection.exec_driver_sql("BEGIN" if read else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+async def create_database(settings: SQLSettings) -> None:
+    """PostgreSQL: create the database if it is not there, logged in to `login_db`."""
+    url = settings.url.set(database=settings.login_db)
+    arguments = {"connect_timeout": CONNECT_TIMEOUT, **settings.ssl}
+    if url.get_driver_name() == "asyncpg":
+        arguments = {"timeout": CONNECT_TIMEOUT}
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT", connect_args=arguments)
+    try:
+        async with engine.connect() as connection:
+            name = settings.url.database or ""
+            known = sa.text("SELECT 1 FROM pg_database WHERE datname = :name")
+            if await connection.scalar(known, {"name": name}):
+                return
+            await _create_database(connection, name, known)
+    finally:
+        await engine.dispose()
+
+
+async def _create_database(connection: AsyncConnection, name: str, known: sa.TextClause) -> None:
+    """Create it; another replica may be faster, or be using the template just now."""
+    quoted = '"' + name.replace('"', '""') + '"'
+    for turn in range(1, 20):
+        try:
+            await connection.exec_driver_sql(f"CREATE DATABASE {quoted}".replace("%", "%%"))
+        except sa.exc.DBAPIError as error:
+            if await connection.scalar(known, {"name": name}):
+                return
+            if getattr(error.orig, "sqlstate", None) not in ("55006", "23505"):
+                raise
+            await asyncio.sleep(0.05 * turn)
+        else:
+            return
+
+
+async def prepare(engine: AsyncEngine, settings: SQLSettings) -> None:
+    """Check the schema, and create what is missing of the tables and the index."""
+    if settings.schema:
+        await _check_schema(engine, settings.schema)
+    async with engine.connect() as connection:
+        complete = await connection.run_sync(lambda sync: not _missing(sync))
+    if complete:
+        return
+    async with engine.begin() as connection:
+        await _exclude_others(connection, settings.dialect)
+        try:
+            await connection.run_sync(_create)
+        finally:
+            if settings.dialect in ("mysql", "mariadb"):
+                await connection.execute(sa.text("SELECT RELEASE_LOCK('ticketlock_schema')"))
+
+
+async def _check_schema(engine: AsyncEngine, names: str) -> None:
+    first = names.split(",")[0].strip().strip('"')
+    known = sa.text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+    async with engine.connect() as connection:
+        if not await connection.scalar(known, {"name": first}):
+            raise ConfigurationError(
+                f"environment variable POSTGRESQL_SCHEMA: the database has no schema {first!r}; "
+                f"create it, or unset the variable"
+            )
+
+
+async def _exclude_others(connection: AsyncConnection, dialect: str) -> None:
+    """Wait until no other replica makes the tables; SQLite's transaction does so by itself."""
+    if dialect == "postgresql":
+        await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
+    elif dialect in ("mysql", "mariadb"):
+        await connection.execute(sa.text("SELECT GET_LOCK('ticketlock_schema', 60)"))
+
+
+def _missing(connection: sa.Connection) -> list[Any]:
+    """Tables, and the index, that are not there."""
+    inspector = sa.inspect(connection)
+    wanted = (schema.events, schema.conversations)
+    missing: list[Any] = [table for table in wanted if not inspector.has_table(table.name)]
+    if schema.events not in missing:
+        need = ["sender_id", "id"] if connection.dialect.name in schema.INDEXED else ["sender_id"]
+        indexes = [index["column_names"] for index in inspector.get_indexes("events")]
+        if not any(columns[: len(need)] == need for columns in indexes):
+            missing.append(schema.by_sender)
+    return missing
+
+
+def _create(connection: sa.Connection) -> None:
+    if connection.dialect.name == "oracle":
+        schema.events_seq.create(connection, checkfirst=True)
+    for part in _missing(connection):
+        part.create(connection, checkfirst=True)
+
+
+async def end_frozen(engine: AsyncEngine) -> None:
+    """PostgreSQL: end connections that hold our table and have sent nothing for a while.
+
+    The server's own limit does not see a process that froze between the messages of one
+    statement. It wrote nothing that counts: its transaction is rolled back.
+    """
+    query = sa.text(
+        "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a"
+        " JOIN pg_locks l ON l.pid = a.pid"
+        " WHERE l.relation = to_regclass(:table) AND a.usename = current_user"
+        " AND a.wait_event = 'ClientRead' AND a.pid <> pg_backend_pid()"
+        " AND a.xact_start < now() - make_interval(secs => :seconds)"
+    )
+    async with engine.connect() as connection:
+        await connection.execute(
+            query, {"table": schema.conversations.name, "seconds": IDLE_TIMEOUT}
+        )
+        await connection.commit()

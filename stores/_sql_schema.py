@@ -1,0 +1,145 @@
+"""The tables: the documented `events`, which stays as it is, and our own beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.compiler import compiles
+
+from ticketlock.events import SESSION_START
+
+#: Characters of an id that the documented columns hold.
+MAX_NAME = 255
+
+metadata = sa.MetaData()
+
+#: Where `by_sender` is made.
+INDEXED = ("postgresql", "oracle")
+
+
+class ConversationKey(sa.String):
+    """A conversation id that is equal only to itself.
+
+    MariaDB and MySQL compare text without regard to trailing spaces (and mostly to case):
+    there the column holds bytes, which are those of the UTF-8 that the connection sends.
+    """
+
+    cache_ok = True
+
+
+@compiles(ConversationKey, "mysql", "mariadb")
+def _bytes(*_: Any, **__: Any) -> str:
+    return f"VARBINARY({4 * MAX_NAME})"
+
+
+def _name() -> Any:
+    text = sa.String(MAX_NAME)
+    exact = mysql.VARCHAR(MAX_NAME, charset="utf8mb4", collation="utf8mb4_bin")
+    return text.with_variant(exact, "mysql", "mariadb")
+
+
+#: The documented table. Where we are the ones to make it, MySQL gets types that hold what
+#: the others hold: its TEXT ends at 64 KiB, its FLOAT is off by minutes.
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("sender_id", _name(), nullable=False, index=True),
+    sa.Column("type_name", _name(), nullable=False),
+    sa.Column("timestamp", sa.Float().with_variant(mysql.DOUBLE(), "mysql", "mariadb")),
+    sa.Column("intent_name", _name()),
+    sa.Column("action_name", _name()),
+    sa.Column("data", sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")),
+)
+
+#: Where row numbers come from on Oracle; elsewhere the column counts by itself.
+events_seq = sa.Sequence("events_seq")
+
+#: A conversation's own rows must be found in order without looking at its other rows.
+#: SQLite and MySQL keep the row number in the documented index already.
+by_sender = sa.Index("ticketlock_events_by_sender", events.c.sender_id, events.c.id)
+by_sender.ddl_if(dialect=INDEXED)  # type: ignore[arg-type]  # a tuple is documented
+
+#: One row a conversation, made when it is first written to. `last_id` is the row of its last
+#: event that `sequence` counts, `session_id` the row where its latest session begins; rows
+#: behind `last_id` were written by somebody else and are counted at the next claim.
+conversations = sa.Table(
+    "ticketlock_conversations",
+    metadata,
+    sa.Column("sender_id", ConversationKey(MAX_NAME), primary_key=True),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    # Oracle takes an empty text for NULL.
+    sa.Column("owner", _name()),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("last_id", sa.BigInteger, nullable=False),
+    sa.Column("session_id", sa.BigInteger, nullable=False),
+    mysql_engine="InnoDB",
+)
+
+
+def of(sender_id: str, dialect: str) -> sa.ColumnElement[bool]:
+    """The condition for the events of a conversation, exact in every collation."""
+    same = events.c.sender_id == sender_id
+    if dialect in ("mysql", "mariadb"):
+        return same & (key_column(dialect) == sa.literal(sender_id, sa.String))
+    return same
+
+
+def key_column(dialect: str) -> sa.ColumnElement[Any]:
+    """The events' conversation id, such that different ids differ."""
+    if dialect in ("mysql", "mariadb"):
+        converted: sa.ColumnElement[Any] = sa.literal_column(
+            "CONVERT(events.sender_id USING utf8mb4)"
+        )
+        return sa.cast(converted, sa.LargeBinary)
+    return events.c.sender_id
+
+
+def behind(sender_id: str, last_id: int, dialect: str) -> sa.Select[Any]:
+    """Count, last row and last session's row of the events after row `last_id`."""
+    starts = (events.c.type_name == "action") & (events.c.action_name == SESSION_START)
+    return sa.select(
+        sa.func.count().label("count"),
+        sa.func.coalesce(sa.func.max(events.c.id), 0).label("last_id"),
+        sa.func.coalesce(sa.func.max(sa.case((starts, events.c.id))), 0).label("session_id"),
+    ).where(of(sender_id, dialect), events.c.id > last_id)
+
+
+def tail(sender_id: str, dialect: str) -> sa.Select[Any]:
+    """Rows of the events of a conversation, to be narrowed and ordered."""
+    return sa.select(events.c.id, events.c.data).where(of(sender_id, dialect))
+
+
+def locked(sender_id: str) -> sa.Select[Any]:
+    """The conversation's row, held until the transaction ends."""
+    return sa.select(conversations).where(conversations.c.sender_id == sender_id).with_for_update()
+
+
+def add_events(dialect: str) -> sa.Insert:
+    """Insert rows of `events`, to be executed with their values."""
+    made = sa.insert(events)
+    if dialect == "postgresql":
+        # Makes it one statement: in a pipeline of many the server would wait for the rest of
+        # it without a time limit, and hold the row, if this process froze in the middle.
+        return made.returning(events.c.id, sort_by_parameter_order=True)
+    return made.values(id=events_seq.next_value()) if dialect == "oracle" else made
+
+
+def add_conversation(sender_id: str, dialect: str) -> sa.Insert:
+    """Insert the conversation's row unless it is there."""
+    values = {
+        "sender_id": sender_id, "fence": 0, "owner": None,
+        "sequence": 0, "last_id": 0, "session_id": 0,
+    }  # fmt: skip
+    if dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
+
+        return insert(conversations).values(values).on_conflict_do_nothing()
+    if dialect == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+        return sqlite_insert(conversations).values(values).on_conflict_do_nothing()
+    made = sa.insert(conversations).values(values)
+    return made.prefix_with("IGNORE") if dialect in ("mysql", "mariadb") else made

@@ -1,0 +1,143 @@
+"""The documented keys and variables of the SQL tracker store, checked once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
+
+from ticketlock.errors import ConfigurationError
+from ticketlock.settings import Section, mask_url
+
+#: Database -> the driver that does not block the event loop. A driver of this name is kept;
+#: any other one (configurations name psycopg2, cx_oracle, ...) is replaced.
+DRIVERS = {
+    "sqlite": ("aiosqlite",),
+    "postgresql": ("psycopg", "asyncpg"),
+    "mysql": ("aiomysql", "asyncmy"),
+    "mariadb": ("aiomysql", "asyncmy"),
+    "oracle": ("oracledb",),
+}
+
+
+@dataclass(frozen=True)
+class SQLSettings:
+    """Checked settings of one database.
+
+    Attributes:
+        url: with an asynchronous driver; its repr hides the password.
+        login_db: PostgreSQL: the database to log in to in order to create the other one.
+        timeout: seconds that an operation may take, waiting for a connection included.
+    """
+
+    url: URL = field(repr=False)
+    login_db: str | None = None
+    schema: str | None = None
+    pool_size: int = 50
+    max_overflow: int = 100
+    timeout: float = 60.0
+    ssl: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def dialect(self) -> str:
+        return self.url.get_backend_name()
+
+    @property
+    def address(self) -> str:
+        """Where the database is, for people and error texts; never with a password."""
+        if self.dialect == "sqlite":
+            return f"SQLite file {self.url.database or ':memory:'}"
+        place = f"{self.url.host or 'localhost'}" + (f":{self.url.port}" if self.url.port else "")
+        return f"{self.dialect} database {self.url.database!r} at {place}"
+
+    @classmethod
+    def read(cls, section: Section) -> SQLSettings:
+        """Take the keys out of `section` and finish it; raises ConfigurationError."""
+        url, host = section.text("url", None), section.text("host", None)
+        if url is not None and host is not None:
+            raise section.error("url", "and host are the same setting; give one of them")
+        keys: dict[str, Any] = {
+            "drivername": section.text("dialect", "sqlite"),
+            "username": section.text("username", None),
+            "password": section.text("password", None),
+            "database": section.text("db", "rasa.db"),
+            "query": _query(section),
+        }
+        login_db = section.text("login_db", None)
+        port = section.integer("port", None, 1, 65535)
+        timeout = section.number("timeout", 60.0, 0.1)
+        section.finish()
+        given = url or host
+        if given and "://" in given:
+            made, login_db = _full_url(section, given), None  # it says all there is to say
+        else:
+            made = URL.create(**keys, **_place(section, given, port))
+        made = made.set(drivername=_driver(section, made.drivername))
+        if login_db and made.get_backend_name() != "postgresql":
+            raise section.error("login_db", "is for PostgreSQL only; create the database by hand")
+        return cls(made, login_db, timeout=timeout, **_environment(made))
+
+
+def _query(section: Section) -> dict[str, str]:
+    query = section.raw("query") or {}
+    if not isinstance(query, dict):
+        raise section.error("query", "is not a mapping")
+    return {str(key): str(value) for key, value in query.items()}
+
+
+def _full_url(section: Section, text: str) -> URL:
+    try:
+        return make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        # The original error may hold the password.
+        raise section.error("url", f"{mask_url(text)!r} is no database URL") from None
+
+
+def _place(section: Section, host: str | None, port: int | None) -> dict[str, Any]:
+    """Host and port; a port in the host text wins over the key."""
+    if host is None:
+        return {"host": None, "port": port}
+    name, colon, digits = host.rpartition(":")
+    if not colon or (host.count(":") > 1 and not name.endswith("]")):
+        return {"host": host.strip("[]"), "port": port}
+    if not digits.isdigit() or not 0 < int(digits) < 65536:
+        raise section.error("url", f"{digits!r} in {host!r} is no port")
+    return {"host": name.strip("[]"), "port": int(digits)}
+
+
+def _driver(section: Section, name: str) -> str:
+    backend, _, driver = name.partition("+")
+    backend = {"postgres": "postgresql"}.get(backend.lower(), backend.lower())
+    if backend not in DRIVERS:
+        raise section.error("dialect", f"{name!r} is not one of " + ", ".join(DRIVERS))
+    usual = DRIVERS[backend]
+    return f"{backend}+{driver if driver in usual else usual[0]}"
+
+
+def _environment(url: URL) -> dict[str, Any]:
+    """What the documented variables say; they are for PostgreSQL only."""
+    if url.get_backend_name() != "postgresql":
+        return {"pool_size": 10, "max_overflow": 20}
+    ssl = {
+        "sslmode": os.environ.get("SQL_TRACKER_STORE_SSL_MODE"),
+        "sslrootcert": os.environ.get("SQL_TRACKER_STORE_SSL_ROOT_CERTIFICATE"),
+    }
+    return {
+        "schema": os.environ.get("POSTGRESQL_SCHEMA") or None,
+        "pool_size": _count("SQL_POOL_SIZE", 50),
+        "max_overflow": _count("SQL_MAX_OVERFLOW", 100),
+        "ssl": {key: value for key, value in ssl.items() if value},
+    }
+
+
+def _count(variable: str, default: int) -> int:
+    text = os.environ.get(variable) or str(default)
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"environment variable {variable}: {text!r} is no number"
+        ) from None

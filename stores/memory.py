@@ -1,0 +1,90 @@
+"""Conversations in the memory of this process: nothing to install, gone when it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ticketlock.errors import StaleFence
+from ticketlock.event_codec import EncodedEvent
+from ticketlock.fenced_store import FencedTrackerStore, History, Write
+from ticketlock.settings import Section
+
+
+@dataclass
+class _Conversation:
+    fence: int = 0
+    owner: str = ""
+    sequence: int = 0
+    #: Index in `events` at which the latest session begins.
+    session: int = 0
+    events: list[EncodedEvent] = field(default_factory=list)
+
+    def tail(self, start: int) -> list[dict[str, Any]]:
+        """Copies of the events from an index on: nobody shares them with the store."""
+        return [json.loads(event.text) for event in self.events[max(0, start) :]]
+
+    def append(self, events: Sequence[EncodedEvent]) -> None:
+        for event in events:
+            if event.starts_session:
+                self.session = len(self.events)
+            self.events.append(event)
+        self.sequence += len(events)
+
+
+class InMemoryTrackerStore(FencedTrackerStore):
+    """The contract of all stores, without a server. For one process, one event loop."""
+
+    def __init__(
+        self,
+        domain: Any = None,
+        event_broker: Any = None,
+        *,
+        where: str = "tracker_store",
+        **values: Any,
+    ) -> None:
+        super().__init__(domain, event_broker)
+        Section(values, where).finish()  # it has no keys of its own
+        self._conversations: dict[str, _Conversation] = {}
+
+    # No operation awaits anything, so each is atomic.
+
+    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
+        found = self._conversations.setdefault(sender_id, _Conversation())
+        if found.fence > fence or (found.fence == fence and found.owner != owner):
+            raise StaleFence(sender_id, fence, found.fence)
+        found.fence, found.owner = fence, owner
+        return History(found.tail(found.session), found.sequence)
+
+    async def _do_write(self, write: Write) -> int:
+        found = self._conversations.get(write.sender_id) or _Conversation()
+        if write.guard is not None and write.guard != (found.fence, found.owner):
+            raise StaleFence(write.sender_id, write.guard[0], found.fence)
+        if write.replace:
+            found.events, found.session = [], 0
+            found.append(write.events)
+        else:
+            beyond = found.sequence - write.sequence
+            stored = found.tail(len(found.events) - beyond) if beyond > 0 else []
+            found.append(write.new_events(stored))
+        self._conversations[write.sender_id] = found
+        return found.sequence
+
+    async def _do_read(self, sender_id: str, full: bool) -> History:
+        found = self._conversations.get(sender_id) or _Conversation()
+        return History(found.tail(0 if full else found.session), found.sequence)
+
+    async def _do_keys(self) -> list[str]:
+        return [sender_id for sender_id, found in self._conversations.items() if found.events]
+
+    async def _do_delete(self, sender_id: str) -> bool:
+        found = self._conversations.pop(sender_id, None)
+        return found is not None and bool(found.events)
+
+    async def _do_count(self, after_timestamp: float) -> int:
+        return sum(
+            any((event.timestamp or 0.0) >= after_timestamp for event in found.events)
+            for found in self._conversations.values()
+        )

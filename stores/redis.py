@@ -1,0 +1,309 @@
+"""`RedisTrackerStore`: a conversation is one hash, changed by scripts, appended to for ever.
+
+One key a conversation, `[<key_prefix>:]tracker:{<id>}:events`: it expires, is evicted and moves
+between cluster nodes as a whole, so a history is complete or gone, never torn. Claim with read
+is one script, append another; neither grows with the history.
+
+A value in the documented format (`[<key_prefix>:]tracker:<id>`, one JSON document) is read as
+it stands, and carried over by the first claim or write of its conversation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
+from redis.retry import Retry
+
+from ticketlock.errors import StaleFence, TrackerStoreConnectionError, TrackerStoreError
+from ticketlock.event_codec import EncodedEvent, encode_events
+from ticketlock.fenced_store import FencedTrackerStore, History, Write
+from ticketlock.redis_connect import explain
+from ticketlock.redis_settings import RedisSettings
+from ticketlock.scripts import load
+from ticketlock.settings import Section
+
+#: Commands that an ACL user of this store needs.
+NEEDED_COMMANDS = (
+    "+eval +evalsha +script|load +hello +get +del +exists +hget +hmget +hset"
+    " +pexpire +persist +scan"
+)
+
+#: Conversations asked about in one go by `keys` and `count_conversations`.
+_PAGE = 500
+
+#: What a server that cannot serve now, but may soon, begins its refusal with.
+_UNAVAILABLE = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "OOM", "MISCONF")
+
+
+class RedisTrackerStore(FencedTrackerStore):
+    """Conversations in Redis: standard, cluster or sentinel deployment.
+
+    Args:
+        record_exp: seconds after its last write at which a conversation is forgotten;
+            default: never.
+        values: the documented keys, see `RedisSettings`; `db` defaults to 0.
+    """
+
+    def __init__(
+        self,
+        domain: Any = None,
+        event_broker: Any = None,
+        *,
+        where: str = "tracker_store",
+        **values: Any,
+    ) -> None:
+        super().__init__(domain, event_broker)
+        section = Section(values, where)
+        self.settings = RedisSettings.read(section, default_db=0)
+        self.record_exp = section.number("record_exp", None, 0.001)
+        section.finish()
+        self._expiry_ms = 0 if self.record_exp is None else max(1, round(1000 * self.record_exp))
+        self._prefix = self.settings.prefixed("tracker:")
+        self._cluster = self.settings.deployment_mode == "cluster"
+        self._client: Any = None
+        self._sentinel: Any = None
+
+    # -- the backend's part of the contract ------------------------------------------------------
+
+    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
+        args = (fence, owner, "session", self._expiry_ms)
+        answer = await self._change("tracker_read", sender_id, *args)
+        return _history(sender_id, fence, answer)
+
+    async def _do_write(self, write: Write) -> int:
+        fence, owner = write.guard or (0, "")
+        events, expected = write.events, write.sequence
+        while True:
+            answer = await self._change(
+                "tracker_write", write.sender_id, fence, owner,
+                "replace" if write.replace else "append", expected, _last_start(events),
+                _latest(events), self._expiry_ms, *(event.text for event in events),
+            )  # fmt: skip
+            if answer[0] == b"stale":
+                raise StaleFence(write.sender_id, fence, int(answer[1]))
+            if answer[0] == b"done":
+                return int(answer[1])
+            # A reply was lost or somebody else appended: what is stored decides what is new.
+            beyond = await self._look(write.sender_id, str(write.sequence))
+            events, expected = write.new_events(beyond.events), beyond.sequence
+
+    async def _do_read(self, sender_id: str, full: bool) -> History:
+        return await self._look(sender_id, "all" if full else "session")
+
+    async def _do_keys(self) -> list[str]:
+        found = {sender_id async for sender_id, latest in self._scan() if latest is not None}
+        return list(found)
+
+    async def _do_count(self, after_timestamp: float) -> int:
+        found = {
+            sender_id
+            async for sender_id, latest in self._scan()
+            if latest is not None and latest >= after_timestamp
+        }
+        return len(found)
+
+    async def _do_delete(self, sender_id: str) -> bool:
+        # The documented value first: alone, it would come back as the history.
+        old = await self._command("DEL", self._prefix + sender_id)
+        key = self._key(sender_id)
+        sequence, first = await self._command("HMGET", key, "sequence", "first")
+        await self._command("DEL", key)
+        return bool(old) or sequence != first
+
+    async def connect(self) -> None:
+        await self._command("EXISTS", self._prefix)
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+        sentinel, self._sentinel = self._sentinel, None
+        for node in sentinel.sentinels if sentinel is not None else ():
+            await node.aclose()
+
+    # -- keys --------------------------------------------------------------------------------------
+
+    def _key(self, sender_id: str) -> str:
+        # A closing brace would end the hash tag early: the id is escaped, one to one.
+        tag = sender_id.replace("%", "%25").replace("}", "%7D")
+        return f"{self._prefix}{{{tag}}}:events"
+
+    def _keys(self, sender_id: str) -> list[str]:
+        """The keys of a script: in a cluster without the documented value's, see the scripts."""
+        key = self._key(sender_id)
+        return [key] if self._cluster else [key, self._prefix + sender_id]
+
+    async def _scan(self) -> AsyncIterator[tuple[str, float | None]]:
+        """(id, greatest timestamp or None without events) of all; some may come twice."""
+        head, tail = len(self._prefix) + 1, len("}:events")
+        async for page in self._pages("hash", f"{self._prefix}{{*}}:events"):
+            for key, (latest,) in zip(page, await self._of_each(page, "hmget", "latest")):  # noqa: B905  # one answer a key
+                sender_id = key[head:-tail].replace("%7D", "}").replace("%25", "%")
+                yield sender_id, None if latest is None else float(latest)
+        async for page in self._pages("string", f"{self._prefix}*"):
+            for key, text in zip(page, await self._of_each(page, "get")):  # noqa: B905  # as above
+                sender_id = key[len(self._prefix) :]
+                if text is not None:
+                    events = _documented(key, text)
+                    yield sender_id, float(_latest(events)) if events else None
+
+    async def _pages(self, kind: str, pattern: str) -> AsyncIterator[list[str]]:
+        page: list[str] = []
+        with self._seam():
+            async for key in self._live().scan_iter(match=pattern, count=1000, _type=kind):
+                page.append(key.decode(errors="surrogateescape"))
+                if len(page) == _PAGE:
+                    yield page
+                    page = []
+        yield page
+
+    async def _of_each(self, page: list[str], command: str, *args: str) -> list[Any]:
+        if not page:
+            return []
+        with self._seam():
+            if self._cluster:
+                pipeline = self._live().pipeline()
+            else:
+                pipeline = self._live().pipeline(transaction=False)
+            for key in page:
+                getattr(pipeline, command)(key.encode(errors="surrogateescape"), *args)
+            answers: list[Any] = await pipeline.execute()
+            return answers
+
+    # -- the documented format ---------------------------------------------------------------------
+
+    async def _look(self, sender_id: str, start: str) -> History:
+        """Read without writing: ours, or the value in the documented format."""
+        keys = self._keys(sender_id)
+        for _ in range(2):  # between script and GET, another process may carry it over
+            answer = await self._script("tracker_read", keys, "", "", start, 0)
+            if answer[0] != b"look":
+                return _history(sender_id, 0, answer)
+            text = await self._command("GET", self._prefix + sender_id)
+            if text is not None:
+                events = _documented(self._prefix + sender_id, text)
+                wires = [event.wire for event in events]
+                first = 0 if start == "all" else max(0, _last_start(events))
+                return History(wires[first:], len(wires))
+        return History([], 0)
+
+    async def _change(self, name: str, sender_id: str, *args: Any) -> Any:
+        """Run a script that writes, with the conversation carried over first if need be."""
+        while True:
+            answer = await self._script(name, self._keys(sender_id), *args)
+            if answer[0] != b"look":
+                return answer
+            old = self._prefix + sender_id
+            text = await self._command("GET", old)
+            events = [] if text is None else _documented(old, text)
+            await self._script(
+                "tracker_adopt", [self._key(sender_id)], max(0, _last_start(events)),
+                _latest(events) if events else "", self._expiry_ms,
+                *(event.text for event in events),
+            )  # fmt: skip
+            if text is not None:
+                await self._script("tracker_drop", [old], hashlib.sha1(text).hexdigest())
+
+    # -- the connection ------------------------------------------------------------------------------
+
+    async def _script(self, name: str, keys: Sequence[str], *args: Any) -> Any:
+        script = load(name)
+        words = (len(keys), *keys, *args)
+        try:
+            return await self._command("EVALSHA", script.sha, *words)
+        except NoScriptError:
+            return await self._command("EVAL", script.source, *words)
+
+    async def _command(self, *words: Any) -> Any:
+        with self._seam():
+            return await self._live().execute_command(*words)
+
+    @contextmanager
+    def _seam(self) -> Iterator[None]:
+        """Translate redis-py's errors. NoScriptError passes: it is no failure."""
+        try:
+            yield
+        except NoScriptError:
+            raise
+        except (RedisError, OSError) as error:
+            raise _explained(self.settings, error) from error
+
+    def _live(self) -> Any:
+        if self._client is None:
+            self._client = self._connect()
+        return self._client
+
+    def _connect(self) -> Any:
+        settings = self.settings
+        kwargs = settings.connection_kwargs()
+        # What is repeated after a broken connection finds what it did the first time.
+        kwargs["retry"] = Retry(
+            ExponentialWithJitterBackoff(cap=0.5, base=0.02), 3, (RedisConnectionError,)
+        )
+        if settings.use_ssl:
+            kwargs["ssl"] = True
+        if "path" in kwargs:
+            kwargs["unix_socket_path"] = kwargs.pop("path")
+        if settings.deployment_mode == "standard":
+            return Redis(**kwargs)
+        host, port = kwargs.pop("host"), kwargs.pop("port")
+        if self._cluster:
+            del kwargs["db"]
+            nodes = [ClusterNode(*node) for node in settings.endpoints or ((host, port),)]
+            return RedisCluster(startup_nodes=nodes, **kwargs)
+        timeouts = {key: kwargs[key] for key in ("socket_timeout", "socket_connect_timeout")}
+        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py
+            list(settings.endpoints), sentinel_kwargs={**timeouts, "retry": kwargs["retry"]}
+        )
+        return self._sentinel.master_for(settings.sentinel_service, **kwargs)
+
+
+def _history(sender_id: str, fence: int, answer: list[Any]) -> History:
+    if answer[0] == b"stale":
+        raise StaleFence(sender_id, fence, int(answer[1]))
+    return History([json.loads(text) for text in answer[2:]], int(answer[1]))
+
+
+def _documented(key: str, text: bytes) -> list[EncodedEvent]:
+    """The events of a value in the documented format; TrackerStoreError if it is none."""
+    try:
+        return encode_events(json.loads(text)["events"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrackerStoreError(
+            f"Redis key {key!r} holds no tracker (JSON with a list 'events'): {error!r:.300}; "
+            "repair or remove it"
+        ) from error
+
+
+def _last_start(events: Sequence[EncodedEvent]) -> int:
+    """Place of the last event that starts a session; -1 if none does."""
+    return next((i for i in range(len(events) - 1, -1, -1) if events[i].starts_session), -1)
+
+
+def _latest(events: Sequence[EncodedEvent]) -> str:
+    """The greatest timestamp, as text that keeps every digit."""
+    return repr(max((event.timestamp or 0.0 for event in events), default=0.0))
+
+
+def _explained(settings: RedisSettings, error: Exception) -> TrackerStoreError:
+    text = str(error)
+    where = f"Redis at {settings.address}"
+    if isinstance(error, NoPermissionError) or "ACL failure" in text or "executing the" in text:
+        return TrackerStoreConnectionError(
+            f"{where}: the user lacks rights: allow {NEEDED_COMMANDS} "
+            f"and the keys {settings.prefixed('tracker:')}* ({text})"
+        )
+    if isinstance(error, ResponseError) and not text.startswith(_UNAVAILABLE):
+        advice = "the key is of another program; set key_prefix" if "WRONGTYPE" in text else ""
+        return TrackerStoreError(f"{where}: {advice or 'it refused the command'} ({text})")
+    return TrackerStoreConnectionError(str(explain(settings, error)[0]))

@@ -1,0 +1,201 @@
+"""The turn, on every tracker store, with the in-memory and the concurrent lock store."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from contract_events import user
+
+from ticketlock import (
+    ConcurrentRedisLockStore,
+    Conversations,
+    InMemoryLockStore,
+    InvalidEvent,
+    LockLost,
+    LockStore,
+    LockTimeout,
+    StaleFence,
+)
+from ticketlock.embedded import EmbeddedRedis
+
+_prefixes = itertools.count()
+
+
+@pytest.fixture(params=["in_memory", "concurrent_redis"])
+def make_locks(request: pytest.FixtureRequest) -> Callable[[], LockStore]:
+    """Makes lock stores of one deployment."""
+    if request.param == "in_memory":
+        store = InMemoryLockStore()
+        return lambda: store
+    server: EmbeddedRedis = request.getfixturevalue("redis_server")
+    prefix = f"turns{next(_prefixes)}"
+    return lambda: ConcurrentRedisLockStore(url=server.url, key_prefix=prefix)
+
+
+async def texts(conversations: Conversations, sender_id: str = "a") -> list[Any]:
+    tracker = await conversations.tracker_store.retrieve_full_tracker(sender_id)
+    return [event.as_dict().get("text") for event in tracker.events] if tracker else []
+
+
+async def test_a_turn_is_written_when_its_block_ends(stores: Any, make_locks: Any) -> None:
+    async with Conversations(make_locks(), stores.open()) as conversations:
+        async with conversations.turn("a") as turn:
+            assert turn.tracker.events == []
+            turn.add(user("hello", 1), {"event": "slot", "name": "mood", "value": "good"})
+            assert turn.tracker.slots["mood"] == "good"
+            assert await texts(conversations) == []
+        assert await texts(conversations) == ["hello", None]
+        async with conversations.turn("a") as turn:
+            assert turn.tracker.slots["mood"] == "good"
+            assert turn.sequence == 2
+
+
+async def test_turns_of_replicas_follow_each_other(stores: Any, make_locks: Any) -> None:
+    """Two replicas, many turns of one conversation at once: every event once, in order."""
+    replicas = [Conversations(make_locks(), stores.open()) for _ in range(2)]
+
+    async def one(i: int) -> None:
+        async with replicas[i % 2].turn("a", wait_timeout=30) as turn:
+            before = len(turn.tracker.events)
+            turn.add(user(str(before), 1))
+            await asyncio.sleep(0.001)
+            turn.add(user(str(before + 1), 1))
+
+    await asyncio.gather(*(one(i) for i in range(10)))
+    assert await texts(replicas[0]) == [str(i) for i in range(20)]
+    for replica in replicas:
+        await replica.close()
+
+
+async def test_an_exception_writes_nothing(stores: Any, make_locks: Any) -> None:
+    async with Conversations(make_locks(), stores.open()) as conversations:
+        with pytest.raises(ZeroDivisionError):
+            async with conversations.turn("a") as turn:
+                turn.add(user("never", 1))
+                raise ZeroDivisionError
+        assert await texts(conversations) == []
+        async with conversations.turn("a", wait_timeout=5) as turn:
+            assert turn.tracker.events == []
+
+
+async def test_what_was_committed_stays(stores: Any, make_locks: Any) -> None:
+    async with Conversations(make_locks(), stores.open()) as conversations:
+        with pytest.raises(ZeroDivisionError):
+            async with conversations.turn("a") as turn:
+                turn.add(user("kept", 1))
+                await turn.commit()
+                await turn.commit()  # nothing new: nothing twice
+                turn.add(user("never", 1))
+                raise ZeroDivisionError
+        assert await texts(conversations) == ["kept"]
+
+
+async def test_a_lost_turn_writes_nothing(stores: Any, make_locks: Any) -> None:
+    async with Conversations(make_locks(), stores.open()) as conversations:
+        with pytest.raises(LockLost):
+            async with conversations.turn("a", lock_lifetime=0.2) as turn:
+                turn.add(user("too late", 1))
+                await asyncio.sleep(30)
+        assert await texts(conversations) == []
+        with pytest.raises(LockLost):
+            async with conversations.turn("a", lock_lifetime=0.2) as turn:
+                turn.add(user("too late", 1))
+                try:
+                    await asyncio.sleep(30)
+                except asyncio.CancelledError:
+                    with pytest.raises(LockLost):
+                        await turn.commit()
+        assert await texts(conversations) == []
+
+
+async def test_a_cancelled_turn_writes_nothing_or_all(stores: Any, make_locks: Any) -> None:
+    async with Conversations(make_locks(), stores.open()) as conversations:
+
+        async def one(i: int) -> None:
+            async with conversations.turn("a", wait_timeout=30) as turn:
+                turn.add(user(f"{i} first", 1), user(f"{i} second", 1))
+
+        for i in range(12):
+            task = asyncio.create_task(one(i))
+            await asyncio.sleep(0.0007 * i)
+            task.cancel()
+            await asyncio.wait([task])
+        found = await texts(conversations)
+        for first, second in zip(found[::2], found[1::2], strict=True):
+            assert first.split()[0] == second.split()[0]
+        async with conversations.turn("a", wait_timeout=5):
+            pass
+
+
+async def test_a_successor_refuses_the_stale_write(stores: Any, make_locks: Any) -> None:
+    """Even when the lock is fooled, the store is not."""
+    async with Conversations(make_locks(), stores.open()) as conversations:
+        with pytest.raises(StaleFence):
+            async with conversations.turn("a") as turn:
+                turn.add(user("stale", 1))
+                claim = await stores.open().claim("a", turn.fence + 1, "successor")
+                await stores.open().append(claim, [user("new", 1)])
+        assert await texts(conversations) == ["new"]
+
+
+async def test_a_lock_store_that_lost_its_memory(stores: Any, make_locks: Any) -> None:
+    """The tracker store's highest fence is the floor of the next one."""
+    async with Conversations(make_locks(), stores.open()) as conversations:
+        ahead = 2**51
+        claim = await conversations.tracker_store.claim("a", ahead, "from another age")
+        await conversations.tracker_store.append(claim, [user("old", 1)])
+        async with conversations.turn("a") as turn:
+            assert turn.fence > ahead
+            turn.add(user("new", 1))
+        assert await texts(conversations) == ["old", "new"]
+
+
+async def test_a_bad_event_is_refused_and_nothing_is_lost(stores: Any, make_locks: Any) -> None:
+    async with Conversations(make_locks(), stores.open()) as conversations:
+        with pytest.raises(InvalidEvent):
+            async with conversations.turn("a") as turn:
+                turn.add(user("good", 1))
+                turn.add({"event": "slot", "name": "x", "value": float("nan")})
+        assert await texts(conversations) == []
+        async with conversations.turn("a", wait_timeout=5) as turn:
+            with pytest.raises(InvalidEvent):
+                turn.add({"no": "event"})
+            turn.add(user("good", 1))
+        assert await texts(conversations) == ["good"]
+
+
+async def test_timeouts_are_those_of_the_lock(stores: Any, make_locks: Any) -> None:
+    async with Conversations(make_locks(), stores.open()) as conversations:
+        async with conversations.turn("a"):
+            with pytest.raises(LockTimeout):
+                async with conversations.turn("a", wait_timeout=0.05):
+                    pytest.fail("entered")
+
+
+def test_the_twin_for_threads(stores: Any, make_locks: Any) -> None:
+    """The same turns between threads."""
+    import threading
+
+    with Conversations(make_locks(), stores.open()).sync() as conversations:
+
+        def worker() -> None:
+            for _ in range(3):
+                with conversations.turn("a", wait_timeout=30) as turn:
+                    turn.add(user(str(len(turn.tracker.events)), 1))
+
+        threads = [threading.Thread(target=worker) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        tracker = conversations.retrieve("a")
+        assert tracker is not None
+        assert [e.as_dict()["text"] for e in tracker.events] == [str(i) for i in range(9)]
+        with pytest.raises(ZeroDivisionError), conversations.turn("a") as turn:
+            turn.add(user("never", 1))
+            raise ZeroDivisionError
+        assert len(conversations.retrieve("a").events) == 9

@@ -1,0 +1,115 @@
+"""The demo on every tracker store that processes can share, each on its real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers.tracker_stores import TRACKER_STORES
+
+from ticketlock.cli import EXIT_SIGNAL
+from ticketlock.demo.verify import KINDS
+from ticketlock.embedded import EmbeddedRedis
+from ticketlock.events import UserUttered
+from ticketlock.registry import create_tracker_store
+from ticketlock.tracker import Tracker
+
+Sections = Callable[[str], dict[str, Any]]
+
+#: In `memory` every process would have conversations of its own; the demo refuses it.
+SHARED = [backend for backend in TRACKER_STORES if backend != "memory"]
+
+
+def command(folder: Path, endpoints: dict[str, Any], *words: str) -> list[str]:
+    """`ticketlock demo --json` with a file of these sections."""
+    file = folder / "endpoints.yml"
+    file.write_text(json.dumps(endpoints))  # JSON is YAML
+    demo = [sys.executable, "-m", "ticketlock", "demo", "--json", "--endpoints", str(file)]
+    return [*demo, *words]
+
+
+def demo(folder: Path, endpoints: dict[str, Any], *words: str) -> dict[str, Any]:
+    """What it says."""
+    line = command(folder, endpoints, *words)
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=180, check=False)
+    assert ended.returncode == 0, ended.stderr
+    values: dict[str, Any] = json.loads(ended.stdout)
+    return values
+
+
+def keys(section: dict[str, Any]) -> list[str]:
+    async def read() -> list[str]:
+        async with create_tracker_store(section) as store:
+            return await store.keys()
+
+    return asyncio.run(read())
+
+
+def assert_kept(values: dict[str, Any], count: int) -> None:
+    assert {kind: values[kind] for kind in KINDS} == dict.fromkeys(KINDS, 0)
+    assert values["handled"] == count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", SHARED)
+def test_whole_turns_on_every_store_and_nothing_left_in_it(
+    backend: str, tracker_sections: Sections, redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    section = tracker_sections(backend)
+
+    async def prepare() -> None:
+        async with create_tracker_store(section) as store:
+            await store.save(Tracker("somebody", [UserUttered("hello")]))
+
+    asyncio.run(prepare())
+    locks = {"type": "concurrent_redis", "url": redis_server.url}
+    endpoints = {"lock_store": locks, "tracker_store": section}
+    values = demo(tmp_path, endpoints, "--count", "300", "--kill", "1")
+    assert_kept(values, 300)
+    assert (values["kills"], values["lock_store"]) == (1, "concurrent_redis")
+    assert values["tracker_store"].split()[0] == section["type"]
+    assert keys(section) == ["somebody"]
+
+
+def test_the_polling_lock_store_can_be_shown_too(
+    redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    locks = {"type": "redis", "url": redis_server.url}
+    values = demo(tmp_path, {"lock_store": locks}, "--count", "100", "--conversations", "20")
+    assert_kept(values, 100)
+    assert (values["lock_store"], values["tracker_store"]) == ("redis", "sql (sqlite)")
+
+
+def test_kept_conversations_stay_and_the_next_demo_does_not_mind(tmp_path: Path) -> None:
+    section = {"type": "sql", "db": str(tmp_path / "kept.db")}
+    for run in (1, 2):
+        words = ("--count", "40", "--conversations", "4", "--keep")
+        assert_kept(demo(tmp_path, {"tracker_store": section}, *words), 40)
+        kept = keys(section)
+        assert len(kept) == 4 * run
+        assert all(key.startswith("demo-") for key in kept)
+
+
+def test_an_interrupted_demo_takes_its_conversations_with_it(tmp_path: Path) -> None:
+    section = {"type": "sql", "db": str(tmp_path / "shared.db")}
+    line = command(tmp_path, {"tracker_store": section}, "--count", "100000")
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            end = time.monotonic() + 30
+            while len(keys(section)) < 5:
+                assert time.monotonic() < end, "it does not begin"
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+        finally:
+            process.kill()
+    assert process.returncode == EXIT_SIGNAL + signal.SIGINT
+    assert keys(section) == []

@@ -1,0 +1,97 @@
+"""A MariaDB: the one of TICKETLOCK_TEST_MARIADB_URL, or a child process of the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from . import missing
+from .processes import child, free_port, own, unprivileged
+
+VARIABLE = "TICKETLOCK_TEST_MARIADB_URL"
+PASSWORD = "p@ss w:o/r%d"
+
+
+@contextmanager
+def tracker_sections() -> Iterator[Callable[[], dict[str, Any]]]:
+    """Sections of a `tracker_store`, each for a new, empty database."""
+    numbers = count()
+
+    def section() -> dict[str, Any]:
+        name = f"ticketlock-test-{os.getpid()}-{next(numbers)}"
+        asyncio.run(_create(login, name))
+        return {"type": "sql", "dialect": "mysql", "db": name, **login}
+
+    given = os.environ.get(VARIABLE)
+    if given:
+        parts = urlsplit(given)
+        login: dict[str, Any] = {"url": parts.hostname, "port": parts.port or 3306}
+        login |= {"username": parts.username, "password": parts.password}
+        yield section
+        return
+    with server() as login:
+        yield section
+
+
+async def _create(login: dict[str, Any], name: str) -> None:
+    import aiomysql
+
+    connection = await aiomysql.connect(
+        host=login["url"],
+        port=login["port"],
+        user=login["username"],
+        password=login["password"],
+    )
+    async with connection.cursor() as cursor:
+        await cursor.execute(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
+    connection.close()
+
+
+@contextmanager
+def server() -> Iterator[dict[str, Any]]:
+    """Start a server; gives url, port, username and password."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    daemon = shutil.which("mariadbd", path=path)
+    install = shutil.which("mariadb-install-db", path=path)
+    if not daemon or not install:
+        missing("MariaDB", f"apt-get install mariadb-server, or set {VARIABLE}")
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        own(folder)
+        subprocess.run(
+            [str(install), "--no-defaults", f"--datadir={name}/data", "--skip-test-db",
+             "--auth-root-authentication-method=normal"],
+            check=True, capture_output=True, cwd="/", **unprivileged(),
+        )  # fmt: skip
+        (folder / "login.sql").write_text(
+            f"CREATE USER test@'%' IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO test@'%';\n"
+        )
+        (folder / "login.sql").chmod(0o644)
+        port = free_port()
+        command = [
+            str(daemon), "--no-defaults", f"--datadir={name}/data", f"--port={port}",
+            "--bind-address=127.0.0.1", f"--socket={name}/socket", f"--pid-file={name}/pid",
+            "--innodb-flush-log-at-trx-commit=0", "--skip-name-resolve",
+            f"--init-file={name}/login.sql",
+        ]  # fmt: skip
+        with child(command, lambda: _answers(port), folder / "log", cwd="/", **unprivileged()):
+            yield {"url": "127.0.0.1", "port": port, "username": "test", "password": PASSWORD}
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1) as connection:
+            return bool(connection.recv(1))
+    except OSError:
+        return False

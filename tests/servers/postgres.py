@@ -1,0 +1,88 @@
+"""A PostgreSQL: the one of TICKETLOCK_TEST_POSTGRES_URL, or a child process of the tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from . import missing
+from .processes import child, free_port, own, unprivileged
+
+VARIABLE = "TICKETLOCK_TEST_POSTGRES_URL"
+PASSWORD = "p@ss w:o/r%d"  # what a URL must not be glued together from
+
+
+@contextmanager
+def tracker_sections() -> Iterator[Callable[[], dict[str, Any]]]:
+    """Sections of a `tracker_store`, each for a new, empty database."""
+    numbers = count()
+
+    def section() -> dict[str, Any]:
+        name = f"ticketlock-test-{os.getpid()}-{next(numbers)}"
+        return {"type": "sql", "dialect": "postgresql", "login_db": "postgres", "db": name, **login}
+
+    given = os.environ.get(VARIABLE)
+    if given:
+        parts = urlsplit(given)
+        login: dict[str, Any] = {"url": parts.hostname, "port": parts.port or 5432}
+        login |= {"username": parts.username, "password": parts.password}
+        yield section
+        return
+    with server() as login:
+        yield section
+
+
+@contextmanager
+def server() -> Iterator[dict[str, Any]]:
+    """Start a server; gives url, port, username and password."""
+    tools = _tools()
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "password").write_text(PASSWORD)
+        (folder / "password").chmod(0o644)
+        (folder / "data").mkdir()
+        own(folder / "data")
+        own(folder)
+        env = {**os.environ, "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}
+        subprocess.run(
+            [tools["initdb"], "-D", f"{name}/data", "-U", "test", "--pwfile", f"{name}/password",
+             "-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
+            check=True, capture_output=True, cwd="/", env=env, **unprivileged(),
+        )  # fmt: skip
+        port = free_port()
+        command = [tools["postgres"], "-D", f"{name}/data", "-p", str(port)]
+        for setting in (
+            "listen_addresses=127.0.0.1", f"unix_socket_directories={name}", "fsync=off",
+            "max_connections=60", "shared_buffers=32MB",
+        ):  # fmt: skip
+            command += ["-c", setting]
+        ready = [tools["pg_isready"], "-h", "127.0.0.1", "-p", str(port), "-q"]
+        with child(
+            command,
+            lambda: subprocess.run(ready, check=False).returncode == 0,
+            folder / "log",
+            stop_with=signal.SIGINT,
+            cwd="/",
+            env=env,
+            **unprivileged(),
+        ):
+            yield {"url": "127.0.0.1", "port": port, "username": "test", "password": PASSWORD}
+
+
+def _tools() -> dict[str, str]:
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")])
+    tools = {name: shutil.which(name, path=path) for name in ("initdb", "postgres", "pg_isready")}
+    if not all(tools.values()):
+        missing("PostgreSQL", f"apt-get install postgresql, or set {VARIABLE}")
+    return {name: str(found) for name, found in tools.items()}

@@ -1,0 +1,110 @@
+"""`ticketlock config` and `ticketlock tracker`, and the schema that must not drift."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ticketlock import ConfigurationError, cli
+from ticketlock.config_schema import KEYS, schema
+from ticketlock.embedded import EmbeddedRedis, free_port
+from ticketlock.registry import create_lock_store, create_tracker_store
+
+CREATE = {"lock_store": create_lock_store, "tracker_store": create_tracker_store}
+#: Known to the constructors in Python only.
+NOT_IN_YAML = {"credential_provider", "max_pool_connections"}
+
+
+@pytest.mark.parametrize(
+    ("section", "kind"),
+    [(s, k) for s, kinds in KEYS.items() for k in kinds if k != "in_memory"],
+)
+def test_the_schema_has_every_key(section: str, kind: str) -> None:
+    """A key that no close match can be found for makes the error list all known ones."""
+    with pytest.raises(ConfigurationError) as caught:
+        CREATE[section]({"type": kind, "zzzzzzzzzz": 1})
+    known = re.search(r"known keys: (.*)", str(caught.value))
+    assert known
+    in_code = set(known[1].split(", ")) - NOT_IN_YAML
+    assert in_code == set(KEYS[section][kind]) - NOT_IN_YAML
+
+
+def test_the_schema_judges(tmp_path: Path) -> None:
+    """Good and bad documents, by an independent validator."""
+    jsonschema = pytest.importorskip("jsonschema")  # moto brings it
+    validator = jsonschema.Draft202012Validator(schema())
+    good: list[dict[str, Any]] = [
+        {},
+        {"nlg": {"url": "x"}, "lock_store": {"type": "concurrent_redis", "port": "${PORT}"}},
+        {"tracker_store": {"type": "my.module.Store", "anything": 1}},
+    ]
+    bad: list[dict[str, Any]] = [
+        {"lock_store": 3},
+        {"lock_store": {"type": "redis", "prot": 1}},
+        {"lock_store": {"type": "redis", "port": []}},
+        {"tracker_store": {"type": "sql", "dialect": 3}},
+    ]
+    assert [document for document in good if not validator.is_valid(document)] == []
+    assert [document for document in bad if validator.is_valid(document)] == []
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "endpoints.yml"
+    path.write_text(text)
+    return path
+
+
+def test_config_check(
+    tmp_path: Path, redis_server: EmbeddedRedis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each component with what it would use, and a status for scripts."""
+    path = write(
+        tmp_path,
+        f"""
+        lock_store: {{type: concurrent_redis, url: "{redis_server.url}"}}
+        tracker_store: {{type: sql, db: "{tmp_path}/bot.db"}}
+        """,
+    )
+    assert cli.main(["config", "check", str(path)]) == cli.EXIT_OK
+    said = capsys.readouterr().out
+    assert f"ConcurrentRedisLockStore, Redis at 127.0.0.1:{redis_server.port}, db 1" in said
+    assert "SQLTrackerStore, SQLite file" in said
+    assert cli.main(["config", "check", str(path), "--json"]) == cli.EXIT_OK
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"]
+    assert [c["section"] for c in found["components"]] == ["lock_store", "tracker_store"]
+
+
+def test_config_check_tells_every_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not only the first one, and no secret."""
+    port = free_port()
+    path = write(
+        tmp_path,
+        f"""
+        lock_store: {{type: redis, host: 127.0.0.1, port: {port}, password: hidden}}
+        tracker_store: {{type: redis, host: 127.0.0.1, port: {port}, password: hidden}}
+        """,
+    )
+    assert cli.main(["config", "check", str(path)]) == cli.EXIT_FAILED
+    said = capsys.readouterr().out
+    assert said.count("nothing listens there") == 2
+    assert "hidden" not in said
+
+
+def test_config_check_of_a_broken_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A status of its own, and the line."""
+    path = write(tmp_path, "lock_store:\n  host: ${NOT_SET_ANYWHERE}\n")
+    assert cli.main(["config", "check", str(path)]) == cli.EXIT_BAD_INPUT
+    assert "line 2: environment variable NOT_SET_ANYWHERE" in capsys.readouterr().err
+
+
+def test_config_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is printed as JSON."""
+    assert cli.main(["config", "schema"]) == cli.EXIT_OK
+    assert json.loads(capsys.readouterr().out) == schema()

@@ -1,0 +1,111 @@
+"""`endpoints.yml`: variables, outlines, and errors that name file, line and way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ticketlock import ConcurrentRedisLockStore, ConfigurationError, Conversations
+from ticketlock.endpoints import read_endpoints
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "endpoints.yml"
+    path.write_text(text)
+    return path
+
+
+def test_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filled in plain and quoted scalars, several in one, with defaults, and escaped."""
+    monkeypatch.setenv("HOST", "redis-1")
+    monkeypatch.setenv("EMPTY", "")
+    path = write(
+        tmp_path,
+        """
+        lock_store:
+          type: concurrent_redis
+          host: ${HOST}
+          port: "${PORT:-7000}"
+          password: 'a${HOST}b${EMPTY}$${HOST}$HOST'
+          endpoints: ["${HOST}:1", "${NONE:-}x:2"]
+        """,
+    )
+    section = read_endpoints(path).section("lock_store")
+    assert section is not None
+    assert section.type == "concurrent_redis"
+    assert section.kwargs == {
+        "host": "redis-1",
+        "port": "7000",
+        "password": "aredis-1b${HOST}$HOST",
+        "endpoints": ["redis-1:1", "x:2"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "lock_store:\n  type: redis\n  host: ${NOT_SET}\n",
+            "line 3: environment variable NOT_SET",
+        ),
+        ("lock_store:\n  endpoints:\n    - a\n    - '${NOT_SET}'\n", "line 4: environment"),
+        ("lock_store: [", "line 1"),
+        ("a: b: c", "line 1"),
+        ("lock_store: {host: [${H}, 1]}", "put quotes around"),
+        ("lock_store: 3", "lock_store: is no mapping"),
+        ("- lock_store", "is no mapping of sections"),
+        ("lock_stor:\n  type: redis\n", "lock_stor: is no section here"),
+        ("lock_store:\n  type: [a]\n", "lock_store: type:"),
+        ("lock_store:\n  type: redis\n  type: sql\n", "line 3"),
+    ],
+)
+def test_errors(tmp_path: Path, text: str, said: str) -> None:
+    """Each names the file, and what is wrong where."""
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigurationError) as caught:
+        read_endpoints(path)
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    """Not an in-memory default."""
+    with pytest.raises(ConfigurationError, match=r"none\.yml"):
+        Conversations.from_endpoints(tmp_path / "none.yml")
+
+
+def test_no_text(tmp_path: Path) -> None:
+    """A file that is no UTF-8."""
+    path = tmp_path / "endpoints.yml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        read_endpoints(path)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "lock_store:\n", "nlu:\n  url: x\n"])
+def test_what_is_not_there_has_its_default(tmp_path: Path, text: str) -> None:
+    """Empty files, empty sections, and sections of other programs."""
+    conversations = Conversations.from_endpoints(write(tmp_path, text))
+    assert type(conversations.lock_store).__name__ == "InMemoryLockStore"
+    assert type(conversations.tracker_store).__name__ == "InMemoryTrackerStore"
+
+
+def test_yaml_is_1_2(tmp_path: Path) -> None:
+    """`no` is text and 0123 is a number, as documented."""
+    path = write(tmp_path, "lock_store:\n  a: no\n  b: 0123\n  c: true\n  d: 1.5\n")
+    section = read_endpoints(path).section("lock_store")
+    assert section is not None
+    assert section.kwargs == {"a": "no", "b": 123, "c": True, "d": 1.5}
+
+
+def test_sections_become_stores(tmp_path: Path) -> None:
+    """Their errors name the file and the section."""
+    path = write(tmp_path, "lock_store:\n  type: concurrent_redis\n  url: h:7\n")
+    conversations = Conversations.from_endpoints(path)
+    assert isinstance(conversations.lock_store, ConcurrentRedisLockStore)
+    assert conversations.lock_store.settings.port == 7
+    bad = write(tmp_path, "lock_store:\n  type: concurrent_redis\n  prot: 7\n")
+    with pytest.raises(ConfigurationError) as caught:
+        Conversations.from_endpoints(bad)
+    assert str(caught.value).startswith(f"{bad}: lock_store: prot: ")

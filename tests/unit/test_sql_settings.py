@@ -1,0 +1,95 @@
+"""The documented keys of the SQL store, and its statements for a database we cannot start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import oracle
+from sqlalchemy.schema import CreateIndex, CreateTable
+from ticketlock.stores import _sql_schema as schema
+from ticketlock.stores._sql_settings import SQLSettings
+
+from ticketlock.errors import ConfigurationError
+from ticketlock.settings import Section
+
+
+def read(**values: Any) -> SQLSettings:
+    return SQLSettings.read(Section(values, "endpoints.yml: tracker_store"))
+
+
+@pytest.mark.parametrize(
+    ("values", "url"),
+    [
+        ({}, "sqlite+aiosqlite:///rasa.db"),
+        ({"dialect": "postgresql", "url": "db", "port": "5433", "db": "x"},
+         "postgresql+psycopg://db:5433/x"),
+        ({"dialect": "postgresql", "host": "db:1", "port": 2, "db": "x"},
+         "postgresql+psycopg://db:1/x"),
+        ({"dialect": "postgresql+psycopg2", "url": "[::1]:7", "db": "x"},
+         "postgresql+psycopg://[::1]:7/x"),
+        ({"dialect": "postgresql+asyncpg", "url": "db", "db": "x", "query": {"ssl": "require"}},
+         "postgresql+asyncpg://db/x?ssl=require"),
+        ({"dialect": "mysql+pymysql", "url": "db", "username": "u@", "password": "p:/", "db": "x"},
+         "mysql+aiomysql://u%40:p%3A%2F@db/x"),
+        ({"dialect": "oracle+cx_oracle", "url": "db", "db": "x"}, "oracle+oracledb://db/x"),
+        ({"url": "postgresql://u:p@h/d?sslmode=require", "db": "ignored", "port": 1},
+         "postgresql+psycopg://u:p@h/d?sslmode=require"),
+    ],
+)  # fmt: skip
+def test_the_url(values: dict[str, Any], url: str) -> None:
+    assert read(**values).url.render_as_string(hide_password=False) == url
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"port": "many"}, "port: 'many'"),
+        ({"url": "h", "host": "h"}, "same setting"),
+        ({"url": "h:x"}, "'x' in 'h:x' is no port"),
+        ({"url": "postgresql://u:geheim@h:x/d"}, "no database URL"),
+        ({"dialect": "access"}, "dialect: 'access'"),
+        ({"login_db": "postgres"}, "login_db: is for PostgreSQL only"),
+        ({"query": "a=b"}, "query: is not a mapping"),
+        ({"databse": "x"}, "databse: is not a setting"),
+    ],
+)
+def test_what_is_wrong_is_named(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=f"endpoints.yml: tracker_store: .*{said}"
+    ) as error:
+        read(**values)
+    assert "geheim" not in str(error.value)
+
+
+def test_no_secret_shows() -> None:
+    settings = read(dialect="postgresql", url="db", username="u", password="geheim")
+    assert "geheim" not in repr(settings) + settings.address
+
+
+def test_oracle_statements() -> None:
+    """They compile: the sequence numbers the rows, one row is locked, limits are Oracle's."""
+    dialect = oracle.dialect()  # type: ignore[no-untyped-call]  # of SQLAlchemy
+
+    def sql(statement: Any) -> str:
+        return " ".join(str(statement.compile(dialect=dialect)).split())
+
+    table = sql(CreateTable(schema.events))
+    assert "id INTEGER NOT NULL" in table
+    assert "sender_id VARCHAR2(255 CHAR) NOT NULL" in table
+    assert "data CLOB" in table
+    assert "(sender_id, id)" in sql(CreateIndex(schema.by_sender))
+    assert "events_seq.nextval" in sql(schema.add_events("oracle"))
+    assert sql(schema.locked("a")).endswith("FOR UPDATE")
+    assert "count(*)" in sql(schema.behind("a", 3, "oracle"))
+    last = schema.tail("a", "oracle").order_by(schema.events.c.id.desc()).limit(3)
+    assert "FETCH FIRST" in sql(last)
+    assert "INSERT INTO ticketlock_conversations" in sql(schema.add_conversation("a", "oracle"))
+    assert sql(CreateTable(schema.conversations)).count("NUMBER(19)") == 4
+
+
+def test_the_documented_columns() -> None:
+    names = ["id", "sender_id", "type_name", "timestamp", "intent_name", "action_name", "data"]
+    assert [column.name for column in schema.events.columns] == names
+    assert isinstance(schema.events.c.data.type, sa.Text)

@@ -1,0 +1,49 @@
+"""`ticketlock config`: check an `endpoints.yml`, and its schema for editors."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from ..config_check import Component, check
+from ..config_schema import schema
+from .common import EXIT_FAILED, EXIT_OK
+
+
+def add(commands: Any) -> None:
+    """Add the commands to a parser's subcommands."""
+    config = commands.add_parser("config", help="check an endpoints.yml")
+    actions = config.add_subparsers(metavar="ACTION", required=True)
+    checking = actions.add_parser("check", help="read it, connect to what it names, report")
+    checking.set_defaults(command=_check)
+    checking.add_argument("file", type=Path, metavar="FILE", help="usually endpoints.yml")
+    checking.add_argument("--json", action="store_true", help="print one JSON object")
+    printing = actions.add_parser("schema", help="print the JSON Schema of the file")
+    printing.set_defaults(command=_schema)
+
+
+def _check(args: argparse.Namespace) -> int:
+    components = asyncio.run(check(args.file))
+    good = all(component.problem is None for component in components)
+    if args.json:
+        print(json.dumps({"ok": good, "components": [c.as_dict() for c in components]}))
+    else:
+        for component in components:
+            print("\n".join(_describe(component)))
+    return EXIT_OK if good else EXIT_FAILED
+
+
+def _describe(component: Component) -> list[str]:
+    sign = "ok  " if component.problem is None else "FAIL"
+    lines = [f"{sign} {component.section}: {component.kind}, {component.where}"]
+    if component.problem is not None:
+        lines.append(f"     {component.problem}")
+    return lines
+
+
+def _schema(args: argparse.Namespace) -> int:
+    print(json.dumps(schema(), indent=2))
+    return EXIT_OK

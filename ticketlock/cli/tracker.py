@@ -1,0 +1,153 @@
+"""`ticketlock tracker`: look into a tracker store, and move what is in it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from ..endpoints import read_endpoints
+from ..registry import create_tracker_store
+from ..tracker_store import TrackerStore, result
+from ..transfer import Tally, export, line_of, load, migrate
+from .common import EXIT_FAILED, EXIT_OK
+from .progress import Bar
+
+
+def add(commands: Any) -> None:
+    """Add the commands to a parser's subcommands."""
+    tracker = commands.add_parser("tracker", help="list, show, move conversation histories")
+    actions = tracker.add_subparsers(metavar="ACTION", required=True)
+    _action(actions, "list", _list, "the ids of all conversations")
+    show = _action(actions, "show", _show, "the events of a conversation")
+    show.add_argument("conversation", metavar="CONVERSATION")
+    delete = _action(actions, "delete", _delete, "remove a conversation, its fence included")
+    delete.add_argument("conversation", metavar="CONVERSATION")
+    saving = _action(actions, "export", _export, "all conversations as JSON lines")
+    saving.add_argument("file", metavar="FILE", type=Path, help="- for standard output")
+    loading = _action(actions, "import", _import, "the conversations of an export")
+    loading.add_argument("file", metavar="FILE", type=Path)
+    loading.add_argument("--replace", action="store_true", help="also those that differ")
+    moving = _action(actions, "migrate", _migrate, "copy all to another store, verified")
+    moving.add_argument("--to", type=Path, required=True, metavar="FILE", help="its endpoints.yml")
+
+
+def _action(actions: Any, name: str, function: object, text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = actions.add_parser(name, help=text)
+    command.set_defaults(command=function)
+    command.add_argument(
+        "--endpoints", type=Path, default=Path("endpoints.yml"), metavar="FILE",
+        help="where its tracker_store section is (%(default)s)",
+    )  # fmt: skip
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    return command
+
+
+def _open(path: Path) -> TrackerStore:
+    endpoints = read_endpoints(path)
+    section = endpoints.section("tracker_store")
+    return create_tracker_store(section, where=endpoints.where("tracker_store"))
+
+
+def _with_store(path: Path, work: Callable[[TrackerStore], Awaitable[Any]]) -> Any:
+    async def body() -> Any:
+        async with _open(path) as store:
+            return await work(store)
+
+    return asyncio.run(body())
+
+
+def _list(args: argparse.Namespace) -> int:
+    ids = sorted(_with_store(args.endpoints, lambda store: result(store.keys())))
+    if args.json:
+        print(json.dumps({"conversations": ids}))
+    else:
+        for sender_id in ids:
+            print(_quoted(sender_id))
+    return EXIT_OK
+
+
+def _show(args: argparse.Namespace) -> int:
+    tracker = _with_store(
+        args.endpoints, lambda store: result(store.retrieve_full_tracker(args.conversation))
+    )
+    if tracker is None:
+        print(f"ticketlock: there is no conversation {args.conversation!r}", file=sys.stderr)
+        return EXIT_FAILED
+    events = [event.as_dict() for event in tracker.events]
+    if args.json:
+        print(json.dumps({**line_of(args.conversation, events), "count": len(events)}))
+    else:
+        print(f"conversation {args.conversation!r}, {len(events)} events")
+        for number, event in enumerate(events):
+            print(_line(number, event))
+    return EXIT_OK
+
+
+def _line(number: int, event: dict[str, Any]) -> str:
+    """One event for people: its number, its type, and what it says."""
+    said = next((event[key] for key in ("text", "name", "flow_id") if event.get(key)), "")
+    text = f"{number:>6}  {event.get('event', '?'):<20} {_quoted(str(said))}"
+    if event.get("event") == "slot":
+        text += f" = {json.dumps(event.get('value'))}"
+    return text.rstrip()
+
+
+def _quoted(text: str) -> str:
+    """As it is if it is plain; else so that it cannot disturb a terminal."""
+    return text if text.isprintable() else ascii(text)
+
+
+def _delete(args: argparse.Namespace) -> int:
+    found = _with_store(args.endpoints, lambda store: store.delete(args.conversation))
+    print(json.dumps({"deleted": found}) if args.json else "deleted" if found else "not there")
+    return EXIT_OK if found else EXIT_FAILED
+
+
+def _export(args: argparse.Namespace) -> int:
+    async def work(store: TrackerStore) -> Tally:
+        with Bar("conversations") as bar:
+            if str(args.file) == "-":
+                return await export(store, sys.stdout, bar.show)
+            # Beside its place first: an interrupted export leaves the old file alone.
+            part = args.file.with_name(args.file.name + ".part")
+            with part.open("w", encoding="utf-8") as out:
+                tally = await export(store, out, bar.show)
+            part.replace(args.file)
+            return tally
+
+    return _tell(args, _with_store(args.endpoints, work), sys.stderr)
+
+
+def _import(args: argparse.Namespace) -> int:
+    async def work(store: TrackerStore) -> Tally:
+        with Bar("conversations") as bar:
+            return await load(store, args.file, bar.show, replace=args.replace)
+
+    return _tell(args, _with_store(args.endpoints, work))
+
+
+def _migrate(args: argparse.Namespace) -> int:
+    async def work(source: TrackerStore) -> Tally:
+        async with _open(args.to) as target:
+            with Bar("conversations") as bar:
+                return await migrate(source, target, bar.show)
+
+    return _tell(args, _with_store(args.endpoints, work))
+
+
+def _tell(args: argparse.Namespace, tally: Tally, out: Any = None) -> int:
+    numbers = {
+        "conversations": tally.conversations,
+        "events": tally.events,
+        "skipped": tally.skipped,
+    }
+    if args.json:
+        print(json.dumps(numbers), file=out)
+    else:
+        print(", ".join(f"{count} {name}" for name, count in numbers.items()), file=out)
+    return EXIT_OK

@@ -1,0 +1,77 @@
+"""The JSON Schema of `endpoints.yml`, for editors; the code remains the judge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_TEXT, _FLAG = "string", "boolean"
+#: Text too, because `${NAME}` is text.
+_NUMBER, _INTEGER = ["number", "string"], ["integer", "string"]
+_TEXTS = {"type": ["array", "string"], "items": {"type": "string"}}
+
+_REDIS: dict[str, Any] = {
+    "url": _TEXT, "host": _TEXT, "port": _INTEGER, "db": _INTEGER, "username": _TEXT,
+    "password": _TEXT, "use_ssl": _FLAG, "ssl_certfile": _TEXT, "ssl_keyfile": _TEXT,
+    "ssl_ca_certs": _TEXT, "ssl_check_hostname": _FLAG, "key_prefix": _TEXT,
+    "socket_timeout": _NUMBER, "deployment_mode": _TEXT, "endpoints": _TEXTS,
+    "sentinel_service": _TEXT, "unix_socket_path": _TEXT,
+}  # fmt: skip
+
+#: section -> type -> key -> JSON type (or a schema of its own)
+KEYS: dict[str, dict[str, dict[str, Any]]] = {
+    "lock_store": {
+        "in_memory": {},
+        "redis": {**_REDIS, "max_waiting": _INTEGER},
+        "concurrent_redis": {
+            **_REDIS, "max_waiting": _INTEGER, "lease": _NUMBER, "waiter_ttl": _NUMBER,
+            "idle_expiry": _NUMBER,
+        },
+    },
+    "tracker_store": {
+        "in_memory": {},
+        "sql": {
+            "url": _TEXT, "host": _TEXT, "dialect": _TEXT, "port": _INTEGER, "db": _TEXT,
+            "username": _TEXT, "password": _TEXT, "login_db": _TEXT, "query": "object",
+            "timeout": _NUMBER,
+        },
+        "redis": {**_REDIS, "record_exp": _NUMBER},
+        "mongod": {
+            "url": _TEXT, "host": _TEXT, "db": _TEXT, "collection": _TEXT, "username": _TEXT,
+            "password": _TEXT, "auth_source": _TEXT, "socket_timeout": _NUMBER,
+        },
+        "dynamo": {
+            "table_name": _TEXT, "region": _TEXT, "endpoint_url": _TEXT,
+            "max_pool_connections": _INTEGER, "socket_timeout": _NUMBER,
+        },
+    },
+}  # fmt: skip
+
+
+def schema() -> dict[str, Any]:
+    """The schema; sections of other programs and custom types are let through."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "endpoints.yml of ticketlock",
+        "type": "object",
+        "properties": {name: _section(types) for name, types in KEYS.items()},
+    }
+
+
+def _section(types: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A section: the keys of its `type`; any keys for the module path of a custom class."""
+    cases = [
+        {
+            "if": {"properties": {"type": {"const": kind}}, "required": ["type"]},
+            "then": {
+                "properties": {"type": {}, **{key: _type(what) for key, what in keys.items()}},
+                "additionalProperties": False,
+            },
+        }
+        for kind, keys in types.items()
+    ]
+    kind = {"type": "string", "description": "or the module path of a class", "examples": [*types]}
+    return {"type": ["object", "null"], "properties": {"type": kind}, "allOf": cases}
+
+
+def _type(what: Any) -> dict[str, Any]:
+    return dict(what) if isinstance(what, dict) else {"type": what}

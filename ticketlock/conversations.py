@@ -1,0 +1,189 @@
+"""`Conversations`: turns of conversations, from one lock store and one tracker store."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from .endpoints import Endpoints, read_endpoints
+from .event_base import Event
+from .lock_store import LockStore
+from .registry import create_lock_store, create_tracker_store
+from .sync import Portal
+from .tracker import Tracker
+from .tracker_store import TrackerStore
+from .turn import Turn
+
+
+class Conversations:
+    """The one object that an embedding server needs.
+
+    Args:
+        lock_store, tracker_store: stores, sections, or None for the in-memory ones.
+
+    It connects at the first use. `async with` it, or `await close()` at the end.
+    """
+
+    def __init__(self, lock_store: Any = None, tracker_store: Any = None) -> None:
+        self.lock_store: LockStore = create_lock_store(lock_store)
+        self.tracker_store: TrackerStore = create_tracker_store(tracker_store)
+        #: Tells this process's claims from others' with an equal fence.
+        self.owner = f"{socket.gethostname()[:24]}:{os.getpid()}:{secrets.token_hex(4)}"
+
+    @classmethod
+    def from_endpoints(
+        cls, endpoints: str | Path | Endpoints = "endpoints.yml", domain: Any = None
+    ) -> Conversations:
+        """From an `endpoints.yml`. No I/O but reading the file; raises ConfigurationError."""
+        if not isinstance(endpoints, Endpoints):
+            endpoints = read_endpoints(endpoints)
+        locks, tracker = endpoints.section("lock_store"), endpoints.section("tracker_store")
+        return cls(
+            create_lock_store(locks, endpoints.where("lock_store")),
+            create_tracker_store(tracker, domain, where=endpoints.where("tracker_store")),
+        )
+
+    def turn(
+        self,
+        sender_id: str,
+        lock_lifetime: float | None = None,
+        *,
+        wait_timeout: float | None = None,
+        max_waiting: int | None = None,
+        label: str | None = None,
+    ) -> Turn:
+        """`async with conversations.turn("id") as turn:`; parameters as for `LockStore.lock`.
+
+        Raises, on entering: what `LockStore.lock` raises, and the tracker store's
+        connection errors. On leaving: see `Turn`.
+        """
+        return Turn(
+            self.lock_store,
+            self.tracker_store,
+            sender_id,
+            self.owner,
+            lock_lifetime=lock_lifetime,
+            wait_timeout=wait_timeout,
+            max_waiting=max_waiting,
+            label=label,
+        )
+
+    def sync(self) -> SyncConversations:
+        """The same for threads: `with conversations.sync().turn("id") as turn:`."""
+        return SyncConversations(self)
+
+    async def close(self) -> None:
+        """Let go of both stores."""
+        try:
+            await self.lock_store.close()
+        finally:
+            await self.tracker_store.close()
+
+    async def __aenter__(self) -> Conversations:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class SyncTurn:
+    """A `Turn` for threads. A thread cannot be cancelled: what it writes late is refused."""
+
+    def __init__(self, portal: Portal, turn: Turn) -> None:
+        self._portal = portal
+        self._turn = turn
+        self.sender_id = turn.sender_id
+
+    @property
+    def tracker(self) -> Tracker:
+        return self._turn.tracker
+
+    @property
+    def fence(self) -> int:
+        return self._turn.fence
+
+    @property
+    def number(self) -> int:
+        """The ticket number."""
+        return self._turn.grant.number
+
+    def add(self, *events: Event | Mapping[str, Any]) -> None:
+        """Add events, typed or plain; they are written with the turn."""
+        self._turn.add(*events)
+
+    def ensure_held(self) -> None:
+        """Raise LockLost unless the turn is still certainly ours."""
+        self._turn.ensure_held()
+
+    def queue(self) -> int:
+        """Take the ticket now and enter later; see `Lock.queue`."""
+        return self._portal.call(self._turn.queue())
+
+    def commit(self) -> None:
+        """Write what has been added so far, all or nothing, and go on."""
+        self._portal.call(self._turn.commit())
+
+    def __enter__(self) -> SyncTurn:
+        try:
+            self._portal.call(self._turn.begin())
+        except BaseException:
+            # Also when the turn came in the moment of an interrupt.
+            self._portal.post(self._turn.withdraw)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self._portal.call(self._turn.end(write=error is None), finish=True)
+        except Exception as late:
+            if error is None:
+                raise
+            if hasattr(error, "add_note"):  # the block's own exception is not hidden
+                error.add_note(str(late))
+
+
+class SyncConversations:
+    """`Conversations` for threads, on an event loop of its own. Safe to share between them."""
+
+    def __init__(self, conversations: Conversations) -> None:
+        self.conversations = conversations
+        self._portal = Portal()
+
+    def turn(self, sender_id: str, lock_lifetime: float | None = None, **options: Any) -> SyncTurn:
+        """`with conversations.turn("id") as turn:`; parameters as for `Conversations.turn`."""
+        return SyncTurn(self._portal, self.conversations.turn(sender_id, lock_lifetime, **options))
+
+    def retrieve(self, sender_id: str) -> Tracker | None:
+        """The latest session, without a turn."""
+        return self._portal.call(self.conversations.tracker_store.retrieve(sender_id))
+
+    def close(self) -> None:
+        """Close the stores and the thread."""
+        self._portal.call(self.conversations.close())
+        self._portal.close()
+
+    def __enter__(self) -> SyncConversations:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

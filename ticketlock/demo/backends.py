@@ -1,0 +1,114 @@
+"""The stores of a demo: chosen from its options, and found fit for it before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..conversations import Conversations
+from ..endpoints import EndpointConfig, Endpoints, read_endpoints
+from ..errors import ConfigurationError
+from ..event_codec import MAX_EVENT_BYTES, check_sender_id, encode_events
+from ..events import LISTEN, ActionExecuted
+from ..memory_lock_store import InMemoryLockStore
+from ..registry import create_lock_store, create_tracker_store
+from ..tracker import Tracker
+from ..tracker_store import TrackerStore
+from .bot import reply
+from .traffic import Message
+
+#: What is wrong with a store that each process has for itself, and the way out.
+_ALONE = "is each process's own, and the replicas are processes: name a store that they can share"
+
+
+@dataclass(frozen=True)
+class Backends:
+    """Sections of the stores, as plain mappings; they may hold passwords.
+
+    Attributes:
+        lock_store: None while the demo's own Redis is not up.
+        own_tracker: the tracker store is a file of the demo, and goes with it.
+        where_lock, where_tracker: for error texts.
+    """
+
+    lock_store: dict[str, Any] | None
+    tracker_store: dict[str, Any]
+    own_tracker: bool
+    where_lock: str = "lock_store"
+    where_tracker: str = "tracker_store"
+
+    @classmethod
+    def choose(cls, redis: str | None, endpoints: Path | None, folder: str, run: str) -> Backends:
+        """What the options say; an SQLite file in `folder` and no lock store where they are mute.
+
+        Args:
+            run: unique and alphanumeric; the prefix of the keys in the Redis of `redis`.
+
+        Raises ConfigurationError.
+        """
+        found = read_endpoints(endpoints) if endpoints else Endpoints("")
+        locks, tracker = found.section("lock_store"), found.section("tracker_store")
+        if redis and locks:
+            raise ConfigurationError(f"--redis and {found.where('lock_store')}: give one of them")
+        # An `events` table must not grow in the file that a default elsewhere would name.
+        return cls(
+            _values(locks) if locks else redis_section(redis, run) if redis else None,
+            _values(tracker) if tracker else {"type": "sql", "db": str(Path(folder, "demo.db"))},
+            tracker is None,
+            found.where("lock_store") if locks else "--redis",
+            found.where("tracker_store"),
+        )
+
+    def conversations(self) -> Conversations:
+        """New store objects. No I/O; raises ConfigurationError."""
+        locks = create_lock_store(self.lock_store, self.where_lock)
+        if self.lock_store is not None and isinstance(locks, InMemoryLockStore):
+            raise ConfigurationError(f"{self.where_lock}: {type(locks).__name__} {_ALONE}")
+        return Conversations(locks, self.tracker())
+
+    def tracker(self) -> TrackerStore:
+        """A tracker store. No I/O; raises ConfigurationError."""
+        return create_tracker_store(self.tracker_store, where=self.where_tracker)
+
+    async def check_tracker(self, run: str) -> None:
+        """See that what one store object writes another one reads.
+
+        Raises ConfigurationError, TrackerStoreError.
+        """
+        probe = f"{run}:is it shared?"
+        async with self.tracker() as one, self.tracker() as other:
+            await one.save(Tracker(probe, [ActionExecuted(LISTEN)]))
+            shared = await other.exists(probe)
+            with suppress(NotImplementedError):  # a custom store need not be able to
+                await one.delete(probe)
+        if not shared:
+            raise ConfigurationError(f"{self.where_tracker}: {type(one).__name__} {_ALONE}")
+
+
+def redis_section(url: str, prefix: str) -> dict[str, Any]:
+    """The lock store at a URL; the prefix keeps what others have there apart."""
+    return {"type": "concurrent_redis", "url": url, "key_prefix": prefix}
+
+
+def check_messages(messages: Sequence[Message], store: TrackerStore) -> None:
+    """Raise InvalidConversationId or InvalidEvent for what the store would refuse later."""
+    for conversation in {message.conversation for message in messages}:
+        check_sender_id(conversation, getattr(store, "max_id_length", None))
+    largest = max(messages, key=lambda message: len(message.text.encode()))
+    events = [event.as_dict() for event in reply(largest, {})]
+    encode_events(events, getattr(store, "max_event_bytes", MAX_EVENT_BYTES))
+
+
+def described(section: dict[str, Any], store: object) -> str:
+    """A store's type, and its database where the type leaves that open."""
+    dialect = getattr(getattr(store, "settings", None), "dialect", None)
+    kind = str(section.get("type") or "in_memory")
+    return f"{kind} ({dialect})" if dialect else kind
+
+
+def _values(section: EndpointConfig) -> dict[str, Any]:
+    url = {} if section.url is None else {"url": section.url}
+    return {"type": section.type, **url, **section.kwargs}

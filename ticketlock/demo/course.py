@@ -1,0 +1,148 @@
+"""The course of a demo: traffic to the replicas, some of them killed, then the judge."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..conversations import Conversations
+from .backends import Backends, described
+from .fleet import Fleet
+from .judging import clean_up, judge
+from .replica import Settings
+from .report import Report
+from .screen import Screen
+from .sender import Sender
+from .traffic import Message
+
+#: Seconds without any message done after which a demo gives up and judges what there is.
+STALLED = 60.0
+#: Seconds between two looks at the progress.
+_LOOK = 0.1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to demonstrate.
+
+    Attributes:
+        redis: URL of the lock store; None: what `endpoints` says, or a server of our own.
+        endpoints: a file with the sections lock_store and tracker_store, or one of them;
+            without a tracker_store: an SQLite file of our own.
+        keep: leave the conversations in that tracker store.
+        in_flight: most messages on their way at a time.
+        kills: how many replicas to kill, spread over the run.
+        unlocked: let the bots take no lock and no fence.
+    """
+
+    messages: Sequence[Message]
+    replicas: int = 3
+    redis: str | None = None
+    endpoints: Path | None = None
+    keep: bool = False
+    in_flight: int = 64
+    kills: int = 0
+    seed: int = 1
+    unlocked: bool = False
+
+
+class Course:
+    """One demo: the fleet, the sender, the hand that kills, and the judge."""
+
+    def __init__(
+        self,
+        options: Options,
+        backends: Backends,
+        stores: Conversations,
+        folder: str,
+        screen: Screen,
+    ) -> None:
+        self._options = options
+        self._folder = Path(folder)
+        self._stores = stores
+        self._own_tracker = backends.own_tracker
+        self._screen = screen
+        self._chance = random.Random(options.seed)
+        self._sender = Sender(
+            options.messages, options.in_flight, self._chance, lambda: self._fleet.up(), self._kill
+        )
+        locks, tracker = backends.lock_store or {}, backends.tracker_store
+        self._lock_kind = described(locks, stores.lock_store)
+        self._tracker_kind = described(tracker, stores.tracker_store)
+        settings = Settings("", locks, tracker, folder, options.unlocked)
+        self._fleet = Fleet(settings, self._sender)
+        total, parts = len(options.messages), options.kills + 1
+        self._kill_at = [total * part // parts for part in range(1, parts)]
+
+    async def run(self) -> Report:
+        options = self._options
+        self._screen.say(
+            f"{len(options.messages)} messages to {options.replicas} replicas; "
+            f"tracker store {self._tracker_kind}, lock store {self._lock_kind}"
+        )
+        self._screen.phase("messages", len(options.messages))
+        try:
+            try:
+                await self._fleet.start(options.replicas)
+                started = time.monotonic()
+                await self._send()
+                seconds = time.monotonic() - started
+            finally:
+                await self._fleet.stop()
+            return await self._report(seconds)
+        finally:
+            if not (options.keep or self._own_tracker):
+                sent = (d.message.conversation for d in self._sender.deliveries if d.sends)
+                store = self._stores.tracker_store
+                await clean_up(store, list(dict.fromkeys(sent)), self._screen.say)
+
+    async def _send(self) -> None:
+        """Return when all messages are done, or when nothing moves any more."""
+        sending = asyncio.create_task(self._sender.run())
+        moved_at, moved = time.monotonic(), 0
+        try:
+            while not sending.done():
+                await asyncio.wait([sending], timeout=_LOOK)
+                self._fleet.check()
+                self._screen.show(self._sender.done)
+                if self._sender.done > moved:
+                    moved_at, moved = time.monotonic(), self._sender.done
+                elif time.monotonic() - moved_at > STALLED:
+                    why = self._sender.last_failure or "no replica says why"
+                    self._screen.say(f"nothing was done for {STALLED:g} s, giving up: {why}")
+                    return
+            sending.result()
+        finally:
+            sending.cancel()
+
+    def _kill(self, done: int) -> None:
+        """Kill a replica if it is time, and one is up that holds or waits."""
+        if not self._kill_at or done < self._kill_at[0]:
+            return
+        replicas = [r for r in self._fleet.up() if self._sender.holds_some(r)]
+        if replicas:
+            del self._kill_at[0]
+            replica = self._chance.choice(replicas)
+            self._fleet.kill(replica)
+            self._screen.say(f"killed replica {replica.name} after {done} messages")
+
+    async def _report(self, seconds: float) -> Report:
+        deliveries = self._sender.deliveries
+        conversations = len({delivery.message.conversation for delivery in deliveries})
+        report = Report(
+            len(deliveries),
+            conversations,
+            self._options.replicas,
+            seconds,
+            len(self._fleet.deaths),
+            self._tracker_kind,
+            self._lock_kind,
+        )
+        self._screen.phase("conversations read back", conversations)
+        store, deaths = self._stores.tracker_store, self._fleet.deaths
+        await judge(report, deliveries, store, self._folder, deaths, self._screen.show)
+        return report

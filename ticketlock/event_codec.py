@@ -1,0 +1,137 @@
+"""What every store checks before it writes: ids, claims, and events that survive a round trip."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import InvalidConversationId, InvalidEvent, TrackerStoreError
+from .events import intent_name, starts_session
+from .lock import check_conversation_id
+
+#: Bytes of one event's JSON that every store takes unless it says less.
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class EncodedEvent:
+    """An event that has passed the checks, as the stores take it.
+
+    Attributes:
+        wire: the dictionary.
+        text: the same as JSON, in ASCII: no character set of a database can spoil it, and
+            a NUL character is its escape, which PostgreSQL can store.
+        type_name, intent_name, action_name: what the documented columns hold, uncut.
+        timestamp: epoch seconds; None if the event has none.
+        starts_session: it is an `action_session_start`.
+    """
+
+    wire: Mapping[str, Any]
+    text: str
+    type_name: str
+    timestamp: float | None
+    intent_name: str | None
+    action_name: str | None
+    starts_session: bool
+
+
+def encode_events(
+    events: Iterable[Mapping[str, Any]], max_bytes: int = MAX_EVENT_BYTES
+) -> list[EncodedEvent]:
+    """Check and encode events, all of them before any is written.
+
+    Raises InvalidEvent naming the event's place in the list.
+    """
+    return [_encode(wire, place, max_bytes) for place, wire in enumerate(events)]
+
+
+def _encode(event: Mapping[str, Any], place: int, max_bytes: int) -> EncodedEvent:
+    kind = event.get("event") if isinstance(event, Mapping) else None
+    if not isinstance(kind, str):
+        raise InvalidEvent(f"event {place}: no mapping with a text 'event': {event!r:.200}")
+    wire = dict(event)
+    where = f"event {place} ({kind!r:.80})"
+    try:
+        plain = json.dumps(wire, ensure_ascii=False, allow_nan=False)  # refuses cycles
+        plain.encode()
+        _check_keys(wire)
+        text = plain if plain.isascii() else json.dumps(wire)
+        json.loads(text)
+    except UnicodeEncodeError as error:
+        raise InvalidEvent(f"{where}: not valid Unicode: {error}; replace it first") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidEvent(
+            f"{where}: not plain JSON: {error or 'nested too deeply'}; "
+            "use text, finite numbers, lists and mappings with text keys"
+        ) from None
+    if len(text) > max_bytes:
+        raise InvalidEvent(
+            f"{where}: {len(text)} bytes as JSON, and this store takes {max_bytes}; "
+            "keep the large part elsewhere and put a reference to it in the event"
+        )
+    name = wire.get("name")
+    return EncodedEvent(
+        wire,
+        text,
+        kind,
+        _timestamp(wire.get("timestamp")),
+        intent_name(wire.get("parse_data")),
+        name if isinstance(name, str) else None,
+        starts_session(wire),
+    )
+
+
+def _check_keys(wire: object) -> None:
+    """Raise TypeError for a key that JSON would silently turn into text."""
+    todo = [wire]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, Mapping):
+            for key in value:
+                if not isinstance(key, str):
+                    raise TypeError(f"the key {key!r} is no text")
+            todo += [inner for inner in value.values() if isinstance(inner, (Mapping, list, tuple))]
+        elif isinstance(value, (list, tuple)):
+            todo += [inner for inner in value if isinstance(inner, (Mapping, list, tuple))]
+
+
+def _timestamp(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def check_sender_id(sender_id: object, max_length: int | None = None) -> str:
+    """Return the id; raise InvalidConversationId unless every store can keep it.
+
+    Args:
+        max_length: characters that the store's column holds; None: any number.
+    """
+    checked = check_conversation_id(sender_id)
+    if "\0" in checked:
+        raise InvalidConversationId(f"{checked!r} contains a NUL character")
+    if max_length is not None and len(checked) > max_length:
+        raise InvalidConversationId(
+            f"the conversation id {checked[:40]!r}... has {len(checked)} characters, and this "
+            f"store keeps {max_length}; use a shorter id, for instance a hash of it"
+        )
+    return checked
+
+
+def check_claim(fence: object, owner: object) -> None:
+    """Raise TrackerStoreError unless these can be compared and stored by every store."""
+    if isinstance(fence, bool) or not isinstance(fence, int) or not 0 < fence < 2**63:
+        raise TrackerStoreError(f"a fence is a whole number from 1 to 2**63 - 1, not {fence!r}")
+    if not isinstance(owner, str) or not 0 < len(owner) <= 255 or "\0" in owner:
+        raise TrackerStoreError(f"an owner is text of 1 to 255 characters, not {owner!r:.300}")
+    try:
+        owner.encode()
+    except UnicodeEncodeError:
+        raise TrackerStoreError(f"the owner {owner!r} is not valid Unicode") from None

@@ -1,0 +1,221 @@
+"""`FencedTrackerStore`: the whole contract of a tracker store, on six operations of a backend.
+
+A backend keeps, for each conversation, the highest fence with its owner, the number of events
+it has ever had (`sequence`), and the events. It decides nothing: what is new, what is checked
+and what an answer means is decided here, the same for all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .event_codec import (
+    MAX_EVENT_BYTES,
+    EncodedEvent,
+    check_claim,
+    check_sender_id,
+    encode_events,
+)
+from .tracker import Origin, Tracker
+from .tracker_store import Claim, TrackerStore, common_start, initial_slots
+
+
+@dataclass(frozen=True)
+class History:
+    """Events of a conversation, oldest first, to the very end.
+
+    Attributes:
+        sequence: how many events it has ever had; the last one here has `sequence - 1`.
+    """
+
+    events: Sequence[Mapping[str, Any]]
+    sequence: int
+
+    @property
+    def first(self) -> int:
+        """Sequence number of the first event here."""
+        return self.sequence - len(self.events)
+
+
+@dataclass(frozen=True)
+class Write:
+    """One atomic change of a conversation.
+
+    Attributes:
+        events: what to append; with `replace`, the whole new history.
+        sequence: what the writer believes the stored sequence to be. If it is higher, the
+            stored events from there on are compared with `events`: those that both begin
+            with are stored already (a lost reply), and the rest goes to the end.
+        guard: (fence, owner) that must be the stored ones, else StaleFence. None: no fence.
+        replace: drop the events there were; numbering goes on.
+    """
+
+    sender_id: str
+    events: Sequence[EncodedEvent]
+    sequence: int = 0
+    guard: tuple[int, str] | None = None
+    replace: bool = False
+
+    def new_events(self, stored: Sequence[Mapping[str, Any]]) -> Sequence[EncodedEvent]:
+        """What is left to store, given the stored events from number `sequence` on."""
+        if not stored:
+            return self.events
+        wires = [json.loads(event.text) for event in self.events]  # as they come back
+        return self.events[common_start(stored, wires) :]
+
+
+class FencedTrackerStore(TrackerStore):
+    """Base of the built-in stores; a backend implements the methods that begin with `_do_`."""
+
+    #: Characters of a conversation id that the backend keeps; None: any number.
+    max_id_length: int | None = None
+    #: Bytes of one event's JSON that the backend keeps.
+    max_event_bytes = MAX_EVENT_BYTES
+
+    def __init__(self, domain: Any = None, event_broker: Any = None) -> None:
+        super().__init__(domain, event_broker)
+        self._token = object()
+
+    # -- what a backend does ---------------------------------------------------------------------
+
+    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
+        """Record fence and owner if newer (or the same), return the latest session.
+
+        Raises StaleFence(sender_id, fence, stored fence). A conversation without events
+        gives an empty History.
+        """
+        raise NotImplementedError
+
+    async def _do_write(self, write: Write) -> int:
+        """Carry out `write` atomically; return the sequence after it. Raises StaleFence."""
+        raise NotImplementedError
+
+    async def _do_read(self, sender_id: str, full: bool) -> History:
+        """The latest session, or all; an empty History if there is nothing. Writes nothing."""
+        raise NotImplementedError
+
+    async def _do_keys(self) -> list[str]:
+        """Ids of the conversations that have events."""
+        raise NotImplementedError
+
+    async def _do_delete(self, sender_id: str) -> bool:
+        """Remove events, fence and all; whether there was anything."""
+        raise NotImplementedError
+
+    async def _do_count(self, after_timestamp: float) -> int:
+        """Conversations with an event at `after_timestamp` or later; no timestamp is 0."""
+        raise NotImplementedError
+
+    # -- the contract ------------------------------------------------------------------------------
+
+    async def save(self, tracker: Tracker) -> None:
+        sender_id = check_sender_id(tracker.sender_id, self.max_id_length)
+        wires = [event.as_dict() for event in self._beyond(tracker)]
+        if not wires:
+            return
+        # Checked before anything is read, so that a bad event costs nothing.
+        encoded = encode_events(wires, self.max_event_bytes)
+        origin = self._origin(tracker)
+        if origin is None:
+            origin = await self._find(sender_id, [json.loads(event.text) for event in encoded])
+            encoded = encoded[origin.stored :]
+        if not encoded:
+            tracker.origin = origin
+            return
+        write = Write(sender_id, encoded, origin.sequence, self._guard(origin))
+        count = origin.stored + len(encoded)
+        self._settle(tracker, origin, count, await self._do_write(write))
+
+    async def update(self, tracker: Tracker) -> None:
+        sender_id = check_sender_id(tracker.sender_id, self.max_id_length)
+        wires = [event.as_dict() for event in tracker.events]
+        encoded = encode_events(wires, self.max_event_bytes)
+        origin = self._origin(tracker) or Origin(self._token, 0, 0)
+        write = Write(sender_id, encoded, origin.sequence, self._guard(origin), replace=True)
+        self._settle(tracker, origin, len(encoded), await self._do_write(write))
+
+    async def retrieve(self, sender_id: str) -> Tracker | None:
+        return await self._read(sender_id, full=False)
+
+    async def retrieve_full_tracker(self, sender_id: str) -> Tracker | None:
+        return await self._read(sender_id, full=True)
+
+    async def keys(self) -> list[str]:
+        return await self._do_keys()
+
+    async def delete(self, sender_id: str) -> bool:
+        return await self._do_delete(check_sender_id(sender_id, self.max_id_length))
+
+    async def count_conversations(self, after_timestamp: float = 0.0) -> int:
+        return await self._do_count(float(after_timestamp))
+
+    async def claim(self, sender_id: str, fence: int, owner: str) -> Claim:
+        check_sender_id(sender_id, self.max_id_length)
+        check_claim(fence, owner)
+        history = await self._do_claim(sender_id, fence, owner)
+        claim = Claim(sender_id, fence, owner, self._tracker(sender_id, history), history.sequence)
+        origin = claim.tracker.origin
+        assert origin is not None  # _tracker has just made it
+        origin.claim = claim
+        return claim
+
+    async def append(self, claim: Claim, events: Sequence[Mapping[str, Any]]) -> None:
+        encoded = encode_events(events, self.max_event_bytes)
+        guard = (claim.fence, claim.owner)
+        write = Write(claim.sender_id, encoded, claim.sequence, guard)
+        claim.sequence = await self._do_write(write)
+
+    # -- where a tracker stands ----------------------------------------------------------------------
+
+    async def _read(self, sender_id: str, full: bool) -> Tracker | None:
+        check_sender_id(sender_id, self.max_id_length)
+        history = await self._do_read(sender_id, full)
+        return self._tracker(sender_id, history) if history.events else None
+
+    def _tracker(self, sender_id: str, history: History) -> Tracker:
+        tracker = Tracker.from_dict(sender_id, history.events, initial_slots(self.domain))
+        tracker.origin = Origin(self._token, len(history.events), history.sequence)
+        return tracker
+
+    def _origin(self, tracker: Tracker) -> Origin | None:
+        """What we know of the tracker; None if it came from elsewhere."""
+        origin = tracker.origin
+        known = origin is not None and origin.store is self._token
+        return origin if known and origin.stored <= len(tracker.events) else None  # type: ignore[union-attr]  # known says so
+
+    def _beyond(self, tracker: Tracker) -> list[Any]:
+        origin = self._origin(tracker)
+        return tracker.events[origin.stored if origin else 0 :]
+
+    @staticmethod
+    def _guard(origin: Origin) -> tuple[int, str] | None:
+        return (origin.claim.fence, origin.claim.owner) if origin.claim else None
+
+    def _settle(self, tracker: Tracker, origin: Origin, count: int, sequence: int) -> None:
+        """Note that `count` events of the tracker are stored now."""
+        tracker.origin = Origin(self._token, count, sequence, origin.claim)
+        if origin.claim is not None:
+            origin.claim.sequence = max(origin.claim.sequence, sequence)
+
+    async def _find(self, sender_id: str, wires: list[dict[str, Any]]) -> Origin:
+        """Where a tracker made by hand, or by another store object, meets what is stored.
+
+        It usually is the latest session or the whole history with something behind; so
+        the place is taken where most of its events are found, in that order.
+        """
+        best = Origin(self._token, 0, 0)
+        for full in (False, True):
+            history = await self._do_read(sender_id, full)
+            if not best.stored:
+                best.sequence = history.sequence
+            for place, event in enumerate(history.events):
+                if event == wires[0]:
+                    count = common_start(history.events[place:], wires)
+                    if count > best.stored:
+                        best = Origin(self._token, count, history.first + place + count)
+            if best.stored == len(wires):
+                break  # else sessions that are alike may have hidden a longer match
+        return best

@@ -1,0 +1,189 @@
+"""Histories out of a tracker store, into one, and from one to another; all counted and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from .errors import TicketLockError
+from .event_codec import check_sender_id, encode_events
+from .tracker import Tracker
+from .tracker_store import TrackerStore, result
+
+#: Called with (conversations done, conversations in all).
+Progress = Callable[[int, int], None]
+
+#: Name of the last line's count in an export; a file without it has been cut off.
+_TRAILER = "ticketlock_export"
+
+
+class TransferError(TicketLockError):
+    """A file is broken, or a copy does not agree with its source; the text says where."""
+
+
+@dataclass
+class Tally:
+    """What has been moved.
+
+    Attributes:
+        skipped: conversations that were there already, the same.
+    """
+
+    conversations: int = 0
+    events: int = 0
+    skipped: int = 0
+
+
+def checksum(events: Iterable[Mapping[str, Any]]) -> str:
+    """SHA-256 over the events, in order, whatever the order of their keys."""
+    digest = hashlib.sha256()
+    for event in events:
+        digest.update(json.dumps(event, sort_keys=True, separators=(",", ":")).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+async def _events(store: TrackerStore, sender_id: str) -> list[dict[str, Any]]:
+    tracker = await result(store.retrieve_full_tracker(sender_id))
+    return [event.as_dict() for event in tracker.events] if tracker else []
+
+
+def line_of(sender_id: str, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """One conversation as `tracker show --json` prints it and an export holds it."""
+    return {"sender_id": sender_id, "events": events, "checksum": checksum(events)}
+
+
+async def export(store: TrackerStore, out: TextIO, progress: Progress) -> Tally:
+    """Write every conversation as a JSON line, and a last line that counts them."""
+    tally, digest = Tally(), hashlib.sha256()
+    ids = sorted(await result(store.keys()))
+    for sender_id in ids:
+        events = await _events(store, sender_id)
+        if events:
+            text = json.dumps(line_of(sender_id, events))
+            digest.update(text.encode())
+            out.write(text + "\n")
+            tally.conversations += 1
+            tally.events += len(events)
+        progress(tally.conversations, len(ids))
+    counts = {"conversations": tally.conversations, "events": tally.events}
+    out.write(json.dumps({_TRAILER: 1, **counts, "sha256": digest.hexdigest()}) + "\n")
+    return tally
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, text in enumerate(file, 1):
+                if text.strip():
+                    yield number, text.rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TransferError(f"{path}: cannot be read: {error}") from error
+
+
+def check_export(path: Path) -> Tally:
+    """Check a whole export before anything of it is used.
+
+    Raises TransferError naming the line; a file that was cut off anywhere is refused.
+    """
+    tally, digest = Tally(), hashlib.sha256()
+    trailer: dict[str, Any] | None = None
+    for number, text in _lines(path):
+        where = f"{path}: line {number}"
+        if trailer is not None:
+            raise TransferError(f"{where}: there is something behind the last line")
+        try:
+            line = json.loads(text)
+        except ValueError as error:
+            raise TransferError(f"{where}: is no JSON, the file may be cut off: {error}") from None
+        if not isinstance(line, dict):
+            raise TransferError(f"{where}: is no JSON object")
+        if _TRAILER in line:
+            trailer = line
+            continue
+        tally.events += _check_line(line, where)
+        tally.conversations += 1
+        digest.update(text.encode())
+    if trailer is None:
+        raise TransferError(f"{path}: has no last line that counts: it has been cut off")
+    found = (tally.conversations, tally.events, digest.hexdigest())
+    if found != (trailer.get("conversations"), trailer.get("events"), trailer.get("sha256")):
+        raise TransferError(f"{path}: its last line counts something else: it has been changed")
+    return tally
+
+
+def _check_line(line: dict[str, Any], where: str) -> int:
+    events = line.get("events")
+    if not isinstance(events, list) or not events:
+        raise TransferError(f"{where}: has no list of events")
+    try:
+        check_sender_id(line.get("sender_id"))
+        encode_events(events)
+    except TicketLockError as error:
+        raise TransferError(f"{where}: {error}") from error
+    return len(events)
+
+
+async def load(
+    store: TrackerStore, path: Path, progress: Progress, *, replace: bool = False
+) -> Tally:
+    """Store every conversation of an export, after checking all of it.
+
+    A conversation that is there with the same events is skipped, with others it is an
+    error unless `replace`. May be repeated after an interruption.
+    """
+    total, tally = check_export(path).conversations, Tally()
+    for number, text in _lines(path):
+        line = json.loads(text)
+        if _TRAILER in line:
+            break
+        there = await _events(store, line["sender_id"])
+        if there and there != line["events"] and not replace:
+            raise TransferError(
+                f"{path}: line {number}: conversation {line['sender_id']!r} is there with other "
+                "events; nothing was changed in it (--replace replaces it)"
+            )
+        await _put(store, line["sender_id"], line["events"], there, tally)
+        progress(tally.conversations + tally.skipped, total)
+    return tally
+
+
+async def migrate(source: TrackerStore, target: TrackerStore, progress: Progress) -> Tally:
+    """Copy every conversation that the target has not, or has otherwise; verify each.
+
+    Resumable: what is there and agrees is skipped. The source must not change meanwhile;
+    what changed is found by the verification, and copied by the next run.
+    """
+    ids, tally = sorted(await result(source.keys())), Tally()
+    for sender_id in ids:
+        events = await _events(source, sender_id)
+        there = await _events(target, sender_id)
+        await _put(target, sender_id, events, there, tally)
+        progress(tally.conversations + tally.skipped, len(ids))
+    return tally
+
+
+async def _put(
+    store: TrackerStore,
+    sender_id: str,
+    events: list[dict[str, Any]],
+    there: list[dict[str, Any]],
+    tally: Tally,
+) -> None:
+    """Make `events` the history of a conversation, and read it back."""
+    if there == events:
+        tally.skipped += 1
+        return
+    await store.update(Tracker.from_dict(sender_id, events))
+    kept = await _events(store, sender_id)
+    if len(kept) != len(events) or checksum(kept) != checksum(events):
+        raise TransferError(
+            f"conversation {sender_id!r}: {len(events)} events were written, {len(kept)} were "
+            "read back, and they differ: is somebody else writing?"
+        )
+    tally.conversations += 1
+    tally.events += len(events)

@@ -1,0 +1,199 @@
+"""One turn of a conversation: lock, claim and read, handle, fenced write, release."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from .errors import LockLost, StaleFence, TrackerStoreConnectionError
+from .event_base import Event
+from .grant import Grant, clock
+from .lock_store import LockStore
+from .tracker import Tracker
+from .tracker_store import Claim, TrackerStore
+
+log = logging.getLogger("ticketlock")
+
+#: How often a claim is repeated under a higher fence, when the lock store lost its memory.
+_CLAIMS = 5
+#: Seconds before a write whose outcome is not known is repeated; doubled each time.
+_FIRST_RETRY = 0.05
+
+
+class Turn:
+    """What `async with conversations.turn(sender_id) as turn:` gives.
+
+    Leaving the block writes the events that were added, all or none, under the turn's fence,
+    and releases the lock. After an exception in the block only what `commit` had written
+    stays. Losing the lock cancels the block and writes nothing more.
+
+    Args:
+        owner: tells this process's claims from others'.
+        options: as for `LockStore.lock`.
+
+    Attributes:
+        tracker: the latest session, and what has been added since.
+    """
+
+    def __init__(
+        self,
+        lock_store: LockStore,
+        tracker_store: TrackerStore,
+        sender_id: str,
+        owner: str,
+        **options: Any,
+    ) -> None:
+        self._lock_store = lock_store
+        self._lock = lock_store.lock(sender_id, **options)
+        self._store = tracker_store
+        self._owner = owner
+        self._grant: Grant | None = None
+        self._claim: Claim | None = None
+        self._pending: list[dict[str, Any]] = []
+        self.sender_id = sender_id
+
+    @property
+    def tracker(self) -> Tracker:
+        return self._claimed().tracker
+
+    @property
+    def grant(self) -> Grant:
+        """The lock's side of the turn: `number`, `fence`, `lost`."""
+        assert self._grant is not None  # used inside the block
+        return self._grant
+
+    @property
+    def fence(self) -> int:
+        return self.grant.fence
+
+    @property
+    def sequence(self) -> int:
+        """How many events the conversation has had when the block began or last committed."""
+        return self._claimed().sequence
+
+    def _claimed(self) -> Claim:
+        if self._claim is None:
+            raise RuntimeError("a turn is used inside its `with` block")
+        return self._claim
+
+    async def queue(self) -> int:
+        """Take the ticket now and enter later; see `Lock.queue`."""
+        return await self._lock.queue()
+
+    def withdraw(self) -> None:
+        """Give the ticket back without entering."""
+        self._lock.withdraw()
+
+    def add(self, *events: Event | Mapping[str, Any]) -> None:
+        """Add events, typed or plain, to the tracker; they are written with the turn.
+
+        Raises InvalidEvent for what no event is; nothing of this call is added then.
+        """
+        made = [e if isinstance(e, Event) else Event.from_dict(e) for e in events]
+        for event in made:
+            self.tracker.update(event)
+            self._pending.append(event.as_dict())
+
+    def ensure_held(self) -> None:
+        """Raise LockLost unless the turn is still certainly ours."""
+        self.grant.ensure_held()
+
+    async def commit(self) -> None:
+        """Write what has been added so far, all or nothing, and go on.
+
+        Raises:
+            LockLost, StaleFence: the turn is another's by now; nothing was written.
+            InvalidEvent: an event cannot be stored without loss; nothing was written.
+            TrackerStoreConnectionError: the store cannot be reached.
+        """
+        if not self._pending:
+            return
+        self.grant.ensure_held()
+        # A write that has begun goes to its end: whoever cancels us waits for it.
+        writing = asyncio.ensure_future(self._write())
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait([writing])
+            if not writing.cancelled() and (error := writing.exception()):
+                log.warning("the write of a cancelled turn failed: %s", error)
+            raise
+
+    async def _write(self) -> None:
+        events, pause = list(self._pending), _FIRST_RETRY
+        while True:
+            try:
+                await self._store.append(self._claimed(), events)
+            except TrackerStoreConnectionError:
+                # The outcome is not known; the same events again are stored once.
+                if clock() + pause >= self.grant.deadline:
+                    raise
+                await asyncio.sleep(pause)
+                pause *= 2
+            else:
+                del self._pending[: len(events)]
+                return
+
+    async def begin(self) -> None:
+        """Wait for the turn and claim the conversation; `async with` does it."""
+        self._grant = await self._lock.acquire()
+        try:
+            await self._claim_it()
+        except BaseException:
+            await self._release()
+            raise
+
+    async def _claim_it(self) -> None:
+        for _ in range(_CLAIMS):
+            try:
+                self._claim = await self._store.claim(self.sender_id, self.fence, self._owner)
+                return
+            except StaleFence as stale:
+                # The lock is ours: its store has lost its memory and its clock is behind.
+                await self._lock_store.raise_fence(self.grant, stale.stored)
+        self._claim = await self._store.claim(self.sender_id, self.fence, self._owner)
+
+    async def end(self, write: bool) -> None:
+        """Write what is pending if asked to, and release; `async with` does it."""
+        try:
+            if write:
+                await self.commit()
+        except BaseException:
+            await self._release()
+            raise
+        try:
+            await self._lock.release()
+        except LockLost as lost:
+            # Everything was written under a fence that nobody had passed: the turn counts.
+            if not write:
+                raise
+            log.warning("the turn was written, then %s", lost)
+
+    async def _release(self) -> None:
+        try:
+            await self._lock.release()
+        except LockLost as lost:
+            log.debug("released after an error: %s", lost)
+
+    async def __aenter__(self) -> Turn:
+        await self.begin()
+        self.grant.bind()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        ours = await self.grant.unbind(error)
+        try:
+            await self.end(write=error is None)
+        except LockLost as lost:
+            if error is None or ours:
+                raise lost from None
+            if hasattr(error, "add_note"):  # the block's own exception is not hidden
+                error.add_note(str(lost))
