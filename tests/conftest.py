@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -45,3 +46,47 @@ async def until(condition: Callable[[], object], what: str, seconds: float = 10)
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds} s: {what}")
         await asyncio.sleep(0.005)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Any]:
+    """One Kafka for the session, the given one if there is one; tests use topics of their own."""
+    from servers import kafka_server
+
+    if found := kafka_server.given():
+        yield found
+        return
+    with kafka_server.Kafka() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[Any]:
+    """One RabbitMQ for the session, the given one if there is one; tests use own names."""
+    from servers import rabbitmq
+
+    if found := rabbitmq.given():
+        yield found
+        return
+    with rabbitmq.RabbitMQ() as server:
+        yield server
+
+
+@pytest.fixture
+def own_kafka(kafka: Any) -> Any:
+    """The Kafka of the session where it is our child, to be killed, and started again."""
+    if not hasattr(kafka, "stop"):
+        pytest.skip("the given Kafka is not ours to stop")
+    yield kafka
+    if kafka.process is None:
+        kafka.start()
+
+
+@pytest.fixture
+def own_rabbitmq(rabbitmq: Any) -> Any:
+    """The RabbitMQ of the session where it is our child, to be killed, and started again."""
+    if not hasattr(rabbitmq, "stop"):
+        pytest.skip("the given RabbitMQ is not ours to stop")
+    yield rabbitmq
+    if rabbitmq.process is None:
+        rabbitmq.start()

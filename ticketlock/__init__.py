@@ -11,6 +11,8 @@ from .conversations import Conversations
 from .endpoints import EndpointConfig
 from .errors import (
     ConfigurationError,
+    EventBrokerConnectionError,
+    EventBrokerError,
     InvalidConversationId,
     InvalidEvent,
     LockError,
@@ -24,6 +26,7 @@ from .errors import (
     TrackerStoreError,
 )
 from .event_base import Event
+from .event_broker import EventBroker, Message, Outcome
 from .grant import Grant
 from .inspection import Holder, Inspection, Waiting
 from .lock_store import LockStore
@@ -57,10 +60,16 @@ __all__ = [
     # tracker stores
     "Claim",
     "TrackerStore",
+    # event brokers
+    "EventBroker",
+    "Message",
+    "Outcome",
     # settings
     "EndpointConfig",
     # errors
     "ConfigurationError",
+    "EventBrokerConnectionError",
+    "EventBrokerError",
     "InvalidConversationId",
     "InvalidEvent",
     "LockError",

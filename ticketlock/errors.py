@@ -106,3 +106,19 @@ class StaleFence(TrackerStoreError):
         self.stored = stored
         why = "is held by another owner" if stored == fence else f"is not the stored {stored}"
         super().__init__(f"conversation {conversation_id!r}: fence {fence} {why}; nothing written")
+
+
+class EventBrokerError(TicketLockError):
+    """An event broker did not take what it was given, or is closed; the text says why."""
+
+
+class EventBrokerConnectionError(EventBrokerError):
+    """The event broker cannot be used; the text says which, why, and what to change.
+
+    Attributes:
+        again: whether trying again may help; False for a wrong password or certificate.
+    """
+
+    def __init__(self, text: str, again: bool = True) -> None:
+        self.again = again
+        super().__init__(text)

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from .custom_event_broker import CustomEventBroker
 from .custom_tracker_store import CustomTrackerStore
 from .endpoints import EndpointConfig
 from .errors import ConfigurationError
+from .event_broker import EventBroker
 from .lock_store import LockStore
 from .redis_settings import endpoint_values
 from .tracker_store import TrackerStore
@@ -48,8 +50,24 @@ _DOCUMENTED_TRACKER_STORES = {
 }
 _DOCUMENTED_MODULE = "rasa.core.tracker_store."
 
-#: Extra that a tracker store of this type needs to be installed.
-_EXTRAS = {"sql": "sql", "mongod": "mongo", "dynamo": "dynamo"}
+#: `type` of an `event_broker` section -> where the class is.
+EVENT_BROKERS = {
+    "pika": "ticketlock.brokers.pika:PikaEventBroker",
+    "kafka": "ticketlock.brokers.kafka:KafkaEventBroker",
+    "sql": "ticketlock.brokers.sql:SQLEventBroker",
+    "file": "ticketlock.brokers.file:FileEventBroker",
+}
+
+#: The same for event brokers.
+_DOCUMENTED_BROKERS = {
+    "rasa.core.brokers.pika.PikaEventBroker": "pika",
+    "rasa.core.brokers.kafka.KafkaEventBroker": "kafka",
+    "rasa.core.brokers.sql.SQLEventBroker": "sql",
+    "rasa.core.brokers.file.FileEventBroker": "file",
+}
+
+#: Extra that a backend of this type needs to be installed.
+_EXTRAS = {"sql": "sql", "mongod": "mongo", "dynamo": "dynamo", "kafka": "kafka", "pika": "pika"}
 
 
 def import_class(path: str, where: str) -> type[Any]:
@@ -129,6 +147,31 @@ def create_tracker_store(
             f"and the other keys: {error}"
         ) from error
     return CustomTrackerStore.around(inner, where)
+
+
+async def create_event_broker(
+    section: Any = None, where: str = "event_broker"
+) -> EventBroker | None:
+    """The broker of a section: an EndpointConfig, a mapping, a broker, or None for none.
+
+    A section without `type` means RabbitMQ, as documented. A type that is none of ours is the
+    path of a class with the documented `from_endpoint_config`.
+
+    Raises ConfigurationError (for a missing extra its text is the command to type), and
+    EventBrokerConnectionError where the broker connects at once and cannot.
+    """
+    if section is None or isinstance(section, EventBroker):
+        return section
+    if isinstance(section, Mapping):
+        section = EndpointConfig(**section)
+    kind = getattr(section, "type", None) or "pika"
+    kind = _DOCUMENTED_BROKERS.get(kind, kind)
+    path = EVENT_BROKERS.get(kind.lower())
+    if path:
+        broker = _import_extra(path, kind.lower(), where)
+        created = await broker.from_endpoint_config(section, where=where)
+        return created  # type: ignore[no-any-return]  # the class is ours
+    return await CustomEventBroker.make(import_class(kind, where), section, where)
 
 
 def _import_extra(path: str, kind: str, where: str) -> type[Any]:

@@ -6,10 +6,18 @@ import re
 from pathlib import Path
 
 import pytest
+from ticketlock.brokers._kafka_settings import KAFKA_KEYS
+from ticketlock.brokers._pika_settings import PIKA_KEYS
+from ticketlock.brokers.file import FILE_KEYS
+from ticketlock.brokers.kafka import KafkaEventBroker
+from ticketlock.brokers.pika import PikaEventBroker
+from ticketlock.brokers.sql import SQL_KEYS
 
 from ticketlock.concurrent_lock_store import ConcurrentRedisLockStore
 from ticketlock.config_schema import KEYS
 from ticketlock.embedded import EmbeddedRedis
+from ticketlock.event_broker import SEQUENCE_FIELD
+from ticketlock.registry import EVENT_BROKERS
 
 README = Path(__file__).parents[2] / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -38,6 +46,17 @@ def test_every_key_is_in_the_table() -> None:
             for key in keys:
                 assert f"`{key}`" in text, key
     assert "`credential_provider`" in text
+
+
+def test_every_key_of_the_event_brokers_is_in_a_table() -> None:
+    """No setting without a row; the lists are those that the settings read."""
+    text = README.read_text().partition("## Event brokers")[2].partition("\n## ")[0]
+    for key in (*KAFKA_KEYS, *PIKA_KEYS, *SQL_KEYS, *FILE_KEYS, *EVENT_BROKERS, SEQUENCE_FIELD):
+        assert f"`{key}`" in text, key
+    kafka, pika = KafkaEventBroker("h", security_protocol="SSL"), PikaEventBroker("h", "u", "p")
+    assert f"`{kafka.settings.topic}`" in text
+    assert f"`queues` | `{pika.settings.queues[0]}`" in text
+    assert f"`exchange_name` | `{pika.settings.exchange}`" in text
 
 
 def test_the_tables_defaults_are_true() -> None:

@@ -1,0 +1,424 @@
+"""PikaEventBroker against a real RabbitMQ: logging in, TLS, topology, refusals, outages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from conftest import until
+from servers.processes import free_port
+from servers.proxy import Proxy
+from servers.rabbitmq import PASSWORD, USER, VHOST
+from ticketlock.brokers.pika import PikaEventBroker
+
+from ticketlock.errors import EventBrokerConnectionError
+from ticketlock.event_broker import Message, Outcome
+from ticketlock.registry import create_event_broker
+
+Run = Callable[..., None]
+URL_PASSWORD = quote(PASSWORD, safe="")
+
+
+@pytest.fixture
+def name() -> str:
+    return f"test-{time.time_ns()}"
+
+
+@pytest.fixture
+def section(rabbitmq: Any, name: str) -> dict[str, Any]:
+    """Queue and exchange of the test's own."""
+    once = {"connection_attempts": 1}
+    return dict(rabbitmq.section(queues=name, exchange_name=f"{name}-x", **once))
+
+
+def using(section: dict[str, Any], use: Callable[[PikaEventBroker], Awaitable[None]]) -> Any:
+    async def body() -> None:
+        broker = PikaEventBroker(**{key: section[key] for key in section if key != "type"})
+        try:
+            await use(broker)
+        finally:
+            await broker.close()
+
+    return body()
+
+
+async def send(broker: PikaEventBroker, *numbers: int, timeout: float = 5) -> list[Outcome]:
+    batch = [Message("c", number, {"event": "user"}) for number in numbers]
+    return await broker.deliver(batch, timeout)
+
+
+async def one(broker: PikaEventBroker) -> None:
+    await broker.connect()
+    assert (await send(broker, 1))[0].status == "delivered"
+
+
+def read(server: Any, queue: str, vhost: str = "/") -> list[tuple[Any, dict[str, Any]]]:
+    connection = server.connect(vhost)
+    try:
+        channel, found = connection.channel(), []
+        while True:
+            method, properties, body = channel.basic_get(queue, auto_ack=True)
+            if method is None:
+                return found
+            found.append((properties, json.loads(body)))
+    finally:
+        connection.close()
+
+
+def refusal(run: Run, section: dict[str, Any], within: float = 5.0) -> str:
+    """What `create` and `deliver` say about a server that cannot be used."""
+    said: list[str] = []
+
+    async def body() -> None:
+        start = time.monotonic()
+        with pytest.raises(EventBrokerConnectionError) as caught:
+            await create_event_broker(section)
+        broker = PikaEventBroker(**{key: section[key] for key in section if key != "type"})
+        (outcome,) = await send(broker, 1, timeout=2)
+        assert outcome.status == "retry"
+        assert not broker.is_ready()
+        await broker.close()
+        assert time.monotonic() - start < within
+        said.extend([str(caught.value), outcome.reason])
+
+    run(body())
+    assert PASSWORD not in "".join(said)
+    assert "wr0ng" not in "".join(said)
+    return said[0]
+
+
+def test_every_queue_gets_every_event(
+    run: Run, rabbitmq: Any, section: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Persistent, with a stable message id, the environment, and the headers of the event."""
+    monkeypatch.setenv("RASA_ENVIRONMENT", "production")
+    queues = [f"{name}-{i}" for i in range(3)]
+
+    async def use(broker: PikaEventBroker) -> None:
+        again = Message("c", 1, {"event": "user"}, {"rasa-export-process-id": "42"})
+        assert [o.status for o in await broker.deliver([again, again])] == ["delivered"] * 2
+        broker.publish({"sender_id": "c", "event": "bot"}, headers={"h": "1"})
+
+    run(using({**section, "queues": queues}, use))
+    for queue in queues:
+        first, second, third = read(rabbitmq, queue)
+        assert first[1] == {"sender_id": "c", "event": "user", "sequence": 1}
+        assert first[0].delivery_mode == 2
+        assert first[0].app_id == "production"
+        assert first[0].headers == {"rasa-export-process-id": "42"}
+        assert first[0].message_id == second[0].message_id != third[0].message_id
+        assert (third[1], third[0].headers) == ({"sender_id": "c", "event": "bot"}, {"h": "1"})
+
+
+def test_the_documented_consumer(
+    run: Run, rabbitmq: Any, section: dict[str, Any], name: str
+) -> None:
+    """basic_consume with a callback and auto_ack reads what was published."""
+    run(using(section, one))
+    got: list[Any] = []
+
+    def callback(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        got.append(json.loads(body))
+        channel.stop_consuming()
+
+    connection = rabbitmq.connect()
+    channel = connection.channel()
+    channel.basic_consume(queue=name, on_message_callback=callback, auto_ack=True)
+    channel.start_consuming()
+    connection.close()
+    assert got == [{"sender_id": "c", "event": "user", "sequence": 1}]
+
+
+def test_documented_construction(rabbitmq: Any, own_rabbitmq: Any, name: str) -> None:
+    """host, user, password by position, queues, event_loop; and another loop than connect's."""
+    loop = asyncio.new_event_loop()
+    broker = PikaEventBroker(
+        f"127.0.0.1:{own_rabbitmq.port}", USER, PASSWORD, queues=[name], event_loop=loop
+    )
+    loop.close()
+    asyncio.run(broker.connect())
+    assert asyncio.run(send(broker, 1))[0].status == "delivered"
+    asyncio.run(broker.close())
+    assert len(read(rabbitmq, name)) == 1
+
+
+def test_publish_before_connect(
+    run: Run, rabbitmq: Any, section: dict[str, Any], name: str
+) -> None:
+    """Nothing is dropped because nobody called connect."""
+
+    async def use(broker: PikaEventBroker) -> None:
+        broker.publish({"sender_id": "c", "event": "first"})
+
+    run(using(section, use))
+    assert [event["event"] for _, event in read(rabbitmq, name)] == ["first"]
+
+
+def test_virtual_host_in_the_url(run: Run, own_rabbitmq: Any, name: str) -> None:
+    """Vhost, user and password of a URL are percent-decoded; the port is its own."""
+    place = f"127.0.0.1:{own_rabbitmq.port}/{quote(VHOST, safe='')}"
+    url = f"amqp://{USER}:{URL_PASSWORD}@{place}?heartbeat=30&connection_timeout=5"
+    run(using({"url": url, "queues": [name]}, one))
+    assert len(read(own_rabbitmq, name, VHOST)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"password": "wr0ng"}, "refused the login: check username and password"),
+        ({"username": "limited"}, "lacks a right"),
+        ({"url": "amqp://127.0.0.1/nope"}, "virtual host"),
+        ({"port": 1}, "nothing listens there"),
+        ({"url": "no-such-host.invalid"}, "there is no such host"),
+    ],
+)
+def test_refusals(
+    run: Run, own_rabbitmq: Any, section: dict[str, Any], changes: dict[str, Any], said: str
+) -> None:
+    """The error names the server, why, and what to change; what is hopeless is not repeated."""
+    attempts = {} if "port" in changes else {"connection_attempts": 20}
+    text = refusal(run, {**section, **attempts, **changes})
+    assert said in text
+    assert "RabbitMQ at " in text
+
+
+def test_connection_attempts(run: Run) -> None:
+    """A server that comes up later is waited for, as the keys say."""
+    keys = {"connection_attempts": 3, "retry_delay_in_seconds": 0.3}
+    start = time.monotonic()
+    refusal(run, {"type": "pika", "url": "127.0.0.1", "port": 1, "username": "u",
+                  "password": "p", **keys})  # fmt: skip
+    assert time.monotonic() - start > 0.6
+
+
+def tls_url(server: Any, host: str = "127.0.0.1", **query: str) -> str:
+    words = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
+    return f"amqps://{USER}:{URL_PASSWORD}@{host}:{server.tls_port}?{words}"
+
+
+@pytest.fixture
+def environment(own_rabbitmq: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Set the documented variables to a certificate of the tests."""
+
+    def put(certificate: str = "client.pem", key: str = "client.key") -> None:
+        files = own_rabbitmq.certificates
+        monkeypatch.setenv("RABBITMQ_SSL_CLIENT_CERTIFICATE", files[certificate])
+        monkeypatch.setenv("RABBITMQ_SSL_CLIENT_KEY", files[key])
+
+    return put
+
+
+def test_tls_by_variables(
+    run: Run, own_rabbitmq: Any, name: str, environment: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the documented variables, by host and by amqp:// URL alike."""
+    environment()
+    monkeypatch.setenv("SSL_CERT_FILE", own_rabbitmq.certificates["ca.pem"])
+    login = {"username": USER, "password": PASSWORD, "port": own_rabbitmq.tls_port}
+    for url in ("127.0.0.1", "amqp://127.0.0.1", "amqps://127.0.0.1"):
+        run(using({"url": url, "queues": [name], **login}, one))
+    assert len(read(own_rabbitmq, name)) == 3
+
+
+def test_tls_by_url(run: Run, own_rabbitmq: Any, name: str) -> None:
+    """amqps:// with cacertfile, certfile and keyfile."""
+    files = own_rabbitmq.certificates
+    pair = {"certfile": files["client.pem"], "keyfile": files["client.key"]}
+    for trust in ({"cacertfile": files["ca.pem"]}, {"verify": "verify_none"}):
+        run(using({"url": tls_url(own_rabbitmq, **trust, **pair), "queues": [name]}, one))
+    assert len(read(own_rabbitmq, name)) == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "authority", "pair", "said"),
+    [
+        ("127.0.0.1", "other-ca.pem", "client", "certificate is not trusted"),
+        ("localhost", "ca.pem", "client", "certificate is not trusted"),
+        ("127.0.0.1", "ca.pem", "stranger", "certificate"),
+        ("127.0.0.1", "ca.pem", None, "certificate"),
+    ],
+)
+def test_wrong_tls(
+    run: Run, own_rabbitmq: Any, environment: Any, host: str, authority: str, pair: Any, said: str
+) -> None:
+    """A wrong authority, a wrong host name, a certificate that the server does not trust."""
+    if pair:
+        environment(f"{pair}.pem", f"{pair}.key")
+    url = tls_url(own_rabbitmq, host, cacertfile=own_rabbitmq.certificates[authority])
+    text = refusal(run, {"type": "pika", "url": url, "connection_attempts": 1})
+    assert said in text
+
+
+def test_deleted_exchange_and_queue(
+    run: Run, rabbitmq: Any, section: dict[str, Any], name: str
+) -> None:
+    """What an operator has deleted is declared again, and no event is lost."""
+
+    async def use(broker: PikaEventBroker) -> None:
+        await one(broker)
+        for what in ("exchange", "queue"):
+            connection = rabbitmq.connect()
+            channel = connection.channel()
+            if what == "exchange":
+                channel.exchange_delete(f"{name}-x")
+            else:
+                channel.queue_delete(name)
+            connection.close()
+            assert [o.status for o in await send(broker, 2, 3)] == ["delivered"] * 2
+
+    run(using(section, use))
+    assert [event["sequence"] for _, event in read(rabbitmq, name)] == [2, 3]
+
+
+def test_an_exchange_of_another_make(
+    run: Run, rabbitmq: Any, section: dict[str, Any], name: str
+) -> None:
+    """A non-durable exchange and a queue with a limit are used as they are."""
+    connection = rabbitmq.connect()
+    channel = connection.channel()
+    channel.exchange_declare(f"{name}-x", exchange_type="fanout", durable=False)
+    limit = {"x-max-length": 3, "x-overflow": "reject-publish"}
+    channel.queue_declare(name, durable=True, arguments=limit)
+
+    async def use(broker: PikaEventBroker) -> None:
+        await broker.connect()
+        outcomes = [o.status for o in await send(broker, *range(20))]
+        taken = outcomes.index("retry")
+        assert taken >= 3
+        assert set(outcomes[taken:]) == {"retry"}
+        todo = list(range(taken, 20))
+        for _ in range(100):
+            for _, event in read(rabbitmq, name):
+                got.append(event["sequence"])
+            outcomes = [*[o.status for o in await send(broker, *todo)], "retry"]
+            todo = todo[outcomes.index("retry") :]
+            if not todo:
+                break
+        got.extend(event["sequence"] for _, event in read(rabbitmq, name))
+
+    got: list[int] = []
+    run(using(section, use))
+    connection.close()
+    assert sorted(set(got)) == list(range(20))
+
+
+def test_two_brokers_on_one_topology(run: Run, rabbitmq: Any, section: dict[str, Any]) -> None:
+    """The second one finds what the first has declared."""
+
+    async def use(first: PikaEventBroker) -> None:
+        await one(first)
+        second = await create_event_broker(section)
+        assert second is not None
+        assert second.is_ready()
+        await second.close()
+
+    run(using(section, use))
+
+
+def test_the_topology_survives_a_restart(
+    run: Run, own_rabbitmq: Any, section: dict[str, Any], name: str
+) -> None:
+    """Exchange and bindings are durable: others can publish before we are back."""
+    run(using(section, one))
+    own_rabbitmq.stop()
+    own_rabbitmq.start()
+    connection = own_rabbitmq.connect()
+    channel = connection.channel()
+    channel.confirm_delivery()
+    channel.basic_publish(f"{name}-x", "", b"{}", mandatory=True)
+    connection.close()
+    assert len(read(own_rabbitmq, name)) == 2
+
+
+def test_a_blocked_server(run: Run, own_rabbitmq: Any, section: dict[str, Any], name: str) -> None:
+    """A memory alarm is `retry`, says so, holds up nothing, and passes."""
+
+    async def use(broker: PikaEventBroker) -> None:
+        await one(broker)
+        own_rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1MB")
+        await asyncio.sleep(0)
+        start = time.monotonic()
+        outcomes = await send(broker, 2, 3, timeout=2)
+        assert time.monotonic() - start < 4.5
+        assert [o.status for o in outcomes] == ["retry", "retry"]
+        own_rabbitmq.control("set_vm_memory_high_watermark", "absolute", "512MB")
+        for _ in range(20):
+            outcomes = await send(broker, 2, 3, timeout=2)
+            if outcomes[1].status == "delivered":
+                break
+        assert outcomes[1].status == "delivered"
+
+    run(using(section, use))
+    assert list(dict.fromkeys(e["sequence"] for _, e in read(own_rabbitmq, name))) == [1, 2, 3]
+
+
+def test_failures_of_publish(run: Run, rabbitmq: Any, section: dict[str, Any], name: str,
+                             caplog: pytest.LogCaptureFixture) -> None:  # fmt: skip
+    """raise_on_failure raises to the caller; unpublished events are dropped only on demand."""
+    target = section["port"]
+    port = free_port()
+
+    async def raising(broker: PikaEventBroker) -> None:
+        async with Proxy(target, port) as proxy:
+            await broker.connect()
+            broker.publish({"sender_id": "c", "event": "fine"})
+            await send(broker, 1)
+            proxy.mood = "refuse"
+            proxy.reset()
+            await until(lambda: not broker.is_ready(), "it notices")
+            await until(lambda: broker._trouble, "and knows why")
+            with pytest.raises(EventBrokerConnectionError):
+                broker.publish({"sender_id": "c", "event": "lost"})
+
+    run(using({**section, "url": "127.0.0.1", "port": port, "raise_on_failure": True}, raising))
+    assert [event["event"] for _, event in read(rabbitmq, name)] == ["fine", "user"]
+
+    async def dropping(broker: PikaEventBroker) -> None:
+        broker.publish({"sender_id": "c", "event": "dropped"})
+        await until(lambda: "is dropped" in caplog.text, "it says so")
+        assert not broker._waiting
+
+    keep = {"should_keep_unpublished_messages": False}
+    run(using({**section, "url": "127.0.0.1", "port": 1, **keep}, dropping))
+
+
+def test_a_silent_server(run: Run, section: dict[str, Any]) -> None:
+    """Confirmations that never come: `retry` in time, and the loop is free meanwhile."""
+
+    async def body() -> None:
+        async with Proxy(section["port"]) as proxy:
+
+            async def use(broker: PikaEventBroker) -> None:
+                await one(broker)
+                proxy.mood = "lose answers"
+                start = time.monotonic()
+                outcomes = await send(broker, 2, 3, timeout=1)
+                assert time.monotonic() - start < 3.5
+                assert [o.status for o in outcomes] == ["retry", "retry"]
+                assert "in time" in outcomes[0].reason
+                proxy.mood = "pass"
+                assert [o.status for o in await send(broker, 2, 3)] == ["delivered"] * 2
+
+            await using({**section, "port": proxy.port}, use)
+
+    run(body())
+
+
+def test_idle_connections_live(run: Run, section: dict[str, Any]) -> None:
+    """Heartbeats are answered while nothing is sent."""
+    login = f"{USER}:{URL_PASSWORD}@127.0.0.1:{section['port']}"
+    keys = {"url": f"amqp://{login}?heartbeat=1", "queues": section["queues"]}
+
+    async def use(broker: PikaEventBroker) -> None:
+        await one(broker)
+        connection = broker._link._connection  # type: ignore[union-attr]  # to see it stay
+        await asyncio.sleep(3.5)
+        assert broker.is_ready()
+        assert broker._link._connection is connection  # type: ignore[union-attr]  # as above
+
+    run(using(keys, use))

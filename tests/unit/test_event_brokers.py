@@ -1,0 +1,199 @@
+"""Event brokers without a server: types, files, SQLite, custom classes, missing drivers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers.event_brokers import PlainBroker
+from ticketlock.brokers.file import FileEventBroker
+from ticketlock.brokers.kafka import KafkaEventBroker
+from ticketlock.brokers.sql import SQLEventBroker
+
+from ticketlock import ConfigurationError, EndpointConfig
+from ticketlock.custom_event_broker import CustomEventBroker
+from ticketlock.errors import EventBrokerConnectionError, EventBrokerError
+from ticketlock.event_broker import EventBroker, Message
+from ticketlock.registry import create_event_broker
+
+LOGIN = {"username": "u", "password": "x-s3cret"}
+
+
+def create(section: Any) -> Any:
+    async def body() -> Any:
+        broker = await create_event_broker(section)
+        if broker is not None:
+            await broker.close()
+        return broker
+
+    return asyncio.run(body())
+
+
+def test_the_tracker_stores_database_is_refused(tmp_path: Path) -> None:
+    """A table `events` of another kind is nothing to write to, before and after the start."""
+    path = tmp_path / "rasa.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE events (id INTEGER, sender_id TEXT, type_name TEXT)")
+    connection.close()
+    with pytest.raises(ConfigurationError, match=r"events of another kind, .* of its own"):
+        create({"type": "sql", "db": str(path)})
+
+
+def test_sql_errors(tmp_path: Path) -> None:
+    """They name the database and what to change."""
+    with pytest.raises(EventBrokerConnectionError, match=r"x\.db: .*check db: its folder"):
+        create({"type": "sql", "db": str(tmp_path / "no" / "x.db")})
+    section = {"type": "sql", "dialect": "postgresql", "url": "127.0.0.1", "port": 1}
+    with pytest.raises(EventBrokerConnectionError, match="check url and port"):
+        create({**section, "username": "u", "password": "p"})
+
+
+def test_files_are_not_mixed_up(tmp_path: Path) -> None:
+    """Two brokers write to two files; a torn last line is ended; a rotated file is made anew."""
+
+    async def body() -> None:
+        one, two = FileEventBroker(str(tmp_path / "1")), FileEventBroker(str(tmp_path / "2"))
+        (tmp_path / "1").write_text('{"torn": ')
+        for number, broker in ((1, one), (2, two)):
+            await broker.connect()
+            await broker.deliver([Message("c", number, {})])
+        (tmp_path / "2").rename(tmp_path / "2.old")
+        await two.deliver([Message("c", 3, {})])
+        await one.close()
+        await two.close()
+
+    asyncio.run(body())
+    assert (tmp_path / "1").read_text().splitlines() == [
+        '{"torn": ',
+        '{"sender_id": "c", "sequence": 1}',
+    ]
+    assert [json.loads((tmp_path / name).read_text())["sequence"] for name in ("2.old", "2")] == [
+        2,
+        3,
+    ]
+
+
+def test_file_errors(tmp_path: Path) -> None:
+    """They name the file; keys of other brokers are refused."""
+    with pytest.raises(EventBrokerConnectionError, match="check path, its folder"):
+        create({"type": "file", "path": str(tmp_path / "no" / "x")})
+    with pytest.raises(ConfigurationError, match="url: is not a setting here"):
+        create({"type": "file", "url": "x"})
+    if Path("/dev/full").exists():
+        broker = FileEventBroker("/dev/full")
+        (outcome,) = asyncio.run(broker.deliver([Message("c", 1, {})]))
+        assert outcome.status == "retry"
+        asyncio.run(broker.close())
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        (None, type(None)),
+        ({"type": "File", "path": "{tmp}/f"}, FileEventBroker),
+        ({"type": "rasa.core.brokers.file.FileEventBroker", "path": "{tmp}/f"}, FileEventBroker),
+        ({"type": "ticketlock.brokers.file.FileEventBroker", "path": "{tmp}/f"}, EventBroker),
+        ({"type": "SQL", "db": "{tmp}/d"}, SQLEventBroker),
+        ({"type": "kafka", "url": "h", "security_protocol": "PLAINTEXT"}, KafkaEventBroker),
+        ({"type": "servers.event_brokers.PlainBroker", "url": "x"}, EventBroker),
+    ],
+)
+def test_types(section: Any, expected: type[Any], tmp_path: Path) -> None:
+    """`type` in any case, as a short name or as a module path, documented ones included."""
+    if section:
+        section = {key: value.replace("{tmp}", str(tmp_path)) for key, value in section.items()}
+    assert isinstance(create(section), expected)
+    if section:
+        assert isinstance(create(EndpointConfig(**section)), expected)
+
+
+def test_without_a_type_it_is_rabbitmq() -> None:
+    """As documented."""
+    with pytest.raises(EventBrokerConnectionError, match="RabbitMQ at 127"):
+        create({"url": "127.0.0.1:1", "connection_attempts": 1, **LOGIN})
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("kafak", "neither a known type nor a path"),
+        ("no.such.module.Class", "No module named 'no'"),
+        ("ticketlock.tickets.Nope", "has no class Nope"),
+        ("ticketlock.tickets.Ticket", "has no from_endpoint_config, publish"),
+        ("ticketlock.event_broker.EventBroker", "has no from_endpoint_config, publish"),
+    ],
+)
+def test_unresolvable_types_are_errors(kind: str, said: str) -> None:
+    """Never no broker at all."""
+    with pytest.raises(ConfigurationError) as caught:
+        create({"type": kind})
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "driver", "extra"),
+    [
+        ("kafka", "confluent_kafka", "kafka"),
+        ("pika", "pika", "pika"),
+        ("sql", "sqlalchemy", "sql"),
+        ("sql", "aiosqlite", "sql"),
+    ],
+)
+def test_a_missing_driver(kind: str, driver: str, extra: str, tmp_path: Path) -> None:
+    """The error is the command to type."""
+    code = (
+        f"import sys, asyncio; sys.modules[{driver!r}] = None\n"
+        "from ticketlock.registry import create_event_broker\n"
+        f"asyncio.run(create_event_broker({{'type': {kind!r}}}))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert f'pip install "ticketlock[{extra}]"' in result.stderr
+    assert "ConfigurationError" in result.stderr
+
+
+class Faulty(PlainBroker):
+    """Fails for the third event, once."""
+
+    failed = False
+
+    def publish(self, event: dict[str, Any]) -> None:
+        if event.get("sequence") == 3 and not self.failed:
+            self.failed = True
+            raise OSError("away")
+        super().publish(event)
+
+
+def test_a_custom_broker_that_raises() -> None:
+    """What it raises is `retry`; nothing of the conversation overtakes, others go on."""
+
+    async def body() -> None:
+        broker = CustomEventBroker(Faulty("faulty"))
+        batch = [Message("c", n, {}) for n in range(1, 6)] + [Message("d", 1, {})]
+        outcomes = await broker.deliver(batch)
+        assert [o.status[0] for o in outcomes] == ["d", "d", "r", "r", "r", "d"]
+        assert "OSError: away" in outcomes[2].reason
+        outcomes = await broker.deliver(batch[2:5])
+        assert {o.status for o in outcomes} == {"delivered"}
+        await broker.close()
+
+    asyncio.run(body())
+    events = [
+        event["sequence"] for event in PlainBroker.kept["faulty"] if event["sender_id"] == "c"
+    ]
+    assert events == [1, 2, 3, 4, 5]
+
+
+def test_publish_refuses_what_is_not_json(tmp_path: Path) -> None:
+    """At the call, where the mistake is."""
+    broker = FileEventBroker(str(tmp_path / "f"))
+    with pytest.raises(EventBrokerError, match="not JSON"):
+        broker.publish({"sender_id": "c", "text": object()})
+    asyncio.run(broker.close())

@@ -1,0 +1,197 @@
+"""What an event broker is: where the events of conversations are published to."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .errors import EventBrokerError
+
+#: Field of the published object that holds the event's number within its conversation.
+#: (`sender_id`, this number) names an event: equal pairs are repeats, a jump is a gap.
+SEQUENCE_FIELD = "sequence"
+
+_to_json = json.JSONEncoder(allow_nan=False).encode
+
+#: Seconds that `deliver` may take where nothing else is said.
+DELIVER_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True)
+class Message:
+    """One event on its way to a broker.
+
+    Attributes:
+        conversation_id: whose event it is, the published `sender_id`.
+        sequence: its number within the conversation; None for an event from `publish`,
+            whose caller knows no number.
+        body: the event's fields. A `sender_id` or `sequence` in it is overruled.
+        headers: texts that travel beside the object, where the broker has such a place.
+    """
+
+    conversation_id: str
+    sequence: int | None
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] | None = None
+
+    @classmethod
+    def of_event(
+        cls, event: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> Message:
+        """A message for an event as `publish` takes it, published just as it is."""
+        sender = event.get("sender_id")
+        return cls("" if sender is None else str(sender), None, dict(event), headers)
+
+    def document(self) -> dict[str, Any]:
+        """The object that is published."""
+        if self.sequence is None:
+            return dict(self.body)
+        named = {"sender_id": self.conversation_id, **self.body}
+        return {**named, "sender_id": self.conversation_id, SEQUENCE_FIELD: self.sequence}
+
+    def encode(self) -> bytes:
+        """The object as one line of ASCII JSON. Raises Unsendable where that is impossible."""
+        try:
+            self.conversation_id.encode()
+            return _to_json(self.document()).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise Unsendable(f"the event is not JSON: {error}") from error
+
+
+class Unsendable(EventBrokerError, ValueError):
+    """An event that no attempt can deliver; the text says why."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one message.
+
+    Attributes:
+        status: `delivered`: the broker has confirmed it. `retry`: it may or may not be there;
+            send it again, it will do when the broker is well. `poisoned`: it never will do.
+        reason: why, for people; empty when delivered.
+    """
+
+    status: Literal["delivered", "retry", "poisoned"]
+    reason: str = ""
+
+
+DELIVERED = Outcome("delivered")
+
+
+def retry(reason: object) -> Outcome:
+    """The outcome of a message that is to be sent again."""
+    return Outcome("retry", str(reason))
+
+
+def poisoned(reason: object) -> Outcome:
+    """The outcome of a message that can never be delivered."""
+    return Outcome("poisoned", str(reason))
+
+
+def in_order(batch: Sequence[Message], outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes, with what came after the first retry of a conversation held back.
+
+    Such a message counts as `retry` even if the broker has it: sent again after its
+    predecessor it is a repeat, which consumers drop, and not an event out of order.
+    """
+    waiting: set[str] = set()
+    result = []
+    for message, outcome in zip(batch, outcomes, strict=True):
+        if outcome.status == "retry":
+            waiting.add(message.conversation_id)
+        elif outcome.status == "delivered" and message.conversation_id in waiting:
+            outcome = retry("an earlier event of the conversation has to be sent again first")
+        result.append(outcome)
+    return result
+
+
+class EventBroker:
+    """Publishes events. A custom broker has the four documented methods, plain or async:
+    `from_endpoint_config`, `publish`, `is_ready` and `close`; the rest is inherited.
+    """
+
+    @classmethod
+    async def from_endpoint_config(cls, broker_config: Any, event_loop: Any = None) -> Any:
+        """A broker made from a section, an `EndpointConfig`; None for None."""
+        raise NotImplementedError(f"{cls.__name__} must implement from_endpoint_config")
+
+    @staticmethod
+    async def create(obj: Any = None, loop: Any = None) -> EventBroker | None:
+        """The broker of a section: an EndpointConfig, a mapping, a broker, or None.
+
+        Raises ConfigurationError, and EventBrokerConnectionError where the type connects at
+        once. `loop` is documented and not needed: no broker is bound to an event loop.
+        """
+        from .registry import create_event_broker
+
+        return await create_event_broker(obj)
+
+    def publish(self, event: dict[str, Any]) -> Any:
+        """Send one event, soon. Returns at once; raises EventBrokerError if it is not taken."""
+        raise NotImplementedError(f"{type(self).__name__} must implement publish")
+
+    def is_ready(self) -> Any:
+        """Whether the broker could be reached last time."""
+        return True
+
+    async def connect(self) -> None:
+        """Reach the broker now. Raises EventBrokerConnectionError saying why it is not."""
+
+    async def close(self) -> None:
+        """Give back what is open. Bounded in time."""
+
+    async def deliver(
+        self, batch: Sequence[Message], timeout: float | None = None
+    ) -> list[Outcome]:
+        """Send a batch in order; return when the fate of each message is known.
+
+        Of one conversation nothing counts as delivered after its first `retry`. Poisoned
+        messages are skipped, what follows them is sent. This implementation calls `publish`
+        for one message after the other and takes its return for the confirmation.
+
+        Args:
+            timeout: seconds; what is not confirmed by then is `retry`. None: the broker's own.
+
+        Returns:
+            One outcome for each message, in the order of the batch. A broker that is away is
+            an outcome, not an exception; EventBrokerError means that the broker is closed.
+        """
+        seconds = DELIVER_TIMEOUT if timeout is None else timeout
+        end = asyncio.get_running_loop().time() + seconds
+        failed: dict[str, Outcome] = {}
+        outcomes = []
+        for message in batch:
+            outcome = failed.get(message.conversation_id)
+            if outcome is None:
+                left = end - asyncio.get_running_loop().time()
+                outcome = await self._publish_one(message, left)
+                if outcome.status == "retry":
+                    failed[message.conversation_id] = outcome
+            outcomes.append(outcome)
+        return outcomes
+
+    def _hand_over(self, document: dict[str, Any]) -> Any:
+        return self.publish(document)
+
+    async def _publish_one(self, message: Message, seconds: float) -> Outcome:
+        if seconds <= 0:
+            return retry("the time was up before its turn")
+        try:
+            message.encode()
+            answer = self._hand_over(message.document())
+            if inspect.isawaitable(answer):
+                await asyncio.wait_for(answer, seconds)
+            else:
+                await asyncio.sleep(0)  # a long batch must not hold the event loop
+        except Unsendable as error:
+            return poisoned(error)
+        except (asyncio.TimeoutError, TimeoutError):
+            return retry("publish did not return in time")
+        except Exception as error:  # noqa: BLE001  # whatever a custom broker raises
+            return retry(f"{type(error).__name__}: {error}")
+        return DELIVERED
