@@ -67,7 +67,7 @@ class Engine:
 
     # -- tickets ------------------------------------------------------------------------------
 
-    async def issue(self, waiter: Waiter, floor: int = 0) -> None:
+    async def issue(self, waiter: Waiter) -> None:
         """Send for a ticket; sets its number, and its future if it is granted at once."""
         waiter.request = next(self._requests)
         waiter.member = f"{self.process}.{waiter.request}"
@@ -78,7 +78,7 @@ class Engine:
         self._waiting[waiter.request] = waiter
         limit = 0 if waiter.wait_timeout == 0 else waiter.max_waiting
         limit = -1 if limit is None else limit
-        command = self.link.submit(self._acquire(waiter, max_waiting=limit, floor=floor))
+        command = self.link.submit(self._acquire(waiter, max_waiting=limit))
         # At once, not when this task comes to run: a bell may be right behind the answer.
         command.heard = lambda answer: self._answered(waiter, answer, command.sent_at)
         answer = await before(waiter.deadline, command.future)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..endpoints import read_endpoints
+from ..progress import Bar
 from ..registry import create_tracker_store
 from ..tracker_store import TrackerStore, result
 from ..transfer import Tally, export, line_of, load, migrate
 from .common import EXIT_FAILED, EXIT_OK
-from .progress import Bar
 
 
 def add(commands: Any) -> None:
@@ -110,7 +110,8 @@ def _delete(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     async def work(store: TrackerStore) -> Tally:
-        with Bar("conversations") as bar:
+        with Bar() as bar:
+            bar.phase("conversations")
             if str(args.file) == "-":
                 return await export(store, sys.stdout, bar.show)
             # Beside its place first: an interrupted export leaves the old file alone.
@@ -125,7 +126,8 @@ def _export(args: argparse.Namespace) -> int:
 
 def _import(args: argparse.Namespace) -> int:
     async def work(store: TrackerStore) -> Tally:
-        with Bar("conversations") as bar:
+        with Bar() as bar:
+            bar.phase("conversations")
             return await load(store, args.file, bar.show, replace=args.replace)
 
     return _tell(args, _with_store(args.endpoints, work))
@@ -134,7 +136,8 @@ def _import(args: argparse.Namespace) -> int:
 def _migrate(args: argparse.Namespace) -> int:
     async def work(source: TrackerStore) -> Tally:
         async with _open(args.to) as target:
-            with Bar("conversations") as bar:
+            with Bar() as bar:
+                bar.phase("conversations")
                 return await migrate(source, target, bar.show)
 
     return _tell(args, _with_store(args.endpoints, work))

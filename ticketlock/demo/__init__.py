@@ -16,10 +16,10 @@ from dataclasses import replace
 
 from ..embedded import EmbeddedRedis
 from ..errors import ConfigurationError
+from ..progress import Bar
 from .backends import Backends, check_messages, redis_section
 from .course import Course, Options
 from .report import Report
-from .screen import Screen
 
 __all__ = ["Interrupted", "Options", "run"]
 
@@ -76,5 +76,5 @@ async def _run(options: Options) -> Report:
             backends = replace(backends, lock_store=redis_section(server.url, keys))
         stores = await stack.enter_async_context(backends.conversations())
         await stores.lock_store.inspect(ids)  # before anything is started that needs it
-        screen = stack.enter_context(Screen())
+        screen = stack.enter_context(Bar())
         return await Course(options, backends, stores, folder, screen).run()

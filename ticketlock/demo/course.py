@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..conversations import Conversations
+from ..progress import Bar
 from .backends import Backends, described
 from .fleet import Fleet
 from .judging import clean_up, judge
 from .replica import Settings
 from .report import Report
-from .screen import Screen
 from .sender import Sender
 from .traffic import Message
 
@@ -59,7 +59,7 @@ class Course:
         backends: Backends,
         stores: Conversations,
         folder: str,
-        screen: Screen,
+        screen: Bar,
     ) -> None:
         self._options = options
         self._folder = Path(folder)

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, where that is a terminal and rich is installed."""
+"""Progress on stderr: a bar where that is a terminal and rich is installed, else plain lines."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ if TYPE_CHECKING:
 
 
 class Bar:
-    """Shows how much of a long work is done."""
+    """Shows how much of a long work is done; a context manager."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self) -> None:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -26,7 +25,6 @@ class Bar:
             except ImportError:  # a bar is a comfort: the work goes on without it
                 return self
             self._progress = Progress(console=Console(stderr=True), transient=True)
-            self._task = self._progress.add_task(self._what, total=None)
             self._progress.start()
         return self
 
@@ -39,7 +37,21 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
 
-    def show(self, done: int, total: int) -> None:
-        """Move the bar to `done` of `total`."""
+    def phase(self, what: str, total: int | None = None) -> None:
+        """Begin a bar for something of which there are `total`; None: not known yet."""
+        if self._progress is not None:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(what, total=total)
+
+    def show(self, done: int, total: int | None = None) -> None:
+        """Move the bar to `done`, of `total` if that is known by now."""
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, total=total)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self._progress is not None:
+            self._progress.console.print(text, markup=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
