@@ -76,10 +76,10 @@ class DynamoTrackerStore(FencedTrackerStore):
         except (ClientError, BotoCoreError) as error:
             raise explained(self._client.where, error) from error
 
-    async def connect(self) -> None:
+    async def _do_connect(self) -> None:
         await self._run(self._client.connect)
 
-    async def close(self) -> None:
+    async def _do_close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
         self._client.close()
 

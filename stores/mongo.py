@@ -130,11 +130,11 @@ class MongoTrackerStore(FencedTrackerStore):
             await (await self._db.history()).delete_many({"sender_id": sender_id})
         return old.deleted_count > 0 or (head is not None and head["latest"] is not None)
 
-    async def connect(self) -> None:
+    async def _do_connect(self) -> None:
         async with self._db.seam():
             await self._db.history()
 
-    async def close(self) -> None:
+    async def _do_close(self) -> None:
         await self._db.close()
 
     # -- writing -----------------------------------------------------------------------------------

@@ -120,10 +120,10 @@ class RedisTrackerStore(FencedTrackerStore):
         await self._command("DEL", key)
         return bool(old) or sequence != first
 
-    async def connect(self) -> None:
+    async def _do_connect(self) -> None:
         await self._command("EXISTS", self._prefix)
 
-    async def close(self) -> None:
+    async def _do_close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()

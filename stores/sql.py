@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -59,10 +59,10 @@ class SQLTrackerStore(FencedTrackerStore):
         # One writer at a time is all that SQLite can do: better to queue than to poll.
         self._writing: Any = asyncio.Lock() if self._dialect == "sqlite" else nullcontext()
 
-    async def connect(self) -> None:
+    async def _do_connect(self) -> None:
         await self._translated(self._open())
 
-    async def close(self) -> None:
+    async def _do_close(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.dispose()
@@ -115,7 +115,11 @@ class SQLTrackerStore(FencedTrackerStore):
             await asyncio.sleep(0.01 * turn)
         return await once()
 
-    async def _translated(self, operation: Awaitable[T]) -> T:
+    async def _translated(self, operation: Coroutine[Any, Any, T]) -> T:
+        if self._dialect == "sqlite":
+            # Stopped half way, a statement keeps its transaction open behind a closed
+            # connection. All that it waits for has a limit: it ends by itself.
+            operation = self._running.finish(operation)
         try:
             return await asyncio.wait_for(operation, self.settings.timeout)
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, asyncio.TimeoutError) as error:

@@ -19,6 +19,7 @@ from .event_codec import (
     check_sender_id,
     encode_events,
 )
+from .running import Running
 from .tracker import Origin, Tracker
 from .tracker_store import Claim, TrackerStore, common_start, initial_slots
 
@@ -68,7 +69,12 @@ class Write:
 
 
 class FencedTrackerStore(TrackerStore):
-    """Base of the built-in stores; a backend implements the methods that begin with `_do_`."""
+    """Base of the built-in stores; a backend implements the methods that begin with `_do_`.
+
+    What one of them has begun goes to its end, also when its caller is cancelled: who is
+    cancelled in a write waits for it, a claim or a read goes on by itself, and `close` waits
+    for all.
+    """
 
     #: Characters of a conversation id that the backend keeps; None: any number.
     max_id_length: int | None = None
@@ -78,6 +84,7 @@ class FencedTrackerStore(TrackerStore):
     def __init__(self, domain: Any = None, event_broker: Any = None) -> None:
         super().__init__(domain, event_broker)
         self._token = object()
+        self._running = Running()
 
     # -- what a backend does ---------------------------------------------------------------------
 
@@ -109,7 +116,20 @@ class FencedTrackerStore(TrackerStore):
         """Conversations with an event at `after_timestamp` or later; no timestamp is 0."""
         raise NotImplementedError
 
+    async def _do_connect(self) -> None:
+        """Reach the server."""
+
+    async def _do_close(self) -> None:
+        """Let go of connections; nothing is running any more."""
+
     # -- the contract ------------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        await self._running.finish(self._do_connect())
+
+    async def close(self) -> None:
+        await self._running.settle()
+        await self._running.finish(self._do_close(), wait=True)
 
     async def save(self, tracker: Tracker) -> None:
         sender_id = check_sender_id(tracker.sender_id, self.max_id_length)
@@ -127,7 +147,7 @@ class FencedTrackerStore(TrackerStore):
             return
         write = Write(sender_id, encoded, origin.sequence, self._guard(origin))
         count = origin.stored + len(encoded)
-        self._settle(tracker, origin, count, await self._do_write(write))
+        self._settle(tracker, origin, count, await self._carry_out(write))
 
     async def update(self, tracker: Tracker) -> None:
         sender_id = check_sender_id(tracker.sender_id, self.max_id_length)
@@ -135,7 +155,7 @@ class FencedTrackerStore(TrackerStore):
         encoded = encode_events(wires, self.max_event_bytes)
         origin = self._origin(tracker) or Origin(self._token, 0, 0)
         write = Write(sender_id, encoded, origin.sequence, self._guard(origin), replace=True)
-        self._settle(tracker, origin, len(encoded), await self._do_write(write))
+        self._settle(tracker, origin, len(encoded), await self._carry_out(write))
 
     async def retrieve(self, sender_id: str) -> Tracker | None:
         return await self._read(sender_id, full=False)
@@ -144,18 +164,19 @@ class FencedTrackerStore(TrackerStore):
         return await self._read(sender_id, full=True)
 
     async def keys(self) -> list[str]:
-        return await self._do_keys()
+        return await self._running.finish(self._do_keys())
 
     async def delete(self, sender_id: str) -> bool:
-        return await self._do_delete(check_sender_id(sender_id, self.max_id_length))
+        check_sender_id(sender_id, self.max_id_length)
+        return await self._running.finish(self._do_delete(sender_id), wait=True)
 
     async def count_conversations(self, after_timestamp: float = 0.0) -> int:
-        return await self._do_count(float(after_timestamp))
+        return await self._running.finish(self._do_count(float(after_timestamp)))
 
     async def claim(self, sender_id: str, fence: int, owner: str) -> Claim:
         check_sender_id(sender_id, self.max_id_length)
         check_claim(fence, owner)
-        history = await self._do_claim(sender_id, fence, owner)
+        history = await self._running.finish(self._do_claim(sender_id, fence, owner))
         claim = Claim(sender_id, fence, owner, self._tracker(sender_id, history), history.sequence)
         origin = claim.tracker.origin
         assert origin is not None  # _tracker has just made it
@@ -166,13 +187,16 @@ class FencedTrackerStore(TrackerStore):
         encoded = encode_events(events, self.max_event_bytes)
         guard = (claim.fence, claim.owner)
         write = Write(claim.sender_id, encoded, claim.sequence, guard)
-        claim.sequence = await self._do_write(write)
+        claim.sequence = await self._carry_out(write)
+
+    async def _carry_out(self, write: Write) -> int:
+        return await self._running.finish(self._do_write(write), wait=True)
 
     # -- where a tracker stands ----------------------------------------------------------------------
 
     async def _read(self, sender_id: str, full: bool) -> Tracker | None:
         check_sender_id(sender_id, self.max_id_length)
-        history = await self._do_read(sender_id, full)
+        history = await self._running.finish(self._do_read(sender_id, full))
         return self._tracker(sender_id, history) if history.events else None
 
     def _tracker(self, sender_id: str, history: History) -> Tracker:
@@ -208,7 +232,7 @@ class FencedTrackerStore(TrackerStore):
         """
         best = Origin(self._token, 0, 0)
         for full in (False, True):
-            history = await self._do_read(sender_id, full)
+            history = await self._running.finish(self._do_read(sender_id, full))
             if not best.stored:
                 best.sequence = history.sequence
             for place, event in enumerate(history.events):

@@ -218,7 +218,11 @@ class TrackerStore:
         """Let go of connections. The store is not used after."""
 
     async def __aenter__(self: S) -> S:
-        await self.connect()
+        try:
+            await self.connect()
+        except BaseException:
+            await self.close()  # what a cancelled or failed one has opened
+            raise
         return self
 
     async def __aexit__(

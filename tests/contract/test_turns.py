@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -129,6 +130,8 @@ async def test_a_cancelled_turn_writes_nothing_or_all(stores: Any, make_locks: A
             assert first.split()[0] == second.split()[0]
         async with conversations.turn("a", wait_timeout=5):
             pass
+    del task
+    gc.collect()  # a socket that nobody closed is an error now
 
 
 async def test_a_successor_refuses_the_stale_write(stores: Any, make_locks: Any) -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from typing import Any
 
+import aiosqlite
 import psycopg
 import pytest
 import sqlalchemy as sa
@@ -337,3 +338,39 @@ async def test_a_frozen_process_in_the_middle_of_an_append(server: Stores) -> No
     times = [event["timestamp"] for event in await history(store)]
     assert times == [*range(claim.sequence - 1), -1]
     assert len(times) % 100 == 1
+
+
+async def test_a_cancellation_at_any_step_leaves_no_transaction(
+    tracker_sections: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite: cancelled at each step of its driver, nothing holds up the next writer."""
+    original = aiosqlite.Connection._execute
+    stores = Stores("sqlite", tracker_sections("sqlite"))
+    store = stores.open(timeout=10)
+    await store.connect()
+    left, fence = 0, 0
+
+    async def turn() -> None:
+        claim = await store.claim("a", fence, "cancelled")
+        await store.append(claim, [user("a", 1)])
+
+    async def step(self: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            task.cancel()
+        return await original(self, function, *args, **kwargs)
+
+    monkeypatch.setattr(aiosqlite.Connection, "_execute", step)
+    for fence in range(1, 60):
+        left, task = fence, asyncio.create_task(turn())
+        await asyncio.wait([task])
+        start = time.monotonic()
+        other = SQLTrackerStore(db=store.settings.url.database)
+        async with other:
+            await other.claim("a", fence, "cancelled")
+        assert time.monotonic() - start < 4, f"step {fence} left its transaction open"
+        if not task.cancelled():
+            break
+    assert 10 < fence < 59, "it was not cancelled at every step"
+    await stores.close()
