@@ -29,7 +29,7 @@ servers: ## install the real servers of the tests, where apt and the rights are 
 	sh .ci/servers
 
 test: .venv/test servers ## set up, and run all tests
-	$(RUN)python -m pytest $(ARGS)
+	sh .ci/tests $(RUN)python $(ARGS)
 
 lint: .venv/test ## ruff and mypy --strict
 	$(RUN)ruff check . && $(RUN)ruff format --check . && $(RUN)mypy

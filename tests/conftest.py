@@ -3,13 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from importlib import import_module
 from typing import Any
 
 import pytest
+from servers import missing
+from servers.tracker_stores import TRACKER_STORES
 
 from ticketlock.embedded import EmbeddedRedis
+
+#: Parameters and fixtures of tests whose server is slow to start -> what they have in common.
+SERVERS = {
+    name: name for name in ("postgres", "mariadb", "mongo", "dynamo", "redis-cluster", "kafka")
+} | {"own_kafka": "kafka", "pika": "pika", "rabbitmq": "pika", "own_rabbitmq": "pika"}
+#: Files whose tests are a group: those of the demo keep all processors busy, mutants only wait.
+FILES = {"test_demo.py": "demo", "test_demo_stores.py": "demo", "test_mutants.py": "mutants"}
+#: Begun in this order, what takes longest first, and what waits beside what works.
+GROUPS = [
+    "demo", "dynamo", "kafka", "mutants", "postgres", "mariadb", "mongo", "pika", "redis-cluster",
+]  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several workers share the tests, those of a group go to the same worker."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    groups = {item: group(item) for item in items}
+    for item in items:
+        if groups[item]:
+            item.add_marker(pytest.mark.xdist_group(groups[item]))
+    order = {name: place for place, name in enumerate(GROUPS)}
+    items.sort(key=lambda item: order.get(groups[item] or "", len(order)))
+
+
+def group(item: pytest.Item) -> str | None:
+    """The tests that a test should follow in the same worker."""
+    if item.path.name in FILES and item.path.parent.name != "unit":
+        return FILES[item.path.name]
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    names = [*values, *getattr(item, "fixturenames", ())]
+    return next((SERVERS[n] for n in names if isinstance(n, str) and n in SERVERS), None)
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +84,25 @@ async def until(condition: Callable[[], object], what: str, seconds: float = 10)
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds} s: {what}")
         await asyncio.sleep(0.005)
+
+
+@pytest.fixture(scope="session")
+def tracker_sections() -> Iterator[Callable[[str], dict[str, Any]]]:
+    """Sections of every backend; a server is started when the first test wants it."""
+    with ExitStack() as stack:
+        started: dict[str, Callable[[], dict[str, Any]]] = {}
+
+        def section(backend: str) -> dict[str, Any]:
+            if backend not in started:
+                module, _, name = TRACKER_STORES[backend].partition(":")
+                try:
+                    manager = getattr(import_module(module), name)
+                except ImportError as error:
+                    missing(f"the tracker store {backend}", str(error))
+                started[backend] = stack.enter_context(manager())
+            return started[backend]()
+
+        yield section
 
 
 @pytest.fixture(scope="session")

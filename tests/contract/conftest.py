@@ -8,13 +8,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from importlib import import_module
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from servers import missing
 from servers.tracker_stores import TRACKER_STORES
 
 from ticketlock import (
@@ -114,25 +111,6 @@ class Stores:
             await store.close()
         if self.backend != "memory":
             self._open.clear()
-
-
-@pytest.fixture(scope="session")
-def tracker_sections() -> Iterator[Callable[[str], dict[str, Any]]]:
-    """Sections of every backend; a server is started when the first test wants it."""
-    with ExitStack() as stack:
-        started: dict[str, Callable[[], dict[str, Any]]] = {}
-
-        def section(backend: str) -> dict[str, Any]:
-            if backend not in started:
-                module, _, name = TRACKER_STORES[backend].partition(":")
-                try:
-                    manager = getattr(import_module(module), name)
-                except ImportError as error:
-                    missing(f"the tracker store {backend}", str(error))
-                started[backend] = stack.enter_context(manager())
-            return started[backend]()
-
-        yield section
 
 
 @pytest.fixture(params=list(TRACKER_STORES))

@@ -236,7 +236,7 @@ def test_close_while_the_server_is_away(
         before = time.perf_counter()
         for _ in range(50):
             broker.publish({"sender_id": "c", "event": "user"})
-        assert time.perf_counter() - before < 0.1
+        assert time.perf_counter() - before < 0.5  # under load; one that waits shows seconds
         waiting = asyncio.create_task(broker.deliver([message(1)], timeout=30))
         await asyncio.sleep(0.2)
         before = time.monotonic()

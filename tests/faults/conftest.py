@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from contract.conftest import Stores, pytest_pyfunc_call, tracker_sections
+from contract.conftest import Stores, pytest_pyfunc_call
 
-__all__ = ["Stores", "pytest_pyfunc_call", "tracker_sections"]
+__all__ = ["Stores", "pytest_pyfunc_call"]

@@ -10,6 +10,7 @@ from faults.scenarios import SCENARIOS
 from ticketlock.embedded import EmbeddedRedis
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_protocol(name: str, own_redis: EmbeddedRedis, run: Callable[..., None]) -> None:
     """The story ends well."""

@@ -49,7 +49,7 @@ class Command:
     def run(self, *words: str) -> tuple[int, str, str]:
         process = self.start(*words)
         try:
-            out, err = process.communicate(timeout=90)
+            out, err = process.communicate(timeout=180)
         except BaseException:
             process.kill()
             process.communicate()
@@ -65,7 +65,7 @@ class Command:
 
     def children(self, process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
         """The `count` replicas of a running demo, waited for."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end and process.poll() is None:
             found = psutil.Process(process.pid).children(recursive=True)
             found = [child for child in found if "ticketlock.demo.replica" in _words(child)]
@@ -93,8 +93,8 @@ def assert_kept(values: dict[str, Any], count: int) -> None:
 
 
 def test_a_demo_keeps_every_promise_with_a_redis_of_its_own(command: Command) -> None:
-    values = command.demo("--count", "600", "--conversations", "20")
-    assert_kept(values, 600)
+    values = command.demo("--count", "300", "--conversations", "20")
+    assert_kept(values, 300)
     assert (values["conversations"], values["replicas"], values["kills"]) == (20, 3, 0)
     assert values["recovery_s"] is None
     assert 0 < values["handoff_ms"]["p50"] <= values["handoff_ms"]["p99"]
@@ -112,7 +112,7 @@ def test_the_table_is_for_people(command: Command, redis_server: EmbeddedRedis) 
 
 def test_bots_without_the_lock_are_found_out(command: Command, redis_server: EmbeddedRedis) -> None:
     values = command.demo(
-        "--unlocked", "--count", "600", "--redis", redis_server.url, status=EXIT_FAILED
+        "--unlocked", "--count", "300", "--redis", redis_server.url, status=EXIT_FAILED
     )
     assert values["overlaps"] > 0
     assert values["stale_fences"] > 0
@@ -125,9 +125,9 @@ def test_killed_replicas_break_no_promise(
     replicas: int, command: Command, redis_server: EmbeddedRedis
 ) -> None:
     values = command.demo(
-        "--kill", "--count", "900", "--replicas", str(replicas), "--redis", redis_server.url
+        "--kill", "--count", "450", "--replicas", str(replicas), "--redis", redis_server.url
     )
-    assert_kept(values, 900)
+    assert_kept(values, 450)
     assert values["kills"] == 3
     assert values["resent"] > 0
     if values["unfinished"]:  # a killed one held no turn in an unlikely run
@@ -187,7 +187,7 @@ def test_a_replica_that_ends_by_itself_ends_the_demo(
         _, err = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == EXIT_UNAVAILABLE
+    assert process.returncode == EXIT_UNAVAILABLE, err
     assert "replica" in err
     assert "Traceback" not in err
     assert not any(child.is_running() for child in replicas)

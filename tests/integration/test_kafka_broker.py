@@ -192,7 +192,7 @@ def test_the_first_event_is_kept_and_nothing_waits(run: Run, kafka: Any, topic: 
         before = time.perf_counter()
         for number in range(3):
             broker.publish({"sender_id": "c", "event": "user", "text": str(number)})
-        assert time.perf_counter() - before < 0.05
+        assert time.perf_counter() - before < 0.5  # under load; one that waits shows seconds
         assert not broker.is_ready()
         async with Proxy(target, port):
             await until(broker.is_ready, "the broker finds its server", 20)
