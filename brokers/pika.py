@@ -233,7 +233,7 @@ def _properties(wire: Wire) -> Any:
     if message.sequence is None:
         name = uuid.uuid4()
     else:
-        name = uuid.uuid5(_IDS, f"{message.sequence}/{message.conversation_id}")
+        name = uuid.uuid5(_IDS, f"{message.history}/{message.sequence}/{message.conversation_id}")
     return pika.BasicProperties(
         delivery_mode=2,
         message_id=str(name),

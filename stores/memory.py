@@ -10,7 +10,9 @@ from typing import Any
 from ticketlock.errors import StaleFence
 from ticketlock.event_codec import EncodedEvent
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
+from ticketlock.outbox import now_ms
 from ticketlock.settings import Section
+from ticketlock.volatile_outbox import VolatileOutbox
 
 
 @dataclass
@@ -21,6 +23,7 @@ class _Conversation:
     #: Index in `events` at which the latest session begins.
     session: int = 0
     events: list[EncodedEvent] = field(default_factory=list)
+    history: int = field(default_factory=now_ms)
 
     def tail(self, start: int) -> list[dict[str, Any]]:
         """Copies of the events from an index on: nobody shares them with the store."""
@@ -48,6 +51,8 @@ class InMemoryTrackerStore(FencedTrackerStore):
         super().__init__(domain, event_broker)
         Section(values, where).finish()  # it has no keys of its own
         self._conversations: dict[str, _Conversation] = {}
+        self._waiting = VolatileOutbox()
+        self.outbox = self._waiting
 
     # No operation awaits anything, so each is atomic.
 
@@ -62,13 +67,16 @@ class InMemoryTrackerStore(FencedTrackerStore):
         found = self._conversations.get(write.sender_id) or _Conversation()
         if write.guard is not None and write.guard != (found.fence, found.owner):
             raise StaleFence(write.sender_id, write.guard[0], found.fence)
+        new = write.events
         if write.replace:
             found.events, found.session = [], 0
-            found.append(write.events)
-        else:
-            beyond = found.sequence - write.sequence
-            stored = found.tail(len(found.events) - beyond) if beyond > 0 else []
-            found.append(write.new_events(stored))
+        elif (beyond := found.sequence - write.sequence) > 0:
+            new = write.new_events(found.tail(len(found.events) - beyond))
+        if write.publish:
+            wires = [json.loads(event.text) for event in new]
+            place = (found.history, found.sequence)
+            self._waiting.put(write.sender_id, wires, write.publish, place)
+        found.append(new)
         self._conversations[write.sender_id] = found
         return found.sequence
 
@@ -80,6 +88,7 @@ class InMemoryTrackerStore(FencedTrackerStore):
         return [sender_id for sender_id, found in self._conversations.items() if found.events]
 
     async def _do_delete(self, sender_id: str) -> bool:
+        self._waiting.drop(sender_id)
         found = self._conversations.pop(sender_id, None)
         return found is not None and bool(found.events)
 

@@ -91,6 +91,21 @@ class TrackerStoreConnectionError(TrackerStoreError):
     """The tracker store's server cannot be used; the text says which, why, and what to change."""
 
 
+class EventsWaiting(TrackerStoreError):
+    """Events of a conversation that is to be replaced have not been published yet.
+
+    Attributes:
+        conversation_id: the conversation.
+    """
+
+    def __init__(self, conversation_id: str) -> None:
+        self.conversation_id = conversation_id
+        super().__init__(
+            f"conversation {conversation_id!r} has events that the event broker has not confirmed "
+            "yet; replacing would lose them: try again when it has (`ticketlock events status`)"
+        )
+
+
 class StaleFence(TrackerStoreError):
     """A later turn has claimed the conversation: this one may no longer write.
 

@@ -12,8 +12,12 @@ from typing import Any, Literal
 from .errors import EventBrokerError
 
 #: Field of the published object that holds the event's number within its conversation.
-#: (`sender_id`, this number) names an event: equal pairs are repeats, a jump is a gap.
+#: (`sender_id`, `history`, this number) names an event: equal names are repeats, a jump is a gap.
 SEQUENCE_FIELD = "sequence"
+
+#: Field that tells the lives of a conversation apart: after a deletion, or an expiry, events
+#: count from 0 again under a greater one. Absent: 0.
+HISTORY_FIELD = "history"
 
 _to_json = json.JSONEncoder(allow_nan=False).encode
 
@@ -29,14 +33,16 @@ class Message:
         conversation_id: whose event it is, the published `sender_id`.
         sequence: its number within the conversation; None for an event from `publish`,
             whose caller knows no number.
-        body: the event's fields. A `sender_id` or `sequence` in it is overruled.
+        body: the event's fields. A `sender_id`, `sequence` or `history` in it is overruled.
         headers: texts that travel beside the object, where the broker has such a place.
+        history: which life of the conversation the number counts in; 0: not known.
     """
 
     conversation_id: str
     sequence: int | None
     body: Mapping[str, Any]
     headers: Mapping[str, str] | None = None
+    history: int = 0
 
     @classmethod
     def of_event(
@@ -51,7 +57,9 @@ class Message:
         if self.sequence is None:
             return dict(self.body)
         named = {"sender_id": self.conversation_id, **self.body}
-        return {**named, "sender_id": self.conversation_id, SEQUENCE_FIELD: self.sequence}
+        named |= {"sender_id": self.conversation_id, SEQUENCE_FIELD: self.sequence}
+        named.pop(HISTORY_FIELD, None)
+        return {**named, HISTORY_FIELD: self.history} if self.history else named
 
     def encode(self) -> bytes:
         """The object as one line of ASCII JSON. Raises Unsendable where that is impossible."""

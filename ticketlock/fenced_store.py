@@ -7,11 +7,13 @@ and what an answer means is decided here, the same for all.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .errors import EventsWaiting
 from .event_codec import (
     MAX_EVENT_BYTES,
     EncodedEvent,
@@ -19,9 +21,13 @@ from .event_codec import (
     check_sender_id,
     encode_events,
 )
+from .outbox import now_ms
 from .running import Running
 from .tracker import Origin, Tracker
 from .tracker_store import Claim, TrackerStore, common_start, initial_slots
+
+#: Seconds for which `update` waits for events that are being published, and between two looks.
+_WAIT_FOR_OUTBOX, _LOOK_AGAIN = 5.0, 0.05
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,9 @@ class Write:
             stored events from there on are compared with `events`: those that both begin
             with are stored already (a lost reply), and the rest goes to the end.
         guard: (fence, owner) that must be the stored ones, else StaleFence. None: no fence.
-        replace: drop the events there were; numbering goes on.
+        replace: drop the events there were; numbering goes on. Raises EventsWaiting while
+            some of them wait to be published.
+        publish: the events are for the outbox: milliseconds since the epoch. 0: they are not.
     """
 
     sender_id: str
@@ -59,6 +67,7 @@ class Write:
     sequence: int = 0
     guard: tuple[int, str] | None = None
     replace: bool = False
+    publish: int = 0
 
     def new_events(self, stored: Sequence[Mapping[str, Any]]) -> Sequence[EncodedEvent]:
         """What is left to store, given the stored events from number `sequence` on."""
@@ -97,7 +106,10 @@ class FencedTrackerStore(TrackerStore):
         raise NotImplementedError
 
     async def _do_write(self, write: Write) -> int:
-        """Carry out `write` atomically; return the sequence after it. Raises StaleFence."""
+        """Carry out `write` atomically, the outbox's part included; return the sequence after it.
+
+        Raises StaleFence and EventsWaiting.
+        """
         raise NotImplementedError
 
     async def _do_read(self, sender_id: str, full: bool) -> History:
@@ -145,7 +157,9 @@ class FencedTrackerStore(TrackerStore):
         if not encoded:
             tracker.origin = origin
             return
-        write = Write(sender_id, encoded, origin.sequence, self._guard(origin))
+        write = Write(
+            sender_id, encoded, origin.sequence, self._guard(origin), publish=self._stamp()
+        )
         count = origin.stored + len(encoded)
         self._settle(tracker, origin, count, await self._carry_out(write))
 
@@ -154,8 +168,19 @@ class FencedTrackerStore(TrackerStore):
         wires = [event.as_dict() for event in tracker.events]
         encoded = encode_events(wires, self.max_event_bytes)
         origin = self._origin(tracker) or Origin(self._token, 0, 0)
-        write = Write(sender_id, encoded, origin.sequence, self._guard(origin), replace=True)
-        self._settle(tracker, origin, len(encoded), await self._carry_out(write))
+        write = Write(sender_id, encoded, origin.sequence, self._guard(origin), True, self._stamp())
+        self._settle(tracker, origin, len(encoded), await self._replace_published(write))
+
+    async def _replace_published(self, write: Write) -> int:
+        """Carry out a replacement, once the relay is through with what it drops."""
+        end = asyncio.get_running_loop().time() + _WAIT_FOR_OUTBOX
+        while True:
+            try:
+                return await self._carry_out(write)
+            except EventsWaiting:
+                if asyncio.get_running_loop().time() > end:
+                    raise
+            await asyncio.sleep(_LOOK_AGAIN)
 
     async def retrieve(self, sender_id: str) -> Tracker | None:
         return await self._read(sender_id, full=False)
@@ -186,7 +211,7 @@ class FencedTrackerStore(TrackerStore):
     async def append(self, claim: Claim, events: Sequence[Mapping[str, Any]]) -> None:
         encoded = encode_events(events, self.max_event_bytes)
         guard = (claim.fence, claim.owner)
-        write = Write(claim.sender_id, encoded, claim.sequence, guard)
+        write = Write(claim.sender_id, encoded, claim.sequence, guard, publish=self._stamp())
         claim.sequence = await self._carry_out(write)
 
     async def _carry_out(self, write: Write) -> int:
@@ -213,6 +238,9 @@ class FencedTrackerStore(TrackerStore):
     def _beyond(self, tracker: Tracker) -> list[Any]:
         origin = self._origin(tracker)
         return tracker.events[origin.stored if origin else 0 :]
+
+    def _stamp(self) -> int:
+        return now_ms() if self.publishes else 0
 
     @staticmethod
     def _guard(origin: Origin) -> tuple[int, str] | None:

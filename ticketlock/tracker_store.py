@@ -17,7 +17,9 @@ from typing import Any, TypeVar, overload
 from .errors import StaleFence
 from .event_codec import check_claim, check_sender_id, encode_events
 from .events import LISTEN, ActionExecuted, Event
+from .outbox import Outbox
 from .tracker import Tracker
+from .volatile_outbox import VolatileOutbox
 
 T = TypeVar("T")
 S = TypeVar("S", bound="TrackerStore")
@@ -62,10 +64,16 @@ class TrackerStore:
         event_broker: kept for whoever publishes; a store never publishes by itself.
     """
 
+    #: Whether what is written from now on goes to the outbox; set by whoever relays it.
+    publishes = False
+
     def __init__(self, domain: Any = None, event_broker: Any = None, **kwargs: Any) -> None:
         self.domain = domain
         self.event_broker = event_broker
         self._held: dict[str, _Held] = {}
+        #: What waits to be published. A custom store has none of its own: the events wait in
+        #: this process, and are lost with it.
+        self.outbox: Outbox = VolatileOutbox()
 
     # -- what a custom store implements, plain or async --------------------------------------
 

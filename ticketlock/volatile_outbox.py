@@ -1,0 +1,106 @@
+"""An outbox in the memory of this process, for stores that have no place for one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+from .outbox import Backlog, DeadLetter, Lease, Outbox, Parcel, letter_order, now_ms
+
+
+@dataclass
+class _Queue:
+    """What waits of one conversation, oldest first."""
+
+    history: int
+    first: int
+    since: int
+    free_at: int
+    relay: str = ""
+    events: deque[Mapping[str, Any]] = field(default_factory=deque)
+
+
+class VolatileOutbox(Outbox):
+    """What waits is lost with the process; `close` of a `Conversations` says how much."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, _Queue] = {}
+        self._counted: dict[str, tuple[int, int]] = {}
+        self._letters: dict[tuple[str, int, int], DeadLetter] = {}
+        self._born = now_ms()
+
+    def put(
+        self,
+        sender_id: str,
+        events: Iterable[Mapping[str, Any]],
+        now: int,
+        place: tuple[int, int] | None = None,
+    ) -> None:
+        """Let events wait.
+
+        Args:
+            place: history and number of the first one; None: they are counted here.
+        """
+        added = list(events)
+        if not added:
+            return
+        history, first = place or self._counted.get(sender_id, (self._born, 0))
+        if place is None:
+            self._counted[sender_id] = (history, first + len(added))
+        queue = self._queues.setdefault(sender_id, _Queue(history, first, now, now))
+        queue.events.extend(added)
+
+    def drop(self, sender_id: str) -> None:
+        """Forget what waits of a conversation that was deleted."""
+        self._queues.pop(sender_id, None)
+
+    async def waiting(self, limit: int, before: int) -> list[str]:
+        free = [(q.free_at, name) for name, q in self._queues.items() if q.free_at <= before]
+        return [name for _, name in sorted(free)[:limit]]
+
+    async def take(self, sender_id: str, lease: Lease, limit: int) -> Parcel | None:
+        queue = self._queues.get(sender_id)
+        if queue is None:
+            return None
+        if queue.relay != lease.relay and lease.now < queue.free_at <= lease.beyond:
+            return None
+        queue.relay, queue.free_at = lease.relay, lease.until
+        events = [dict(event) for event in islice(queue.events, limit)]
+        end = queue.first + len(queue.events)
+        return Parcel(sender_id, queue.history, queue.first, end, events)
+
+    async def advance(self, parcel: Parcel, lease: Lease, to: int) -> bool:
+        queue = self._queues.get(parcel.sender_id)
+        if queue is None or (queue.relay, queue.first) != (lease.relay, parcel.first):
+            return False
+        for _ in range(to - parcel.first):
+            queue.events.popleft()
+        queue.first, queue.free_at = to, lease.until
+        if not queue.events:
+            del self._queues[parcel.sender_id]
+        return bool(queue.events)
+
+    async def release(self, sender_id: str, relay: str) -> None:
+        queue = self._queues.get(sender_id)
+        if queue is not None and queue.relay == relay:
+            queue.relay, queue.free_at = "", now_ms()
+
+    async def backlog(self) -> Backlog:
+        return Backlog(
+            len(self._queues),
+            sum(len(queue.events) for queue in self._queues.values()),
+            min((queue.since for queue in self._queues.values()), default=None),
+        )
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+        for letter in letters:
+            self._letters[letter_order(letter)] = replace(letter, event=dict(letter.event))
+
+    async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
+        return sorted(self._letters.values(), key=letter_order)[:limit]
+
+    async def unbury(self, letter: DeadLetter) -> bool:
+        return self._letters.pop(letter_order(letter), None) is not None
