@@ -174,7 +174,7 @@ async def _exclude_others(connection: AsyncConnection, dialect: str) -> None:
 def _missing(connection: sa.Connection) -> list[Any]:
     """Tables, and the index, that are not there."""
     inspector = sa.inspect(connection)
-    wanted = (schema.events, schema.conversations)
+    wanted = (schema.events, schema.conversations, schema.dead_letters)
     missing: list[Any] = [table for table in wanted if not inspector.has_table(table.name)]
     if schema.events not in missing:
         need = ["sender_id", "id"] if connection.dialect.name in schema.INDEXED else ["sender_id"]

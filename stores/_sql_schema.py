@@ -9,6 +9,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
 
 from ticketlock.events import SESSION_START
+from ticketlock.outbox import now_ms
 
 #: Characters of an id that the documented columns hold.
 MAX_NAME = 255
@@ -75,6 +76,28 @@ conversations = sa.Table(
     sa.Column("sequence", sa.BigInteger, nullable=False),
     sa.Column("last_id", sa.BigInteger, nullable=False),
     sa.Column("session_id", sa.BigInteger, nullable=False),
+    # Milliseconds since the epoch at which the row was made: tells lives of an id apart.
+    sa.Column("born", sa.BigInteger, nullable=False),
+    # The outbox (`ticketlock.outbox`); all NULL when nothing waits. `outbox` is the number of
+    # the first event that waits, `outbox_id` a row number before it; times in milliseconds.
+    sa.Column("outbox", sa.BigInteger),
+    sa.Column("outbox_id", sa.BigInteger),
+    sa.Column("outbox_since", sa.BigInteger),
+    sa.Column("outbox_at", sa.BigInteger, index=True),
+    sa.Column("relay", _name()),
+    mysql_engine="InnoDB",
+)
+
+#: Events that no attempt will deliver.
+dead_letters = sa.Table(
+    "ticketlock_dead_letters",
+    metadata,
+    sa.Column("sender_id", ConversationKey(MAX_NAME), primary_key=True),
+    sa.Column("history", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("data", sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")),
+    sa.Column("reason", sa.Text()),
+    sa.Column("at", sa.BigInteger, nullable=False),
     mysql_engine="InnoDB",
 )
 
@@ -95,6 +118,11 @@ def key_column(dialect: str) -> sa.ColumnElement[Any]:
         )
         return sa.cast(converted, sa.LargeBinary)
     return events.c.sender_id
+
+
+def text(key: Any) -> str:
+    """The id that a `ConversationKey` column holds."""
+    return key if isinstance(key, str) else bytes(key).decode()
 
 
 def behind(sender_id: str, last_id: int, dialect: str) -> sa.Select[Any]:
@@ -131,7 +159,7 @@ def add_conversation(sender_id: str, dialect: str) -> sa.Insert:
     """Insert the conversation's row unless it is there."""
     values = {
         "sender_id": sender_id, "fence": 0, "owner": None,
-        "sequence": 0, "last_id": 0, "session_id": 0,
+        "sequence": 0, "last_id": 0, "session_id": 0, "born": now_ms(),
     }  # fmt: skip
     if dialect == "postgresql":
         from sqlalchemy.dialects.postgresql import insert

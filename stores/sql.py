@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from ticketlock.errors import StaleFence, TrackerStoreError
+from ticketlock.errors import EventsWaiting, StaleFence, TrackerStoreError
 from ticketlock.event_codec import EncodedEvent
 from ticketlock.events import starts_session
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
@@ -24,6 +24,7 @@ from ticketlock.settings import Section
 from . import _sql_engine as engines
 from . import _sql_errors as errors
 from . import _sql_schema as schema
+from ._sql_outbox import SQLOutbox
 from ._sql_settings import SQLSettings
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class SQLTrackerStore(FencedTrackerStore):
         self._dialect = self.settings.dialect
         # SQLite has no limit of its own; what MySQL takes in one packet is its limit.
         self.max_id_length = None if self._dialect == "sqlite" else schema.MAX_NAME
+        self.outbox = SQLOutbox(self)
         self._engine: AsyncEngine | None = None
         self._opening = asyncio.Lock()
         # One writer at a time is all that SQLite can do: better to queue than to poll.
@@ -150,14 +152,21 @@ class SQLTrackerStore(FencedTrackerStore):
             if row is None:
                 await connection.execute(schema.add_conversation(write.sender_id, self._dialect))
                 row = await self._lock(connection, write.sender_id)
-            return await self._change(
-                connection, write, await self._place(connection, write.sender_id, row)
-            )
+            if write.replace and row.outbox is not None:
+                raise EventsWaiting(write.sender_id)
+            place = await self._place(connection, write.sender_id, row)
+            return await self._change(connection, write, place, row.outbox is not None)
 
         return await self._write(body)
 
-    async def _change(self, connection: AsyncConnection, write: Write, before: Place) -> int:
-        """Insert what is new, and count it; the only place that writes events."""
+    async def _change(
+        self, connection: AsyncConnection, write: Write, before: Place, waits: bool
+    ) -> int:
+        """Insert what is new, and count it; the only place that writes events.
+
+        Args:
+            waits: earlier events wait to be published.
+        """
         sender_id, new = write.sender_id, write.events
         if write.replace:
             await connection.execute(
@@ -173,7 +182,11 @@ class SQLTrackerStore(FencedTrackerStore):
                 schema.add_events(self._dialect), [_values(sender_id, event) for event in new]
             )
         after = await self._counted(connection, sender_id, before)
-        await self._note(connection, sender_id, after)
+        outbox = {}
+        if new and write.publish and not waits:
+            outbox = {"outbox": before.sequence, "outbox_id": before.last_id}
+            outbox |= {"outbox_since": write.publish, "outbox_at": write.publish}
+        await self._note(connection, sender_id, after, **outbox)
         return after.sequence
 
     async def _do_read(self, sender_id: str, full: bool) -> History:
@@ -192,7 +205,7 @@ class SQLTrackerStore(FencedTrackerStore):
             column = schema.key_column(self._dialect)
             query = sa.select(column).select_from(schema.events).distinct()
             found = await connection.scalars(query)
-            return [key if isinstance(key, str) else bytes(key).decode() for key in found]
+            return [schema.text(key) for key in found]
 
         return await self._read_only(body)
 
@@ -263,13 +276,16 @@ class SQLTrackerStore(FencedTrackerStore):
         return Place(sequence, last_id, session_id, History(events, sequence))
 
     async def _note(
-        self, connection: AsyncConnection, sender_id: str, place: Place, **claim: Any
+        self, connection: AsyncConnection, sender_id: str, place: Place, **columns: Any
     ) -> None:
         await connection.execute(
             sa.update(schema.conversations)
             .where(schema.conversations.c.sender_id == sender_id)
             .values(
-                sequence=place.sequence, last_id=place.last_id, session_id=place.session_id, **claim
+                sequence=place.sequence,
+                last_id=place.last_id,
+                session_id=place.session_id,
+                **columns,
             )
         )
 

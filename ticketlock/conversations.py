@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 from .endpoints import Endpoints, read_endpoints
 from .event_base import Event
 from .lock_store import LockStore
-from .registry import create_lock_store, create_tracker_store
+from .registry import create_lock_store, create_tracker_store, event_broker_maker
+from .relay import Relay
 from .sync import Portal
 from .tracker import Tracker
 from .tracker_store import TrackerStore
@@ -25,13 +27,27 @@ class Conversations:
 
     Args:
         lock_store, tracker_store: stores, sections, or None for the in-memory ones.
+        event_broker: a broker, a section, or None: what is committed is published to it,
+            from the outbox, and no turn waits for it or fails with it.
 
     It connects at the first use. `async with` it, or `await close()` at the end.
+
+    Attributes:
+        relay: what publishes, with its `counts`; None without a broker.
     """
 
-    def __init__(self, lock_store: Any = None, tracker_store: Any = None) -> None:
+    def __init__(
+        self,
+        lock_store: Any = None,
+        tracker_store: Any = None,
+        event_broker: Any = None,
+        *,
+        broker_where: str = "event_broker",
+    ) -> None:
         self.lock_store: LockStore = create_lock_store(lock_store)
         self.tracker_store: TrackerStore = create_tracker_store(tracker_store)
+        make_broker = event_broker_maker(event_broker, broker_where)
+        self.relay = None if make_broker is None else Relay(self.tracker_store, make_broker)
         #: Tells this process's claims from others' with an equal fence.
         self.owner = f"{socket.gethostname()[:24]}:{os.getpid()}:{secrets.token_hex(4)}"
 
@@ -46,6 +62,8 @@ class Conversations:
         return cls(
             create_lock_store(locks, endpoints.where("lock_store")),
             create_tracker_store(tracker, domain, where=endpoints.where("tracker_store")),
+            endpoints.section("event_broker"),
+            broker_where=endpoints.where("event_broker"),
         )
 
     def turn(
@@ -67,6 +85,7 @@ class Conversations:
             self.tracker_store,
             sender_id,
             self.owner,
+            self.relay,
             lock_lifetime=lock_lifetime,
             wait_timeout=wait_timeout,
             max_waiting=max_waiting,
@@ -78,13 +97,16 @@ class Conversations:
         return SyncConversations(self)
 
     async def close(self) -> None:
-        """Let go of both stores."""
-        try:
-            await self.lock_store.close()
-        finally:
-            await self.tracker_store.close()
+        """Publish what has been committed, for some seconds at most, and let go of the stores."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.tracker_store.close)
+            stack.push_async_callback(self.lock_store.close)
+            if self.relay is not None:
+                await self.relay.close()
 
     async def __aenter__(self) -> Conversations:
+        if self.relay is not None:
+            self.relay.start()
         return self
 
     async def __aexit__(

@@ -82,10 +82,13 @@ class Outcome:
         status: `delivered`: the broker has confirmed it. `retry`: it may or may not be there;
             send it again, it will do when the broker is well. `poisoned`: it never will do.
         reason: why, for people; empty when delivered.
+        suspect: with `retry`: the event itself may be at fault. A relay that sees others pass
+            sets it apart after some tries.
     """
 
     status: Literal["delivered", "retry", "poisoned"]
     reason: str = ""
+    suspect: bool = False
 
 
 DELIVERED = Outcome("delivered")
@@ -201,5 +204,5 @@ class EventBroker:
         except (asyncio.TimeoutError, TimeoutError):
             return retry("publish did not return in time")
         except Exception as error:  # noqa: BLE001  # whatever a custom broker raises
-            return retry(f"{type(error).__name__}: {error}")
+            return Outcome("retry", f"{type(error).__name__}: {error}", suspect=True)
         return DELIVERED

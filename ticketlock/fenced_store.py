@@ -89,6 +89,7 @@ class FencedTrackerStore(TrackerStore):
     max_id_length: int | None = None
     #: Bytes of one event's JSON that the backend keeps.
     max_event_bytes = MAX_EVENT_BYTES
+    feeds_outbox = True
 
     def __init__(self, domain: Any = None, event_broker: Any = None) -> None:
         super().__init__(domain, event_broker)

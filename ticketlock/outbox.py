@@ -111,6 +111,9 @@ class DeadLetter:
 class Outbox:
     """What each tracker store keeps for the relays. Raises the store's errors."""
 
+    #: Operations that a relay may have under way at once without being in the turns' way.
+    parallel = 8
+
     async def waiting(self, limit: int, before: int) -> list[str]:
         """Conversations that wait and that no relay has, the longest waiting first.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -164,14 +164,45 @@ async def create_event_broker(
         return section
     if isinstance(section, Mapping):
         section = EndpointConfig(**section)
-    kind = getattr(section, "type", None) or "pika"
-    kind = _DOCUMENTED_BROKERS.get(kind, kind)
-    path = EVENT_BROKERS.get(kind.lower())
+    path, kind = _broker_path(section)
     if path:
         broker = _import_extra(path, kind.lower(), where)
         created = await broker.from_endpoint_config(section, where=where)
         return created  # type: ignore[no-any-return]  # the class is ours
     return await CustomEventBroker.make(import_class(kind, where), section, where)
+
+
+def event_broker_maker(
+    section: Any = None, where: str = "event_broker"
+) -> Callable[[], Awaitable[EventBroker]] | None:
+    """What gives the broker of a section when it is wanted; None for none.
+
+    One of ours is made at once, without connecting, so that a wrong setting is a
+    ConfigurationError now and a server that is away is not.
+    """
+    if section is None:
+        return None
+    if isinstance(section, Mapping):
+        section = EndpointConfig(**section)
+    path, kind = (None, "") if isinstance(section, EventBroker) else _broker_path(section)
+    made = section
+    if path:
+        values = endpoint_values(section)
+        made = _import_extra(path, kind.lower(), where)(where=where, **values)
+
+    async def make() -> EventBroker:
+        broker = made if isinstance(made, EventBroker) else await create_event_broker(made, where)
+        assert broker is not None  # of a section that is there
+        return broker
+
+    return make
+
+
+def _broker_path(section: Any) -> tuple[str | None, str]:
+    """Where the class of a section is, if it is ours, and its type."""
+    kind = getattr(section, "type", None) or "pika"
+    kind = _DOCUMENTED_BROKERS.get(kind, kind)
+    return EVENT_BROKERS.get(kind.lower()), kind
 
 
 def _import_extra(path: str, kind: str, where: str) -> type[Any]:

@@ -66,6 +66,8 @@ class TrackerStore:
 
     #: Whether what is written from now on goes to the outbox; set by whoever relays it.
     publishes = False
+    #: Whether the store puts what it writes into its outbox by itself, in the same step.
+    feeds_outbox = False
 
     def __init__(self, domain: Any = None, event_broker: Any = None, **kwargs: Any) -> None:
         self.domain = domain

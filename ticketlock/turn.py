@@ -12,6 +12,7 @@ from .errors import LockLost, StaleFence, TrackerStoreConnectionError
 from .event_base import Event
 from .grant import Grant, clock
 from .lock_store import LockStore
+from .relay import Relay
 from .tracker import Tracker
 from .tracker_store import Claim, TrackerStore
 
@@ -32,6 +33,7 @@ class Turn:
 
     Args:
         owner: tells this process's claims from others'.
+        relay: is told of what is committed; None: nothing is published.
         options: as for `LockStore.lock`.
 
     Attributes:
@@ -44,12 +46,14 @@ class Turn:
         tracker_store: TrackerStore,
         sender_id: str,
         owner: str,
+        relay: Relay | None = None,
         **options: Any,
     ) -> None:
         self._lock_store = lock_store
         self._lock = lock_store.lock(sender_id, **options)
         self._store = tracker_store
         self._owner = owner
+        self._relay = relay
         self._grant: Grant | None = None
         self._claim: Claim | None = None
         self._pending: list[dict[str, Any]] = []
@@ -135,10 +139,14 @@ class Turn:
                 pause *= 2
             else:
                 del self._pending[: len(events)]
+                if self._relay is not None:
+                    self._relay.committed(self.sender_id, events)
                 return
 
     async def begin(self) -> None:
         """Wait for the turn and claim the conversation; `async with` does it."""
+        if self._relay is not None:
+            self._relay.start()
         self._grant = await self._lock.acquire()
         try:
             await self._claim_it()

@@ -1,0 +1,238 @@
+"""Every committed event reaches the broker, in order, whatever happens to broker and relays."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from conftest import until
+from contract_events import user
+
+from ticketlock import Conversations
+from ticketlock.event_broker import DELIVERED, EventBroker, Message, Outcome, in_order, poisoned
+from ticketlock.event_broker import retry as again
+from ticketlock.tracker_store import TrackerStore
+
+
+class Broker(EventBroker):
+    """Keeps what it confirmed, and fails in the ways that a test asks for."""
+
+    def __init__(self, moods: Sequence[str] = ()) -> None:
+        self.got: dict[tuple[str, int], list[tuple[int, str]]] = {}
+        self.moods = list(moods)
+        self.mood = "well"
+        self.calls = 0
+        self.closed = False
+        self.bad: dict[str, Outcome] = {}
+
+    async def deliver(
+        self, batch: Sequence[Message], timeout: float | None = None
+    ) -> list[Outcome]:
+        self.calls += 1
+        mood = random.choice(self.moods) if self.moods else self.mood
+        if mood == "slow":
+            await asyncio.sleep(0.02)
+        if mood == "away":
+            return [again("it is away")] * len(batch)
+        if mood == "hangs":
+            await asyncio.sleep(3600)
+        outcomes = []
+        for message in batch:
+            outcome = self.bad.get(message.body["text"], DELIVERED)
+            if mood == "drops some" and random.random() < 0.2:
+                outcome = again("not confirmed")
+            if outcome.status == "delivered" or mood == "drops some":
+                assert message.sequence is not None
+                kept = self.got.setdefault((message.conversation_id, message.history), [])
+                kept.append((message.sequence, message.body["text"]))
+            outcomes.append(outcome)
+        if mood == "dies afterwards":  # it has them, and its confirmation is lost
+            return [again("no answer")] * len(batch)
+        return in_order(batch, outcomes)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def texts(self, name: str) -> list[str]:
+        """As a consumer sees them that drops repeats; raises if one was left out."""
+        texts: list[str] = []
+        for (sender_id, _), kept in sorted(self.got.items()):
+            if sender_id != name:
+                continue
+            seen = 0
+            for number, text in kept:
+                if number == seen:
+                    texts.append(text)
+                    seen += 1
+                assert number < seen, f"{name}: event {seen} is left out before {number}"
+        return texts
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits longer than a test wants to."""
+    monkeypatch.setattr("ticketlock.relay.SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("ticketlock.relay.LEFT_SECONDS", 0.05)
+    monkeypatch.setattr("ticketlock.relay.LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr("ticketlock.relay.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("ticketlock.relay.CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr("ticketlock.outbox.LEASE_MS", 400)
+
+
+async def say(conversations: Conversations, name: str, *texts: str) -> None:
+    async with conversations.turn(name) as turn:
+        turn.add(*(user(text, 1) for text in texts))
+
+
+async def drained(store: TrackerStore, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while (backlog := await store.outbox.backlog()).events:
+        assert time.monotonic() < end, f"not published: {backlog}"
+        await asyncio.sleep(0.02)
+
+
+async def test_what_a_turn_commits_is_published(stores: Any) -> None:
+    broker = Broker()
+    async with Conversations(None, stores.open(), broker) as conversations:
+        await say(conversations, "a", "1", "2")
+        await say(conversations, "b", "x")
+        await say(conversations, "a", "3")
+        await drained(conversations.tracker_store)
+        assert (broker.texts("a"), broker.texts("b")) == (["1", "2", "3"], ["x"])
+        assert sum(map(len, broker.got.values())) == 4  # nothing twice while all is well
+        assert conversations.relay is not None
+        assert conversations.relay.counts.published == 4
+    assert broker.closed
+
+
+async def test_a_turn_that_fails_publishes_nothing(stores: Any) -> None:
+    broker = Broker()
+    async with Conversations(None, stores.open(), broker) as conversations:
+        with pytest.raises(ZeroDivisionError):
+            async with conversations.turn("a") as turn:
+                turn.add(user("kept", 1))
+                await turn.commit()
+                turn.add(user("lost", 1))
+                raise ZeroDivisionError
+        await drained(conversations.tracker_store)
+        assert broker.texts("a") == ["kept"]
+
+
+async def test_a_broker_that_is_away_delays_no_turn(stores: Any, quick: None) -> None:
+    """Turns go on while it hangs; when it is back, all of it arrives."""
+    broker = Broker()
+    broker.mood = "away"
+    async with Conversations(None, stores.open(), broker) as conversations:
+        for number in range(20):
+            await say(conversations, f"c{number % 3}", str(number))
+        assert broker.got == {}
+        assert (await conversations.tracker_store.outbox.backlog()).events == 20
+        broker.mood = "well"
+        await drained(conversations.tracker_store)
+        assert broker.texts("c0") == [str(number) for number in range(0, 20, 3)]
+
+
+async def test_every_mood_of_a_broker(stores: Any, quick: None) -> None:
+    """Two replicas relay for three conversations; each event arrives, none is passed over."""
+    broker = Broker(["well", "slow", "away", "drops some", "dies afterwards"])
+    locks = Conversations(None, None).lock_store
+    replicas = [Conversations(locks, stores.open(), broker) for _ in range(2)]
+    if stores.backend == "memory":
+        del replicas[1]
+    for replica in replicas:
+        assert replica.relay is not None
+        replica.relay.start()
+
+    async def talk(name: str) -> None:
+        for number in range(12):
+            await say(random.choice(replicas), name, f"{number}a", f"{number}b")
+
+    await asyncio.gather(*(talk(name) for name in "abc"))
+    broker.moods = []
+    await drained(replicas[0].tracker_store)
+    for replica in replicas:
+        await replica.close()
+    expected = [f"{number}{part}" for number in range(12) for part in "ab"]
+    assert {name: broker.texts(name) for name in "abc"} == dict.fromkeys("abc", expected)
+
+
+async def test_a_dead_relay_is_taken_over(stores: Any, quick: None) -> None:
+    """It had taken a conversation, and hangs for ever."""
+    if stores.backend == "memory":
+        stores.open()
+    hanging, well = Broker(), Broker()
+    hanging.mood = "hangs"
+    dead = Conversations(None, stores.open(), hanging)
+    await say(dead, "a", "1", "2")
+    assert dead.relay is not None
+    await until(lambda: hanging.calls, "the dead one has taken it")
+    assert dead.relay._task is not None
+    dead.relay._task.cancel()
+    async with Conversations(dead.lock_store, stores.open(), well) as conversations:
+        await drained(conversations.tracker_store)
+        await say(conversations, "a", "3")
+        await drained(conversations.tracker_store)
+    assert well.texts("a") == ["1", "2", "3"]
+
+
+async def test_close_publishes_and_then_lets_go(stores: Any) -> None:
+    """What cannot be published waits for the next replica, which need not wait for a lease."""
+    if stores.backend == "memory":
+        pytest.skip("what waits in memory ends with it")
+    broker, later = Broker(), Broker()
+    first = Conversations(None, stores.open(), broker)
+    await say(first, "a", "1")
+    await first.close()
+    assert broker.texts("a") == ["1"]
+    broker.mood = "away"
+    second = Conversations(None, stores.open(), broker)
+    await say(second, "a", "2")
+    start = time.monotonic()
+    await second.close()
+    assert time.monotonic() - start < 4
+    async with Conversations(None, stores.open(), later) as third:
+        await drained(third.tracker_store)
+    assert [text for kept in later.got.values() for _, text in kept] == ["2"]
+
+
+async def test_poisoned_events_are_set_apart(stores: Any, quick: None) -> None:
+    broker = Broker()
+    broker.bad["2"] = poisoned("too large")
+    async with Conversations(None, stores.open(), broker) as conversations:
+        await say(conversations, "a", "1", "2", "3")
+        await drained(conversations.tracker_store)
+        (letter,) = await conversations.tracker_store.outbox.dead_letters()
+        assert (letter.sender_id, letter.sequence, letter.reason) == ("a", 1, "too large")
+        assert letter.event == user("2", 1)
+        kept = [pair for pairs in broker.got.values() for pair in pairs]
+        assert kept == [(0, "1"), (2, "3")]
+        assert conversations.relay is not None
+        assert conversations.relay.counts.buried == 1
+
+
+async def test_a_suspect_is_set_apart_only_when_others_pass(stores: Any, quick: None) -> None:
+    broker = Broker()
+    broker.bad["bad"] = Outcome("retry", "it raises", suspect=True)
+    async with Conversations(None, stores.open(), broker) as conversations:
+        await say(conversations, "a", "bad", "after")
+        await until(lambda: broker.calls > 8, "it is tried again and again")
+        assert (await conversations.tracker_store.outbox.backlog()).events == 2
+        assert await conversations.tracker_store.outbox.dead_letters() == []
+
+        async def others() -> None:
+            for number in range(1000):
+                await say(conversations, "b", str(number))
+                await asyncio.sleep(0.01)
+
+        talking = asyncio.create_task(others())
+        while not await conversations.tracker_store.outbox.dead_letters():
+            await asyncio.sleep(0.01)
+        talking.cancel()
+        await asyncio.gather(talking, return_exceptions=True)
+        await drained(conversations.tracker_store)
+        kept = [pair for (name, _), pairs in broker.got.items() if name == "a" for pair in pairs]
+        assert set(kept) == {(1, "after")}

@@ -1,0 +1,302 @@
+"""The relay: publishes what waits in the outbox, beside the turns and never in their way.
+
+Every replica has one. It is told of each commit of its own process, and every few seconds it
+looks for what others have left: the events of a replica that died, or that was cut off from the
+broker. Of one conversation nothing is sent before the broker has confirmed what comes earlier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from .errors import TicketLockError
+from .event_broker import EventBroker, Message, Outcome
+from .outbox import DeadLetter, Lease, Parcel, now_ms
+from .tracker_store import TrackerStore
+from .volatile_outbox import VolatileOutbox
+
+T = TypeVar("T")
+
+log = logging.getLogger("ticketlock")
+
+#: Conversations that are taken together, and events of them that make a batch.
+CONVERSATIONS, EVENTS = 64, 3200
+
+#: Seconds that the broker has for a batch: well below the lease, so that no conversation is
+#: taken over while its events are on their way.
+DELIVER_SECONDS = 10.0
+
+#: Seconds between two looks for what others have left, and for which it is left to them.
+SWEEP_SECONDS, LEFT_SECONDS = 3.0, 2.0
+
+#: Conversations that a relay remembers; the sweep finds the others.
+REMEMBERED = 10_000
+
+#: Seconds to wait while the broker or the store is away: at first, and at most.
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+
+#: How often an event that may be at fault itself is refused, while others pass, before it is
+#: set apart.
+REFUSALS = 6
+
+#: Seconds that `close` gives to what has been committed here.
+CLOSE_SECONDS = 5.0
+
+
+@dataclass
+class Counts:
+    """What a relay has done since its process began.
+
+    Attributes:
+        published: events that the broker has confirmed.
+        retries: how often an event was left to be sent again.
+        buried: events set apart as dead letters.
+        trouble: why nothing goes out at the moment; empty while all is well.
+    """
+
+    published: int = 0
+    retries: int = 0
+    buried: int = 0
+    trouble: str = ""
+
+
+class Relay:
+    """Publishes the outbox of a tracker store, from `start` to `close`.
+
+    Args:
+        broker: makes or gives the broker; called again while that fails.
+    """
+
+    def __init__(self, store: TrackerStore, broker: Callable[[], Awaitable[EventBroker]]) -> None:
+        self._store = store
+        self._outbox = store.outbox
+        self._make_broker = broker
+        self.broker: EventBroker | None = None
+        self.counts = Counts()
+        self._name = f"relay {secrets.token_hex(8)}"
+        self._known: dict[str, None] = {}  # oldest first
+        self._held: set[str] = set()
+        self._suspects: dict[str, _Suspect] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._next_sweep = 0.0
+        self._closing = False
+        store.publishes = True
+
+    def start(self) -> None:
+        """Begin, in the running event loop; harmless when it has begun."""
+        if self._task is None and not self._closing:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def committed(self, sender_id: str, events: Sequence[Mapping[str, Any]]) -> None:
+        """Publish, soon, what a turn has just committed. Never blocks, never fails."""
+        if not self._store.feeds_outbox and isinstance(self._outbox, VolatileOutbox):
+            self._outbox.put(sender_id, events, now_ms())
+        self._remember(sender_id)
+
+    async def close(self) -> None:
+        """Publish what has been committed here, for 5 s at most, and let go of the rest.
+
+        What waits stays in the outbox for another relay.
+        """
+        self._closing = True
+        if self._task is not None:
+            self._wake.set()
+            await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        try:
+            await asyncio.wait_for(self._let_go(), CLOSE_SECONDS)
+        except (TicketLockError, asyncio.TimeoutError, TimeoutError) as error:
+            log.warning("the relay's conversations stay leased for half a minute: %s", error)
+        finally:
+            if self.broker is not None:
+                await self.broker.close()
+
+    async def _let_go(self) -> None:
+        await self._each(self._outbox.release(name, self._name) for name in set(self._held))
+        if (
+            isinstance(self._outbox, VolatileOutbox)
+            and (left := await self._outbox.backlog()).events
+        ):
+            log.error("%d events were not published and are lost", left.events)
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    def _remember(self, sender_id: str) -> None:
+        if len(self._known) < REMEMBERED:
+            self._known[sender_id] = None
+            self._wake.set()
+
+    async def _run(self) -> None:
+        pause = 0.0
+        while not self._closing or (self._known and not pause):
+            try:
+                trouble = await self._round(1 if pause else CONVERSATIONS)
+            except TicketLockError as error:
+                trouble = str(error)
+            except Exception as error:
+                # Whatever happens the relay lives on: its end would hold up every event.
+                log.exception("the relay: unexpected error")
+                trouble = repr(error)
+            if trouble and not self.counts.trouble:
+                log.warning("events wait to be published: %s", trouble)
+            self.counts.trouble = trouble
+            pause = min(max(FIRST_PAUSE, 2 * pause), LONGEST_PAUSE) if trouble else 0.0
+            if pause and not self._closing:
+                await asyncio.sleep(pause)
+            elif not self._known and not self._closing:
+                await self._sleep()
+
+    async def _sleep(self) -> None:
+        """Until something is committed, or it is time for a sweep."""
+        self._wake.clear()
+        try:
+            await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)
+        except (asyncio.TimeoutError, TimeoutError):
+            return
+
+    async def _round(self, most: int) -> str:
+        """Publish one batch; why nothing of it went out, or an empty text."""
+        if self.broker is None:
+            self.broker = await self._make_broker()
+        await self._sweep()
+        names = [name for name, _ in zip(self._known, range(most))]  # noqa: B905  # the first ones
+        for name in names:  # before anything is awaited: what is committed from now on counts
+            del self._known[name]
+        try:
+            parcels = await self._take(names)
+            return await self._publish(self.broker, parcels) if parcels else ""
+        except BaseException:
+            for name in names:
+                self._remember(name)
+            raise
+
+    async def _take(self, names: Sequence[str]) -> list[Parcel]:
+        limit = max(EVENTS // CONVERSATIONS, EVENTS // max(1, len(names)))
+        self._held.update(names)
+        found = await self._each(self._outbox.take(n, Lease.of(self._name), limit) for n in names)
+        parcels = [parcel for parcel in found if parcel is not None]
+        self._held.difference_update(set(names) - {parcel.sender_id for parcel in parcels})
+        return parcels
+
+    async def _sweep(self) -> None:
+        """Remember what others have left; look again at once when there is much of it."""
+        now = asyncio.get_running_loop().time()
+        if now < self._next_sweep:
+            return
+        before = now_ms() - round(1000 * LEFT_SECONDS)
+        found = await self._outbox.waiting(4 * CONVERSATIONS, before)
+        for sender_id in found:
+            self._remember(sender_id)
+        self._next_sweep = now if len(found) == 4 * CONVERSATIONS else now + SWEEP_SECONDS
+
+    async def _publish(self, broker: EventBroker, parcels: Sequence[Parcel]) -> str:
+        messages = [
+            Message(parcel.sender_id, number, event, history=parcel.history)
+            for parcel in parcels
+            for number, event in enumerate(parcel.events, parcel.first)
+        ]
+        outcomes = await broker.deliver(messages, DELIVER_SECONDS) if messages else []
+        some = any(outcome.status == "delivered" for outcome in outcomes)
+        fates, start = [], 0
+        for parcel in parcels:
+            end = start + len(parcel.events)
+            fates.append(self._fate(parcel, outcomes[start:end], some))
+            start = end
+        if letters := [letter for fate in fates for letter in fate.letters]:
+            await self._bury(letters)
+        await self._each(self._advance(fate) for fate in fates)
+        waiting = [fate.waits for fate in fates if fate.waits]
+        return waiting[0] if waiting and not some and not letters else ""
+
+    def _fate(self, parcel: Parcel, outcomes: Sequence[Outcome], others_pass: bool) -> _Fate:
+        """How far a parcel got."""
+        fate = _Fate(parcel, parcel.first if parcel.events else parcel.sequence)
+        for number, (event, outcome) in enumerate(
+            zip(parcel.events, outcomes, strict=True), parcel.first
+        ):
+            if outcome.status == "retry" and not self._at_fault(
+                parcel, number, outcome, others_pass
+            ):
+                fate.waits = outcome.reason or "the broker has not confirmed"
+                self.counts.retries += 1
+                break
+            if outcome.status == "delivered":
+                self.counts.published += 1
+            else:
+                fate.letters.append(
+                    DeadLetter(parcel.sender_id, parcel.history, number, event, outcome.reason)
+                )
+            self._suspects.pop(parcel.sender_id, None)
+            fate.to = number + 1
+            if outcome.status == "retry":
+                fate.waits = "what follows an event that was set apart"
+                break
+        return fate
+
+    def _at_fault(self, parcel: Parcel, number: int, outcome: Outcome, others_pass: bool) -> bool:
+        """Whether an event has been refused so often, while others passed, that it must go."""
+        if not outcome.suspect:
+            return False
+        suspect = self._suspects.setdefault(parcel.sender_id, _Suspect(number))
+        if suspect.number != number:
+            suspect = self._suspects[parcel.sender_id] = _Suspect(number)
+        suspect.refusals += 1
+        suspect.others_passed |= others_pass
+        return suspect.refusals >= REFUSALS and suspect.others_passed
+
+    async def _bury(self, letters: Sequence[DeadLetter]) -> None:
+        await self._outbox.bury(letters)
+        self.counts.buried += len(letters)
+        for letter in letters:
+            log.error(
+                "event %d of conversation %r cannot be published and is set apart (`ticketlock "
+                "events dead`): %s", letter.sequence, letter.sender_id, letter.reason,
+            )  # fmt: skip
+
+    async def _advance(self, fate: _Fate) -> None:
+        name = fate.parcel.sender_id
+        if not await self._outbox.advance(fate.parcel, Lease.of(self._name), fate.to):
+            self._held.discard(name)
+        elif fate.waits and fate.to == fate.parcel.first and not self._closing:
+            # Refused, and others may pass: it is not tried again at once.
+            suspect = self._suspects.get(name)
+            pause = FIRST_PAUSE * 2 ** min(suspect.refusals if suspect else 1, 5)
+            asyncio.get_running_loop().call_later(pause, self._remember, name)
+        else:
+            self._remember(name)
+
+    async def _each(self, operations: Iterable[Awaitable[T]]) -> list[T]:
+        """The results of operations on the store, few at a time: turns come first."""
+        room = asyncio.Semaphore(self._outbox.parallel)
+
+        async def one(operation: Awaitable[T]) -> T:
+            async with room:
+                return await operation
+
+        return list(await asyncio.gather(*(one(operation) for operation in operations)))
+
+
+@dataclass
+class _Suspect:
+    """An event that is refused, and may be at fault itself."""
+
+    number: int
+    refusals: int = 0
+    others_passed: bool = False
+
+
+class _Fate:
+    """What becomes of a parcel: published or set apart before number `to`."""
+
+    def __init__(self, parcel: Parcel, to: int) -> None:
+        self.parcel = parcel
+        self.to = to
+        self.letters: list[DeadLetter] = []
+        self.waits = ""
