@@ -12,37 +12,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
-from redis.retry import Retry
-
-from ticketlock.errors import StaleFence, TrackerStoreConnectionError, TrackerStoreError
+from ticketlock.errors import StaleFence, TrackerStoreError
 from ticketlock.event_codec import EncodedEvent, encode_events
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
-from ticketlock.redis_connect import explain
 from ticketlock.redis_settings import RedisSettings
-from ticketlock.scripts import load
 from ticketlock.settings import Section
 
-#: Commands that an ACL user of this store needs.
-NEEDED_COMMANDS = (
-    "+eval +evalsha +script|load +hello +get +del +exists +hget +hmget +hset"
-    " +pexpire +persist +scan"
-)
+from ._redis_client import Client
 
 #: Conversations asked about in one go by `keys` and `count_conversations`.
 _PAGE = 500
-
-#: What a server that cannot serve now, but may soon, begins its refusal with.
-_UNAVAILABLE = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "OOM", "MISCONF")
 
 
 class RedisTrackerStore(FencedTrackerStore):
@@ -69,9 +51,7 @@ class RedisTrackerStore(FencedTrackerStore):
         section.finish()
         self._expiry_ms = 0 if self.record_exp is None else max(1, round(1000 * self.record_exp))
         self._prefix = self.settings.prefixed("tracker:")
-        self._cluster = self.settings.deployment_mode == "cluster"
-        self._client: Any = None
-        self._sentinel: Any = None
+        self._client = Client(self.settings)
 
     # -- the backend's part of the contract ------------------------------------------------------
 
@@ -114,22 +94,17 @@ class RedisTrackerStore(FencedTrackerStore):
 
     async def _do_delete(self, sender_id: str) -> bool:
         # The documented value first: alone, it would come back as the history.
-        old = await self._command("DEL", self._prefix + sender_id)
+        old = await self._client.command("DEL", self._prefix + sender_id)
         key = self._key(sender_id)
-        sequence, first = await self._command("HMGET", key, "sequence", "first")
-        await self._command("DEL", key)
+        sequence, first = await self._client.command("HMGET", key, "sequence", "first")
+        await self._client.command("DEL", key)
         return bool(old) or sequence != first
 
     async def _do_connect(self) -> None:
-        await self._command("EXISTS", self._prefix)
+        await self._client.command("EXISTS", self._prefix)
 
     async def _do_close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
-        sentinel, self._sentinel = self._sentinel, None
-        for node in sentinel.sentinels if sentinel is not None else ():
-            await node.aclose()
+        await self._client.close()
 
     # -- keys --------------------------------------------------------------------------------------
 
@@ -141,17 +116,17 @@ class RedisTrackerStore(FencedTrackerStore):
     def _keys(self, sender_id: str) -> list[str]:
         """The keys of a script: in a cluster without the documented value's, see the scripts."""
         key = self._key(sender_id)
-        return [key] if self._cluster else [key, self._prefix + sender_id]
+        return [key] if self._client.cluster else [key, self._prefix + sender_id]
 
     async def _scan(self) -> AsyncIterator[tuple[str, float | None]]:
         """(id, greatest timestamp or None without events) of all; some may come twice."""
         head, tail = len(self._prefix) + 1, len("}:events")
         async for page in self._pages("hash", f"{self._prefix}{{*}}:events"):
-            for key, (latest,) in zip(page, await self._of_each(page, "hmget", "latest")):  # noqa: B905  # one answer a key
+            for key, (latest,) in zip(page, await self._client.of_each(page, "HMGET", "latest")):  # noqa: B905  # one answer a key
                 sender_id = key[head:-tail].replace("%7D", "}").replace("%25", "%")
                 yield sender_id, None if latest is None else float(latest)
         async for page in self._pages("string", f"{self._prefix}*"):
-            for key, text in zip(page, await self._of_each(page, "get")):  # noqa: B905  # as above
+            for key, text in zip(page, await self._client.of_each(page, "GET")):  # noqa: B905  # as above
                 sender_id = key[len(self._prefix) :]
                 if text is not None:
                     events = _documented(key, text)
@@ -159,26 +134,13 @@ class RedisTrackerStore(FencedTrackerStore):
 
     async def _pages(self, kind: str, pattern: str) -> AsyncIterator[list[str]]:
         page: list[str] = []
-        with self._seam():
-            async for key in self._live().scan_iter(match=pattern, count=1000, _type=kind):
+        with self._client.seam():
+            async for key in self._client.live().scan_iter(match=pattern, count=1000, _type=kind):
                 page.append(key.decode(errors="surrogateescape"))
                 if len(page) == _PAGE:
                     yield page
                     page = []
         yield page
-
-    async def _of_each(self, page: list[str], command: str, *args: str) -> list[Any]:
-        if not page:
-            return []
-        with self._seam():
-            if self._cluster:
-                pipeline = self._live().pipeline()
-            else:
-                pipeline = self._live().pipeline(transaction=False)
-            for key in page:
-                getattr(pipeline, command)(key.encode(errors="surrogateescape"), *args)
-            answers: list[Any] = await pipeline.execute()
-            return answers
 
     # -- the documented format ---------------------------------------------------------------------
 
@@ -186,10 +148,10 @@ class RedisTrackerStore(FencedTrackerStore):
         """Read without writing: ours, or the value in the documented format."""
         keys = self._keys(sender_id)
         for _ in range(2):  # between script and GET, another process may carry it over
-            answer = await self._script("tracker_read", keys, "", "", start, 0)
+            answer = await self._client.script("tracker_read", keys, "", "", start, 0)
             if answer[0] != b"look":
                 return _history(sender_id, 0, answer)
-            text = await self._command("GET", self._prefix + sender_id)
+            text = await self._client.command("GET", self._prefix + sender_id)
             if text is not None:
                 events = _documented(self._prefix + sender_id, text)
                 wires = [event.wire for event in events]
@@ -200,72 +162,19 @@ class RedisTrackerStore(FencedTrackerStore):
     async def _change(self, name: str, sender_id: str, *args: Any) -> Any:
         """Run a script that writes, with the conversation carried over first if need be."""
         while True:
-            answer = await self._script(name, self._keys(sender_id), *args)
+            answer = await self._client.script(name, self._keys(sender_id), *args)
             if answer[0] != b"look":
                 return answer
             old = self._prefix + sender_id
-            text = await self._command("GET", old)
+            text = await self._client.command("GET", old)
             events = [] if text is None else _documented(old, text)
-            await self._script(
+            await self._client.script(
                 "tracker_adopt", [self._key(sender_id)], max(0, _last_start(events)),
                 _latest(events) if events else "", self._expiry_ms,
                 *(event.text for event in events),
             )  # fmt: skip
             if text is not None:
-                await self._script("tracker_drop", [old], hashlib.sha1(text).hexdigest())
-
-    # -- the connection ------------------------------------------------------------------------------
-
-    async def _script(self, name: str, keys: Sequence[str], *args: Any) -> Any:
-        script = load(name)
-        words = (len(keys), *keys, *args)
-        try:
-            return await self._command("EVALSHA", script.sha, *words)
-        except NoScriptError:
-            return await self._command("EVAL", script.source, *words)
-
-    async def _command(self, *words: Any) -> Any:
-        with self._seam():
-            return await self._live().execute_command(*words)
-
-    @contextmanager
-    def _seam(self) -> Iterator[None]:
-        """Translate redis-py's errors. NoScriptError passes: it is no failure."""
-        try:
-            yield
-        except NoScriptError:
-            raise
-        except (RedisError, OSError) as error:
-            raise _explained(self.settings, error) from error
-
-    def _live(self) -> Any:
-        if self._client is None:
-            self._client = self._connect()
-        return self._client
-
-    def _connect(self) -> Any:
-        settings = self.settings
-        kwargs = settings.connection_kwargs()
-        # What is repeated after a broken connection finds what it did the first time.
-        kwargs["retry"] = Retry(
-            ExponentialWithJitterBackoff(cap=0.5, base=0.02), 3, (RedisConnectionError,)
-        )
-        if settings.use_ssl:
-            kwargs["ssl"] = True
-        if "path" in kwargs:
-            kwargs["unix_socket_path"] = kwargs.pop("path")
-        if settings.deployment_mode == "standard":
-            return Redis(**kwargs)
-        host, port = kwargs.pop("host"), kwargs.pop("port")
-        if self._cluster:
-            del kwargs["db"]
-            nodes = [ClusterNode(*node) for node in settings.endpoints or ((host, port),)]
-            return RedisCluster(startup_nodes=nodes, **kwargs)
-        timeouts = {key: kwargs[key] for key in ("socket_timeout", "socket_connect_timeout")}
-        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py
-            list(settings.endpoints), sentinel_kwargs={**timeouts, "retry": kwargs["retry"]}
-        )
-        return self._sentinel.master_for(settings.sentinel_service, **kwargs)
+                await self._client.script("tracker_drop", [old], hashlib.sha1(text).hexdigest())
 
 
 def _history(sender_id: str, fence: int, answer: list[Any]) -> History:
@@ -293,17 +202,3 @@ def _last_start(events: Sequence[EncodedEvent]) -> int:
 def _latest(events: Sequence[EncodedEvent]) -> str:
     """The greatest timestamp, as text that keeps every digit."""
     return repr(max((event.timestamp or 0.0 for event in events), default=0.0))
-
-
-def _explained(settings: RedisSettings, error: Exception) -> TrackerStoreError:
-    text = str(error)
-    where = f"Redis at {settings.address}"
-    if isinstance(error, NoPermissionError) or "ACL failure" in text or "executing the" in text:
-        return TrackerStoreConnectionError(
-            f"{where}: the user lacks rights: allow {NEEDED_COMMANDS} "
-            f"and the keys {settings.prefixed('tracker:')}* ({text})"
-        )
-    if isinstance(error, ResponseError) and not text.startswith(_UNAVAILABLE):
-        advice = "the key is of another program; set key_prefix" if "WRONGTYPE" in text else ""
-        return TrackerStoreError(f"{where}: {advice or 'it refused the command'} ({text})")
-    return TrackerStoreConnectionError(str(explain(settings, error)[0]))
