@@ -6,9 +6,10 @@
 -- Returns 1 begun | 0 it was there
 local key = KEYS[1]
 if redis.call('EXISTS', key) == 1 then return 0 end
+local t = redis.call('TIME')
 for i = 4, #ARGV do redis.call('HSET', key, i - 4, ARGV[i]) end
 redis.call('HSET', key, 'sequence', #ARGV - 3, 'first', 0, 'session', ARGV[1],
-  'fence', 0, 'owner', '')
+  'fence', 0, 'owner', '', 'born', t[1] .. string.format('%03d', math.floor(t[2] / 1000)))
 if ARGV[2] ~= '' then redis.call('HSET', key, 'latest', ARGV[2]) end
 if ARGV[3] ~= '0' then redis.call('PEXPIRE', key, ARGV[3]) end
 return 1

@@ -3,6 +3,11 @@
 --   fence, owner  the highest claim           sequence  events it has ever had
 --   first         number of its first event   session   number at which the latest session starts
 --   latest        greatest timestamp          <number>  that event's JSON
+--   born          ms at which the hash was made: tells it from one that was deleted
+-- and for the outbox, while events wait to be published (then it does not expire):
+--   outbox        number of the first of them relay     who has taken it
+--   outbox_since  ms: when it began to wait   outbox_at ms: from then on free to be taken
+--   listing       only in a cluster: counts how often its entry in the index was given up
 -- KEYS  1 conversation  2 the same conversation's value in the documented format (not in a
 --       cluster, where it is in another slot)
 -- ARGV  1 fence ("": do not claim)  2 owner  3 "session", "all" or the number to read from
@@ -10,13 +15,15 @@
 -- Returns {"events", sequence, event, ...} | {"stale", stored fence}
 --       | {"look"} there may be a value in the documented format: carry it over, then call again
 local key, fence, owner, from = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local head = redis.call('HMGET', key, 'sequence', 'first', 'session', 'fence', 'owner')
+local head = redis.call('HMGET', key, 'sequence', 'first', 'session', 'fence', 'owner', 'outbox')
 local sequence = head[1]
 if not sequence then
   if not KEYS[2] or redis.call('EXISTS', KEYS[2]) == 1 then return {'look'} end
   if fence == '' then return {'events', '0'} end
   sequence, head[2], head[3], head[4], head[5] = '0', '0', '0', '0', ''
-  redis.call('HSET', key, 'sequence', 0, 'first', 0, 'session', 0)
+  local t = redis.call('TIME')
+  redis.call('HSET', key, 'sequence', 0, 'first', 0, 'session', 0,
+    'born', t[1] .. string.format('%03d', math.floor(t[2] / 1000)))
 end
 
 if fence ~= '' then
@@ -25,7 +32,8 @@ if fence ~= '' then
   local newer = #fence > #held or #fence == #held and fence > held
   if not newer and not (fence == held and owner == head[5]) then return {'stale', held} end
   redis.call('HSET', key, 'fence', fence, 'owner', owner)
-  if ARGV[4] == '0' then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, ARGV[4]) end
+  if head[6] or ARGV[4] == '0' then redis.call('PERSIST', key)
+  else redis.call('PEXPIRE', key, ARGV[4]) end
 end
 
 local first = tonumber(head[2])

@@ -21,8 +21,8 @@ from ticketlock.scripts import load
 
 #: Commands that an ACL user of this store needs.
 NEEDED_COMMANDS = (
-    "+eval +evalsha +script|load +hello +get +del +exists +hget +hmget +hset"
-    " +pexpire +persist +scan"
+    "+eval +evalsha +script|load +hello +time +get +del +exists +hget +hmget +hset +hdel +hincrby"
+    " +hkeys +pexpire +persist +scan +zadd +zrem +zscan +zrangebyscore"
 )
 
 #: What a server that cannot serve now, but may soon, begins its refusal with.
@@ -123,7 +123,8 @@ def _explained(settings: RedisSettings, error: Exception) -> TrackerStoreError:
     if isinstance(error, NoPermissionError) or "ACL failure" in text or "executing the" in text:
         return TrackerStoreConnectionError(
             f"{where}: the user lacks rights: allow {NEEDED_COMMANDS} "
-            f"and the keys {settings.prefixed('tracker:')}* ({text})"
+            f"and the keys {settings.prefixed('tracker:')}* and "
+            f"{settings.prefixed('tracker_outbox:')}* ({text})"
         )
     if isinstance(error, ResponseError) and not text.startswith(_UNAVAILABLE):
         advice = "the key is of another program; set key_prefix" if "WRONGTYPE" in text else ""

@@ -2,7 +2,8 @@
 
 One key a conversation, `[<key_prefix>:]tracker:{<id>}:events`: it expires, is evicted and moves
 between cluster nodes as a whole, so a history is complete or gone, never torn. Claim with read
-is one script, append another; neither grows with the history.
+is one script, append another; neither grows with the history. What waits to be published is
+noted in the hash too, see `_redis_outbox`.
 
 A value in the documented format (`[<key_prefix>:]tracker:<id>`, one JSON document) is read as
 it stands, and carried over by the first claim or write of its conversation.
@@ -15,13 +16,14 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from ticketlock.errors import StaleFence, TrackerStoreError
+from ticketlock.errors import EventsWaiting, StaleFence, TrackerStoreError
 from ticketlock.event_codec import EncodedEvent, encode_events
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
 from ticketlock.redis_settings import RedisSettings
 from ticketlock.settings import Section
 
 from ._redis_client import Client
+from ._redis_outbox import RedisOutbox
 
 #: Conversations asked about in one go by `keys` and `count_conversations`.
 _PAGE = 500
@@ -32,7 +34,7 @@ class RedisTrackerStore(FencedTrackerStore):
 
     Args:
         record_exp: seconds after its last write at which a conversation is forgotten;
-            default: never.
+            default: never. While events of it wait to be published it is kept.
         values: the documented keys, see `RedisSettings`; `db` defaults to 0.
     """
 
@@ -52,27 +54,37 @@ class RedisTrackerStore(FencedTrackerStore):
         self._expiry_ms = 0 if self.record_exp is None else max(1, round(1000 * self.record_exp))
         self._prefix = self.settings.prefixed("tracker:")
         self._client = Client(self.settings)
+        self._outbox = RedisOutbox(self._client, self._key, self._expiry_ms)
+        self.outbox = self._outbox
 
     # -- the backend's part of the contract ------------------------------------------------------
 
     async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
         args = (fence, owner, "session", self._expiry_ms)
-        answer = await self._change("tracker_read", sender_id, *args)
+        answer = await self._change("tracker_read", sender_id, self._keys(sender_id), *args)
         return _history(sender_id, fence, answer)
 
     async def _do_write(self, write: Write) -> int:
         fence, owner = write.guard or (0, "")
-        events, expected = write.events, write.sequence
+        events, expected, listing = write.events, write.sequence, b""
+        keys = self._keys(write.sender_id) + (self._outbox.keys if write.publish else [])
         while True:
             answer = await self._change(
-                "tracker_write", write.sender_id, fence, owner,
+                "tracker_write", write.sender_id, keys, fence, owner,
                 "replace" if write.replace else "append", expected, _last_start(events),
-                _latest(events), self._expiry_ms, *(event.text for event in events),
+                _latest(events), self._expiry_ms, write.publish, write.sender_id, listing,
+                *(event.text for event in events),
             )  # fmt: skip
             if answer[0] == b"stale":
                 raise StaleFence(write.sender_id, fence, int(answer[1]))
+            if answer[0] == b"waiting":
+                raise EventsWaiting(write.sender_id)
             if answer[0] == b"done":
                 return int(answer[1])
+            if answer[0] == b"list":
+                listing = answer[1]
+                await self._outbox.add(write.sender_id, write.publish)
+                continue
             # A reply was lost or somebody else appended: what is stored decides what is new.
             beyond = await self._look(write.sender_id, str(write.sequence))
             events, expected = write.new_events(beyond.events), beyond.sequence
@@ -95,10 +107,7 @@ class RedisTrackerStore(FencedTrackerStore):
     async def _do_delete(self, sender_id: str) -> bool:
         # The documented value first: alone, it would come back as the history.
         old = await self._client.command("DEL", self._prefix + sender_id)
-        key = self._key(sender_id)
-        sequence, first = await self._client.command("HMGET", key, "sequence", "first")
-        await self._client.command("DEL", key)
-        return bool(old) or sequence != first
+        return await self._outbox.delete(sender_id) or bool(old)
 
     async def _do_connect(self) -> None:
         await self._client.command("EXISTS", self._prefix)
@@ -159,10 +168,10 @@ class RedisTrackerStore(FencedTrackerStore):
                 return History(wires[first:], len(wires))
         return History([], 0)
 
-    async def _change(self, name: str, sender_id: str, *args: Any) -> Any:
+    async def _change(self, name: str, sender_id: str, keys: list[str], *args: Any) -> Any:
         """Run a script that writes, with the conversation carried over first if need be."""
         while True:
-            answer = await self._client.script(name, self._keys(sender_id), *args)
+            answer = await self._client.script(name, keys, *args)
             if answer[0] != b"look":
                 return answer
             old = self._prefix + sender_id
