@@ -1,4 +1,4 @@
-"""The database of a `MongoTrackerStore`: its settings, the client, the three collections."""
+"""The database of a `MongoTrackerStore`: its settings, the client, the collections."""
 
 from __future__ import annotations
 
@@ -66,14 +66,26 @@ class Database:
     def current(self) -> AsyncCollection[Document]:
         return self._named("_current")
 
+    @property
+    def dead_letters(self) -> AsyncCollection[Document]:
+        return self._named("_dead_letters")
+
+    async def indexed_current(self) -> AsyncCollection[Document]:
+        """The current documents, with the index of the few that wait to be published."""
+        await self._make_indexes()
+        return self.current
+
     async def history(self) -> AsyncCollection[Document]:
-        """The buckets; the first use makes sure of the index that refuses a second one."""
-        history = self._named("_history")
+        """The buckets, with the index that refuses a second one."""
+        await self._make_indexes()
+        return self._named("_history")
+
+    async def _make_indexes(self) -> None:
         if not self._indexed:
             keys = [("sender_id", 1), ("run", 1), ("first", 1)]
-            await history.create_index(keys, unique=True)
+            await self._named("_history").create_index(keys, unique=True)
+            await self.current.create_index("outbox_at", sparse=True)
             self._indexed = True
-        return history
 
 
 def _check_url(section: Section, url: str) -> None:

@@ -9,6 +9,7 @@ The current document, `_id` the conversation id:
   tail, tail_first, tail_bytes  the most recent events as JSON, inline
   runs             under which names valid buckets were written. A name is used once, so that
                    what a dead or late writer leaves behind is never taken for history.
+  born, outbox, outbox_since, outbox_at, relay  see `_mongo_outbox`
 A bucket: sender_id, run, first (number of its first event), events (JSON).
 """
 

@@ -29,13 +29,15 @@ from typing import Any
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from ticketlock.errors import StaleFence, TrackerStoreError
+from ticketlock.errors import EventsWaiting, StaleFence, TrackerStoreError
 from ticketlock.event_codec import EncodedEvent, encode_events
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
+from ticketlock.outbox import now_ms
 from ticketlock.settings import Section
 
 from . import _mongo_layout as layout
 from ._mongo_database import Database, Document
+from ._mongo_outbox import MongoOutbox, let_wait
 
 #: How often a history that changes under its reader is read again.
 _READS = 20
@@ -64,6 +66,7 @@ class MongoTrackerStore(FencedTrackerStore):
         section = Section(values, where)
         self._db = Database(section)
         section.finish()
+        self.outbox = MongoOutbox(self._db)
 
     # -- the backend's part of the contract ------------------------------------------------------
 
@@ -166,6 +169,8 @@ class MongoTrackerStore(FencedTrackerStore):
         change: Document = {"$inc": {"sequence": len(texts)}, "$set": {}}
         if events:
             change["$max"] = {"latest": layout.latest(events)}
+            if write.publish:
+                let_wait(change, expected, write.publish)
         place = layout.last_start(events)
         if place is not None:
             change["$set"] = {"session": expected + place, "session_bucket": None}
@@ -189,9 +194,14 @@ class MongoTrackerStore(FencedTrackerStore):
     async def _replace(self, write: Write) -> int:
         while True:
             head = await self._checked_head(write)
+            if "outbox" in head:
+                raise EventsWaiting(write.sender_id)
             fields, made = layout.whole(write.sender_id, write.events, head["sequence"])
-            query = {**_guarded(write), "sequence": head["sequence"]}
-            after = await self._commit(made, query, {"$set": fields})
+            query = {**_guarded(write), "sequence": head["sequence"], "outbox": {"$exists": False}}
+            change: Document = {"$set": fields}
+            if write.publish and write.events:
+                let_wait(change, head["sequence"], write.publish)
+            after = await self._commit(made, query, change)
             if after is not None:
                 with contextlib.suppress(PyMongoError):  # committed: the rest is tidying
                     stale = {"sender_id": write.sender_id, "run": {"$in": head["runs"]}}
@@ -317,8 +327,9 @@ class MongoTrackerStore(FencedTrackerStore):
         fields, made = layout.whole(sender_id, events, 0)
         if made:
             await (await self._db.history()).insert_many(made)
+        head = {"_id": sender_id, "fence": 0, "owner": "", "born": now_ms(), **fields}
         try:
-            await self._db.current.insert_one({"_id": sender_id, "fence": 0, "owner": "", **fields})
+            await self._db.current.insert_one(head)
         except DuplicateKeyError:  # somebody was faster
             await self._discard(made)
             return
