@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -32,7 +34,7 @@ _CODES = {
     "ExpiredTokenException": "the session token has expired: renew it",
     "AccessDeniedException": (
         "the role lacks rights: allow dynamodb:DescribeTable, GetItem, PutItem, UpdateItem, "
-        "DeleteItem, Query, Scan, ConditionCheckItem, BatchWriteItem on both tables, and "
+        "DeleteItem, Query, Scan, ConditionCheckItem, BatchWriteItem on all its tables, and "
         "CreateTable unless they exist"
     ),
     "ProvisionedThroughputExceededException": "the table's throughput is used up: raise it",
@@ -42,12 +44,15 @@ _CODES = {
     "ServiceUnavailable": "it is not available: try again",
 }
 
+#: How often an operation that collides with others is tried.
+_TRIES = 20
+
 #: Seconds between looks at a table that is being created, and how many looks.
 _LOOKS = {"Delay": 1, "MaxAttempts": 120}
 
 
 class Client:
-    """boto3's client and the two tables, made when first used. Blocking; for many threads.
+    """boto3's client and the tables, made when first used. Blocking; for many threads.
 
     Args:
         endpoint_url: of a local server; None: AWS.
@@ -58,6 +63,7 @@ class Client:
         self, table: str, region: str, endpoint_url: str | None, timeout: float, connections: int
     ) -> None:
         self.heads, self.events = table, f"{table}_events"
+        self.outbox, self.letters = f"{table}_outbox", f"{table}_dead_letters"
         self.where = endpoint_url or region
         self._settings = {"region_name": region, "endpoint_url": endpoint_url}
         self._config = Config(
@@ -68,6 +74,7 @@ class Client:
         )
         self._lock = threading.Lock()
         self._client: Any = None
+        self._lettered = False
 
     def connect(self) -> None:
         """Make sure of the tables. Raises boto3's errors."""
@@ -76,6 +83,25 @@ class Client:
     def call(self, operation: str, **parameters: Any) -> Any:
         """Carry out an operation, named as in boto3. Raises boto3's errors."""
         return getattr(self._live(), operation)(**parameters)
+
+    def settle(self, operation: str, **parameters: Any) -> Any:
+        """The same, again while somebody else writes to the item at the same moment."""
+        for attempt in range(_TRIES):
+            try:
+                return self.call(operation, **parameters)
+            except ClientError as error:
+                if not collided(error) or attempt == _TRIES - 1:
+                    raise
+            time.sleep(random.uniform(0.002, 0.02 * (attempt + 1)))
+        raise AssertionError("unreachable")
+
+    def make_letters(self) -> None:
+        """Make sure of the table that only few need."""
+        client = self._live()
+        with self._lock:
+            if not self._lettered:
+                self._ensure(client, self.letters, {"sender_id": "HASH", "position": "RANGE"})
+                self._lettered = True
 
     def pages(self, operation: str, **parameters: Any) -> Iterator[Item]:
         """The items of all pages of a query or scan."""
@@ -101,6 +127,7 @@ class Client:
                 try:
                     self._ensure(client, self.heads, {"sender_id": "HASH"})
                     self._ensure(client, self.events, {"sender_id": "HASH", "position": "RANGE"})
+                    self._ensure(client, self.outbox, {"sender_id": "HASH"})
                 except BaseException:
                     client.close()
                     raise
@@ -135,6 +162,13 @@ def condition_failed(error: ClientError) -> bool:
     code = error.response["Error"]["Code"]
     reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", ())}
     return code == "ConditionalCheckFailedException" or "ConditionalCheckFailed" in reasons
+
+
+def failed_at(error: ClientError) -> int | None:
+    """Which part of a transaction was the first whose condition was not met."""
+    reasons = [reason.get("Code") for reason in error.response.get("CancellationReasons", ())]
+    failed = "ConditionalCheckFailed"
+    return reasons.index(failed) if failed in reasons else None
 
 
 def collided(error: ClientError) -> bool:

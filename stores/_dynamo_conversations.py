@@ -11,19 +11,16 @@ from typing import Any
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ticketlock.errors import StaleFence, TrackerStoreError
+from ticketlock.errors import EventsWaiting, StaleFence, TrackerStoreError
 from ticketlock.event_codec import EncodedEvent, encode_events
 from ticketlock.fenced_store import History, Write
+from ticketlock.outbox import now_ms
 
+from . import _dynamo_expressions as expressions
 from . import _dynamo_layout as layout
-from ._dynamo_client import Client, collided, condition_failed
+from ._dynamo_client import Client, collided, condition_failed, failed_at
+from ._dynamo_expressions import fence_of, number_of
 from ._dynamo_layout import Chunk, Item
-
-#: Every attribute of a head gets a placeholder: some of the names are reserved words.
-_NAMES = (
-    "sender_id", "fence", "owner", "sequence", "first", "session", "session_chunk", "latest",
-    "writer", "events",
-)  # fmt: skip
 
 #: How often a history that changes under its reader is read again.
 _READS = 20
@@ -41,18 +38,19 @@ class Conversations:
     # -- claiming ------------------------------------------------------------------------------------
 
     def claim(self, sender_id: str, fence: int, owner: str) -> History:
-        values = {":fence": fence, ":owner": owner, ":zero": 0}
+        values = {":fence": fence, ":owner": owner, ":zero": 0, ":now": now_ms()}
         change = (
             "SET #fence = :fence, #owner = :owner, #sequence = if_not_exists(#sequence, :zero),"
             " #first = if_not_exists(#first, :zero), #session = if_not_exists(#session, :zero),"
-            " #session_chunk = if_not_exists(#session_chunk, :zero)"
+            " #session_chunk = if_not_exists(#session_chunk, :zero),"
+            " #born = if_not_exists(#born, :now)"
         )
         condition = (
             "(attribute_exists(#sequence) OR attribute_not_exists(#events)) AND"
             " (attribute_not_exists(#fence) OR #fence < :fence"
             " OR (#fence = :fence AND #owner = :owner))"
         )
-        update = self._update(sender_id, change, condition, values)
+        update = self._request(sender_id, change, condition, values)
         while True:
             try:
                 answer = self._client.call("update_item", ReturnValues="ALL_NEW", **update)
@@ -65,8 +63,8 @@ class Conversations:
                     raise
             head = self._head(sender_id)
             if head and "sequence" in head:
-                if _fence(head) > (fence, "") and _fence(head) != (fence, owner):
-                    raise StaleFence(sender_id, fence, _fence(head)[0])
+                if fence_of(head) > (fence, "") and fence_of(head) != (fence, owner):
+                    raise StaleFence(sender_id, fence, fence_of(head)[0])
             else:
                 self._begin(sender_id, head)
 
@@ -78,7 +76,7 @@ class Conversations:
         for attempt in range(_TRIES):
             if write.replace or attempt:
                 head = self._checked_head(write)
-                stored = _number(head, "sequence")
+                stored = number_of(head, "sequence")
                 if write.replace or stored <= write.sequence:
                     expected = stored
                 elif stored != expected:
@@ -113,7 +111,8 @@ class Conversations:
         Args:
             head: as it was last seen; None: not yet, then time is taken to go forward.
         """
-        change, condition, values = _change(write, events, made, expected, head)
+        change, condition, values = expressions.commit(write, events, made, expected, head)
+        entry = expressions.entry(self._client.outbox, write, expected, len(events))
         try:
             if len(batches) > 1:
                 token = {":token": str(uuid.uuid4())}
@@ -121,8 +120,11 @@ class Conversations:
                 condition += " AND #writer = :token"
                 values |= token
                 batches = [[]]
-            self._transact(self._update(write.sender_id, change, condition, values), batches[0])
+            update = self._request(write.sender_id, change, condition, values)
+            self._transact(update, batches[0], entry)
         except ClientError as error:
+            if write.replace and failed_at(error) == 1:  # the entry's place in the transaction
+                raise EventsWaiting(write.sender_id) from error
             if condition_failed(error) or collided(error):
                 return False
             raise
@@ -132,45 +134,39 @@ class Conversations:
         self, write: Write, expected: int, batches: Sequence[Sequence[Item]], token: dict[str, Any]
     ) -> None:
         """Put events where nobody reads yet. Whoever begins to do so later shuts us out."""
-        condition, values = _guard(write, expected)
+        if write.replace and self._item(self._client.outbox, write.sender_id):
+            raise EventsWaiting(write.sender_id)  # before much is written in vain
+        condition, values = expressions.guard(write, expected)
         begin = "SET #writer = :token"
-        self._transact(self._update(write.sender_id, begin, condition, {**values, **token}), [])
+        self._transact(self._request(write.sender_id, begin, condition, {**values, **token}), [])
         condition = "#sequence = :expected AND #writer = :token"
-        check = self._update(write.sender_id, None, condition, {":expected": expected, **token})
+        check = self._request(write.sender_id, None, condition, {":expected": expected, **token})
         for batch in batches:
             self._transact(check, batch)
 
-    def _transact(self, head: dict[str, Any], items: Sequence[Item]) -> None:
-        if not items:
+    def _transact(
+        self, head: dict[str, Any], items: Sequence[Item], entry: dict[str, Any] | None = None
+    ) -> None:
+        """Change or check the head, and in the same step its entry in the outbox; put items."""
+        if not items and entry is None:
             self._client.call("update_item", **head)
             return
         kind = "Update" if "UpdateExpression" in head else "ConditionCheck"
-        puts = [{"Put": {"TableName": self._client.events, "Item": item}} for item in items]
-        self._client.call("transact_write_items", TransactItems=[{kind: head}, *puts])
+        parts = [{kind: head}, *([entry] if entry else ())]
+        parts += [{"Put": {"TableName": self._client.events, "Item": item}} for item in items]
+        self._client.call("transact_write_items", TransactItems=parts)
 
-    def _update(
+    def _request(
         self, sender_id: str, change: str | None, condition: str, values: dict[str, Any]
     ) -> dict[str, Any]:
-        text = f"{change} {condition}"
-        update = {
-            "TableName": self._client.heads,
-            "Key": {"sender_id": {"S": sender_id}},
-            "ConditionExpression": condition,
-            "ExpressionAttributeNames": {f"#{n}": n for n in _NAMES if layout.used(f"#{n}", text)},
-            "ExpressionAttributeValues": {
-                name: {"S": value} if isinstance(value, str) else {"N": str(value)}
-                for name, value in values.items()
-                if layout.used(name, text)
-            },
-        }
-        return update if change is None else {**update, "UpdateExpression": change}
+        return expressions.request(self._client.heads, sender_id, change, condition, values)
 
     def _checked_head(self, write: Write) -> Item:
         """The head, begun if need be; raises StaleFence."""
         while True:
             head = self._head(write.sender_id)
             if write.guard is not None:
-                held = _fence(head or {})
+                held = fence_of(head or {})
                 if held != write.guard:
                     raise StaleFence(write.sender_id, write.guard[0], held[0])
             if head and "sequence" in head:
@@ -187,14 +183,13 @@ class Conversations:
     # -- reading -------------------------------------------------------------------------------------
 
     def _head(self, sender_id: str) -> Item | None:
-        answer = self._client.call(
-            "get_item",
-            TableName=self._client.heads,
-            Key={"sender_id": {"S": sender_id}},
-            ConsistentRead=True,
-        )
-        head: Item | None = answer.get("Item")
-        return head
+        return self._item(self._client.heads, sender_id)
+
+    def _item(self, table: str, sender_id: str) -> Item | None:
+        key = {"sender_id": {"S": sender_id}}
+        answer = self._client.call("get_item", TableName=table, Key=key, ConsistentRead=True)
+        found: Item | None = answer.get("Item")
+        return found
 
     def read(self, sender_id: str, full: bool) -> History:
         head = self._head(sender_id)
@@ -207,9 +202,9 @@ class Conversations:
     def _events(self, sender_id: str, head: Item, full: bool) -> History:
         """The events that a head stands for."""
         for _ in range(_READS):
-            end = _number(head, "sequence")
-            start = _number(head, "first" if full else "session")
-            chunk = start if full else _number(head, "session_chunk")
+            end = number_of(head, "sequence")
+            start = number_of(head, "first" if full else "session")
+            chunk = start if full else number_of(head, "session_chunk")
             items = self._query(sender_id, chunk, end) if start < end else ()
             events = layout.assemble(items, chunk, end) if start < end else []
             if events is not None:
@@ -224,7 +219,7 @@ class Conversations:
         )
 
     def _beyond(self, sender_id: str, head: Item, number: int) -> History:
-        history = self._events(sender_id, head, full=number < _number(head, "session"))
+        history = self._events(sender_id, head, full=number < number_of(head, "session"))
         return History(history.events[max(0, number - history.first) :], history.sequence)
 
     def _query(self, sender_id: str, start: int, end: int) -> Iterator[Item]:
@@ -251,7 +246,7 @@ class Conversations:
             TableName=self._client.heads,
             ProjectionExpression=fields,
             FilterExpression=condition,
-            ExpressionAttributeNames={f"#{n}": n for n in _NAMES if layout.used(f"#{n}", text)},
+            ExpressionAttributeNames=expressions.names_in(text),
             ConsistentRead=True,
             **({"ExpressionAttributeValues": values} if values else {}),
         )
@@ -274,14 +269,19 @@ class Conversations:
         return count
 
     def delete(self, sender_id: str) -> bool:
-        answer = self._client.call(
-            "delete_item",
-            TableName=self._client.heads,
-            Key={"sender_id": {"S": sender_id}},
-            ReturnValues="ALL_OLD",
-        )
+        head = self._head(sender_id) or {}
+        # With the entry in one step: alone, it might be that of the next conversation of this id.
+        there = self._request(sender_id, None, "attribute_exists(#sender_id)", {})
+        key = {"sender_id": {"S": sender_id}}
+        entry = {"TableName": self._client.outbox, "Key": key}
+        try:
+            parts = [{"Delete": there}, {"Delete": entry}]
+            self._client.settle("transact_write_items", TransactItems=parts)
+        except ClientError as error:
+            if not condition_failed(error):
+                raise
+            head = {}
         self._remove_events(sender_id)
-        head: Item = answer.get("Attributes", {})
         return "latest" in head or bool(head.get("events", {}).get("L"))
 
     def _remove_events(self, sender_id: str, before: int | None = None) -> None:
@@ -312,10 +312,11 @@ class Conversations:
         made = layout.chunks(sender_id, events, 0)
         session = layout.last_start(events) or 0
         values: dict[str, Any] = {
-            ":count": len(events), ":zero": 0, ":session": session, ":chunk": _holding(made, session),
+            ":count": len(events), ":zero": 0, ":session": session, ":chunk": expressions.holding(made, session), ":now": now_ms(),
         }  # fmt: skip
         change = (
-            "SET #sequence = :count, #first = :zero, #session = :session, #session_chunk = :chunk"
+            "SET #sequence = :count, #first = :zero, #session = :session, #session_chunk = :chunk,"
+            " #born = :now"
         )
         if events:
             values[":latest"] = float(layout.latest(events) or 0)
@@ -324,7 +325,7 @@ class Conversations:
             "attribute_not_exists(#sequence) AND"
             " (attribute_not_exists(#events) OR size(#events) = :count)"
         )
-        update = self._update(sender_id, f"{change} REMOVE #events", condition, values)
+        update = self._request(sender_id, f"{change} REMOVE #events", condition, values)
         try:
             self._transact(update, [item for chunk in made for item in chunk.items])
         except ClientError as error:
@@ -340,58 +341,3 @@ class Conversations:
                 f"DynamoDB at {self._client.where}: the documented item of {sender_id!r} cannot be "
                 f"carried over: {error}; repair it in {self._client.heads}"
             ) from error
-
-
-def _change(
-    write: Write,
-    events: Sequence[EncodedEvent],
-    made: Sequence[Chunk],
-    expected: int,
-    head: Item | None,
-) -> tuple[str, str, dict[str, Any]]:
-    """Expression, condition and values of the update of a head that commits events."""
-    condition, values = _guard(write, expected)
-    values[":end"] = expected + len(events)
-    change, remove = "SET #sequence = :end", " REMOVE #writer"
-    place = layout.last_start(events)
-    if place is not None or write.replace:
-        session = expected + (place or 0)
-        values |= {":session": session, ":chunk": _holding(made, session) or expected}
-        change += ", #session = :session, #session_chunk = :chunk"
-    if write.replace:
-        change += ", #first = :expected"
-    latest = layout.latest(events)
-    if latest is None:
-        remove += ", #latest" if write.replace else ""
-    else:
-        values[":latest"] = float(latest)
-        known = float(head["latest"]["N"]) if head and "latest" in head else None
-        if write.replace or known is None or known <= float(latest):
-            change += ", #latest = :latest"
-            if not write.replace:
-                condition += " AND (attribute_not_exists(#latest) OR #latest <= :latest)"
-        else:
-            condition += " AND #latest > :latest"
-    return change + remove, condition, values
-
-
-def _guard(write: Write, expected: int) -> tuple[str, dict[str, Any]]:
-    condition = "#sequence = :expected"
-    values: dict[str, Any] = {":expected": expected}
-    if write.guard is not None:
-        condition += " AND #fence = :fence AND #owner = :owner"
-        values |= {":fence": write.guard[0], ":owner": write.guard[1]}
-    return condition, values
-
-
-def _holding(made: Sequence[Chunk], number: int) -> int:
-    """Where the chunk with an event begins; 0 if none of these has it."""
-    return next((c.first for c in made if c.first <= number < c.following), 0)
-
-
-def _fence(head: Item) -> tuple[int, str]:
-    return _number(head, "fence"), head.get("owner", {}).get("S", "")
-
-
-def _number(head: Item, name: str) -> int:
-    return int(head.get(name, {}).get("N", 0))

@@ -6,10 +6,12 @@ The head, in the documented table (HASH `sender_id`):
   session, session_chunk  where the latest session starts, and the chunk which has that event
   latest           greatest timestamp; absent without events
   writer           who may put the chunks of a write that is too large for one transaction
+  born             when the head was made, which tells two lives of a conversation apart
 The chunks, in `<table_name>_events` (HASH `sender_id`, RANGE `position`): each begins with the
 event after the last one of the chunk before. A chunk has as many pieces as its JSON needs,
 because an item ends at 400 KB. What a dead writer leaves lies behind the head's sequence, or
 between the beginnings of chunks: reading from chunk to chunk never meets it.
+What waits to be published is in a third table: see `_dynamo_outbox`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ PIECE = 300_000
 #: Events in a chunk, and characters from which on it takes no further one.
 CHUNK_EVENTS, CHUNK_TEXT = 500, 100_000
 
-#: Items, and characters, that go into one transaction; DynamoDB takes 100 and 4 MB.
+#: Items, and characters, of events that go into one transaction; DynamoDB takes 100 and 4 MB.
 TRANSACTION_ITEMS, TRANSACTION_TEXT = 90, 3_000_000
 
 #: Magnitudes that DynamoDB's numbers have.
@@ -101,12 +103,12 @@ def batches(made: Iterable[Chunk]) -> list[list[Item]]:
     return groups
 
 
-def assemble(items: Iterable[Item], start: int, end: int) -> list[Any] | None:
-    """The events `start` to `end - 1` from items in the order of their positions.
+def walk(items: Iterable[Item], start: int) -> Iterator[tuple[int, list[str]]]:
+    """First number and events, as JSON, of each chunk from number `start` on.
 
-    None if they are not all there: somebody replaced them meanwhile.
+    Args:
+        items: in the order of their positions; what is no part of the history is left out.
     """
-    events: list[Any] = []
     expected, bodies = start, list[str]()
     for item in items:
         number, _, piece = item["position"]["S"].partition(".")
@@ -114,9 +116,17 @@ def assemble(items: Iterable[Item], start: int, end: int) -> list[Any] | None:
             continue
         bodies.append(item["body"]["S"])
         if len(bodies) == int(item["pieces"]["N"]):
-            events += [json.loads(line) for line in "".join(bodies).split("\n")]
+            yield expected, "".join(bodies).split("\n")
             expected, bodies = int(item["following"]["N"]), []
-    return events if expected == end else None
+
+
+def assemble(items: Iterable[Item], start: int, end: int) -> list[Any] | None:
+    """The events `start` to `end - 1` from items in the order of their positions.
+
+    None if they are not all there: somebody replaced them meanwhile.
+    """
+    events = [json.loads(line) for _, lines in walk(items, start) for line in lines]
+    return events if start + len(events) == end else None
 
 
 def last_start(events: Sequence[EncodedEvent]) -> int | None:

@@ -27,6 +27,7 @@ from ticketlock.settings import Section
 
 from ._dynamo_client import Client, explained
 from ._dynamo_conversations import Conversations
+from ._dynamo_outbox import DynamoOutbox
 
 T = TypeVar("T")
 
@@ -64,6 +65,7 @@ class DynamoTrackerStore(FencedTrackerStore):
         section.finish()
         self._conversations = Conversations(self._client)
         self._threads = ThreadPoolExecutor(min(32, connections), "ticketlock-dynamo")
+        self.outbox = DynamoOutbox(self._client, self._run)
 
     async def _run(self, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(
