@@ -7,6 +7,8 @@ sequence; a write too large for one transaction puts its events first, where nob
 them yet, and commits with a last conditional update. A claim is one conditional update, and a
 query for the events of the latest session.
 
+What waits to be published is noted in `<table_name>_outbox`, by the transaction that commits it.
+
 An item of the documented format (with `events`) is read as it stands, and carried over in one
 transaction by the first claim or write of its conversation.
 

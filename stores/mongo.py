@@ -14,6 +14,8 @@ too, which the next one to make room finds and uses; and buckets that nothing re
 write too large for one document that was never committed, or of a history that was replaced.
 None of it is ever read as history; deleting the conversation removes it.
 
+What waits to be published is noted in the current document, by the update that commits it.
+
 Events are kept as JSON text: BSON has no integers over 64 bits and no keys with a NUL.
 
 Documents of the documented format (`events` in `<collection>`) are read as they stand, and
