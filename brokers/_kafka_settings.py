@@ -117,11 +117,7 @@ class KafkaSettings:
 
     def config(self) -> dict[str, Any]:
         """librdkafka's configuration of a producer that keeps order and waits for all replicas."""
-        config: dict[str, Any] = {
-            "bootstrap.servers": self.servers,
-            "client.id": self.client_id,
-            "log_level": 0,  # it writes to stderr; what matters comes by callback too
-            "security.protocol": self.security_protocol.upper(),
+        return {
             "enable.idempotence": True,  # no repeats and no swaps when it tries again
             "message.timeout.ms": 0,  # we keep the time: it must end for all at once
             "message.max.bytes": LARGEST_MESSAGE,
@@ -129,6 +125,16 @@ class KafkaSettings:
             "linger.ms": 1,
             "queue.buffering.max.messages": self.queue_size or 10 * QUEUE_SIZE,
             "topic.metadata.propagation.max.ms": 3000,
+            **self.connection(),
+        }
+
+    def connection(self) -> dict[str, Any]:
+        """The part that any client needs: where the servers are, and how to log in."""
+        config: dict[str, Any] = {
+            "bootstrap.servers": self.servers,
+            "client.id": self.client_id,
+            "log_level": 0,  # it writes to stderr; what matters comes by callback too
+            "security.protocol": self.security_protocol.upper(),
             "reconnect.backoff.max.ms": 1000,
             **self.keepalive,
         }

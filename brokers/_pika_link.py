@@ -82,6 +82,9 @@ class PikaLink:
     Every method runs in the one thread that owns it. `end` is a time of the monotonic clock.
     """
 
+    #: What the server lists the connection as.
+    name = "ticketlock event broker"
+
     def __init__(self, settings: PikaSettings) -> None:
         self.settings = settings
         self._loop = IOLoop()
@@ -158,7 +161,7 @@ class PikaLink:
             socket_timeout=settings.timeout,
             stack_timeout=settings.timeout,
             connection_attempts=1,
-            client_properties={"connection_name": "ticketlock event broker"},
+            client_properties={"connection_name": self.name},
         )
         opened: list[Any] = []
         self._connection = pika.SelectConnection(

@@ -9,11 +9,12 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from ticketlock.errors import ConfigurationError, EventBrokerConnectionError
+from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.event_broker import DELIVERED, Outcome, poisoned, retry
 from ticketlock.redis_settings import endpoint_values
 from ticketlock.settings import Section
 
+from ._kafka_errors import HOPELESS, explain, refused
 from ._kafka_settings import RECORD_BATCH, KafkaSettings
 from ._worker import QUEUE_SIZE, ThreadedBroker, Wire
 
@@ -22,52 +23,6 @@ _POISON = {
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.INVALID_MSG_SIZE,
     KafkaError.RECORD_LIST_TOO_LARGE,
-}
-
-#: Codes that waiting within one batch does not cure.
-_HOPELESS = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL}
-
-#: Code -> what to change, and whether trying again may help.
-_ADVICE: dict[int, tuple[str, bool]] = {
-    KafkaError._AUTHENTICATION: (
-        "it refused the login: check sasl_username, sasl_password and sasl_mechanism",
-        False,
-    ),
-    KafkaError.SASL_AUTHENTICATION_FAILED: (
-        "it refused the login: check sasl_username, sasl_password and sasl_mechanism",
-        False,
-    ),
-    KafkaError._SSL: (
-        (
-            "TLS failed: check security_protocol, ssl_cafile, ssl_certfile, ssl_keyfile and, with "
-            "ssl_check_hostname, the name in its certificate"
-        ),
-        False,
-    ),
-    KafkaError._RESOLVE: ("there is no such host: check url", False),
-    KafkaError._TRANSPORT: (
-        "no connection: check url and security_protocol, and that the server runs",
-        True,
-    ),
-    KafkaError._ALL_BROKERS_DOWN: (
-        "no connection: check url and security_protocol, and that the servers run",
-        True,
-    ),
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: (
-        "the user may not write to the topic: allow WRITE and DESCRIBE",
-        False,
-    ),
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: (
-        "the user lacks a right: allow IDEMPOTENT_WRITE on the cluster",
-        False,
-    ),
-    KafkaError._UNKNOWN_TOPIC: ("there is no such topic: create it, or check topic", True),
-    KafkaError.UNKNOWN_TOPIC_OR_PART: ("there is no such topic: create it, or check topic", True),
-    KafkaError._UNKNOWN_PARTITION: ("there is no such topic: create it, or check topic", True),
-    KafkaError.INVALID_RECORD: (
-        "the topic takes no such record: if it is compacted, set partition_by_sender",
-        True,
-    ),
 }
 
 
@@ -127,10 +82,7 @@ class KafkaEventBroker(ThreadedBroker):
             try:
                 self._producer = Producer(config)
             except KafkaException as error:
-                said = error.args[0].str()
-                if "GSSAPI" in said:
-                    said += "; build it so: pip install --no-binary confluent-kafka confluent-kafka"
-                raise ConfigurationError(f"{self._where}: the driver refuses: {said}") from error
+                raise refused(error, self._where) from error
         return self._producer
 
     def _on_error(self, error: KafkaError) -> None:
@@ -142,14 +94,7 @@ class KafkaEventBroker(ThreadedBroker):
         self._healthy = False
 
     def _explain(self, error: KafkaError | None) -> EventBrokerConnectionError:
-        if error is None:
-            return EventBrokerConnectionError(f"{self.address}: no answer in time")
-        advice, again = _ADVICE.get(error.code(), ("check the server", True))
-        said = error.str()
-        if self.settings.sasl_password:
-            said = said.replace(self.settings.sasl_password, "***")
-        topic = f", topic {self.settings.topic}" if "topic" in advice else ""
-        return EventBrokerConnectionError(f"{self.address}{topic}: {advice} ({said})", again)
+        return explain(error, self.settings)
 
     def _open(self, end: float) -> None:
         producer = self._make()
@@ -161,7 +106,7 @@ class KafkaEventBroker(ThreadedBroker):
                 return
             producer.poll(0)
             trouble = self._trouble if found.code() == KafkaError._TRANSPORT else found
-            if self.left(end) <= 0 or (trouble and trouble.code() in _HOPELESS):
+            if self.left(end) <= 0 or (trouble and trouble.code() in HOPELESS):
                 raise self._explain(trouble or found)
             producer.poll(min(0.1, max(0.0, self.left(end))))
 
@@ -232,7 +177,7 @@ class KafkaEventBroker(ThreadedBroker):
     def _given_up(self, end: float) -> bool:
         trouble = self._trouble
         return self.left(end) <= 0 or (
-            trouble is not None and (trouble.code() in _HOPELESS or trouble.fatal())
+            trouble is not None and (trouble.code() in HOPELESS or trouble.fatal())
         )
 
     def _produce(
