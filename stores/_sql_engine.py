@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -135,18 +136,25 @@ async def _create_database(connection: AsyncConnection, name: str, known: sa.Tex
             return
 
 
-async def prepare(engine: AsyncEngine, settings: SQLSettings) -> None:
-    """Check the schema, and create what is missing of the tables and the index."""
+async def prepare(
+    engine: AsyncEngine,
+    settings: SQLSettings,
+    missing: Callable[[sa.Connection], list[Any]] | None = None,
+) -> None:
+    """Check the schema, and create what is missing: of the tracker store's tables and index,
+    or of those that `missing` finds.
+    """
+    missing = missing or _missing
     if settings.schema:
         await _check_schema(engine, settings.schema)
     async with engine.connect() as connection:
-        complete = await connection.run_sync(lambda sync: not _missing(sync))
+        complete = await connection.run_sync(lambda sync: not missing(sync))
     if complete:
         return
     async with engine.begin() as connection:
         await _exclude_others(connection, settings.dialect)
         try:
-            await connection.run_sync(_create)
+            await connection.run_sync(_create, missing)
         finally:
             if settings.dialect in ("mysql", "mariadb"):
                 await connection.execute(sa.text("SELECT RELEASE_LOCK('ticketlock_schema')"))
@@ -184,10 +192,10 @@ def _missing(connection: sa.Connection) -> list[Any]:
     return missing
 
 
-def _create(connection: sa.Connection) -> None:
+def _create(connection: sa.Connection, missing: Callable[[sa.Connection], list[Any]]) -> None:
     if connection.dialect.name == "oracle":
         schema.events_seq.create(connection, checkfirst=True)
-    for part in _missing(connection):
+    for part in missing(connection):
         part.create(connection, checkfirst=True)
 
 

@@ -54,7 +54,7 @@ class SQLSettings:
         return f"{self.dialect} database {self.url.database!r} at {place}"
 
     @classmethod
-    def read(cls, section: Section) -> SQLSettings:
+    def read(cls, section: Section, default_db: str = "rasa.db") -> SQLSettings:
         """Take the keys out of `section` and finish it; raises ConfigurationError."""
         url, host = section.text("url", None), section.text("host", None)
         if url is not None and host is not None:
@@ -63,7 +63,7 @@ class SQLSettings:
             "drivername": section.text("dialect", "sqlite"),
             "username": section.text("username", None),
             "password": section.text("password", None),
-            "database": section.text("db", "rasa.db"),
+            "database": section.text("db", default_db),
             "query": _query(section),
         }
         login_db = section.text("login_db", None)
