@@ -1,0 +1,159 @@
+"""From a message to an event, or to the reason why it is none."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NamedTuple
+
+from ..event_broker import HISTORY_FIELD, SEQUENCE_FIELD
+from .source import Delivery
+
+#: Largest number that the databases' columns hold.
+LARGEST = 2**63 - 1
+
+#: Characters of an event's type that are kept beside the event; the event itself is not cut.
+TYPE_LENGTH = 255
+
+
+class Event(NamedTuple):
+    """An event to be stored.
+
+    Attributes:
+        sequence: its number within (conversation, history); None if the publisher gave none.
+        data: the published object, the JSON text as it came.
+        digest, origin: see Delivery; empty where the sequence names the event.
+    """
+
+    sender_id: str
+    history: int
+    sequence: int | None
+    type_name: str | None
+    timestamp: float | None
+    data: str
+    digest: str
+    origin: str
+
+
+class Reject(NamedTuple):
+    """A message that is no event.
+
+    Attributes:
+        reason: why, for people.
+    """
+
+    reason: str
+    body: bytes
+    digest: str
+    origin: str
+
+
+class Limits(NamedTuple):
+    """What a database holds.
+
+    Attributes:
+        id_length: characters of a conversation's id; None for any.
+        nul: whether a text may contain the character NUL.
+        size: bytes of a message; None for any.
+    """
+
+    id_length: int | None = None
+    nul: bool = True
+    size: int | None = None
+
+
+class _Bad(Exception):
+    """The message is no event; the text is the reason."""
+
+
+def parse(delivery: Delivery, limits: Limits) -> Event | Reject:
+    """The event in a message, or what is wrong with the message."""
+    try:
+        return _event(delivery, limits)
+    except _Bad as bad:
+        return reject(delivery, str(bad))
+
+
+def reject(delivery: Delivery, reason: str) -> Reject:
+    """The message as a reject."""
+    return Reject(reason, delivery.body, delivery.digest(), delivery.origin)
+
+
+def _event(delivery: Delivery, limits: Limits) -> Event:
+    if limits.size is not None and len(delivery.body) > limits.size:
+        raise _Bad(f"{len(delivery.body)} bytes are more than the database takes: {limits.size}")
+    text, fields = _object(delivery.body)
+    sender_id = _sender_id(fields.get("sender_id"), limits)
+    history, sequence = fields.get(HISTORY_FIELD), fields.get(SEQUENCE_FIELD)
+    named = sequence is not None
+    return Event(
+        sender_id,
+        0 if history is None else _number(HISTORY_FIELD, history),
+        _number(SEQUENCE_FIELD, sequence) if named else None,
+        _type_name(fields.get("event")),
+        _timestamp(fields.get("timestamp")),
+        text,
+        "" if named else delivery.digest(),
+        "" if named else delivery.origin,
+    )
+
+
+def _object(body: bytes) -> tuple[str, dict[str, Any]]:
+    try:
+        text = body.decode()
+        fields = _decode(text)
+    except (ValueError, RecursionError) as error:
+        raise _Bad(f"it is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise _Bad(f"it is JSON, but no object: {type(fields).__name__}")
+    return text, fields
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no value of JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode
+
+
+def _sender_id(value: Any, limits: Limits) -> str:
+    if not isinstance(value, str) or not value:
+        raise _Bad("sender_id is missing, or no text")
+    if limits.id_length is not None and len(value) > limits.id_length:
+        raise _Bad(f"sender_id has {len(value)} characters, the database takes {limits.id_length}")
+    if not limits.nul and "\0" in value:
+        raise _Bad("sender_id contains the character NUL, which the database does not take")
+    if not _encodable(value):
+        raise _Bad("sender_id contains a lone surrogate, which UTF-8 cannot encode")
+    return value
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _number(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < LARGEST:
+        raise _Bad(f"{name} is no whole number from 0 to {LARGEST - 1}")
+    return value
+
+
+def _type_name(value: Any) -> str | None:
+    """Kept beside the event for queries only: what the database might refuse is left out."""
+    if not isinstance(value, str) or "\0" in value or not _encodable(value):
+        return None
+    return value[:TYPE_LENGTH]
+
+
+def _timestamp(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
