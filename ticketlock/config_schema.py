@@ -17,6 +17,12 @@ _REDIS: dict[str, Any] = {
     "sentinel_service": _TEXT, "unix_socket_path": _TEXT,
 }  # fmt: skip
 
+_SQL: dict[str, Any] = {
+    "url": _TEXT, "host": _TEXT, "dialect": _TEXT, "port": _INTEGER, "db": _TEXT,
+    "username": _TEXT, "password": _TEXT, "login_db": _TEXT, "query": "object",
+    "timeout": _NUMBER,
+}  # fmt: skip
+
 #: section -> type -> key -> JSON type (or a schema of its own)
 KEYS: dict[str, dict[str, dict[str, Any]]] = {
     "lock_store": {
@@ -29,11 +35,7 @@ KEYS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "tracker_store": {
         "in_memory": {},
-        "sql": {
-            "url": _TEXT, "host": _TEXT, "dialect": _TEXT, "port": _INTEGER, "db": _TEXT,
-            "username": _TEXT, "password": _TEXT, "login_db": _TEXT, "query": "object",
-            "timeout": _NUMBER,
-        },
+        "sql": _SQL,
         "redis": {**_REDIS, "record_exp": _NUMBER},
         "mongod": {
             "url": _TEXT, "host": _TEXT, "db": _TEXT, "collection": _TEXT, "username": _TEXT,
@@ -44,6 +46,7 @@ KEYS: dict[str, dict[str, dict[str, Any]]] = {
             "max_pool_connections": _INTEGER, "socket_timeout": _NUMBER,
         },
     },
+    "event_service": {"sql": {**_SQL, "group": _TEXT, "instance": _TEXT, "queue": _TEXT}},
 }  # fmt: skip
 
 

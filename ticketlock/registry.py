@@ -12,8 +12,12 @@ from .custom_tracker_store import CustomTrackerStore
 from .endpoints import EndpointConfig
 from .errors import ConfigurationError
 from .event_broker import EventBroker
+from .event_service.database import EventDatabase
+from .event_service.settings import ServiceSettings
+from .event_service.source import Source
 from .lock_store import LockStore
 from .redis_settings import endpoint_values
+from .settings import Section
 from .tracker_store import TrackerStore
 
 #: `type` of a `lock_store` section -> where the class is.
@@ -65,6 +69,15 @@ _DOCUMENTED_BROKERS = {
     "rasa.core.brokers.sql.SQLEventBroker": "sql",
     "rasa.core.brokers.file.FileEventBroker": "file",
 }
+
+#: `type` of an `event_broker` section -> what the event service reads it with.
+EVENT_SOURCES = {
+    "pika": "ticketlock.brokers.pika_reader:PikaReader",
+    "kafka": "ticketlock.brokers.kafka_reader:KafkaReader",
+}
+
+#: `type` of an `event_service` section -> where the class is.
+EVENT_DATABASES = {"sql": "ticketlock.stores.event_database:SQLEventDatabase"}
 
 #: Extra that a backend of this type needs to be installed.
 _EXTRAS = {"sql": "sql", "mongod": "mongo", "dynamo": "dynamo", "kafka": "kafka", "pika": "pika"}
@@ -203,6 +216,48 @@ def _broker_path(section: Any) -> tuple[str | None, str]:
     kind = getattr(section, "type", None) or "pika"
     kind = _DOCUMENTED_BROKERS.get(kind, kind)
     return EVENT_BROKERS.get(kind.lower()), kind
+
+
+def create_event_source(
+    section: Any, service: ServiceSettings | None = None, where: str = "event_broker"
+) -> Source:
+    """What reads the events that the broker of a section publishes.
+
+    Raises ConfigurationError, also for a broker whose events nobody can be told to consume.
+    """
+    if section is None:
+        raise ConfigurationError(f"{where}: is missing: the Kafka or RabbitMQ to read from")
+    if isinstance(section, Mapping):
+        section = EndpointConfig(**section)
+    kind = getattr(section, "type", None) or "pika"
+    kind = _DOCUMENTED_BROKERS.get(kind, kind).lower()
+    if kind not in EVENT_SOURCES:
+        known = ", ".join(EVENT_SOURCES)
+        raise ConfigurationError(
+            f"{where}: type: events of {kind!r} cannot be consumed, only those of {known}"
+        )
+    source = _import_extra(EVENT_SOURCES[kind], kind, where)
+    values = endpoint_values(section)
+    made = source(service or ServiceSettings(), where=where, **values)
+    return made  # type: ignore[no-any-return]  # the class is ours
+
+
+def create_event_database(
+    section: Any = None, where: str = "event_service"
+) -> tuple[ServiceSettings, EventDatabase]:
+    """The event service's settings and database: of an EndpointConfig, a mapping, or None.
+
+    Raises ConfigurationError; for a missing extra its text is the command to type.
+    """
+    if isinstance(section, Mapping):
+        section = EndpointConfig(**section)
+    kind = (getattr(section, "type", None) or "sql").lower()
+    if kind not in EVENT_DATABASES:
+        raise ConfigurationError(f"{where}: type: {kind!r} is not sql, the only type there is")
+    database = _import_extra(EVENT_DATABASES[kind], kind, where)
+    keys = Section({} if section is None else endpoint_values(section), where)
+    settings = ServiceSettings.take(keys)
+    return settings, database(keys, where)
 
 
 def _import_extra(path: str, kind: str, where: str) -> type[Any]:

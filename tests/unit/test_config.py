@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,17 @@ import pytest
 from ticketlock import ConfigurationError, cli
 from ticketlock.config_schema import KEYS, schema
 from ticketlock.embedded import EmbeddedRedis, free_port
-from ticketlock.registry import create_lock_store, create_tracker_store
+from ticketlock.registry import (
+    create_event_database,
+    create_lock_store,
+    create_tracker_store,
+)
 
-CREATE = {"lock_store": create_lock_store, "tracker_store": create_tracker_store}
+CREATE: dict[str, Callable[[Any], Any]] = {
+    "lock_store": create_lock_store,
+    "tracker_store": create_tracker_store,
+    "event_service": create_event_database,
+}
 #: Known to the constructors in Python only.
 NOT_IN_YAML = {"credential_provider", "max_pool_connections"}
 
@@ -47,6 +56,7 @@ def test_the_schema_judges(tmp_path: Path) -> None:
         {"lock_store": {"type": "redis", "prot": 1}},
         {"lock_store": {"type": "redis", "port": []}},
         {"tracker_store": {"type": "sql", "dialect": 3}},
+        {"event_service": {"type": "sql", "groups": "g"}},
     ]
     assert [document for document in good if not validator.is_valid(document)] == []
     assert [document for document in bad if validator.is_valid(document)] == []
