@@ -12,12 +12,16 @@ from ticketlock.brokers.file import FILE_KEYS
 from ticketlock.brokers.kafka import KafkaEventBroker
 from ticketlock.brokers.pika import PikaEventBroker
 from ticketlock.brokers.sql import SQL_KEYS
+from ticketlock.stores._event_schema import metadata
 
+from ticketlock import cli
 from ticketlock.concurrent_lock_store import ConcurrentRedisLockStore
 from ticketlock.config_schema import KEYS
 from ticketlock.embedded import EmbeddedRedis
-from ticketlock.event_broker import SEQUENCE_FIELD
-from ticketlock.registry import EVENT_BROKERS
+from ticketlock.endpoints import read_endpoints
+from ticketlock.event_broker import HISTORY_FIELD, SEQUENCE_FIELD
+from ticketlock.event_service.settings import SERVICE_KEYS
+from ticketlock.registry import EVENT_BROKERS, create_event_database, create_event_source
 
 README = Path(__file__).parents[2] / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -66,3 +70,23 @@ def test_the_tables_defaults_are_true() -> None:
     assert (settings.host, settings.port, settings.db) == ("localhost", 6379, 1)
     assert (settings.socket_timeout, settings.sentinel_service) == (10, "mymaster")
     assert timing == (4000, 2500, 3_600_000)
+
+
+def test_the_event_services_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sections are read as they stand, and its tables' names are those of the code."""
+    text = README.read_text().partition("## The event service")[2].partition("\n## ")[0]
+    monkeypatch.setenv("EVENTS_PASSWORD", "p@ss")
+    path = tmp_path / "endpoints.yml"
+    path.write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    endpoints = read_endpoints(path)
+    settings, database = create_event_database(endpoints.section("event_service"))
+    assert database.address == "postgresql database 'events' at localhost"
+    source = create_event_source(endpoints.section("event_broker"), settings)
+    assert source.address == "Kafka at localhost:9092, topic rasa_core_events"
+    assert f"`group` | `{settings.group}`" in text
+    for name in (*SERVICE_KEYS, *metadata.tables, HISTORY_FIELD):
+        assert f"`{name}`" in text, name
+    for line in re.findall(r"^ticketlock .*$", text, re.MULTILINE):
+        with pytest.raises(SystemExit) as end:
+            cli.main([*line.partition("#")[0].split()[1:], "--help"])
+        assert end.value.code == 0

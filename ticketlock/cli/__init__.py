@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..demo import Interrupted
 from ..errors import ConfigurationError, InvalidConversationId, TicketLockError
-from . import config, demo, locks, tracker
+from . import config, demo, events, locks, tracker
 from .common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
 
 __all__ = [
@@ -26,6 +26,7 @@ examples:
   ticketlock break CONVERSATION            end the turn that hangs
   ticketlock config check endpoints.yml    is it right, does everything answer
   ticketlock tracker show CONVERSATION     the events of its tracker store
+  ticketlock events consume                store what the event broker carries
 """
 
 
@@ -58,6 +59,6 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for group in (demo, locks, config, tracker):
+    for group in (demo, locks, config, tracker, events):
         group.add(commands)
     return parser

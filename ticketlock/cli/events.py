@@ -1,0 +1,15 @@
+"""`ticketlock events`: the group; each of its commands has its file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import events_consume
+
+
+def add(commands: Any) -> None:
+    """Add the commands to a parser's subcommands."""
+    events = commands.add_parser("events", help="consume published events")
+    actions = events.add_subparsers(metavar="ACTION", required=True)
+    for part in (events_consume,):
+        part.add(actions)

@@ -1,0 +1,150 @@
+"""`ticketlock events consume` and `gaps`: store what brokers carry, and say what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ..endpoints import Endpoints, read_endpoints
+from ..event_service.database import EventDatabase, Gap, Stored
+from ..event_service.service import EventService
+from ..event_service.settings import ServiceSettings
+from ..event_service.watch import describe
+from ..progress import Bar
+from ..registry import create_event_database, create_event_source
+from .common import EXIT_FAILED, EXIT_OK
+
+#: Seconds between two lines of progress where there is no terminal.
+LINE_SECONDS = 10.0
+
+
+def add(actions: Any) -> None:
+    """Add the commands to the group's actions."""
+    consume = actions.add_parser(
+        "consume",
+        help="store the events of a Kafka topic or RabbitMQ queue in an SQL database",
+        description="Reads what the event_broker section names, stores it where the "
+        "event_service section says (default: the SQLite file events.db). Several may run "
+        "at once. SIGTERM and SIGINT end it after the batch in hand.",
+    )
+    _options(consume, _consume)
+    consume.add_argument(
+        "--until-idle", type=_seconds, metavar="SECONDS",
+        help="end when nothing has come for so long",
+    )  # fmt: skip
+    gaps = actions.add_parser("gaps", help="the events that are missing; status 1 if there are")
+    _options(gaps, _gaps)
+
+
+def _options(command: argparse.ArgumentParser, function: object) -> None:
+    command.set_defaults(command=function)
+    command.add_argument(
+        "--endpoints", type=Path, default=Path("endpoints.yml"), metavar="FILE",
+        help="where its event_broker and event_service sections are (%(default)s)",
+    )  # fmt: skip
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+_seconds.__name__ = "number"  # argparse shows it: invalid number value
+
+
+def _database(endpoints: Endpoints) -> tuple[ServiceSettings, EventDatabase]:
+    where = endpoints.where("event_service")
+    return create_event_database(endpoints.section("event_service"), where)
+
+
+def _consume(args: argparse.Namespace) -> int:
+    endpoints = read_endpoints(args.endpoints)
+    settings, database = _database(endpoints)
+    section, where = endpoints.section("event_broker"), endpoints.where("event_broker")
+    source = create_event_source(section, settings, where)
+
+    async def body() -> tuple[Stored, list[Gap]]:
+        with Bar() as bar, _Log(bar) as progress:
+            bar.phase("events stored")
+            service = EventService(
+                source, database, until_idle=args.until_idle, report=progress.report
+            )
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, service.stop)
+            try:
+                return await service.run(), await database.gaps()
+            finally:
+                await database.close()
+
+    done, gaps = asyncio.run(body())
+    numbers = {
+        "stored": done.stored, "duplicates": done.duplicates, "rejected": done.rejected,
+        "gaps": len(gaps),
+    }  # fmt: skip
+    if args.json:
+        print(json.dumps(numbers))
+    else:
+        print(", ".join(f"{count} {name}" for name, count in numbers.items()))
+    return EXIT_OK
+
+
+class _Log(logging.Handler):
+    """The log's lines and the progress, above and in the bar; without a bar, lines alone."""
+
+    def __init__(self, bar: Bar) -> None:
+        super().__init__(logging.INFO)
+        self._bar = bar
+        self._next = time.monotonic() + LINE_SECONDS
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._bar.say(self.format(record))
+
+    def report(self, done: Stored) -> None:
+        """Show how far it is."""
+        self._bar.show(done.stored)
+        if not sys.stderr.isatty() and time.monotonic() >= self._next:
+            self._next = time.monotonic() + LINE_SECONDS
+            logging.getLogger("ticketlock").info(
+                "%d stored, %d duplicates, %d rejected",
+                done.stored, done.duplicates, done.rejected,
+            )  # fmt: skip
+
+    def __enter__(self) -> _Log:
+        logger = logging.getLogger("ticketlock")
+        logger.addHandler(self)
+        logger.setLevel(logging.INFO)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("ticketlock").removeHandler(self)
+
+
+def _gaps(args: argparse.Namespace) -> int:
+    async def body() -> list[Gap]:
+        async with _database(read_endpoints(args.endpoints))[1] as database:
+            return await database.gaps()
+
+    found = asyncio.run(body())
+    if args.json:
+        print(json.dumps({"gaps": [_as_dict(gap) for gap in found]}))
+    else:
+        print("\n".join(describe(gap) for gap in found) or "nothing is missing")
+    return EXIT_FAILED if found else EXIT_OK
+
+
+def _as_dict(gap: Gap) -> dict[str, Any]:
+    return {
+        "conversation": gap.sender_id, "history": gap.history, "from": gap.first, "to": gap.last,
+    }  # fmt: skip
