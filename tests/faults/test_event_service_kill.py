@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -53,7 +54,7 @@ class Storm:
         self.consumers = [self._start(which) for which in range(len(endpoints))]
 
     def _start(self, which: int) -> Consumer:
-        started = Consumer(self._endpoints[which], "--until-idle", "1")
+        started = Consumer(self._endpoints[which])
         self.all[which].append(started)
         return started
 
@@ -69,6 +70,13 @@ class Storm:
             which = self._dice.randrange(len(self.consumers))
             self.consumers[which].kill()
             self.consumers[which] = self._start(which)
+
+    def wait_for(self, sign: str) -> None:
+        """Wait until the log of every instance has a line with this."""
+        end = time.monotonic() + 60
+        while not all(re.search(sign, consumer.log) for consumer in self.consumers):
+            assert time.monotonic() < end, [consumer.log for consumer in self.consumers]
+            time.sleep(0.05)
 
     def end(self) -> None:
         for consumer in self.consumers:
@@ -95,10 +103,7 @@ def test_each_event_once(
         for name in ("a", "b")
     ]
     rounds = flow(count, dice)
-    publish(section, rounds[0])  # or else the instances could find that there is nothing to do
-    publishing = threading.Thread(
-        target=publish, args=(section, [m for one in rounds[1:] for m in one])
-    )
+    publishing = threading.Thread(target=publish, args=(section, [m for r in rounds for m in r]))
     storm = Storm(paths, dice)
 
     def progress() -> int:
@@ -108,14 +113,18 @@ def test_each_event_once(
         except (sa.exc.DBAPIError, OSError):  # there is no table, or no database, yet
             return 0
 
-    publishing.start()
     try:
+        storm.wait_for("INFO from" if broker == "pika" else r"given partitions \d")
+        publishing.start()
         storm.rage(progress, count)
         publishing.join()
-        summaries = [consumer.summary() for consumer in storm.consumers]
+        end = time.monotonic() + 120
+        while progress() < count and time.monotonic() < end:
+            time.sleep(0.05)
+        storm.wait_for("INFO from")  # the last one started may not listen to signals yet
+        summaries = [consumer.stop() for consumer in storm.consumers]
     finally:
         storm.end()
-        publishing.join()
     print(summaries)
     names = stored(service)
     expected = [(m.conversation_id, 0, m.sequence) for one in rounds for m in one]

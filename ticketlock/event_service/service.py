@@ -24,7 +24,7 @@ BATCH = 1000
 #: Seconds that one attempt to read waits; a stop is noticed within this time.
 READ_SECONDS = 0.25
 #: Seconds that one attempt to connect may take.
-OPEN_SECONDS = 10.0
+OPEN_SECONDS = 5.0
 #: Seconds between two attempts, the first and the longest.
 BACKOFF = (0.2, 5.0)
 #: Seconds beyond `until_idle` after which it does not matter that there is something left to
@@ -128,7 +128,8 @@ class EventService:
     async def _start(self) -> None:
         await self._again(self._database.open, "the database", first=True)
         await self._connect(first=True)
-        log.info("from %s into %s", self._source.address, self._database.address)
+        if not self._stopped_early:
+            log.info("from %s into %s", self._source.address, self._database.address)
 
     async def _connect(self, *, first: bool = False) -> None:
         def open_() -> None:
