@@ -137,6 +137,10 @@ class ThreadedBroker(EventBroker):
 
     async def connect(self, timeout: float | None = None) -> None:
         """Reach the broker now. Raises EventBrokerConnectionError saying why it is not."""
+        await self.connect_once(timeout)
+
+    async def connect_once(self, timeout: float | None = None) -> None:
+        """See `EventBroker.connect_once`."""
         end = time.monotonic() + (DELIVER_TIMEOUT if timeout is None else timeout)
         await self._call(lambda: self._open(end))
 

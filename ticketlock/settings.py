@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -26,6 +28,23 @@ def mask_url(url: str) -> str:
     """
     scheme, colon, rest = url.rpartition("://")
     return scheme + colon + re.sub(r"^.*@", "***@", rest, flags=re.DOTALL)
+
+
+def is_secret(key: str) -> bool:
+    """Whether the value of a key of this name is not to be shown."""
+    return _SECRET.search(key) is not None
+
+
+def located(where: str, error: Exception) -> str:
+    """The text of an error, which names the file and the section."""
+    text = str(error)
+    return text if text.startswith(where) else f"{where}: {text}"
+
+
+def digest(value: object) -> str:
+    """A short name for a value made of mappings, lists and plain values; equal for equal ones."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Section:
@@ -53,7 +72,7 @@ class Section:
         return value
 
     def _bad(self, key: str, value: Any, wanted: str) -> ConfigurationError:
-        shown = "the value" if _SECRET.search(key) else repr(value)
+        shown = "the value" if is_secret(key) else repr(value)
         return self.error(key, f"{shown} is not {wanted}")
 
     def raw(self, key: str, default: Any = None) -> Any:

@@ -27,6 +27,7 @@ examples:
   ticketlock config check endpoints.yml    is it right, does everything answer
   ticketlock tracker show CONVERSATION     the events of its tracker store
   ticketlock events consume                store what the event broker carries
+  ticketlock events export                 publish the history to the event broker
 """
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import events_consume
+from . import events_consume, events_export
 
 
 def add(commands: Any) -> None:
     """Add the commands to a parser's subcommands."""
-    events = commands.add_parser("events", help="consume published events")
+    events = commands.add_parser("events", help="published events: consume, export, what waits")
     actions = events.add_subparsers(metavar="ACTION", required=True)
-    for part in (events_consume,):
+    for part in (events_consume, events_export):
         part.add(actions)
