@@ -161,8 +161,8 @@ class EventExport:
         late = len(ids) - len(left) - self._position.conversations
         if late > 0:
             self._say(
-                f"{late} conversations are new since the export began and sort before the place "
-                "where it goes on: they are left out"
+                f"{late} of the conversations are new since the export began and sort before the "
+                "place where it goes on: they are left out"
             )
         for sender_id in left:
             start = self._position.start_in(sender_id)
