@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .endpoints import Endpoints, read_endpoints
+from .endpoints import EndpointConfig, Endpoints, read_endpoints
 from .errors import TicketLockError
 from .redis_settings import RedisSettings
-from .registry import create_lock_store, create_tracker_store
-from .settings import mask_url
+from .registry import create_lock_store, create_tracker_store, prepare_event_broker
+from .settings import is_secret, located, mask_url
 
 
 @dataclass(frozen=True)
@@ -39,43 +39,78 @@ async def check(path: str | Path) -> list[Component]:
     Raises ConfigurationError when the file itself cannot be read.
     """
     endpoints = read_endpoints(path)
-    return [await _lock_store(endpoints), await _tracker_store(endpoints)]
+    return [
+        await _lock_store(endpoints),
+        await _tracker_store(endpoints),
+        await _event_broker(endpoints),
+    ]
 
 
 async def _lock_store(endpoints: Endpoints) -> Component:
-    section = endpoints.section("lock_store")
+    section, place = endpoints.section("lock_store"), endpoints.where("lock_store")
     kind, where = _kind(section), "-"
     try:
-        store = create_lock_store(section, endpoints.where("lock_store"))
+        store = create_lock_store(section, place)
         kind, where = type(store).__name__, _where(store)
         async with store:
             await store.inspect("ticketlock config check")
     except TicketLockError as error:
-        return Component("lock_store", kind, where, str(error))
+        return Component("lock_store", kind, where, located(place, error))
     return Component("lock_store", kind, where)
 
 
 async def _tracker_store(endpoints: Endpoints) -> Component:
-    section = endpoints.section("tracker_store")
+    section, place = endpoints.section("tracker_store"), endpoints.where("tracker_store")
     kind, where = _kind(section), "-"
     try:
-        store = create_tracker_store(section, where=endpoints.where("tracker_store"))
+        store = create_tracker_store(section, where=place)
         kind, where = type(store).__name__, _where(store)
         async with store:
             await store.exists("ticketlock config check")
     except TicketLockError as error:
-        return Component("tracker_store", kind, where, str(error))
+        return Component("tracker_store", kind, where, located(place, error))
     return Component("tracker_store", kind, where)
 
 
-def _kind(section: Any) -> str:
-    return str(section.type) if section is not None and section.type else "in_memory"
+async def _event_broker(endpoints: Endpoints) -> Component:
+    section, place = endpoints.section("event_broker"), endpoints.where("event_broker")
+    if section is None:
+        return Component("event_broker", "none", "events are not published")
+    kind, where = _kind(section, "pika"), "-"
+    try:
+        broker = await prepare_event_broker(section, place)
+        inner = getattr(broker, "inner", broker)
+        kind, where = type(inner).__name__, _where(broker, "-")
+        try:
+            await broker.connect_once()
+        finally:
+            await broker.close()
+    except Exception as error:  # noqa: BLE001  # a custom class raises what it likes
+        text = located(place, error if isinstance(error, TicketLockError) else _named(error))
+        return Component("event_broker", kind, where, _without_secrets(text, section))
+    return Component("event_broker", kind, where)
 
 
-def _where(store: Any) -> str:
-    """Where a store keeps its data, without secrets."""
-    settings = getattr(store, "settings", None)
+def _named(error: Exception) -> Exception:
+    return Exception(f"{type(error).__name__}: {error}")
+
+
+def _without_secrets(text: str, section: EndpointConfig) -> str:
+    """The text without the values of secret keys, which a driver's or custom error may quote."""
+    for key, value in section.kwargs.items():
+        if is_secret(key) and isinstance(value, str) and len(value) > 3:
+            text = text.replace(value, "***")
+    return text
+
+
+def _kind(section: Any, default: str = "in_memory") -> str:
+    return str(section.type) if section is not None and section.type else default
+
+
+def _where(component: Any, otherwise: str = "this process") -> str:
+    """Where a store keeps its data, or a broker sends it, without secrets."""
+    settings = getattr(component, "settings", None)
     if isinstance(settings, RedisSettings):
         return f"Redis at {settings.address}, db {settings.db}"
-    address = getattr(settings, "address", None) or getattr(store, "address", None)
-    return mask_url(str(address)) if address else "this process"
+    address = getattr(settings, "address", None) or getattr(component, "address", None)
+    return mask_url(str(address)) if address else otherwise

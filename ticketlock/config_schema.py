@@ -46,8 +46,33 @@ KEYS: dict[str, dict[str, dict[str, Any]]] = {
             "max_pool_connections": _INTEGER, "socket_timeout": _NUMBER,
         },
     },
+    "event_broker": {
+        "pika": {
+            "url": _TEXT, "host": _TEXT, "port": _INTEGER, "username": _TEXT, "password": _TEXT,
+            "queues": _TEXTS, "exchange_name": _TEXT, "should_keep_unpublished_messages": _FLAG,
+            "raise_on_failure": _FLAG, "connection_attempts": _INTEGER,
+            "retry_delay_in_seconds": _NUMBER,
+        },
+        "kafka": {
+            "url": _TEXTS, "topic": _TEXT, "client_id": _TEXT, "partition_by_sender": _FLAG,
+            "security_protocol": _TEXT, "sasl_mechanism": _TEXT, "sasl_username": _TEXT,
+            "sasl_password": _TEXT, "sasl_oauthbearer_token_endpoint_url": _TEXT,
+            "ssl_cafile": _TEXT, "ssl_certfile": _TEXT, "ssl_keyfile": _TEXT,
+            "ssl_check_hostname": _FLAG, "queue_size": _INTEGER, "socket_keepalive_enable": _FLAG,
+            "reconnect_backoff_ms": _INTEGER, "reconnect_backoff_max_ms": _INTEGER,
+            "topic_metadata_refresh_interval_ms": _INTEGER,
+        },
+        "sql": {
+            "dialect": _TEXT, "url": _TEXT, "port": _INTEGER, "db": _TEXT, "username": _TEXT,
+            "password": _TEXT,
+        },
+        "file": {"path": _TEXT},
+    },
     "event_service": {"sql": {**_SQL, "group": _TEXT, "instance": _TEXT, "queue": _TEXT}},
 }  # fmt: skip
+
+#: Section -> the type that it means without `type`, where the schema judges that too.
+_UNTYPED = {"event_broker": "pika"}
 
 
 def schema() -> dict[str, Any]:
@@ -56,15 +81,18 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "endpoints.yml of ticketlock",
         "type": "object",
-        "properties": {name: _section(types) for name, types in KEYS.items()},
+        "properties": {name: _section(name, types) for name, types in KEYS.items()},
     }
 
 
-def _section(types: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _section(name: str, types: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """A section: the keys of its `type`; any keys for the module path of a custom class."""
     cases = [
         {
-            "if": {"properties": {"type": {"const": kind}}, "required": ["type"]},
+            "if": {
+                "properties": {"type": {"const": kind}},
+                "required": [] if _UNTYPED.get(name) == kind else ["type"],
+            },
             "then": {
                 "properties": {"type": {}, **{key: _type(what) for key, what in keys.items()}},
                 "additionalProperties": False,

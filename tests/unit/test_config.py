@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -14,18 +15,30 @@ from ticketlock import ConfigurationError, cli
 from ticketlock.config_schema import KEYS, schema
 from ticketlock.embedded import EmbeddedRedis, free_port
 from ticketlock.registry import (
+    create_event_broker,
     create_event_database,
     create_lock_store,
     create_tracker_store,
 )
 
+
+def create_broker(section: dict[str, Any]) -> Any:
+    return asyncio.run(create_event_broker({**section, **LEAST.get(section["type"], {})}))
+
+
 CREATE: dict[str, Callable[[Any], Any]] = {
     "lock_store": create_lock_store,
     "tracker_store": create_tracker_store,
+    "event_broker": create_broker,
     "event_service": create_event_database,
 }
 #: Known to the constructors in Python only.
-NOT_IN_YAML = {"credential_provider", "max_pool_connections"}
+NOT_IN_YAML = {"credential_provider", "max_pool_connections", "oauth_cb"}
+#: What a broker cannot be without.
+LEAST = {
+    "kafka": {"url": "h", "security_protocol": "SSL"},
+    "pika": {"url": "h", "username": "u", "password": "p"},
+}
 
 
 @pytest.mark.parametrize(
@@ -50,6 +63,9 @@ def test_the_schema_judges(tmp_path: Path) -> None:
         {},
         {"nlg": {"url": "x"}, "lock_store": {"type": "concurrent_redis", "port": "${PORT}"}},
         {"tracker_store": {"type": "my.module.Store", "anything": 1}},
+        {"event_broker": {"url": "h", "username": "u", "queues": ["a", "b"]}},
+        {"event_broker": {"type": "kafka", "url": ["a:1", "b:2"], "queue_size": "${SIZE}"}},
+        {"event_broker": {"type": "my.module.Broker", "anything": 1}},
     ]
     bad: list[dict[str, Any]] = [
         {"lock_store": 3},
@@ -57,6 +73,10 @@ def test_the_schema_judges(tmp_path: Path) -> None:
         {"lock_store": {"type": "redis", "port": []}},
         {"tracker_store": {"type": "sql", "dialect": 3}},
         {"event_service": {"type": "sql", "groups": "g"}},
+        {"event_broker": {"queue": "a"}},
+        {"event_broker": {"type": "kafka", "topics": "a"}},
+        {"event_broker": {"type": "file", "url": "a"}},
+        {"event_broker": {"type": "sql", "dialect": ["a"]}},
     ]
     assert [document for document in good if not validator.is_valid(document)] == []
     assert [document for document in bad if validator.is_valid(document)] == []
@@ -86,7 +106,10 @@ def test_config_check(
     assert cli.main(["config", "check", str(path), "--json"]) == cli.EXIT_OK
     found = json.loads(capsys.readouterr().out)
     assert found["ok"]
-    assert [c["section"] for c in found["components"]] == ["lock_store", "tracker_store"]
+    assert [c["section"] for c in found["components"]] == [
+        "lock_store", "tracker_store", "event_broker",
+    ]  # fmt: skip
+    assert found["components"][2]["kind"] == "none"
 
 
 def test_config_check_tells_every_problem(

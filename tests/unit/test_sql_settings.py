@@ -86,7 +86,7 @@ def test_oracle_statements() -> None:
     last = schema.tail("a", "oracle").order_by(schema.events.c.id.desc()).limit(3)
     assert "FETCH FIRST" in sql(last)
     assert "INSERT INTO ticketlock_conversations" in sql(schema.add_conversation("a", "oracle"))
-    assert sql(CreateTable(schema.conversations)).count("NUMBER(19)") == 4
+    assert sql(CreateTable(schema.conversations)).count("NUMBER(19)") == 9
 
 
 def test_the_documented_columns() -> None:

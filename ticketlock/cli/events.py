@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import events_consume, events_export
+from . import events_consume, events_export, events_outbox
 
 
 def add(commands: Any) -> None:
     """Add the commands to a parser's subcommands."""
     events = commands.add_parser("events", help="published events: consume, export, what waits")
     actions = events.add_subparsers(metavar="ACTION", required=True)
-    for part in (events_consume, events_export):
+    for part in (events_consume, events_export, events_outbox):
         part.add(actions)
