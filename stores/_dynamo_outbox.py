@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 from botocore.exceptions import ClientError
 
 from ticketlock.errors import TrackerStoreError
-from ticketlock.outbox import LEASE_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, now_ms
+from ticketlock.outbox import VOID_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, now_ms
 
 from . import _dynamo_expressions as expressions
 from . import _dynamo_layout as layout
@@ -114,7 +114,7 @@ class Entries:
     def _free(self, before: int, start: Item | None) -> dict[str, Any]:
         # A lease that ends so late is void, so its conversation is free as well.
         condition, fields = "#at <= :before OR #at > :void", "#sender_id, #at"
-        values = {":before": before, ":void": now_ms() + 2 * LEASE_MS}
+        values = {":before": before, ":void": now_ms() + VOID_MS}
         request = {
             "TableName": self._client.outbox,
             "Limit": _PAGE,

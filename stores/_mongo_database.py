@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -39,6 +40,7 @@ class Database:
         self._options = _options(section, self._url)
         self._client: AsyncMongoClient[Document] | None = None
         self._indexed = False
+        self._indexing = asyncio.Lock()
 
     async def close(self) -> None:
         client, self._client = self._client, None
@@ -81,7 +83,9 @@ class Database:
         return self._named("_history")
 
     async def _make_indexes(self) -> None:
-        if not self._indexed:
+        async with self._indexing:
+            if self._indexed:
+                return
             keys = [("sender_id", 1), ("run", 1), ("first", 1)]
             await self._named("_history").create_index(keys, unique=True)
             await self.current.create_index("outbox_at", sparse=True)

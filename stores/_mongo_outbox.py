@@ -21,7 +21,7 @@ from pymongo import ReturnDocument
 
 from ticketlock.errors import TrackerStoreError
 from ticketlock.outbox import (
-    LEASE_MS,
+    VOID_MS,
     Backlog,
     DeadLetter,
     Lease,
@@ -60,7 +60,7 @@ class MongoOutbox(Outbox):
 
     async def waiting(self, limit: int, before: int) -> list[str]:
         # A lease that ends so late is void, so its conversation is free as well.
-        free = [{"outbox_at": {"$lte": before}}, {"outbox_at": {"$gt": now_ms() + 2 * LEASE_MS}}]
+        free = [{"outbox_at": {"$lte": before}}, {"outbox_at": {"$gt": now_ms() + VOID_MS}}]
         async with self._db.seam():
             heads = await self._db.indexed_current()
             found = heads.find({"$or": free}, {"_id": 1}).sort("outbox_at", 1).limit(limit)

@@ -32,7 +32,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ticketlock.outbox import LEASE_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, now_ms
+from ticketlock.outbox import VOID_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, now_ms
 
 from ._redis_client import Client
 
@@ -69,7 +69,7 @@ class RedisOutbox(Outbox):
     async def waiting(self, limit: int, before: int) -> list[str]:
         names = await self._listed("-inf", before, limit)
         if len(names) < limit:  # a clock that is off has taken these; `take` judges for itself
-            void = max(before, now_ms() + 2 * LEASE_MS)
+            void = max(before, now_ms() + VOID_MS)
             names += await self._listed(f"({void}", "+inf", limit - len(names))
         return names
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ticketlock.outbox import LEASE_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, now_ms
+from ticketlock.outbox import VOID_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, now_ms
 
 from . import _sql_schema as schema
 
@@ -161,7 +161,7 @@ class SQLOutbox(Outbox):
 
 def _free(before: int) -> sa.ColumnElement[bool]:
     """No relay has it, or only by a lease that is over or void."""
-    return (_rows.outbox_at <= before) | (_rows.outbox_at > before + 2 * LEASE_MS)
+    return (_rows.outbox_at <= before) | (_rows.outbox_at > now_ms() + VOID_MS)
 
 
 def _named(letter: DeadLetter) -> sa.ColumnElement[bool]:

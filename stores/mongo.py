@@ -75,6 +75,7 @@ class MongoTrackerStore(FencedTrackerStore):
     async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
         older = [{"fence": {"$lt": fence}}, {"fence": fence, "owner": owner}]
         async with self._db.seam():
+            await self._db.history()  # with its index, before anything is written
             while True:
                 head = await self._db.current.find_one_and_update(
                     {"_id": sender_id, "$or": older},

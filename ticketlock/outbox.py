@@ -18,6 +18,9 @@ from typing import Any
 #: Milliseconds for which a relay takes a conversation; a dead one is taken over after that.
 LEASE_MS = 30_000
 
+#: Milliseconds ahead of us from which on the end of a lease is the work of a clock that is off.
+VOID_MS = 2 * LEASE_MS
+
 
 def now_ms() -> int:
     """Milliseconds since the epoch, by this machine's clock."""
@@ -48,7 +51,7 @@ class Lease:
     @property
     def beyond(self) -> int:
         """An end of another's lease after this is the work of a clock that is off: it is void."""
-        return self.now + 2 * LEASE_MS
+        return self.now + VOID_MS
 
 
 @dataclass(frozen=True)

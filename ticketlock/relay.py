@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .errors import TicketLockError
 from .event_broker import EventBroker, Message, Outcome
 from .outbox import DeadLetter, Lease, Parcel, now_ms
+from .running import Running
 from .tracker_store import TrackerStore
 from .volatile_outbox import VolatileOutbox
 
@@ -86,6 +87,7 @@ class Relay:
         self._task: asyncio.Task[None] | None = None
         self._next_sweep = 0.0
         self._closing = False
+        self._running = Running()  # a driver that is stopped half way leaves things behind
         store.publishes = True
 
     def start(self) -> None:
@@ -110,6 +112,7 @@ class Relay:
             await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            await self._running.settle()
         try:
             await asyncio.wait_for(self._let_go(), CLOSE_SECONDS)
         except (TicketLockError, asyncio.TimeoutError, TimeoutError) as error:
@@ -191,7 +194,7 @@ class Relay:
         if now < self._next_sweep:
             return
         before = now_ms() - round(1000 * LEFT_SECONDS)
-        found = await self._outbox.waiting(4 * CONVERSATIONS, before)
+        found = await self._running.finish(self._outbox.waiting(4 * CONVERSATIONS, before))
         for sender_id in found:
             self._remember(sender_id)
         self._next_sweep = now if len(found) == 4 * CONVERSATIONS else now + SWEEP_SECONDS
@@ -252,7 +255,7 @@ class Relay:
         return suspect.refusals >= REFUSALS and suspect.others_passed
 
     async def _bury(self, letters: Sequence[DeadLetter]) -> None:
-        await self._outbox.bury(letters)
+        await self._running.finish(self._outbox.bury(letters))
         self.counts.buried += len(letters)
         for letter in letters:
             log.error(
@@ -272,13 +275,13 @@ class Relay:
         else:
             self._remember(name)
 
-    async def _each(self, operations: Iterable[Awaitable[T]]) -> list[T]:
+    async def _each(self, operations: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         """The results of operations on the store, few at a time: turns come first."""
         room = asyncio.Semaphore(self._outbox.parallel)
 
-        async def one(operation: Awaitable[T]) -> T:
+        async def one(operation: Coroutine[Any, Any, T]) -> T:
             async with room:
-                return await operation
+                return await self._running.finish(operation)
 
         return list(await asyncio.gather(*(one(operation) for operation in operations)))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from .outbox import Backlog, DeadLetter, Lease, Outbox, Parcel, letter_order, now_ms
+from .outbox import VOID_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, letter_order, now_ms
 
 
 @dataclass
@@ -58,7 +58,9 @@ class VolatileOutbox(Outbox):
         self._queues.pop(sender_id, None)
 
     async def waiting(self, limit: int, before: int) -> list[str]:
-        free = [(q.free_at, name) for name, q in self._queues.items() if q.free_at <= before]
+        void = now_ms() + VOID_MS
+        queues = self._queues.items()
+        free = [(q.free_at, name) for name, q in queues if not before < q.free_at <= void]
         return [name for _, name in sorted(free)[:limit]]
 
     async def take(self, sender_id: str, lease: Lease, limit: int) -> Parcel | None:
