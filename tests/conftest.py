@@ -16,38 +16,21 @@ from servers.tracker_stores import TRACKER_STORES
 
 from ticketlock.embedded import EmbeddedRedis
 
-#: Parameters and fixtures of tests whose server is slow to start -> what they have in common.
-SERVERS = {
-    name: name for name in ("postgres", "mariadb", "mongo", "dynamo", "redis-cluster", "kafka")
-} | {"own_kafka": "kafka", "pika": "pika", "rabbitmq": "pika", "own_rabbitmq": "pika"}
-#: Files whose tests are a group: those of the demo keep all processors busy, mutants only wait.
-FILES = {"test_demo.py": "demo", "test_demo_stores.py": "demo", "test_mutants.py": "mutants"}
-#: Begun in this order, what takes longest first, and what waits beside what works.
-GROUPS = [
-    "demo", "dynamo", "kafka", "mutants", "postgres", "mariadb", "mongo", "pika", "redis-cluster",
-]  # fmt: skip
 
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Where several workers share the tests, those of a group go to the same worker."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
-    groups = {item: group(item) for item in items}
-    for item in items:
-        if groups[item]:
-            item.add_marker(pytest.mark.xdist_group(groups[item]))
-    order = {name: place for place, name in enumerate(GROUPS)}
-    items.sort(key=lambda item: order.get(groups[item] or "", len(order)))
+    from workers import Groups
+
+    return Groups(config, log)
 
 
-def group(item: pytest.Item) -> str | None:
-    """The tests that a test should follow in the same worker."""
-    if item.path.name in FILES and item.path.parent.name != "unit":
-        return FILES[item.path.name]
-    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    names = [*values, *getattr(item, "fixturenames", ())]
-    return next((SERVERS[n] for n in names if isinstance(n, str) and n in SERVERS), None)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Several workers begin with the groups."""
+    from workers import place
+
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: place(item.nodeid))
 
 
 @pytest.fixture(scope="session")

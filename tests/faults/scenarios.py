@@ -189,7 +189,7 @@ async def a_frozen_heartbeat_is_noticed(server: EmbeddedRedis) -> None:
         try:
             async with store.lock("c"):
                 store._live().heartbeat._beat = lambda *_: None  # type: ignore[method-assign]
-                await asyncio.sleep(10)
+                await asyncio.sleep(6)
         except LockLost:
             assert 3 < clock() - start < 4
             return

@@ -215,5 +215,5 @@ def test_mutant(
     patch, story = MUTANTS[mutant]
     patch(monkeypatch)
     with pytest.raises((AssertionError, asyncio.TimeoutError, LockError)) as caught:
-        run(SCENARIOS[story](own_redis), 12)
+        run(SCENARIOS[story](own_redis), 8)
     assert not isinstance(caught.value, LockStoreConnectionError), "the mutant does not even run"

@@ -1,0 +1,55 @@
+"""How several workers share the tests: by groups, each of which one worker has to itself.
+
+The group is read from the test's id alone: the marks that pytest-xdist has for it do not work
+with every pytest.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from xdist.scheduler import LoadScopeScheduling
+
+#: What takes longest is begun first, and what waits beside what works. Most are named by the
+#: server that their tests share, as the tests' parameters name it.
+GROUPS = (
+    "demo", "dynamo", "kafka", "mutants", "postgres", "mariadb", "mongo", "pika", "redis-cluster",
+)  # fmt: skip
+
+#: Groups of the tests without such a parameter. Those of the demo keep all processors busy,
+#: mutants only wait.
+FILES = {
+    "test_demo_stores.py": "demo",
+    "test_demo.py": "demo",
+    "test_kafka_broker.py": "kafka",
+    "test_mutants.py": "mutants",
+    "test_pika_broker.py": "pika",
+    "test_sql_store.py": "postgres",
+}
+
+
+def group(nodeid: str) -> str | None:
+    """The tests that a test should follow in the same worker."""
+    path, _, test = nodeid.partition("::")
+    folder, file = PurePosixPath(path).parts[-2:]
+    if folder == "unit":
+        return None
+    own = FILES.get(file)
+    if own == "demo":  # its stores' servers are slow for others while it runs
+        return own
+    named = re.search(rf"[\[-]({'|'.join(GROUPS)})[]-]", test)
+    return named[1] if named else own
+
+
+def place(nodeid: str) -> int:
+    """Where in the order of all tests a test stands."""
+    name = group(nodeid)
+    return GROUPS.index(name) if name else len(GROUPS)
+
+
+class Groups(LoadScopeScheduling):
+    """pytest-xdist's scheduler of scopes, the scopes being our groups, or single tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid) or nodeid
