@@ -215,6 +215,8 @@ class SQLEventBroker(ThreadedBroker):
             self._run_async(self._engine.dispose(), time.monotonic() + 1.0)
         if self._loop is not None:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            # After an open that failed, aiosqlite's thread still tells the loop that it ends.
+            self._loop.run_until_complete(asyncio.sleep(0.1))
             self._loop.close()
 
 
