@@ -175,6 +175,7 @@ def test_after_close(run: Run, backend: Backend) -> None:
     run(body())
 
 
+@pytest.mark.alone
 def test_kill_and_restart_of_the_server(run: Run, servers_backend: Backend) -> None:
     """SIGKILL mid-stream: what was confirmed is there, in order; the rest is `retry`; the event
     loop is never held up; delivery goes on by itself when the server is back.
@@ -226,6 +227,7 @@ def test_kill_and_restart_of_the_server(run: Run, servers_backend: Backend) -> N
     assert numbers(events, "while away") == [1]
 
 
+@pytest.mark.alone
 def test_close_while_the_server_is_away(
     run: Run, servers_backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
