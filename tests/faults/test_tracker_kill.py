@@ -89,6 +89,7 @@ def test_a_killed_writer_leaves_whole_turns(tracker_sections: Any, kind: str, ba
         assert [turn for turn in turns if turn in set(told)] == told
         assert len(turns) <= len(told) + fence
         assert len(set(turns)) == len(turns)
+    assert told, "no turn was stored: the test tests nothing"
 
     async def go_on() -> None:
         async with create_tracker_store(section) as store:
