@@ -24,8 +24,10 @@ from ticketlock.event_broker import (
     poisoned,
     retry,
 )
+from ticketlock.redis_settings import endpoint_values
 
 T = TypeVar("T")
+B = TypeVar("B", bound="ThreadedBroker")
 
 log = logging.getLogger("ticketlock")
 
@@ -79,6 +81,29 @@ class ThreadedBroker(EventBroker):
         self._starting = threading.Lock()
         self._closed = False
         self._stop_at = float("inf")
+
+    @classmethod
+    async def from_endpoint_config(
+        cls: type[B], broker_config: Any, event_loop: Any = None, where: str = "event_broker"
+    ) -> B | None:
+        """A broker made from a section, and begun: see the class's `connect`; None for None.
+
+        Raises ConfigurationError, and EventBrokerConnectionError where it connects at once.
+        """
+        if broker_config is None:
+            return None
+        make: Any = cls  # whose constructor takes the section's keys
+        broker: B = make(where=where, **endpoint_values(broker_config))
+        try:
+            await broker._begin()
+        except BaseException:
+            await broker.close()
+            raise
+        return broker
+
+    async def _begin(self) -> None:
+        """What `from_endpoint_config` does before it returns: here, connect."""
+        await self.connect()
 
     # -- what a backend implements; all of it runs in the thread --------------------------------
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.event_broker import DELIVERED, Outcome
-from ticketlock.redis_settings import endpoint_values
 from ticketlock.settings import Section
 
 from ._worker import ThreadedBroker, Wire
@@ -36,21 +35,6 @@ class FileEventBroker(ThreadedBroker):
         section.finish()
         self.address = f"file {self.path}"
         self._file: int | None = None
-
-    @classmethod
-    async def from_endpoint_config(
-        cls, broker_config: Any, event_loop: Any = None, where: str = "event_broker"
-    ) -> FileEventBroker | None:
-        """A broker whose file is open. Raises EventBrokerConnectionError."""
-        if broker_config is None:
-            return None
-        broker = cls(where=where, **endpoint_values(broker_config))
-        try:
-            await broker.connect()
-        except BaseException:
-            await broker.close()
-            raise
-        return broker
 
     def is_ready(self) -> bool:
         """Whether the file is open, and the last batch could be written."""

@@ -11,7 +11,6 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.event_broker import DELIVERED, Outcome, poisoned, retry
-from ticketlock.redis_settings import endpoint_values
 from ticketlock.settings import Section
 
 from ._kafka_errors import HOPELESS, explain, refused
@@ -52,23 +51,12 @@ class KafkaEventBroker(ThreadedBroker):
         environment = os.environ.get("RASA_ENVIRONMENT", "RASA_ENVIRONMENT_NOT_SET")
         self._headers: list[tuple[str, str | bytes | None]] = [("RASA_ENVIRONMENT", environment)]
 
-    @classmethod
-    async def from_endpoint_config(
-        cls, broker_config: Any, event_loop: Any = None, where: str = "event_broker"
-    ) -> KafkaEventBroker | None:
-        """A broker that connects in the background: a server that is away stops no start.
+    async def _begin(self) -> None:
+        """Connect in the background: a server that is away stops no start.
 
         Raises ConfigurationError for what the driver refuses; `connect` says the rest.
         """
-        if broker_config is None:
-            return None
-        broker = cls(where=where, **endpoint_values(broker_config))
-        try:
-            await broker._call(broker._make)
-        except BaseException:
-            await broker.close()
-            raise
-        return broker
+        await self._call(self._make)
 
     def is_ready(self) -> bool:
         """Whether the server answered last time; a failure is looked at again in between."""

@@ -14,7 +14,6 @@ import pika
 
 from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.event_broker import DELIVERED, Outcome, poisoned, retry
-from ticketlock.redis_settings import endpoint_values
 from ticketlock.settings import Section
 
 from ._pika_link import PikaLink
@@ -64,21 +63,6 @@ class PikaEventBroker(ThreadedBroker):
         self._trouble: EventBrokerConnectionError | None = None
         self._largest = float("inf")  # bytes; learned from the server's first refusal
         self._careful = False
-
-    @classmethod
-    async def from_endpoint_config(
-        cls, broker_config: Any, event_loop: Any = None, where: str = "event_broker"
-    ) -> PikaEventBroker | None:
-        """A connected broker. Raises EventBrokerConnectionError after `connection_attempts`."""
-        if broker_config is None:
-            return None
-        broker = cls(where=where, **endpoint_values(broker_config))
-        try:
-            await broker.connect()
-        except BaseException:
-            await broker.close()
-            raise
-        return broker
 
     async def connect(self, timeout: float | None = None) -> None:
         """Connect and declare the exchange and the queues.

@@ -18,7 +18,6 @@ from ticketlock.errors import (
     EventBrokerError,
 )
 from ticketlock.event_broker import DELIVERED, Outcome, poisoned, retry
-from ticketlock.redis_settings import endpoint_values
 from ticketlock.settings import Section, mask_url
 
 from ._worker import ThreadedBroker, Wire
@@ -90,25 +89,6 @@ class SQLEventBroker(ThreadedBroker):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: AsyncEngine | None = None
         self._ready = False
-
-    @classmethod
-    async def from_endpoint_config(
-        cls, broker_config: Any, event_loop: Any = None, where: str = "event_broker"
-    ) -> SQLEventBroker | None:
-        """A broker that has reached its database and made its table.
-
-        Raises ConfigurationError when the table `events` there is another one, and
-        EventBrokerConnectionError.
-        """
-        if broker_config is None:
-            return None
-        broker = cls(where=where, **endpoint_values(broker_config))
-        try:
-            await broker.connect()
-        except BaseException:
-            await broker.close()
-            raise
-        return broker
 
     def is_ready(self) -> bool:
         """Whether the last use of the database went well."""

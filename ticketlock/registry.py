@@ -196,10 +196,15 @@ async def prepare_event_broker(section: Any, where: str = "event_broker") -> Eve
     return await CustomEventBroker.make(custom, section, where)
 
 
+def _broker_kind(section: Any) -> str:
+    """The type of a section, by our name for it if it is ours; without one it is RabbitMQ's."""
+    kind = getattr(section, "type", None) or "pika"
+    return _DOCUMENTED_BROKERS.get(kind, kind)
+
+
 def _broker_class(section: Any, where: str) -> tuple[type[Any] | None, Any]:
     """The class of a section: (ours, None), or (None, somebody else's)."""
-    kind = getattr(section, "type", None) or "pika"
-    kind = _DOCUMENTED_BROKERS.get(kind, kind)
+    kind = _broker_kind(section)
     path = EVENT_BROKERS.get(kind.lower())
     if path:
         return _import_extra(path, kind.lower(), where), None
@@ -243,8 +248,7 @@ def create_event_source(
         raise ConfigurationError(f"{where}: is missing: the Kafka or RabbitMQ to read from")
     if isinstance(section, Mapping):
         section = EndpointConfig(**section)
-    kind = getattr(section, "type", None) or "pika"
-    kind = _DOCUMENTED_BROKERS.get(kind, kind).lower()
+    kind = _broker_kind(section).lower()
     if kind not in EVENT_SOURCES:
         known = ", ".join(EVENT_SOURCES)
         raise ConfigurationError(
