@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,12 +18,17 @@ from ._worker import ThreadedBroker, Wire
 #: Keys of the section, in the order of the README's table.
 FILE_KEYS = ("path",)
 
+#: Seconds between two tries to have the file to ourselves.
+_PAUSE = 0.002
+
 
 class FileEventBroker(ThreadedBroker):
     """Appends one JSON object a line; a batch counts as delivered once it is on the disk.
 
-    Several brokers and processes may append to one file. A file that was renamed away, as
-    log rotation does, is made anew.
+    Several brokers and processes may append to one file: each has it locked (`flock`) while it
+    writes a batch, and first takes away the part of a line that a killed one may have left, so
+    readers meet half a line at the end only. A file that was renamed away, as log rotation
+    does, is made anew.
 
     Args:
         path: the file; made if it is not there, its folder is not.
@@ -47,9 +55,6 @@ class FileEventBroker(ThreadedBroker):
             self._shut(end)
             existed = os.path.exists(self.path)
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-            size = os.fstat(self._file).st_size
-            if size and os.pread(self._file, 1, size - 1) != b"\n":
-                os.write(self._file, b"\n")  # a writer died within its line: end it
             if not existed:
                 _sync_folder(os.path.dirname(self.path))
         except OSError as error:
@@ -63,11 +68,20 @@ class FileEventBroker(ThreadedBroker):
         assert self._file is not None  # just opened
         data = memoryview(b"".join(wire.value + b"\n" for wire in batch))
         try:
-            while data:
-                data = data[os.write(self._file, data) :]
-            os.fsync(self._file)
+            _lock(self._file, end)
+            try:
+                _end_last_line(self._file)
+                while data:
+                    data = data[os.write(self._file, data) :]
+                os.fsync(self._file)
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+        except TimeoutError:
+            raise EventBrokerConnectionError(
+                f"{self.address}: another process has it locked: see who does (fuser, lsof)"
+            ) from None
         except OSError as error:
-            self._shut(end)  # the next batch opens it again and ends a torn line
+            self._shut(end)
             raise EventBrokerConnectionError(
                 f"{self.address}: {error.strerror}: free some space, or check the disk"
             ) from error
@@ -77,6 +91,39 @@ class FileEventBroker(ThreadedBroker):
         file, self._file = self._file, None
         if file is not None:
             os.close(file)
+
+
+def _lock(file: int, end: float) -> None:
+    """Have the file to ourselves. Raises TimeoutError at `end`."""
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise TimeoutError from None
+            time.sleep(_PAUSE)
+
+
+def _end_last_line(file: int) -> None:
+    """A writer that died within its line was never told that it is stored: take its part away.
+
+    A whole event that lacks just the line's end, from an editor, say, is given one.
+    """
+    size = os.fstat(file).st_size
+    if not size or os.pread(file, 1, size - 1) == b"\n":
+        return
+    start, tail = size, b""
+    while start and b"\n" not in tail:
+        length = min(start, 65536)
+        start -= length
+        tail = os.pread(file, length, start) + tail
+    line = tail[tail.rfind(b"\n") + 1 :]
+    try:
+        json.loads(line)
+    except ValueError:
+        os.ftruncate(file, size - len(line))
+    else:
+        os.write(file, b"\n")
 
 
 def _same(file: int, path: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import sqlite3
 import subprocess
@@ -55,11 +56,10 @@ def test_sql_errors(tmp_path: Path) -> None:
 
 
 def test_files_are_not_mixed_up(tmp_path: Path) -> None:
-    """Two brokers write to two files; a torn last line is ended; a rotated file is made anew."""
+    """Two brokers write to two files; a file that was rotated away is made anew."""
 
     async def body() -> None:
         one, two = FileEventBroker(str(tmp_path / "1")), FileEventBroker(str(tmp_path / "2"))
-        (tmp_path / "1").write_text('{"torn": ')
         for number, broker in ((1, one), (2, two)):
             await broker.connect()
             await broker.deliver([Message("c", number, {})])
@@ -69,14 +69,49 @@ def test_files_are_not_mixed_up(tmp_path: Path) -> None:
         await two.close()
 
     asyncio.run(body())
-    assert (tmp_path / "1").read_text().splitlines() == [
-        '{"torn": ',
-        '{"sender_id": "c", "sequence": 1}',
-    ]
-    assert [json.loads((tmp_path / name).read_text())["sequence"] for name in ("2.old", "2")] == [
-        2,
-        3,
-    ]
+    found = [json.loads((tmp_path / name).read_text())["sequence"] for name in ("1", "2.old", "2")]
+    assert found == [1, 2, 3]
+
+
+@pytest.mark.parametrize("length", [1, 70_000])
+def test_half_a_line_of_a_killed_writer_goes(length: int, tmp_path: Path) -> None:
+    """Also one left after we had opened the file: nothing may be appended to it."""
+    path = tmp_path / "events"
+    half = '{"sender_id": "' + length * "x"
+
+    async def body() -> None:
+        path.write_text(half)
+        broker = FileEventBroker(str(path))
+        for number in (1, 2):
+            (outcome,) = await broker.deliver([Message("c", number, {})])
+            assert outcome.status == "delivered"
+            with path.open("a") as file:
+                file.write(half if number == 1 else '{"sequence": 3}')  # whole, but its end
+        await broker.deliver([Message("c", 4, {})])
+        await broker.close()
+
+    asyncio.run(body())
+    found = [json.loads(line)["sequence"] for line in path.read_text().splitlines()]
+    assert found == [1, 2, 3, 4]
+
+
+def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
+    """Another process has it while it writes; one that never lets go is told of."""
+    path = tmp_path / "events"
+
+    async def body() -> None:
+        broker = FileEventBroker(str(path))
+        with path.open("a") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            (outcome,) = await broker.deliver([Message("c", 1, {})], timeout=0.2)
+            assert outcome.status == "retry"
+            assert "locked" in outcome.reason
+        (outcome,) = await broker.deliver([Message("c", 1, {})])
+        assert outcome.status == "delivered"
+        await broker.close()
+
+    asyncio.run(body())
+    assert len(path.read_text().splitlines()) == 1
 
 
 def test_file_errors(tmp_path: Path) -> None:
