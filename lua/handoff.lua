@@ -4,7 +4,8 @@
 --   holder   string  "<fence>" when idle, else
 --                    "<fence> <number> <member> <lease until> <hold until> <granted at> <host:pid>"
 --   queue    zset    ticket number -> member; member is "<process>.<request>[.<label>]"
---   waiters  hash    process -> "<alive until> <host:pid>", number -> "<since> <hold ms>"
+--   waiters  hash    process -> "<alive until> <host:pid>", number -> "<since> <hold ms>",
+--                    "stop" -> "<number> <mode>": turns before that ticket are asked to stop
 -- Times are milliseconds of this server's clock. An idle holder means an empty queue.
 local HOLDER = '^(%d+) (%d+) (%S+) (%d+) (%d+) (%d+) (%S+)$'
 local MAX_DEAD_HEADS = 64  -- more are left to the next call: no script runs long
@@ -27,7 +28,7 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
     end
     if not now then now, micros = clock() end
     local process, request = string.match(head[1], '^(%w+)%.(%d+)')
-    local seen = redis.call('HMGET', waiters, process, head[2])
+    local seen = redis.call('HMGET', waiters, process, head[2], 'stop')
     redis.call('HDEL', waiters, head[2])
     local alive, where = string.match(seen[1] or '', '^(%d+) (%S+)$')
     if alive and tonumber(alive) > now then
@@ -42,6 +43,8 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
       redis.call('SET', holder, string.format('%s %s %s %.0f %.0f %.0f %s',
         fence, head[2], head[1], lease, hold, now, where), 'PX', idle_ms)
       local text = string.format('grant %s %s %s %.0f', request, head[2], fence, lease)
+      local stop, mode = string.match(seen[3] or '', '^(%d+) (%a+)$')
+      if stop and tonumber(stop) > tonumber(head[2]) then text = text .. ' ' .. mode end
       if process == caller then return text end
       redis.call('PUBLISH', bell .. process, text)
       return false

@@ -11,6 +11,7 @@ from .conversations import Conversations
 from .endpoints import EndpointConfig
 from .errors import (
     ConfigurationError,
+    DuplicateMessage,
     EventBrokerConnectionError,
     EventBrokerError,
     InvalidConversationId,
@@ -28,6 +29,7 @@ from .errors import (
 from .event_base import Event
 from .event_broker import EventBroker, Message, Outcome
 from .grant import Grant
+from .incoming import Incoming
 from .inspection import Holder, Inspection, Waiting
 from .lock_store import LockStore
 from .memory_lock_store import InMemoryLockStore
@@ -52,6 +54,7 @@ __all__ = [
     # what they give
     "Grant",
     "Holder",
+    "Incoming",
     "Inspection",
     "Ticket",
     "TicketLock",
@@ -75,6 +78,7 @@ __all__ = [
     "LockError",
     "LockLost",
     "LockStoreConnectionError",
+    "DuplicateMessage",
     "LockTimeout",
     "QueueFull",
     "StaleFence",

@@ -6,12 +6,14 @@ import asyncio
 import os
 import secrets
 import time
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
 from .engine import Engine
 from .errors import LockStoreConnectionError, QueueFull
 from .grant import Grant
+from .incoming import MAX_REPLY, WINDOW
 from .inspection import Holder, Inspection, Waiting
 from .lock import Waiter, check_conversation_id
 from .lock_store import LockStore
@@ -33,6 +35,8 @@ class ConcurrentRedisLockStore(LockStore):
     Raises ConfigurationError. It connects at the first use. One store belongs to one event
     loop; after a fork it starts anew, and turns held before the fork are void.
     """
+
+    keeps_messages = True
 
     def __init__(self, endpoint_config: Any = None, **keys: Any) -> None:
         where = keys.pop("where", "lock_store")
@@ -98,6 +102,17 @@ class ConcurrentRedisLockStore(LockStore):
     async def raise_fence(self, grant: Grant, floor: int) -> None:
         grant.ensure_held()
         await self._live().raise_fence(grant, floor)
+
+    # -- messages ------------------------------------------------------------------------------
+
+    async def collect(self, grant: Grant, most: int = 100) -> list[tuple[str, str]]:
+        grant.ensure_held()
+        return await self._live().collect(grant, most)
+
+    def answer(self, grant: Grant, replies: Mapping[str, str], window: float = WINDOW) -> None:
+        short = {name: text for name, text in replies.items() if len(text.encode()) <= MAX_REPLY}
+        if short and self._engine is not None and not self._engine.closed:
+            self._engine.answer(grant, short, window)
 
     # -- looking and breaking -----------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from .endpoints import Endpoints, read_endpoints
 from .event_base import Event
+from .incoming import Incoming
 from .lock_store import LockStore
 from .registry import create_lock_store, create_tracker_store, event_broker_maker
 from .relay import Relay
@@ -74,6 +75,7 @@ class Conversations:
         wait_timeout: float | None = None,
         max_waiting: int | None = None,
         label: str | None = None,
+        incoming: Incoming | None = None,
     ) -> Turn:
         """`async with conversations.turn("id") as turn:`; parameters as for `LockStore.lock`.
 
@@ -90,6 +92,7 @@ class Conversations:
             wait_timeout=wait_timeout,
             max_waiting=max_waiting,
             label=label,
+            incoming=incoming,
         )
 
     def sync(self) -> SyncConversations:
@@ -154,6 +157,10 @@ class SyncTurn:
     def commit(self) -> None:
         """Write what has been added so far, all or nothing, and go on."""
         self._portal.call(self._turn.commit())
+
+    def answer(self, reply: str, message_id: str | None = None) -> None:
+        """Say what duplicates of a message are told; see `Turn.answer`."""
+        self._turn.answer(reply, message_id)
 
     def __enter__(self) -> SyncTurn:
         try:

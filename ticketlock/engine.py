@@ -12,16 +12,18 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from .cluster_link import ClusterLink
 from .deadlines import DeadlineWatch
+from .elsewhere import Elsewhere
 from .errors import LockLost, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
 from .heartbeat import Heartbeat, Seen
+from .incoming import Supersede
 from .link import Link
 from .lock import Waiter, before
 from .redis_connect import connect, explain
@@ -57,6 +59,7 @@ class Engine:
         self.heartbeat = Heartbeat(self, settings, self.scripts, timing)
         #: Seconds by which we give a turn up before the server does.
         self.margin = min(timing.lease / 8, 500) / 1000
+        self.elsewhere = Elsewhere(self)
         self._requests = count(1)
         self._waiting: dict[int, Waiter] = {}
         self._held: dict[int, Grant] = {}
@@ -71,7 +74,9 @@ class Engine:
         """Send for a ticket; sets its number, and its future if it is granted at once."""
         waiter.request = next(self._requests)
         waiter.member = f"{self.process}.{waiter.request}"
-        if waiter.label:
+        if waiter.incoming is not None:
+            waiter.member += "." + waiter.incoming.field
+        elif waiter.label:
             waiter.member += "." + quote(waiter.label, safe="")
         waiter.future = self.loop.create_future()
         # Before sending: a bell may come in the same packet as the answer.
@@ -88,18 +93,31 @@ class Engine:
     def _acquire(self, waiter: Waiter, **options: int) -> tuple[Any, ...]:
         # The lifetime ends here first, and at the server only if we are frozen then.
         hold = round(1000 * (waiter.lock_lifetime + 2 * self.margin))
-        return self.scripts.acquire(waiter.conversation_id, waiter.member, hold, **options)
+        words = self.scripts.acquire(waiter.conversation_id, waiter.member, hold, **options)
+        if waiter.incoming is None:
+            return words
+        return self.scripts.admit(words, waiter.conversation_id, waiter.incoming)
 
-    def _answered(self, waiter: Waiter, answer: list[int], sent_at: float) -> None:
-        """Act on acquire's answer: the turn is ours, or we wait for it."""
+    def _answered(self, waiter: Waiter, answer: list[Any], sent_at: float) -> None:
+        """Act on acquire's answer: the turn is ours, or we wait for it, or need none."""
         if answer[0] < 0 or waiter.request not in self._waiting:
             return  # no ticket, or taken back meanwhile
+        if answer[0] == 2:
+            return self.elsewhere.follow(waiter, *answer[1:])
         waiter.number = answer[1]
         if answer[0] == 1:
             self._serve(waiter, answer[1], answer[2], sent_at + answer[3] / 1000)
         else:
             self._seen[waiter.conversation_id] = (sent_at, answer[2])
             self.heartbeat.expect(answer[3] / 1000)
+            self._supersede(waiter)
+        return None
+
+    def _supersede(self, waiter: Waiter) -> None:
+        """Ask the turns before a waiter to stop, if its message says so."""
+        mode = waiter.incoming and waiter.incoming.supersede
+        if mode:
+            self._post(self.scripts.supersede(waiter.conversation_id, waiter.member, mode))
 
     def _serve(self, waiter: Waiter, number: int, fence: int, lease_until: float) -> None:
         """Give a waiter its turn; `lease_until` is when the server lets it lapse."""
@@ -136,11 +154,14 @@ class Engine:
             return
         self._waiting.pop(waiter.request, None)
         self._held.pop(waiter.request, None)
+        self.elsewhere.forget(waiter)
         if waiter.future is not None and not waiter.future.done():
             if error is None:
                 waiter.future.cancel()
             else:
                 waiter.future.set_exception(error)
+        elif waiter.future is not None and not waiter.future.cancelled():
+            waiter.future.exception()  # nobody asks any more; asyncio need not complain
         if self.link.usable:  # else the ticket was never sent for
             self._post(self.scripts.withdraw(waiter.conversation_id, waiter.member))
 
@@ -203,6 +224,27 @@ class Engine:
     def _overdue(self, grant: Grant) -> None:
         self.lost(grant.request, grant.overdue())
 
+    # -- messages ------------------------------------------------------------------------------
+
+    def waits(self, waiter: Waiter) -> bool:
+        """Take a waiter out of those that wait for a turn; whether it was one."""
+        return self._waiting.pop(waiter.request, None) is not None
+
+    def wait_again(self, waiter: Waiter) -> None:
+        """Give a waiter whose message nobody has a ticket: its old one, if it had one."""
+        self._waiting[waiter.request] = waiter
+        self._return(waiter)
+
+    async def collect(self, grant: Grant, most: int) -> list[tuple[str, str]]:
+        """Take the messages that wait right behind a turn into it."""
+        words = self.scripts.collect(grant.conversation_id, grant.member, grant.fence, most)
+        found = [word.decode() for word in await self.link.call(words)]
+        return [(unquote(name), text) for name, text in zip(found[::2], found[1::2], strict=True)]
+
+    def answer(self, grant: Grant, replies: Mapping[str, str], window: float) -> None:
+        """Keep replies; in front of the release, on the same connection."""
+        self._post(self.scripts.answer(grant.conversation_id, grant.member, window, replies))
+
     # -- bells and heartbeats -------------------------------------------------------------------
 
     def _push(self, push: Sequence[Any]) -> None:
@@ -210,12 +252,19 @@ class Engine:
             self._bell(push[2])
 
     def _bell(self, text: bytes) -> None:
-        """`grant <request> <number> <fence> <lease until>`, `broken <request> <fence>`, or
-        `finished <request> <fence>` (0: it was waiting)."""
+        """`grant <request> <number> <fence> <lease until>`, with a mode behind it if the turn
+        is to stop; `stop <request> <fence> <mode>`; `broken <request> <fence>`;
+        `finished <request> <fence>` (0: it was waiting); `answered <request>`."""
         kind, *numbers = text.split()
         request = int(numbers[0])
         waiter = self._waiting.get(request)
-        if kind != b"grant":
+        if kind == b"answered":
+            self.elsewhere.ring(request, waiter)
+        elif kind == b"stop":
+            grant = self._held.get(request)
+            if grant is not None and grant.fence == int(numbers[1]):
+                grant.supersede(numbers[2].decode())  # type: ignore[arg-type]  # our script's
+        elif kind != b"grant":
             grant = self._held.get(request)
             if grant is not None and grant.fence == int(numbers[1]):
                 self.lost(request, "the lock was broken, or its ticket was finished")
@@ -225,12 +274,14 @@ class Engine:
                     reason = "its ticket was finished by somebody else"
                     waiter.future.set_exception(LockLost(waiter.conversation_id, reason))
         elif waiter is not None:
-            number, fence, until = map(int, numbers[1:])
+            number, fence, until = map(int, numbers[1:4])
             if waiter.conversation_id not in self._seen:
                 return self.heartbeat.expect(0)
             # The server's clock in ours: from before a request was sent, so never too late.
             here, there = self._seen[waiter.conversation_id]
             self._serve(waiter, number, fence, here + (until - there) / 1000)
+            if len(numbers) > 4 and (turn := self._held.get(request)) is not None:
+                turn.supersede(numbers[4].decode())  # type: ignore[arg-type]  # our script's
         return None
 
     def _reconnected(self) -> None:
@@ -251,17 +302,22 @@ class Engine:
                     lowest[waiter.conversation_id] = waiter
         return [(conversation_id, waiter.member) for conversation_id, waiter in lowest.items()]
 
-    def beaten(self, lost: list[Grant], seen: list[Seen]) -> None:
+    def beaten(
+        self, lost: list[Grant], seen: list[Seen], superseded: list[tuple[Grant, Supersede]]
+    ) -> None:
         """Act on a heartbeat's answers, on the event loop."""
         for grant in lost:
             if self._held.get(grant.request) is grant:
                 self.lost(grant.request, "the lease ran out, or the lock was broken or wiped")
+        for grant, mode in superseded:
+            if grant.superseded is None:  # its bell was lost
+                grant.supersede(mode)
         waited = {waiter.conversation_id for waiter in self._waiting.values()}
         self._seen = {name: pair for name, pair in self._seen.items() if name in waited}
         for row in seen:
             self._seen[row.conversation_id] = (row.sent_at, row.now)
             if row.bell:
-                _, request, _, fence, _ = row.bell.split()
+                _, request, _, fence, *_ = row.bell.split()
                 if int(request) in self._waiting:
                     self._bell(row.bell)
                 elif int(request) not in self._held:  # nobody here wants it (any more)
@@ -280,13 +336,14 @@ class Engine:
     async def close(self) -> None:
         """Give tickets back, end the turns' bodies, stop the thread, end the connections."""
         self.closed = True
-        for waiter in list(self._waiting.values()):
+        for waiter in [*self._waiting.values(), *self.elsewhere.waiters()]:
             error = LockStoreConnectionError("the lock store has been closed")
             self.withdraw(waiter, error)
         for request in list(self._held):
             grant = self._held[request]
             self._post(self.scripts.release(grant.conversation_id, grant.member, grant.fence))
             self.lost(request, "the lock store has been closed")
+        self.elsewhere.stop()
         self._deadlines.stop()
         await self.heartbeat.stop()
         await self.link.close()

@@ -75,6 +75,24 @@ class QueueFull(LockError):
         super().__init__(f"{waiting} tickets already wait for conversation {conversation_id!r}")
 
 
+class DuplicateMessage(LockError):
+    """Another ticket has had this message id, and its turn has answered: here is the reply.
+
+    Attributes:
+        conversation_id: the conversation.
+        message_id: the id of the message, unique in it.
+        reply: what the turn gave to `answer`.
+    """
+
+    def __init__(self, conversation_id: str, message_id: str, reply: str) -> None:
+        self.conversation_id = conversation_id
+        self.message_id = message_id
+        self.reply = reply
+        super().__init__(
+            f"message {message_id!r} of conversation {conversation_id!r} has been answered"
+        )
+
+
 class LockStoreConnectionError(LockError):
     """The lock store's server cannot be used; the text says which one, why, and what to change."""
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator
 
 from .errors import LockLost
+from .incoming import Supersede
 
 #: Clock of all local deadlines, seconds: monotonic, and running on while the machine sleeps.
 if hasattr(time, "CLOCK_BOOTTIME"):
@@ -53,14 +54,17 @@ class Grant:
         fence: the authority to write: higher than that of every earlier turn of the
             conversation. A store that remembers the highest one can refuse stale writers.
         reason: why the grant was lost, None while it is held.
+        superseded: set when a later message asks this turn to stop, to how; the turn stays
+            ours, and what it makes of that is its own affair.
         lease_until: moment of `clock()` up to which nobody else can have the turn.
         deadline: moment of `clock()` up to which the turn is ours: the earlier of
             `lease_until` and the end of its lifetime.
     """
 
     __slots__ = (
-        "_cancelled", "_cancelling", "_lost", "_pid", "_task", "conversation_id", "deadline",
-        "expires", "fence", "granted_at", "lease_until", "member", "number", "reason", "request",
+        "_cancelled", "_cancelling", "_lost", "_pid", "_superseding", "_task", "conversation_id",
+        "deadline", "expires", "fence", "granted_at", "lease_until", "member", "number", "reason",
+        "request", "superseded",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +88,8 @@ class Grant:
         self.request = request
         self.member = member
         self.reason: str | None = None
+        self.superseded: Supersede | None = None
+        self._superseding: asyncio.Event | None = None
         self._pid = _PID
         self._lost: Lost | None = None
         self._task: asyncio.Task[object] | None = None
@@ -122,6 +128,20 @@ class Grant:
             return  # whoever was told that it is lost shall not see it come back
         self.lease_until = max(self.lease_until, lease_until)
         self.deadline = min(self.lease_until, self.expires)
+
+    def supersede(self, mode: Supersede) -> None:
+        """Note that a later message asks the turn to stop."""
+        self.superseded = mode
+        if self._superseding is not None:
+            self._superseding.set()
+
+    async def until_superseded(self) -> Supersede:
+        """Return how to stop when a later message asks for it; for ever if none does."""
+        self._superseding = self._superseding or asyncio.Event()
+        if self.superseded is None:
+            await self._superseding.wait()
+        assert self.superseded is not None  # set before the event
+        return self.superseded
 
     def lose(self, reason: str) -> None:
         """Mark the grant as lost and cancel the body that runs under it."""

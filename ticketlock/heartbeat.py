@@ -21,6 +21,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from .grant import Grant, clock
+from .incoming import Supersede
 from .redis_settings import RedisSettings
 from .scripts import Scripts, Timing, load
 
@@ -124,24 +125,29 @@ class Heartbeat:
 
     def _beat(self, turns: list[Grant], waiting: list[tuple[str, str]]) -> None:
         lost: list[Grant] = []
+        superseded: list[tuple[Grant, Supersede]] = []
         seen: list[Seen] = []
         for batch in self._batches(turns):
             names = [(grant.conversation_id, grant.member, grant.fence) for grant in batch]
             asked = clock()
-            for grant, left in zip(batch, self._call(self._scripts.renew(names)), strict=True):
+            rows = self._call(self._scripts.renew(names))
+            for grant, (left, mode) in zip(batch, rows, strict=True):
+                if mode:
+                    superseded.append((grant, mode.decode()))
                 if left:
                     grant.extend(asked + left / 1000 - self._engine.margin)
                 else:
                     lost.append(grant)
         for tickets in self._batches(waiting):
             sent_at = clock()
-            now, *rows = self._call(self._scripts.attend(tickets))
-            for (conversation_id, _), (missing, left, bell) in zip(tickets, rows, strict=True):
+            now, *seen_rows = self._call(self._scripts.attend(tickets))
+            for (conversation_id, _), row in zip(tickets, seen_rows, strict=True):
+                missing, left, bell = row
                 seen.append(Seen(conversation_id, sent_at, now, bool(missing), bell))
                 # A holder who stops renewing is succeeded the moment its lease ends.
                 self._due = min(self._due, sent_at + left / 1000 + 0.002)
         try:
-            self._engine.loop.call_soon_threadsafe(self._engine.beaten, lost, seen)
+            self._engine.loop.call_soon_threadsafe(self._engine.beaten, lost, seen, superseded)
         except RuntimeError:  # the loop has been closed without closing the store
             self._stopping = True
 

@@ -11,6 +11,7 @@ from .errors import InvalidConversationId, LockError, LockLost, LockTimeout
 from .grant import Grant, clock
 
 if TYPE_CHECKING:
+    from .incoming import Incoming
     from .lock_store import LockStore
 
 T = TypeVar("T")
@@ -44,11 +45,12 @@ class Waiter:
         number: the ticket number, -1 until it is issued.
         deadline: moment of `clock()` at which waiting ends; None: never.
         future: resolved with the Grant; made by event-driven stores.
+        incoming: the message that the ticket is for, if any.
     """
 
     __slots__ = (
-        "conversation_id", "deadline", "future", "label", "lock_lifetime", "max_waiting",
-        "member", "number", "pid", "poll", "request", "started", "wait_timeout",
+        "conversation_id", "deadline", "future", "incoming", "label", "lock_lifetime",
+        "max_waiting", "member", "number", "pid", "poll", "request", "started", "wait_timeout",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +61,7 @@ class Waiter:
         max_waiting: int | None = None,
         label: str | None = None,
         poll: float = 1.0,
+        incoming: Incoming | None = None,
     ) -> None:
         self.conversation_id = conversation_id
         self.lock_lifetime = lock_lifetime
@@ -66,6 +69,7 @@ class Waiter:
         self.max_waiting = max_waiting
         self.label = label
         self.poll = poll
+        self.incoming = incoming
         self.started = 0.0
         self.deadline: float | None = None
         self.pid = os.getpid()
@@ -119,7 +123,8 @@ class Lock:
     async def queue(self) -> int:
         """Take the ticket without waiting for the turn, and return its number.
 
-        The ticket keeps its place until the lock is entered or `withdraw` is called.
+        The ticket keeps its place until the lock is entered or `withdraw` is called. 0: an
+        `incoming` message needs none, another ticket has it.
         Raises QueueFull, LockStoreConnectionError.
         """
         if self._spent or self._waiter.number >= 0:

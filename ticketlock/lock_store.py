@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
 from .errors import ConfigurationError
+from .grant import Grant
+from .incoming import WINDOW, Incoming
 from .lock import Lock, OptionalLock, Waiter, check_conversation_id, check_label
 from .polling import Polling
 from .sync import SyncLockStore
@@ -44,6 +47,9 @@ class LockStore(Polling):
         max_waiting: most tickets that may wait for one conversation; None: any number.
     """
 
+    #: Whether tickets know the messages they are for; see `Incoming`.
+    keeps_messages = False
+
     def __init__(self, endpoint_config: Any = None, *, max_waiting: int | None = None) -> None:
         super().__init__(default_lock_lifetime())
         self.max_waiting = max_waiting
@@ -59,6 +65,7 @@ class LockStore(Polling):
         wait_timeout: float | None = None,
         max_waiting: int | None = None,
         label: str | None = None,
+        incoming: Incoming | None = None,
     ) -> Lock:
         """`async with store.lock("id") as grant:` one turn of a conversation.
 
@@ -70,17 +77,19 @@ class LockStore(Polling):
             wait_timeout: seconds to wait for the turn; None: as long as it takes;
                 0: do not queue at all.
             max_waiting: most tickets that may wait already; default the store's.
-            label: a text that `inspect` shows, for instance the message id.
+            label: a text that `inspect` shows; of an `incoming` message its id.
+            incoming: the message the ticket is for; see `Incoming`. Stores of which
+                `keeps_messages` is false take no notice of it but for the label.
 
         Raises (on entering): LockTimeout, QueueFull, LockStoreConnectionError,
-            InvalidConversationId (at once). On leaving: LockLost, if the turn was lost;
+            InvalidConversationId (at once), DuplicateMessage. On leaving: LockLost, if the turn was lost;
             the body has then been cancelled.
         """
         return Lock(
             self,
             self._waiter(
                 conversation_id, lock_lifetime, wait_timeout, max_waiting, label,
-                wait_time_in_seconds,
+                wait_time_in_seconds, incoming,
             ),
         )  # fmt: skip
 
@@ -98,17 +107,34 @@ class LockStore(Polling):
         max_waiting: int | None,
         label: str | None,
         poll: float,
+        incoming: Incoming | None = None,
     ) -> Waiter:
         lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
         if not isinstance(lifetime, (int, float)) or not 0 < lifetime < 1e9:
             raise ValueError(f"lock_lifetime is a number of seconds above 0, not {lifetime!r}")
         if label is not None:
             check_label(label)
+        if incoming is not None:
+            label = incoming.message_id
         if max_waiting is None:
             max_waiting = self.max_waiting
-        return Waiter(
-            check_conversation_id(conversation_id), lifetime, wait_timeout, max_waiting, label, poll
-        )
+        check_conversation_id(conversation_id)
+        return Waiter(conversation_id, lifetime, wait_timeout, max_waiting, label, poll, incoming)
+
+    async def collect(self, grant: Grant, most: int = 100) -> list[tuple[str, str]]:
+        """Take the messages that wait right behind a turn into it: (message id, text) of each.
+
+        It ends before the first one that needs its own turn. The turn owes each a reply, see
+        `answer`; should it end without, they come back at their old places.
+        """
+        return []
+
+    def answer(self, grant: Grant, replies: Mapping[str, str], window: float = WINDOW) -> None:
+        """Keep the turn's replies by message id, for duplicates; call it before the turn ends.
+
+        It does not wait and does not fail: a duplicate of a message without a reply, or with
+        one of more than 64 KiB, is given a turn.
+        """
 
     def sync(self) -> SyncLockStore:
         """The same store for threads: `with store.sync().lock("id") as grant:`."""

@@ -8,13 +8,16 @@ import os
 import socket
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 from .errors import LockLost, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
+from .incoming import WINDOW, Supersede
 from .inspection import Holder, Inspection, Waiting
 from .lock import Waiter, check_conversation_id
 from .lock_store import LockStore
+from .memory_messages import MemoryMessages
 from .tickets import Ticket, TicketLock
 
 #: Marks a ticket of `issue_ticket`, on which nobody waits.
@@ -24,21 +27,24 @@ _BARE = "bare"
 class _Conversation:
     """The state of one conversation: who is served, who waits, the last number."""
 
-    __slots__ = ("last_issued", "queue", "serving")
+    __slots__ = ("last_issued", "queue", "serving", "stop")
 
     def __init__(self) -> None:
         self.last_issued = 0
+        #: Turns before the ticket of that number are asked to stop.
+        self.stop: tuple[int, Supersede] | None = None
         self.serving: _Turn | None = None
         self.queue: OrderedDict[int, Waiter] = OrderedDict()
 
 
 class _Turn:
-    __slots__ = ("grant", "label", "number", "timer")
+    __slots__ = ("grant", "label", "number", "timer", "waiter")
 
-    def __init__(self, grant: Grant, label: str | None, timer: asyncio.TimerHandle) -> None:
+    def __init__(self, grant: Grant, waiter: Waiter, timer: asyncio.TimerHandle) -> None:
         self.grant = grant
+        self.waiter = waiter
         self.number = grant.number
-        self.label = label
+        self.label = waiter.label
         self.timer = timer
 
 
@@ -49,11 +55,24 @@ class InMemoryLockStore(LockStore):
     uses the conversation.
     """
 
+    keeps_messages = True
+
     def __init__(self, endpoint_config: Any = None, *, max_waiting: int | None = None) -> None:
         super().__init__(endpoint_config, max_waiting=max_waiting)
         self._conversations: dict[str, _Conversation] = {}
+        self._messages = MemoryMessages(self._return)
 
     async def _issue(self, waiter: Waiter) -> None:
+        waiter.future = asyncio.get_running_loop().create_future()
+        if not self._messages.admit(waiter):
+            return
+        try:
+            await self._ticket(waiter)
+        except BaseException:
+            self._messages.disown(waiter)
+            raise
+
+    async def _ticket(self, waiter: Waiter) -> None:
         conversation = self._conversations.setdefault(waiter.conversation_id, _Conversation())
         busy = conversation.serving is not None
         waiting = len(conversation.queue)
@@ -63,9 +82,42 @@ class InMemoryLockStore(LockStore):
             raise QueueFull(waiter.conversation_id, waiting)
         conversation.last_issued += 1
         waiter.number = conversation.last_issued
-        waiter.future = asyncio.get_running_loop().create_future()
         conversation.queue[waiter.number] = waiter
+        mode = waiter.incoming and waiter.incoming.supersede
+        if mode:
+            conversation.stop = (waiter.number, mode)
+            if conversation.serving is not None:
+                conversation.serving.grant.supersede(mode)
         self._serve_next(conversation)
+
+    def _return(self, waiter: Waiter) -> None:
+        """Queue a waiter whose message is nobody's any more, at its old number if it had one."""
+        conversation = self._conversations.setdefault(waiter.conversation_id, _Conversation())
+        waiter.number = waiter.number or conversation.last_issued + 1
+        conversation.last_issued = max(conversation.last_issued, waiter.number)
+        conversation.queue[waiter.number] = waiter
+        conversation.queue = OrderedDict(sorted(conversation.queue.items()))
+        self._serve_next(conversation)
+
+    async def collect(self, grant: Grant, most: int = 100) -> list[tuple[str, str]]:
+        conversation = self._conversations.get(grant.conversation_id)
+        serving = conversation.serving if conversation else None
+        found: list[tuple[str, str]] = []
+        if conversation is None or serving is None or serving.grant is not grant:
+            return found
+        for waiter in list(conversation.queue.values())[:most]:
+            incoming = waiter.incoming
+            if incoming is None or incoming.text is None:
+                break
+            if self._messages.carry(waiter, serving.waiter):
+                found.append((incoming.message_id, incoming.text))
+        return found
+
+    def answer(self, grant: Grant, replies: Mapping[str, str], window: float = WINDOW) -> None:
+        conversation = self._conversations.get(grant.conversation_id)
+        if conversation and conversation.serving and conversation.serving.grant is grant:
+            for ended in self._messages.answer(conversation.serving.waiter, replies, window):
+                del conversation.queue[ended.number]
 
     async def _granted(self, waiter: Waiter) -> Grant:
         try:
@@ -83,7 +135,9 @@ class InMemoryLockStore(LockStore):
             lifetime = waiter.lock_lifetime
             grant = Grant(waiter.conversation_id, number, self._last_fence, math.inf, lifetime)
             timer = asyncio.get_running_loop().call_later(lifetime, self._expire, grant)
-            conversation.serving = _Turn(grant, waiter.label, timer)
+            conversation.serving = _Turn(grant, waiter, timer)
+            if conversation.stop is not None and conversation.stop[0] > number:
+                grant.supersede(conversation.stop[1])
             waiter.future.set_result(grant)
 
     def _end(self, conversation_id: str, number: int) -> Grant | None:
@@ -96,6 +150,7 @@ class InMemoryLockStore(LockStore):
             return None
         turn.timer.cancel()
         conversation.serving = None
+        self._messages.disown(turn.waiter)
         self._serve_next(conversation)
         if conversation.serving is None and not conversation.queue:
             del self._conversations[conversation_id]
@@ -121,6 +176,7 @@ class InMemoryLockStore(LockStore):
         elif not future.cancelled() and not future.exception():
             self._end_turn(future.result())  # granted in the same moment: hand it on
             return
+        self._messages.disown(waiter)
         conversation = self._conversations.get(waiter.conversation_id)
         if conversation is not None and conversation.queue.get(waiter.number) is waiter:
             del conversation.queue[waiter.number]
@@ -232,9 +288,10 @@ class InMemoryLockStore(LockStore):
         return conversation is not None and bool(conversation.queue)
 
     async def close(self) -> None:
+        error = LockStoreConnectionError("the lock store has been closed")
+        self._messages.close(error)
         for conversation in self._conversations.values():
             for waiter in list(conversation.queue.values()):
-                error = LockStoreConnectionError("the lock store has been closed")
                 self._withdraw(waiter, None if waiter.member == _BARE else error)
             if conversation.serving is not None:
                 conversation.serving.timer.cancel()

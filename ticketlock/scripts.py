@@ -7,16 +7,20 @@ as their hash tag, so that they share a slot in a Redis Cluster.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from .incoming import Incoming, field
 from .redis_settings import RedisSettings
 
-#: Scripts that hand a conversation on are preceded by this one.
-_HANDOFF = "handoff"
-_HAND_ON = frozenset({"acquire", "attend", "break", "release", "withdraw"})
+#: What stands in front of a script: the functions it uses, and for `admit` what follows it.
+_PARTS = {
+    **dict.fromkeys(("acquire", "attend", "break", "release", "withdraw"), ("handoff", "{}")),
+    **dict.fromkeys(("answer", "collect", "reply"), ("handoff", "messages", "{}")),
+    "admit": ("handoff", "messages", "{}", "acquire"),
+}
 
 
 class Script(NamedTuple):
@@ -28,8 +32,8 @@ class Script(NamedTuple):
 
 @cache
 def load(name: str) -> Script:
-    """The script `lua/<name>.lua`, with what it shares with others in front of it."""
-    names = (_HANDOFF, name) if name in _HAND_ON else (name,)
+    """The script `lua/<name>.lua`, with what it shares with others."""
+    names = [part.format(name) for part in _PARTS.get(name, ("{}",))]
     source = "\n".join(files("ticketlock.lua").joinpath(f"{n}.lua").read_text() for n in names)
     return Script(source, hashlib.sha1(source.encode()).hexdigest())
 
@@ -52,6 +56,11 @@ class Keys:
             base + "last_issued_ticket_number", base + "holder", base + "queue", base + "waiters"
         )  # fmt: skip
 
+    def of_messages(self, conversation_id: str) -> tuple[str, str]:
+        """The keys (messages, expiries) of a conversation."""
+        base = self.of(conversation_id)[0].removesuffix("last_issued_ticket_number")
+        return base + "messages", base + "expiries"
+
 
 class Timing(NamedTuple):
     """The clocks of the protocol, in milliseconds. docs/protocol.md tells how they relate.
@@ -70,7 +79,10 @@ class Timing(NamedTuple):
 class Scripts:
     """Builds the EVALSHA command of each operation; see the scripts for what they return."""
 
-    NAMES = ("acquire", "release", "withdraw", "renew", "attend", "inspect", "break")
+    NAMES = (
+        "acquire", "release", "withdraw", "renew", "attend", "inspect", "break",
+        "admit", "answer", "reply", "collect", "supersede",
+    )  # fmt: skip
 
     def __init__(self, settings: RedisSettings, timing: Timing, process: str, where: str) -> None:
         self.keys = Keys(settings)
@@ -116,7 +128,7 @@ class Scripts:
 
     def renew(self, turns: Sequence[tuple[str, str, int]]) -> tuple[Any, ...]:
         """Renew turns given as (conversation, member, fence)."""
-        keys = [key for turn in turns for key in self.keys.of(turn[0])[:2]]
+        keys = [key for turn in turns for key in _without_queue(self.keys.of(turn[0]))]
         args = [arg for turn in turns for arg in turn[1:]]
         lease, idle = self._timing.lease, self._timing.idle
         return ("EVALSHA", self._sha["renew"], len(keys), *keys, lease, idle, *args)
@@ -131,6 +143,42 @@ class Scripts:
             timing.lease, timing.waiter_ttl, timing.idle, self.keys.bell, *members,
         )  # fmt: skip
 
+    # -- messages ---------------------------------------------------------------------------------
+
+    def admit(
+        self, acquire: tuple[Any, ...], conversation_id: str, incoming: Incoming
+    ) -> tuple[Any, ...]:
+        """`acquire`'s words, for a message that gets no second ticket."""
+        keys, more = acquire[3:7], self.keys.of_messages(conversation_id)
+        return (
+            "EVALSHA", self._sha["admit"], 6, *keys, *more, *acquire[7:], incoming.field,
+            round(1000 * incoming.window), "w" if incoming.text is None else "c",
+            incoming.text or "",
+        )  # fmt: skip
+
+    def answer(
+        self, conversation_id: str, member: str, window: float, replies: Mapping[str, str]
+    ) -> tuple[Any, ...]:
+        keys = (*self.keys.of(conversation_id)[2:], *self.keys.of_messages(conversation_id))
+        pairs = [(field(message_id), reply) for message_id, reply in replies.items()]
+        words = [word for pair in pairs for word in pair]
+        return (
+            "EVALSHA", self._sha["answer"], 4, *keys, member, self.keys.bell,
+            round(1000 * window), *words,
+        )  # fmt: skip
+
+    def reply(self, conversation_id: str, field: str, request: int) -> tuple[Any, ...]:
+        keys = (*self.keys.of(conversation_id)[1:], self.keys.of_messages(conversation_id)[0])
+        return ("EVALSHA", self._sha["reply"], 4, *keys, field, f"{self.process}.{request}")
+
+    def collect(self, conversation_id: str, member: str, fence: int, most: int) -> tuple[Any, ...]:
+        keys = (*self.keys.of(conversation_id)[1:3], self.keys.of_messages(conversation_id)[0])
+        return ("EVALSHA", self._sha["collect"], 3, *keys, member, fence, most)
+
+    def supersede(self, conversation_id: str, member: str, mode: str) -> tuple[Any, ...]:
+        keys = self.keys.of(conversation_id)[1:]
+        return ("EVALSHA", self._sha["supersede"], 3, *keys, member, mode, self.keys.bell)
+
     def inspect(self, conversation_id: str, limit: int, number: int = 0) -> tuple[Any, ...]:
         keys = self.keys.of(conversation_id)
         return ("EVALSHA", self._sha["inspect"], 4, *keys, limit, number)
@@ -138,3 +186,7 @@ class Scripts:
     def break_turn(self, conversation_id: str, fence: int = 0, what: str = "") -> tuple[Any, ...]:
         keys = self.keys.of(conversation_id)[1:]
         return ("EVALSHA", self._sha["break"], 3, *keys, fence, *self._tail, what)
+
+
+def _without_queue(keys: tuple[str, str, str, str]) -> tuple[str, str, str]:
+    return keys[0], keys[1], keys[3]

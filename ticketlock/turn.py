@@ -11,6 +11,7 @@ from typing import Any
 from .errors import LockLost, StaleFence, TrackerStoreConnectionError
 from .event_base import Event
 from .grant import Grant, clock
+from .incoming import WINDOW, Incoming
 from .lock_store import LockStore
 from .relay import Relay
 from .tracker import Tracker
@@ -57,6 +58,8 @@ class Turn:
         self._grant: Grant | None = None
         self._claim: Claim | None = None
         self._pending: list[dict[str, Any]] = []
+        self._replies: dict[str, str] = {}
+        self._incoming: Incoming | None = options.get("incoming")
         self.sender_id = sender_id
 
     @property
@@ -104,6 +107,22 @@ class Turn:
     def ensure_held(self) -> None:
         """Raise LockLost unless the turn is still certainly ours."""
         self.grant.ensure_held()
+
+    async def collect(self, most: int = 100) -> list[tuple[str, str]]:
+        """Take the messages that wait behind the turn into it; see `LockStore.collect`."""
+        return await self._lock_store.collect(self.grant, most)
+
+    def answer(self, reply: str, message_id: str | None = None) -> None:
+        """Say what duplicates of a message are told, once the turn has been written.
+
+        Args:
+            message_id: one that was collected; default: the turn's own.
+        """
+        if message_id is None:
+            if self._incoming is None:
+                raise ValueError("this turn has no `incoming` message: name the message_id")
+            message_id = self._incoming.message_id
+        self._replies[message_id] = reply
 
     async def commit(self) -> None:
         """Write what has been added so far, all or nothing, and go on.
@@ -169,6 +188,7 @@ class Turn:
         try:
             if write:
                 await self.commit()
+                self._answer()
         except BaseException:
             await self._release()
             raise
@@ -179,6 +199,11 @@ class Turn:
             if not write:
                 raise
             log.warning("the turn was written, then %s", lost)
+
+    def _answer(self) -> None:
+        if self._replies:
+            window = WINDOW if self._incoming is None else self._incoming.window
+            self._lock_store.answer(self.grant, self._replies, window)
 
     async def _release(self) -> None:
         try:

@@ -126,7 +126,7 @@ async def a_lapsed_lease_stays_lapsed(server: EmbeddedRedis) -> None:
         engine = store._live()
         await asyncio.sleep(4.1)
         words = engine.scripts.renew([("c", grant.member, grant.fence)])
-        assert await engine.link.call(words) == [0]
+        assert await engine.link.call(words) == [[0, b""]]
 
 
 async def a_dead_waiter_is_skipped(server: EmbeddedRedis) -> None:

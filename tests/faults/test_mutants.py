@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from faults.scenarios import SCENARIOS
+from faults.test_protocol import SCENARIOS
 
 from ticketlock import (
     LockError,
     LockStoreConnectionError,
     deadlines,
+    elsewhere,
     engine,
     heartbeat,
     link,
@@ -35,7 +36,7 @@ def lua(name: str, old: str, new: str) -> Patch:
 
         def load(wanted: str) -> scripts.Script:
             source = original(wanted).source
-            if wanted == name or (name == "handoff" and old in source):
+            if wanted == name or (name in ("handoff", "messages") and old in source):
                 assert old in source, f"{name}.lua has no {old!r}"
                 source = source.replace(old, new)
             return scripts.Script(source, hashlib.sha1(source.encode()).hexdigest())
@@ -66,6 +67,11 @@ def wrapped(owner: type, name: str, wrapper: Callable[..., Any]) -> Patch:
     return patch
 
 
+async def asleep(*_: object) -> None:
+    """Waits for ever."""
+    await asyncio.Event().wait()
+
+
 def nothing(*_: object, **__: object) -> None:
     """Replaces a step that must not be left out."""
 
@@ -79,16 +85,20 @@ def drop_unanswered(original: Any, self: link.Link, error: BaseException | None)
     original(self, error)
 
 
-def bells_of_a_beat(original: Any, self: Any, lost: Any, seen: Any) -> None:
-    original(self, lost, [row._replace(bell=b"") for row in seen])
+def bells_of_a_beat(original: Any, self: Any, lost: Any, seen: Any, stops: Any) -> None:
+    original(self, lost, [row._replace(bell=b"") for row in seen], stops)
 
 
-def no_returns(original: Any, self: Any, lost: Any, seen: Any) -> None:
-    original(self, lost, [row._replace(missing=False) for row in seen])
+def no_returns(original: Any, self: Any, lost: Any, seen: Any, stops: Any) -> None:
+    original(self, lost, [row._replace(missing=False) for row in seen], stops)
 
 
-def nothing_lost(original: Any, self: Any, lost: Any, seen: Any) -> None:
-    original(self, [], seen)
+def nothing_lost(original: Any, self: Any, lost: Any, seen: Any, stops: Any) -> None:
+    original(self, [], seen, stops)
+
+
+def no_stops(original: Any, self: Any, lost: Any, seen: Any, stops: Any) -> None:
+    original(self, lost, seen, [])
 
 
 def at_the_tail(original: Any, self: Any, waiter: Any, **options: int) -> Any:
@@ -177,7 +187,44 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
         lua("break", "if process then", "if false then"), "a_break_tells_the_holder"),
     "returning at an old number forgets the counter": (
         lua("acquire", "redis.call('SET', KEYS[1], ARGV[3])", ""), "waiters_outlive_a_flush"),
+    # -- the scripts of messages
+    "duplicates get a ticket": (
+        lua("admit", "if not mine and had(", "if false and had("), "a_duplicate_gets_no_turn"),
+    "a reply is not found": (
+        lua("admit", "if state == 'd' then", "if false then"), "a_duplicate_gets_no_turn"),
+    "the dead keep their messages": (
+        lua("messages", "if serving == member then return tonumber(lease) > now end",
+            "if serving == member then return true end"), "a_message_of_a_dead_turn_is_handled"),
+    "dead waiters keep their messages": (
+        lua("messages", "return alive and tonumber(alive) > now", "return true"),
+        "a_message_of_a_dead_waiter_is_handled"),
+    "anybody answers": (
+        lua("answer", "if owner == ARGV[1] or", "if true or"), "a_stale_turn_cannot_answer"),
+    "nobody is told of a reply": (
+        lua("answer", "redis.call('PUBLISH', ARGV[2] .. process, 'answered ' .. request)", ""),
+        "a_reply_comes_without_polling"),
+    "carried tickets are served too": (
+        lua("answer", "redis.call('ZREM', KEYS[1], ticket)", ""),
+        "carried_messages_are_handled_once"),
+    "all are carried": (
+        lua("collect", "if state == 'c' and owner == ticket then", "if state then"),
+        "carried_messages_are_handled_once"),
+    "carried tickets leave the queue at once": (
+        lua("collect", "carried[#carried + 1] = id", "carried[#carried + 1] = id\n"
+            "    redis.call('ZREM', KEYS[2], ticket)"),
+        "a_carried_message_without_a_reply_keeps_its_place"),
+    "nobody is asked to stop": (
+        lua("supersede", "if process then", "if false then"), "those_before_are_asked_to_stop"),
+    "those to come are not asked to stop": (
+        lua("handoff", "if stop and", "if false and"), "those_before_are_asked_to_stop"),
+    "those behind are asked to stop": (
+        lua("handoff", "tonumber(stop) > tonumber(head[2])", "true"),
+        "those_before_are_asked_to_stop"),
     # -- the client
+    "duplicates do not look": (
+        method(elsewhere.Elsewhere, "_pause", asleep), "a_reply_whose_bell_is_lost_comes"),
+    "heartbeats tell of no stop": (
+        wrapped(engine.Engine, "beaten", no_stops), "a_lost_bell_hides_no_stop"),
     "waiters are not attended": (
         method(engine.Engine, "attended", lambda self: []), "a_live_waiter_is_not_skipped"),
     "no heartbeat": (

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from faults.scenarios import SCENARIOS
+from faults import message_scenarios, scenarios
 
 from ticketlock.embedded import EmbeddedRedis
+
+SCENARIOS = {**scenarios.SCENARIOS, **message_scenarios.SCENARIOS}
 
 
 @pytest.mark.alone

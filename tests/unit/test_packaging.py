@@ -37,7 +37,7 @@ def test_scripts_are_installed() -> None:
     for name in names:
         text = files("ticketlock.lua").joinpath(name).read_text()
         assert text.startswith("-- "), name
-        if name != "handoff.lua":
+        if name not in ("handoff.lua", "messages.lua"):  # functions that others use
             assert "-- KEYS" in text, name
             assert "-- Returns" in text, name
 

@@ -1,0 +1,18 @@
+-- Acquire for a message with an id: one that is known already gets no second ticket.
+-- It runs in front of acquire.lua, and ends there unless the message is known.
+-- KEYS  as acquire, and 5 messages  6 expiries
+-- ARGV  as acquire, and 11 message id  12 window ms  13 state: w, or c where an earlier turn may
+--       carry it  14 the message's text
+-- Returns as acquire | {2, reply} it was answered | {2} another living ticket has it
+do
+  local now = clock()
+  local state, owner, listeners, text = record(KEYS[5], ARGV[11])
+  if state == 'd' then return {2, text} end
+  local mine = owner == ARGV[1] or state == 'k' and text == ARGV[1]
+  if not mine and had(KEYS[2], KEYS[3], KEYS[4], state, owner, text, now) then return {2} end
+  if not mine then
+    listeners = listeners or '-'
+    text = ARGV[13] .. ' ' .. ARGV[1] .. ' ' .. listeners .. ' ' .. ARGV[14]
+    keep(KEYS[5], KEYS[6], ARGV[11], text, ARGV[12], now)
+  end
+end
