@@ -12,18 +12,19 @@
 --       cluster, where it is in another slot)
 -- ARGV  1 fence ("": do not claim)  2 owner  3 "session", "all" or the number to read from
 --       4 expiry ms (0: never)
--- Returns {"events", sequence, event, ...} | {"stale", stored fence}
+-- Returns {"events", sequence, born, event, ...} | {"stale", stored fence}
 --       | {"look"} there may be a value in the documented format: carry it over, then call again
 local key, fence, owner, from = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local head = redis.call('HMGET', key, 'sequence', 'first', 'session', 'fence', 'owner', 'outbox')
-local sequence = head[1]
+local head = redis.call('HMGET', key, 'sequence', 'first', 'session', 'fence', 'owner', 'outbox',
+  'born')
+local sequence, born = head[1], head[7]
 if not sequence then
   if not KEYS[2] or redis.call('EXISTS', KEYS[2]) == 1 then return {'look'} end
-  if fence == '' then return {'events', '0'} end
+  if fence == '' then return {'events', '0', '0'} end
   sequence, head[2], head[3], head[4], head[5] = '0', '0', '0', '0', ''
   local t = redis.call('TIME')
-  redis.call('HSET', key, 'sequence', 0, 'first', 0, 'session', 0,
-    'born', t[1] .. string.format('%03d', math.floor(t[2] / 1000)))
+  born = t[1] .. string.format('%03d', math.floor(t[2] / 1000))
+  redis.call('HSET', key, 'sequence', 0, 'first', 0, 'session', 0, 'born', born)
 end
 
 if fence ~= '' then
@@ -40,7 +41,7 @@ local first = tonumber(head[2])
 if from == 'session' then from = tonumber(head[3])
 elseif from == 'all' then from = first
 else from = math.max(first, tonumber(from)) end
-local out = {'events', sequence}
+local out = {'events', sequence, born or '0'}
 while from < tonumber(sequence) do
   local numbers = {}
   for number = from, math.min(from + 500, sequence) - 1 do numbers[#numbers + 1] = number end

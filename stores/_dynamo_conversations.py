@@ -207,12 +207,13 @@ class Conversations:
             chunk = start if full else number_of(head, "session_chunk")
             items = self._query(sender_id, chunk, end) if start < end else ()
             events = layout.assemble(items, chunk, end) if start < end else []
-            if events is not None:
-                return History(events[start - chunk :] if events else [], end)
-            found = self._head(sender_id)  # it was replaced, or deleted, between the two reads
+            found = head if events is not None and not full else self._head(sender_id)
             if found is None:
                 return History([], 0)
-            head = found
+            # A whole history might be that of a life that began between the reads.
+            if events is not None and found.get("born") == head.get("born"):
+                return History(events[start - chunk :], end, number_of(head, "born"))
+            head = found  # it was replaced, or deleted, between the reads
         raise TrackerStoreError(
             f"DynamoDB at {self._client.where}: the history of conversation {sender_id!r} is "
             f"incomplete: {self._client.events} lacks events before number {end}"

@@ -61,7 +61,7 @@ class InMemoryTrackerStore(FencedTrackerStore):
         if found.fence > fence or (found.fence == fence and found.owner != owner):
             raise StaleFence(sender_id, fence, found.fence)
         found.fence, found.owner = fence, owner
-        return History(found.tail(found.session), found.sequence)
+        return History(found.tail(found.session), found.sequence, found.history)
 
     async def _do_write(self, write: Write) -> int:
         found = self._conversations.get(write.sender_id) or _Conversation()
@@ -82,7 +82,7 @@ class InMemoryTrackerStore(FencedTrackerStore):
 
     async def _do_read(self, sender_id: str, full: bool) -> History:
         found = self._conversations.get(sender_id) or _Conversation()
-        return History(found.tail(0 if full else found.session), found.sequence)
+        return History(found.tail(0 if full else found.session), found.sequence, found.history)
 
     async def _do_keys(self) -> list[str]:
         return [sender_id for sender_id, found in self._conversations.items() if found.events]

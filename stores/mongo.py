@@ -292,7 +292,8 @@ class MongoTrackerStore(FencedTrackerStore):
                 older = await self._older(sender_id, head, bucket)
                 events = None if older is None else older[start - bucket :] + events
             if events is not None:
-                return History([json.loads(text) for text in events], head["sequence"])
+                wires = [json.loads(text) for text in events]
+                return History(wires, head["sequence"], head.get("born", 0))
             # It was replaced, or deleted, between the two reads.
             found = await self._db.current.find_one({"_id": sender_id})
             if found is None:

@@ -191,12 +191,15 @@ class SQLTrackerStore(FencedTrackerStore):
 
     async def _do_read(self, sender_id: str, full: bool) -> History:
         async def body(connection: AsyncConnection) -> History:
-            query = sa.select(schema.conversations).where(
-                schema.conversations.c.sender_id == sender_id
-            )
+            mine = schema.conversations.c.sender_id == sender_id
+            query = sa.select(schema.conversations).where(mine)
             row = (await connection.execute(query)).first()
-            found = await self._latest(connection, sender_id, row, full)
-            return found.history
+            while True:
+                found = await self._latest(connection, sender_id, row, full)
+                before, row = row, (await connection.execute(query)).first()
+                # Else these events may be of a life that began between the statements.
+                if _born(row) == _born(before):
+                    return found.history
 
         return await self._read_only(body)
 
@@ -273,7 +276,7 @@ class SQLTrackerStore(FencedTrackerStore):
             events = events[starts[-1] :]
         session_id = rows[starts[-1]].id if starts else place.session_id
         last_id = max(place.last_id, rows[-1].id if rows else 0)
-        return Place(sequence, last_id, session_id, History(events, sequence))
+        return Place(sequence, last_id, session_id, History(events, sequence, _born(row)))
 
     async def _note(
         self, connection: AsyncConnection, sender_id: str, place: Place, **columns: Any
@@ -298,6 +301,11 @@ class Place:
     last_id: int
     session_id: int
     history: History = field(default_factory=lambda: History((), 0))
+
+
+def _born(row: Row) -> int:
+    """When a conversation's row was made; 0 while there is none."""
+    return int(row.born) if row else 0
 
 
 def _event(row: Row) -> Mapping[str, Any]:

@@ -48,11 +48,9 @@ MOST_LISTED = 1000
 _KEEP_EVERY = 1000
 
 
-def message_of(
-    tracker: Tracker, sequence: int, event: dict[str, Any], headers: Mapping[str, str]
-) -> Message:
-    """The message of one event of a conversation."""
-    return Message(tracker.sender_id, sequence, event, headers)
+def life_of(tracker: Tracker) -> int:
+    """The `history` that the outbox publishes too; 0: the store has none for it."""
+    return tracker.origin.history if tracker.origin else 0
 
 
 def first_sequence(tracker: Tracker) -> int:
@@ -165,8 +163,7 @@ class EventExport:
                 "place where it goes on: they are left out"
             )
         for sender_id in left:
-            start = self._position.start_in(sender_id)
-            for entry in await self._entries(sender_id, start):
+            for entry in await self._entries(sender_id):
                 self._batch.add(entry)
                 if self._batch.is_full:
                     await self._flush()
@@ -176,8 +173,8 @@ class EventExport:
             self._progress(self._read, len(ids))
         await self._flush(left[-1] if left else None, complete=True)
 
-    async def _entries(self, sender_id: str, start: int) -> Iterable[Entry]:
-        """The events of a conversation that are for us, from number `start` on."""
+    async def _entries(self, sender_id: str) -> Iterable[Entry]:
+        """The events of a conversation that are for us, and are left to do."""
         try:
             tracker = await result(self._store.retrieve_full_tracker(sender_id))
         except TrackerStoreConnectionError:
@@ -185,15 +182,16 @@ class EventExport:
         except (InvalidConversationId, InvalidEvent, TrackerStoreError) as error:
             reason = poisoned(f"it cannot be read: {error}")
             return [Entry(sender_id, None, self._read, outcome=reason)]
-        messages = self._messages(tracker, start) if tracker is not None else ()
+        messages = self._messages(tracker) if tracker is not None else ()
         return (Entry(sender_id, m.sequence, self._read, m) for m in messages)
 
-    def _messages(self, tracker: Tracker, start: int) -> Iterator[Message]:
-        headers = {PROCESS_ID_HEADER: self.result.process_id}
+    def _messages(self, tracker: Tracker) -> Iterator[Message]:
+        headers, history = {PROCESS_ID_HEADER: self.result.process_id}, life_of(tracker)
+        start = self._position.start_in(tracker.sender_id, history)
         for sequence, event in enumerate(tracker.events, first_sequence(tracker)):
             if sequence >= start and self.options.wants(event.timestamp):
                 body = self.options.shifted(event.as_dict())
-                yield message_of(tracker, sequence, body, headers)
+                yield Message(tracker.sender_id, sequence, body, headers, history)
 
     async def _flush(self, through: str | None = None, complete: bool = False) -> None:
         """Deliver the batch and keep the position behind it.
@@ -207,7 +205,9 @@ class EventExport:
         except BaseException:
             self._count(batch.settled())  # the continuation goes on behind these
             raise
-        end = {} if through is None else {"conversation": through, "next_sequence": None}
+        end: dict[str, Any] = {}
+        if through is not None:
+            end = {"conversation": through, "history": 0, "next_sequence": None}
         self._count(batch.settled(), **end, conversations=self._read, complete=complete)
 
     def _count(self, entries: list[Entry], **beyond: Any) -> None:
@@ -220,6 +220,7 @@ class EventExport:
             position = replace(
                 position,
                 conversation=entry.conversation_id,
+                history=entry.message.history if entry.message else 0,
                 next_sequence=None if entry.sequence is None else entry.sequence + 1,
                 conversations=entry.finished + whole,
                 published=position.published + good,

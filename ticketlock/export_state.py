@@ -14,7 +14,7 @@ from typing import Any
 from .errors import ConfigurationError
 
 #: Key of the file's version; a file without it is something else.
-_VERSION_KEY, _VERSION = "ticketlock_events_export", 1
+_VERSION_KEY, _VERSION = "ticketlock_events_export", 2
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Position:
     Attributes:
         conversation: the last one that was touched; those whose ids sort before it are
             through. None: nothing is yet.
+        history: the life of it that is meant, of which `next_sequence` counts the events.
         next_sequence: number of the first event of it that is not through; None: all are.
         conversations: how many are through.
         published: how many events up to here the broker has confirmed, in all runs.
@@ -32,6 +33,7 @@ class Position:
     """
 
     conversation: str | None = None
+    history: int = 0
     next_sequence: int | None = None
     conversations: int = 0
     published: int = 0
@@ -44,9 +46,13 @@ class Position:
             return False
         return sender_id < self.conversation or self.next_sequence is None
 
-    def start_in(self, sender_id: str) -> int:
-        """Number of the first event of a conversation that is left to do."""
-        return (self.next_sequence or 0) if sender_id == self.conversation else 0
+    def start_in(self, sender_id: str, history: int) -> int:
+        """Number of the first event that is left to do in a life of a conversation.
+
+        One that was deleted and has come back since begins anew: its events are others.
+        """
+        same = (sender_id, history) == (self.conversation, self.history)
+        return (self.next_sequence or 0) if same else 0
 
 
 class StateFile:

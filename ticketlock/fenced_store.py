@@ -36,10 +36,13 @@ class History:
 
     Attributes:
         sequence: how many events it has ever had; the last one here has `sequence - 1`.
+        born: milliseconds since the epoch at which the conversation was made, which tells its
+            lives apart; 0 for documented data that has not been carried over.
     """
 
     events: Sequence[Mapping[str, Any]]
     sequence: int
+    born: int = 0
 
     @property
     def first(self) -> int:
@@ -227,7 +230,9 @@ class FencedTrackerStore(TrackerStore):
 
     def _tracker(self, sender_id: str, history: History) -> Tracker:
         tracker = Tracker.from_dict(sender_id, history.events, initial_slots(self.domain))
-        tracker.origin = Origin(self._token, len(history.events), history.sequence)
+        tracker.origin = Origin(
+            self._token, len(history.events), history.sequence, history=history.born
+        )
         return tracker
 
     def _origin(self, tracker: Tracker) -> Origin | None:
@@ -249,7 +254,7 @@ class FencedTrackerStore(TrackerStore):
 
     def _settle(self, tracker: Tracker, origin: Origin, count: int, sequence: int) -> None:
         """Note that `count` events of the tracker are stored now."""
-        tracker.origin = Origin(self._token, count, sequence, origin.claim)
+        tracker.origin = Origin(self._token, count, sequence, origin.claim, origin.history)
         if origin.claim is not None:
             origin.claim.sequence = max(origin.claim.sequence, sequence)
 

@@ -36,12 +36,14 @@ class Origin:
         stored: how many of the tracker's events are known to be stored.
         sequence: sequence number that the next one would have had when we looked.
         claim: the claim under which the tracker was read, if any: saving it is fenced.
+        history: which life of the conversation it was read in; 0: not known.
     """
 
     store: object
     stored: int
     sequence: int
     claim: Claim | None = None
+    history: int = 0
 
 
 class Tracker:

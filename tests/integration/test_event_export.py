@@ -82,8 +82,11 @@ def judge(events: list[dict[str, Any]], repeats: int) -> None:
     """All of the source and nothing else, in order, with so many repeats at most."""
     seen: dict[str, list[dict[str, Any]]] = {}
     numbers: dict[str, set[int]] = {}
+    lives: dict[str, int] = {}
     for event in events:
         name = event.pop("sender_id")
+        history = event.pop("history")
+        assert lives.setdefault(name, history) == history > 0
         if event["sequence"] not in numbers.setdefault(name, set()):
             numbers[name].add(event["sequence"])
             seen.setdefault(name, []).append(event)

@@ -95,6 +95,7 @@ async def test_a_database_of_another_program(stores: Stores) -> None:
     assert sorted(await store.keys()) == ["A", "a", "b"]
     assert await history(store) == old
     assert await history(store, "A") == old
+    assert (await store.retrieve_full_tracker("a")).origin.history == 0  # it has no row of ours
     latest = await store.retrieve("b")
     assert [event.as_dict() for event in latest.events] == old[5:]
     latest.update(user("saved", 502))
@@ -110,6 +111,7 @@ async def test_a_database_of_another_program(stores: Stores) -> None:
     claim = await stores.open().claim("a", 2, "y")
     assert claim.sequence == len(old) + 1 + len(again)
     assert [event.as_dict() for event in claim.tracker.events] == again[1:]
+    assert (await store.retrieve_full_tracker("a")).origin.history > 0
 
 
 async def test_a_row_that_is_no_event(stores: Stores) -> None:
