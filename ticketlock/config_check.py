@@ -9,7 +9,13 @@ from typing import Any
 from .endpoints import EndpointConfig, Endpoints, read_endpoints
 from .errors import TicketLockError
 from .redis_settings import RedisSettings
-from .registry import create_lock_store, create_tracker_store, prepare_event_broker
+from .registry import (
+    create_event_database,
+    create_event_source,
+    create_lock_store,
+    create_tracker_store,
+    prepare_event_broker,
+)
 from .settings import is_secret, located, mask_url
 
 
@@ -36,14 +42,18 @@ class Component:
 async def check(path: str | Path) -> list[Component]:
     """Make and connect every component of a file.
 
+    The event service is among them if the file has its section: bots do without it.
     Raises ConfigurationError when the file itself cannot be read.
     """
     endpoints = read_endpoints(path)
-    return [
+    found = [
         await _lock_store(endpoints),
         await _tracker_store(endpoints),
         await _event_broker(endpoints),
     ]
+    if endpoints.section("event_service") is not None:
+        found.append(await _event_service(endpoints))
+    return found
 
 
 async def _lock_store(endpoints: Endpoints) -> Component:
@@ -89,6 +99,22 @@ async def _event_broker(endpoints: Endpoints) -> Component:
         text = located(place, error if isinstance(error, TicketLockError) else _named(error))
         return Component("event_broker", kind, where, _without_secrets(text, section))
     return Component("event_broker", kind, where)
+
+
+async def _event_service(endpoints: Endpoints) -> Component:
+    section, place = endpoints.section("event_service"), endpoints.where("event_service")
+    kind, where = _kind(section, "sql"), "-"
+    try:
+        settings, database = create_event_database(section, place)
+        kind, where = type(database).__name__, _where(database)
+        create_event_source(endpoints.section("event_broker"), settings)
+        try:
+            await database.open()
+        finally:
+            await database.close()
+    except TicketLockError as error:
+        return Component("event_service", kind, where, located(place, error))
+    return Component("event_service", kind, where)
 
 
 def _named(error: Exception) -> Exception:

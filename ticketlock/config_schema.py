@@ -72,7 +72,7 @@ KEYS: dict[str, dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 #: Section -> the type that it means without `type`, where the schema judges that too.
-_UNTYPED = {"event_broker": "pika"}
+_UNTYPED = {"event_broker": "pika", "event_service": "sql"}
 
 
 def schema() -> dict[str, Any]:

@@ -66,6 +66,7 @@ def test_the_schema_judges(tmp_path: Path) -> None:
         {"event_broker": {"url": "h", "username": "u", "queues": ["a", "b"]}},
         {"event_broker": {"type": "kafka", "url": ["a:1", "b:2"], "queue_size": "${SIZE}"}},
         {"event_broker": {"type": "my.module.Broker", "anything": 1}},
+        {"event_service": {"dialect": "postgresql", "group": "g", "timeout": "${SECONDS}"}},
     ]
     bad: list[dict[str, Any]] = [
         {"lock_store": 3},
@@ -73,6 +74,7 @@ def test_the_schema_judges(tmp_path: Path) -> None:
         {"lock_store": {"type": "redis", "port": []}},
         {"tracker_store": {"type": "sql", "dialect": 3}},
         {"event_service": {"type": "sql", "groups": "g"}},
+        {"event_service": {"groups": "g"}},
         {"event_broker": {"queue": "a"}},
         {"event_broker": {"type": "kafka", "topics": "a"}},
         {"event_broker": {"type": "file", "url": "a"}},
@@ -110,6 +112,34 @@ def test_config_check(
         "lock_store", "tracker_store", "event_broker",
     ]  # fmt: skip
     assert found["components"][2]["kind"] == "none"
+
+
+def test_config_check_of_the_event_service(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its database is connected to, and its broker must be one that can be read."""
+
+    def told(service: str, broker: str = "type: file") -> dict[str, Any]:
+        sections = f"event_broker: {{{broker}}}\nevent_service: {{{service}}}\n"
+        status = cli.main(["config", "check", str(write(tmp_path, sections)), "--json"])
+        text = capsys.readouterr().out
+        assert "hidden" not in text
+        found: dict[str, Any] = json.loads(text)["components"][3]
+        assert found["section"] == "event_service"
+        assert found["ok"] or status == cli.EXIT_FAILED
+        return found
+
+    broker = f"url: 127.0.0.1, port: {free_port()}, username: u, password: hidden"
+    good = told(f"db: '{tmp_path}/service.db'", broker)  # that the broker is away is its own row
+    assert (good["ok"], good["kind"]) == (True, "SQLEventDatabase")
+    assert good["where"] == f"SQLite file {tmp_path}/service.db"
+    unread = told(f"db: '{tmp_path}/service.db'")["problem"]
+    assert "event_service: event_broker: type: events of 'file' cannot be consumed" in unread
+    server = f"dialect: postgresql, url: 127.0.0.1, port: {free_port()}, password: hidden"
+    away = told(server, broker)
+    assert away["problem"].startswith(f"{tmp_path}/endpoints.yml: event_service: ")
+    assert "check url and port" in away["problem"]
+    assert "grup: is not a setting here; did you mean group?" in told("grup: g", broker)["problem"]
 
 
 def test_config_check_tells_every_problem(
