@@ -119,7 +119,7 @@ def test_config_check_of_the_event_service(
 ) -> None:
     """Its database is connected to, and its broker must be one that can be read."""
 
-    def told(service: str, broker: str = "type: file") -> dict[str, Any]:
+    def told(service: str, broker: str) -> dict[str, Any]:
         sections = f"event_broker: {{{broker}}}\nevent_service: {{{service}}}\n"
         status = cli.main(["config", "check", str(write(tmp_path, sections)), "--json"])
         text = capsys.readouterr().out
@@ -133,7 +133,8 @@ def test_config_check_of_the_event_service(
     good = told(f"db: '{tmp_path}/service.db'", broker)  # that the broker is away is its own row
     assert (good["ok"], good["kind"]) == (True, "SQLEventDatabase")
     assert good["where"] == f"SQLite file {tmp_path}/service.db"
-    unread = told(f"db: '{tmp_path}/service.db'")["problem"]
+    file = f"type: file, path: '{tmp_path}/events.log'"
+    unread = told(f"db: '{tmp_path}/service.db'", file)["problem"]
     assert "event_service: event_broker: type: events of 'file' cannot be consumed" in unread
     server = f"dialect: postgresql, url: 127.0.0.1, port: {free_port()}, password: hidden"
     away = told(server, broker)
