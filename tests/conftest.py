@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from servers import missing
+from servers.processes import persistent
 from servers.tracker_stores import TRACKER_STORES
 
 from ticketlock.embedded import EmbeddedRedis
@@ -96,7 +97,7 @@ def kafka() -> Iterator[Any]:
     if found := kafka_server.given():
         yield found
         return
-    with kafka_server.Kafka() as server:
+    with persistent(kafka_server.Kafka, "Kafka") as server:
         yield server
 
 
@@ -108,7 +109,7 @@ def rabbitmq() -> Iterator[Any]:
     if found := rabbitmq.given():
         yield found
         return
-    with rabbitmq.RabbitMQ() as server:
+    with persistent(rabbitmq.RabbitMQ, "RabbitMQ") as server:
         yield server
 
 

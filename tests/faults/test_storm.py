@@ -90,6 +90,7 @@ class Fleet:
 
 @pytest.mark.slow
 @pytest.mark.alone
+@pytest.mark.timeout(300 + SECONDS)
 @pytest.mark.parametrize(
     ("processes", "tasks", "conversations"), [(8, 3, 1), (4, 25, 200)], ids=["one", "many"]
 )

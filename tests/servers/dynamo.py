@@ -8,13 +8,13 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from . import missing
-from .processes import child, free_port
+from .processes import child, free_port, persistent
 
 VARIABLE = "TICKETLOCK_TEST_DYNAMO_URL"
 
@@ -46,8 +46,12 @@ def url() -> Iterator[str]:
         yield started
 
 
+def server() -> AbstractContextManager[str]:
+    return persistent(_server, "moto")
+
+
 @contextmanager
-def server() -> Iterator[str]:
+def _server() -> Iterator[str]:
     if importlib.util.find_spec("moto") is None:
         missing("a DynamoDB", f'pip install "moto[server]", or set {VARIABLE}')
     app = Path(__file__).with_name("dynamo_app.py")

@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from . import missing
 from .certificates import Certificates
-from .processes import free_port
+from .processes import carry_out, free_port
 
 VARIABLE = "TICKETLOCK_TEST_KAFKA_BOOTSTRAP"
 USER, PASSWORD = "tester", "p@ss-w0rd"
@@ -66,18 +66,13 @@ class Kafka:
 
     def __enter__(self) -> Kafka:
         try:
-            for attempt in range(3):  # a port can be taken between the choice and the listening
-                self._prepare(attempt)
-                try:
-                    return self.start()
-                except RuntimeError as error:
-                    failed = error
-            raise failed
+            self._prepare()
+            return self.start()
         except BaseException:
             self.__exit__(None, None, None)
             raise
 
-    def _prepare(self, attempt: int) -> None:
+    def _prepare(self) -> None:
         kinds = ("PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL", "CONTROLLER")
         self.ports = {kind: free_port() for kind in kinds}
         files = self.certificates
@@ -100,7 +95,7 @@ class Kafka:
             ),
             "controller.listener.names=CONTROLLER",
             "inter.broker.listener.name=PLAINTEXT",
-            f"log.dirs={self.folder / f'data{attempt}'}",
+            f"log.dirs={self.folder / 'data'}",
             "num.partitions=3",
             "auto.create.topics.enable=false",
             "offsets.topic.replication.factor=1",
@@ -135,27 +130,21 @@ class Kafka:
             "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg",
             "-c", "server.properties", "--add-scram", f"SCRAM-SHA-256={scram}",
             "--add-scram", f"SCRAM-SHA-512={scram}",
-        ).check_returncode()  # fmt: skip
+        )  # fmt: skip
 
     def _words(self, main: str) -> list[str]:
         options = ["-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
         options.append(f"-Dlog4j.configuration=file:{self.folder}/log4j.properties")
         return ["java", *options, "-cp", class_path(), main]
 
-    def _java(self, main: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def _java(self, main: str, *words: str) -> None:
         (self.folder / "log4j.properties").write_text(
             "log4j.rootLogger=WARN, out\n"
             "log4j.appender.out=org.apache.log4j.ConsoleAppender\n"
             "log4j.appender.out.layout=org.apache.log4j.PatternLayout\n"
             "log4j.appender.out.layout.ConversionPattern=%d %p %c %m%n\n"
         )
-        return subprocess.run(
-            [*self._words(main), *words],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        carry_out([*self._words(main), *words], cwd=self.folder)
 
     def start(self) -> Kafka:
         """Start, or start again on the same data; returns when it answers."""

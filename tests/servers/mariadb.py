@@ -6,17 +6,16 @@ import asyncio
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import missing
-from .processes import child, free_port, own, unprivileged
+from .processes import carry_out, child, free_port, own, persistent, unprivileged
 
 VARIABLE = "TICKETLOCK_TEST_MARIADB_URL"
 PASSWORD = "p@ss w:o/r%d"
@@ -57,9 +56,13 @@ async def _create(login: dict[str, Any], name: str) -> None:
     connection.close()
 
 
-@contextmanager
-def server() -> Iterator[dict[str, Any]]:
+def server() -> AbstractContextManager[dict[str, Any]]:
     """Start a server; gives url, port, username and password."""
+    return persistent(_server, "MariaDB")
+
+
+@contextmanager
+def _server() -> Iterator[dict[str, Any]]:
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     daemon = shutil.which("mariadbd", path=path)
     install = shutil.which("mariadb-install-db", path=path)
@@ -69,10 +72,10 @@ def server() -> Iterator[dict[str, Any]]:
         folder = Path(name)
         folder.chmod(0o755)
         own(folder)
-        subprocess.run(
+        carry_out(
             [str(install), "--no-defaults", f"--datadir={name}/data", "--skip-test-db",
              "--auth-root-authentication-method=normal"],
-            check=True, capture_output=True, cwd="/", **unprivileged(),
+            cwd="/", **unprivileged(),
         )  # fmt: skip
         (folder / "login.sql").write_text(
             f"CREATE USER test@'%' IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO test@'%';\n"

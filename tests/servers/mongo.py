@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from . import missing
-from .processes import child, free_port
+from .processes import child, free_port, persistent
 
 VARIABLE = "TICKETLOCK_TEST_MONGO_URL"
 
@@ -43,9 +43,13 @@ def url() -> Iterator[str]:
         yield started
 
 
-@contextmanager
-def server() -> Iterator[str]:
+def server() -> AbstractContextManager[str]:
     """Start a server that has written to its log what it acknowledges, as MongoDB does."""
+    return persistent(_server, "SecantusDB")
+
+
+@contextmanager
+def _server() -> Iterator[str]:
     command = Path(sys.executable).with_name("secantusd-py")
     if importlib.util.find_spec("secantus") is None or not command.exists():
         missing("a MongoDB", f"pip install secantusdb, or set {VARIABLE}")

@@ -8,14 +8,14 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import missing
-from .processes import child, free_port, own, unprivileged
+from .processes import carry_out, child, free_port, own, persistent, unprivileged
 
 VARIABLE = "TICKETLOCK_TEST_POSTGRES_URL"
 PASSWORD = "p@ss w:o/r%d"  # what a URL must not be glued together from
@@ -41,9 +41,13 @@ def tracker_sections() -> Iterator[Callable[[], dict[str, Any]]]:
         yield section
 
 
-@contextmanager
-def server() -> Iterator[dict[str, Any]]:
+def server() -> AbstractContextManager[dict[str, Any]]:
     """Start a server; gives url, port, username and password."""
+    return persistent(_server, "PostgreSQL")
+
+
+@contextmanager
+def _server() -> Iterator[dict[str, Any]]:
     tools = _tools()
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -54,10 +58,10 @@ def server() -> Iterator[dict[str, Any]]:
         own(folder / "data")
         own(folder)
         env = {**os.environ, "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}
-        subprocess.run(
+        carry_out(
             [tools["initdb"], "-D", f"{name}/data", "-U", "test", "--pwfile", f"{name}/password",
              "-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
-            check=True, capture_output=True, cwd="/", env=env, **unprivileged(),
+            cwd="/", env=env, **unprivileged(),
         )  # fmt: skip
         port = free_port()
         command = [tools["postgres"], "-D", f"{name}/data", "-p", str(port)]

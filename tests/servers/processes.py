@@ -8,10 +8,17 @@ import random
 import socket
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+#: How often a server is started at most: a machine under load, or a port that was taken between
+#: the choice and the listening, is no failure of what is tested.
+STARTS = 3
 
 
 def free_port() -> int:
@@ -42,6 +49,34 @@ def own(folder: Path) -> None:
 
 
 @contextmanager
+def persistent(make: Callable[[], AbstractContextManager[T]], what: str) -> Iterator[T]:
+    """Enter what `make` makes, and if that fails another one, with a folder and ports of its own.
+
+    pytest lists the warning of each failure at the end of its run.
+    """
+    with ExitStack() as stack:
+        for start in range(1, STARTS + 1):
+            try:
+                server = stack.enter_context(make())
+                break
+            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                if start == STARTS:
+                    raise
+                warnings.warn(f"{what} is started once more: {error}", stacklevel=3)
+        yield server
+
+
+def carry_out(command: list[str], **popen: Any) -> None:
+    """Run a command to its end. Raises RuntimeError with what it said, where that is not 0."""
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **popen
+    )
+    if done.returncode:
+        said = done.stdout.decode(errors="replace")[-2000:]
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}: {said}")
+
+
+@contextmanager
 def child(
     command: list[str],
     ready: Callable[[], bool],
@@ -62,9 +97,13 @@ def child(
         )
     try:
         end = time.monotonic() + seconds
-        while not ready():
+        while True:
+            # Asked first: what answers may be another program that has taken the port.
             if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"{command[0]} did not start: {log.read_text()[-2000:]}")
+                said = log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{command[0]} did not start: {said}")
+            if ready():
+                break
             time.sleep(0.05)
         yield process
     finally:

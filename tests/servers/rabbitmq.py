@@ -53,31 +53,21 @@ class RabbitMQ:
 
     def __enter__(self) -> RabbitMQ:
         try:
-            return self._first_start()
+            self._script = script()
+            self._prepare()
+            return self.start()
         except BaseException:
             self.__exit__(None, None, None)
             raise
-
-    def _first_start(self) -> RabbitMQ:
-        self._script = script()
-        for _ in range(3):  # a port can be taken between the choice and the listening
-            self._prepare()
-            try:
-                return self.start()
-            except RuntimeError as error:
-                failed = error
-                self._stop_epmd()
-        raise failed
 
     def _prepare(self) -> None:
         folder = self.folder
         self.port, self.tls_port, dist, epmd = (free_port() for _ in range(4))
         home = folder / "home"
-        home.mkdir(exist_ok=True)
+        home.mkdir()
         cookie = home / ".erlang.cookie"
-        if not cookie.exists():
-            cookie.write_text(secrets.token_hex(16))
-            cookie.chmod(0o400)
+        cookie.write_text(secrets.token_hex(16))
+        cookie.chmod(0o400)
         (folder / "definitions.json").write_text(json.dumps(_definitions()))
         (folder / "enabled_plugins").write_text("[].\n")
         (folder / "rabbitmq.conf").write_text(self._config(dist))

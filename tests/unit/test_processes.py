@@ -1,0 +1,105 @@
+"""How the tests start servers: again if it fails, and never for ever."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from servers.processes import STARTS, carry_out, child, persistent
+
+ROOT = Path(__file__).parents[2]
+
+
+class Server:
+    """Fails so often before it starts."""
+
+    def __init__(self, failures: int) -> None:
+        self.left = failures
+        self.log: list[str] = []
+
+    @contextmanager
+    def start(self) -> Iterator[str]:
+        self.log.append("start")
+        if self.left:
+            self.left -= 1
+            raise RuntimeError("no room")
+        yield "server"
+        self.log.append("stop")
+
+
+def test_a_server_is_started_again() -> None:
+    """And a warning says so, which pytest shows."""
+    server = Server(STARTS - 1)
+    with pytest.warns(UserWarning, match=r"^X is started once more: no room") as told:
+        with persistent(server.start, "X") as started:
+            assert started == "server"
+    assert server.log == [*["start"] * STARTS, "stop"]
+    assert len(told) == STARTS - 1
+
+
+def test_a_server_that_never_starts() -> None:
+    """The last failure is told."""
+    server = Server(STARTS)
+    with pytest.warns(UserWarning, match="once more"), pytest.raises(RuntimeError, match="no room"):
+        with persistent(server.start, "X"):
+            pytest.fail("it has not started")
+    assert server.log == ["start"] * STARTS
+
+
+def test_what_fails_in_the_block_starts_nothing_again() -> None:
+    server = Server(0)
+    with pytest.raises(RuntimeError, match="of the test"), persistent(server.start, "X"):
+        raise RuntimeError("of the test")
+    assert server.log == ["start"]
+
+
+def test_a_command_that_fails_says_what_it_said() -> None:
+    with pytest.raises(RuntimeError, match=r"ended with 3: b.d"):
+        carry_out([sys.executable, "-c", "print('bad'); raise SystemExit(3)"])
+
+
+def test_a_child_that_ends_has_not_started(tmp_path: Path) -> None:
+    """Though another program answers on its port."""
+    words = [sys.executable, "-c", "raise SystemExit('the port is taken')"]
+    seen = []
+
+    def answers() -> bool:
+        seen.append(1)
+        return len(seen) > 40  # by then it has ended
+
+    with pytest.raises(RuntimeError, match="the port is taken"):
+        with child(words, answers, tmp_path / "log"):
+            pytest.fail("it has not started")
+
+
+def test_a_test_that_hangs_fails(tmp_path: Path) -> None:
+    """It is ended, the others run, and the limit of ours is in pyproject.toml."""
+    assert "\ntimeout = " in (ROOT / "pyproject.toml").read_text()
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntimeout = 1\n")
+    (tmp_path / "test_it.py").write_text(
+        textwrap.dedent(
+            """
+            import asyncio, threading
+
+            def test_lock():
+                threading.Event().wait()
+
+            def test_loop():
+                asyncio.run(asyncio.sleep(3600))
+
+            def test_good():
+                pass
+            """
+        )
+    )
+    command = [sys.executable, "-m", "pytest", "-q", str(tmp_path), "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "2 failed, 1 passed" in done.stdout, done.stdout
+    assert done.stdout.count("Timeout (>1.0s) from pytest-timeout") >= 2
