@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from xdist.scheduler import LoadScopeScheduling
 
 #: What takes longest is begun first, and what waits beside what works. Most are named by the
-#: server that their tests share, as the tests' parameters name it.
+#: server that their tests share, as the tests' parameters or their own names name it.
 GROUPS = (
     "demo", "dynamo", "kafka", "mutants", "postgres", "mariadb", "mongo", "pika", "redis-cluster",
 )  # fmt: skip
@@ -38,7 +38,7 @@ def group(nodeid: str) -> str | None:
     own = FILES.get(file)
     if own == "demo":  # its stores' servers are slow for others while it runs
         return own
-    named = re.search(rf"[\[-]({'|'.join(GROUPS)})[]-]", test)
+    named = re.search(rf"[\[_-]({'|'.join(GROUPS)})([]_-]|$)", test)
     return named[1] if named else own
 
 

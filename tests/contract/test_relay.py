@@ -179,10 +179,15 @@ async def test_a_dead_relay_is_taken_over(stores: Any, quick: None) -> None:
     assert well.texts("a") == ["1", "2", "3"]
 
 
-async def test_close_publishes_and_then_lets_go(stores: Any) -> None:
+async def test_close_publishes_and_then_lets_go(
+    stores: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What cannot be published waits for the next replica, which need not wait for a lease."""
     if stores.backend == "memory":
         pytest.skip("what waits in memory ends with it")
+    # How long a replica leaves it to others; the lease stays at half a minute.
+    monkeypatch.setattr("ticketlock.relay.SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("ticketlock.relay.LEFT_SECONDS", 0.05)
     broker, later = Broker(), Broker()
     first = Conversations(None, stores.open(), broker)
     await say(first, "a", "1")

@@ -53,7 +53,7 @@ def problem(folder: Path, section: dict[str, Any], capsys: Capture) -> str:
     return text
 
 
-def test_rabbitmq(rabbitmq: Any, tmp_path: Path, capsys: Capture) -> None:
+def test_pika(rabbitmq: Any, tmp_path: Path, capsys: Capture) -> None:
     section = rabbitmq.section(queues=["config check"], exchange_name="config check")
     status, row = check(tmp_path, section, capsys)
     assert (status, row["kind"]) == (cli.EXIT_OK, "PikaEventBroker")

@@ -68,16 +68,20 @@ def send_raw(request: pytest.FixtureRequest, section: dict[str, Any], *bodies: b
     connection.close()
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres", "mariadb"])
+# Not all pairs: the database and the broker know nothing of each other.
+@pytest.mark.parametrize(
+    ("kind", "database"), [("pika", "sqlite"), ("kafka", "postgres"), ("pika", "mariadb")]
+)
 def test_from_end_to_end(
     request: pytest.FixtureRequest,
-    broker: dict[str, Any],
+    kind: str,
     tracker_sections: Any,
     tmp_path: Path,
     database: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Events, other publishers' events, repeats, gaps and rejects; a second run finds nothing."""
+    broker = broker_section(request, kind)
     service = tracker_sections(database)
     endpoints = write_endpoints(tmp_path / "endpoints.yml", broker, service)
     sent = messages(5, "ä 🎟") + messages(3, "b ") + messages(2, "b ") + messages(2, "b", 3)
@@ -104,7 +108,7 @@ def test_from_end_to_end(
     assert capsys.readouterr().out == "nothing is missing\n"
 
 
-def test_the_consumer_may_come_first(
+def test_the_consumer_of_pika_may_come_first(
     request: pytest.FixtureRequest, tmp_path: Path, service: dict[str, Any]
 ) -> None:
     """RabbitMQ's queue is made as the publisher makes it: nothing sent from then on is lost."""
@@ -123,7 +127,9 @@ def test_the_consumer_may_come_first(
         assert consumer.stop()["stored"] == 20
 
 
-def test_a_missing_topic_is_waited_for(kafka: Any, tmp_path: Path, service: dict[str, Any]) -> None:
+def test_a_missing_kafka_topic_is_waited_for(
+    kafka: Any, tmp_path: Path, service: dict[str, Any]
+) -> None:
     """It says so, is not idle, and reads the topic when it is there."""
     broker = kafka.section(topic=f"late-{time.time_ns()}")
     endpoints = write_endpoints(tmp_path / "endpoints.yml", broker, service)
@@ -134,11 +140,16 @@ def test_a_missing_topic_is_waited_for(kafka: Any, tmp_path: Path, service: dict
         assert consumer.summary()["stored"] == 10
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("kind", "number"), [("pika", signal.SIGINT), ("kafka", signal.SIGTERM)])
 def test_a_signal_drains(
-    broker: dict[str, Any], tmp_path: Path, service: dict[str, Any], number: int
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    service: dict[str, Any],
+    kind: str,
+    number: int,
 ) -> None:
     """Of what was read nothing is stored twice: the next one begins where this one ended."""
+    broker = broker_section(request, kind)
     endpoints = write_endpoints(tmp_path / "endpoints.yml", broker, service)
     publish(broker, [m for n in range(20_000 // 100) for m in messages(100, f"c{n}")])
     with Consumer(endpoints) as consumer:
@@ -235,7 +246,7 @@ def test_wrong_settings(
     assert str(path) in error
 
 
-def test_a_wrong_password(
+def test_a_wrong_password_of_pika(
     own_rabbitmq: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It ends at once with the status of a server that cannot be used."""

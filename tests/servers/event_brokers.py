@@ -57,6 +57,11 @@ class KafkaBackend(Backend):
         found = self._tools.consume(self.given.bootstrap, self.topic, count)
         return [json.loads(message.value()) for message in found]
 
+    def headers(self) -> dict[str, str]:
+        """Those of the only message."""
+        (message,) = self._tools.consume(self.given.bootstrap, self.topic, 1)
+        return {name: value.decode() for name, value in message.headers()}
+
 
 class PikaBackend(Backend):
     def __init__(self, server: Any, folder: Path) -> None:
@@ -87,6 +92,13 @@ class PikaBackend(Backend):
             return found
         finally:
             connection.close()
+
+    def headers(self) -> dict[str, str]:
+        """Those of the only message."""
+        connection = self.given.connect()
+        _, properties, _ = connection.channel().basic_get(self.name)
+        connection.close()
+        return dict(properties.headers)
 
 
 class SQLBackend(Backend):

@@ -13,6 +13,8 @@ from workers import GROUPS, group, place
         ("tests/contract/test_turns.py::test_x[redis-in_memory]", None),
         ("tests/contract/test_event_brokers.py::test_x[kafka-object]", "kafka"),
         ("tests/integration/test_kafka_broker.py::test_x", "kafka"),
+        ("tests/integration/test_event_service.py::test_a_missing_kafka_topic", "kafka"),
+        ("tests/integration/test_config_brokers.py::test_pika", "pika"),
         ("tests/integration/test_sql_store.py::test_x[mariadb]", "mariadb"),
         ("tests/integration/test_sql_store.py::test_x", "postgres"),
         ("tests/integration/test_demo_stores.py::test_x[mongo]", "demo"),
