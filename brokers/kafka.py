@@ -135,11 +135,11 @@ class KafkaEventBroker(ThreadedBroker):
         held: set[str] = set()  # conversations of which something has to be sent again
         open_ = len(batch)
 
-        def note(i: int, outcome: Outcome) -> None:
+        def note(i: int, outcome: Outcome | None) -> None:
             nonlocal open_
             open_ -= 1
             outcomes[i] = outcome
-            if outcome.status == "retry":
+            if outcome is None or outcome.status == "retry":
                 held.add(batch[i].key)
 
         for i, wire in enumerate(batch):
@@ -158,6 +158,8 @@ class KafkaEventBroker(ThreadedBroker):
         while open_ and not self._given_up(end):
             producer.poll(min(0.1, max(0.0, self.left(end))))
         if any(outcome is None or outcome.status == "retry" for outcome in outcomes):
+            if not open_ and None in outcomes:  # given back without a reason
+                self._trouble = self._look(producer, 0.5) or self._trouble
             self._give_up(producer)
         reason = self._explain(self._trouble)
         return [outcome or retry(reason) for outcome in outcomes]
@@ -188,7 +190,8 @@ class KafkaEventBroker(ThreadedBroker):
                 found: KafkaError = error.args[0]
                 return found
 
-    def _outcome(self, error: KafkaError | None) -> Outcome:
+    def _outcome(self, error: KafkaError | None) -> Outcome | None:
+        """What became of a message; None: to be sent again, for a reason that is not known yet."""
         if error is None:
             self._healthy = True
             return DELIVERED
@@ -197,6 +200,8 @@ class KafkaEventBroker(ThreadedBroker):
         self._healthy = False
         if error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
             return retry(self._explain(self._trouble))
+        if error.code() == KafkaError._DESTROY:
+            return None  # what it was on its way to has gone: the server, or the topic
         if error.fatal():
             self._trouble = error
         return retry(self._explain(error))
