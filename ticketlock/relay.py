@@ -41,6 +41,9 @@ REMEMBERED = 10_000
 #: Seconds to wait while the broker or the store is away: at first, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
+#: Seconds between two warnings that events wait: an outage has ups and downs.
+WARN_SECONDS = 60.0
+
 #: How often an event that may be at fault itself is refused, while others pass, before it is
 #: set apart.
 REFUSALS = 6
@@ -85,7 +88,7 @@ class Relay:
         self._suspects: dict[str, _Suspect] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._next_sweep = 0.0
+        self._next_sweep = self._next_warning = 0.0
         self._closing = False
         self._running = Running()  # a driver that is stopped half way leaves things behind
         store.publishes = True
@@ -147,14 +150,19 @@ class Relay:
                 # Whatever happens the relay lives on: its end would hold up every event.
                 log.exception("the relay: unexpected error")
                 trouble = repr(error)
-            if trouble and not self.counts.trouble:
-                log.warning("events wait to be published: %s", trouble)
-            self.counts.trouble = trouble
+            self._note(trouble)
             pause = min(max(FIRST_PAUSE, 2 * pause), LONGEST_PAUSE) if trouble else 0.0
             if pause and not self._closing:
                 await asyncio.sleep(pause)
             elif not self._known and not self._closing:
                 await self._sleep()
+
+    def _note(self, trouble: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if trouble and now >= self._next_warning:
+            log.warning("events wait to be published: %s", trouble)
+            self._next_warning = now + WARN_SECONDS
+        self.counts.trouble = trouble
 
     async def _sleep(self) -> None:
         """Until something is committed, or it is time for a sweep."""
@@ -214,9 +222,11 @@ class Relay:
             start = end
         if letters := [letter for fate in fates for letter in fate.letters]:
             await self._bury(letters)
-        await self._each(self._advance(fate) for fate in fates)
-        waiting = [fate.waits for fate in fates if fate.waits]
-        return waiting[0] if waiting and not some and not letters else ""
+        stuck = not some and not letters
+        await self._each(
+            self._step_back(fate) if stuck and fate.waits else self._advance(fate) for fate in fates
+        )
+        return next((fate.waits for fate in fates if fate.waits), "") if stuck else ""
 
     def _fate(self, parcel: Parcel, outcomes: Sequence[Outcome], others_pass: bool) -> _Fate:
         """How far a parcel got."""
@@ -274,6 +284,13 @@ class Relay:
             asyncio.get_running_loop().call_later(pause, self._remember, name)
         else:
             self._remember(name)
+
+    async def _step_back(self, fate: _Fate) -> None:
+        """Let another have the conversation: perhaps the broker is away only from here."""
+        name = fate.parcel.sender_id
+        await self._outbox.release(name, self._name)
+        self._held.discard(name)
+        self._remember(name)
 
     async def _each(self, operations: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         """The results of operations on the store, few at a time: turns come first."""
