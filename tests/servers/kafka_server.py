@@ -51,7 +51,8 @@ class Kafka:
     """One node that is broker and controller, with a listener of each kind.
 
     SASL takes PLAIN, SCRAM-SHA-256 and -512, and unsecured OAuth tokens; TLS wants a client
-    certificate, SASL over TLS does not. Topics are not made by being used.
+    certificate, SASL over TLS does not. Topics are not made by being used. The listener PROXIED
+    names `proxy_port` as its own: a proxy there has all of a client's connections.
     """
 
     def __init__(self) -> None:
@@ -61,6 +62,7 @@ class Kafka:
         self.folder = Path(self._folder.name)
         self.certificates = Certificates(self.folder / "certificates")
         self.ports: dict[str, int] = {}
+        self.proxy_port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self._admin: AdminClient | None = None
 
@@ -73,15 +75,18 @@ class Kafka:
             raise
 
     def _prepare(self) -> None:
-        kinds = ("PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL", "CONTROLLER")
+        kinds = ("PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL", "PROXIED", "CONTROLLER")
         self.ports = {kind: free_port() for kind in kinds}
+        self.proxy_port = free_port()
         files = self.certificates
         keystore = self.folder / "server-and-key.pem"
         keystore.write_text(
             files.path("server.key").read_text() + files.path("server.pem").read_text()
         )
         listeners = ",".join(f"{kind}://127.0.0.1:{port}" for kind, port in self.ports.items())
-        advertised = listeners.rpartition(",")[0]
+        advertised = listeners.rpartition(",")[0].replace(
+            str(self.ports["PROXIED"]), str(self.proxy_port)
+        )
         login = "org.apache.kafka.common.security"
         lines = [
             "process.roles=broker,controller",
@@ -91,7 +96,7 @@ class Kafka:
             f"advertised.listeners={advertised}",
             (
                 "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,"
-                "SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL"
+                "SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,PROXIED:PLAINTEXT"
             ),
             "controller.listener.names=CONTROLLER",
             "inter.broker.listener.name=PLAINTEXT",

@@ -11,7 +11,8 @@ class Proxy:
 
     Attributes:
         mood: "pass", "black hole" (nothing goes through), "lose answers" (requests do),
-            or "refuse" (new connections are reset).
+            "hold" (nothing goes through until the mood changes, then all of it does), or
+            "refuse" (new connections are reset).
     """
 
     def __init__(self, target: int, port: int = 0) -> None:
@@ -70,6 +71,8 @@ class Proxy:
             while data := await source.read(65536):
                 if self.mood == "black hole" or (answers and self.mood == "lose answers"):
                     continue
+                while self.mood == "hold":
+                    await asyncio.sleep(0.01)
                 sink.write(data)
                 await sink.drain()
         except OSError:
