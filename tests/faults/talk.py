@@ -83,14 +83,14 @@ async def drained(store: TrackerStore, seconds: float = 30) -> None:
 
 def heard(events: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
     """What a consumer has that drops repeats by their names; raises if one is out of order."""
-    names: set[tuple[str, int, int]] = set()
+    named: dict[tuple[str, int, int], dict[str, Any]] = {}
     last: dict[str, tuple[int, int]] = {}
     texts: dict[str, list[str]] = defaultdict(list)
     for event in events:
         sender, place = event["sender_id"], (event["history"], event["sequence"])
-        if (sender, *place) in names:
+        if named.setdefault((sender, *place), event) is not event:
+            assert named[(sender, *place)] == event, "two events under one name"
             continue
-        names.add((sender, *place))
         assert place > last.get(sender, (0, -1)), f"{sender}: {place} after {last[sender]}"
         last[sender] = place
         texts[sender].append(event["text"])

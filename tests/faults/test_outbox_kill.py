@@ -1,131 +1,114 @@
-"""A process that is killed while it writes and relays leaves nothing that is never published."""
+"""A replica that is killed loses nothing that it committed, whatever it was just doing."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from contract_events import user
-from servers import dynamo, mongo
+from faults import outbox_worker
+from faults.outbox_worker import AFTER_COMMIT, BAD, NAMES, POINTS
+from faults.talk import drained, heard
 
-from ticketlock.outbox import LEASE_MS, Lease, now_ms
-from ticketlock.registry import create_tracker_store
-from ticketlock.tracker_store import TrackerStore
-
-MANAGERS = {"mongo": mongo.tracker_sections, "dynamo": dynamo.tracker_sections}
-
-NAMES = "abc"
-
-#: Appends turns of one to three events and relays some of what waits, for ever, telling what it
-#: was acknowledged and what it published.
-PROCESS = """
-import asyncio, json, random, sys
-sys.path.insert(0, sys.argv[3])
-from contract_events import user
-from ticketlock.outbox import Lease
+from ticketlock import Conversations
+from ticketlock.outbox import LEASE_MS, Lease
 from ticketlock.registry import create_tracker_store
 
-async def main(section, fence):
-    async with create_tracker_store(section) as store:
-        store.publishes = True
-        claims = {name: await store.claim(name, fence, "process") for name in "abc"}
-        print("ready", flush=True)
-        for number in range(10000):
-            name = random.choice("abc")
-            count = random.choice((1, 2, 3))
-            await store.append(claims[name], [user(f"{fence}.{number}", n) for n in range(count)])
-            print("stored", name, claims[name].sequence, flush=True)
-            name, lease = random.choice("abc"), Lease.of(f"relay {fence}")
-            parcel = await store.outbox.take(name, lease, random.choice((1, 5, 100)))
-            if parcel is not None:
-                for place, event in enumerate(parcel.events, parcel.first):
-                    print("published", name, place, event["text"], flush=True)
-                await store.outbox.advance(parcel, lease, parcel.first + len(parcel.events))
+#: Every store that outlives a process.
+BACKENDS = ("sqlite", "postgres", "redis", "mongo", "dynamo")
 
-asyncio.run(main(json.loads(sys.argv[1]), int(sys.argv[2])))
-"""
+#: Milliseconds for which a relay takes a conversation; half a minute is too long for a test.
+SHORT = 200
 
 
-@pytest.fixture(scope="module", params=list(MANAGERS))
-def section(request: pytest.FixtureRequest) -> Iterator[Callable[[], dict[str, Any]]]:
-    with MANAGERS[request.param]() as made:
-        yield made
+@pytest.fixture(params=BACKENDS)
+def section(request: pytest.FixtureRequest, tracker_sections: Any) -> dict[str, Any]:
+    return dict(tracker_sections(request.param))
 
 
-def killed(section: dict[str, Any], fence: int, after: float) -> list[list[str]]:
-    """Let a process work for `after` seconds; what it told, word by word."""
-    tests = str(Path(__file__).parent.parent)
-    words = [sys.executable, "-c", PROCESS, json.dumps(section), str(fence), tests]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
-        assert process.stdout is not None  # it is a pipe
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(after)
-        process.send_signal(signal.SIGKILL)
-        return [line.split() for line in process.stdout.read().splitlines(keepends=False)]
+@pytest.fixture
+def workers(section: dict[str, Any], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Makes replicas; see `outbox_worker`."""
+    words = [json.dumps(section), str(tmp_path / "events"), str(SHORT)]
+    command = [sys.executable, outbox_worker.__file__, *words]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        yield process
+        assert process.stdin is not None  # it is a pipe
+        process.stdin.close()
 
 
-async def drained(store: TrackerStore, published: dict[str, dict[int, str]]) -> int:
-    """Publish all that a relay finds once the leases of the dead one are over; how many events."""
-    later = now_ms() + 2 * LEASE_MS
-    count = 0
-    for name in await store.outbox.waiting(10, later):
-        lease = Lease("successor", later, later + LEASE_MS)
-        while (parcel := await store.outbox.take(name, lease, 7)) is not None:
-            count += len(parcel.events)
-            for place, event in enumerate(parcel.events, parcel.first):
-                assert published[name].setdefault(place, event["text"]) == event["text"]
-            await store.outbox.advance(parcel, lease, parcel.first + len(parcel.events))
-    return count
+def told(workers: subprocess.Popen[str], point: str) -> dict[str, list[str]]:
+    """What a replica tells of its turns until it dies at the point."""
+    assert workers.stdin is not None  # they are pipes
+    assert workers.stdout is not None
+    workers.stdin.write(f"{point}\n")
+    workers.stdin.flush()
+    texts: dict[str, list[str]] = defaultdict(list)
+    for line in workers.stdout:
+        said = json.loads(line)
+        if isinstance(said, int):
+            assert said == -9, f"it did not come to: {point}"
+            return texts
+        texts[said[0]] += said[1:]
+    raise AssertionError("the workers are gone")
 
 
-def test_what_a_killed_process_committed_is_published(section: Any) -> None:
-    """Each event of a committed turn was published by it, or waits and is found."""
-    values = section()
-    published: dict[str, dict[int, str]] = defaultdict(dict)
-    stored: dict[str, int] = {}
-    waited = 0
-    for fence in range(1, 4):
-        for kind, name, number, *text in killed(values, fence, random.uniform(0.05, 0.6)):
-            if kind == "stored":
-                stored[name] = int(number)
-            else:
-                known = published[name].setdefault(int(number), text[0])
-                assert known == text[0]
+@pytest.mark.slow
+def test_replicas_that_are_killed(
+    section: dict[str, Any], workers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other dies at each point, and each takes over what the others have left.
 
-        async def look() -> int:
-            async with create_tracker_store(values) as store:
-                backlog = await store.outbox.backlog()
-                count = await drained(store, published)
-                assert count == backlog.events
-                for name in NAMES:
-                    tracker = await store.retrieve_full_tracker(name)
-                    texts = [event.as_dict()["text"] for event in tracker.events] if tracker else []
-                    assert len(texts) >= stored.get(name, 0)
-                    assert published[name] == dict(enumerate(texts))
-                assert await store.outbox.waiting(10, 10**13) == []
-            return count
+    In the end all that is stored was published in order, or is a dead letter; all that was told
+    is stored; and repeats are what they repeat.
+    """
+    stored: dict[str, list[str]] = defaultdict(list)
+    for point in (*random.sample(POINTS, len(POINTS)), AFTER_COMMIT):  # so that something is left
+        for name, texts in told(workers, point).items():
+            stored[name] += texts
+    monkeypatch.setattr("ticketlock.outbox.LEASE_MS", SHORT)
+    monkeypatch.setattr("ticketlock.relay.SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("ticketlock.relay.LEFT_SECONDS", 0.05)
+    path = tmp_path / "events"
+    histories: dict[str, list[str]] = {}
 
-        waited += asyncio.run(look())
-    assert stored, "nothing was stored: the test tests nothing"
-    assert waited, "nothing was left: the test tests nothing"
+    async def take_over() -> list[Any]:
+        async with create_tracker_store(section) as store:
+            for name in NAMES:
+                tracker = await store.retrieve_full_tracker(name)
+                histories[name] = [event.as_dict()["text"] for event in tracker.events]
+            waits = (await store.outbox.backlog()).events
+            assert waits, "nothing was left: the test tests nothing"
+            broker = outbox_worker.Broker(str(path), outbox_worker.Death(POINTS[0]))
+            async with Conversations(None, store, broker):
+                await drained(store)
+                return await store.outbox.dead_letters()
+
+    letters = asyncio.run(take_over())
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    good = {name: [t for t in texts if not t.startswith(BAD)] for name, texts in histories.items()}
+    bad = {name: [t for t in texts if t.startswith(BAD)] for name, texts in histories.items()}
+    assert heard(lines) == good
+    assert {n: [v.event["text"] for v in letters if v.sender_id == n] for n in NAMES} == bad
+    assert len(lines) > sum(map(len, good.values())), "nothing was repeated, which is a surprise"
+    for name, texts in stored.items():
+        assert [text for text in histories[name] if text in set(texts)] == texts
 
 
-def test_a_relay_that_was_killed_is_taken_over(section: Any) -> None:
+def test_a_relay_that_was_killed_is_taken_over(section: dict[str, Any]) -> None:
     """Its conversation is not free before its lease is over, and then it is, whole."""
 
     async def story() -> None:
-        async with create_tracker_store(section()) as store:
+        async with create_tracker_store(section) as store:
             store.publishes = True
             claim = await store.claim("a", 1, "x")
             await store.append(claim, [user(f"{n}", n) for n in range(5)])
