@@ -76,7 +76,8 @@ class VolatileOutbox(Outbox):
 
     async def advance(self, parcel: Parcel, lease: Lease, to: int) -> bool:
         queue = self._queues.get(parcel.sender_id)
-        if queue is None or (queue.relay, queue.first) != (lease.relay, parcel.first):
+        taken = (lease.relay, parcel.history, parcel.first)
+        if queue is None or (queue.relay, queue.history, queue.first) != taken:
             return False
         for _ in range(to - parcel.first):
             queue.events.popleft()

@@ -222,6 +222,8 @@ async def test_a_deleted_conversation_begins_another_history(stores: Any) -> Non
     again = await take(store)
     assert (again.first, said(again)) == (0, ["3"])
     assert again.history > parcel.history > 0
+    assert await store.outbox.advance(parcel, Lease.of("relay"), 1) is False  # of the other one
+    assert said(await take(store)) == ["3"]
 
 
 async def test_the_longest_waiting_comes_first(stores: Any) -> None:
