@@ -108,13 +108,16 @@ class KafkaReader(Source):
                 self._consumer = Consumer(self._config())
             except KafkaException as error:
                 raise refused(error, self._where) from error
-            self._consumer.subscribe(
-                [self.settings.topic],
-                on_assign=self._on_assign,
-                on_revoke=self._on_revoke,
-                on_lost=self._on_lost,
-            )
+            self._join(self._consumer)
         return self._consumer
+
+    def _join(self, consumer: Consumer) -> None:
+        consumer.subscribe(
+            [self.settings.topic],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
 
     def _look(self, seconds: float) -> KafkaError | None:
         """What is wrong with the topic, seen from here; None when it can be read."""

@@ -85,6 +85,8 @@ class PikaReader(Source):
         service: `queue` names the queue; without it, it is the first of `queues`.
     """
 
+    link_class = ReadingLink
+
     def __init__(
         self, service: ServiceSettings, *, where: str = "event_broker", **keys: Any
     ) -> None:
@@ -95,7 +97,7 @@ class PikaReader(Source):
         self._link: ReadingLink | None = None
 
     def open(self, end: float) -> None:
-        link = self._link = self._link or ReadingLink(self.settings)
+        link = self._link = self._link or self.link_class(self.settings)
         try:
             link.open(end)
         except pika.exceptions.ChannelClosedByBroker as error:

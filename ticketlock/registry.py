@@ -76,6 +76,14 @@ EVENT_SOURCES = {
     "kafka": "ticketlock.brokers.kafka_reader:KafkaReader",
 }
 
+#: The same -> what hears it beside all others, and takes nothing away from them.
+EVENT_LISTENERS = {
+    "pika": "ticketlock.brokers.pika_listener:PikaListener",
+    "kafka": "ticketlock.brokers.kafka_listener:KafkaListener",
+    "sql": "ticketlock.brokers.sql_listener:SQLListener",
+    "file": "ticketlock.brokers.file_listener:FileListener",
+}
+
 #: `type` of an `event_service` section -> where the class is.
 EVENT_DATABASES = {"sql": "ticketlock.stores.event_database:SQLEventDatabase"}
 
@@ -258,6 +266,23 @@ def create_event_source(
     values = endpoint_values(section)
     made = source(service or ServiceSettings(), where=where, **values)
     return made  # type: ignore[no-any-return]  # the class is ours
+
+
+def create_event_listener(section: Any, name: str, where: str = "event_broker") -> Source | None:
+    """What hears all that is published to the broker of a section from its `open` on.
+
+    Args:
+        name: of what it needs for itself at the server; nobody else's.
+
+    None for a type that is none of ours: how it is read is not known. Raises ConfigurationError.
+    """
+    if isinstance(section, Mapping):
+        section = EndpointConfig(**section)
+    kind = _broker_kind(section).lower()
+    if kind not in EVENT_LISTENERS:
+        return None
+    listener = _import_extra(EVENT_LISTENERS[kind], kind, where)
+    return listener(name, where=where, **endpoint_values(section))  # type: ignore[no-any-return]  # ours
 
 
 def create_event_database(

@@ -104,9 +104,9 @@ def test_a_demo_keeps_every_promise_with_a_redis_of_its_own(command: Command) ->
 
 
 def test_the_table_is_for_people(command: Command, redis_server: EmbeddedRedis) -> None:
-    status, out, _ = command.run("demo", "--count", "50", "--redis", redis_server.url)
+    status, out, _ = command.run("demo", "--events", "--count", "50", "--redis", redis_server.url)
     assert status == EXIT_OK
-    for title in ("throughput", "hand-off p50 / p99", "out of order", "overlaps"):
+    for title in ("throughput", "hand-off p50 / p99", "overlaps", "events received"):
         assert title in out
 
 

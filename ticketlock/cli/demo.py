@@ -41,7 +41,12 @@ def _options(demo: argparse.ArgumentParser) -> None:
     )
     option(
         "--endpoints", type=Path, metavar="FILE",
-        help="use its lock_store and tracker_store; default: a Redis and an SQLite of its own",
+        help="use its lock_store, tracker_store and event_broker; default: a Redis and an SQLite "
+        "of its own",
+    )  # fmt: skip
+    option(
+        "--events", action="store_true",
+        help="publish to a file of its own, and verify what arrives there",
     )  # fmt: skip
     option("--keep", action="store_true", help="leave the conversations in that tracker store")
     option("--json", action="store_true", help="print one JSON object instead of the table")
@@ -64,6 +69,7 @@ def _demo(args: argparse.Namespace) -> int:
             replicas=args.replicas,
             redis=args.redis,
             endpoints=args.endpoints,
+            events=args.events,
             keep=args.keep,
             in_flight=args.in_flight,
             kills=args.kill,

@@ -19,6 +19,7 @@ from ..errors import ConfigurationError
 from ..progress import Bar
 from .backends import Backends, check_messages, redis_section
 from .course import Course, Options
+from .listening import Listening
 from .report import Report
 
 __all__ = ["Interrupted", "Options", "run"]
@@ -66,7 +67,8 @@ async def _run(options: Options) -> Report:
     options = replace(options, messages=messages)
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ticketlock-demo-"))
-        backends = Backends.choose(options.redis, options.endpoints, folder, keys)
+        found = options.redis, options.endpoints, folder, keys, options.events
+        backends = Backends.choose(*found)
         if options.keep and backends.own_tracker:
             raise ConfigurationError("--keep is for a tracker store of yours: see --endpoints")
         check_messages(messages, backends.conversations().tracker_store)
@@ -76,5 +78,10 @@ async def _run(options: Options) -> Report:
             backends = replace(backends, lock_store=redis_section(server.url, keys))
         stores = await stack.enter_async_context(backends.conversations())
         await stores.lock_store.inspect(ids)  # before anything is started that needs it
+        listening = None
+        if backends.event_broker is not None:
+            broker, where = backends.event_broker, backends.where_broker
+            listening = Listening(broker, where, stores.tracker_store, ids)
+            await stack.enter_async_context(listening)  # before anything is published
         screen = stack.enter_context(Bar())
-        return await Course(options, backends, stores, folder, screen).run()
+        return await Course(options, backends, stores, folder, screen, listening).run()

@@ -31,7 +31,8 @@ class Backends:
     Attributes:
         lock_store: None while the demo's own Redis is not up.
         own_tracker: the tracker store is a file of the demo, and goes with it.
-        where_lock, where_tracker: for error texts.
+        where_lock, where_tracker, where_broker: for error texts.
+        event_broker: None: nothing is published.
     """
 
     lock_store: dict[str, Any] | None
@@ -39,20 +40,31 @@ class Backends:
     own_tracker: bool
     where_lock: str = "lock_store"
     where_tracker: str = "tracker_store"
+    event_broker: dict[str, Any] | None = None
+    where_broker: str = "event_broker"
 
     @classmethod
-    def choose(cls, redis: str | None, endpoints: Path | None, folder: str, run: str) -> Backends:
+    def choose(
+        cls, redis: str | None, endpoints: Path | None, folder: str, run: str, events: bool = False
+    ) -> Backends:
         """What the options say; an SQLite file in `folder` and no lock store where they are mute.
 
         Args:
             run: unique and alphanumeric; the prefix of the keys in the Redis of `redis`.
+            events: publish to a file in `folder`.
 
         Raises ConfigurationError.
         """
         found = read_endpoints(endpoints) if endpoints else Endpoints("")
         locks, tracker = found.section("lock_store"), found.section("tracker_store")
+        broker = found.section("event_broker")
         if redis and locks:
             raise ConfigurationError(f"--redis and {found.where('lock_store')}: give one of them")
+        if events and (broker or tracker):
+            # Else our replicas would publish to our file what waits there for another broker.
+            section = "event_broker" if broker else "tracker_store"
+            raise ConfigurationError(f"--events and {found.where(section)}: give one of them")
+        own_broker = {"type": "file", "path": str(Path(folder, "events.log"))} if events else None
         # An `events` table must not grow in the file that a default elsewhere would name.
         return cls(
             _values(locks) if locks else redis_section(redis, run) if redis else None,
@@ -60,6 +72,8 @@ class Backends:
             tracker is None,
             found.where("lock_store") if locks else "--redis",
             found.where("tracker_store"),
+            _values(broker) if broker else own_broker,
+            found.where("event_broker"),
         )
 
     def conversations(self) -> Conversations:

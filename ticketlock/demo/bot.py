@@ -19,6 +19,8 @@ from ..tracker_store import TrackerStore
 from .records import BEGIN, END, LOST, Records
 from .traffic import Message
 
+#: Events that a handled message adds to its conversation.
+EVENTS = 2
 #: Seconds the bot takes to think about a message.
 WORK = 0.001
 

@@ -11,9 +11,12 @@ from pathlib import Path
 
 from ..conversations import Conversations
 from ..progress import Bar
+from .arrivals import Heard
 from .backends import Backends, described
+from .bot import EVENTS
 from .fleet import Fleet
 from .judging import clean_up, judge
+from .listening import Listening
 from .replica import Settings
 from .report import Report
 from .sender import Sender
@@ -31,8 +34,9 @@ class Options:
 
     Attributes:
         redis: URL of the lock store; None: what `endpoints` says, or a server of our own.
-        endpoints: a file with the sections lock_store and tracker_store, or one of them;
-            without a tracker_store: an SQLite file of our own.
+        endpoints: a file with the sections lock_store, tracker_store and event_broker, or some
+            of them; without a tracker_store: an SQLite file of our own.
+        events: publish to a file of our own, where `endpoints` has no event_broker.
         keep: leave the conversations in that tracker store.
         in_flight: most messages on their way at a time.
         kills: how many replicas to kill, spread over the run.
@@ -43,6 +47,7 @@ class Options:
     replicas: int = 3
     redis: str | None = None
     endpoints: Path | None = None
+    events: bool = False
     keep: bool = False
     in_flight: int = 64
     kills: int = 0
@@ -60,12 +65,14 @@ class Course:
         stores: Conversations,
         folder: str,
         screen: Bar,
+        listening: Listening | None = None,
     ) -> None:
         self._options = options
         self._folder = Path(folder)
         self._stores = stores
         self._own_tracker = backends.own_tracker
         self._screen = screen
+        self._listening = listening
         self._chance = random.Random(options.seed)
         self._sender = Sender(
             options.messages, options.in_flight, self._chance, lambda: self._fleet.up(), self._kill
@@ -73,7 +80,7 @@ class Course:
         locks, tracker = backends.lock_store or {}, backends.tracker_store
         self._lock_kind = described(locks, stores.lock_store)
         self._tracker_kind = described(tracker, stores.tracker_store)
-        settings = Settings("", locks, tracker, folder, options.unlocked)
+        settings = Settings("", locks, tracker, folder, options.unlocked, backends.event_broker)
         self._fleet = Fleet(settings, self._sender)
         total, parts = len(options.messages), options.kills + 1
         self._kill_at = [total * part // parts for part in range(1, parts)]
@@ -83,6 +90,7 @@ class Course:
         self._screen.say(
             f"{len(options.messages)} messages to {options.replicas} replicas; "
             f"tracker store {self._tracker_kind}, lock store {self._lock_kind}"
+            + (f", event broker {self._listening.broker}" if self._listening else "")
         )
         self._screen.phase("messages", len(options.messages))
         try:
@@ -91,14 +99,17 @@ class Course:
                 started = time.monotonic()
                 await self._send()
                 seconds = time.monotonic() - started
+                waiting = await self._drained()
             finally:
                 await self._fleet.stop()
-            return await self._report(seconds)
+            return await self._report(seconds, await self._heard(waiting))
         finally:
             if not (options.keep or self._own_tracker):
                 sent = (d.message.conversation for d in self._sender.deliveries if d.sends)
                 store = self._stores.tracker_store
                 await clean_up(store, list(dict.fromkeys(sent)), self._screen.say)
+                if self._listening is not None:
+                    await self._listening.forget()
 
     async def _send(self) -> None:
         """Return when all messages are done, or when nothing moves any more."""
@@ -130,7 +141,21 @@ class Course:
             self._fleet.kill(replica)
             self._screen.say(f"killed replica {replica.name} after {done} messages")
 
-    async def _report(self, seconds: float) -> Report:
+    async def _drained(self) -> frozenset[str]:
+        """The conversations with events that their relays do not get published."""
+        if self._listening is None:
+            return frozenset()
+        self._screen.phase("conversations with events to publish")
+        return await self._listening.drained(self._fleet.check, self._screen.show)
+
+    async def _heard(self, waiting: frozenset[str]) -> Heard | None:
+        if self._listening is None:
+            return None
+        wanted = EVENTS * self._sender.done
+        self._screen.phase("events received", wanted)
+        return await self._listening.heard(wanted, waiting, self._screen.show)
+
+    async def _report(self, seconds: float, heard: Heard | None) -> Report:
         deliveries = self._sender.deliveries
         conversations = len({delivery.message.conversation for delivery in deliveries})
         report = Report(
@@ -144,5 +169,5 @@ class Course:
         )
         self._screen.phase("conversations read back", conversations)
         store, deaths = self._stores.tracker_store, self._fleet.deaths
-        await judge(report, deliveries, store, self._folder, deaths, self._screen.show)
+        await judge(report, deliveries, store, self._folder, deaths, self._screen.show, heard)
         return report

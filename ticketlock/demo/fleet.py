@@ -135,7 +135,14 @@ class Fleet:
 
     async def start(self, count: int) -> None:
         """Start the replicas side by side. Raises ReplicaFailed."""
-        await asyncio.gather(*(self._start(slot) for slot in range(count)))
+        starts = [asyncio.create_task(self._start(slot)) for slot in range(count)]
+        try:
+            await asyncio.gather(*starts)
+        finally:
+            # The others must not go on, and write to a folder that is being removed.
+            for start in starts:
+                start.cancel()
+            await asyncio.gather(*starts, return_exceptions=True)
 
     async def _start(self, slot: int) -> None:
         lives = sum(replica.slot == slot for replica in self._all)

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import TicketLockError
 from ..event_base import Event
 from ..tracker_store import TrackerStore
+from .arrivals import Heard, verify_strangers
 from .records import Records
 from .report import Report
 from .sender import Delivery
@@ -25,6 +26,7 @@ async def judge(
     folder: Path,
     deaths: Mapping[str, float],
     progress: Callable[[int], None],
+    heard: Heard | None = None,
 ) -> None:
     """Fill in the report.
 
@@ -32,6 +34,7 @@ async def judge(
         folder: where the records are.
         deaths: when replicas were killed, moments of `time.monotonic()`.
         progress: told how many conversations have been judged.
+        heard: the broker's side, if there is one.
 
     Raises TrackerStoreError.
     """
@@ -43,7 +46,11 @@ async def judge(
         stored = await asyncio.gather(*(_events(store, conversation) for conversation, _ in some))
         for (conversation, group), events in zip(some, stored):  # noqa: B905  # as long as `some`
             report.add(conversation, group, events, records.read(conversation), deaths)
+            if heard is not None:
+                report.add_events(conversation, events, heard)
         progress(start + len(some))
+    if heard is not None:
+        report.violations += verify_strangers([conversation for conversation, _ in groups], heard)
 
 
 async def _events(store: TrackerStore, conversation: str) -> Sequence[Event]:

@@ -37,6 +37,7 @@ class Settings:
     Attributes:
         name: tells this process from every other one, its own restarts included.
         lock_store, tracker_store: sections, as in `endpoints.yml`.
+        event_broker: section of what the relay publishes to; None: nothing is published.
         folder: where the records are.
         unlocked: take no lock and no fence at all, to see what the demo says then.
     """
@@ -46,6 +47,7 @@ class Settings:
     tracker_store: dict[str, Any]
     folder: str
     unlocked: bool = False
+    event_broker: dict[str, Any] | None = None
 
     def line(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"
@@ -114,7 +116,8 @@ async def main() -> None:
     stdin = await _stdin()
     settings = Settings(**json.loads(await stdin.readline()))
     locks, tracker = settings.lock_store, settings.tracker_store
-    async with Conversations(create_lock_store(locks), create_tracker_store(tracker)) as stores:
+    made = create_lock_store(locks), create_tracker_store(tracker)
+    async with Conversations(*made, settings.event_broker) as stores:
         await stores.tracker_store.connect()
         replica = Server(settings, stores)
         server = await asyncio.start_server(replica.connected, "127.0.0.1", 0, limit=LONGEST_LINE)

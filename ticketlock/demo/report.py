@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..event_base import Event
+from .arrivals import EVENT_KINDS, EventCounts, Heard, verify_events
 from .records import BEGIN, Entry
 from .sender import Delivery
 from .verify import KINDS, Violation, verify
@@ -29,6 +30,7 @@ class Report:
         recoveries: from the death of a replica to the next turn in a conversation in
             which it left a turn open.
         seconds: from the first sending to the last answer.
+        events: the broker's side; None without a broker.
     """
 
     messages: int
@@ -44,6 +46,7 @@ class Report:
     waits: list[float] = field(default_factory=list)
     handoffs: list[float] = field(default_factory=list)
     recoveries: list[float] = field(default_factory=list)
+    events: EventCounts | None = None
 
     def add(
         self,
@@ -71,6 +74,11 @@ class Report:
         readable = [entry for entry in entries if entry is not None and entry.message in by_id]
         self._measure(by_id, readable, deaths)
 
+    def add_events(self, conversation: str, events: Sequence[Event], heard: Heard) -> None:
+        """Judge the broker's side of one conversation of which the tracker store has `events`."""
+        self.events = self.events or EventCounts(heard.broker, heard.unread)
+        self.violations += verify_events(conversation, events, heard, self.events)
+
     def _measure(
         self, by_id: Mapping[int, Delivery], entries: Sequence[Entry], deaths: Mapping[str, float]
     ) -> None:
@@ -95,16 +103,18 @@ class Report:
 
     def counts(self) -> dict[str, int]:
         """How many violations there are of each kind."""
+        kinds = [*KINDS, *(EVENT_KINDS if self.events else ())]
         found = Counter(violation.kind for violation in self.violations)
-        return {kind: found[kind] for kind in KINDS}
+        return {kind: found[kind] for kind in kinds}
 
     def as_json(self) -> dict[str, Any]:
         """The documented keys of `ticketlock demo --json`."""
+        counts = self.counts()
         return {
             "messages": self.messages,
             "conversations": self.conversations,
             "handled": self.handled,
-            **self.counts(),
+            **{kind: counts[kind] for kind in KINDS},
             "throughput_per_s": round(self.handled / self.seconds, 1),
             "handoff_ms": _percentiles(self.handoffs),
             "wait_ms": _percentiles(self.waits),
@@ -116,6 +126,7 @@ class Report:
             "tracker_store": self.tracker_store,
             "lock_store": self.lock_store,
             "seconds": round(self.seconds, 3),
+            "events": self.events and self.events.as_json(counts),
         }
 
     def rows(self) -> list[tuple[str, str]]:
@@ -135,6 +146,8 @@ class Report:
             rows.append(("messages sent again", str(self.resent)))
             if self.recoveries:
                 rows.append(("longest recovery", f"{values['recovery_s']} s"))
+        if self.events is not None:
+            rows += self.events.rows()
         return rows + [(kind.replace("_", " "), str(n)) for kind, n in self.counts().items()]
 
 
