@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -101,7 +102,8 @@ class Replica:
         try:
             await asyncio.wait_for(process.wait(), END_WITHIN)
         except asyncio.TimeoutError:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                process.kill()
             await process.wait()
         if self._writer is not None:
             self._writer.close()
