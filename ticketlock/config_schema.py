@@ -69,10 +69,19 @@ KEYS: dict[str, dict[str, dict[str, Any]]] = {
         "file": {"path": _TEXT},
     },
     "event_service": {"sql": {**_SQL, "group": _TEXT, "instance": _TEXT, "queue": _TEXT}},
+    "server": {
+        "http": {
+            "double_texting": _TEXT, "message_window": _NUMBER, "max_waiting": _INTEGER,
+            "request_timeout": _NUMBER, "lock_lifetime": _NUMBER, "max_body": _INTEGER,
+            "body_timeout": _NUMBER, "drain_timeout": _NUMBER, "auth_token": _TEXT,
+            "jwt_secret": _TEXT, "jwt_method": _TEXT, "channel_token": _TEXT,
+            "admin_token": _TEXT, "open_channels": _FLAG,
+        },
+    },
 }  # fmt: skip
 
 #: Section -> the type that it means without `type`, where the schema judges that too.
-_UNTYPED = {"event_broker": "pika", "event_service": "sql"}
+_UNTYPED = {"event_broker": "pika", "event_service": "sql", "server": "http"}
 
 
 def schema() -> dict[str, Any]:

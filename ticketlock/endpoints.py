@@ -12,7 +12,7 @@ from typing import Any
 from .errors import ConfigurationError
 
 #: Sections we read.
-SECTIONS = ("lock_store", "tracker_store", "event_broker", "event_service")
+SECTIONS = ("lock_store", "tracker_store", "event_broker", "event_service", "server")
 #: Sections of the documented file that other programs read.
 _FOREIGN = ("nlg", "nlu", "action_endpoint", "models", "model_groups", "vector_store")
 

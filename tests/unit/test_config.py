@@ -20,6 +20,7 @@ from ticketlock.registry import (
     create_lock_store,
     create_tracker_store,
 )
+from ticketlock.server import Settings
 
 
 def create_broker(section: dict[str, Any]) -> Any:
@@ -31,6 +32,7 @@ CREATE: dict[str, Callable[[Any], Any]] = {
     "tracker_store": create_tracker_store,
     "event_broker": create_broker,
     "event_service": create_event_database,
+    "server": Settings.from_section,
 }
 #: Known to the constructors in Python only.
 NOT_IN_YAML = {"credential_provider", "max_pool_connections", "oauth_cb"}

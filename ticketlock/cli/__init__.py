@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..demo import Interrupted
 from ..errors import ConfigurationError, InvalidConversationId, TicketLockError
-from . import config, demo, events, locks, tracker
+from . import config, demo, events, locks, run, tracker
 from .common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
 
 __all__ = [
@@ -22,6 +22,7 @@ examples:
   ticketlock demo --kill                   the same while replicas are killed
   ticketlock demo --endpoints FILE         with the stores of an endpoints.yml
   ticketlock demo --messages chat.jsonl    replay lines of {"sender_id": ..., "text": ...}
+  ticketlock run --bot module:function     serve a bot over HTTP
   ticketlock inspect CONVERSATION          who holds it, who waits
   ticketlock break CONVERSATION            end the turn that hangs
   ticketlock config check endpoints.yml    is it right, does everything answer
@@ -60,6 +61,6 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for group in (demo, locks, config, tracker, events):
+    for group in (demo, run, locks, config, tracker, events):
         group.add(commands)
     return parser

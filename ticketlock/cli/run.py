@@ -1,0 +1,61 @@
+"""`ticketlock run`: the bot server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..conversations import Conversations
+from ..endpoints import read_endpoints
+from ..errors import ConfigurationError
+from .common import EXIT_OK
+
+
+def add(commands: Any) -> None:
+    """Add the command to a parser's subcommands."""
+    run = commands.add_parser(
+        "run",
+        help="serve a bot over HTTP: webhooks and conversations",
+        description="Serves the documented REST channel and conversation endpoints. The stores "
+        "and the section `server` are those of the file. SIGTERM lets running turns end, and "
+        "gives back what waits; a second one hurries it.",
+    )
+    run.set_defaults(command=_run)
+    run.add_argument(
+        "--endpoints", type=Path, default=Path("endpoints.yml"), metavar="FILE",
+        help="the endpoints.yml (%(default)s)",
+    )  # fmt: skip
+    run.add_argument(
+        "--bot", metavar="MODULE:FUNCTION", default="ticketlock.server:echo",
+        help="async def bot(turn, message) that yields replies (default: it echoes)",
+    )  # fmt: skip
+    run.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    run.add_argument("--port", type=int, default=5005, help="0: any free one (%(default)s)")
+    run.add_argument(
+        "--drain-timeout", type=float, metavar="SECONDS", help="instead of the file's drain_timeout"
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        from ..server.bot import load_bot
+        from ..server.run import listen, serve
+        from ..server.settings import Settings
+    except ImportError as error:
+        raise ConfigurationError(
+            f'run needs {error.name}: pip install "ticketlock[server]"'
+        ) from error
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    endpoints = read_endpoints(args.endpoints)
+    settings = Settings.from_section(endpoints.section("server"), endpoints.where("server"))
+    if args.drain_timeout is not None:
+        settings = replace(settings, drain_timeout=args.drain_timeout)
+    bot = load_bot(args.bot)
+    conversations = Conversations.from_endpoints(endpoints)
+    with listen(args.host, args.port) as listener:
+        asyncio.run(serve(conversations, bot, settings, listener))
+    return EXIT_OK

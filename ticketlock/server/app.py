@@ -1,0 +1,120 @@
+"""`create_app`: the ASGI application, to be served by `ticketlock run` or mounted in another."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..conversations import Conversations
+from ..errors import TicketLockError
+from . import conversations_api, health, openapi, rest
+from .auth import Auth
+from .bot import Bot, check_bot, echo
+from .errors import classify, describe, failure, headers
+from .handling import Handler
+from .settings import Settings
+
+
+class _ConversationId(Convertor[str]):
+    """A conversation id in a path: any characters, slashes and line ends too."""
+
+    regex = r"(?s:.+)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("conversation", _ConversationId())
+
+
+class BotServer(Starlette):
+    """The application.
+
+    Attributes:
+        handler: takes messages without HTTP too, and knows what is being done.
+        settings: as given.
+    """
+
+    handler: Handler
+    settings: Settings
+
+    async def drain(self) -> None:
+        """Begin nothing more, and wait for what has begun; see `Settings.drain_timeout`.
+
+        For whoever mounts it: call it when the process is told to end.
+        """
+        await self.handler.jobs.drain(self.settings.drain_timeout)
+
+
+def create_app(
+    conversations: Conversations, bot: Bot = echo, settings: Settings | None = None
+) -> BotServer:
+    """The bot server as an ASGI application.
+
+    The caller opens and closes `conversations`.
+
+    Raises ConfigurationError for what is no bot, and for a JWT key that cannot be used.
+    """
+    settings = settings or Settings()
+    handler, auth = Handler(conversations, check_bot(bot), settings), Auth(settings)
+    app = BotServer(
+        routes=[
+            *health.routes(handler, auth, _name(bot)),
+            *rest.routes(handler, auth),
+            *conversations_api.routes(handler, auth),
+            *openapi.routes(settings),
+        ],
+        exception_handlers={
+            TicketLockError: _failed,
+            HTTPException: _refused,
+            Exception: _failed,
+        },
+    )
+    app.router.redirect_slashes = False  # a redirect drops the body of a POST
+    app.handler, app.settings = handler, settings
+    app.add_middleware(_Parting, handler=handler)
+    return app
+
+
+class _Parting:
+    """Closes connections while the server drains, so that clients turn to another replica."""
+
+    def __init__(self, app: ASGIApp, handler: Handler) -> None:
+        self._app = app
+        self._jobs = handler.jobs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def parting(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._jobs.draining:
+                kept = [pair for pair in message["headers"] if pair[0] != b"connection"]
+                message["headers"] = [*kept, (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receive, parting)
+
+
+def _name(bot: Any) -> str:
+    module, name = getattr(bot, "__module__", None), getattr(bot, "__qualname__", None)
+    return f"{module}:{name or type(bot).__qualname__}"
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return JSONResponse(describe(error), classify(error)[0], headers(error))
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """No such path, or not with this method."""
+    assert isinstance(error, HTTPException)  # registered for it
+    reason = HTTPStatus(error.status_code).phrase.replace(" ", "")
+    body = failure(error.status_code, reason, f"{request.method} {error.detail}")
+    return JSONResponse(body, error.status_code, error.headers)

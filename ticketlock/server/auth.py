@@ -1,0 +1,105 @@
+"""Who may do what: tokens and JWTs. Where none is configured, all may but break locks.
+
+As soon as a token or a JWT secret is configured, nothing that touches a conversation is open:
+webhooks too want a token or JWT then, unless `open_channels` says otherwise.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+from starlette.requests import Request
+
+from ..errors import ConfigurationError
+from .errors import NotAuthenticated, NotAuthorized
+from .settings import Settings
+
+
+class Auth:
+    """Judges requests. Raises ConfigurationError for a key that the JWT method cannot use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._closed = settings.auth_token is not None or settings.jwt_secret is not None
+        if settings.jwt_secret is not None:
+            _try_key(settings)
+
+    def api(self, request: Request, sender_id: str | None = None) -> None:
+        """Whether the request may see or change a conversation, or (None) the server.
+
+        Raises NotAuthenticated, NotAuthorized.
+        """
+        if self._closed:
+            self._check(request, sender_id, (self._settings.auth_token,))
+
+    def channel(self, request: Request, sender_id: str) -> None:
+        """Whether the request may send a message of that sender. Raises as `api`."""
+        settings = self._settings
+        closed = self._closed or settings.channel_token is not None
+        if closed and not settings.open_channels:
+            self._check(request, sender_id, (settings.channel_token, settings.auth_token))
+
+    def admin(self, request: Request) -> None:
+        """Whether the request may end others' turns: the admin token alone lets it."""
+        if self._settings.admin_token is None:
+            raise NotAuthorized("no admin_token is configured: nobody may do this over HTTP")
+        self._check(request, None, (self._settings.admin_token,), jwt_counts=False)
+
+    def _check(
+        self,
+        request: Request,
+        sender_id: str | None,
+        tokens: tuple[str | None, ...],
+        jwt_counts: bool = True,
+    ) -> None:
+        bearer = _bearer(request)
+        for given in (bearer, request.query_params.get("token")):
+            if given is not None and any(t is not None and _equal(given, t) for t in tokens):
+                return
+        if bearer is None or not jwt_counts or self._settings.jwt_secret is None:
+            raise NotAuthenticated("a valid token is needed: Authorization: Bearer ...")
+        self._judge(self._payload(bearer), sender_id)
+
+    def _payload(self, token: str) -> Mapping[str, Any]:
+        secret, method = self._settings.jwt_secret, self._settings.jwt_method
+        assert secret is not None  # asked before
+        try:
+            return jwt.decode(token, secret, algorithms=[method])
+        except jwt.PyJWTError as error:
+            raise NotAuthenticated(f"the JWT is not valid: {error}") from None
+
+    @staticmethod
+    def _judge(payload: Mapping[str, Any], sender_id: str | None) -> None:
+        """The documented roles: `admin` may all, `user` only in the conversation of that name."""
+        user = payload.get("user")
+        role = user.get("role") if isinstance(user, Mapping) else None
+        if role == "admin":
+            return
+        name = user.get("username") if isinstance(user, Mapping) else None
+        if role != "user" or sender_id is None or name != sender_id:
+            raise NotAuthorized("the user of this JWT may not do this")
+
+
+def _bearer(request: Request) -> str | None:
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else None
+
+
+def _equal(given: str, wanted: str) -> bool:
+    """Whether they are the same, in a time that does not tell how much of it is right."""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
+
+
+def _try_key(settings: Settings) -> None:
+    try:
+        algorithm = jwt.get_algorithm_by_name(settings.jwt_method)
+        algorithm.prepare_key(settings.jwt_secret)
+    except (NotImplementedError, jwt.PyJWTError, ValueError, TypeError) as error:
+        method = settings.jwt_method
+        raise ConfigurationError(
+            f"server: jwt_secret: is no key for jwt_method {method}: {type(error).__name__} "
+            '(asymmetric methods need a public key in PEM, and: pip install "pyjwt[crypto]")'
+        ) from None

@@ -1,0 +1,97 @@
+"""What a bot is: `async def bot(turn, message)` that yields replies."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..events import UserUttered
+from ..tracker_state import empty_message
+from ..turn import Turn
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of a user.
+
+    Attributes:
+        text: what the user wrote.
+        sender_id: whose conversation it is.
+        message_id: its name within the conversation: what comes again under it is a
+            duplicate, and gets the first reply. A generated one is unlike any other.
+        input_channel: where it came from.
+        metadata: free data of the channel.
+        parse_data: what was understood of it already: `intent`, `entities` and so on.
+    """
+
+    text: str
+    sender_id: str = "default"
+    message_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    input_channel: str = "rest"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    parse_data: Mapping[str, Any] = field(default_factory=dict)
+
+    def event(self) -> UserUttered:
+        """The event that stands for the message in the tracker; its time is now."""
+        known = {"text": self.text, "message_id": self.message_id, "metadata": dict(self.metadata)}
+        return UserUttered(
+            self.text,
+            parse_data={**empty_message(), **known, **self.parse_data},
+            input_channel=self.input_channel,
+            message_id=self.message_id,
+            metadata=dict(self.metadata),
+        )
+
+
+#: A text, or a mapping with some of `replies.REPLY_KEYS`.
+Reply = str | Mapping[str, Any]
+#: Called in the message's turn, which has the message's event in its tracker already. What it
+#: yields, and what it adds to the turn, is written when it has ended; nothing if it raises.
+Bot = Callable[[Turn, Message], AsyncIterator[Reply]]
+
+
+async def echo(turn: Turn, message: Message) -> AsyncIterator[Reply]:
+    """The bot that repeats what it is told."""
+    yield message.text
+
+
+def load_bot(path: str, folder: Path | None = None) -> Bot:
+    """The bot at `module:function`; modules are looked for in `folder` (default: here) too.
+
+    Raises ConfigurationError, which says what is wrong with which part of the path.
+    """
+    module_name, _, name = path.partition(":")
+    if not module_name or not name:
+        raise ConfigurationError(f"--bot: {path!r} is not of the form module:function")
+    if (place := str(folder or Path.cwd())) not in sys.path:
+        sys.path.insert(0, place)
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        raise ConfigurationError(f"--bot: {module_name}: {error}") from error
+    except Exception as error:
+        kind = type(error).__name__
+        raise ConfigurationError(f"--bot: {module_name} cannot be run: {kind}: {error}") from error
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        raise ConfigurationError(f"--bot: {module_name} has no {name}")
+    return check_bot(found, f"--bot: {path}")
+
+
+def check_bot(bot: Any, where: str = "bot") -> Bot:
+    """Return the bot; raise ConfigurationError unless it is one."""
+    call = bot if inspect.isfunction(bot) else getattr(bot, "__call__", bot)  # noqa: B004  # the method itself
+    if inspect.isasyncgenfunction(bot) or inspect.isasyncgenfunction(call):
+        return bot  # type: ignore[no-any-return]  # of unknown type until now
+    raise ConfigurationError(
+        f"{where}: is no `async def bot(turn, message)` that yields its replies"
+    )

@@ -1,0 +1,242 @@
+"""The documented endpoints of conversations that touch lock, tracker and broker.
+
+Those that need a model (`predict`, `execute`) answer 409, as documented for a server without.
+Looking at a conversation never creates one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from ..event_base import Event
+from ..event_codec import encode_events
+from ..events import LISTEN, SESSION_START, ActionExecuted, SessionStarted
+from ..events import starts_session as is_session_start
+from ..tracker import EventVerbosity, Tracker
+from ..tracker_store import result
+from ..turn import Turn
+from .auth import Auth
+from .bot import Message
+from .errors import BadRequest, Conflict, NotFound
+from .handling import Handler
+from .limits import check_message, field, path_id, read_json, read_object
+from .rest import flag
+from .story import stories
+
+#: What stands in the text of a message that is an intent, as documented.
+_EXTERNAL = "EXTERNAL: "
+
+
+class ConversationsApi:
+    """The endpoints; each takes a request and gives a response."""
+
+    def __init__(self, handler: Handler, auth: Auth) -> None:
+        self._handler = handler
+        self._auth = auth
+        self._trackers = handler.conversations.tracker_store
+        self._locks = handler.conversations.lock_store
+
+    def _sender(self, request: Request) -> str:
+        sender_id = path_id(request)
+        self._auth.api(request, sender_id)
+        return sender_id
+
+    async def tracker(self, request: Request) -> Response:
+        """GET tracker: the state now, or as it was `until` a time."""
+        sender_id, verbosity, until = self._sender(request), _verbosity(request), _until(request)
+        return JSONResponse(
+            (await self._read(sender_id, verbosity, until)).current_state(verbosity)
+        )
+
+    async def _read(
+        self, sender_id: str, verbosity: EventVerbosity, until: float | None
+    ) -> Tracker:
+        store = self._trackers
+        full = verbosity is EventVerbosity.ALL or until is not None
+        read = store.retrieve_full_tracker if full else store.retrieve
+        tracker = await result(read(sender_id)) or store.init_tracker(sender_id)
+        return tracker if until is None else _as_of(tracker, until)
+
+    async def append_events(self, request: Request) -> Response:
+        """POST tracker/events: append one event or a list."""
+        sender_id, verbosity = self._sender(request), _verbosity(request)
+        if flag(request, "execute_side_effects"):
+            raise BadRequest("execute_side_effects: this server has no channel to send over")
+        events = _events(await read_json(request, self._handler.settings))
+
+        async def body(turn: Turn) -> dict[str, Any]:
+            if not turn.tracker.events and not is_session_start(events[0].as_dict()):
+                turn.add(*_session_start())
+            turn.add(*events)
+            return turn.tracker.current_state(verbosity)
+
+        return JSONResponse(await self._handler.in_turn(sender_id, body, "POST tracker/events"))
+
+    async def replace_events(self, request: Request) -> Response:
+        """PUT tracker/events: the list is the new history."""
+        sender_id, verbosity = self._sender(request), _verbosity(request)
+        events = _events(await read_json(request, self._handler.settings))
+
+        async def body(turn: Turn) -> dict[str, Any]:
+            tracker = self._trackers.init_tracker(sender_id)
+            tracker.update_with_events(events)
+            tracker.origin = turn.tracker.origin  # it is written under the turn's fence
+            await result(self._trackers.update(tracker))
+            return tracker.current_state(verbosity)
+
+        return JSONResponse(await self._handler.in_turn(sender_id, body, "PUT tracker/events"))
+
+    async def story(self, request: Request) -> Response:
+        """GET story: the latest session as YAML, or with `all_sessions` all of them."""
+        sender_id, until = self._sender(request), _until(request)
+        every = flag(request, "all_sessions")
+        tracker = await self._known(sender_id)
+        if until is not None:
+            tracker = _as_of(tracker, until)
+        sessions = list(tracker.sessions()) if every else [tracker.latest_session()]
+        return PlainTextResponse(stories(sender_id, sessions), media_type="text/yaml")
+
+    async def _known(self, sender_id: str) -> Tracker:
+        tracker = await result(self._trackers.retrieve_full_tracker(sender_id))
+        if tracker is None:
+            raise NotFound(f"there is no conversation {sender_id!r}")
+        return tracker
+
+    async def add_message(self, request: Request) -> Response:
+        """POST messages: store a message of the user without asking the bot."""
+        sender_id, verbosity = self._sender(request), _verbosity(request)
+        body = await read_object(request, self._handler.settings)
+        if body.get("sender") != "user":
+            raise BadRequest('sender is not "user"; other events go to tracker/events')
+        if (text := field(body, "text", str, "a text")) is None:
+            raise BadRequest("text is missing")
+        parsed = field(body, "parse_data", dict, "an object", {})
+        message = check_message(Message(text, sender_id, parse_data=parsed))
+
+        async def add(turn: Turn) -> dict[str, Any]:
+            turn.add(message.event())
+            return turn.tracker.current_state(verbosity)
+
+        return JSONResponse(await self._handler.in_turn(sender_id, add, "POST messages"))
+
+    async def trigger_intent(self, request: Request) -> Response:
+        """POST trigger_intent: the bot answers to an intent that nobody said."""
+        sender_id, verbosity = self._sender(request), _verbosity(request)
+        body = await read_object(request, self._handler.settings)
+        if not (name := field(body, "name", str, "a text")):
+            raise BadRequest("name is missing: the intent to trigger")
+        message = Message(
+            _EXTERNAL + name,
+            sender_id,
+            input_channel=request.query_params.get("output_channel", "rest"),
+            metadata={"is_external": True},
+            parse_data={"intent": {"name": name}, "entities": _entities(body.get("entities"))},
+        )
+        messages = await self._handler.handle(check_message(message))
+        tracker = await self._read(sender_id, verbosity, None)
+        return JSONResponse({"tracker": tracker.current_state(verbosity), "messages": messages})
+
+    async def needs_model(self, request: Request) -> Response:
+        """POST execute and predict: they need a model, and here is a bot."""
+        self._sender(request)
+        raise Conflict(
+            "no model is loaded: this server runs a bot; trigger_intent and the webhooks reach it"
+        )
+
+    async def lock(self, request: Request) -> Response:
+        """GET lock: who holds the conversation, who waits. Not in the documented API."""
+        sender_id = self._sender(request)
+        return JSONResponse(asdict(await self._locks.inspect(sender_id)))
+
+    async def break_lock(self, request: Request) -> Response:
+        """DELETE lock: end the turn that is stuck, with the admin token only."""
+        self._auth.admin(request)
+        sender_id, fence = path_id(request), request.query_params.get("fence")
+        if fence is not None and not (fence.isascii() and fence.isdecimal() and len(fence) < 20):
+            raise BadRequest("fence is not a whole number")
+        broken = await self._locks.break_lock(sender_id, int(fence) if fence else None)
+        if not broken:
+            raise NotFound(
+                f"nobody holds conversation {sender_id!r}" + " with that fence" * bool(fence)
+            )
+        return JSONResponse({"broken": True})
+
+
+def routes(handler: Handler, auth: Auth) -> list[Route]:
+    api = ConversationsApi(handler, auth)
+    table: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
+        ("GET", "tracker", api.tracker),
+        ("POST", "tracker/events", api.append_events),
+        ("PUT", "tracker/events", api.replace_events),
+        ("GET", "story", api.story),
+        ("POST", "messages", api.add_message),
+        ("POST", "trigger_intent", api.trigger_intent),
+        ("POST", "execute", api.needs_model),
+        ("POST", "predict", api.needs_model),
+        ("GET", "lock", api.lock),
+        ("DELETE", "lock", api.break_lock),
+    ]
+    base = "/conversations/{conversation_id:conversation}/"
+    return [Route(base + name, handle, methods=[method]) for method, name, handle in table]
+
+
+def _verbosity(request: Request) -> EventVerbosity:
+    name = request.query_params.get("include_events", "AFTER_RESTART")
+    try:
+        return EventVerbosity[name]
+    except KeyError:
+        known = ", ".join(EventVerbosity.__members__)
+        raise BadRequest(f"include_events is not one of {known}") from None
+
+
+def _until(request: Request) -> float | None:
+    text = request.query_params.get("until")
+    if text is None:
+        return None
+    try:
+        until = float(text)
+    except ValueError:
+        until = float("nan")
+    if math.isnan(until):
+        raise BadRequest("until is not a time in seconds since 1970")
+    return until
+
+
+def _as_of(tracker: Tracker, until: float) -> Tracker:
+    """The tracker as it was at that time: without the first later event and all after it."""
+    events = tracker.events
+    later = (i for i, event in enumerate(events) if event.timestamp > until)
+    end = next(later, len(events))
+    return Tracker(tracker.sender_id, events[:end], tracker.initial_slots)
+
+
+def _events(body: Any) -> list[Event]:
+    """The events of a body, one or a list. Raises BadRequest, InvalidEvent."""
+    wires = body if isinstance(body, list) else [body]
+    if not wires:
+        raise BadRequest("the body is an empty list: there is no event in it")
+    events = [Event.from_dict(wire) for wire in wires]
+    encode_events([event.as_dict() for event in events])
+    return events
+
+
+def _session_start() -> list[Event]:
+    return [ActionExecuted(SESSION_START), SessionStarted(), ActionExecuted(LISTEN)]
+
+
+def _entities(given: Any) -> list[dict[str, Any]]:
+    """Entities as a list of objects, or as one object of names and values."""
+    if given is None:
+        return []
+    if isinstance(given, dict):
+        return [{"entity": name, "value": value} for name, value in given.items()]
+    if isinstance(given, list) and all(isinstance(entity, dict) for entity in given):
+        return given
+    raise BadRequest("entities is neither a list of objects nor an object")

@@ -1,0 +1,144 @@
+"""What a request can fail with, and the documented body of an error answer."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from .. import errors as e
+from ..errors import TicketLockError
+
+
+class RequestError(TicketLockError):
+    """A request that gets an error answer.
+
+    Attributes:
+        status: the HTTP status code.
+        reason: one word for programs.
+        retry_after: seconds after which it is worth sending the same request again; None: never.
+        close: the connection is of no further use, for instance because a body was left unread.
+    """
+
+    status = 400
+    reason = "BadRequest"
+    retry_after: int | None = None
+    close = False
+
+
+class BadRequest(RequestError):
+    """The request itself is wrong."""
+
+
+class NotAuthenticated(RequestError):
+    """No token or JWT that we know came with it."""
+
+    status, reason = 401, "NotAuthenticated"
+
+
+class NotAuthorized(RequestError):
+    """We know who asks; that one may not do this."""
+
+    status, reason = 403, "NotAuthorized"
+
+
+class NotFound(RequestError):
+    status, reason = 404, "NotFound"
+
+
+class SlowBody(RequestError):
+    """The body did not arrive in time."""
+
+    status, reason, close = 408, "RequestTimeout", True
+
+
+class Conflict(RequestError):
+    """The server, or the conversation, is not in a state in which this can be done."""
+
+    status, reason = 409, "Conflict"
+
+
+class TooLarge(RequestError):
+    status, reason, close = 413, "ContentTooLarge", True
+
+
+class BotError(RequestError):
+    """The bot raised, or yielded what is no reply. Nothing of its turn was kept."""
+
+    status, reason = 500, "ConversationError"
+
+
+class Draining(RequestError):
+    """The server is about to end. The message was not handled here; send it again."""
+
+    status, reason, retry_after, close = 503, "Draining", 1, True
+
+
+class TurnTimeout(RequestError):
+    """The reply is not there yet, but the turn goes on: the same message id will get it."""
+
+    status, reason, retry_after = 504, "Timeout", 1
+
+
+#: Error class -> (status, reason, seconds after which to try again); the first that fits.
+_STATUS: list[tuple[type[Exception], int, str, int | None]] = [
+    (e.InvalidConversationId, 400, "BadRequest", None),
+    (e.InvalidEvent, 400, "BadRequest", None),
+    (e.LockTimeout, 409, "Busy", 1),
+    (e.EventsWaiting, 409, "Conflict", 1),
+    (e.QueueFull, 429, "QueueFull", 1),
+    # Of these nothing was written, or the same message id gets what was.
+    (e.LockLost, 503, "LockLost", 1),
+    (e.StaleFence, 503, "LockLost", 1),
+    (e.LockStoreConnectionError, 503, "LockStoreUnavailable", 2),
+    (e.TrackerStoreConnectionError, 503, "TrackerStoreUnavailable", 2),
+    (e.EventBrokerError, 503, "EventBrokerUnavailable", 2),
+    (e.LockError, 503, "LockError", 1),
+]
+
+
+def classify(error: Exception) -> tuple[int, str, int | None]:
+    """Status code, reason, and seconds after which to try again, of any error."""
+    if isinstance(error, RequestError):
+        return error.status, error.reason, error.retry_after
+    for kind, status, reason, again in _STATUS:
+        if isinstance(error, kind):
+            return status, reason, again
+    return 500, "ConversationError", None
+
+
+def failure(status: int, reason: str, message: str) -> dict[str, Any]:
+    """The documented body of every answer that is an error."""
+    from .. import __version__
+
+    return {
+        "version": __version__,
+        "status": "failure",
+        "message": message,
+        "reason": reason,
+        "details": {},
+        "help": None,
+        "code": status,
+    }
+
+
+def known(error: Exception) -> bool:
+    """Whether it is one of ours, whose text may be shown."""
+    return isinstance(error, TicketLockError)
+
+
+def describe(error: Exception) -> dict[str, Any]:
+    """The error as a body. What is no error of ours may hold anything: its text is not shown."""
+    status, reason, _ = classify(error)
+    message = str(error) if known(error) else ""
+    return failure(status, reason, message or HTTPStatus(status).phrase)
+
+
+def headers(error: Exception) -> dict[str, str]:
+    """The headers that go with the error."""
+    status, _, again = classify(error)
+    made = {} if again is None else {"retry-after": str(again)}
+    if isinstance(error, RequestError) and error.close:
+        made["connection"] = "close"
+    if status == 401:
+        made["www-authenticate"] = "Bearer"
+    return made

@@ -1,0 +1,135 @@
+"""Turns in tasks of the server's own: requests come and go, a message's turn stays."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from ..turn import Turn
+from .errors import Draining, RequestError, TurnTimeout
+
+log = logging.getLogger("ticketlock")
+
+T = TypeVar("T")
+
+#: Seconds that a bot which was cancelled has to stop, before the server ends without it.
+_REVOKED = 5.0
+
+
+class Job(Generic[T]):
+    """One turn and what is done in it, from the ticket to the release.
+
+    Attributes:
+        begun: whether its turn has come; before that nothing has been done that counts.
+    """
+
+    def __init__(self, turn: Turn, body: Callable[[Turn], Awaitable[T]]) -> None:
+        self._turn = turn
+        self._body = body
+        self._why: RequestError | None = None
+        self.begun = False
+        self.task: asyncio.Task[T] = asyncio.create_task(self._run())
+
+    async def _run(self) -> T:
+        async with self._turn as turn:
+            self.begun = True
+            return await self._body(turn)
+
+    def stop(self, why: RequestError) -> None:
+        """Cancel it: a ticket goes back, a turn writes nothing more and is handed on."""
+        if self._why is None:
+            self._why = why
+            self.task.cancel()
+
+    def result(self) -> T:
+        """What it came to; raises what it failed with."""
+        if self.task.cancelled():
+            raise self._why or Draining("the server was stopped")
+        return self.task.result()
+
+    async def wait(self, seconds: float) -> T:
+        """Its result, within a time. Who waits may go: the job stays.
+
+        Raises TurnTimeout, and what the job failed with.
+        """
+        done, _ = await asyncio.wait([self.task], timeout=seconds)
+        if not done:
+            raise overdue(seconds)
+        return self.result()
+
+
+def overdue(seconds: float) -> TurnTimeout:
+    """The error of a request whose turn takes longer than that."""
+    return TurnTimeout(
+        f"no reply within {seconds:g} s; the message keeps its place, and the same message_id "
+        "will get the reply"
+    )
+
+
+class Jobs:
+    """All that this process is doing for requests.
+
+    Attributes:
+        draining: the server is about to end: it begins nothing more.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: set[Job[Any]] = set()
+        self.draining = False
+
+    def start(self, turn: Turn, body: Callable[[Turn], Awaitable[T]]) -> Job[T]:
+        """Begin a job. Raises Draining."""
+        if self.draining:
+            raise Draining("this server is being stopped; send the message again")
+        job = Job(turn, body)
+        self._jobs.add(job)
+        job.task.add_done_callback(lambda task: self._ended(job, task))
+        return job
+
+    def _ended(self, job: Job[Any], task: asyncio.Task[Any]) -> None:
+        self._jobs.discard(job)
+        if not task.cancelled() and (error := task.exception()):
+            # Also when the request has gone: then nobody else would be told.
+            log.debug("a turn failed: %s: %s", type(error).__name__, error)
+
+    @property
+    def running(self) -> int:
+        """How many turns have begun and not ended."""
+        return sum(job.begun for job in self._jobs)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._jobs) - self.running
+
+    async def drain(self, seconds: float, hurry: asyncio.Event | None = None) -> None:
+        """Begin nothing more, give back what has not begun, and let the rest end.
+
+        Args:
+            seconds: for that; then their turns are taken from them.
+            hurry: when it is set, they are taken at once.
+        """
+        self.draining = True
+        for job in list(self._jobs):
+            if not job.begun:
+                job.stop(Draining("this server is being stopped; send the message again"))
+        await self._gone(seconds, hurry)
+        for job in list(self._jobs):
+            job.stop(Draining("the turn did not end in time and was given up; send it again"))
+        await self._gone(_REVOKED)
+        if self._jobs:
+            log.error("%d turns do not end although they were cancelled", len(self._jobs))
+
+    async def _gone(self, seconds: float, hurry: asyncio.Event | None = None) -> None:
+        """Wait until all jobs have ended, or for a time."""
+        if not self._jobs:
+            return
+        ended = asyncio.gather(*(job.task for job in self._jobs), return_exceptions=True)
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(asyncio.shield(ended))]
+        if hurry is not None:
+            waits.append(asyncio.ensure_future(hurry.wait()))
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()

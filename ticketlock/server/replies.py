@@ -1,0 +1,89 @@
+"""A bot's replies: from what it yields to events, and from events to the REST channel's objects.
+
+The first answer to a message and the answer to its duplicate are both made here, of the same
+events; so they are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ..errors import InvalidEvent
+from ..event_base import Event
+from ..event_codec import encode_events
+from ..events import BotUttered, UserUttered
+from .errors import BotError
+
+#: What a reply may say; each of them but `text` with `buttons` is an object of its own.
+REPLY_KEYS = ("text", "buttons", "image", "attachment", "custom", "metadata")
+
+
+def reply_event(reply: Any) -> BotUttered:
+    """The event of what a bot has yielded. Raises BotError, which says what is wrong with it."""
+    if isinstance(reply, str):
+        reply = {"text": reply}
+    if not isinstance(reply, Mapping):
+        raise BotError(f"the bot yielded neither text nor a mapping, but {type(reply).__name__}")
+    if unknown := [key for key in reply if key not in REPLY_KEYS]:
+        known = ", ".join(REPLY_KEYS)
+        raise BotError(f"the bot's reply has a key {unknown[0]!r:.80}; known: {known}")
+    said = {key: value for key, value in reply.items() if value is not None}
+    text, metadata = said.pop("text", None), said.pop("metadata", {})
+    if text is not None and not isinstance(text, str):
+        raise BotError(f"the text of the bot's reply is no text, but {type(text).__name__}")
+    if not isinstance(metadata, Mapping):
+        raise BotError("the metadata of the bot's reply is no mapping")
+    event = BotUttered(text, data=said, metadata=dict(metadata))
+    try:
+        encode_events([event.as_dict()])
+    except InvalidEvent as error:
+        raise BotError(f"the bot's reply cannot be stored: {error}") from error
+    return event
+
+
+def handled_at(events: Sequence[Event], message_id: str, since: float) -> int | None:
+    """Where the event of a message is; None if there is none of that time (epoch s) or later.
+
+    A message that comes again most likely is near the end.
+    """
+    for place in range(len(events) - 1, -1, -1):
+        event = events[place]
+        if isinstance(event, UserUttered) and event.message_id == message_id:
+            return place if event.timestamp >= since else None
+    return None
+
+
+def replies_after(events: Sequence[Event], place: int, recipient: str) -> list[dict[str, Any]]:
+    """What the bot said to the message at `place`, up to the next one."""
+    found: list[dict[str, Any]] = []
+    for event in events[place + 1 :]:
+        if isinstance(event, UserUttered):
+            break
+        found += rest_objects(event, recipient)
+    return found
+
+
+def rest_objects(event: Event, recipient: str) -> Iterator[dict[str, Any]]:
+    """The documented objects of one event; none of an event that is no utterance of the bot.
+
+    A text alone is split at its blank lines.
+    """
+    if not isinstance(event, BotUttered):
+        return
+    data = event.data if isinstance(event.data, Mapping) else {}
+    buttons = data.get("buttons")
+    if buttons:
+        yield {"recipient_id": recipient, "text": event.text or "", "buttons": buttons}
+    elif event.text:
+        for part in paragraphs(event.text):
+            yield {"recipient_id": recipient, "text": part}
+    for key in ("image", "attachment", "custom"):
+        if data.get(key) is not None:
+            yield {"recipient_id": recipient, key: data[key]}
+
+
+def paragraphs(text: str) -> Iterable[str]:
+    """The parts between blank lines; at least one, also of a text of nothing but space."""
+    stripped = text.strip()
+    return [part for part in stripped.split("\n\n") if part.strip()] or [text]

@@ -1,0 +1,94 @@
+"""The REST channel: `/webhooks/rest/`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from .auth import Auth
+from .bot import Message
+from .errors import BadRequest, describe, known
+from .handling import Handler
+from .limits import check_message, check_message_id, field, read_object
+from .settings import POLICIES
+
+log = logging.getLogger("ticketlock")
+
+#: The sender of a message that names none, as documented.
+DEFAULT_SENDER = "default"
+
+
+def routes(handler: Handler, auth: Auth) -> list[Route]:
+    async def webhook(request: Request) -> Response:
+        body = await read_object(request, handler.settings)
+        auth.channel(request, field(body, "sender", str, "a text", DEFAULT_SENDER))
+        message, policy = parse(body, request.headers.get("idempotency-key"))
+        if not flag(request, "stream"):
+            return JSONResponse(await handler.handle(message, policy))
+        lines = _lines(handler.stream(message, policy))
+        first = await anext(lines, "")  # an error that comes before all else has its status
+        return StreamingResponse(_after(first, lines), media_type="application/x-ndjson")
+
+    async def alive(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    return [
+        Route("/webhooks/rest/", alive, methods=["GET"]),
+        Route("/webhooks/rest/webhook", webhook, methods=["POST"]),
+    ]
+
+
+def parse(body: dict[str, Any], key: str | None = None) -> tuple[Message, str | None]:
+    """The message of a body, and what it does while another one is being handled.
+
+    Args:
+        key: the `Idempotency-Key` header: the message id where the body has none.
+
+    Raises BadRequest, InvalidConversationId.
+    """
+    if (text := field(body, "message", str, "a text")) is None:
+        raise BadRequest("message is missing")
+    named: dict[str, Any] = {}
+    if (message_id := field(body, "message_id", str, "a text", key)) is not None:
+        named["message_id"] = check_message_id(message_id)
+    message = Message(
+        text,
+        field(body, "sender", str, "a text", DEFAULT_SENDER),
+        input_channel=field(body, "input_channel", str, "a text", "rest"),
+        metadata=field(body, "metadata", dict, "an object", {}),
+        **named,
+    )
+    policy = field(body, "double_texting", str, "a text")
+    if policy is not None and policy not in POLICIES:
+        raise BadRequest(f"double_texting is not one of {', '.join(POLICIES)}")
+    return check_message(message), policy
+
+
+def flag(request: Request, name: str) -> bool:
+    """A switch of the query, false where it is missing. Raises BadRequest."""
+    word = request.query_params.get(name, "false").lower()
+    if word not in ("true", "false", "1", "0"):
+        raise BadRequest(f"{name} is neither true nor false")
+    return word in ("true", "1")
+
+
+async def _lines(replies: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
+    async for reply in replies:
+        yield json.dumps(reply) + "\n"
+
+
+async def _after(first: str, rest: AsyncIterator[str]) -> AsyncIterator[str]:
+    """All lines; whatever goes wrong, the last one says so and the answer ends."""
+    yield first
+    try:
+        async for line in rest:
+            yield line
+    except Exception as error:  # the status has been sent: this is all that is left
+        log.warning("a stream ended with %s", type(error).__name__, exc_info=not known(error))
+        yield json.dumps(describe(error)) + "\n"

@@ -1,0 +1,97 @@
+"""The server as a process: listens, and ends without losing what it has begun."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from ..conversations import Conversations
+from ..errors import ConfigurationError
+from ..tracker_store import result
+from .app import BotServer, create_app
+from .bot import Bot
+from .settings import Settings
+
+log = logging.getLogger("ticketlock")
+
+#: Connections that the system accepts for us before we do.
+_BACKLOG = 2048
+#: Seconds that clients have to take the last answers.
+_LAST_ANSWERS = 5
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves signals to us: its own handling lets go of the turns that are running."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigurationError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(f"cannot listen on {host} port {port}: {error}") from error
+
+
+async def serve(
+    conversations: Conversations, bot: Bot, settings: Settings, listener: socket.socket
+) -> None:
+    """Serve until SIGTERM or SIGINT; then drain and return. A second signal hurries it.
+
+    Raises LockStoreConnectionError or TrackerStoreConnectionError where a store cannot be
+    reached at the start.
+    """
+    app = create_app(conversations, bot, settings)
+    _many_connections()
+    async with conversations:
+        await conversations.lock_store.inspect("ticketlock run", 1)
+        await result(conversations.tracker_store.connect())
+        await _serve(app, listener)
+
+
+async def _serve(app: BotServer, listener: socket.socket) -> None:
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def signalled() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled)
+    server = _Uvicorn(
+        uvicorn.Config(
+            app, lifespan="off", log_config=None, access_log=False, server_header=False,
+            timeout_graceful_shutdown=_LAST_ANSWERS,
+        )
+    )  # fmt: skip
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    stopping = asyncio.create_task(stop.wait())
+    name, port = listener.getsockname()[:2]
+    log.info("listening on http://%s:%d", f"[{name}]" if ":" in name else name, port)
+    await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    jobs = app.handler.jobs
+    log.info("stopping: %d turns run, %d wait", jobs.running, jobs.waiting)
+    await jobs.drain(app.settings.drain_timeout, hurry)
+    server.should_exit = True
+    await serving
+    log.info("stopped")
+
+
+def _many_connections() -> None:
+    """As many open files as we may have: idle connections must not shut others out."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):  # some systems name a limit they refuse
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,104 @@
+"""The `server` section of `endpoints.yml`, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..endpoints import EndpointConfig
+from ..redis_settings import endpoint_values
+from ..settings import Section
+
+#: What a second message does while the first one is being handled.
+POLICIES = ("enqueue", "reject")
+
+#: Ways to sign a JWT. `none` is not among them.
+JWT_METHODS = (
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
+    "ES256", "ES384", "ES512", "EdDSA",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the server behaves. Secrets do not show in the repr.
+
+    Attributes:
+        double_texting: what a message does while another one of its conversation is being
+            handled: `enqueue` waits for its turn, `reject` answers 409.
+        message_window: seconds for which a message id that comes again gets the first reply.
+        max_waiting: most messages that may wait for one conversation; more get 429.
+        request_timeout: seconds after which a request is answered 504; its turn goes on.
+        lock_lifetime: seconds that a turn may last; None: the lock store's default.
+        max_body: bytes of a request body; more get 413.
+        body_timeout: seconds in which the whole body must have come.
+        drain_timeout: seconds that turns have to end when the server is told to end.
+        auth_token: opens the conversations' endpoints.
+        jwt_secret, jwt_method: check of JWTs; with an asymmetric method the public key.
+        channel_token: opens the webhooks, and nothing else.
+        admin_token: opens the breaking of locks, which nothing else does.
+        open_channels: webhooks need no token although other endpoints do.
+    """
+
+    double_texting: str = "enqueue"
+    message_window: float = 600.0
+    max_waiting: int = 100
+    request_timeout: float = 60.0
+    lock_lifetime: float | None = None
+    max_body: int = 1024 * 1024
+    body_timeout: float = 10.0
+    drain_timeout: float = 20.0
+    auth_token: str | None = field(default=None, repr=False)
+    jwt_secret: str | None = field(default=None, repr=False)
+    jwt_method: str = "HS256"
+    channel_token: str | None = field(default=None, repr=False)
+    admin_token: str | None = field(default=None, repr=False)
+    open_channels: bool = False
+
+    @classmethod
+    def from_section(cls, section: Any = None, where: str = "server") -> Settings:
+        """From an EndpointConfig, a mapping, or None for the defaults.
+
+        Raises ConfigurationError.
+        """
+        if section is None:
+            return cls()
+        if isinstance(section, Mapping):
+            section = EndpointConfig(**section)
+        keys = Section(endpoint_values(section), where)
+        if (section.type or "http") != "http":
+            raise keys.error("type", f"{section.type!r} is not http, the only type there is")
+        lifetime = keys.number("lock_lifetime", None, low=0.1, high=1e6)
+        made = cls(
+            double_texting=keys.choice("double_texting", POLICIES, cls.double_texting),
+            message_window=keys.number("message_window", cls.message_window, low=0),
+            max_waiting=keys.integer("max_waiting", cls.max_waiting, low=1),
+            request_timeout=keys.number("request_timeout", cls.request_timeout, low=0.1, high=1e6),
+            lock_lifetime=lifetime,
+            max_body=keys.integer("max_body", cls.max_body, low=1024),
+            body_timeout=keys.number("body_timeout", cls.body_timeout, low=0.1, high=1e6),
+            drain_timeout=keys.number("drain_timeout", cls.drain_timeout, low=0, high=1e6),
+            auth_token=_secret(keys, "auth_token"),
+            jwt_secret=_secret(keys, "jwt_secret"),
+            jwt_method=_method(keys),
+            channel_token=_secret(keys, "channel_token"),
+            admin_token=_secret(keys, "admin_token"),
+            open_channels=keys.flag("open_channels"),
+        )
+        keys.finish()
+        if made.open_channels and made.channel_token is not None:
+            raise keys.error("open_channels", "contradicts channel_token: leave one of them out")
+        return made
+
+
+def _secret(keys: Section, key: str) -> str | None:
+    secret = keys.text(key, None)
+    if secret == "":  # of `${TOKEN:-}`: what was meant to be closed would stand open
+        raise keys.error(key, "is empty: give it a value, or leave the key out")
+    return secret
+
+
+def _method(keys: Section) -> str:
+    known = {method.lower(): method for method in JWT_METHODS}
+    return known[keys.choice("jwt_method", known, Settings.jwt_method)]
