@@ -50,6 +50,7 @@ def _run(args: argparse.Namespace) -> int:
             f'run needs {error.name}: pip install "ticketlock[server]"'
         ) from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # we say the same ourselves
     endpoints = read_endpoints(args.endpoints)
     settings = Settings.from_section(endpoints.section("server"), endpoints.where("server"))
     if args.drain_timeout is not None:

@@ -30,6 +30,8 @@ from .limits import check_message, field, path_id, read_json, read_object
 from .rest import flag
 from .story import stories
 
+_Endpoint = Callable[[Request], Awaitable[Response]]
+
 #: What stands in the text of a message that is an intent, as documented.
 _EXTERNAL = "EXTERNAL: "
 
@@ -72,7 +74,7 @@ class ConversationsApi:
         events = _events(await read_json(request, self._handler.settings))
 
         async def body(turn: Turn) -> dict[str, Any]:
-            if not turn.tracker.events and not is_session_start(events[0].as_dict()):
+            if not turn.tracker.events and not is_session_start(events[0]):
                 turn.add(*_session_start())
             turn.add(*events)
             return turn.tracker.current_state(verbosity)
@@ -171,20 +173,25 @@ class ConversationsApi:
 
 def routes(handler: Handler, auth: Auth) -> list[Route]:
     api = ConversationsApi(handler, auth)
-    table: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
-        ("GET", "tracker", api.tracker),
-        ("POST", "tracker/events", api.append_events),
-        ("PUT", "tracker/events", api.replace_events),
-        ("GET", "story", api.story),
-        ("POST", "messages", api.add_message),
-        ("POST", "trigger_intent", api.trigger_intent),
-        ("POST", "execute", api.needs_model),
-        ("POST", "predict", api.needs_model),
-        ("GET", "lock", api.lock),
-        ("DELETE", "lock", api.break_lock),
-    ]
+    table: dict[str, dict[str, _Endpoint]] = {
+        "tracker": {"GET": api.tracker},
+        "tracker/events": {"POST": api.append_events, "PUT": api.replace_events},
+        "story": {"GET": api.story},
+        "messages": {"POST": api.add_message},
+        "trigger_intent": {"POST": api.trigger_intent},
+        "execute": {"POST": api.needs_model},
+        "predict": {"POST": api.needs_model},
+        "lock": {"GET": api.lock, "DELETE": api.break_lock},
+    }
     base = "/conversations/{conversation_id:conversation}/"
-    return [Route(base + name, handle, methods=[method]) for method, name, handle in table]
+    return [Route(base + name, _by_method(e), methods=list(e)) for name, e in table.items()]
+
+
+def _by_method(endpoints: dict[str, _Endpoint]) -> _Endpoint:
+    async def endpoint(request: Request) -> Response:
+        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+    return endpoint
 
 
 def _verbosity(request: Request) -> EventVerbosity:
@@ -217,14 +224,16 @@ def _as_of(tracker: Tracker, until: float) -> Tracker:
     return Tracker(tracker.sender_id, events[:end], tracker.initial_slots)
 
 
-def _events(body: Any) -> list[Event]:
-    """The events of a body, one or a list. Raises BadRequest, InvalidEvent."""
+def _events(body: Any) -> list[dict[str, Any]]:
+    """The events of a body, one or a list, checked; they get their times in the turn.
+
+    Raises BadRequest, InvalidEvent.
+    """
     wires = body if isinstance(body, list) else [body]
     if not wires:
         raise BadRequest("the body is an empty list: there is no event in it")
-    events = [Event.from_dict(wire) for wire in wires]
-    encode_events([event.as_dict() for event in events])
-    return events
+    encode_events([Event.from_dict(wire).as_dict() for wire in wires])
+    return wires
 
 
 def _session_start() -> list[Event]:

@@ -54,9 +54,8 @@ def parse(body: dict[str, Any], key: str | None = None) -> tuple[Message, str | 
     """
     if (text := field(body, "message", str, "a text")) is None:
         raise BadRequest("message is missing")
-    named: dict[str, Any] = {}
-    if (message_id := field(body, "message_id", str, "a text", key)) is not None:
-        named["message_id"] = check_message_id(message_id)
+    ids = [check_message_id(x) for x in (body.get("message_id"), key) if x is not None]
+    named: dict[str, Any] = {"message_id": ids[0]} if ids else {}
     message = Message(
         text,
         field(body, "sender", str, "a text", DEFAULT_SENDER),
