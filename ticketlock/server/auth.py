@@ -56,9 +56,12 @@ class Auth:
         jwt_counts: bool = True,
     ) -> None:
         bearer = _bearer(request)
-        for given in (bearer, request.query_params.get("token")):
-            if given is not None and any(t is not None and _equal(given, t) for t in tokens):
-                return
+        in_query = request.query_params.get("token")
+        # A header's bytes come to us as Latin-1, those of a query as UTF-8.
+        given = [None if bearer is None else bearer.encode("latin-1")]
+        given.append(None if in_query is None else in_query.encode("utf-8", "replace"))
+        if any(_equal(one, token) for one in given for token in tokens):
+            return
         if bearer is None or not jwt_counts or self._settings.jwt_secret is None:
             raise NotAuthenticated("a valid token is needed: Authorization: Bearer ...")
         self._judge(self._payload(bearer), sender_id)
@@ -88,9 +91,9 @@ def _bearer(request: Request) -> str | None:
     return value.strip() if scheme.lower() == "bearer" else None
 
 
-def _equal(given: str, wanted: str) -> bool:
+def _equal(given: bytes | None, wanted: str | None) -> bool:
     """Whether they are the same, in a time that does not tell how much of it is right."""
-    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
+    return given is not None and wanted is not None and hmac.compare_digest(given, wanted.encode())
 
 
 def _try_key(settings: Settings) -> None:

@@ -89,7 +89,7 @@ def load_bot(path: str, folder: Path | None = None) -> Bot:
 
 def check_bot(bot: Any, where: str = "bot") -> Bot:
     """Return the bot; raise ConfigurationError unless it is one."""
-    call = bot if inspect.isfunction(bot) else getattr(bot, "__call__", bot)  # noqa: B004  # the method itself
+    call = None if inspect.isclass(bot) else getattr(bot, "__call__", None)  # noqa: B004  # the method itself
     if inspect.isasyncgenfunction(bot) or inspect.isasyncgenfunction(call):
         return bot  # type: ignore[no-any-return]  # of unknown type until now
     raise ConfigurationError(

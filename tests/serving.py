@@ -1,0 +1,47 @@
+"""The bot server in this process, spoken to over ASGI, and bots for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from ticketlock import Conversations
+from ticketlock.server import Message, Settings, create_app
+from ticketlock.turn import Turn
+
+
+@asynccontextmanager
+async def client(bot: Any = None, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server with in-memory stores; `client.app` is the server."""
+    async with Conversations() as conversations:
+        given = {} if bot is None else {"bot": bot}
+        app = create_app(conversations, settings=Settings(**settings), **given)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://bot") as made:
+            made.app = app  # type: ignore[attr-defined]  # for the test
+            yield made
+
+
+async def send(http: httpx.AsyncClient, text: str, **body: Any) -> httpx.Response:
+    """A message over the REST channel."""
+    return await http.post("/webhooks/rest/webhook", json={"message": text, **body})
+
+
+class Gate:
+    """A bot that stands still in each message until it is let through, and counts its calls."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.open = asyncio.Event()
+        self.texts: list[str] = []
+
+    async def __call__(self, turn: Turn, message: Message) -> AsyncIterator[str]:
+        self.texts.append(message.text)
+        self.entered.set()
+        yield "begun"
+        await self.open.wait()
+        yield f"done: {message.text}"

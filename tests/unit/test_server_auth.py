@@ -1,0 +1,174 @@
+"""Tokens and JWTs: nothing is open by accident once one is configured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from serving import client, send
+
+from ticketlock import ConfigurationError
+from ticketlock.server import Settings
+from ticketlock.server.auth import Auth
+
+SECRET = "s" * 64
+#: Method and path of everything that sees or changes a conversation or the server.
+CLOSED = [
+    ("GET", "/conversations/anna/tracker"), ("POST", "/conversations/anna/tracker/events"),
+    ("PUT", "/conversations/anna/tracker/events"), ("GET", "/conversations/anna/story"),
+    ("POST", "/conversations/anna/messages"), ("POST", "/conversations/anna/trigger_intent"),
+    ("POST", "/conversations/anna/execute"), ("POST", "/conversations/anna/predict"),
+    ("GET", "/conversations/anna/lock"), ("DELETE", "/conversations/anna/lock"),
+    ("GET", "/status"), ("POST", "/webhooks/rest/webhook"),
+]  # fmt: skip
+OPEN = ["/", "/version", "/health", "/ready", "/webhooks/rest/", "/openapi.json"]
+
+
+def token(secret: str = SECRET, method: str = "HS256", **user: Any) -> dict[str, str]:
+    made = jwt.encode({"user": user}, secret, algorithm=method)
+    return {"authorization": f"Bearer {made}"}
+
+
+async def status(http: httpx.AsyncClient, method: str, path: str, **more: Any) -> int:
+    body = {"message": "hi", "sender": "anna"} if method in ("POST", "PUT") else None
+    return (await http.request(method, path, json=body, **more)).status_code
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"auth_token": "t", "admin_token": "a"},
+        {"jwt_secret": SECRET, "admin_token": "a"},
+        {"auth_token": "t", "jwt_secret": SECRET, "channel_token": "c", "admin_token": "a"},
+    ],
+    ids=["token", "jwt", "all"],
+)
+def test_closed_means_closed(run: Callable[..., None], settings: dict[str, Any]) -> None:
+    """Without a token every endpoint answers 401, webhooks too; health needs none."""
+
+    async def body() -> None:
+        async with client(**settings) as http:
+            for method, path in CLOSED:
+                assert await status(http, method, path) == 401, path
+                wrong = {"authorization": "Bearer wrong"}
+                assert await status(http, method, path, headers=wrong) == 401, path
+                assert await status(http, method, path + "?token=wrong") == 401, path
+            for path in OPEN:
+                assert await status(http, "GET", path) == 200, path
+
+    run(body())
+
+
+def test_the_document_names_every_endpoint(run: Callable[..., None]) -> None:
+    """The two lists above are complete: they are what the OpenAPI document has."""
+
+    async def body() -> None:
+        async with client(auth_token="t") as http:
+            document = (await http.get("/openapi.json")).json()
+        found = {
+            (method.upper(), path.replace("{conversation_id}", "anna"))
+            for path, methods in document["paths"].items()
+            for method in methods
+            if method != "parameters"
+        }
+        known = {*CLOSED, *(("GET", path) for path in OPEN)} - {("GET", "/openapi.json")}
+        assert found == known
+        assert document["security"] == [{"bearer": []}]
+
+    run(body())
+
+
+def test_the_token_opens(run: Callable[..., None]) -> None:
+    """As a header or, as documented, in the query; the channel's token opens the channel only."""
+
+    async def body() -> None:
+        async with client(auth_token="töken", channel_token="c") as http:
+            path = "/conversations/anna/tracker"
+            assert await status(http, "GET", path, params={"token": "töken"}) == 200
+            bearer = {"authorization": "Bearer töken".encode()}
+            assert (await http.get(path, headers=bearer)).status_code == 200
+            assert await status(http, "GET", path + "?token=c") == 401
+            assert await status(http, "POST", "/webhooks/rest/webhook?token=c") == 200
+            assert await status(http, "POST", "/webhooks/rest/webhook") == 401
+        async with client(auth_token="t", open_channels=True) as http:
+            assert await status(http, "POST", "/webhooks/rest/webhook") == 200
+            bearer_t = {"authorization": "bearer t"}
+            assert await status(http, "GET", path, headers=bearer_t) == 200
+            assert await status(http, "GET", path) == 401
+
+    run(body())
+
+
+def test_roles_of_a_jwt(run: Callable[..., None]) -> None:
+    """`admin` may all, `user` only in the conversation of that name, others nothing."""
+
+    async def body() -> None:
+        async with client(jwt_secret=SECRET) as http:
+            path, other = "/conversations/anna/tracker", "/conversations/ben/tracker"
+            admin = token(username="root", role="admin")
+            anna = token(username="anna", role="user")
+            for where in (path, other, "/status"):
+                assert await status(http, "GET", where, headers=admin) == 200
+            assert await status(http, "GET", path, headers=anna) == 200
+            for where in (other, "/status"):
+                assert await status(http, "GET", where, headers=anna) == 403
+            assert (await send(http, "x", sender="anna")).status_code == 401
+            for sender, wanted in (("anna", 200), ("ben", 403)):
+                sent = {"message": "x", "sender": sender}
+                answer = await http.post("/webhooks/rest/webhook", json=sent, headers=anna)
+                assert answer.status_code == wanted
+            for strange in (token(username="anna", role="guest"), token(), token(role="user")):
+                assert await status(http, "GET", path, headers=strange) == 403
+
+    run(body())
+
+
+def test_what_is_no_valid_jwt(run: Callable[..., None]) -> None:
+    """Another secret, another method, none at all, expired, no user: none opens anything."""
+
+    async def body() -> None:
+        user = {"username": "root", "role": "admin"}
+        expired = jwt.encode({"user": user, "exp": time.time() - 60}, SECRET)
+        unsigned = jwt.encode({"user": user}, None, algorithm="none")
+        bad = [
+            token("x" * 64, **user), token(method="HS512", **user),
+            {"authorization": f"Bearer {expired}"}, {"authorization": f"Bearer {unsigned}"},
+            {"authorization": "Bearer a.b.c"}, {"authorization": "Basic eDp5"},
+            {"authorization": ""},
+        ]  # fmt: skip
+        async with client(jwt_secret=SECRET) as http:
+            for headers in bad:
+                answer = await http.get("/conversations/anna/tracker", headers=headers)
+                assert answer.status_code == 401
+                assert answer.headers["www-authenticate"] == "Bearer"
+            no_user = {"authorization": "Bearer " + jwt.encode({"user": "root"}, SECRET)}
+            assert await status(http, "GET", "/status", headers=no_user) == 403
+
+    run(body())
+
+
+def test_only_the_admin_token_breaks_locks(run: Callable[..., None]) -> None:
+    """Without one nobody may; a JWT of an admin may not either."""
+
+    async def body() -> None:
+        path = "/conversations/anna/lock"
+        async with client() as http:
+            assert await status(http, "DELETE", path) == 403
+        async with client(admin_token="a", auth_token="t", jwt_secret=SECRET) as http:
+            admin = token(username="root", role="admin")
+            assert await status(http, "DELETE", path, headers=admin) == 401
+            assert await status(http, "DELETE", path + "?token=t") == 401
+            assert await status(http, "DELETE", path + "?token=a") == 404  # nobody holds it
+
+    run(body())
+
+
+def test_a_key_that_the_method_cannot_use() -> None:
+    """It is an error at the start, and does not show the key."""
+    with pytest.raises(ConfigurationError, match="RS256") as caught:
+        Auth(Settings(jwt_secret="not-a-pem", jwt_method="RS256"))
+    assert "not-a-pem" not in str(caught.value)

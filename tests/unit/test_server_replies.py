@@ -1,0 +1,87 @@
+"""From what a bot yields to events, and to the objects of the REST channel; stories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ticketlock.events import BotUttered, SlotSet, UserUttered
+from ticketlock.server.errors import BotError
+from ticketlock.server.replies import handled_at, replies_after, reply_event, rest_objects
+from ticketlock.server.story import stories
+
+BUTTONS = [{"title": "Yes", "payload": "/yes"}]
+
+
+@pytest.mark.parametrize(
+    ("reply", "objects"),
+    [
+        ("hello", [{"text": "hello"}]),
+        ("one\n\ntwo\n\n\n\nthree\n", [{"text": "one"}, {"text": "two"}, {"text": "three"}]),
+        ("a\nb", [{"text": "a\nb"}]),
+        ("", []),
+        (" ", [{"text": " "}]),
+        ({"text": "a\n\nb", "buttons": BUTTONS}, [{"text": "a\n\nb", "buttons": BUTTONS}]),
+        ({"image": "http://x/y.png"}, [{"image": "http://x/y.png"}]),
+        (
+            {"text": "see", "image": "i", "attachment": "a", "custom": {"k": [1]}},
+            [{"text": "see"}, {"image": "i"}, {"attachment": "a"}, {"custom": {"k": [1]}}],
+        ),
+        ({"text": "x", "metadata": {"utter_action": "u"}, "image": None}, [{"text": "x"}]),
+    ],
+)
+def test_objects(reply: Any, objects: list[dict[str, Any]]) -> None:
+    """The documented shapes; a long text is split at its blank lines."""
+    made = list(rest_objects(reply_event(reply), "anna"))
+    assert made == [{"recipient_id": "anna", **wanted} for wanted in objects]
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (None, "NoneType"),
+        (["a"], "list"),
+        ({"txt": "a"}, "key 'txt'; known: text"),
+        ({"text": 5}, "is no text, but int"),
+        ({"metadata": 5}, "metadata"),
+        ({"custom": {1: 2}}, "cannot be stored"),
+        ({"custom": float("nan")}, "cannot be stored"),
+        ("\ud800", "cannot be stored"),
+    ],
+)
+def test_what_is_no_reply(reply: Any, says: str) -> None:
+    """It is the bot's error, and says what is wrong."""
+    with pytest.raises(BotError, match=says):
+        reply_event(reply)
+
+
+def test_replies_end_where_the_next_message_begins() -> None:
+    """Each message has its own; what is no utterance of the bot is none of them."""
+    events = [
+        UserUttered("a", message_id="1", timestamp=10), BotUttered("A"), SlotSet("s", 1),
+        BotUttered("AA"), UserUttered("b", message_id="2", timestamp=20), BotUttered("B"),
+    ]  # fmt: skip
+    place = handled_at(events, "1", 5)
+    assert place == 0
+    assert [r["text"] for r in replies_after(events, place, "x")] == ["A", "AA"]
+    assert handled_at(events, "2", 20) == 4
+    assert handled_at(events, "1", 11) is None  # older than the window
+    assert handled_at(events, "3", 0) is None
+
+
+def test_stories_cannot_be_broken_out_of() -> None:
+    """Whatever was said, the document is YAML with these steps."""
+    from ruamel.yaml import YAML
+
+    nasty = 'x\n- story: y\n  "q" \'#: {[ ü \u2028'
+    events = [UserUttered(nasty), BotUttered(nasty), SlotSet(nasty, {"a": nasty})]
+    told = YAML(typ="safe").load(stories(nasty, [events, [], events]))
+    assert [story["story"] for story in told["stories"]] == [
+        f"{nasty}, story 1",
+        f"{nasty}, story 2",
+    ]
+    assert told["stories"][0]["steps"] == [
+        {"user": nasty}, {"bot": nasty}, {"slot_was_set": [{nasty: {"a": nasty}}]},
+    ]  # fmt: skip
+    assert YAML(typ="safe").load(stories("none", [[]]))["stories"] == []

@@ -1,0 +1,126 @@
+"""The `server` section, and what is no bot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ticketlock import ConfigurationError, cli
+from ticketlock.server import Settings, echo
+from ticketlock.server.bot import check_bot, load_bot
+
+GOOD = {
+    "double_texting": "reject", "message_window": "60", "max_waiting": 5, "request_timeout": 1.5,
+    "lock_lifetime": 9, "max_body": 2048, "body_timeout": 3, "drain_timeout": 0,
+    "auth_token": "a-token", "jwt_secret": "a-secret", "jwt_method": "hs512",
+    "channel_token": "c-token", "admin_token": "d-token", "open_channels": "false",
+}  # fmt: skip
+
+
+def test_every_key() -> None:
+    """All are read, texts of `${NAME}` too."""
+    made = Settings.from_section(GOOD)
+    assert made == Settings(
+        "reject", 60, 5, 1.5, 9, 2048, 3, 0, "a-token", "a-secret", "HS512", "c-token", "d-token"
+    )
+    assert Settings.from_section(None) == Settings.from_section({}) == Settings()
+
+
+def test_secrets_do_not_show() -> None:
+    """Neither in the repr nor in an error."""
+    assert "-token" not in repr(Settings.from_section(GOOD))
+    assert "a-secret" not in repr(Settings.from_section(GOOD))
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_section({"auth_token": ["hidden"]})
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ({"double_texting": "drop"}, "one of enqueue, reject"),
+        ({"jwt_method": "none"}, "one of hs256"),
+        ({"auth_token": ""}, "auth_token: is empty"),
+        ({"admin_token": ""}, "admin_token: is empty"),
+        ({"max_waiting": 0}, "at least 1"),
+        ({"maxbody": 1}, "did you mean max_body"),
+        ({"type": "ftp"}, "the only type"),
+        ({"open_channels": True, "channel_token": "x"}, "contradicts channel_token"),
+    ],
+)
+def test_wrong_values(section: dict[str, Any], says: str) -> None:
+    """Each is an error that names the key; nothing falls back, nothing stands open by accident."""
+    with pytest.raises(ConfigurationError, match=says):
+        Settings.from_section(section)
+
+
+def test_load_a_bot(tmp_path: Path) -> None:
+    """A function of a module of this folder; an object that is called counts too."""
+    (tmp_path / "some_bot_a.py").write_text(
+        "async def bot(turn, message):\n    yield 'x'\n"
+        "class Class:\n    async def __call__(self, turn, message):\n        yield 'x'\n"
+        "made = Class()\n"
+    )
+    for name in ("bot", "made"):
+        assert callable(load_bot(f"some_bot_a:{name}", tmp_path))
+    assert load_bot("ticketlock.server:echo") is echo
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("justaname", "module:function"),
+        ("no_such_module_x:bot", "No module named 'no_such_module_x'"),
+        ("some_bot_b:nothing", "has no nothing"),
+        ("some_bot_b:plain", "yields its replies"),
+        ("some_bot_b:returns", "yields its replies"),
+        ("some_bot_b:Class", "yields its replies"),
+        ("some_bot_c:bot", "cannot be run: ZeroDivisionError"),
+        ("some_bot_d:bot", "No module named 'absent_driver'"),
+    ],
+)
+def test_what_is_no_bot(path: str, says: str, tmp_path: Path) -> None:
+    """The error says what is wrong with which part."""
+    (tmp_path / "some_bot_b.py").write_text(
+        "def plain(turn, message): return 'x'\n"
+        "async def returns(turn, message): return 'x'\n"
+        "class Class:\n    pass\n"
+    )
+    (tmp_path / "some_bot_c.py").write_text("1 / 0\n")
+    (tmp_path / "some_bot_d.py").write_text("import absent_driver\n")
+    with pytest.raises(ConfigurationError, match=says):
+        load_bot(path, tmp_path)
+
+
+def test_a_class_is_no_bot() -> None:
+    """Its instances may be."""
+
+    class Bot:
+        async def __call__(self, turn: Any, message: Any) -> Any:
+            yield "x"
+
+    assert check_bot(Bot())
+    with pytest.raises(ConfigurationError):
+        check_bot(Bot)
+
+
+def test_the_file_must_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No endpoints file is an error, not a server in memory (a defect of the reference)."""
+    missing = tmp_path / "none.yml"
+    assert cli.main(["run", "--endpoints", str(missing), "--port", "0"]) == cli.EXIT_BAD_INPUT
+    assert str(missing) in capsys.readouterr().err
+
+
+def test_a_port_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error that names it, before anything has begun."""
+    from ticketlock.server.run import listen
+
+    file = tmp_path / "endpoints.yml"
+    file.write_text("")
+    with listen("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        status = cli.main(["run", "--endpoints", str(file), "--port", port])
+    assert status == cli.EXIT_BAD_INPUT
+    assert f"127.0.0.1 port {port}" in capsys.readouterr().err
