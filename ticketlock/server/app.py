@@ -17,8 +17,9 @@ from ..errors import TicketLockError
 from . import conversations_api, health, openapi, rest
 from .auth import Auth
 from .bot import Bot, check_bot, echo
-from .errors import classify, describe, failure, headers
+from .errors import TooLarge, classify, describe, failure, headers
 from .handling import Handler
+from .limits import Lingering
 from .settings import Settings
 
 
@@ -109,7 +110,8 @@ def _name(bot: Any) -> str:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return JSONResponse(describe(error), classify(error)[0], headers(error))
+    kind = Lingering if isinstance(error, TooLarge) else JSONResponse
+    return kind(describe(error), classify(error)[0], headers(error))
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from ..errors import InvalidEvent
 from ..event_codec import check_sender_id, encode_events
@@ -19,6 +22,8 @@ from .settings import Settings
 MAX_ID = 255
 #: Characters of a message id.
 MAX_MESSAGE_ID = 255
+#: Seconds, and bytes, for which the rest of a body that is too large is thrown away.
+_LINGER, _LINGER_BYTES = 1.0, 8 * 1024 * 1024
 
 
 async def read_json(request: Request, settings: Settings) -> Any:
@@ -69,6 +74,31 @@ async def _read(request: Request, settings: Settings) -> bytes:
         raise SlowBody(f"the body did not come within {seconds:g} s") from None
     except ClientDisconnect:
         raise BadRequest("the body is incomplete") from None
+
+
+class Lingering(JSONResponse):
+    """An answer to a body that goes on, whose connection is closed after it.
+
+    Closed at once, with bytes that nobody has read, the system would reset it, and the client
+    could not read the answer. So what still comes is thrown away, for a short time.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = {"type": "http.response.start", "status": self.status_code}
+        await send({**head, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(_throw_away(receive), _LINGER)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _throw_away(receive: Receive) -> None:
+    left = _LINGER_BYTES
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            return
 
 
 def check_id(sender_id: Any) -> str:

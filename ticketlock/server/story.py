@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -45,5 +46,15 @@ def _steps(events: Sequence[Event]) -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
-    """A YAML scalar or mapping: JSON is YAML, and no text can break out of it."""
-    return json.dumps(value)
+    """A YAML scalar or mapping: JSON is YAML, and no text can break out of it.
+
+    JSON writes a character beyond U+FFFF as two escapes, which YAML does not know: those stay
+    as they are, and what YAML does not print is escaped.
+    """
+    return _UNPRINTED.sub(
+        lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False)
+    )
+
+
+#: What YAML wants escaped, or reads as the end of a line.
+_UNPRINTED = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]")

@@ -1,0 +1,388 @@
+"""The bot server as processes: replicas, real Redis, real sockets, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import until
+from servers.bot_server import Replica, answers, replicas, write_files
+
+from ticketlock.embedded import EmbeddedRedis, free_port
+from ticketlock.registry import create_tracker_store
+
+Run = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def pair(
+    redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Replica, Replica]]:
+    """Two replicas for tests that leave them as they are; with own conversations."""
+    folder = tmp_path_factory.mktemp("pair")
+    write_files(folder, redis_server.url, max_waiting=3, request_timeout=5, body_timeout=0.5)
+    with replicas(folder, [], []) as (one, two):
+        yield one, two
+
+
+async def send(http: httpx.AsyncClient, to: Replica, text: str, **body: Any) -> httpx.Response:
+    sent = {"message": text, "message_id": text, **body}
+    return await http.post(f"{to.url}/webhooks/rest/webhook", json=sent)
+
+
+async def texts(http: httpx.AsyncClient, at: Replica, sender: str) -> list[str]:
+    """What was said in a conversation, in the stored order."""
+    url = f"{at.url}/conversations/{sender}/tracker?include_events=ALL"
+    return [event["text"] for event in (await http.get(url)).json()["events"]]
+
+
+async def begun(http: httpx.AsyncClient, at: Replica, sender: str, waiting: int = 0) -> None:
+    """Wait until a turn of the conversation runs, and so many wait for theirs."""
+    while True:
+        found = (await http.get(f"{at.url}/conversations/{sender}/lock")).json()
+        if found["holder"] is not None and found["waiting_count"] == waiting:
+            return
+        await asyncio.sleep(0.01)
+
+
+def said(*names: str) -> list[str]:
+    return [text for name in names for text in (name, f"begun: {name}", f"done: {name}")]
+
+
+def test_one_at_a_time_across_replicas(run: Run, pair: tuple[Replica, Replica]) -> None:
+    """Messages to both replicas are answered in the order in which they came."""
+
+    async def body() -> None:
+        async with httpx.AsyncClient() as http:
+            answers = []
+            for number in range(4):
+                to = pair[number % 2]
+                slow = {"seconds": 0.5 if number == 0 else 0}
+                job = asyncio.create_task(send(http, to, str(number), sender="fifo", metadata=slow))
+                answers.append(job)
+                await begun(http, pair[0], "fifo", waiting=number)
+            assert [(await answer).status_code for answer in answers] == [200] * 4
+            assert await texts(http, pair[1], "fifo") == said("0", "1", "2", "3")
+
+    run(body())
+
+
+def test_a_duplicate_waits_for_the_first_reply(run: Run, pair: tuple[Replica, Replica]) -> None:
+    """At the other replica, while the first is being handled; the bot is called once."""
+
+    async def body() -> None:
+        async with httpx.AsyncClient() as http:
+            slow = {"sender": "twice", "metadata": {"seconds": 0.4}}
+            first = asyncio.create_task(send(http, pair[0], "m", **slow))
+            await begun(http, pair[0], "twice")
+            second = await send(http, pair[1], "m", **slow)
+            assert second.json() == (await first).json()
+            assert [reply["text"] for reply in second.json()] == ["begun: m", "done: m"]
+            assert await texts(http, pair[1], "twice") == said("m")
+
+    run(body())
+
+
+def test_reject_across_replicas(run: Run, pair: tuple[Replica, Replica]) -> None:
+    """409 at the other replica, at once."""
+
+    async def body() -> None:
+        async with httpx.AsyncClient() as http:
+            slow = {"sender": "reject", "metadata": {"seconds": 0.4}}
+            first = asyncio.create_task(send(http, pair[0], "a", **slow))
+            await begun(http, pair[0], "reject")
+            second = await send(http, pair[1], "b", sender="reject", double_texting="reject")
+            assert (second.status_code, first.done()) == (409, False)
+            assert (await first).status_code == 200
+            assert await texts(http, pair[0], "reject") == said("a")
+
+    run(body())
+
+
+def test_a_flood_is_limited(run: Run, pair: tuple[Replica, Replica]) -> None:
+    """Beyond `max_waiting` of one conversation, at whichever replica: 429 with Retry-After."""
+
+    async def body() -> None:
+        async with httpx.AsyncClient() as http:
+            slow = {"sender": "flood", "metadata": {"seconds": 0.5}}
+            first = asyncio.create_task(send(http, pair[0], "first", **slow))
+            await begun(http, pair[0], "flood")
+            jobs = [send(http, pair[i % 2], str(i), sender="flood") for i in range(10)]
+            answered = await asyncio.gather(*jobs)
+            assert sorted(answer.status_code for answer in answered) == [200] * 3 + [429] * 7
+            assert all("retry-after" in a.headers for a in answered if a.status_code == 429)
+            assert (await first).status_code == 200
+
+    run(body())
+
+
+def test_a_stream_comes_while_the_turn_runs(run: Run, pair: tuple[Replica, Replica]) -> None:
+    """The first line is here before the bot has said the second one."""
+
+    async def body() -> None:
+        async with httpx.AsyncClient() as http:
+            sent = {"message": "s", "sender": "stream", "metadata": {"seconds": 0.4}}
+            url = f"{pair[0].url}/webhooks/rest/webhook?stream=true"
+            async with http.stream("POST", url, json=sent) as response:
+                lines = response.aiter_lines()
+                assert json.loads(await anext(lines))["text"] == "begun: s"
+                assert await texts(http, pair[0], "stream") == []  # stored when it has ended
+                assert json.loads(await anext(lines))["text"] == "done: s"
+                assert [line async for line in lines] == []
+            assert await texts(http, pair[0], "stream") == said("s")
+
+    run(body())
+
+
+def test_a_client_that_leaves(run: Run, pair: tuple[Replica, Replica]) -> None:
+    """Its message is handled to the end all the same."""
+
+    async def body() -> None:
+        async with httpx.AsyncClient() as http:
+            sent = {"message": "gone", "sender": "leaves", "metadata": {"seconds": 0.3}}
+            with socket.create_connection(("127.0.0.1", pair[0].port)) as connection:
+                connection.sendall(request(json.dumps(sent).encode()))
+                await begun(http, pair[1], "leaves")
+            while not (stored := await texts(http, pair[1], "leaves")):
+                await asyncio.sleep(0.02)
+            assert stored == said("gone")
+
+    run(body())
+
+
+def request(body: bytes, length: int | None = None) -> bytes:
+    """A POST as bytes; `length` is what it announces."""
+    head = (
+        f"POST /webhooks/rest/webhook HTTP/1.1\r\nHost: x\r\nContent-Length: {length or len(body)}"
+    )
+    return f"{head}\r\n\r\n".encode() + body
+
+
+def exchange(port: int, sent: bytes) -> bytes:
+    """What the server says to these bytes until it closes the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(sent)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+        return answer
+
+
+def test_bodies_too_large_or_too_slow(pair: tuple[Replica, Replica]) -> None:
+    """413 as soon as the size is announced or passed, 408 for a body that does not come."""
+    port = pair[0].port
+    for sent in (
+        request(b"", length=100 * 1024 * 1024),
+        request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+        + b"180000\r\n" + b"x" * 0x180000 + b"\r\n",
+    ):  # fmt: skip
+        answer = exchange(port, sent)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b'"reason":"ContentTooLarge"' in answer
+    assert exchange(port, request(b"{", length=50)).startswith(b"HTTP/1.1 408 ")
+    assert answers(f"{pair[0].url}/ready")
+
+
+def test_schemathesis(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+    """Nothing that its cases, good and bad, with and without a token, do to the server is amiss."""
+    write_files(tmp_path, redis_server.url, auth_token="t", admin_token="t", request_timeout=5)
+    phases = os.environ.get("TICKETLOCK_SCHEMATHESIS", "fuzzing")  # "coverage,fuzzing": a minute
+    program = Path(sys.executable).with_name("schemathesis")
+    with replicas(tmp_path, []) as [server]:
+        done = subprocess.run(
+            [
+                program, "run", f"{server.url}/openapi.json", "-H", "Authorization: Bearer t",
+                "--max-examples", "5", "--seed", "1", "--generation-database", "none",
+                "--phases", phases, "--no-color",
+            ],
+            check=False, capture_output=True, text=True, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+        assert "Traceback" not in server.log()
+
+
+def test_ready_follows_the_stores(run: Run, own_redis: EmbeddedRedis, tmp_path: Path) -> None:
+    """503 while Redis is away, 200 when it is back; the process lives all the while."""
+    write_files(tmp_path, own_redis.url, request_timeout=1)
+
+    async def body() -> None:
+        with replicas(tmp_path, []) as [server]:
+            ready, alive = f"{server.url}/ready", f"{server.url}/health"
+            assert answers(ready)
+            assert own_redis.process is not None
+            own_redis.process.send_signal(signal.SIGSTOP)
+            try:
+                await until(lambda: not answers(ready), "it is not ready", 15)
+                assert answers(alive)
+            finally:
+                own_redis.process.send_signal(signal.SIGCONT)
+            await until(lambda: answers(ready), "it is ready again", 15)
+
+    run(body())
+
+
+def test_a_store_that_is_away_at_the_start(tmp_path: Path) -> None:
+    """The command ends with a status and a text that names the server."""
+    port = free_port()
+    file = write_files(tmp_path, f"redis://127.0.0.1:{port}/1")
+    done = subprocess.run(
+        [sys.executable, "-m", "ticketlock", "run", "--port", "0", "--endpoints", str(file)],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+class Sender:
+    """Sends the messages of one conversation, each again until it is answered.
+
+    Attributes:
+        slowest: seconds from a message's first sending to its reply, at most.
+        resent: how often a message had to be sent again.
+    """
+
+    def __init__(self, name: str, http: httpx.AsyncClient, replicas: list[Replica]) -> None:
+        self.name = name
+        self._http = http
+        self._replicas = replicas
+        self._random = random.Random(name)
+        self.slowest = 0.0
+        self.resent = 0
+        self.sent: list[str] = []
+
+    async def run(self, stop: asyncio.Event, at_least: int) -> None:
+        while not stop.is_set() or len(self.sent) < at_least:
+            text = f"{self.name}-{len(self.sent)}"
+            self.sent.append(text)
+            since = time.monotonic()
+            while not await self._once(text):
+                self.resent += 1
+                await asyncio.sleep(0.02)
+            self.slowest = max(self.slowest, time.monotonic() - since)
+
+    async def _once(self, text: str) -> bool:
+        to = self._random.choice(self._replicas)
+        slow = {"seconds": self._random.choice((0, 0, 0.02, 0.05))}
+        try:
+            answer = await send(self._http, to, text, sender=self.name, metadata=slow)
+        except httpx.TransportError:
+            return False  # it has gone, before or after it was told
+        if answer.status_code == 200:
+            assert [reply["text"] for reply in answer.json()] == said(text)[1:]
+            return True
+        assert answer.status_code == 503
+        assert answer.json()["reason"] == "Draining"
+        assert answer.headers["retry-after"]
+        return False
+
+
+def test_a_rolling_stop_under_load(run: Run, redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+    """One of two replicas is ended by SIGTERM: no message is lost, doubled or out of order."""
+    write_files(tmp_path, redis_server.url, drain_timeout=5)
+
+    async def body() -> None:
+        async with httpx.AsyncClient(timeout=20) as http:
+            with replicas(tmp_path, [], []) as (one, two):
+                senders = [Sender(f"roll-{i}", http, [one, two]) for i in range(8)]
+                stop = asyncio.Event()
+                jobs = [asyncio.create_task(sender.run(stop, 8)) for sender in senders]
+                await until(lambda: all(len(s.sent) > 3 for s in senders), "traffic", 30)
+                one.process.send_signal(signal.SIGTERM)
+                await until(lambda: one.process.poll() is not None, "it ends", 30)
+                stop.set()
+                await asyncio.gather(*jobs)
+                assert one.process.returncode == 0, one.log()
+                assert "Traceback" not in one.log()
+                assert sum(sender.resent for sender in senders) > 0
+                assert max(sender.slowest for sender in senders) < 5
+                for sender in senders:
+                    assert await texts(http, two, sender.name) == said(*sender.sent)
+
+    run(body())
+
+
+def test_waiters_go_to_another_replica(
+    run: Run, redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    """At SIGTERM a holder ends its turn, a waiter is answered 503 at once and goes elsewhere."""
+    write_files(tmp_path, redis_server.url)
+
+    async def body() -> None:
+        async with httpx.AsyncClient(timeout=20) as http:
+            with replicas(tmp_path, [], []) as (one, two):
+                slow = {"sender": "hand", "metadata": {"seconds": 1}}
+                holder = asyncio.create_task(send(http, one, "a", **slow))
+                await begun(http, two, "hand")
+                waiter = asyncio.create_task(send(http, one, "b", sender="hand"))
+                await begun(http, two, "hand", waiting=1)
+                one.process.send_signal(signal.SIGTERM)
+                refused = await waiter
+                assert (refused.status_code, holder.done()) == (503, False)
+                late = await send(http, one, "c", sender="other")  # the port is still open
+                assert (late.status_code, late.headers["connection"]) == (503, "close")
+                assert not answers(f"{one.url}/ready")
+                assert (await send(http, two, "b", sender="hand")).status_code == 200
+                assert [r["text"] for r in (await holder).json()] == ["begun: a", "done: a"]
+                await until(lambda: one.process.poll() is not None, "it ends")
+                assert one.process.returncode == 0
+                assert await texts(http, two, "hand") == said("a", "b")
+
+    run(body())
+
+
+@pytest.mark.parametrize("hurried", [False, True], ids=["deadline", "second signal"])
+def test_a_turn_that_does_not_end(
+    run: Run, redis_server: EmbeddedRedis, tmp_path: Path, hurried: bool
+) -> None:
+    """It is taken back at the deadline, or at a second signal, and the message goes elsewhere."""
+    write_files(tmp_path, redis_server.url)
+    sender = f"stuck-{hurried}"
+
+    async def body() -> None:
+        async with httpx.AsyncClient(timeout=20) as http:
+            words = ["--drain-timeout", "60" if hurried else "0.2"]
+            with replicas(tmp_path, words, []) as (one, two):
+                slow = {"sender": sender, "metadata": {"seconds": 60}}
+                holder = asyncio.create_task(send(http, one, "a", **slow))
+                await begun(http, two, sender)
+                one.process.send_signal(signal.SIGTERM)
+                if hurried:
+                    await until(lambda: "stopping" in one.log(), "it stops")
+                    one.process.send_signal(signal.SIGINT)
+                assert (await holder).status_code == 503
+                await until(lambda: one.process.poll() is not None, "it ends")
+                assert one.process.returncode == 0
+                assert (await send(http, two, "a", sender=sender)).status_code == 200
+                assert await texts(http, two, sender) == said("a")
+
+    run(body())
+
+
+def test_the_stored_history_is_the_tracker_stores(run: Run, tmp_path: Path) -> None:
+    """What went over HTTP is what the library reads: no server between."""
+    write_files(tmp_path, "unused")
+    (tmp_path / "endpoints.yml").write_text(f"tracker_store:\n  type: sql\n  db: {tmp_path}/x.db\n")
+
+    async def body() -> None:
+        async with httpx.AsyncClient() as http:
+            with replicas(tmp_path, []) as [server]:
+                await send(http, server, "a", sender="x/ü")
+        async with create_tracker_store({"type": "sql", "db": f"{tmp_path}/x.db"}) as store:
+            tracker = await store.retrieve("x/ü")
+            assert tracker is not None
+            assert [event.as_dict()["text"] for event in tracker.events] == said("a")
+
+    run(body())
