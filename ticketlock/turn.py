@@ -104,6 +104,10 @@ class Turn:
             self.tracker.update(event)
             self._pending.append(event.as_dict())
 
+    def discard(self) -> None:
+        """Forget the events that were added and not committed; the tracker keeps showing them."""
+        self._pending.clear()
+
     def ensure_held(self) -> None:
         """Raise LockLost unless the turn is still certainly ours."""
         self.grant.ensure_held()

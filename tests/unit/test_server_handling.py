@@ -92,8 +92,9 @@ def test_the_window_of_duplicates_ends(run: Callable[..., None]) -> None:
     """An id that is older than the window is a new message."""
 
     async def body() -> None:
-        async with client(message_window=0) as http:
+        async with client(message_window=0.1) as http:
             await send(http, "x", message_id="m1")
+            await asyncio.sleep(0.12)
             await send(http, "x", message_id="m1")
             assert len(await events(http)) == 4
 
@@ -304,7 +305,7 @@ def test_a_lost_lock_is_no_empty_reply(run: Callable[..., None]) -> None:
             await gate.entered.wait()
             inspected = (await http.get("/conversations/default/lock")).json()
             fence = inspected["holder"]["fence"]
-            assert inspected["holder"]["label"].startswith("message ")
+            assert inspected["holder"]["label"]  # the message's id
             path = "/conversations/default/lock?token=a&fence="
             assert (await http.delete(f"{path}{fence + 1}")).status_code == 404
             assert (await http.delete(f"{path}1.5")).status_code == 400

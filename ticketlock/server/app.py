@@ -13,11 +13,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..conversations import Conversations
-from ..errors import TicketLockError
+from ..errors import ConfigurationError, TicketLockError
 from . import conversations_api, health, openapi, rest
 from .auth import Auth
 from .bot import Bot, check_bot, echo
-from .errors import TooLarge, classify, describe, failure, headers
+from .errors import BadRequest, TooLarge, classify, describe, failure, headers
 from .handling import Handler
 from .limits import Lingering
 from .settings import Settings
@@ -68,6 +68,10 @@ def create_app(
     """
     settings = settings or Settings()
     handler, auth = Handler(conversations, check_bot(bot), settings), Auth(settings)
+    try:
+        handler.check_policy(settings.double_texting)
+    except BadRequest as error:
+        raise ConfigurationError(f"server, {error}") from None
     app = BotServer(
         routes=[
             *health.routes(handler, auth, _name(bot)),

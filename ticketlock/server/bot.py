@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ class Message:
         input_channel: where it came from.
         metadata: free data of the channel.
         parse_data: what was understood of it already: `intent`, `entities` and so on.
+        together: with `coalesce`, the messages that this one stands for, in their order; its
+            text is theirs, one a line, all else is the last one's.
     """
 
     text: str
@@ -37,6 +40,24 @@ class Message:
     input_channel: str = "rest"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     parse_data: Mapping[str, Any] = field(default_factory=dict)
+    together: tuple[Message, ...] = ()
+
+    def as_text(self) -> str:
+        """It, but for its sender and its id, as a text; `from_text` makes it again."""
+        keys = ("text", "input_channel", "metadata", "parse_data")
+        return json.dumps({key: getattr(self, key) for key in keys})
+
+    @classmethod
+    def from_text(cls, text: str, sender_id: str, message_id: str) -> Message:
+        return cls(sender_id=sender_id, message_id=message_id, **json.loads(text))
+
+    @classmethod
+    def joined(cls, messages: Sequence[Message]) -> Message:
+        """One message that stands for all of them."""
+        if len(messages) == 1:
+            return messages[0]
+        text = "\n".join(message.text for message in messages)
+        return replace(messages[-1], text=text, together=tuple(messages))
 
     def event(self) -> UserUttered:
         """The event that stands for the message in the tracker; its time is now."""

@@ -57,6 +57,12 @@ class Conflict(RequestError):
     status, reason = 409, "Conflict"
 
 
+class RolledBack(RequestError):
+    """A later message took this one's place; nothing of it is kept, and it is not to come again."""
+
+    status, reason = 409, "RolledBack"
+
+
 class TooLarge(RequestError):
     status, reason, close = 413, "ContentTooLarge", True
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
 from ..conversations import Conversations
-from ..errors import InvalidEvent, TicketLockError
+from ..errors import DuplicateMessage, InvalidEvent, TicketLockError
+from ..incoming import Incoming, Supersede
 from ..turn import Turn
 from .bot import Bot, Message
-from .errors import BotError
+from .errors import BadRequest, BotError, RolledBack
 from .jobs import Job, Jobs, overdue
 from .replies import handled_at, replies_after, reply_event, rest_objects
 from .settings import Settings
+from .superseding import unless_superseded
 
 log = logging.getLogger("ticketlock")
 
@@ -24,6 +27,10 @@ T = TypeVar("T")
 
 #: A reply in the form of the REST channel.
 RestObject = dict[str, Any]
+#: Is given each reply as soon as the bot has said it.
+Tell = Callable[[RestObject], object]
+#: All replies to a message; None of one that was rolled back.
+Replies = list[RestObject] | None
 
 
 class Handler:
@@ -40,17 +47,20 @@ class Handler:
         self._bot = bot
 
     async def handle(self, message: Message, policy: str | None = None) -> list[RestObject]:
-        """The replies to a message, once they are stored.
+        """The replies to a message, once they are stored; the first ones, to a duplicate.
 
         Args:
             policy: what it does while another message is being handled, see
                 `Settings.double_texting`, which is the default.
 
-        Raises TurnTimeout (the turn goes on), Draining, BotError, QueueFull, LockTimeout (of
-        `reject`), and what a turn raises.
+        Raises TurnTimeout (the turn goes on), Draining, RolledBack, BotError, QueueFull,
+        LockTimeout (of `reject`), and what a turn raises.
         """
-        job = self._start(message, policy, lambda _: None)
-        return await job.wait(self.settings.request_timeout)
+        job = self._start(message, policy, _ignore)
+        try:
+            return _kept(await job.wait(self.settings.request_timeout))
+        except DuplicateMessage as duplicate:
+            return _kept(json.loads(duplicate.reply))
 
     async def stream(
         self, message: Message, policy: str | None = None
@@ -71,7 +81,11 @@ class Handler:
             timer.cancel()
         if not job.task.done():
             raise overdue(seconds)
-        job.result()
+        try:
+            _kept(job.result())
+        except DuplicateMessage as duplicate:
+            for reply in _kept(json.loads(duplicate.reply)):
+                yield reply
 
     async def in_turn(
         self, sender_id: str, body: Callable[[Turn], Awaitable[T]], label: str | None = None
@@ -80,66 +94,129 @@ class Handler:
         job = self.jobs.start(self._turn(sender_id, label, None), body)
         return await job.wait(self.settings.request_timeout)
 
-    def _start(
-        self, message: Message, policy: str | None, tell: Callable[[RestObject], object]
-    ) -> Job[list[RestObject]]:
+    def _start(self, message: Message, policy: str | None, tell: Tell) -> Job[Replies]:
         policy = policy or self.settings.double_texting
+        self.check_policy(policy)
+        incoming = Incoming(
+            message.message_id,
+            self.settings.message_window,
+            text=message.as_text() if policy == "coalesce" else None,
+            supersede=policy if policy in ("interrupt", "rollback") else None,  # type: ignore[arg-type]  # checked
+        )
         # With `reject` it takes no place in the queue: it is served at once, or not at all.
         wait_timeout = 0.0 if policy == "reject" else None
-        turn = self._turn(message.sender_id, f"message {message.message_id}", wait_timeout)
-        return self.jobs.start(turn, lambda turn: self._answer(turn, message, tell))
+        turn = self._turn(message.sender_id, None, wait_timeout, incoming)
+        together = policy == "coalesce"
+        return self.jobs.start(turn, lambda turn: self._answer(turn, message, together, tell))
 
-    def _turn(self, sender_id: str, label: str | None, wait_timeout: float | None) -> Turn:
+    def check_policy(self, policy: str) -> None:
+        """Raise BadRequest for what the lock store cannot do."""
+        store = self.conversations.lock_store
+        if policy not in ("enqueue", "reject") and not store.keeps_messages:
+            raise BadRequest(
+                f"double_texting: {type(store).__name__} knows nothing of messages and has only "
+                "enqueue and reject; in_memory and concurrent_redis have all"
+            )
+
+    def _turn(
+        self,
+        sender_id: str,
+        label: str | None,
+        wait_timeout: float | None,
+        incoming: Incoming | None = None,
+    ) -> Turn:
         return self.conversations.turn(
             sender_id,
             self.settings.lock_lifetime,
             wait_timeout=wait_timeout,
             max_waiting=self.settings.max_waiting,
             label=label,
+            incoming=incoming,
         )
 
-    async def _answer(
-        self, turn: Turn, message: Message, tell: Callable[[RestObject], object]
-    ) -> list[RestObject]:
-        """The replies to a message in its turn: those of the bot, or those there are already."""
-        events, since = turn.tracker.events, time.time() - self.settings.message_window
-        place = handled_at(events, message.message_id, since)
-        if place is not None:
-            replies = replies_after(events, place, message.sender_id)
-            for reply in replies:
+    async def _answer(self, turn: Turn, message: Message, together: bool, tell: Tell) -> Replies:
+        """The replies to a message in its turn: those of the bot, or those there are already.
+
+        Of messages that are handled together the last one has the replies, as in the history.
+        """
+        messages = [message, *(await self._carried(turn) if together else ())]
+        since = time.time() - self.settings.message_window
+        fresh = [
+            m for m in messages if handled_at(turn.tracker.events, m.message_id, since) is None
+        ]
+        if fresh:
+            told = tell if fresh[-1] is message else _ignore
+            if await self._run_bot(turn, fresh, told) == "rollback":
+                turn.discard()
+                for one in fresh:
+                    turn.answer("null", one.message_id)
+                return None
+        replies = {m.message_id: self._replies(turn, m) for m in messages}
+        for message_id, said in replies.items():
+            turn.answer(json.dumps(said), message_id)
+        if message not in fresh:
+            for reply in replies[message.message_id]:
                 tell(reply)
-            return replies
-        place = len(events)
-        turn.add(message.event())
-        await self._run_bot(turn, message, tell)
-        return replies_after(turn.tracker.events, place, message.sender_id)
+        return replies[message.message_id]
+
+    async def _carried(self, turn: Turn) -> list[Message]:
+        """The messages that wait behind the turn to be handled in it."""
+        found = await turn.collect(self.settings.max_waiting)
+        return [Message.from_text(text, turn.sender_id, name) for name, text in found]
+
+    @staticmethod
+    def _replies(turn: Turn, message: Message) -> list[RestObject]:
+        events = turn.tracker.events
+        place = handled_at(events, message.message_id)
+        return [] if place is None else replies_after(events, place, message.sender_id)
 
     async def _run_bot(
-        self, turn: Turn, message: Message, tell: Callable[[RestObject], object]
-    ) -> None:
-        """Let the bot answer, and write its turn. Raises BotError for what is the bot's fault."""
-        told = len(turn.tracker.events)
+        self, turn: Turn, messages: Sequence[Message], tell: Tell
+    ) -> Supersede | None:
+        """Let the bot answer, and write its turn; how it was asked to stop, if it was.
+
+        Raises BotError for what is the bot's fault.
+        """
+        turn.add(*(message.event() for message in messages))
         try:
-            async with aclosing(self._bot(turn, message)) as replies:  # type: ignore[type-var]  # a generator
-                async for reply in replies:
-                    turn.add(reply_event(reply))
-                    told = self._tell(turn, told, tell)
-            self._tell(turn, told, tell)
-            await turn.commit()
-        except InvalidEvent as error:  # the message itself was checked before
+            work = self._bot_says(turn, Message.joined(messages), tell)
+            stopped = await unless_superseded(turn.grant, work)
+            if stopped != "rollback":
+                await turn.commit()
+            return stopped
+        except InvalidEvent as error:  # the messages themselves were checked before
             raise BotError(f"the bot's turn cannot be stored: {error}") from error
         except TicketLockError:
             raise
         except Exception as error:
-            log.exception("the bot failed in conversation %r", message.sender_id)
+            log.exception("the bot failed in conversation %r", turn.sender_id)
             # Its text may hold anything, and the sender may be anybody.
             raise BotError(f"the bot failed: {type(error).__name__}") from error
 
+    async def _bot_says(self, turn: Turn, message: Message, tell: Tell) -> None:
+        told = len(turn.tracker.events)
+        async with aclosing(self._bot(turn, message)) as replies:  # type: ignore[type-var]  # a generator
+            async for reply in replies:
+                turn.add(reply_event(reply))
+                told = self._tell(turn, told, tell)
+        self._tell(turn, told, tell)
+
     @staticmethod
-    def _tell(turn: Turn, told: int, tell: Callable[[RestObject], object]) -> int:
+    def _tell(turn: Turn, told: int, tell: Tell) -> int:
         """Give out what the bot has said since; how many events there are by now."""
         events = turn.tracker.events
         for event in events[told:]:
             for reply in rest_objects(event, turn.sender_id):
                 tell(reply)
         return len(events)
+
+
+def _ignore(reply: RestObject) -> None:
+    """For who waits for all replies."""
+
+
+def _kept(replies: Replies) -> list[RestObject]:
+    """Raise RolledBack where nothing of the message was kept."""
+    if replies is None:
+        raise RolledBack("a later message took the place of this one")
+    return replies

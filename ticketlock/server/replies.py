@@ -42,7 +42,7 @@ def reply_event(reply: Any) -> BotUttered:
     return event
 
 
-def handled_at(events: Sequence[Event], message_id: str, since: float) -> int | None:
+def handled_at(events: Sequence[Event], message_id: str, since: float = 0.0) -> int | None:
     """Where the event of a message is; None if there is none of that time (epoch s) or later.
 
     A message that comes again most likely is near the end.

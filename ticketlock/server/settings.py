@@ -11,7 +11,7 @@ from ..redis_settings import endpoint_values
 from ..settings import Section
 
 #: What a second message does while the first one is being handled.
-POLICIES = ("enqueue", "reject")
+POLICIES = ("enqueue", "reject", "coalesce", "interrupt", "rollback")
 
 #: Ways to sign a JWT. `none` is not among them.
 JWT_METHODS = (
@@ -26,7 +26,9 @@ class Settings:
 
     Attributes:
         double_texting: what a message does while another one of its conversation is being
-            handled: `enqueue` waits for its turn, `reject` answers 409.
+            handled: `enqueue` waits for its turn; `reject` answers 409; `coalesce` waits, and
+            what waits together is handled in one turn; `interrupt` asks the turns before it to
+            stop, they keep what they have; `rollback` does too, they leave nothing.
         message_window: seconds for which a message id that comes again gets the first reply.
         max_waiting: most messages that may wait for one conversation; more get 429.
         request_timeout: seconds after which a request is answered 504; its turn goes on.
@@ -72,7 +74,7 @@ class Settings:
         lifetime = keys.number("lock_lifetime", None, low=0.1, high=1e6)
         made = cls(
             double_texting=keys.choice("double_texting", POLICIES, cls.double_texting),
-            message_window=keys.number("message_window", cls.message_window, low=0),
+            message_window=keys.number("message_window", cls.message_window, low=1, high=1e6),
             max_waiting=keys.integer("max_waiting", cls.max_waiting, low=1),
             request_timeout=keys.number("request_timeout", cls.request_timeout, low=0.1, high=1e6),
             lock_lifetime=lifetime,

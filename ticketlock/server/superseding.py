@@ -1,0 +1,33 @@
+"""A bot's work, until it has ended or a later message asks it to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from ..grant import Grant
+from ..incoming import Supersede
+
+
+async def unless_superseded(grant: Grant, work: Coroutine[Any, Any, None]) -> Supersede | None:
+    """Do the work of a turn; cancel it when the turn is asked to stop.
+
+    Returns None when the work was done, else how it was asked to stop. Raises what it raised.
+    """
+    if grant.superseded is not None:  # before it was its turn: there is nothing to begin
+        work.close()
+        return grant.superseded
+    working = asyncio.ensure_future(work)
+    asked = asyncio.ensure_future(grant.until_superseded())
+    try:
+        await asyncio.wait([working, asked], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asked.cancel()
+        if not working.done():  # also when we are cancelled ourselves
+            working.cancel()
+            await asyncio.wait([working])
+    if working.cancelled():
+        return grant.superseded
+    working.result()
+    return None
