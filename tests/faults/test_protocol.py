@@ -12,7 +12,7 @@ from ticketlock.embedded import EmbeddedRedis
 SCENARIOS = {**scenarios.SCENARIOS, **message_scenarios.SCENARIOS}
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_protocol(name: str, own_redis: EmbeddedRedis, run: Callable[..., None]) -> None:
     """The story ends well."""

@@ -45,7 +45,7 @@ def test_commands_a_cycle(own_redis: EmbeddedRedis, run: Run) -> None:
     run(body())
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_waiting_sends_one_call_a_second(own_redis: EmbeddedRedis, run: Run) -> None:
     """However many wait in however many places, a process sends its heartbeat and no more."""
 
@@ -75,7 +75,7 @@ def test_waiting_sends_one_call_a_second(own_redis: EmbeddedRedis, run: Run) -> 
     run(body())
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_an_idle_store_sends_nothing(own_redis: EmbeddedRedis, run: Run) -> None:
     """With nothing held and nobody waiting there is no traffic."""
 
@@ -92,7 +92,7 @@ def test_an_idle_store_sends_nothing(own_redis: EmbeddedRedis, run: Run) -> None
     run(body())
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_memory_of_a_waiting_ticket(own_redis: EmbeddedRedis, run: Run) -> None:
     """A waiting ticket costs the server at most 250 bytes."""
 
