@@ -12,6 +12,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 from .errors import TicketLockError
@@ -25,8 +26,12 @@ T = TypeVar("T")
 
 log = logging.getLogger("ticketlock")
 
-#: Conversations that are taken together, and events of them that make a batch.
-CONVERSATIONS, EVENTS = 64, 3200
+#: Conversations that are taken together, events of them that make a batch, and of one of them
+#: at most: its JSON is read in the event loop, and turns are to wait a millisecond or two.
+CONVERSATIONS, EVENTS, PARCEL = 64, 3200, 200
+
+#: Events by which a relay finds out whether the broker is back.
+PROBE = 20
 
 #: Seconds that the broker has for a batch: well below the lease, so that no conversation is
 #: taken over while its events are on their way.
@@ -143,7 +148,7 @@ class Relay:
         pause = 0.0
         while not self._closing or (self._known and not pause):
             try:
-                trouble = await self._round(1 if pause else CONVERSATIONS)
+                trouble = await self._round(probe=pause > 0)
             except TicketLockError as error:
                 trouble = str(error)
             except Exception as error:
@@ -172,24 +177,38 @@ class Relay:
         except (asyncio.TimeoutError, TimeoutError):
             return
 
-    async def _round(self, most: int) -> str:
+    async def _round(self, probe: bool) -> str:
         """Publish one batch; why nothing of it went out, or an empty text."""
         if self.broker is None:
             self.broker = await self._make_broker()
         await self._sweep()
-        names = [name for name, _ in zip(self._known, range(most))]  # noqa: B905  # the first ones
-        for name in names:  # before anything is awaited: what is committed from now on counts
-            del self._known[name]
+        names: list[str] = []
         try:
-            parcels = await self._take(names)
+            parcels = await self._collect(names, probe)
             return await self._publish(self.broker, parcels) if parcels else ""
         except BaseException:
             for name in names:
                 self._remember(name)
             raise
 
-    async def _take(self, names: Sequence[str]) -> list[Parcel]:
-        limit = max(EVENTS // CONVERSATIONS, EVENTS // max(1, len(names)))
+    async def _collect(self, names: list[str], probe: bool) -> list[Parcel]:
+        """Take conversations, whose names it adds to `names`, until they make a batch."""
+        most, parcels, room = 1 if probe else CONVERSATIONS, [], EVENTS
+        while room >= PARCEL and len(names) < most:
+            unseen = (name for name in self._known if name not in names)
+            some = list(islice(unseen, min(self._outbox.parallel, most - len(names))))
+            if not some:
+                break
+            names += some
+            for name in some:  # before anything is awaited: what is committed from now on counts
+                del self._known[name]
+            limit = PROBE if probe else min(PARCEL, room // len(some))
+            found = await self._take(some, limit)
+            room -= sum(len(parcel.events) for parcel in found)
+            parcels += found
+        return parcels
+
+    async def _take(self, names: Sequence[str], limit: int) -> list[Parcel]:
         self._held.update(names)
         found = await self._each(self._outbox.take(n, Lease.of(self._name), limit) for n in names)
         parcels = [parcel for parcel in found if parcel is not None]
