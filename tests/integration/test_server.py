@@ -79,6 +79,21 @@ def test_one_at_a_time_across_replicas(run: Run, pair: tuple[Replica, Replica]) 
     run(body())
 
 
+def test_the_stored_history_is_the_tracker_stores(run: Run, pair: tuple[Replica, Replica]) -> None:
+    """What went over HTTP is what the library reads: no server between."""
+
+    async def body() -> None:
+        async with httpx.AsyncClient() as http:
+            await send(http, pair[0], "a", sender="x/ü")
+        db = str(pair[0].folder / "bot.db")
+        async with create_tracker_store({"type": "sql", "db": db}) as store:
+            tracker = await store.retrieve("x/ü")
+            assert tracker is not None
+            assert [event.as_dict()["text"] for event in tracker.events] == said("a")
+
+    run(body())
+
+
 def test_a_duplicate_waits_for_the_first_reply(run: Run, pair: tuple[Replica, Replica]) -> None:
     """At the other replica, while the first is being handled; the bot is called once."""
 
@@ -367,22 +382,5 @@ def test_a_turn_that_does_not_end(
                 assert one.process.returncode == 0
                 assert (await send(http, two, "a", sender=sender)).status_code == 200
                 assert await texts(http, two, sender) == said("a")
-
-    run(body())
-
-
-def test_the_stored_history_is_the_tracker_stores(run: Run, tmp_path: Path) -> None:
-    """What went over HTTP is what the library reads: no server between."""
-    write_files(tmp_path, "unused")
-    (tmp_path / "endpoints.yml").write_text(f"tracker_store:\n  type: sql\n  db: {tmp_path}/x.db\n")
-
-    async def body() -> None:
-        async with httpx.AsyncClient() as http:
-            with replicas(tmp_path, []) as [server]:
-                await send(http, server, "a", sender="x/ü")
-        async with create_tracker_store({"type": "sql", "db": f"{tmp_path}/x.db"}) as store:
-            tracker = await store.retrieve("x/ü")
-            assert tracker is not None
-            assert [event.as_dict()["text"] for event in tracker.events] == said("a")
 
     run(body())

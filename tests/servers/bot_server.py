@@ -42,6 +42,7 @@ class Replica:
 
     Attributes:
         url: where it is.
+        folder: where its files are.
         process: it has the exit status once it has ended.
     """
 
@@ -49,6 +50,7 @@ class Replica:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.process = process
+        self.folder = log.parent
         self._log = log
 
     def log(self) -> str:

@@ -1,0 +1,101 @@
+"""The applications in `examples/` run, on real stores."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from servers.bot_server import write_files
+from serving import client, send
+
+from ticketlock.embedded import EmbeddedRedis
+from ticketlock.server.bot import load_bot
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAMES = ("slots_bot", "fastapi_app", "flask_app")
+
+
+@pytest.fixture
+def example(
+    redis_server: EmbeddedRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], Any]]:
+    """Imports an example, with an endpoints.yml of its own."""
+    monkeypatch.setenv("ENDPOINTS", str(write_files(tmp_path, redis_server.url)))
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    yield import_module
+    for name in NAMES:
+        sys.modules.pop(name, None)
+
+
+def test_every_example_is_here() -> None:
+    """No example without a test."""
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(NAMES)
+
+
+def test_slots(run: Callable[..., None], example: Callable[[str], Any]) -> None:
+    """It asks once, remembers, answers a repeated message as before, and forgets."""
+
+    async def body() -> None:
+        async with client(load_bot("slots_bot:bot", EXAMPLES)) as http:
+            said = []
+            for text in ("hi", "Anna", "Anna", "nice", "forget me", "hi"):
+                answer = await send(http, text, message_id=f"{text} {len(said) // 5}")
+                said.append(answer.json()[0]["text"])
+            assert said == [
+                "What is your name?", "Hello Anna!", "Hello Anna!", "Anna, you said: nice",
+                "Who was that?", "What is your name?",
+            ]  # fmt: skip
+
+    run(body())
+
+
+def test_mounted_in_fastapi(run: Callable[..., None], example: Callable[[str], Any]) -> None:
+    """Webhook, conversations and errors under the mount; the app's own endpoints beside it."""
+
+    async def body() -> None:
+        app = example("fastapi_app").app
+        async with app.router.lifespan_context(app):
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://a/bot") as http:
+                for text, reply in (("hi", "What is your name?"), ("Anna", "Hello Anna!")):
+                    answer = await send(http, text, sender="fast/api")
+                    assert answer.json()[0]["text"] == reply
+                state = (await http.get("/conversations/fast/api/tracker")).json()
+                assert state["slots"] == {"asked": True, "name": "Anna"}
+                assert (await http.get("/nothing")).json()["reason"] == "NotFound"
+                document = (await http.get("/openapi.json")).json()
+                assert document["servers"] == [{"url": "/bot"}]
+                own = await http.get("http://a/conversations/nobody/slots")
+                assert own.json() == {}
+
+    run(body())
+
+
+def test_used_from_flask(example: Callable[[str], Any]) -> None:
+    """Threads that send at once are counted one by one, and the history has each message."""
+    module = example("flask_app")
+
+    def post(number: int) -> str:
+        sent = {"message": str(number)}
+        answer = module.app.test_client().post("/messages/flask/x", json=sent)
+        assert answer.status_code == 200
+        replies: list[str] = answer.get_json()
+        return replies[0]
+
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            replies = list(threads.map(post, range(12)))
+        counts = sorted(int(reply.split()[1].rstrip(":")) for reply in replies)
+        assert counts == list(range(1, 13))
+        tracker = module.conversations.retrieve("flask/x")
+        assert tracker is not None
+        assert tracker.slots == {"count": 12}
+        assert len(tracker.events) == 3 * 12
+    finally:
+        module.conversations.close()
