@@ -15,6 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 #: server that their tests share, as the tests' parameters or their own names name it.
 GROUPS = (
     "demo", "dynamo", "kafka", "mutants", "postgres", "mariadb", "mongo", "pika", "redis-cluster",
+    "bot-server",
 )  # fmt: skip
 
 #: Groups of the tests without such a parameter. Those of the demo keep all processors busy,
@@ -25,6 +26,7 @@ FILES = {
     "test_kafka_broker.py": "kafka",
     "test_mutants.py": "mutants",
     "test_pika_broker.py": "pika",
+    "test_server.py": "bot-server",
     "test_sql_store.py": "postgres",
 }
 

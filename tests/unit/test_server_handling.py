@@ -295,6 +295,14 @@ def test_errors_have_a_status(error: Exception, status: int) -> None:
     assert "hunter2" not in body["message"]
 
 
+def test_a_stores_error_is_logged_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    """Its text names hosts and users: that is for the operator."""
+    body = describe(TrackerStoreConnectionError("PostgreSQL at db.internal"))
+    assert body["message"] == "Service Unavailable"
+    assert "db.internal" in caplog.text
+    assert "stuck" in describe(LockLost("c", "stuck"))["message"]
+
+
 def test_a_lost_lock_is_no_empty_reply(run: Callable[..., None]) -> None:
     """503: nothing was stored. The reference answers 200 with no replies."""
 

@@ -56,6 +56,13 @@ def test_wrong_values(section: dict[str, Any], says: str) -> None:
         Settings.from_section(section)
 
 
+@pytest.mark.parametrize("made", [{"auth_token": ""}, {"double_texting": "drop"}])
+def test_wrong_values_in_python(made: dict[str, Any]) -> None:
+    """The same for those who make the settings themselves."""
+    with pytest.raises(ConfigurationError):
+        Settings(**made)
+
+
 def test_load_a_bot(tmp_path: Path) -> None:
     """A function of a module of this folder; an object that is called counts too."""
     (tmp_path / "some_bot_a.py").write_text(

@@ -15,6 +15,7 @@ from workers import GROUPS, group, place
         ("tests/integration/test_kafka_broker.py::test_x", "kafka"),
         ("tests/integration/test_event_service.py::test_a_missing_kafka_topic", "kafka"),
         ("tests/integration/test_config_brokers.py::test_pika", "pika"),
+        ("tests/integration/test_server.py::test_x[deadline]", "bot-server"),
         ("tests/integration/test_sql_store.py::test_x[mariadb]", "mariadb"),
         ("tests/integration/test_sql_store.py::test_x", "postgres"),
         ("tests/integration/test_demo_stores.py::test_x[mongo]", "demo"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Any
 
 from .. import errors as e
 from ..errors import TicketLockError
+
+log = logging.getLogger("ticketlock")
 
 
 class RequestError(TicketLockError):
@@ -127,16 +130,21 @@ def failure(status: int, reason: str, message: str) -> dict[str, Any]:
     }
 
 
-def known(error: Exception) -> bool:
-    """Whether it is one of ours, whose text may be shown."""
-    return isinstance(error, TicketLockError)
+def shown(error: Exception) -> bool:
+    """Whether the client may read the text: not that of a store, which names hosts and users."""
+    if isinstance(error, (RequestError, e.LockLost, e.StaleFence)):
+        return True
+    return isinstance(error, TicketLockError) and classify(error)[0] < 500
 
 
 def describe(error: Exception) -> dict[str, Any]:
-    """The error as a body. What is no error of ours may hold anything: its text is not shown."""
+    """The error as a body; what is not for the client is logged instead."""
     status, reason, _ = classify(error)
-    message = str(error) if known(error) else ""
-    return failure(status, reason, message or HTTPStatus(status).phrase)
+    if shown(error):
+        return failure(status, reason, str(error))
+    ours = isinstance(error, TicketLockError)
+    log.warning("answered %d: %s", status, error, exc_info=None if ours else error)
+    return failure(status, reason, HTTPStatus(status).phrase)
 
 
 def headers(error: Exception) -> dict[str, str]:

@@ -126,8 +126,8 @@ class Jobs:
         """Wait until all jobs have ended, or for a time."""
         if not self._jobs:
             return
-        ended = asyncio.gather(*(job.task for job in self._jobs), return_exceptions=True)
-        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(asyncio.shield(ended))]
+        tasks = [job.task for job in self._jobs]
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(asyncio.wait(tasks))]
         if hurry is not None:
             waits.append(asyncio.ensure_future(hurry.wait()))
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

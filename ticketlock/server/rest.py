@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,12 +12,10 @@ from starlette.routing import Route
 
 from .auth import Auth
 from .bot import Message
-from .errors import BadRequest, describe, known
+from .errors import BadRequest, describe
 from .handling import Handler
 from .limits import check_message, check_message_id, field, read_object
 from .settings import POLICIES
-
-log = logging.getLogger("ticketlock")
 
 #: The sender of a message that names none, as documented.
 DEFAULT_SENDER = "default"
@@ -88,6 +85,5 @@ async def _after(first: str, rest: AsyncIterator[str]) -> AsyncIterator[str]:
     try:
         async for line in rest:
             yield line
-    except Exception as error:  # the status has been sent: this is all that is left
-        log.warning("a stream ended with %s", type(error).__name__, exc_info=not known(error))
+    except Exception as error:  # noqa: BLE001  # the status has been sent: this is all that is left
         yield json.dumps(describe(error)) + "\n"

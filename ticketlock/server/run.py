@@ -23,6 +23,9 @@ log = logging.getLogger("ticketlock")
 
 #: Connections that the system accepts for us before we do.
 _BACKLOG = 2048
+#: Seconds that an idle connection stays open: longer than load balancers keep theirs, which would
+#: otherwise send into one that is just being closed.
+_KEEP_ALIVE = 75
 #: Seconds that clients have to take the last answers.
 _LAST_ANSWERS = 5
 
@@ -72,7 +75,7 @@ async def _serve(app: BotServer, listener: socket.socket) -> None:
     server = _Uvicorn(
         uvicorn.Config(
             app, lifespan="off", log_config=None, access_log=False, server_header=False,
-            timeout_graceful_shutdown=_LAST_ANSWERS,
+            timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=_LAST_ANSWERS,
         )
     )  # fmt: skip
     serving = asyncio.create_task(server.serve(sockets=[listener]))

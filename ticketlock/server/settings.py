@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..endpoints import EndpointConfig
+from ..errors import ConfigurationError
 from ..redis_settings import endpoint_values
 from ..settings import Section
 
@@ -57,6 +58,12 @@ class Settings:
     channel_token: str | None = field(default=None, repr=False)
     admin_token: str | None = field(default=None, repr=False)
     open_channels: bool = False
+
+    def __post_init__(self) -> None:
+        if self.double_texting not in POLICIES:
+            raise ConfigurationError(f"double_texting: {self.double_texting!r} is no policy")
+        if "" in (self.auth_token, self.jwt_secret, self.channel_token, self.admin_token):
+            raise ConfigurationError("an empty token or secret would open what it is to close")
 
     @classmethod
     def from_section(cls, section: Any = None, where: str = "server") -> Settings:
