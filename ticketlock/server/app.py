@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..conversations import Conversations
 from ..errors import ConfigurationError, TicketLockError
-from . import conversations_api, health, openapi, rest
+from . import conversations_api, health, live, openapi, rest
 from .auth import Auth
 from .bot import Bot, check_bot, echo
 from .errors import BadRequest, TooLarge, classify, describe, failure, headers
@@ -43,10 +43,12 @@ class BotServer(Starlette):
 
     Attributes:
         handler: takes messages without HTTP too, and knows what is being done.
+        live: what the operator's page shows.
         settings: as given.
     """
 
     handler: Handler
+    live: live.Live
     settings: Settings
 
     async def drain(self) -> None:
@@ -55,6 +57,7 @@ class BotServer(Starlette):
         For whoever mounts it: call it when the process is told to end.
         """
         await self.handler.jobs.drain(self.settings.drain_timeout)
+        await self.live.fleet.close()
 
 
 def create_app(
@@ -72,12 +75,14 @@ def create_app(
         handler.check_policy(settings.double_texting)
     except BadRequest as error:
         raise ConfigurationError(f"server, {error}") from None
+    view = live.Live(handler)
     app = BotServer(
         routes=[
             *health.routes(handler, auth, _name(bot)),
             *rest.routes(handler, auth),
             *conversations_api.routes(handler, auth),
             *openapi.routes(settings),
+            *live.routes(view, auth),
         ],
         exception_handlers={
             TicketLockError: _failed,
@@ -86,7 +91,8 @@ def create_app(
         },
     )
     app.router.redirect_slashes = False  # a redirect drops the body of a POST
-    app.handler, app.settings = handler, settings
+    app.handler, app.settings, app.live = handler, settings, view
+    app.add_middleware(live.Metered, live=view)
     app.add_middleware(_Parting, handler=handler)
     return app
 

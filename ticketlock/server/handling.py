@@ -17,6 +17,7 @@ from ..turn import Turn
 from .bot import Bot, Message
 from .errors import BadRequest, BotError, RolledBack
 from .jobs import Job, Jobs, overdue
+from .meter import Counters
 from .replies import handled_at, replies_after, reply_event, rest_objects
 from .settings import Settings
 from .superseding import unless_superseded
@@ -38,12 +39,14 @@ class Handler:
 
     Attributes:
         jobs: what is being done.
+        counters: what has been done.
     """
 
     def __init__(self, conversations: Conversations, bot: Bot, settings: Settings) -> None:
         self.conversations = conversations
         self.settings = settings
         self.jobs = Jobs()
+        self.counters = Counters()
         self._bot = bot
 
     async def handle(self, message: Message, policy: str | None = None) -> list[RestObject]:
@@ -60,6 +63,7 @@ class Handler:
         try:
             return _kept(await job.wait(self.settings.request_timeout))
         except DuplicateMessage as duplicate:
+            self.counters.duplicates += 1
             return _kept(json.loads(duplicate.reply))
 
     async def stream(
@@ -84,6 +88,7 @@ class Handler:
         try:
             _kept(job.result())
         except DuplicateMessage as duplicate:
+            self.counters.duplicates += 1
             for reply in _kept(json.loads(duplicate.reply)):
                 yield reply
 
@@ -144,6 +149,7 @@ class Handler:
         fresh = [
             m for m in messages if handled_at(turn.tracker.events, m.message_id, since) is None
         ]
+        self.counters.duplicates += len(messages) - len(fresh)
         if fresh:
             told = tell if fresh[-1] is message else _ignore
             if await self._run_bot(turn, fresh, told) == "rollback":
@@ -151,6 +157,7 @@ class Handler:
                 for one in fresh:
                     turn.answer("null", one.message_id)
                 return None
+            self.counters.handled += len(fresh)
         replies = {m.message_id: self._replies(turn, m) for m in messages}
         for message_id, said in replies.items():
             turn.answer(json.dumps(said), message_id)

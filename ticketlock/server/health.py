@@ -13,6 +13,7 @@ from .. import __version__
 from ..tracker_store import result
 from .auth import Auth
 from .handling import Handler
+from .page import page
 
 #: Seconds for which an answer of the stores counts: whoever asks more often costs them nothing.
 _FRESH = 1.0
@@ -65,7 +66,7 @@ def routes(handler: Handler, auth: Auth, bot_name: str) -> list[Route]:
     readiness = Readiness(handler)
 
     async def greet(request: Request) -> Response:
-        return PlainTextResponse(f"Hello from ticketlock: {__version__}")
+        return page(request) or PlainTextResponse(f"Hello from ticketlock: {__version__}")
 
     async def version(request: Request) -> Response:
         return JSONResponse({"version": __version__, "minimum_compatible_version": __version__})

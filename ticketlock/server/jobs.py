@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from ..turn import Turn
@@ -78,6 +78,8 @@ class Jobs:
     def __init__(self) -> None:
         self._jobs: set[Job[Any]] = set()
         self.draining = False
+        #: Called with each job that has ended.
+        self.on_end: Callable[[Job[Any]], object] = lambda job: None
 
     def start(self, turn: Turn, body: Callable[[Turn], Awaitable[T]]) -> Job[T]:
         """Begin a job. Raises Draining."""
@@ -90,9 +92,13 @@ class Jobs:
 
     def _ended(self, job: Job[Any], task: asyncio.Task[Any]) -> None:
         self._jobs.discard(job)
+        self.on_end(job)
         if not task.cancelled() and (error := task.exception()):
             # Also when the request has gone: then nobody else would be told.
             log.debug("a turn failed: %s: %s", type(error).__name__, error)
+
+    def __iter__(self) -> Iterator[Job[Any]]:
+        return iter(list(self._jobs))
 
     @property
     def running(self) -> int:

@@ -78,6 +78,7 @@ async def _serve(app: BotServer, listener: socket.socket) -> None:
             timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=_LAST_ANSWERS,
         )
     )  # fmt: skip
+    app.live.fleet.start()
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     stopping = asyncio.create_task(stop.wait())
     name, port = listener.getsockname()[:2]
@@ -87,6 +88,7 @@ async def _serve(app: BotServer, listener: socket.socket) -> None:
     jobs = app.handler.jobs
     log.info("stopping: %d turns run, %d wait", jobs.running, jobs.waiting)
     await jobs.drain(app.settings.drain_timeout, hurry)
+    await app.live.fleet.close()
     server.should_exit = True
     await serving
     log.info("stopped")

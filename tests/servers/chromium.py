@@ -1,0 +1,185 @@
+"""A headless Chromium, driven by its DevTools protocol over two pipes: no driver, no port."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from . import missing
+
+#: Puts two descriptors where the browser wants them, and becomes the browser.
+_START = """
+import os, sys
+pipes = [os.dup(int(number)) for number in sys.argv[1:3]]  # neither overwrites the other
+for wanted, pipe in enumerate(pipes, 3):
+    os.dup2(pipe, wanted)
+    os.set_inheritable(wanted, True)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
+
+
+class Browser:
+    """One page.
+
+    Attributes:
+        complaints: what the console has said at the levels of warnings and errors, exceptions
+            that nobody caught, and requests that failed.
+    """
+
+    def __init__(self, to: int, back: int) -> None:
+        self._to, self._back = to, back
+        self._rest = b""
+        self._calls = 0
+        self._session: str | None = None
+        self.complaints: list[str] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """The result of a method of the protocol; what comes meanwhile is noted."""
+        self._calls += 1
+        message: dict[str, Any] = {"id": self._calls, "method": method, "params": params}
+        if self._session is not None:
+            message["sessionId"] = self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._read(time.monotonic() + 20)
+            if answer.get("id") == self._calls:
+                assert "error" not in answer, answer
+                result: dict[str, Any] = answer["result"]
+                return result
+            self._note(answer)
+
+    def _read(self, end: float) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            readable, _, _ = select.select([self._back], [], [], max(0.0, end - time.monotonic()))
+            assert readable, "the browser does not answer"
+            chunk = os.read(self._back, 1 << 20)
+            assert chunk, "the browser has ended"
+            self._rest += chunk
+        message, _, self._rest = self._rest.partition(b"\0")
+        answer: dict[str, Any] = json.loads(message)
+        return answer
+
+    def _note(self, event: dict[str, Any]) -> None:
+        params = event.get("params", {})
+        if event["method"] == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(params["exceptionDetails"]))
+        elif event["method"] == "Runtime.consoleAPICalled" and params["type"] != "log":
+            self.complaints.append(json.dumps(params["args"]))
+        elif event["method"] == "Log.entryAdded" and params["entry"]["level"] in (
+            "error",
+            "warning",
+        ):
+            self.complaints.append(json.dumps(params["entry"]))
+
+    def run(self, expression: str) -> Any:
+        """The value of an expression of JavaScript in the page; promises are awaited."""
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def until(self, expression: str, seconds: float = 15) -> Any:
+        """Wait until an expression is true, and return its value."""
+        end = time.monotonic() + seconds
+        while not (value := self.run(expression)):
+            assert time.monotonic() < end, (expression, self.text(), self.complaints)
+            time.sleep(0.05)
+        return value
+
+    def open(self, url: str) -> None:
+        """Go to a page, and wait until it has loaded."""
+        answer = self.call("Page.navigate", url=url)
+        assert "errorText" not in answer, answer
+        self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
+
+    def size(self, width: int, height: int, *, phone: bool = False, dark: bool = False) -> None:
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=2 if phone else 1, mobile=phone,
+        )  # fmt: skip
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    def text(self, selector: str = "body") -> str:
+        """What can be read in an element."""
+        return str(self.run(f"document.querySelector({json.dumps(selector)}).innerText"))
+
+    def click(self, selector: str) -> None:
+        """Click with the mouse in the middle of an element, wherever the page has it."""
+        box = self.run(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            " e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect();"
+            " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call(
+                "Input.dispatchMouseEvent",
+                type=kind, x=box[0], y=box[1], button="left", clickCount=1,
+            )  # fmt: skip
+
+    def type(self, text: str) -> None:
+        """Type into what has the focus."""
+        self.call("Input.insertText", text=text)
+
+    def screenshot(self, path: Path) -> None:
+        """A PNG of the whole page."""
+        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(answer["data"]))
+
+
+def program() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    missing("Chromium", "apt-get install chromium")
+    raise AssertionError("missing() always raises")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run a browser with a profile of its own until the block ends."""
+    command = [
+        program(), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        "--no-first-run", "--disable-background-networking", "--disable-component-update",
+        "--disable-sync", "--remote-debugging-pipe", "--hide-scrollbars", "about:blank",
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        there, to = os.pipe()
+        back, here = os.pipe()
+        # The browser reads from descriptor 3 and writes to 4.
+        process = subprocess.Popen(
+            [sys.executable, "-c", _START, str(there), str(here), *command,
+             f"--user-data-dir={folder}"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            pass_fds=(there, here), start_new_session=True, env={**os.environ, "HOME": folder},
+        )  # fmt: skip
+        os.close(there)
+        os.close(here)
+        try:
+            yield Browser(to, back)
+        finally:
+            os.close(to)
+            os.close(back)
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
