@@ -1,0 +1,79 @@
+"""One run from start to verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ticketlock.demo.traffic import Message
+from ticketlock.progress import Bar
+
+from .sender import Sender
+from .topology import Topology, topology
+from .trouble import Trouble
+from .verdict import judge
+
+
+def run(
+    messages: Sequence[Message], broker: str, *, kills: int, rolls: int, seed: int
+) -> dict[str, Any]:
+    """Run everything with one broker. Returns what was measured; `broken` says how it went."""
+    dice = random.Random(seed)
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        with Bar() as bar:
+            bar.phase(f"starting, with {broker}")
+            with topology(Path(folder), broker) as made:
+                sender = Sender(made.url, messages, dice)
+                trouble = Trouble(made, sender, dice, kills, rolls)
+                started = time.monotonic()
+                asyncio.run(_send(bar, sender, trouble))
+                seconds = time.monotonic() - started
+                bar.phase("events stored")
+                verdict, events = judge(made, sender, bar.show)
+                rejects = _end_service(made)
+    if rejects:
+        verdict.broken("unlike_service", f"{rejects} rejected")
+    times = sorted(delivery.seconds for delivery in sender.deliveries)
+    return {
+        "broker": broker,
+        "seed": seed,
+        "messages": len(messages),
+        "conversations": len({message.conversation for message in messages}),
+        "duplicates": sender.duplicates,
+        "resent": sum(delivery.resent for delivery in sender.deliveries),
+        "refusals": sender.refusals,
+        "kills": kills,
+        "rolls": rolls,
+        "drained_s": round(max(trouble.drained, default=0.0), 2),
+        "seconds": round(seconds, 1),
+        "messages_per_s": round(len(messages) / seconds, 1),
+        "reply_ms": {
+            name: round(1000 * times[min(len(times) - 1, int(part * len(times)))])
+            for name, part in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+        },
+        "events": events,
+        **verdict.counts,
+        "examples": verdict.examples,
+        "broken": sum(verdict.counts.values()),
+    }
+
+
+async def _send(bar: Bar, sender: Sender, trouble: Trouble) -> None:
+    bar.phase("messages", len(sender.deliveries))
+    tasks = [asyncio.create_task(sender.run(bar.show)), asyncio.create_task(trouble.run())]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _end_service(made: Topology) -> int:
+    """End the event service as an operator does; how many messages it has set apart."""
+    return made.consumer.stop()["rejected"]

@@ -1,0 +1,121 @@
+"""The processes: nginx, replicas, Redis, PostgreSQL, RabbitMQ or Kafka, the event service.
+
+They run on the files of docs/deploy: what is tested is what is deployed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+from servers import kafka_server, postgres, rabbitmq
+from servers.consumers import Consumer
+from servers.nginx import DEPLOY, nginx
+from servers.replicas import Replica
+
+from ticketlock.embedded import EmbeddedRedis
+
+REDIS_PASSWORD = "p@ss w:o/r%d"
+#: The topic that endpoints.kafka.yml names, and its partitions.
+TOPIC, PARTITIONS = "ticketlock_events", 4
+
+#: Tells in each reply what the verdict needs; the work of a real bot would take longer.
+BOT = """
+async def bot(turn, message):
+    yield {"custom": {"message_id": message.message_id, "fence": turn.fence}}
+"""
+
+
+@dataclass
+class Topology:
+    """What runs.
+
+    Attributes:
+        url: nginx, for channels.
+        tracker, events: sections of the two databases.
+    """
+
+    url: str
+    replicas: list[Replica]
+    endpoints: Path
+    tracker: dict[str, Any]
+    events: dict[str, Any]
+    consumer: Consumer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start_consumer()
+
+    def start_consumer(self) -> None:
+        """Start the event service, or another process of it."""
+        self.consumer = Consumer(self.endpoints)
+
+
+@contextmanager
+def topology(folder: Path, broker: str, replicas: int = 3) -> Iterator[Topology]:
+    """Start everything; broker is `rabbit` or `kafka`."""
+    with ExitStack() as stack:
+        variables, database = _servers(stack, broker)
+        stack.enter_context(_environment(variables))
+        name = "endpoints.yml" if broker == "rabbit" else "endpoints.kafka.yml"
+        endpoints = folder / "endpoints.yml"
+        endpoints.write_text((DEPLOY / name).read_text())
+        (folder / "e2e_bot.py").write_text(BOT)
+        started = [Replica(endpoints, "--bot", "e2e_bot:bot") for _ in range(replicas)]
+        stack.callback(lambda: [replica.kill() for replica in started])
+        front = stack.enter_context(nginx([replica.port for replica in started]))
+        found = Topology(
+            front.channels, started, endpoints, {**database, "db": "tracker"},
+            {**database, "db": "events"},
+        )  # fmt: skip
+        stack.callback(lambda: found.consumer.__exit__())
+        for replica in started:
+            replica.wait_ready()
+        yield found
+
+
+def _servers(stack: ExitStack, broker: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """The variables of the endpoints.yml, and where PostgreSQL is."""
+    locks = stack.enter_context(EmbeddedRedis())
+    with redis.Redis.from_url(locks.url) as client:
+        client.config_set("requirepass", REDIS_PASSWORD)
+    database = stack.enter_context(postgres.server())
+    variables = {
+        "REDIS_HOST": f"127.0.0.1:{locks.port}",
+        "REDIS_PASSWORD": REDIS_PASSWORD,
+        "POSTGRES_HOST": f"{database['url']}:{database['port']}",
+        "POSTGRES_USER": database["username"],
+        "POSTGRES_PASSWORD": database["password"],
+        "TICKETLOCK_ADMIN_TOKEN": "e2e",
+        "SQL_POOL_SIZE": "8",  # three replicas and the event service share 60 connections
+        "SQL_MAX_OVERFLOW": "4",
+    }
+    if broker == "rabbit":
+        rabbit = stack.enter_context(rabbitmq.RabbitMQ())
+        variables["RABBITMQ_HOST"] = f"127.0.0.1:{rabbit.port}"
+        variables["RABBITMQ_USER"] = rabbitmq.USER
+        variables["RABBITMQ_PASSWORD"] = rabbitmq.PASSWORD
+    else:
+        kafka = stack.enter_context(kafka_server.Kafka())
+        kafka_server.make_topic(kafka.bootstrap, TOPIC, PARTITIONS)
+        variables["KAFKA_BOOTSTRAP"] = kafka.bootstrap
+    return variables, {"dialect": "postgresql", **database}
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Variables for all processes that are started in the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
