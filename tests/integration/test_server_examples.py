@@ -1,7 +1,9 @@
-"""The applications in `examples/` run, on real stores."""
+"""The applications in `docs/examples/` run, on real stores."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +16,12 @@ import pytest
 from servers.bot_server import write_files
 from serving import client, send
 
+from ticketlock import Conversations
 from ticketlock.embedded import EmbeddedRedis
 from ticketlock.server.bot import load_bot
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = ("slots_bot", "fastapi_app", "flask_app")
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+NAMES = ("slots_bot", "fastapi_app", "flask_app", "custom_stores")
 
 
 @pytest.fixture
@@ -99,3 +102,34 @@ def test_used_from_flask(example: Callable[[str], Any]) -> None:
         assert len(tracker.events) == 3 * 12
     finally:
         module.conversations.close()
+
+
+def test_custom_stores(
+    run: Callable[..., None], example: Callable[[str], Any], tmp_path: Path
+) -> None:
+    """Turns one at a time, a history that is kept, and every event published, in order."""
+    endpoints = tmp_path / "custom.yml"
+    types = {"lock_store": "Lock", "tracker_store": "Tracker"}
+    sections = {
+        name: {"type": f"custom_stores.Folder{kind}Store", "url": str(tmp_path / name)}
+        for name, kind in types.items()
+    }
+    broker = {"type": "custom_stores.LineBroker", "url": str(tmp_path / "events")}
+    endpoints.write_text(json.dumps({**sections, "event_broker": broker}))  # JSON is YAML
+
+    async def body() -> None:
+        async with Conversations.from_endpoints(endpoints) as conversations:
+
+            async def say(number: int) -> None:
+                async with conversations.turn("a/b") as turn:
+                    turn.add({"event": "user", "text": str(len(turn.tracker.events))})
+
+            await asyncio.gather(*(say(number) for number in range(8)))
+
+    run(body())
+    texts = [str(number) for number in range(8)]
+    stored = json.loads((tmp_path / "tracker_store" / "a%2Fb").read_text())
+    assert [event["text"] for event in stored] == texts
+    lines = (tmp_path / "events").read_text().splitlines()
+    assert [json.loads(line)["text"] for line in lines] == texts
+    assert not any((tmp_path / "lock_store").iterdir())
