@@ -25,6 +25,7 @@ FILES = {
     "test_demo.py": "demo",
     "test_kafka_broker.py": "kafka",
     "test_mutants.py": "mutants",
+    "test_outbox_mutants.py": "mutants",
     "test_pika_broker.py": "pika",
     "test_server.py": "bot-server",
     "test_sql_store.py": "postgres",

@@ -1,0 +1,161 @@
+"""Seeded mutants of the outbox and the relay: the named test of the contract must notice each.
+
+A test that passes on a mutant proves nothing; then this test fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from contract import test_outbox, test_relay
+from contract.conftest import Stores
+from contract.test_relay import quick
+from ticketlock.stores import _redis_client, _sql_outbox
+
+from ticketlock import relay, scripts, volatile_outbox
+
+__all__ = ["quick"]  # a fixture
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def lua(name: str, old: str, new: str) -> Patch:
+    """Replace a piece of a script; it must be there."""
+
+    def patch(monkeypatch: pytest.MonkeyPatch) -> None:
+        def load(wanted: str) -> scripts.Script:
+            script = scripts.load(wanted)
+            if wanted != name:
+                return script
+            assert old in script.source, f"{name}.lua has no {old!r}"
+            source = script.source.replace(old, new)
+            return scripts.Script(source, hashlib.sha1(source.encode()).hexdigest())
+
+        monkeypatch.setattr(_redis_client, "load", load)
+
+    return patch
+
+
+def python(owner: type, name: str, old: str, new: str) -> Patch:
+    """Replace a piece of a method; it must be there."""
+
+    def patch(monkeypatch: pytest.MonkeyPatch) -> None:
+        source = textwrap.dedent(inspect.getsource(getattr(owner, name)))
+        assert old in source, f"{owner.__name__}.{name} has no {old!r}"
+        made: dict[str, Any] = {}
+        future = "from __future__ import annotations\n"
+        code = future + source.replace(old, new)
+        exec(code, vars(sys.modules[owner.__module__]), made)  # noqa: S102  # our own source
+        monkeypatch.setattr(owner, name, made[name])
+
+    return patch
+
+
+RELAY, MEMORY, SQL = relay.Relay, volatile_outbox.VolatileOutbox, _sql_outbox.SQLOutbox
+
+#: name -> (what is broken, the store, the test that must notice)
+MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
+    # -- the scripts of Redis
+    "nothing waits": (
+        lua("tracker_write", "local begins = not waits and", "local begins = false and"),
+        "redis", test_outbox.test_what_was_committed_waits),
+    "what waits begins at each turn": (
+        lua("tracker_write", "local begins = not waits and", "local begins ="),
+        "redis", test_outbox.test_relays_and_writers_at_once),
+    "a replacement drops what waits": (
+        lua("tracker_write", "if replace and waits then", "if false then"),
+        "redis", test_outbox.test_a_replacement_waits_for_the_relay),
+    "a lease is no lease": (
+        lua("tracker_take", "head[4] ~= relay and", "false and"),
+        "redis", test_outbox.test_one_relay_has_a_conversation_at_a_time),
+    "a lease is never void": (
+        lua("tracker_take", " and at <= tonumber(ARGV[4])", ""),
+        "redis", test_outbox.test_a_lease_of_a_clock_that_is_off_is_void),
+    "who was overtaken moves on": (
+        lua("tracker_advance", "head[1] ~= ARGV[1] or ", ""),
+        "redis", test_outbox.test_one_relay_has_a_conversation_at_a_time),
+    "all lives are one": (
+        lua("tracker_advance", " or head[2] ~= ARGV[2]", ""),
+        "redis", test_outbox.test_a_deleted_conversation_begins_another_history),
+    "advance drops what came meanwhile": (
+        lua("tracker_advance", "if tonumber(ARGV[4]) < tonumber(head[4]) then", "if false then"),
+        "redis", test_outbox.test_in_parts_and_while_it_grows),
+    "what is published stays listed": (
+        lua("tracker_advance", "redis.call('ZREM', index, ARGV[7])", ""),
+        "redis", test_outbox.test_what_was_committed_waits),
+    "what is deleted stays listed": (
+        lua("tracker_delete", "if KEYS[2] then", "if false then"),
+        "redis", test_outbox.test_a_deleted_conversation_begins_another_history),
+    "released it stays leased": (
+        lua("tracker_release", "'relay', '', 'outbox_at', ARGV[2]", "'relay', ''"),
+        "redis", test_outbox.test_released_it_is_free_at_once),
+    # -- SQL, and in memory
+    "SQL: a lease is no lease": (
+        python(SQL, "take", "_free(lease.now) | (_rows.relay == lease.relay)", "sa.true()"),
+        "sqlite", test_outbox.test_one_relay_has_a_conversation_at_a_time),
+    "SQL: who was overtaken moves on": (
+        python(SQL, "advance", "_rows.relay == lease.relay,", ""),
+        "sqlite", test_outbox.test_one_relay_has_a_conversation_at_a_time),
+    "SQL: all lives are one": (
+        python(SQL, "advance", "_rows.born == parcel.history,", ""),
+        "sqlite", test_outbox.test_a_deleted_conversation_begins_another_history),
+    "SQL: the place stays behind": (
+        python(SQL, "advance", "- parcel.first - 1]", "- parcel.first - 2]"),
+        "sqlite", test_outbox.test_in_parts_and_while_it_grows),
+    "memory: a lease is no lease": (
+        python(MEMORY, "take", "lease.now < queue.free_at", "False"),
+        "memory", test_outbox.test_one_relay_has_a_conversation_at_a_time),
+    "memory: all lives are one": (
+        python(MEMORY, "advance", "queue.history", "parcel.history"),
+        "memory", test_outbox.test_a_deleted_conversation_begins_another_history),
+    # -- the relay
+    "what is not confirmed counts": (
+        python(RELAY, "_fate", 'outcome.status == "retry" and not', "False and not"),
+        "memory", test_relay.test_a_broker_that_is_away_delays_no_turn),
+    "dead letters are dropped": (
+        python(RELAY, "_publish", "await self._bury(letters)", "pass"),
+        "memory", test_relay.test_poisoned_events_are_set_apart),
+    "a suspect goes though nothing passes": (
+        python(RELAY, "_at_fault", " and suspect.others_passed", ""),
+        "memory", test_relay.test_a_suspect_is_set_apart_only_when_others_pass),
+    "nobody looks for what others left": (
+        python(RELAY, "_sweep", "for sender_id in found:", "for sender_id in ():"),
+        "sqlite", test_relay.test_a_broker_that_is_away_from_one_replica_only),
+    "it keeps what it cannot send": (
+        python(RELAY, "_publish", "if stuck and fate.waits", "if False"),
+        "sqlite", test_relay.test_a_broker_that_is_away_from_one_replica_only),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_outbox_mutant(
+    mutant: str, tracker_sections: Any, quick: None, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """The test fails on the mutant, by its own assertions, or because nothing comes any more."""
+    patch, backend, story = MUTANTS[mutant]
+    monkeypatch.setattr("ticketlock.relay.CLOSE_SECONDS", 0.2)
+    patch(monkeypatch)
+    stores = Stores(backend, tracker_sections(backend))
+    given = {"stores": stores, "quick": None, "monkeypatch": monkeypatch, "caplog": caplog}
+    words = {name: given[name] for name in inspect.signature(story).parameters}
+
+    async def body() -> None:
+        try:
+            await asyncio.wait_for(story(**words), 3)
+        finally:
+            with suppress(Exception):  # of the mutant
+                await asyncio.wait_for(stores.close(), 3)
+
+    # ValueError: of what should be one there is none, or two.
+    noticed = (AssertionError, ValueError, asyncio.TimeoutError, pytest.fail.Exception)
+    with pytest.raises(noticed):
+        asyncio.run(body())
