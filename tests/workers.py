@@ -14,8 +14,8 @@ from xdist.scheduler import LoadScopeScheduling
 #: What takes longest is begun first, and what waits beside what works. Most are named by the
 #: server that their tests share, as the tests' parameters or their own names name it.
 GROUPS = (
-    "demo", "dynamo", "kafka", "mutants", "postgres", "mariadb", "mongo", "pika", "redis-cluster",
-    "bot-server",
+    "demo", "e2e", "dynamo", "kafka", "mutants", "postgres", "mariadb", "mongo", "pika",
+    "redis-cluster", "bot-server",
 )  # fmt: skip
 
 #: Groups of the tests without such a parameter. Those of the demo keep all processors busy,
@@ -23,6 +23,7 @@ GROUPS = (
 FILES = {
     "test_demo_stores.py": "demo",
     "test_demo.py": "demo",
+    "test_e2e.py": "e2e",
     "test_kafka_broker.py": "kafka",
     "test_mutants.py": "mutants",
     "test_outbox_mutants.py": "mutants",

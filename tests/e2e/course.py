@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -65,7 +66,14 @@ def run(
 
 async def _send(bar: Bar, sender: Sender, trouble: Trouble) -> None:
     bar.phase("messages", len(sender.deliveries))
-    tasks = [asyncio.create_task(sender.run(bar.show)), asyncio.create_task(trouble.run())]
+    total, started = len(sender.deliveries), time.monotonic()
+
+    def show(done: int) -> None:
+        bar.show(done)
+        if not sys.stderr.isatty() and done * 10 // total > (done - 1) * 10 // total:
+            bar.say(f"{done} of {total} messages in {time.monotonic() - started:.0f} s")
+
+    tasks = [asyncio.create_task(sender.run(show)), asyncio.create_task(trouble.run())]
     try:
         await asyncio.gather(*tasks)
     finally:

@@ -16,7 +16,7 @@ from ticketlock import ConcurrentRedisLockStore
 from ticketlock.conversations import Conversations
 from ticketlock.embedded import EmbeddedRedis
 from ticketlock.server import BotServer, create_app
-from ticketlock.server.fleet import KEPT
+from ticketlock.server.fleet import KEPT, Look
 
 Run = Callable[[Awaitable[None]], None]
 KEY = "concurrent_lock:live"
@@ -70,7 +70,7 @@ def test_a_redis_that_is_away_takes_nothing_but_the_page(
         async with replica(own_redis.url) as (app, http):
             assert (await http.get("/live")).status_code == 200
             own_redis.stop()
-            await app.live.fleet._tell()
+            await app.live.fleet._tell(Look(app.handler.jobs))
             await asyncio.sleep(1.1)  # the answer of before is kept for a second
             answer = await http.get("/live")
             assert (answer.status_code, answer.json()["reason"]) == (503, "LockStoreUnavailable")

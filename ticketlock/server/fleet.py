@@ -21,7 +21,7 @@ from typing import Any
 from ..concurrent_lock_store import ConcurrentRedisLockStore
 from ..engine import Engine
 from ..errors import TicketLockError
-from ..grant import clock
+from ..grant import Grant, clock
 from ..scripts import load
 from ..turn import Turn
 from .handling import Handler
@@ -72,11 +72,11 @@ class Fleet:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-            await self._tell(gone=True)
+            await self._tell(Look(self._jobs), gone=True)
 
     async def hear(self) -> Heard:
         """What all processes tell, this one included. Raises LockStoreConnectionError."""
-        own = self._summary()
+        own = self._summary(Look(self._jobs))
         if self._store is None:
             return {self._field: (0.0, own)}
         now, *fields = await self._call(self._store._live(), own, hear=True)
@@ -94,19 +94,20 @@ class Fleet:
     async def _run(self) -> None:
         first = True
         while True:
-            self._meter.sample([wait for job in self._jobs if (wait := waits(job)) is not None])
+            look = Look(self._jobs)
+            self._meter.sample(look.waits)
             # The first time it hears as well: that clears away what is left of the dead.
-            await self._tell(hear=first)
+            await self._tell(look, hear=first)
             first = False
             await asyncio.sleep(STEP)
 
-    async def _tell(self, *, gone: bool = False, hear: bool = False) -> None:
+    async def _tell(self, look: Look, *, gone: bool = False, hear: bool = False) -> None:
         """Tell once. Whatever is wrong, the next time may be better."""
         engine = self._store._engine if self._store is not None else None
         if engine is None or engine.closed or engine.loop is not asyncio.get_running_loop():
             return
         try:
-            await self._call(engine, self._summary(gone), hear)
+            await self._call(engine, self._summary(look, gone), hear)
         except TicketLockError as error:
             log.debug("the other replicas do not hear of this one: %s", error)
         except Exception:
@@ -120,21 +121,62 @@ class Fleet:
         answer: list[Any] = await engine.link.submit(words, _PATIENCE).future
         return answer
 
-    def _summary(self, gone: bool = False) -> dict[str, Any]:
-        jobs = list(self._jobs)
-        rows = conversations(jobs)
+    def _summary(self, look: Look, gone: bool = False) -> dict[str, Any]:
         return {
             "v": VERSION,
             "name": self._name,
             "gone": gone,
             "draining": self._jobs.draining,
-            "held": sum(held(job) is not None for job in jobs),
-            "waiting": sum(waits(job) is not None for job in jobs),
-            "conversations": len(rows),
-            "rows": heapq.nlargest(MOST, rows.values(), key=age),
+            "held": look.held,
+            "waiting": len(look.waits),
+            "conversations": len(look.rows),
+            "rows": heapq.nlargest(MOST, look.rows.values(), key=age),
             "counters": vars(self._counters),
             "samples": list(self._meter.samples),
         }
+
+
+class Look:
+    """What a process is doing at a moment, seen in one pass: there may be thousands of jobs.
+
+    Attributes:
+        rows: conversation -> who holds it here, how many wait for it here, and for how long.
+        waits: seconds for which each has been waiting that waits.
+        held: how many turns are held.
+    """
+
+    def __init__(self, jobs: Iterable[Job[Any]]) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.waits: list[float] = []
+        self.held = 0
+        self._now = clock()
+        for job in jobs:
+            turn = job._turn
+            if turn._grant is not None:
+                self._holds(turn, turn._grant)
+            elif started := turn._lock._waiter.started:  # else it has not come to its ticket
+                self._waits(turn.sender_id, self._now - started)
+
+    def _row(self, name: str) -> dict[str, Any]:
+        if (row := self.rows.get(name)) is None:
+            row = {"id": name, "holder": None, "waiting": 0, "longest_wait": 0.0}
+            self.rows[name] = row
+        return row
+
+    def _holds(self, turn: Turn, grant: Grant) -> None:
+        self.held += 1
+        self._row(turn.sender_id)["holder"] = {
+            "label": turn._lock._waiter.label,
+            "number": grant.number,
+            "fence": grant.fence,
+            "held_for": self._now - grant.granted_at,
+        }
+
+    def _waits(self, name: str, seconds: float) -> None:
+        self.waits.append(seconds)
+        row = self._row(name)
+        row["waiting"] += 1
+        row["longest_wait"] = max(row["longest_wait"], seconds)
 
 
 def _parse(now: int, text: bytes) -> tuple[float, dict[str, Any]] | None:
@@ -147,53 +189,15 @@ def _parse(now: int, text: bytes) -> tuple[float, dict[str, Any]] | None:
     return None
 
 
-def conversations(jobs: Iterable[Job[Any]]) -> dict[str, dict[str, Any]]:
-    """Conversation -> who holds it here, how many wait for it here, and for how long."""
-    rows: dict[str, dict[str, Any]] = {}
-    for job in jobs:
-        name = _turn(job).sender_id
-        row = rows.setdefault(name, {"id": name, "holder": None, "waiting": 0, "longest_wait": 0.0})
-        wait, held_for = waits(job), held(job)
-        if held_for is not None:
-            turn = _turn(job)
-            row["holder"] = {
-                "label": turn._lock._waiter.label,
-                "number": turn.grant.number,
-                "fence": turn.fence,
-                "held_for": held_for,
-            }
-        elif wait is not None:
-            row["waiting"] += 1
-            row["longest_wait"] = max(row["longest_wait"], wait)
-    return {name: row for name, row in rows.items() if row["holder"] or row["waiting"]}
-
-
 def age(row: Mapping[str, Any]) -> float:
     """Seconds of the longest turn or wait of a conversation: the oldest are shown first."""
     wait: float = row["longest_wait"]
     return max(wait, row["holder"]["held_for"]) if row["holder"] else wait
 
 
-def _turn(job: Job[Any]) -> Turn:
-    return job._turn
-
-
-def waits(job: Job[Any]) -> float | None:
-    """Seconds for which a job has been waiting, None if it does not (any more, or yet)."""
-    turn = _turn(job)
-    started: float = turn._lock._waiter.started
-    return clock() - started if turn._grant is None and started else None
-
-
-def held(job: Job[Any]) -> float | None:
-    """Seconds since a job's turn came, None before it has."""
-    grant = _turn(job)._grant
-    return None if grant is None else clock() - grant.granted_at
-
-
 def waited(job: Job[Any]) -> float | None:
     """Seconds that a job that had its turn waited for it, None if it had none."""
-    turn = _turn(job)
+    turn = job._turn
     if turn._grant is None:
         return None
     wait: float = turn._grant.granted_at - turn._lock._waiter.started
