@@ -156,7 +156,7 @@ def test_the_broker_comes_back(run: Callable[..., None], script: Script) -> None
     async def body() -> None:
         task = asyncio.ensure_future(service.run())
         await until(lambda: script.errors["read"] == [], "it read")
-        script.errors["open"] = [EventBrokerConnectionError("wrong password", False)]
+        script.errors["open"] = [EventBrokerConnectionError("wrong password", False)] * 4
         assert (await task).stored == 1
 
     run(body())

@@ -175,7 +175,7 @@ class EventService:
                 log.warning("waiting for the broker: %s", error)
                 await self._pause(BACKOFF[0])
                 await self._connect()
-                batch = []
+                batch, busy = [], time.monotonic()  # while it was away nothing was idle
             if batch:
                 await self._store(batch)
                 await self._call(lambda batch=batch: self._source.confirm(batch))  # type: ignore[misc]
