@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import DuplicateMessage, LockStoreConnectionError
 
@@ -17,91 +17,105 @@ if TYPE_CHECKING:
 _LOOK = 1.0
 
 
+class _Message:
+    """A message of others, and who waits for its reply here."""
+
+    __slots__ = ("bell", "request", "task", "waiters")
+
+    def __init__(self, request: int) -> None:
+        self.request = request
+        self.bell = asyncio.Event()
+        self.waiters: list[Waiter] = []
+        self.task: asyncio.Task[None] | None = None
+
+
 class Elsewhere:
     """The duplicates among an engine's waiters, and the messages that another turn has carried.
 
-    Each asks for the reply, and is told by a bell when it is there. Where the message turns out
-    to be nobody's, its owner having died or ended without a reply, the waiter gets a ticket.
+    For each message the process asks for the reply, and is told by a bell when it is there,
+    once for all who wait for it. Where the message turns out to be nobody's, its owner having
+    died or ended without a reply, the waiters take tickets: the first of them will have it.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._following: dict[int, tuple[Waiter, asyncio.Task[None]]] = {}
-        self._bells: dict[int, asyncio.Event] = {}
+        self._messages: dict[tuple[str, str], _Message] = {}
 
     def follow(self, waiter: Waiter, reply: bytes | None = None) -> None:
         """Another ticket has the waiter's message; with its reply, if that is known."""
         self._engine.waits(waiter)
         waiter.number = max(waiter.number, 0)
         if reply is not None:
-            return self._answered(waiter, reply)
-        self._bells[waiter.request] = asyncio.Event()
-        task = self._engine.loop.create_task(self._follow(waiter))
-        self._following[waiter.request] = (waiter, task)
+            return _answer(waiter, reply)
+        key = _key(waiter)
+        message = self._messages.get(key)
+        if message is None:
+            message = self._messages[key] = _Message(self._engine.next_request())
+            message.task = self._engine.loop.create_task(self._follow(key, message))
+        message.waiters.append(waiter)
         return None
 
-    async def _follow(self, waiter: Waiter) -> None:
-        bell = self._bells[waiter.request]
+    async def _follow(self, key: tuple[str, str], message: _Message) -> None:
         while True:
-            bell.clear()
+            message.bell.clear()
             try:
-                state, *reply = await self._ask(waiter)
+                words = self._engine.scripts.reply(*key, message.request)
+                state, *reply = await self._engine.link.call(words)
             except LockStoreConnectionError as error:
-                self._drop(waiter)
-                if waiter.future is not None and not waiter.future.done():
-                    waiter.future.set_exception(error)
+                for waiter in self._messages.pop(key).waiters:
+                    if waiter.future is not None and not waiter.future.done():
+                        waiter.future.set_exception(error)
                 return
             if state != 0:
                 break
-            await self._pause(bell)
-        self._drop(waiter)
-        if state == 1:
-            self._answered(waiter, reply[0])
-        else:
-            self._engine.wait_again(waiter)
+            await self._pause(message.bell)
+        for waiter in self._messages.pop(key).waiters:
+            if state == 1:
+                _answer(waiter, reply[0])
+            else:
+                self._engine.wait_again(waiter)
 
     async def _pause(self, bell: asyncio.Event) -> None:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(bell.wait(), _LOOK)
 
-    async def _ask(self, waiter: Waiter) -> list[Any]:
-        assert waiter.incoming is not None  # else it would not be here
-        words = self._engine.scripts.reply(
-            waiter.conversation_id, waiter.incoming.field, waiter.request
-        )
-        answer: list[Any] = await self._engine.link.call(words)
-        return answer
-
-    def _answered(self, waiter: Waiter, reply: bytes) -> None:
-        assert waiter.incoming is not None  # else it would not be here
-        if waiter.future is not None and not waiter.future.done():
-            waiter.future.set_exception(
-                DuplicateMessage(waiter.conversation_id, waiter.incoming.message_id, reply.decode())
-            )
-
     def ring(self, request: int, waiter: Waiter | None) -> None:
-        """The reply is there; the waiter of a carried message still thinks it waits for a turn."""
+        """A reply is there; the waiter of a carried message still thinks it waits for a turn."""
         if waiter is not None:
             self.follow(waiter)
-        elif request in self._bells:
-            self._bells[request].set()
-
-    def _drop(self, waiter: Waiter) -> None:
-        self._following.pop(waiter.request, None)
-        self._bells.pop(waiter.request, None)
+        for key, message in self._messages.items():
+            if message.request == request or (waiter is not None and key == _key(waiter)):
+                message.bell.set()
 
     def forget(self, waiter: Waiter) -> None:
         """The waiter has given up."""
-        followed = self._following.get(waiter.request)
-        self._drop(waiter)
-        if followed is not None:
-            followed[1].cancel()
+        key = None if waiter.incoming is None else _key(waiter)
+        message = None if key is None else self._messages.get(key)
+        if message is not None and waiter in message.waiters:
+            message.waiters.remove(waiter)
+            if not message.waiters and message.task is not None:
+                message.task.cancel()
+                del self._messages[_key(waiter)]
 
     def waiters(self) -> Iterable[Waiter]:
         """Those who wait for a reply."""
-        return [waiter for waiter, _ in self._following.values()]
+        return [waiter for message in self._messages.values() for waiter in message.waiters]
 
     def stop(self) -> None:
         """End it all."""
-        for waiter in list(self.waiters()):
+        for waiter in self.waiters():
             self.forget(waiter)
+
+
+def _key(waiter: Waiter) -> tuple[str, str]:
+    assert waiter.incoming is not None  # only such waiters come here
+    return waiter.conversation_id, waiter.incoming.field
+
+
+def _answer(waiter: Waiter, reply: bytes) -> None:
+    assert waiter.incoming is not None  # only such waiters come here
+    if waiter.future is not None and not waiter.future.done():
+        message_id = waiter.incoming.message_id
+        waiter.future.set_exception(
+            DuplicateMessage(waiter.conversation_id, message_id, reply.decode())
+        )

@@ -72,7 +72,7 @@ class Engine:
 
     async def issue(self, waiter: Waiter) -> None:
         """Send for a ticket; sets its number, and its future if it is granted at once."""
-        waiter.request = next(self._requests)
+        waiter.request = self.next_request()
         waiter.member = f"{self.process}.{waiter.request}"
         if waiter.incoming is not None:
             waiter.member += "." + waiter.incoming.field
@@ -89,6 +89,10 @@ class Engine:
         answer = await before(waiter.deadline, command.future)
         if answer[0] < 0:
             raise QueueFull(waiter.conversation_id, answer[1])
+
+    def next_request(self) -> int:
+        """A number by which bells name a waiter of this process."""
+        return next(self._requests)
 
     def _acquire(self, waiter: Waiter, **options: int) -> tuple[Any, ...]:
         # The lifetime ends here first, and at the server only if we are frozen then.

@@ -306,3 +306,18 @@ async def test_until_superseded_waits(make_store: Make) -> None:
         await asyncio.sleep(0.01)
         assert not task.done()
         task.cancel()
+
+
+async def test_a_flood_of_duplicates_is_one_question(make_store: Make) -> None:
+    """A process asks once for all of them, and some may leave meanwhile."""
+    async with make_store() as one, make_store() as two:
+        async with one.lock("c", incoming=Incoming("m")) as grant:
+            tasks = [asyncio.create_task(reply_to(two, "m")) for _ in range(500)]
+            await asyncio.sleep(0.3)
+            for task in tasks[::2]:
+                task.cancel()
+            engine = getattr(two, "_engine", None)
+            if engine is not None:
+                assert len(engine.elsewhere._messages) == 1
+            one.answer(grant, {"m": "x"})
+        assert await asyncio.wait_for(asyncio.gather(*tasks[1::2]), 5) == ["x"] * 250
