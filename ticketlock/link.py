@@ -199,8 +199,9 @@ class Link:
                     self._push_received(answer)
                 elif not isinstance(answer, hiredis.ReplyError):
                     command = sent.popleft()
-                    if command.heard is not None:
-                        command.heard(answer)
+                    heard, command.heard = command.heard, None  # it may hold the command
+                    if heard is not None:
+                        heard(answer)
                     if not command.future.done():
                         command.future.set_result(answer)
                 else:
