@@ -22,6 +22,10 @@ $(UV):
 	$(UV) pip install --quiet --python .venv -e ".[all]" --group test --group lint
 	touch $@
 
+.venv/bench: .venv/test
+	$(UV) pip install --quiet --python .venv --group bench
+	touch $@
+
 demo: .venv/demo ## set up, and run the main job: replicas, real traffic, verified
 	$(RUN)ticketlock demo $(ARGS)
 
@@ -40,8 +44,8 @@ lint: .venv/test ## ruff and mypy --strict
 wheel: .venv/test ## build, and test the wheel with the sources removed
 	sh .ci/wheel
 
-bench: .venv/test ## the link's variants side by side
-	$(RUN)python benchmarks/link_variants.py
+bench: .venv/bench servers ## measure, beside the peers; ARGS=--full is the published form
+	$(RUN)python -m benchmarks $(ARGS)
 
 clean: ## remove what make has made
 	rm -rf .venv .tools build dist *.egg-info

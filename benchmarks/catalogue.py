@@ -1,0 +1,37 @@
+"""The letter of each workload."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from .workloads import (
+    concurrent,
+    costs,
+    fairness,
+    fleet,
+    footprint,
+    handoff,
+    histories,
+    memory,
+    neighbours,
+    outbox,
+    recovery,
+    turns,
+    uncontended,
+)
+
+WORKLOADS: dict[str, ModuleType] = {
+    "a": uncontended,
+    "b": concurrent,
+    "c": handoff,
+    "d": fairness,
+    "e": costs,
+    "f": memory,
+    "g": neighbours,
+    "h": recovery,
+    "i": fleet,
+    "j": turns,
+    "k": histories,
+    "l": outbox,
+    "m": footprint,
+}

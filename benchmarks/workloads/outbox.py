@@ -1,0 +1,184 @@
+"""(l) How fast the relay empties a full outbox, against the broker's own client alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+from ticketlock import Conversations
+
+from ..bench import Bench
+from ..environments import ROOT
+from ..rows import Bar, Rows, number, table
+from ..stores import Section, events, tracker_sections
+
+TITLE = "outbox drain rate"
+
+
+def run(bench: Bench) -> None:
+    url = bench.server()
+    turns = bench.pick(200, 800)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        make = stack.enter_context(tracker_sections("redis"))
+        brokers: dict[str, Any] = {"file": File(folder), "sql": SQL(folder)}
+        if bench.full:  # they take long to start
+            brokers |= {"kafka": Kafka(stack), "pika": Pika(stack)}
+        for round_, name in bench.turns(list(brokers), bench.pick(2, 3)):
+            bodies = [json.dumps({**e, "sender_id": "c"}) for e in events("hello")] * 5 * turns
+            broker = brokers[name]
+            broker.renew(round_)
+            start = time.perf_counter()
+            broker.publish(bodies)
+            bare = len(bodies) / (time.perf_counter() - start)
+            bench.add("bare", name, round=round_, per_s=bare)
+            broker.renew(1000 + round_)
+            drained = asyncio.run(drain(url, make, broker.section(), turns))
+            bench.add("ticketlock", name, round=round_, per_s=drained)
+
+
+async def drain(url: str, make: Section, broker: dict[str, Any], turns: int) -> float:
+    """Events a second, from the start of the relay until the broker has confirmed all."""
+    locks = {"type": "concurrent_redis", "url": url}
+    conversations = Conversations(locks, make(), broker)
+    relay = conversations.relay
+    assert relay is not None  # there is a broker
+
+    async def fill(i: int) -> None:
+        async with conversations.turn(f"c{i}") as turn:
+            turn.add(*events("hello") * 5)
+
+    for first in range(0, turns, 50):
+        await asyncio.gather(*map(fill, range(first, min(first + 50, turns))))
+    start = time.perf_counter()
+    relay.start()
+    while relay.counts.published < 10 * turns:
+        if time.perf_counter() > start + 60:
+            raise RuntimeError(f"published {relay.counts} in a minute")
+        await asyncio.sleep(0.001)
+    seconds = time.perf_counter() - start
+    await conversations.close()
+    return 10 * turns / seconds
+
+
+class File:
+    """Lines in batches as large as the relay's, each on the disk before the next."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def renew(self, number: int) -> None:
+        self._path = self._folder / f"{type(self).__name__}{number}"
+
+    def section(self) -> dict[str, Any]:
+        return {"type": "file", "path": str(self._path)}
+
+    def publish(self, bodies: list[str]) -> None:
+        with self._path.open("a") as file:
+            for first in range(0, len(bodies), 640):
+                file.write("\n".join(bodies[first : first + 640]) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+
+class SQL(File):
+    """Rows in transactions as large as the relay's."""
+
+    def section(self) -> dict[str, Any]:
+        return {"type": "sql", "db": str(self._path)}
+
+    def publish(self, bodies: list[str]) -> None:
+        with closing(sqlite3.connect(self._path)) as connection:
+            connection.execute("CREATE TABLE events (id INTEGER PRIMARY KEY, sender_id, data)")
+            for first in range(0, len(bodies), 640):
+                rows = [("c", body) for body in bodies[first : first + 640]]
+                connection.executemany("INSERT INTO events (sender_id, data) VALUES (?, ?)", rows)
+                connection.commit()
+
+
+class Kafka:
+    """An idempotent producer; flushed at the end."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        sys.path.insert(0, str(ROOT / "tests"))
+        from servers import kafka_server
+
+        self._tools = kafka_server
+        self._server = kafka_server.given() or stack.enter_context(kafka_server.Kafka())
+
+    def renew(self, number: int) -> None:
+        self._topic = f"bench-{time.time_ns()}-{number}"
+        self._tools.make_topic(self._server.bootstrap, self._topic, 1)
+
+    def section(self) -> dict[str, Any]:
+        return dict(self._server.section(topic=self._topic))
+
+    def publish(self, bodies: list[str]) -> None:
+        from confluent_kafka import Producer
+
+        settings = {"bootstrap.servers": self._server.bootstrap, "enable.idempotence": True}
+        producer = Producer({**settings, "linger.ms": 1})
+        for body in bodies:
+            producer.produce(self._topic, body.encode(), key=b"c")
+            producer.poll(0)
+        producer.flush()
+
+
+class Pika:
+    """Persistent messages without confirmations, then one request that is answered behind them."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        sys.path.insert(0, str(ROOT / "tests"))
+        from servers import rabbitmq
+
+        self._server: Any = rabbitmq.given() or stack.enter_context(rabbitmq.RabbitMQ())
+
+    def renew(self, number: int) -> None:
+        self._queue = f"bench {number}"
+
+    def section(self) -> dict[str, Any]:
+        return dict(self._server.section(queues=[self._queue], exchange_name=f"{self._queue} x"))
+
+    def publish(self, bodies: list[str]) -> None:
+        import pika
+
+        with closing(self._server.connect()) as connection:
+            channel = connection.channel()
+            channel.queue_declare(self._queue, durable=True)
+            persistent = pika.BasicProperties(delivery_mode=2)
+            for body in bodies:
+                channel.basic_publish("", self._queue, body.encode(), persistent)
+            channel.queue_declare(self._queue, passive=True)
+
+
+def report(rows: Rows) -> str:
+    lines = [
+        [
+            name,
+            rows.cell("bare", "per_s", name, spread=True),
+            rows.cell("ticketlock", "per_s", name, spread=True),
+            number(rows.ratio("ticketlock", "bare", "per_s", name)),
+        ]
+        for name in rows.xs()
+    ]
+    return table(["events/s", "bare client", "relay, from Redis", "ratio"], lines)
+
+
+def bars(rows: Rows) -> list[Bar]:
+    return [
+        Bar(
+            f"{name}: drain rate by the bare client's",
+            rows.ratio("ticketlock", "bare", "per_s", name),
+            0.7,
+            at_most=False,
+        )
+        for name in rows.xs()
+    ]
