@@ -155,7 +155,7 @@ def test_a_stuck_turn_is_seen_and_broken(fleet: Fleet, browser: Browser, tmp_pat
     assert browser.text("#duplicates") == "1"
     pid = fleet.replicas[0].process.pid  # type: ignore[union-attr]  # it runs
     seen = browser.run(row("onerror") + ".innerText")
-    assert f":{pid}\nmessage first" in seen
+    assert f":{pid}\nfirst\n" in seen
     # Its own characters, as text; those that cannot be seen are spelled out.
     assert browser.run(row("onerror") + ".querySelector('bdi').textContent") == (
         HOSTILE.replace("\u202e", "\\u202e").replace("\n", "\\u000a")
