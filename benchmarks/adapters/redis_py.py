@@ -1,7 +1,7 @@
 """redis-py's asyncio `Lock` with its defaults; without a timeout it has no expiry.
 
 With the pool's default of 100 connections the 101st command at a time fails, hence the larger
-pool; a `BlockingConnectionPool` of 100 was no faster.
+pool.
 """
 
 from __future__ import annotations
