@@ -15,7 +15,7 @@ from ticketlock.demo.traffic import Message
 from ticketlock.progress import Bar
 
 from .sender import Sender
-from .topology import Topology, topology
+from .topology import topology
 from .trouble import Trouble
 from .verdict import judge
 
@@ -36,7 +36,7 @@ def run(
                 seconds = time.monotonic() - started
                 bar.phase("events stored")
                 verdict, events = judge(made, sender, bar.show)
-                rejects = _end_service(made)
+                rejects = made.stop_consumer()["rejected"]
     if rejects:
         verdict.broken("unlike_service", f"{rejects} rejected")
     times = sorted(delivery.seconds for delivery in sender.deliveries)
@@ -80,8 +80,3 @@ async def _send(bar: Bar, sender: Sender, trouble: Trouble) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _end_service(made: Topology) -> int:
-    """End the event service as an operator does; how many messages it has set apart."""
-    return made.consumer.stop()["rejected"]

@@ -6,6 +6,7 @@ They run on the files of docs/deploy: what is tested is what is deployed.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -53,6 +54,14 @@ class Topology:
     def start_consumer(self) -> None:
         """Start the event service, or another process of it."""
         self.consumer = Consumer(self.endpoints)
+
+    def stop_consumer(self) -> dict[str, int]:
+        """End the event service as an operator does; what it counted."""
+        end = time.monotonic() + 60
+        while "INFO from" not in self.consumer.log:  # before that it does not listen to signals
+            assert time.monotonic() < end, self.consumer.log
+            time.sleep(0.05)
+        return self.consumer.stop()
 
 
 @contextmanager
