@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,33 @@ def test_a_stream_comes_while_the_turn_runs(run: Run, pair: tuple[Replica, Repli
                 assert json.loads(await anext(lines))["text"] == "done: s"
                 assert [line async for line in lines] == []
             assert await texts(http, pair[0], "stream") == said("s")
+
+    run(body())
+
+
+def test_tickets_tell_the_order_across_replicas(run: Run, pair: tuple[Replica, Replica]) -> None:
+    """Each is told at once, before the turns come; a duplicate elsewhere gets none."""
+
+    async def body() -> None:
+        async with AsyncExitStack() as stack:
+            http = await stack.enter_async_context(httpx.AsyncClient())
+            told: list[int] = []
+            answers = []
+            for number, name in enumerate(("t1", "t2", "t3", "t2")):
+                sent = {"message": name, "sender": "tickets", "message_id": name}
+                sent["metadata"] = {"seconds": 0.4 if number == 0 else 0}
+                url = f"{pair[number % 2].url}/webhooks/rest/webhook?ticket=true"
+                answer = await stack.enter_async_context(http.stream("POST", url, json=sent))
+                answers.append(answer.aiter_lines())
+                told.append(json.loads(await anext(answers[-1]))["ticket"])
+            assert told[0] > 0
+            assert told == [told[0], told[0] + 1, told[0] + 2, 0]
+            assert await texts(http, pair[0], "tickets") == []
+            replies = []
+            for lines in answers:
+                replies.append([json.loads(line)["text"] async for line in lines])
+            assert replies[3] == replies[1] == ["begun: t2", "done: t2"]
+            assert await texts(http, pair[1], "tickets") == said("t1", "t2", "t3")
 
     run(body())
 

@@ -26,7 +26,7 @@ from ticketlock.errors import (
     TrackerStoreError,
 )
 from ticketlock.server import Message
-from ticketlock.server.errors import classify, describe
+from ticketlock.server.errors import Draining, classify, describe
 from ticketlock.turn import Turn
 
 ERROR_KEYS = {"version", "status", "message", "reason", "details", "help", "code"}
@@ -150,6 +150,61 @@ def test_a_stream_ends_after_an_error(run: Callable[..., None]) -> None:
             assert (error["status"], error["code"]) == ("failure", 500)
             answer = await http.post(**post, json={"message": "at once"})
             assert (answer.status_code, answer.json()["code"]) == (500, 500)
+
+    run(body())
+
+
+def test_a_ticket_is_told_before_the_turn_comes(run: Callable[..., None]) -> None:
+    """Its line comes while another message is being handled; a duplicate gets no second ticket."""
+
+    async def body() -> None:
+        gate = Gate()
+        async with client(gate, max_waiting=1) as http:
+            handler = http.app.handler  # type: ignore[attr-defined]  # see serving.client
+            streams = [
+                handler.stream(Message(name, message_id=name), ticket=True)
+                for name in ("one", "two", "two")
+            ]
+            assert [await anext(stream) for stream in streams] == [
+                {"ticket": 1},
+                {"ticket": 2},
+                {"ticket": 0},
+            ]
+            post = {"url": "/webhooks/rest/webhook?ticket=true"}
+            full = await http.post(**post, json={"message": "three"})
+            assert (full.status_code, full.json()["reason"]) == (429, "QueueFull")
+            assert gate.texts == ["one"]
+            gate.open.set()
+            for stream, name in zip(streams, ("one", "two", "two"), strict=True):
+                assert [reply["text"] async for reply in stream] == ["begun", f"done: {name}"]
+            answer = await http.post(**post, json={"message": "one", "message_id": "one"})
+            assert [json.loads(line) for line in answer.text.splitlines()] == [
+                {"ticket": 0},
+                {"recipient_id": "default", "text": "begun"},
+                {"recipient_id": "default", "text": "done: one"},
+            ]
+
+    run(body())
+
+
+def test_a_ticket_goes_back_when_the_server_is_stopped(run: Callable[..., None]) -> None:
+    """Told or not: its line is followed by the error that says to send the message again."""
+
+    async def body() -> None:
+        gate = Gate()
+        async with client(gate, drain_timeout=5) as http:
+            handler = http.app.handler  # type: ignore[attr-defined]  # see serving.client
+            first, second = (handler.stream(Message(x), ticket=True) for x in ("one", "two"))
+            assert await anext(first) == {"ticket": 1}
+            assert await anext(second) == {"ticket": 2}
+            await gate.entered.wait()
+            draining = asyncio.create_task(http.app.drain())  # type: ignore[attr-defined]  # see serving.client
+            with pytest.raises(Draining):
+                await anext(second)
+            gate.open.set()
+            assert [reply["text"] async for reply in first] == ["begun", "done: one"]
+            await draining
+            assert gate.texts == ["one"]
 
     run(body())
 

@@ -67,14 +67,22 @@ class Handler:
             return _kept(json.loads(duplicate.reply))
 
     async def stream(
-        self, message: Message, policy: str | None = None
+        self, message: Message, policy: str | None = None, *, ticket: bool = False
     ) -> AsyncIterator[RestObject]:
         """The same replies, each as soon as the bot has yielded it; it ends when all are stored.
+
+        Args:
+            ticket: give `{"ticket": number}` before them, as soon as the message has its place
+                among those of its conversation; 0 of a duplicate, which needs none.
 
         Raises as `handle`, at any point: what has been given by then may not be stored.
         """
         replies: asyncio.Queue[RestObject | None] = asyncio.Queue()
-        job = self._start(message, policy, replies.put_nowait)
+
+        def queued(number: int) -> None:
+            replies.put_nowait({"ticket": number})
+
+        job = self._start(message, policy, replies.put_nowait, queued if ticket else None)
         job.task.add_done_callback(lambda _: replies.put_nowait(None))
         seconds = self.settings.request_timeout
         timer = asyncio.get_running_loop().call_later(seconds, replies.put_nowait, None)
@@ -99,7 +107,13 @@ class Handler:
         job = self.jobs.start(self._turn(sender_id, label, None), body)
         return await job.wait(self.settings.request_timeout)
 
-    def _start(self, message: Message, policy: str | None, tell: Tell) -> Job[Replies]:
+    def _start(
+        self,
+        message: Message,
+        policy: str | None,
+        tell: Tell,
+        queued: Callable[[int], object] | None = None,
+    ) -> Job[Replies]:
         policy = policy or self.settings.double_texting
         self.check_policy(policy)
         incoming = Incoming(
@@ -112,7 +126,9 @@ class Handler:
         wait_timeout = 0.0 if policy == "reject" else None
         turn = self._turn(message.sender_id, None, wait_timeout, incoming)
         together = policy == "coalesce"
-        return self.jobs.start(turn, lambda turn: self._answer(turn, message, together, tell))
+        return self.jobs.start(
+            turn, lambda turn: self._answer(turn, message, together, tell), queued
+        )
 
     def check_policy(self, policy: str) -> None:
         """Raise BadRequest for what the lock store cannot do."""

@@ -21,18 +21,29 @@ _REVOKED = 5.0
 class Job(Generic[T]):
     """One turn and what is done in it, from the ticket to the release.
 
+    Args:
+        queued: called with the ticket number as soon as the ticket is there; see `Turn.queue`.
+
     Attributes:
         begun: whether its turn has come; before that nothing has been done that counts.
     """
 
-    def __init__(self, turn: Turn, body: Callable[[Turn], Awaitable[T]]) -> None:
+    def __init__(
+        self,
+        turn: Turn,
+        body: Callable[[Turn], Awaitable[T]],
+        queued: Callable[[int], object] | None = None,
+    ) -> None:
         self._turn = turn
         self._body = body
+        self._queued = queued
         self._why: RequestError | None = None
         self.begun = False
         self.task: asyncio.Task[T] = asyncio.create_task(self._run())
 
     async def _run(self) -> T:
+        if self._queued is not None:
+            self._queued(await self._turn.queue())
         async with self._turn as turn:
             self.begun = True
             return await self._body(turn)
@@ -81,11 +92,16 @@ class Jobs:
         #: Called with each job that has ended.
         self.on_end: Callable[[Job[Any]], object] = lambda job: None
 
-    def start(self, turn: Turn, body: Callable[[Turn], Awaitable[T]]) -> Job[T]:
-        """Begin a job. Raises Draining."""
+    def start(
+        self,
+        turn: Turn,
+        body: Callable[[Turn], Awaitable[T]],
+        queued: Callable[[int], object] | None = None,
+    ) -> Job[T]:
+        """Begin a job, see `Job`. Raises Draining."""
         if self.draining:
             raise Draining("this server is being stopped; send the message again")
-        job = Job(turn, body)
+        job = Job(turn, body, queued)
         self._jobs.add(job)
         job.task.add_done_callback(lambda task: self._ended(job, task))
         return job

@@ -69,6 +69,10 @@ def _server() -> Json:
 
 def _channel() -> Json:
     stream = _query("stream", {"type": "boolean"}, "one object a line, each when it is there")
+    ticket = _query(
+        "ticket", {"type": "boolean"},
+        "stream, and begin with the ticket number, as soon as the message's place is certain",
+    )  # fmt: skip
     key = {
         "name": "Idempotency-Key", "in": "header", "description": "message_id, if the body has none",
         "schema": {"type": "string", "pattern": "^[!-~]+$", "maxLength": MAX_MESSAGE_ID},
@@ -89,7 +93,7 @@ def _channel() -> Json:
         "/webhooks/rest/webhook": {
             "post": {
                 "summary": "Send a message and get the bot's replies",
-                "parameters": [stream, key],
+                "parameters": [stream, ticket, key],
                 "requestBody": _body(body),
                 "responses": {"200": replies, **_errors(_TURN)},
             }

@@ -26,9 +26,10 @@ def routes(handler: Handler, auth: Auth) -> list[Route]:
         body = await read_object(request, handler.settings)
         auth.channel(request, field(body, "sender", str, "a text", DEFAULT_SENDER))
         message, policy = parse(body, request.headers.get("idempotency-key"))
-        if not flag(request, "stream"):
+        stream, ticket = flag(request, "stream"), flag(request, "ticket")
+        if not (stream or ticket):
             return JSONResponse(await handler.handle(message, policy))
-        lines = _lines(handler.stream(message, policy))
+        lines = _lines(handler.stream(message, policy, ticket=ticket))
         first = await anext(lines, "")  # an error that comes before all else has its status
         return StreamingResponse(_after(first, lines), media_type="application/x-ndjson")
 
