@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ _FOREIGN = ("nlg", "nlu", "action_endpoint", "models", "model_groups", "vector_s
 
 #: `${NAME}`, `${NAME:-default}`; `$${NAME}` is the text `${NAME}`.
 _VARIABLE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+#: What YAML wants escaped, or reads as the end of a line.
+_UNPRINTED = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 class EndpointConfig:
@@ -85,6 +89,36 @@ def read_endpoints(path: str | Path) -> Endpoints:
             raise ConfigurationError(f"{name}: {key}: type: {kind!r} is not text")
         sections[str(key)] = EndpointConfig(**{str(k): v for k, v in values.items()})
     return Endpoints(name, sections)
+
+
+def write_endpoints(path: Path, sections: Mapping[str, Any]) -> None:
+    """Write a new file, which `read_endpoints` reads as these sections; nobody else may read it.
+
+    Raises FileExistsError.
+    """
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # it may hold passwords
+    with open(file, "w", encoding="utf-8") as stream:
+        stream.write(yaml_text(_quoted(sections)))
+
+
+def yaml_text(value: Any) -> str:
+    """A YAML scalar, list or mapping, in one line: JSON is YAML, and no text can break out of it.
+
+    JSON writes a character beyond U+FFFF as two escapes, which YAML does not know: those stay
+    as they are, and what YAML does not print is escaped.
+    """
+    return _UNPRINTED.sub(
+        lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False)
+    )
+
+
+def _quoted(value: Any) -> Any:
+    """The value with texts that look like variables marked as the texts that they are."""
+    if isinstance(value, Mapping):
+        return {key: _quoted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_quoted(item) for item in value]
+    return _VARIABLE.sub(r"$\g<0>", value) if isinstance(value, str) else value
 
 
 def _parse(text: str, name: str) -> Any:

@@ -22,9 +22,10 @@ from ticketlock.cli import EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
 from ticketlock.conversations import Conversations
 from ticketlock.demo.bot import EchoBot
 from ticketlock.demo.records import Records
-from ticketlock.demo.traffic import Message
+from ticketlock.demo.stored import read_turns
 from ticketlock.demo.verify import KINDS
 from ticketlock.embedded import EmbeddedRedis
+from ticketlock.server import Handler, Message, Settings
 
 Run = Callable[[Awaitable[None]], None]
 
@@ -68,7 +69,7 @@ class Command:
         end = time.monotonic() + 60
         while time.monotonic() < end and process.poll() is None:
             found = psutil.Process(process.pid).children(recursive=True)
-            found = [child for child in found if "ticketlock.demo.replica" in _words(child)]
+            found = [child for child in found if "ticketlock.demo.replica:bot" in _words(child)]
             if len(found) == count:
                 return found
             time.sleep(0.02)
@@ -209,13 +210,17 @@ def test_replicas_do_not_outlive_a_killed_demo(
 # -- the bot ----------------------------------------------------------------------------------------
 
 
+MESSAGE = Message("hi", "c", "5")
+
+
 def test_the_bot_handles_a_message_once(tmp_path: Path, run: Run) -> None:
     async def body() -> None:
-        records, message = Records(tmp_path), Message(0, "c", "hi")
+        records = Records(tmp_path)
         async with Conversations() as conversations:
             for name in ("0.0", "1.0"):
-                async with conversations.turn("c") as turn:
-                    await EchoBot(records, name).handle(message, turn, turn.grant.number)
+                bot = EchoBot(records, name)
+                replies = await Handler(conversations, bot, Settings()).handle(MESSAGE)
+                assert [reply["text"] for reply in replies] == ["hi"]
             tracker = await conversations.tracker_store.retrieve("c")
         assert [e and (e.event, e.replica) for e in records.read("c")] == [
             ("begin", "0.0"),
@@ -226,8 +231,9 @@ def test_the_bot_handles_a_message_once(tmp_path: Path, run: Run) -> None:
             ("user", "hi"),
             ("bot", "hi"),
         ]
-        facts = {"fence": turn.fence, "number": 0, "replica": "0.0", "seen": 0, "message": 0}
-        assert all(e.metadata.keys() == facts.keys() for e in tracker.events)
+        (turn,), halves, found = read_turns(tracker.events, {5: "hi"})
+        assert (halves, found) == (set(), [])
+        assert (turn.message, turn.seen, turn.number, turn.replica) == (5, 0, 1, "0.0")
 
     run(body())
 
@@ -239,7 +245,8 @@ def test_the_bot_writes_nothing_once_its_turn_is_lost(tmp_path: Path, run: Run) 
             with pytest.raises(LockLost):
                 async with conversations.turn("c") as turn:
                     turn.grant.lose("for the test")
-                    await EchoBot(records, "0.0").handle(Message(0, "c", "hi"), turn, 0)
+                    async for _ in EchoBot(records, "0.0")(turn, MESSAGE):
+                        pass
             assert not await conversations.tracker_store.exists("c")
         assert [e and e.event for e in records.read("c")] == ["begin", "lost"]
 

@@ -82,8 +82,10 @@ def test_turns_that_are_mixed_are_torn() -> None:
 
 
 def test_an_answer_of_another_turn_makes_no_pair() -> None:
-    wrong = [*EVENTS[:5], stored(2, 4, 4)[1]]
-    assert judge(3, wrong, RECORD) == {"torn": 2}
+    assert judge(3, [*EVENTS[:5], stored(1, 3, 4)[1]], RECORD) == {"torn": 2}
+    # Of the same message it makes one, but of a turn that nobody has recorded.
+    other = [*EVENTS[:5], stored(2, 4, 4)[1]]
+    assert judge(3, other, RECORD) == {"damaged": 1, "lost": 1}
 
 
 def test_messages_must_be_stored_in_the_order_of_sending() -> None:
@@ -153,7 +155,7 @@ def test_events_that_the_bot_cannot_have_written_are_damage() -> None:
     user, bot = stored(2, 3, 4)
     wrong_id = replace(user, message_id="7")  # type: ignore[call-arg]  # a user event
     assert judge(3, [*EVENTS, SlotSet("x")], RECORD) == {"damaged": 1}
-    assert judge(3, [*EVENTS[:4], wrong_id, bot], RECORD) == {"damaged": 1}
+    assert judge(3, [*EVENTS[:4], wrong_id, bot], RECORD) == {"damaged": 1, "lost": 1}
     assert judge(3, [*EVENTS, UserUttered("who?")], RECORD) == {"damaged": 1}
     assert judge(2, EVENTS, RECORD) == {"damaged": 1}
     assert judge(3, [*EVENTS, BotUttered("?")], RECORD) == {"torn": 1}
@@ -162,8 +164,8 @@ def test_events_that_the_bot_cannot_have_written_are_damage() -> None:
 
 
 def test_turns_are_read_as_they_were_written() -> None:
-    turns, found = read_turns(EVENTS, {i: f"text {i}" for i in range(3)})
-    assert found == []
+    turns, halves, found = read_turns(EVENTS, {i: f"text {i}" for i in range(3)})
+    assert (halves, found) == (set(), [])
     assert [(t.message, t.place, t.seen, t.number, t.fence, t.replica) for t in turns] == [
         (0, 0, 0, 1, 10, "0.0"),
         (1, 2, 2, 2, 20, "1.0"),

@@ -28,7 +28,6 @@ from ticketlock.demo.arrivals import (
 from ticketlock.demo.backends import Backends
 from ticketlock.demo.fleet import Fleet, Replica, ReplicaFailed
 from ticketlock.demo.listening import Listening
-from ticketlock.demo.replica import Settings
 from ticketlock.demo.report import Report
 from ticketlock.event_base import Event
 from ticketlock.event_broker import Message
@@ -247,7 +246,7 @@ def test_a_replica_that_does_not_start_leaves_no_other_one_starting(
 ) -> None:
     ended: list[int] = []
 
-    async def start(replica: Replica) -> None:
+    async def start(replica: Replica, endpoints: Path, token: str) -> None:
         if replica.slot == 0:
             await asyncio.sleep(0)  # the others have begun
             raise replica.failed("did not start")
@@ -260,7 +259,7 @@ def test_a_replica_that_does_not_start_leaves_no_other_one_starting(
     (tmp_path / "replica-0.0.log").write_text("its last words")
 
     async def body() -> None:
-        fleet = Fleet(Settings("", {}, {}, str(tmp_path)), None)  # type: ignore[arg-type]  # nobody joins
+        fleet = Fleet(tmp_path / "endpoints.yml", "token", tmp_path)
         with pytest.raises(ReplicaFailed, match="its last words"):
             await fleet.start(3)
         assert ended == [1, 2]

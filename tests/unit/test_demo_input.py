@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ticketlock import ConfigurationError, InvalidConversationId, InvalidEvent, cli
+from ticketlock import ConfigurationError, Conversations, InvalidConversationId, InvalidEvent, cli
 from ticketlock.demo.backends import Backends, check_messages
 from ticketlock.demo.traffic import Message, generate, read_transcript
+from ticketlock.endpoints import read_endpoints
+from ticketlock.events import UserUttered
 from ticketlock.registry import create_tracker_store
+from ticketlock.server import Settings
 from ticketlock.tracker_store import TrackerStore
 
 
@@ -66,13 +70,51 @@ def test_stores_that_replicas_cannot_use_are_named_and_nothing_is_started(
 
 def test_messages_that_a_store_would_refuse_are_refused_at_once() -> None:
     store = create_tracker_store({"type": "in_memory"})
-    check_messages([Message(0, "c" * 300, "")], store)
-    check_messages([Message(0, "c", "x" * 1000)], TrackerStore())
-    store.max_id_length, store.max_event_bytes = 255, 1000  # type: ignore[attr-defined]  # built-in ones have them
-    with pytest.raises(InvalidConversationId, match="300 characters"):
-        check_messages([Message(0, "c" * 300, "")], store)
-    with pytest.raises(InvalidEvent, match="this store takes 1000"):
-        check_messages([Message(0, "c", ""), Message(1, "c", "x" * 1000)], store)
+    check_messages([Message(0, "c" * 255, "")], store)
+    check_messages([Message(0, "c", "x" * 2000)], TrackerStore())
+    with pytest.raises(InvalidConversationId, match="256 characters"):  # to the server it is
+        check_messages([Message(0, "c" * 256, "")], store)
+    store.max_id_length, store.max_event_bytes = 200, 2000  # type: ignore[attr-defined]  # built-in ones have them
+    with pytest.raises(InvalidConversationId, match="201 characters"):
+        check_messages([Message(0, "c" * 201, "")], store)
+    with pytest.raises(InvalidEvent, match="this store takes 2000"):
+        check_messages([Message(0, "c", ""), Message(1, "c", "x" * 2000)], store)
+
+
+def test_replicas_get_a_file_that_nobody_else_may_read(tmp_path: Path) -> None:
+    backends = Backends.choose("redis://:${secret}@there", None, str(tmp_path), "demo1", True)
+    path = tmp_path / "endpoints.yml"
+    backends.write(path, "token", 7, unlocked=False)
+    assert path.stat().st_mode & 0o777 == 0o600
+    found = read_endpoints(path)
+    locks, tracker, server = map(found.section, ("lock_store", "tracker_store", "server"))
+    assert locks is not None
+    assert locks.url == "redis://:${secret}@there"
+    assert tracker is not None
+    assert tracker.kwargs == {"db": str(tmp_path / "demo.db")}
+    assert found.section("event_broker") is not None
+    settings = Settings.from_section(server)
+    assert (settings.auth_token, settings.max_waiting) == ("token", 7)
+
+
+def test_replicas_that_share_no_lock_write_at_any_time(tmp_path: Path) -> None:
+    backends = Backends.choose("redis://there", None, str(tmp_path), "demo1")
+    path = tmp_path / "endpoints.yml"
+    backends.write(path, "token", 7, unlocked=True)
+
+    async def body() -> None:
+        one, other = (Conversations.from_endpoints(path) for _ in range(2))
+        async with one, other, one.turn("c") as turn:
+            turn.add(UserUttered("one"))
+            async with other.turn("c") as overlapping:
+                overlapping.add(UserUttered("other"))
+        async with backends.tracker() as store:
+            tracker = await store.retrieve("c")
+        assert tracker is not None
+        texts = [event.text for event in tracker.events if isinstance(event, UserUttered)]
+        assert texts == ["other", "one"]
+
+    asyncio.run(body())
 
 
 # -- traffic --------------------------------------------------------------------------------------

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ticketlock import ConcurrentRedisLockStore, ConfigurationError, Conversations
-from ticketlock.endpoints import read_endpoints
+from ticketlock.endpoints import read_endpoints, write_endpoints
 
 
 def write(folder: Path, text: str) -> Path:
@@ -109,3 +113,27 @@ def test_sections_become_stores(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Conversations.from_endpoints(bad)
     assert str(caught.value).startswith(f"{bad}: lock_store: prot: ")
+
+
+VALUES = st.recursive(
+    st.text(st.characters(exclude_categories=["Cs"]))
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.booleans()
+    | st.sampled_from(["${HOME}", "$${HOME}", "a${X:-b}c$", "yes", "012", "1e3", "2026-01-01"]),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text("abc_", min_size=1), inner),
+)
+
+
+@settings(deadline=None)  # the YAML parser is slow
+@given(st.dictionaries(st.text("abc", min_size=1).filter(lambda key: key != "url"), VALUES))
+def test_what_is_written_is_read_again(values: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "endpoints.yml")
+        write_endpoints(path, {"server": values})
+        assert path.stat().st_mode & 0o777 == 0o600
+        found = read_endpoints(path).section("server")
+        assert found is not None
+        assert found.kwargs == values
+        with pytest.raises(FileExistsError):
+            write_endpoints(path, {})

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from ..conversations import Conversations
-from ..endpoints import EndpointConfig, Endpoints, read_endpoints
+from ..endpoints import EndpointConfig, Endpoints, read_endpoints, write_endpoints
 from ..errors import ConfigurationError
 from ..event_codec import MAX_EVENT_BYTES, check_sender_id, encode_events
-from ..events import LISTEN, ActionExecuted
+from ..events import LISTEN, ActionExecuted, BotUttered
 from ..memory_lock_store import InMemoryLockStore
 from ..registry import create_lock_store, create_tracker_store
 from ..tracker import Tracker
 from ..tracker_store import TrackerStore
-from .bot import reply
-from .traffic import Message
+from .traffic import LONGEST, Message
+
+#: Of the replicas' servers: bytes of a body, seconds of a request, and for turns to end when the
+#: demo does.
+_SERVER = {"max_body": 16 * LONGEST, "request_timeout": 600, "drain_timeout": 1}
 
 #: What is wrong with a store that each process has for itself, and the way out.
 _ALONE = "is each process's own, and the replicas are processes: name a store that they can share"
@@ -76,6 +79,24 @@ class Backends:
             found.where("event_broker"),
         )
 
+    def write(self, path: Path, token: str, most: int, unlocked: bool) -> None:
+        """The `endpoints.yml` of the replicas.
+
+        Args:
+            token: opens the server.
+            most: messages that may wait for one conversation.
+            unlocked: let every process have locks of its own, and write at any time.
+        """
+        locks, tracker = self.lock_store, self.tracker_store
+        if unlocked:
+            locks = {"type": "in_memory"}
+            tracker = {"type": "ticketlock.demo.unlocked.UnfencedTrackerStore", "store": tracker}
+        server = {**_SERVER, "auth_token": token, "max_waiting": most}
+        sections = {"lock_store": locks, "tracker_store": tracker, "server": server}
+        if self.event_broker is not None:
+            sections["event_broker"] = self.event_broker
+        write_endpoints(path, sections)
+
     def conversations(self) -> Conversations:
         """New store objects. No I/O; raises ConfigurationError."""
         locks = create_lock_store(self.lock_store, self.where_lock)
@@ -108,12 +129,23 @@ def redis_section(url: str, prefix: str) -> dict[str, Any]:
 
 
 def check_messages(messages: Sequence[Message], store: TrackerStore) -> None:
-    """Raise InvalidConversationId or InvalidEvent for what the store would refuse later."""
+    """Raise InvalidConversationId or InvalidEvent for what server or store would refuse later.
+
+    Raises ConfigurationError where there is no server: it is an extra.
+    """
+    try:
+        from ..server import bot as server
+        from ..server.limits import MAX_ID
+    except ImportError as error:
+        text = f'the demo needs {error.name}: pip install "ticketlock[server]"'
+        raise ConfigurationError(text) from error
+    longest = min(MAX_ID, getattr(store, "max_id_length", None) or MAX_ID)
     for conversation in {message.conversation for message in messages}:
-        check_sender_id(conversation, getattr(store, "max_id_length", None))
+        check_sender_id(conversation, longest)
     largest = max(messages, key=lambda message: len(message.text.encode()))
-    events = [event.as_dict() for event in reply(largest, {})]
-    encode_events(events, getattr(store, "max_event_bytes", MAX_EVENT_BYTES))
+    user = server.Message(largest.text, largest.conversation, str(largest.id)).event()
+    limit = getattr(store, "max_event_bytes", MAX_EVENT_BYTES)
+    encode_events([user.as_dict(), BotUttered(largest.text).as_dict()], limit)
 
 
 def described(section: dict[str, Any], store: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from .bot import EVENTS
 from .fleet import Fleet
 from .judging import clean_up, judge
 from .listening import Listening
-from .replica import Settings
 from .report import Report
 from .sender import Sender
 from .traffic import Message
@@ -80,8 +80,9 @@ class Course:
         locks, tracker = backends.lock_store or {}, backends.tracker_store
         self._lock_kind = described(locks, stores.lock_store)
         self._tracker_kind = described(tracker, stores.tracker_store)
-        settings = Settings("", locks, tracker, folder, options.unlocked, backends.event_broker)
-        self._fleet = Fleet(settings, self._sender)
+        endpoints, token = self._folder / "endpoints.yml", secrets.token_urlsafe()
+        backends.write(endpoints, token, options.in_flight, options.unlocked)
+        self._fleet = Fleet(endpoints, token, self._folder)
         total, parts = len(options.messages), options.kills + 1
         self._kill_at = [total * part // parts for part in range(1, parts)]
 
@@ -125,10 +126,13 @@ class Course:
                 elif time.monotonic() - moved_at > STALLED:
                     why = self._sender.last_failure or "no replica says why"
                     self._screen.say(f"nothing was done for {STALLED:g} s, giving up: {why}")
+                    for replica in self._fleet.up():
+                        self._screen.say(f"replica {replica.name}: {replica.last_words()}")
                     return
             sending.result()
         finally:
             sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
     def _kill(self, done: int) -> None:
         """Kill a replica if it is time, and one is up that holds or waits."""

@@ -1,87 +1,88 @@
-"""The replicas of a demo as its parent sees them: started, talked to, killed, ended."""
+"""The replicas of a demo as its parent sees them: bot servers, started, killed and stopped."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
 
 from ..errors import TicketLockError
-from .replica import LONGEST_LINE, Settings
+from .bot import FOLDER, NAME
+from .client import Client
 
 #: Seconds in which a replica must listen, and in which it must end when asked to.
-START_WITHIN, END_WITHIN = 30.0, 5.0
+START_WITHIN, END_WITHIN = 60.0, 5.0
+#: Seconds between two looks at the log of a replica that starts.
+_LOOK = 0.02
+#: What a bot server says when it takes messages.
+_LISTENS = re.compile(r"listening on http://127\.0\.0\.1:(\d+)\n")
 
 
 class ReplicaFailed(TicketLockError):
-    """A replica did not start, or ended without being told to; the text has its last words."""
+    """A replica did not start, ended without being told to, or refused; the text says why."""
 
 
 class Replica:
-    """One process and the connection to it."""
+    """One `ticketlock run`.
 
-    def __init__(self, slot: int, settings: Settings) -> None:
+    Attributes:
+        slot, name: the name is the slot and which of its lives this is.
+        up: messages may be given to it.
+        client: speaks to it, once it is up.
+    """
+
+    client: Client
+
+    def __init__(self, slot: int, life: int, folder: Path) -> None:
         self.slot = slot
-        self.name = settings.name
-        #: Messages may be given to it.
+        self.name = f"{slot}.{life}"
         self.up = False
         self.stopping = False
-        self._settings = settings
-        self._log = Path(settings.folder, f"replica-{self.name}.log")
+        self._folder = folder
+        self._log = folder / f"replica-{self.name}.log"
         self._process: asyncio.subprocess.Process | None = None
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
 
-    async def start(self) -> None:
+    async def start(self, endpoints: Path, token: str) -> None:
         """Return when the replica takes messages. Raises ReplicaFailed."""
+        command = [sys.executable, "-m", "ticketlock", "run", "--port", "0"]
+        command += ["--endpoints", str(endpoints), "--bot", "ticketlock.demo.replica:bot"]
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "ticketlock.demo.replica"),
+                *command,
+                env={**os.environ, FOLDER: str(self._folder), NAME: self.name},
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the demo, which then ends its replicas
             )
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None  # both are pipes
-        assert stdout is not None
-        stdin.write(self._settings.line())
-        try:
-            line = await asyncio.wait_for(stdout.readline(), START_WITHIN)
-            port = json.loads(line)["port"]
-            self._reader, self._writer = await asyncio.open_connection(
-                "127.0.0.1", port, limit=LONGEST_LINE
-            )
-        except (ValueError, OSError, asyncio.TimeoutError) as error:
-            raise self.failed("did not start") from error
+        end = time.monotonic() + START_WITHIN
+        while (found := _LISTENS.search(self._log.read_text(errors="replace"))) is None:
+            if self._process.returncode is not None or time.monotonic() > end:
+                raise self.failed("did not start")
+            await asyncio.sleep(_LOOK)
+        self.client = Client(int(found[1]), token)
         self.up = True
 
-    def send(self, message: dict[str, Any]) -> None:
-        assert self._writer is not None  # it is up
-        self._writer.write(json.dumps(message).encode() + b"\n")
-
-    async def answers(self) -> AsyncIterator[dict[str, Any]]:
-        """What it answers, until the connection ends."""
-        assert self._reader is not None  # it is up
-        try:
-            while line := await self._reader.readline():
-                if line.endswith(b"\n"):
-                    yield json.loads(line)
-        except ConnectionError:
-            pass  # it was killed with words of ours unread
+    async def watch(self) -> None:
+        """Return when it has ended as it was told to. Raises ReplicaFailed."""
+        assert self._process is not None  # it was started
+        await self._process.wait()
         self.up = False
+        if not self.stopping:
+            raise self.failed("ended by itself")
 
     def failed(self, what: str) -> ReplicaFailed:
-        words = self._log.read_text(errors="replace").strip()[-2000:]
+        words = self.last_words()
         return ReplicaFailed(f"replica {self.name} {what}" + (f":\n{words}" if words else ""))
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        return self._log.read_text(errors="replace").strip()[-2000:]
 
     def kill(self) -> float:
         """End it with SIGKILL. Returns a moment of `time.monotonic()` just before."""
@@ -97,39 +98,30 @@ class Replica:
         process = self._process
         if process is None:
             return
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), END_WITHIN)
+            except asyncio.TimeoutError:
+                process.kill()
+        await process.wait()
         if process.stdin is not None:
             process.stdin.close()
-        try:
-            await asyncio.wait_for(process.wait(), END_WITHIN)
-        except asyncio.TimeoutError:
-            with contextlib.suppress(ProcessLookupError):  # it has just ended
-                process.kill()
-            await process.wait()
-        if self._writer is not None:
-            self._writer.close()
-
-
-class Listener(Protocol):
-    """Who talks to the replicas."""
-
-    def joined(self, replica: Replica) -> None: ...
-
-    def answered(self, replica: Replica, answer: dict[str, Any]) -> None: ...
-
-    def left(self, replica: Replica) -> None: ...
 
 
 class Fleet:
     """Keeps a number of replicas running, in slots 0, 1, ...
 
     Args:
-        settings: of every replica; the name is filled in.
-        listener: told of replicas that come and go, and of what they answer.
+        endpoints: the `endpoints.yml` of every replica.
+        token: which opens them.
+        folder: where they leave their records and logs.
     """
 
-    def __init__(self, settings: Settings, listener: Listener) -> None:
-        self._settings = settings
-        self._listener = listener
+    def __init__(self, endpoints: Path, token: str, folder: Path) -> None:
+        self._endpoints = endpoints
+        self._token = token
+        self._folder = folder
         self._all: list[Replica] = []
         self._tasks: list[asyncio.Task[None]] = []
         #: When replicas were killed, by name; moments of `time.monotonic()`.
@@ -148,18 +140,10 @@ class Fleet:
 
     async def _start(self, slot: int) -> None:
         lives = sum(replica.slot == slot for replica in self._all)
-        replica = Replica(slot, replace(self._settings, name=f"{slot}.{lives}"))
+        replica = Replica(slot, lives, self._folder)
         self._all.append(replica)
-        await replica.start()
-        self._tasks.append(asyncio.create_task(self._listen(replica)))
-        self._listener.joined(replica)
-
-    async def _listen(self, replica: Replica) -> None:
-        async for answer in replica.answers():
-            self._listener.answered(replica, answer)
-        self._listener.left(replica)
-        if not replica.stopping:
-            raise replica.failed("ended by itself")
+        await replica.start(self._endpoints, self._token)
+        self._tasks.append(asyncio.create_task(replica.watch()))
 
     def up(self) -> list[Replica]:
         """The replicas that take messages now."""

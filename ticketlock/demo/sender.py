@@ -1,26 +1,28 @@
 """The sending side of a demo: what a chat platform's webhook does.
 
-Within a conversation the next message is sent once the one before has been accepted, so the
-order of sending is the order of arrival; any number of accepted ones may wait for their turn.
-What a replica took and did not finish before it died is sent again, to another one.
+Within a conversation the next message is sent once the one before has its ticket, so the order
+of sending is the order of arrival; any number may wait for their turn. What gets no reply is sent
+again under the same message id, to any replica.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import random
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
-from .fleet import Replica
+from .client import Refused
+from .fleet import Replica, ReplicaFailed
 from .traffic import Message
 
-#: Seconds before a message that a replica reported as failed is sent again.
-RETRY_AFTER = 0.2
+#: The webhook, whose answer begins with the ticket.
+PATH = "/webhooks/rest/webhook?ticket=true"
+#: Seconds before a message is sent again, and between two looks for a replica.
+RETRY_AFTER, LOOK = 0.2, 0.02
 
 
 @dataclass
@@ -30,32 +32,26 @@ class Delivery:
     Attributes:
         sends: how often it was sent.
         sent_at: when it was sent first.
-        accepted_at: when the last acceptance arrived.
+        accepted_at: when it had a ticket, that of the last sending.
     """
 
     message: Message
     sends: int = 0
     sent_at: float | None = None
     accepted_at: float | None = None
-    accepted: bool = False
-    done: bool = False
-
-
-@dataclass
-class Lane:
-    """A conversation: the ids of its messages to be sent, and the one that awaits acceptance."""
-
-    to_send: list[int] = field(default_factory=list)
-    offered: int | None = None
 
 
 class Sender:
-    """Sends messages to replicas chosen by chance; a `Listener` of the fleet.
+    """Sends messages to replicas chosen by chance.
 
     Args:
         in_flight: most messages that are on their way at a time.
         up: tells the replicas that take messages now.
         on_done: called after each message that is done, with their number.
+
+    Attributes:
+        done: how many messages have their reply.
+        last_failure: why a replica last did not handle a message, in its words.
     """
 
     def __init__(
@@ -67,85 +63,82 @@ class Sender:
         on_done: Callable[[int], None],
     ) -> None:
         self.deliveries = [Delivery(message) for message in messages]
-        #: How many messages are done.
         self.done = 0
-        #: Why a replica last reported a message as failed.
         self.last_failure: str | None = None
         self._slots = asyncio.Semaphore(in_flight)
         self._chance = chance
         self._up = up
         self._on_done = on_done
-        self._lanes: dict[str, Lane] = defaultdict(Lane)
-        self._at: dict[str, set[int]] = defaultdict(set)
-        self._all_done = asyncio.Event()
+        #: Held by the message that is sent and has no ticket yet. Such a lock is fair.
+        self._lanes: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._at: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Send all messages, in their order; return when every one is done."""
-        for delivery in self.deliveries:
-            await self._slots.acquire()
-            self._queue(delivery.message)
-        await self._all_done.wait()
+        """Send all messages, in their order; return when every one is done.
+
+        Raises ReplicaFailed when a replica finds fault with a message.
+        """
+        try:
+            for delivery in self.deliveries:
+                await self._slots.acquire()
+                self._raise_failures()
+                self._tasks.add(asyncio.create_task(self._deliver(delivery)))
+            while self._tasks:
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+                self._raise_failures()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _raise_failures(self) -> None:
+        for task in [task for task in self._tasks if task.done()]:
+            self._tasks.discard(task)
+            task.result()
 
     def holds_some(self, replica: Replica) -> bool:
-        """Whether a replica has accepted messages that it has not done."""
-        return any(self.deliveries[id].accepted for id in self._at[replica.name])
+        """Whether a replica has messages with a ticket that it has not answered."""
+        return self._at[replica.name] > 0
 
-    def _queue(self, message: Message) -> None:
-        lane = self._lanes[message.conversation]
-        heapq.heappush(lane.to_send, message.id)
-        self._send_next(lane)
-
-    def _send_next(self, lane: Lane) -> None:
-        replicas = self._up()
-        if lane.offered is not None or not lane.to_send or not replicas:
-            return  # `answered` or `joined` comes here again
-        replica = self._chance.choice(replicas)
-        delivery = self.deliveries[heapq.heappop(lane.to_send)]
-        lane.offered = delivery.message.id
-        delivery.sends += 1
-        if delivery.sent_at is None:
-            delivery.sent_at = time.monotonic()
-        self._at[replica.name].add(delivery.message.id)
-        replica.send(asdict(delivery.message))
-
-    # -- called by the fleet ------------------------------------------------------------------
-
-    def joined(self, replica: Replica) -> None:
-        for lane in self._lanes.values():
-            self._send_next(lane)
-
-    def answered(self, replica: Replica, answer: dict[str, Any]) -> None:
-        delivery = self.deliveries[answer["message"]]
-        kind = answer["answer"]
-        if kind == "accepted":
-            delivery.accepted, delivery.accepted_at = True, time.monotonic()
-            self._free_lane(delivery.message)
-        elif kind == "done":
-            self._at[replica.name].discard(delivery.message.id)
-            delivery.done = True
-            self.done += 1
+    async def _deliver(self, delivery: Delivery) -> None:
+        try:
+            while (problem := await self._send(delivery)) is not None:
+                self.last_failure = problem
+                await asyncio.sleep(RETRY_AFTER)
+        finally:
             self._slots.release()
-            if self.done == len(self.deliveries):
-                self._all_done.set()
-            self._on_done(self.done)
-        else:
-            self.last_failure = answer["why"]
-            self._at[replica.name].discard(delivery.message.id)
-            loop = asyncio.get_running_loop()
-            loop.call_later(RETRY_AFTER, self._again, delivery)
+        self.done += 1
+        self._on_done(self.done)
 
-    def left(self, replica: Replica) -> None:
-        for id in sorted(self._at.pop(replica.name, ())):
-            self._again(self.deliveries[id])
+    async def _send(self, delivery: Delivery) -> str | None:
+        """Send a message once, and take the replies; why there are none, if it is to come again."""
+        message = delivery.message
+        body = {"sender": message.conversation, "message": message.text}
+        body["message_id"] = str(message.id)
+        try:
+            async with AsyncExitStack() as stack:
+                async with self._lanes[message.conversation]:
+                    replica = await self._any_replica()
+                    delivery.sends += 1
+                    delivery.sent_at = delivery.sent_at or time.monotonic()
+                    answer = await stack.enter_async_context(replica.client.post(PATH, body))
+                    await anext(answer)  # the ticket
+                    delivery.accepted_at = time.monotonic()
+                self._at[replica.name] += 1
+                stack.callback(self._at.subtract, [replica.name])
+                replies = [reply async for reply in answer]
+        except (OSError, EOFError) as error:
+            return f"the connection failed: {error}"
+        except Refused as error:
+            if error.status < 500:
+                raise ReplicaFailed(f"replica {replica.name} refused a message: {error}") from error
+            return str(error)
+        # What fails later than the ticket has its error in the last line.
+        failed = [reply for reply in replies if reply.get("status") == "failure"]
+        return failed[0]["message"] if failed else None
 
-    def _again(self, delivery: Delivery) -> None:
-        """Send a message once more, before the later ones of its conversation."""
-        delivery.accepted = False
-        heapq.heappush(self._lanes[delivery.message.conversation].to_send, delivery.message.id)
-        self._free_lane(delivery.message)
-
-    def _free_lane(self, message: Message) -> None:
-        lane = self._lanes[message.conversation]
-        if lane.offered == message.id:
-            lane.offered = None
-        self._send_next(lane)
+    async def _any_replica(self) -> Replica:
+        while not (replicas := self._up()):  # noqa: ASYNC110  # any of them will do
+            await asyncio.sleep(LOOK)
+        return self._chance.choice(replicas)

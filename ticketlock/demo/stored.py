@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..event_base import Event
@@ -14,7 +14,7 @@ Found = tuple[str, "int | None", str]
 
 @dataclass(frozen=True)
 class StoredTurn:
-    """What a turn's events say.
+    """What a turn's answer says; the user's event is the server's, and says nothing of the turn.
 
     Attributes:
         place: how many events are stored before it.
@@ -33,65 +33,68 @@ class StoredTurn:
 
 def read_turns(
     events: Sequence[Event], texts: Mapping[int, str]
-) -> tuple[list[StoredTurn], list[Found]]:
+) -> tuple[list[StoredTurn], set[int], list[Found]]:
     """The turns of a conversation in stored order, and what is no whole turn.
 
     Args:
         texts: of the messages that were sent, by id.
 
-    Half a turn is `torn`; what the bot cannot have written is `damaged`. A user event without
-    its answer is among the turns all the same: the message would not be handled again.
+    Returns:
+        The turns; the messages that are stored without their answer, which would not be handled
+        again; and what is wrong: half a turn is `torn`, what the bot cannot have written is
+        `damaged`.
     """
+    names = {str(message): message for message in texts}
     turns: list[StoredTurn] = []
+    halves: set[int] = set()
     found: list[Found] = []
     answered = -1  # place of the last answer that belongs to a turn
     for place, event in enumerate(events):
-        turn = _turn(event, place)
         if place == answered:
             continue
         if isinstance(event, BotUttered):
-            message = turn.message if turn else None
-            found.append(("torn", message, f"event {place}: an answer without its message"))
-        elif not isinstance(event, UserUttered) or turn is None:
-            found.append(("damaged", None, f"event {place} is none of the bot's: {event}"))
-        else:
-            turns.append(turn)
-            found += _problems(event, turn, texts)
+            text = f"event {place}: an answer without its message"
+            found.append(("torn", _integer(event.metadata.get("message")), text))
+        elif not isinstance(event, UserUttered):
+            found.append(("damaged", None, f"event {place} is none of the demo's: {event}"))
+        elif (message := names.get(event.message_id or "")) is None:
+            text = f"event {place}: message_id {event.message_id!r} was never sent here"
+            found.append(("damaged", None, text))
             if _answers(events[place + 1 : place + 2], event):
                 answered = place + 1
+        else:
+            if event.text != texts[message]:
+                text = f"event {place}: {event.text!r:.100} is not what was sent"
+                found.append(("damaged", message, text))
+            turn = _turn(message, place, event, events[place + 1 : place + 2])
+            if turn is None:
+                halves.add(message)
+                found.append(("torn", message, f"event {place}: a message without its answer"))
             else:
-                found.append(("torn", turn.message, f"event {place}: a message without its answer"))
-    return turns, found
+                turns.append(turn)
+                answered = place + 1
+    return turns, halves, found
 
 
-def _turn(event: Event, place: int) -> StoredTurn | None:
-    """What the event says of its turn; None if it does not say it."""
-    facts = event.metadata
-    numbers = [facts.get(key) for key in ("message", "seen", "number", "fence")]
-    replica = facts.get("replica")
-    if not all(type(number) is int for number in numbers) or not isinstance(replica, str):
-        return None
-    message, seen, number, fence = map(int, numbers)  # type: ignore[arg-type]  # int, see above
-    return StoredTurn(message, place, seen, number, fence, replica)
-
-
-def _problems(user: UserUttered, turn: StoredTurn, texts: Mapping[int, str]) -> Iterator[Found]:
-    if user.message_id != str(turn.message):
-        text = f"event {turn.place}: message_id {user.message_id!r} is not its own"
-        yield "damaged", turn.message, text
-    if turn.message not in texts:
-        yield "damaged", turn.message, f"event {turn.place}: it was never sent here"
-    elif user.text != texts[turn.message]:
-        yield (
-            "damaged",
-            turn.message,
-            f"event {turn.place}: {user.text!r:.100} is not what was sent",
-        )
+def _integer(value: object) -> int | None:
+    return value if type(value) is int else None
 
 
 def _answers(behind: Sequence[Event], user: UserUttered) -> bool:
-    """Whether the next event, if there is one, is the answer of the same turn."""
-    return any(
-        isinstance(event, BotUttered) and (event.text, event.metadata) == (user.text, user.metadata)
-        for event in behind
-    )
+    """Whether the next event, if there is one, could be the answer to it."""
+    return any(isinstance(event, BotUttered) and event.text == user.text for event in behind)
+
+
+def _turn(
+    message: int, place: int, user: UserUttered, behind: Sequence[Event]
+) -> StoredTurn | None:
+    """The turn of a user's event, if its answer is right behind it."""
+    if not _answers(behind, user):
+        return None
+    facts = behind[0].metadata
+    whose, *numbers = [_integer(facts.get(key)) for key in ("message", "seen", "number", "fence")]
+    replica = facts.get("replica")
+    if whose != message or None in numbers or not isinstance(replica, str):
+        return None
+    seen, number, fence = (number or 0 for number in numbers)
+    return StoredTurn(message, place, seen, number, fence, replica)

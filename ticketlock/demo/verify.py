@@ -61,11 +61,11 @@ def verify(
     refused in time. So is an end that a killed replica could not record any more.
     """
     texts = {message.id: message.text for message in sent}
-    turns, broken = read_turns(events, texts)
+    turns, halves, broken = read_turns(events, texts)
     readable = [entry for entry in entries if entry is not None]
     found = [
         *broken,
-        *_handled_once(list(texts), turns, readable),
+        *_handled_once(list(texts), turns, halves, readable),
         *_in_order(list(texts), turns, resent),
         *_fences(turns),
         *_unread(turns),
@@ -81,7 +81,10 @@ def _key(turn: StoredTurn | Entry) -> tuple[int, int, str]:
 
 
 def _handled_once(
-    sent: Sequence[int], turns: Sequence[StoredTurn], entries: Sequence[Entry]
+    sent: Sequence[int],
+    turns: Sequence[StoredTurn],
+    halves: Collection[int],
+    entries: Sequence[Entry],
 ) -> Iterator[Found]:
     first: dict[int, StoredTurn] = {}
     for turn in turns:
@@ -90,7 +93,7 @@ def _handled_once(
             yield "duplicated", turn.message, text
         first.setdefault(turn.message, turn)
     for message in sent:
-        if message not in first:
+        if message not in first and message not in halves:
             yield "lost", message, "nothing of it is stored"
     stored = {_key(turn) for turn in turns}
     for entry in entries:
