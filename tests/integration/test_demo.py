@@ -94,8 +94,8 @@ def assert_kept(values: dict[str, Any], count: int) -> None:
 
 
 def test_a_demo_keeps_every_promise_with_a_redis_of_its_own(command: Command) -> None:
-    values = command.demo("--count", "300", "--conversations", "20")
-    assert_kept(values, 300)
+    values = command.demo("--count", "200", "--conversations", "20")
+    assert_kept(values, 200)
     assert (values["conversations"], values["replicas"], values["kills"]) == (20, 3, 0)
     assert values["recovery_s"] is None
     assert 0 < values["handoff_ms"]["p50"] <= values["handoff_ms"]["p99"]
@@ -113,7 +113,7 @@ def test_the_table_is_for_people(command: Command, redis_server: EmbeddedRedis) 
 
 def test_bots_without_the_lock_are_found_out(command: Command, redis_server: EmbeddedRedis) -> None:
     values = command.demo(
-        "--unlocked", "--count", "300", "--redis", redis_server.url, status=EXIT_FAILED
+        "--unlocked", "--count", "150", "--redis", redis_server.url, status=EXIT_FAILED
     )
     assert values["overlaps"] > 0
     assert values["stale_fences"] > 0
@@ -126,9 +126,9 @@ def test_killed_replicas_break_no_promise(
     replicas: int, command: Command, redis_server: EmbeddedRedis
 ) -> None:
     values = command.demo(
-        "--kill", "--count", "450", "--replicas", str(replicas), "--redis", redis_server.url
+        "--kill", "--count", "300", "--replicas", str(replicas), "--redis", redis_server.url
     )
-    assert_kept(values, 450)
+    assert_kept(values, 300)
     assert values["kills"] == 3
     assert values["resent"] > 0
     if values["unfinished"]:  # a killed one held no turn in an unlikely run
@@ -140,10 +140,10 @@ def test_a_transcript_is_replayed(
 ) -> None:
     file = tmp_path / "chat.jsonl"
     names = ["a|b", "[x]^", "`{0}", "two words", "\N{SNOWMAN}"]
-    lines = [{"sender_id": names[i % 5], "text": f"{i}", "timestamp": i / 2} for i in range(200)]
+    lines = [{"sender_id": names[i % 5], "text": f"{i}", "timestamp": i / 2} for i in range(120)]
     file.write_text("\n".join(map(json.dumps, lines)))
     values = command.demo("--messages", str(file), "--in-flight", "7", "--redis", redis_server.url)
-    assert_kept(values, 200)
+    assert_kept(values, 120)
     assert values["conversations"] == 5
 
 
