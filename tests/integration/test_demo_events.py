@@ -127,7 +127,7 @@ def test_every_event_arrives_though_a_replica_is_killed_and_others_keep_theirs(
     everything = 1 + 2 * COUNT + events["duplicates"]
     found = backend.read(everything)  # by another consumer
     assert len(found) == everything
-    assert found[0]["sender_id"] == "somebody"
+    assert [event["sender_id"] for event in found].count("somebody") == 1
 
 
 def test_a_relay_that_drops_and_reorders_events_is_found_out(demo: Demo, tmp_path: Path) -> None:
