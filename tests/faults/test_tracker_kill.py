@@ -24,7 +24,7 @@ from ticketlock.registry import create_tracker_store
 SIZES = {
     "small": {"redis": 20, "mongo": 20, "dynamo": 20},
     # To Redis a script is one step however much it writes.
-    "large": {"mongo": 6_000_000, "dynamo": 2_000_000},
+    "large": {"mongo": 6_000_000, "dynamo": 1_500_000},
 }
 
 #: Appends turns of three events for ever, telling each one that was acknowledged.

@@ -72,7 +72,7 @@ def test_whole_turns_on_every_store_and_nothing_left_in_it(
     asyncio.run(prepare())
     locks = {"type": "concurrent_redis", "url": redis_server.url}
     endpoints = {"lock_store": locks, "tracker_store": section}
-    values = demo(tmp_path, endpoints, "--count", "100", "--kill", "1")
+    values = demo(tmp_path, endpoints, "--count", "100", "--kill", "1", "--replicas", "2")
     assert_kept(values, 100)
     assert (values["kills"], values["lock_store"]) == (1, "concurrent_redis")
     assert values["tracker_store"].split()[0] == section["type"]
@@ -91,8 +91,8 @@ def test_the_polling_lock_store_can_be_shown_too(
 def test_kept_conversations_stay_and_the_next_demo_does_not_mind(tmp_path: Path) -> None:
     section = {"type": "sql", "db": str(tmp_path / "kept.db")}
     for run in (1, 2):
-        words = ("--count", "40", "--conversations", "4", "--keep")
-        assert_kept(demo(tmp_path, {"tracker_store": section}, *words), 40)
+        words = ("--count", "20", "--conversations", "4", "--keep", "--replicas", "1")
+        assert_kept(demo(tmp_path, {"tracker_store": section}, *words), 20)
         kept = keys(section)
         assert len(kept) == 4 * run
         assert all(key.startswith("demo-") for key in kept)

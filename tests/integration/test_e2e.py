@@ -15,7 +15,7 @@ from ticketlock.demo.traffic import generate
 def test_everything_agrees_in_the_end() -> None:
     """Each message once, in order, in every database; duplicates get the first reply."""
     seed = int(os.environ.get("TICKETLOCK_SEED") or random.randrange(10**6))
-    messages = generate(60, 600, seed)
+    messages = generate(50, 400, seed)
     found = run(messages, "rabbit", kills=1, rolls=1, seed=seed)
     print(found)
     assert found["broken"] == 0, found["examples"]

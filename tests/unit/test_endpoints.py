@@ -125,7 +125,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)  # the YAML parser is slow
+@settings(deadline=None, max_examples=40)  # the YAML parser is slow
 @given(st.dictionaries(st.text("abc", min_size=1).filter(lambda key: key != "url"), VALUES))
 def test_what_is_written_is_read_again(values: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
