@@ -1,12 +1,13 @@
 """FIFO ticket locks with enforced fences, for replicated chat bots and agents."""
 
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 # In a checkout stores/, brokers/ and lua/ lie beside this folder, in a wheel inside it.
 if not Path(__file__).with_name("stores").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
-from .concurrent_lock_store import ConcurrentRedisLockStore
 from .conversations import Conversations
 from .endpoints import EndpointConfig
 from .errors import (
@@ -33,7 +34,6 @@ from .incoming import Incoming
 from .inspection import Holder, Inspection, Waiting
 from .lock_store import LockStore
 from .memory_lock_store import InMemoryLockStore
-from .redis_lock_store import RedisLockStore
 from .tickets import NO_TICKET_ISSUED, Ticket, TicketLock
 from .tracker import EventVerbosity, Tracker
 from .tracker_store import Claim, TrackerStore
@@ -88,9 +88,22 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
+if TYPE_CHECKING:
+    from .concurrent_lock_store import ConcurrentRedisLockStore
+    from .redis_lock_store import RedisLockStore
+
+#: Classes whose driver takes three times as long to import as all the rest: on first use.
+_LATE = {
+    "ConcurrentRedisLockStore": "concurrent_lock_store",
+    "RedisLockStore": "redis_lock_store",
+}
+
+
+def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("ticketlock")
+    if name in _LATE:
+        return getattr(import_module(f".{_LATE[name]}", __name__), name)
     raise AttributeError(f"module 'ticketlock' has no attribute {name!r}")

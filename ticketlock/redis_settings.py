@@ -6,10 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis.asyncio.connection import parse_url
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from .errors import ConfigurationError
 from .settings import Section, mask_url
 
@@ -113,6 +109,9 @@ class RedisSettings:
         Without its retries: an INCR whose answer was lost would run twice, and a wrong
         password would take four seconds to be refused (measured with redis-py 8.1).
         """
+        from redis.backoff import NoBackoff  # it takes 0.3 s: not before it is needed
+        from redis.retry import Retry
+
         kwargs: dict[str, Any] = {
             "db": self.db,
             "username": self.username,
@@ -140,6 +139,8 @@ def _location(section: Section, key: str, text: str | None) -> dict[str, Any]:
     if not text:
         return {}
     if "://" in text:
+        from redis.asyncio.connection import parse_url
+
         try:
             parsed: dict[str, Any] = dict(parse_url(text))
         except ValueError:  # its text would quote parts of a password

@@ -62,3 +62,12 @@ def test_import_is_light() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout == "[]\n"
+
+
+def test_importing_it_imports_no_driver() -> None:
+    """redis-py alone takes three times as long as all of ours; it comes with the first use."""
+    late = ("redis", "sqlalchemy", "pymongo", "boto3", "confluent_kafka", "pika", "starlette")
+    code = f"import sys, ticketlock; print([m for m in {late!r} if m in sys.modules])"
+    code += "; from ticketlock import *; print(ConcurrentRedisLockStore.__name__)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split("\n")[:2] == ["[]", "ConcurrentRedisLockStore"]
