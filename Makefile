@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV = .tools/bin/uv
 RUN = .venv/bin/
 
-.PHONY: help demo test e2e lint wheel servers bench clean
+.PHONY: help demo test containers e2e lint wheel servers bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -34,6 +34,10 @@ servers: ## install the real servers of the tests, where apt and the rights are 
 
 test: .venv/test servers ## set up, and run all tests
 	sh .ci/tests $(RUN)python $(ARGS)
+
+containers: .venv/test ## tests on servers in containers: ARGS="kafka mongo -- contract"
+	$(UV) pip install --quiet --python .venv --group containers
+	$(RUN)python tests/in_containers.py $(ARGS)
 
 e2e: .venv/test servers ## the deployment as processes, killed and rolled, with all messages; minutes
 	cd tests && $(CURDIR)/$(RUN)python -m e2e $(ARGS)
