@@ -133,7 +133,7 @@ def test_killed_replicas_break_no_promise(
     assert values["kills"] == 3
     assert values["resent"] > 0
     if values["unfinished"]:  # a killed one held no turn in an unlikely run
-        assert 0 < values["recovery_s"] < 10
+        assert 0 < values["recovery_s"] < 30  # starting a replica anew counts, beside other tests
 
 
 def test_a_transcript_is_replayed(
