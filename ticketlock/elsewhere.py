@@ -43,7 +43,7 @@ class Elsewhere:
 
     def follow(self, waiter: Waiter, reply: bytes | None = None) -> None:
         """Another ticket has the waiter's message; with its reply, if that is known."""
-        self._engine.waits(waiter)
+        self._engine.wait_no_more(waiter)
         waiter.number = max(waiter.number, 0)
         if reply is not None:
             return _answer(waiter, reply)
@@ -100,11 +100,6 @@ class Elsewhere:
     def waiters(self) -> Iterable[Waiter]:
         """Those who wait for a reply."""
         return [waiter for message in self._messages.values() for waiter in message.waiters]
-
-    def stop(self) -> None:
-        """End it all."""
-        for waiter in self.waiters():
-            self.forget(waiter)
 
 
 def _key(waiter: Waiter) -> tuple[str, str]:

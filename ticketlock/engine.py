@@ -230,9 +230,9 @@ class Engine:
 
     # -- messages ------------------------------------------------------------------------------
 
-    def waits(self, waiter: Waiter) -> bool:
-        """Take a waiter out of those that wait for a turn; whether it was one."""
-        return self._waiting.pop(waiter.request, None) is not None
+    def wait_no_more(self, waiter: Waiter) -> None:
+        """Take a waiter out of those that wait for a turn."""
+        self._waiting.pop(waiter.request, None)
 
     def wait_again(self, waiter: Waiter) -> None:
         """Give a waiter whose message nobody has a ticket: its old one, if it had one."""
@@ -347,7 +347,6 @@ class Engine:
             grant = self._held[request]
             self._post(self.scripts.release(grant.conversation_id, grant.member, grant.fence))
             self.lost(request, "the lock store has been closed")
-        self.elsewhere.stop()
         self._deadlines.stop()
         await self.heartbeat.stop()
         await self.link.close()

@@ -77,7 +77,7 @@ def _encode(event: Mapping[str, Any], place: int, max_bytes: int) -> EncodedEven
         wire,
         text,
         kind,
-        _timestamp(wire.get("timestamp")),
+        finite(wire.get("timestamp")),
         intent_name(wire.get("parse_data")),
         name if isinstance(name, str) else None,
         starts_session(wire),
@@ -98,7 +98,8 @@ def _check_keys(wire: object) -> None:
             todo += [inner for inner in value if isinstance(inner, (Mapping, list, tuple))]
 
 
-def _timestamp(value: object) -> float | None:
+def finite(value: object) -> float | None:
+    """A number that every store can keep as one; None of anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:

@@ -60,7 +60,7 @@ class InMemoryLockStore(LockStore):
     def __init__(self, endpoint_config: Any = None, *, max_waiting: int | None = None) -> None:
         super().__init__(endpoint_config, max_waiting=max_waiting)
         self._conversations: dict[str, _Conversation] = {}
-        self._messages = MemoryMessages(self._return)
+        self._messages = MemoryMessages(self._queue)
 
     async def _issue(self, waiter: Waiter) -> None:
         waiter.future = asyncio.get_running_loop().create_future()
@@ -90,8 +90,8 @@ class InMemoryLockStore(LockStore):
                 conversation.serving.grant.supersede(mode)
         self._serve_next(conversation)
 
-    def _return(self, waiter: Waiter) -> None:
-        """Queue a waiter whose message is nobody's any more, at its old number if it had one."""
+    def _queue(self, waiter: Waiter) -> None:
+        """Queue a waiter at the number that it has, or at a new one if that is 0."""
         conversation = self._conversations.setdefault(waiter.conversation_id, _Conversation())
         waiter.number = waiter.number or conversation.last_issued + 1
         conversation.last_issued = max(conversation.last_issued, waiter.number)
@@ -260,16 +260,11 @@ class InMemoryLockStore(LockStore):
 
     async def _queue_bare(self, conversation_id: str, lifetime: float, number: int = 0) -> int:
         """Queue a ticket nobody waits on; it leaves when its lifetime is over."""
-        conversation = self._conversations.setdefault(conversation_id, _Conversation())
         waiter = Waiter(conversation_id, lifetime)
-        waiter.member = _BARE
-        waiter.number = number or conversation.last_issued + 1
-        conversation.last_issued = max(conversation.last_issued, waiter.number)
+        waiter.member, waiter.number = _BARE, number
         loop = asyncio.get_running_loop()
         waiter.future = loop.create_future()
-        conversation.queue[waiter.number] = waiter
-        conversation.queue = OrderedDict(sorted(conversation.queue.items()))
-        self._serve_next(conversation)
+        self._queue(waiter)
         loop.call_later(lifetime, self._withdraw, waiter)
         return waiter.number
 

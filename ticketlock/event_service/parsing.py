@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any, NamedTuple
 
 from ..event_broker import HISTORY_FIELD, SEQUENCE_FIELD
+from ..event_codec import finite
 from .source import Delivery
 
 #: Largest number that the databases' columns hold.
@@ -91,7 +91,7 @@ def _event(delivery: Delivery, limits: Limits) -> Event:
         0 if history is None else _number(HISTORY_FIELD, history),
         _number(SEQUENCE_FIELD, sequence) if named else None,
         _type_name(fields.get("event")),
-        _timestamp(fields.get("timestamp")),
+        finite(fields.get("timestamp")),
         text,
         "" if named else delivery.digest(),
         "" if named else delivery.origin,
@@ -147,13 +147,3 @@ def _type_name(value: Any) -> str | None:
     if not isinstance(value, str) or "\0" in value or not _encodable(value):
         return None
     return value[:TYPE_LENGTH]
-
-
-def _timestamp(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
