@@ -10,9 +10,13 @@
 local HOLDER = '^(%d+) (%d+) (%S+) (%d+) (%d+) (%d+) (%S+)$'
 local MAX_DEAD_HEADS = 64  -- more are left to the next call: no script runs long
 
+local ms, us  -- the time of this call: several operations may share it
 local function clock()
-  local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000), t[1] * 1000000 + t[2]
+  if not ms then
+    local t = redis.call('TIME')
+    ms, us = t[1] * 1000 + math.floor(t[2] / 1000), t[1] * 1000000 + t[2]
+  end
+  return ms, us
 end
 
 -- Grant the head of the queue, skipping the dead, and ring the bell of its process.

@@ -11,9 +11,10 @@ from typing import Any
 import hiredis
 from redis.crc import key_slot
 
+from .commands import Command, Part
 from .errors import LockStoreConnectionError
 from .grant import clock
-from .link import FIRST_BACKOFF, LONGEST_BACKOFF, Command, Link
+from .link import FIRST_BACKOFF, LONGEST_BACKOFF, Link
 from .redis_connect import connect, explain
 from .redis_settings import RedisSettings
 
@@ -35,6 +36,7 @@ class ClusterLink:
         on_push: Callable[[list[Any]], None],
         on_connect: Callable[[], None],
         wanted: Callable[[], bool],
+        batch: Callable[[Sequence[Part]], tuple[Any, ...]],
         timeout: float,
     ) -> None:
         self._settings = settings
@@ -45,6 +47,8 @@ class ClusterLink:
             "on_push": on_push,
             "on_connect": on_connect,
             "wanted": wanted,
+            "batch": batch,
+            "most_joined": 1,
             "timeout": timeout,
         }
         self._seeds = list(settings.endpoints) or [(settings.host, settings.port)]
@@ -64,13 +68,35 @@ class ClusterLink:
         asking = self._asking is not None and not self._asking.done()
         return asking or any(node.usable for node in self._nodes.values())
 
-    def submit(self, words: tuple[Any, ...], timeout: float | None = None) -> Command:
+    def submit(
+        self,
+        words: tuple[Any, ...],
+        timeout: float | None = None,
+        future: asyncio.Future[Any] | None = None,
+    ) -> Command:
         """Send a command whose fourth word is its first key, as EVALSHA's is."""
+        expires = None if timeout is None else clock() + timeout
+        packed, future = hiredis.pack_command(words), future or self._loop.create_future()
+        return self._send(packed, future, expires, str(words[3]))
+
+    def join(
+        self, part: Part, future: asyncio.Future[Any], expires: float | None = None
+    ) -> Command:
+        """As `Link.join`, in a call of its own: no call may have keys of two slots."""
+        return self._send(part, future, expires, part[0])
+
+    def _send(
+        self,
+        packed: bytes | Part,
+        future: asyncio.Future[Any],
+        expires: float | None,
+        key: str,
+    ) -> Command:
         if self._closed:
             raise LockStoreConnectionError("the lock store has been closed")
-        expires = clock() + (self._timeout if timeout is None else min(timeout, self._timeout))
-        command = Command(hiredis.pack_command(words), self._loop.create_future(), expires)
-        command.slot = key_slot(str(words[3]).encode())
+        latest = clock() + self._timeout
+        command = Command(packed, future, latest if expires is None else min(expires, latest))
+        command.slot = key_slot(key.encode())
         self.route(command)
         return command
 
@@ -160,18 +186,20 @@ class _Node(Link):
         )
         self._cluster = cluster
 
-    def _answer_error(self, command: Command, error: Exception) -> None:
+    def _answer_error(self, command: Command, error: Exception) -> Exception | None:
         kind, _, rest = str(error).partition(" ")
         if kind not in ("MOVED", "ASK"):
             return super()._answer_error(command, error)
         host, _, port = rest.split()[1].rpartition(":")
         address = (host or self._cluster._settings.host, int(port))
         if kind == "MOVED":
-            return self._cluster.moved(command, address)
+            self._cluster.moved(command, address)
+            return None
         node = self._cluster.node(address)
         asking = hiredis.pack_command(("ASKING",))
         node.send(Command(asking, self._loop.create_future(), command.expires))
-        return node.send(command)
+        node.send(command)
+        return None
 
     def _unreachable(self) -> bool:
         waiting, self._unsent = self._unsent, deque()

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from . import forks
 from .engine import Engine
 from .errors import LockStoreConnectionError, QueueFull
 from .grant import Grant
 from .incoming import MAX_REPLY, WINDOW
 from .inspection import Holder, Inspection, Waiting
-from .lock import Waiter, check_conversation_id
+from .lock import Waiter, before, check_conversation_id
 from .lock_store import LockStore
 from .redis_settings import RedisSettings, endpoint_values
 from .scripts import Timing
@@ -55,14 +55,14 @@ class ConcurrentRedisLockStore(LockStore):
     def _live(self) -> Engine:
         """The engine of this process and event loop."""
         engine, loop = self._engine, asyncio.get_running_loop()
-        if engine is not None and engine.loop is loop and engine.pid == os.getpid():
+        if engine is not None and engine.loop is loop and engine.pid == forks.pid:
             return engine
-        if engine is not None and engine.pid == os.getpid() and not engine.loop.is_closed():
+        if engine is not None and engine.pid == forks.pid and not engine.loop.is_closed():
             raise LockStoreConnectionError(
                 "this lock store is in use on another event loop: make one store per loop, "
                 "or use store.sync() from threads"
             )
-        if engine is not None and engine.pid == os.getpid():
+        if engine is not None and engine.pid == forks.pid:
             engine.heartbeat.abandon()
         # First use, a forked child, or a loop that is gone: what it had is void.
         self._engine = engine = Engine(self.settings, self.timing)
@@ -70,30 +70,40 @@ class ConcurrentRedisLockStore(LockStore):
 
     # -- one turn: called by Lock ---------------------------------------------------------------
 
+    def _enter(self, waiter: Waiter) -> Awaitable[Grant]:
+        self._send_for(waiter)
+        assert waiter.future is not None  # made when the ticket was sent for
+        return waiter.future if waiter.wait_timeout is None else self._granted(waiter)
+
     async def _issue(self, waiter: Waiter) -> None:
-        engine = self._live()
+        waiter.issued = asyncio.get_running_loop().create_future()
+        self._send_for(waiter)
+        try:
+            await before(waiter.deadline, waiter.issued)
+        except (QueueFull, asyncio.TimeoutError) as error:
+            raise await self._refused(waiter, error) from None
+
+    def _send_for(self, waiter: Waiter) -> None:
         if waiter.wait_timeout == 0:
             waiter.deadline = None  # the answer must come; socket_timeout bounds it
-        try:
-            await engine.issue(waiter)
-        except QueueFull:
-            if waiter.wait_timeout == 0:
-                raise await self._timed_out(waiter) from None
-            raise
-        except asyncio.TimeoutError:
-            raise await self._timed_out(waiter) from None
+        self._live().send_for(waiter)
 
     async def _granted(self, waiter: Waiter) -> Grant:
         try:
             return await waiter.wait()
-        except asyncio.TimeoutError:
-            raise await self._timed_out(waiter) from None
+        except (QueueFull, asyncio.TimeoutError) as error:
+            raise await self._refused(waiter, error) from None
 
-    async def _release(self, grant: Grant) -> None:
-        if self._engine is None:
-            grant.reason = grant.reason or "the lock store has been closed"
-        else:
-            await self._engine.release(grant)
+    async def _refused(self, waiter: Waiter, error: Exception) -> Exception:
+        if isinstance(error, QueueFull) and waiter.wait_timeout != 0:
+            return error
+        return await self._timed_out(waiter)
+
+    def _release(self, grant: Grant) -> Awaitable[None]:
+        return self._void(grant) if self._engine is None else self._engine.release(grant)
+
+    async def _void(self, grant: Grant) -> None:
+        grant.reason = grant.reason or "the lock store has been closed"
 
     def _withdraw(self, waiter: Waiter) -> None:
         if self._engine is not None and not self._engine.closed:
@@ -205,7 +215,7 @@ class ConcurrentRedisLockStore(LockStore):
 
     async def close(self) -> None:
         engine = self._engine
-        if engine is not None and engine.pid == os.getpid() and not engine.loop.is_closed():
+        if engine is not None and engine.pid == forks.pid and not engine.loop.is_closed():
             await engine.close()
         self._engine = None
         await super().close()

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 from urllib.parse import quote, unquote
 
+from . import forks
 from .cluster_link import ClusterLink
+from .commands import Command, Heard
 from .deadlines import DeadlineWatch
 from .elsewhere import Elsewhere
 from .errors import LockLost, LockStoreConnectionError, QueueFull
@@ -25,7 +26,7 @@ from .grant import Grant, clock
 from .heartbeat import Heartbeat, Seen
 from .incoming import Supersede
 from .link import Link
-from .lock import Waiter, before
+from .lock import Waiter
 from .redis_connect import connect, explain
 from .redis_settings import RedisSettings
 from .scripts import Scripts, Timing
@@ -37,7 +38,7 @@ class Engine:
     """The state of a process's use of a `ConcurrentRedisLockStore`, bound to one event loop."""
 
     def __init__(self, settings: RedisSettings, timing: Timing) -> None:
-        self.pid = os.getpid()
+        self.pid = forks.pid
         self.loop = asyncio.get_running_loop()
         self.process = secrets.token_hex(8)
         where = f"{socket.gethostname()[:63] or 'localhost'}:{self.pid}".replace(" ", "_")
@@ -47,6 +48,7 @@ class Engine:
             "on_push": self._push,
             "on_connect": self._reconnected,
             "wanted": lambda: bool(self._waiting),
+            "batch": self.scripts.batch,
             "timeout": settings.socket_timeout,
         }
         self.link: Link | ClusterLink
@@ -70,52 +72,67 @@ class Engine:
 
     # -- tickets ------------------------------------------------------------------------------
 
-    async def issue(self, waiter: Waiter) -> None:
-        """Send for a ticket; sets its number, and its future if it is granted at once."""
-        waiter.request = self.next_request()
-        waiter.member = f"{self.process}.{waiter.request}"
+    def send_for(self, waiter: Waiter) -> None:
+        """Send for a ticket; the waiter's future gets the grant, `issued` the number."""
+        request = waiter.request = next(self._requests)
+        member = f"{self.process}.{request}"
         if waiter.incoming is not None:
-            waiter.member += "." + waiter.incoming.field
+            member += "." + waiter.incoming.field
         elif waiter.label:
-            waiter.member += "." + quote(waiter.label, safe="")
+            member += "." + quote(waiter.label, safe="")
+        waiter.member = member
         waiter.future = self.loop.create_future()
         # Before sending: a bell may come in the same packet as the answer.
-        self._waiting[waiter.request] = waiter
-        limit = 0 if waiter.wait_timeout == 0 else waiter.max_waiting
-        limit = -1 if limit is None else limit
-        command = self.link.submit(self._acquire(waiter, max_waiting=limit))
+        self._waiting[request] = waiter
+        most = 0 if waiter.wait_timeout == 0 else waiter.max_waiting
+        most = -1 if most is None else most
+        told = waiter.issued or waiter.future
+        if waiter.incoming is None:
+            part = self.scripts.to_acquire(
+                waiter.conversation_id, member, self._hold(waiter.lock_lifetime), most
+            )
+            command = self.link.join(part, told)
+        else:
+            command = self.link.submit(self._acquire(waiter, max_waiting=most), future=told)
         # At once, not when this task comes to run: a bell may be right behind the answer.
-        command.heard = lambda answer: self._answered(waiter, answer, command.sent_at)
-        answer = await before(waiter.deadline, command.future)
-        if answer[0] < 0:
-            raise QueueFull(waiter.conversation_id, answer[1])
+        command.subject, command.heard = waiter, self._answered
 
     def next_request(self) -> int:
         """A number by which bells name a waiter of this process."""
         return next(self._requests)
 
     def _acquire(self, waiter: Waiter, **options: int) -> tuple[Any, ...]:
-        # The lifetime ends here first, and at the server only if we are frozen then.
-        hold = round(1000 * (waiter.lock_lifetime + 2 * self.margin))
+        hold = self._hold(waiter.lock_lifetime)
         words = self.scripts.acquire(waiter.conversation_id, waiter.member, hold, **options)
         if waiter.incoming is None:
             return words
         return self.scripts.admit(words, waiter.conversation_id, waiter.incoming)
 
-    def _answered(self, waiter: Waiter, answer: list[Any], sent_at: float) -> None:
+    def _hold(self, lock_lifetime: float) -> int:
+        # The lifetime ends here first, and at the server only if we are frozen then.
+        return round(1000 * (lock_lifetime + 2 * self.margin))
+
+    def _answered(self, command: Command, answer: list[Any]) -> bool:
         """Act on acquire's answer: the turn is ours, or we wait for it, or need none."""
-        if answer[0] < 0 or waiter.request not in self._waiting:
-            return  # no ticket, or taken back meanwhile
-        if answer[0] == 2:
-            return self.elsewhere.follow(waiter, *answer[1:])
-        waiter.number = answer[1]
-        if answer[0] == 1:
-            self._serve(waiter, answer[1], answer[2], sent_at + answer[3] / 1000)
-        else:
-            self._seen[waiter.conversation_id] = (sent_at, answer[2])
-            self.heartbeat.expect(answer[3] / 1000)
+        waiter: Waiter = command.subject
+        kind, *values = answer
+        if waiter.request not in self._waiting:
+            pass  # taken back meanwhile
+        elif kind == 1:
+            number, fence, left = values
+            self._serve(waiter, number, fence, command.sent_at + left / 1000)
+        elif kind == 0:
+            waiter.number, now, left = values
+            self._seen[waiter.conversation_id] = (command.sent_at, now)
+            self.heartbeat.expect(left / 1000)
             self._supersede(waiter)
-        return None
+        elif kind == 2:
+            self.elsewhere.follow(waiter, *values)
+        elif not command.future.done():
+            command.future.set_exception(QueueFull(waiter.conversation_id, values[0]))
+        if waiter.issued is not None and not waiter.issued.done():
+            waiter.issued.set_result(waiter.number)
+        return False
 
     def _supersede(self, waiter: Waiter) -> None:
         """Ask the turns before a waiter to stop, if its message says so."""
@@ -164,12 +181,12 @@ class Engine:
                 waiter.future.cancel()
             else:
                 waiter.future.set_exception(error)
-        elif waiter.future is not None and not waiter.future.cancelled():
-            waiter.future.exception()  # nobody asks any more; asyncio need not complain
+        if waiter.future is not None and not waiter.future.cancelled():
+            waiter.future.exception()  # perhaps nobody asks any more; asyncio need not complain
         if self.link.usable:  # else the ticket was never sent for
             self._post(self.scripts.withdraw(waiter.conversation_id, waiter.member))
 
-    def _post(self, words: tuple[Any, ...], heard: Callable[[Any], None] | None = None) -> None:
+    def _post(self, words: tuple[Any, ...], heard: Heard | None = None) -> None:
         """Send a command nobody waits for."""
         try:
             command = self.link.submit(words)
@@ -183,13 +200,15 @@ class Engine:
     async def release(self, grant: Grant) -> None:
         """End a turn; sets `grant.reason` when it turns out that it was lost."""
         self._held.pop(grant.request, None)
-        words = self.scripts.release(grant.conversation_id, grant.member, grant.fence)
         if grant.reason is not None:  # lost: the others need not wait for the lease to lapse
+            words = self.scripts.release(grant.conversation_id, grant.member, grant.fence)
             return self._post(words, self._released)
-        command = self.link.submit(words, max(0.5, grant.deadline - clock()))
+        part = self.scripts.to_release(grant.conversation_id, grant.member, grant.fence)
+        future = self.loop.create_future()
+        command = self.link.join(part, future, max(clock() + 0.5, grant.deadline))
         command.heard = self._released
         try:
-            answer = await command.future
+            answer = await future
         except LockStoreConnectionError as error:
             # The turn was ours to its end; what could not be said, the lapse of the lease says.
             log.warning("%r ends when its lease runs out: %s", grant.conversation_id, error)
@@ -199,9 +218,10 @@ class Engine:
             grant.reason = "it was given to another: its lease ran out or it was broken"
         return None
 
-    def _released(self, answer: int | bytes) -> None:
+    def _released(self, command: Command, answer: int | bytes) -> bool:
         if isinstance(answer, bytes):  # the next ticket is ours too: no bell was rung
             self._bell(answer)
+        return True
 
     async def raise_fence(self, grant: Grant, floor: int) -> None:
         """Mint a fence above `floor` for a turn we hold. Raises LockLost."""
@@ -334,7 +354,7 @@ class Engine:
     def _return(self, waiter: Waiter) -> None:
         """Put a ticket back at its old number: it may have been skipped, or wiped."""
         command = self.link.submit(self._acquire(waiter, number=waiter.number))
-        command.heard = lambda answer: self._answered(waiter, answer, command.sent_at)
+        command.subject, command.heard = waiter, self._answered
         command.future.add_done_callback(_log_failure)
 
     async def close(self) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Generator
 
+from . import forks
 from .errors import LockLost
 from .incoming import Supersede
 
@@ -90,7 +90,7 @@ class Grant:
         self.reason: str | None = None
         self.superseded: Supersede | None = None
         self._superseding: asyncio.Event | None = None
-        self._pid = _PID
+        self._pid = forks.pid
         self._lost: Lost | None = None
         self._task: asyncio.Task[object] | None = None
         self._cancelled = False
@@ -109,7 +109,7 @@ class Grant:
         Looks at the clock, not at a flag: a process that was frozen past its lease
         finds out here, before its event loop has had time to tell it.
         """
-        if self.reason is None and self._pid != _PID:
+        if self.reason is None and self._pid != forks.pid:
             self.reason = "a forked child does not inherit the turn"
         if self.reason is None and clock() >= self.deadline:
             self.reason = self.overdue()
@@ -161,10 +161,16 @@ class Grant:
         if self.reason is not None:
             self.lose(self.reason)
 
-    async def unbind(self, error: BaseException | None) -> bool:
-        """End the body; True if `error` is the cancellation that `lose` caused."""
+    def unbind(self) -> bool:
+        """End the body; True if `lose` has cancelled it: then await `settle`."""
+        if not self._cancelled:
+            self._task = None
+        return self._cancelled
+
+    async def settle(self, error: BaseException | None) -> bool:
+        """After `unbind`: whether `error` is the cancellation that `lose` caused."""
         task, self._task = self._task, None
-        if not self._cancelled or task is None:
+        if task is None:
             return False
         ours = isinstance(error, asyncio.CancelledError) and error.args == (self._message(),)
         if hasattr(task, "uncancel"):  # Python 3.11 counts: tell our cancellation from others'
@@ -189,14 +195,3 @@ class Grant:
     def __repr__(self) -> str:
         state = "held" if self.reason is None else f"lost: {self.reason}"
         return f"<Grant {self.conversation_id!r} number={self.number} fence={self.fence} {state}>"
-
-
-_PID = os.getpid()
-
-
-def _forked() -> None:
-    global _PID
-    _PID = os.getpid()
-
-
-os.register_at_fork(after_in_child=_forked)

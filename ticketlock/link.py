@@ -20,6 +20,7 @@ from typing import Any
 import hiredis
 from redis.asyncio.connection import Connection
 
+from .commands import MOST_JOINED, Command, InTransit, Part
 from .errors import LockStoreConnectionError
 from .grant import clock
 
@@ -31,40 +32,6 @@ TRANSIENT = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UN
 
 Connect = Callable[[], Awaitable[Connection]]
 _NOTHING = object()
-
-
-class Command:
-    """A command on its way.
-
-    Attributes:
-        future: resolved with the answer.
-        sent_at: moment of `clock()` just before it was last written.
-        repeated: True once it was sent again after a connection broke.
-        heard: called with the answer as it comes, even if nobody awaits the future any more.
-        prologue: it belongs to one connection and is not repeated on the next.
-        slot: of a Redis Cluster; -1 where there is none.
-    """
-
-    __slots__ = (
-        "expires", "future", "heard", "packed", "prologue", "repeated", "sent_at", "slot",
-    )  # fmt: skip
-
-    def __init__(self, packed: bytes, future: asyncio.Future[Any], expires: float) -> None:
-        self.packed = packed
-        self.future = future
-        self.expires = expires
-        self.sent_at = 0.0
-        self.repeated = False
-        self.heard: Callable[[Any], None] | None = None
-        self.prologue = False
-        self.slot = -1
-
-    def fail(self, error: BaseException) -> None:
-        """Tell whoever awaits the command that it failed."""
-        if self.prologue:
-            self.future.cancel()  # nobody awaits it
-        elif not self.future.done():
-            self.future.set_exception(error)
 
 
 class _Protocol(asyncio.Protocol):
@@ -97,6 +64,8 @@ class Link:
         on_push: called with each push message.
         on_connect: called after each connect but the first.
         wanted: tells whether to reconnect although there is nothing to send.
+        batch: makes the words of one call of several parts, answered by a list.
+        most_joined: parts in one call.
         timeout: seconds a command may take, waiting for a connection included.
     """
 
@@ -109,6 +78,8 @@ class Link:
         on_push: Callable[[list[Any]], None] | None = None,
         on_connect: Callable[[], None] | None = None,
         wanted: Callable[[], bool] = lambda: False,
+        batch: Callable[[Sequence[Part]], tuple[Any, ...]] | None = None,
+        most_joined: int = MOST_JOINED,
         timeout: float = 10.0,
     ) -> None:
         self._connect = connect
@@ -124,7 +95,7 @@ class Link:
         self._protocol: _Protocol | None = None
         self._reader = hiredis.Reader()
         self._unsent: deque[Command] = deque()
-        self._sent: deque[Command] = deque()
+        self._sent = InTransit(batch, most_joined)
         self._connecting: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._watch_at = 0.0
@@ -147,27 +118,51 @@ class Link:
 
     # -- sending ---------------------------------------------------------------------------
 
-    def submit(self, words: tuple[Any, ...], timeout: float | None = None) -> Command:
+    def submit(
+        self,
+        words: tuple[Any, ...],
+        timeout: float | None = None,
+        future: asyncio.Future[Any] | None = None,
+    ) -> Command:
         """Send a command as soon as possible; its future has the answer.
 
         Args:
             timeout: seconds after which the command fails and is not repeated.
+            future: default a new one.
+        """
+        packed = hiredis.pack_command(words)
+        expires = None if timeout is None else clock() + timeout
+        return self.join(packed, future or self._loop.create_future(), expires)
+
+    def join(
+        self, packed: bytes | Part, future: asyncio.Future[Any], expires: float | None = None
+    ) -> Command:
+        """As `submit`; a part goes in one call with others of this moment.
+
+        Args:
+            expires: moment of `clock()`, as `timeout` is in seconds.
         """
         if self._closed:
             raise LockStoreConnectionError("the lock store has been closed")
-        expires = clock() + (self._timeout if timeout is None else min(timeout, self._timeout))
-        command = Command(hiredis.pack_command(words), self._loop.create_future(), expires)
+        latest = clock() + self._timeout
+        command = Command(
+            packed, future, latest if expires is None or expires > latest else expires
+        )
         self.send(command)
         return command
 
     def send(self, command: Command) -> None:
-        """Send a command made elsewhere."""
+        """Send a command made elsewhere: at once if no answer is due, else with the others of
+        this loop tick."""
         self._unsent.append(command)
         if self._transport is None:
             self._ensure_connecting()
         elif not self._flush_due and self._writable:
-            self._flush_due = True
-            self._loop.call_soon(self._flush)
+            if self._sent:
+                self._flush_due = True
+                self._loop.call_soon(self._flush)
+            else:
+                self._flush()
         if self._watch is None or command.expires < self._watch_at:
             self._watch_until(command.expires)
 
@@ -179,14 +174,7 @@ class Link:
         self._flush_due = False
         if self._transport is None or not self._writable or self._preparing:
             return
-        unsent, now = self._unsent, clock()
-        chunks = []
-        while unsent:
-            command = unsent.popleft()
-            command.sent_at = now
-            self._sent.append(command)
-            chunks.append(command.packed)
-        self._transport.write(b"".join(chunks))
+        self._transport.write(self._sent.pack(self._unsent, clock()))
 
     # -- receiving -------------------------------------------------------------------------
 
@@ -197,44 +185,42 @@ class Link:
             while (answer := reader.gets()) is not _NOTHING:
                 if isinstance(answer, hiredis.PushNotification):
                     self._push_received(answer)
-                elif not isinstance(answer, hiredis.ReplyError):
-                    command = sent.popleft()
-                    heard, command.heard = command.heard, None  # it may hold the command
-                    if heard is not None:
-                        heard(answer)
-                    if not command.future.done():
-                        command.future.set_result(answer)
-                else:
-                    self._answer_error(sent.popleft(), answer)
-                    if self._transport is None:
-                        return  # given up: what is left was for commands to be repeated
+                elif failed := sent.hear(answer):
+                    causes = [self._answer_error(command, error) for command, error in failed]
+                    if cause := next(filter(None, causes), None):
+                        return self._drop(cause)  # what is left was for commands to be repeated
         except hiredis.ProtocolError as error:
             self._drop(error)
+        return None
 
     def _push_received(self, push: list[Any]) -> None:
         if push[0] == b"subscribe":  # RESP3 answers SUBSCRIBE with a push, in its place
-            self._prepared(self._sent.popleft())
+            self._prepared(self._sent.take(), push)
         elif self._on_push is not None:
             self._on_push(push)
 
-    def _answer_error(self, command: Command, error: Exception) -> None:
+    def _answer_error(self, command: Command, error: Exception) -> Exception | None:
+        """Act on an error; returns one for which the connection is to be given up."""
         text = str(error)
         if command.prologue:
             explained = self._explain(error)[0]
             self._pause = LONGEST_BACKOFF
             self._fail_all(explained)
-            self._drop(explained)
-        elif text.startswith("NOSCRIPT"):
+            return explained
+        if text.startswith("NOSCRIPT"):
             # All that were sent behind it have the same answer to come: order is kept.
             self._again.append(command)
             if not self._preparing:
                 self._send_prologue()
         elif text.startswith(TRANSIENT):
-            self._sent.appendleft(command)
+            if command.unanswered:
+                command.repeated = True
+                self._again.append(command)
             self._pause = LONGEST_BACKOFF / 5
-            self._drop(error)
+            return error
         else:
             command.fail(self._explain(error)[0])
+        return None
 
     def _drop(self, error: BaseException | None) -> None:
         """Give the connection up; what was unanswered is sent again on the next one."""
@@ -246,9 +232,8 @@ class Link:
             transport.abort()
         if connection is not None:
             connection._reader = connection._writer = None
-        for command in reversed(self._sent):
-            # A cancelled one goes out again too: what undoes it comes behind it.
-            if not command.prologue and (not command.future.done() or command.future.cancelled()):
+        for command in reversed([*self._sent]):
+            if not command.prologue and command.unanswered:
                 command.repeated = True
                 self._unsent.appendleft(command)
         self._sent.clear()
@@ -312,13 +297,13 @@ class Link:
         for packed in self._prologue:
             expires = clock() + self._timeout
             command = Command(packed, self._loop.create_future(), expires)
-            command.prologue, command.heard = True, lambda _, c=command: self._prepared(c)
-            self._sent.append(command)
+            command.prologue, command.heard = True, self._prepared
+            self._sent.add(command)
         self._transport.write(b"".join(self._prologue))
         if not self._preparing:
             self._flush()
 
-    def _prepared(self, command: Command) -> None:
+    def _prepared(self, command: Command, _: Any) -> bool:
         """One prologue command has been answered; after the last one the others may go."""
         if not command.future.done():
             command.future.set_result(None)
@@ -327,6 +312,7 @@ class Link:
                 self._unsent.extendleft(reversed(self._again))
                 self._again.clear()
                 self._flush()
+        return False
 
     # -- deadlines and the end ----------------------------------------------------------------
 
@@ -340,7 +326,8 @@ class Link:
     def _check(self) -> None:
         """Fail what is past its deadline; an overdue answer condemns the connection."""
         now = clock()
-        stalled = bool(self._sent) and self._sent[0].expires <= now
+        first = next(iter(self._sent), None)
+        stalled = first is not None and first.expires <= now
         cause = self._last_error
         if stalled or cause is None:
             cause = TimeoutError(f"no answer within {self._timeout:g} s")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
+from collections.abc import Awaitable
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
+from . import forks
 from .errors import InvalidConversationId, LockError, LockLost, LockTimeout
 from .grant import Grant, clock
 
@@ -45,11 +46,12 @@ class Waiter:
         number: the ticket number, -1 until it is issued.
         deadline: moment of `clock()` at which waiting ends; None: never.
         future: resolved with the Grant; made by event-driven stores.
+        issued: resolved with the number, where somebody waits for that alone.
         incoming: the message that the ticket is for, if any.
     """
 
     __slots__ = (
-        "conversation_id", "deadline", "future", "incoming", "label", "lock_lifetime",
+        "conversation_id", "deadline", "future", "incoming", "issued", "label", "lock_lifetime",
         "max_waiting", "member", "number", "pid", "poll", "request", "started", "wait_timeout",
     )  # fmt: skip
 
@@ -72,21 +74,22 @@ class Waiter:
         self.incoming = incoming
         self.started = 0.0
         self.deadline: float | None = None
-        self.pid = os.getpid()
+        self.pid = forks.pid
         self.number = -1
         self.request = 0
         self.member = ""
         self.future: asyncio.Future[Grant] | None = None
+        self.issued: asyncio.Future[int] | None = None
 
     def start(self) -> None:
         """Waiting begins now."""
         self.started = clock()
         self.deadline = None if self.wait_timeout is None else self.started + self.wait_timeout
 
-    async def wait(self) -> Grant:
+    def wait(self) -> Awaitable[Grant]:
         """Await the future, up to the deadline. Raises asyncio.TimeoutError."""
         assert self.future is not None  # made when the ticket was issued
-        return await before(self.deadline, self.future)
+        return self.future if self.deadline is None else before(self.deadline, self.future)
 
 
 async def before(deadline: float | None, future: asyncio.Future[T]) -> T:
@@ -140,21 +143,30 @@ class Lock:
     def withdraw(self) -> None:
         """Give the ticket back without entering; the lock is of no use after that."""
         self._spent = True
-        if self._waiter.pid == os.getpid():  # else it is the parent's, and not ours to give
+        if self._waiter.pid == forks.pid:  # else it is the parent's, and not ours to give
             self._store._withdraw(self._waiter)
 
     async def acquire(self) -> Grant:
         """Wait for the turn; a caller that does not use `async with` must `release`."""
+        return await self._take()
+
+    async def _take(self, bind: bool = False) -> Grant:
         if self._spent or self._grant is not None:
             raise LockError("this lock has been entered already; a lock is for one turn")
-        if self._waiter.number < 0:
-            await self.queue()
+        waiter = self._waiter
         try:
-            self._grant = await self._store._granted(self._waiter)
+            if waiter.number < 0:
+                waiter.start()
+                grant = await self._store._enter(waiter)
+            else:
+                grant = await self._store._granted(waiter)
         except BaseException:
             self.withdraw()
             raise
-        return self._grant
+        self._grant = grant
+        if bind:
+            grant.bind()
+        return grant
 
     async def release(self) -> None:
         """End the turn. Raises LockLost if it had been lost before."""
@@ -162,17 +174,15 @@ class Lock:
         grant = self._grant
         if grant.reason is None and clock() >= grant.deadline:
             grant.reason = grant.overdue()
-        if self._waiter.pid == os.getpid():
+        if self._waiter.pid == forks.pid:
             await self._store._release(grant)
         else:  # the turn is the parent's, and not ours to end
             grant.reason = "a forked child does not inherit the turn"
         if grant.reason is not None:
             raise LockLost(grant.conversation_id, grant.reason)
 
-    async def __aenter__(self) -> Grant:
-        grant = await self.acquire()
-        grant.bind()
-        return grant
+    def __aenter__(self) -> Awaitable[Grant]:
+        return self._take(bind=True)
 
     async def __aexit__(
         self,
@@ -180,8 +190,9 @@ class Lock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._grant is not None  # __aenter__ has run
-        ours = await self._grant.unbind(error)
+        grant = self._grant
+        assert grant is not None  # __aenter__ has run
+        ours = grant.unbind() and await grant.settle(error)
         try:
             await self.release()
         except LockLost as lost:
@@ -198,7 +209,7 @@ class OptionalLock(Lock):
 
     async def __aenter__(self) -> Grant | None:  # type: ignore[override]  # that is its point
         try:
-            return await super().__aenter__()
+            return await self._take(bind=True)
         except LockTimeout:
             return None
 

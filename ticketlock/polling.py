@@ -162,6 +162,14 @@ class Polling:
                 await _result(self.save_lock(lock))
             return result
 
+    def _enter(self, waiter: Waiter) -> Awaitable[Grant]:
+        """Take a ticket and wait for its turn."""
+        return self._issued_and_granted(waiter)
+
+    async def _issued_and_granted(self, waiter: Waiter) -> Grant:
+        await self._issue(waiter)
+        return await self._granted(waiter)
+
     async def _issue(self, waiter: Waiter) -> None:
         limit = 0 if waiter.wait_timeout == 0 else waiter.max_waiting
         waiter.member = secrets.token_hex(8)
@@ -271,7 +279,11 @@ class Polling:
             if grant.number == number and grant.conversation_id == conversation_id
         ]
 
-    async def _release(self, grant: Grant) -> None:
+    def _release(self, grant: Grant) -> Awaitable[None]:
+        """End a turn; sets `grant.reason` when it turns out that it was lost."""
+        return self._ended(grant)
+
+    async def _ended(self, grant: Grant) -> None:
         self._held.discard(grant)
         if self._closed:
             grant.reason = grant.reason or "the lock store has been closed"

@@ -12,14 +12,17 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from .commands import Part
 from .incoming import Incoming, field
 from .redis_settings import RedisSettings
 
 #: What stands in front of a script: the functions it uses, and for `admit` what follows it.
+#: `name()` is another script as a function of its KEYS and ARGV.
 _PARTS = {
     **dict.fromkeys(("acquire", "attend", "break", "release", "withdraw"), ("handoff", "{}")),
     **dict.fromkeys(("answer", "collect", "reply"), ("handoff", "messages", "{}")),
     "admit": ("handoff", "messages", "{}", "acquire"),
+    "batch": ("handoff", "acquire()", "release()", "{}"),
 }
 
 
@@ -33,9 +36,14 @@ class Script(NamedTuple):
 @cache
 def load(name: str) -> Script:
     """The script `lua/<name>.lua`, with what it shares with others."""
-    names = [part.format(name) for part in _PARTS.get(name, ("{}",))]
-    source = "\n".join(files("ticketlock.lua").joinpath(f"{n}.lua").read_text() for n in names)
+    source = "\n".join(_text(part.format(name)) for part in _PARTS.get(name, ("{}",)))
     return Script(source, hashlib.sha1(source.encode()).hexdigest())
+
+
+def _text(part: str) -> str:
+    name = part.removesuffix("()")
+    text = files("ticketlock.lua").joinpath(f"{name}.lua").read_text()
+    return text if name == part else f"local function {name}(KEYS, ARGV)\n{text}end\n"
 
 
 class Keys:
@@ -80,7 +88,7 @@ class Scripts:
     """Builds the EVALSHA command of each operation; see the scripts for what they return."""
 
     NAMES = (
-        "acquire", "release", "withdraw", "renew", "attend", "inspect", "break",
+        "batch", "acquire", "release", "withdraw", "renew", "attend", "inspect", "break",
         "admit", "answer", "reply", "collect", "supersede",
     )  # fmt: skip
 
@@ -92,6 +100,7 @@ class Scripts:
         self._sha = {name: load(name).sha for name in self.NAMES}
         lease, idle = timing.lease, timing.idle
         self._tail = (self.keys.bell, lease, idle)
+        self._common = (where, lease, timing.waiter_ttl, idle, self.keys.bell)
 
     def prologue(self) -> list[tuple[Any, ...]]:
         """Commands that make a new connection ready for the scripts and the bells."""
@@ -121,6 +130,20 @@ class Scripts:
     def release(self, conversation_id: str, member: str, fence: int) -> tuple[Any, ...]:
         keys = self.keys.of(conversation_id)[1:]
         return ("EVALSHA", self._sha["release"], 3, *keys, member, fence, *self._tail)
+
+    def to_acquire(self, conversation_id: str, member: str, hold_ms: int, most: int) -> Part:
+        """An acquire as a part of a `batch`."""
+        return (*self.keys.of(conversation_id), member, hold_ms, most)
+
+    def to_release(self, conversation_id: str, member: str, fence: int) -> Part:
+        """A release as a part of a `batch`."""
+        return (*self.keys.of(conversation_id), member, fence, "")
+
+    def batch(self, parts: Sequence[Part]) -> tuple[Any, ...]:
+        """One call for several acquires and releases, in their order."""
+        keys = [key for part in parts for key in part[:4]]
+        args = [word for part in parts for word in part[4:]]
+        return ("EVALSHA", self._sha["batch"], len(keys), *keys, *self._common, *args)
 
     def withdraw(self, conversation_id: str, member: str, number: int = 0) -> tuple[Any, ...]:
         keys = self.keys.of(conversation_id)[1:]

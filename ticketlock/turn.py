@@ -226,7 +226,7 @@ class Turn:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        ours = await self.grant.unbind(error)
+        ours = self.grant.unbind() and await self.grant.settle(error)
         try:
             await self.end(write=error is None)
         except LockLost as lost:

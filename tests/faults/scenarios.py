@@ -64,6 +64,39 @@ async def fifo(server: EmbeddedRedis) -> None:
         assert fences == sorted(set(fences))
 
 
+async def order_within_a_tick(server: EmbeddedRedis) -> None:
+    """What is asked for in one tick shares calls, and keeps its order all the same."""
+    async with store_on(server) as store:
+        async with store.lock("c"):
+            locks = [store.lock("c", wait_timeout=10) for _ in range(100)]
+            others = [store.lock(f"c{i}", wait_timeout=10) for i in range(100)]
+            pairs = zip(locks, others, strict=True)
+            numbers = await asyncio.gather(*(lock.queue() for pair in pairs for lock in pair))
+            assert numbers[::2] == sorted(set(numbers[::2]))
+        for lock in (*locks, *others):
+            await lock.acquire()
+            await lock.release()
+
+
+async def a_spoilt_conversation_spoils_no_other(server: EmbeddedRedis) -> None:
+    """Somebody has put something else at a key: others of the same call have their turns."""
+    with redis.Redis.from_url(server.url) as client:
+        client.rpush("concurrent_lock:{spoilt}:holder", "a list")
+    async with store_on(server) as store:
+        async with store.lock("connected"):
+            pass
+        names = ["first", "a", "spoilt", "b"]  # the first goes at once, the others together
+        locks = [store.lock(name, wait_timeout=5) for name in names]
+        found = await asyncio.gather(*(lock.acquire() for lock in locks), return_exceptions=True)
+        kinds = [type(each).__name__ for each in found]
+        assert kinds == ["Grant", "Grant", "LockStoreConnectionError", "Grant"]
+        assert "WRONGTYPE" in str(found[2])
+        for lock in (locks[0], locks[1], locks[3]):
+            await lock.release()
+        for name in ("first", "a", "b"):
+            assert (await store.inspect(name)).holder is None
+
+
 async def hand_off_is_pushed(server: EmbeddedRedis) -> None:
     """A waiter in another process is told at once, not at its next heartbeat."""
     async with store_on(server) as one, store_on(server) as two:

@@ -6,7 +6,7 @@ A story that passes on a mutant proves nothing; then this test fails.
 from __future__ import annotations
 
 import asyncio
-import hashlib
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +16,7 @@ from faults.test_protocol import SCENARIOS
 from ticketlock import (
     LockError,
     LockStoreConnectionError,
+    commands,
     deadlines,
     elsewhere,
     engine,
@@ -32,17 +33,19 @@ def lua(name: str, old: str, new: str) -> Patch:
     """Replace a piece of a script; it must be there."""
 
     def patch(monkeypatch: pytest.MonkeyPatch) -> None:
-        original = scripts.load
+        original = scripts._text
 
-        def load(wanted: str) -> scripts.Script:
-            source = original(wanted).source
-            if wanted == name or (name in ("handoff", "messages") and old in source):
+        def text(part: str) -> str:
+            source = original(part)
+            if part.removesuffix("()") == name:
                 assert old in source, f"{name}.lua has no {old!r}"
                 source = source.replace(old, new)
-            return scripts.Script(source, hashlib.sha1(source.encode()).hexdigest())
+            return source
 
-        monkeypatch.setattr(scripts, "load", load)
-        monkeypatch.setattr(heartbeat, "load", load)
+        monkeypatch.setattr(scripts, "_text", text)
+        uncached = scripts.load.__wrapped__
+        monkeypatch.setattr(scripts, "load", uncached)
+        monkeypatch.setattr(heartbeat, "load", uncached)
 
     return patch
 
@@ -105,8 +108,16 @@ def at_the_tail(original: Any, self: Any, waiter: Any, **options: int) -> Any:
     return original(self, waiter, **{**options, "number": 0})
 
 
-def from_the_answer(original: Any, self: Any, waiter: Any, answer: Any, sent_at: float) -> None:
-    original(self, waiter, answer, engine.clock())
+def from_the_answer(original: Any, self: Any, command: Any, answer: Any) -> Any:
+    command.sent_at = engine.clock()
+    return original(self, command, answer)
+
+
+def backwards(original: Any, self: Any, unsent: Any) -> Any:
+    """Parts of one call in the wrong order."""
+    call, packed = original(self, deque(reversed(unsent)))
+    unsent.clear()
+    return call, packed
 
 
 def unsubscribed(original: Any, self: Any) -> Any:
@@ -187,6 +198,10 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
         lua("break", "if process then", "if false then"), "a_break_tells_the_holder"),
     "returning at an old number forgets the counter": (
         lua("acquire", "redis.call('SET', KEYS[1], ARGV[3])", ""), "waiters_outlive_a_flush"),
+    "one failure fails all": (
+        lua("batch", "local out = {}",
+            "local out, pcall = {}, function(f, ...) return true, f(...) end"),
+        "a_spoilt_conversation_spoils_no_other"),
     # -- the scripts of messages
     "duplicates get a ticket": (
         lua("admit", "if not mine and had(", "if false and had("), "a_duplicate_gets_no_turn"),
@@ -246,6 +261,8 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
         wrapped(engine.Engine, "_acquire", at_the_tail), "a_skipped_waiter_returns_to_its_place"),
     "cancelled waiter stays": (
         method(engine.Engine, "withdraw", nothing), "a_cancelled_waiter_leaves_the_queue"),
+    "calls are shared backwards": (
+        wrapped(commands.InTransit, "_join", backwards), "order_within_a_tick"),
     "unanswered commands are dropped": (
         wrapped(link.Link, "_drop", drop_unanswered), "a_broken_connection_loses_nothing"),
 }  # fmt: skip

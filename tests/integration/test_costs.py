@@ -82,21 +82,27 @@ def test_commands_of_a_hand_off(own_redis: EmbeddedRedis, run: Run) -> None:
     run(body())
 
 
-def test_requests_of_a_tick_are_one_write(own_redis: EmbeddedRedis, run: Run) -> None:
-    """However many tasks ask in a tick of the event loop: one write, on one connection."""
+def test_requests_of_a_tick_share_calls(own_redis: EmbeddedRedis, run: Run) -> None:
+    """Of what tasks ask in a tick the first goes at once, the others together in one write, 32
+    of them in one script call; all on one connection."""
 
     async def body() -> None:
         with redis.Redis.from_url(own_redis.url) as client:
             async with quiet_store(own_redis) as store:
                 async with store.lock("c"):
                     pass
+                client.config_resetstat()
                 writes = count_writes(store)
-                locks = [store.lock(f"c{i}") for i in range(300)]
+                locks = [store.lock(f"c{i}") for i in range(1 + 9 * 32 + 3)]
                 await asyncio.gather(*(lock.queue() for lock in locks))
-                assert len(writes) == 1
+                assert len(writes) == 2
+                assert calls(client)["evalsha"] == 1 + 9 + 1
+                assert calls(client)["time"] == 1 + 9 + 1
                 assert len(client.client_list()) == 1 + 1  # ours, and the store's
                 await asyncio.gather(*(lock.acquire() for lock in locks))
                 await asyncio.gather(*(lock.release() for lock in locks))
+                assert len(writes) == 4
+                assert calls(client)["evalsha"] == 22
 
     run(body())
 
@@ -196,7 +202,7 @@ def test_nothing_is_kept_of_turns_that_are_over(own_redis: EmbeddedRedis, run: R
 
             await asyncio.gather(*map(turns, range(200)))
             engine: Any = store._live()
-            kept = (engine._waiting, engine._held, engine.link._sent, engine.link._unsent)
+            kept = (engine._waiting, engine._held, [*engine.link._sent], engine.link._unsent)
             assert [len(each) for each in kept] == [0, 0, 0, 0]
             assert len(engine._seen) <= 50  # until the next heartbeat
 

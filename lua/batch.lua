@@ -1,0 +1,23 @@
+-- Several acquires and releases of one process in one call, in their order: what a call itself
+-- costs is paid once. Each does what it does alone; the failure of one is told in its place.
+-- KEYS  for each: counter  holder  queue  waiters
+-- ARGV  1 host:pid  2 lease ms  3 waiter ttl ms  4 idle expiry ms  5 bell channel prefix, then
+--       for each: member, hold ms, most waiting: to acquire | member, fence, "": to release
+-- Returns for each what acquire.lua or release.lua returns, or its error
+local out = {}
+for i = 1, #KEYS / 4 do
+  local k, a = 4 * i, 3 * i + 5
+  local ok, answer
+  if ARGV[a] ~= '' then
+    ok, answer = pcall(acquire, {KEYS[k - 3], KEYS[k - 2], KEYS[k - 1], KEYS[k]},
+      {ARGV[a - 2], ARGV[1], '0', ARGV[2], ARGV[3], ARGV[a - 1], ARGV[4], ARGV[a], '0', ARGV[5]})
+  else
+    ok, answer = pcall(release, {KEYS[k - 2], KEYS[k - 1], KEYS[k]},
+      {ARGV[a - 2], ARGV[a - 1], ARGV[5], ARGV[2], ARGV[4]})
+  end
+  if not ok and type(answer) ~= 'table' then  -- before Redis 7 an error is a text
+    answer = {err = string.match(answer, '%-(%u+ .*)') or 'ERR ' .. answer}
+  end
+  out[i] = answer
+end
+return out

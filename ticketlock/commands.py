@@ -1,0 +1,145 @@
+"""Commands on their way: several of them in one call, and the answers given to whom they belong.
+
+A call of a script costs the server some microseconds before it does anything. So acquires and
+releases of one loop tick, the *parts*, share calls; each keeps its own future and deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import hiredis
+
+#: Parts in one call: what a call costs is shared, and none keeps the server for long.
+MOST_JOINED = 32
+
+#: What a part puts into the words of a call; all parts of a link have the same form.
+Part = tuple[Any, ...]
+
+
+class Command:
+    """A command on its way.
+
+    Attributes:
+        packed: its bytes; of a part, that is packed with others when it is sent, the part.
+        future: resolved with the answer.
+        sent_at: moment of `clock()` just before it was last written.
+        repeated: True once it was sent again after a connection broke.
+        heard: called with the command and the answer as it comes, even if nobody awaits the
+            future any more; tells whether the future is to have the answer too.
+        subject: what it is about, for `heard`.
+        prologue: it belongs to one connection and is not repeated on the next.
+        slot: of a Redis Cluster; -1 where there is none.
+    """
+
+    __slots__ = (
+        "expires", "future", "heard", "packed", "prologue", "repeated", "sent_at", "slot",
+        "subject",
+    )  # fmt: skip
+
+    def __init__(self, packed: bytes | Part, future: asyncio.Future[Any], expires: float) -> None:
+        self.packed = packed
+        self.future = future
+        self.expires = expires
+        self.sent_at = 0.0
+        self.repeated = False
+        self.heard: Heard | None = None
+        self.subject: Any = None
+        self.prologue = False
+        self.slot = -1
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether it is to be sent again when its connection breaks."""
+        # A cancelled one too: what undoes it comes behind it.
+        return not self.future.done() or self.future.cancelled()
+
+    def hear(self, answer: Any) -> None:
+        """Act on the answer, and tell whoever awaits it."""
+        wanted = self.heard is None or self.heard(self, answer)
+        if wanted and not self.future.done():
+            self.future.set_result(answer)
+
+    def fail(self, error: BaseException) -> None:
+        """Tell whoever awaits the command that it failed."""
+        if self.prologue:
+            self.future.cancel()  # nobody awaits it
+        elif not self.future.done():
+            self.future.set_exception(error)
+
+
+Heard = Callable[[Command, Any], bool]
+
+
+class InTransit:
+    """What was written and is not answered yet, in the order in which answers come.
+
+    Args:
+        batch: makes the words of one call of several parts, answered by a list.
+        most_joined: parts in one call.
+    """
+
+    def __init__(
+        self, batch: Callable[[Sequence[Part]], tuple[Any, ...]] | None, most_joined: int
+    ) -> None:
+        self._batch = batch
+        self._most_joined = most_joined
+        self._calls: deque[list[Command]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def __iter__(self) -> Iterator[Command]:
+        for call in self._calls:
+            yield from call
+
+    def add(self, command: Command) -> None:
+        """Note a command that is written as it is."""
+        self._calls.append([command])
+
+    def pack(self, unsent: deque[Command], now: float) -> bytes:
+        """Take commands over, and return what is to be written for them."""
+        chunks: list[bytes] = []
+        while unsent:
+            packed = unsent[0].packed
+            if isinstance(packed, bytes):
+                call = [unsent.popleft()]
+            else:
+                call, packed = self._join(unsent)
+            for command in call:
+                command.sent_at = now
+            self._calls.append(call)
+            chunks.append(packed)
+        return b"".join(chunks)
+
+    def _join(self, unsent: deque[Command]) -> tuple[list[Command], bytes]:
+        call: list[Command] = []
+        while unsent and len(call) < self._most_joined and type(unsent[0].packed) is tuple:
+            call.append(unsent.popleft())
+        assert self._batch is not None  # who joins says how
+        words = self._batch([command.packed for command in call])  # type: ignore[misc]  # tuples
+        return call, hiredis.pack_command(words)
+
+    def take(self) -> Command:
+        """The command whose answer is next; it was written as it is."""
+        (command,) = self._calls.popleft()
+        return command
+
+    def hear(self, answer: Any) -> list[tuple[Command, Exception]]:
+        """Give an answer to those it belongs to; returns the commands that failed."""
+        failed: list[tuple[Command, Exception]] = []
+        call = self._calls.popleft()
+        if isinstance(answer, hiredis.ReplyError) or type(call[0].packed) is not tuple:
+            answer = [answer] * len(call)
+        for command, own in zip(call, answer, strict=True):
+            if isinstance(own, hiredis.ReplyError):
+                failed.append((command, own))
+            else:
+                command.hear(own)
+        return failed
+
+    def clear(self) -> None:
+        self._calls.clear()
