@@ -19,6 +19,15 @@ local function clock()
   return ms, us
 end
 
+local function whole(number) return string.format('%.0f', number) end
+
+-- The turn that a holder tells of: fence, number, member, lease until, hold until, granted at,
+-- host:pid; the fence alone when it is idle, false when there is none.
+local function turn(held)
+  if not held or not string.find(held, ' ', 1, true) then return held end
+  return string.match(held, HOLDER)
+end
+
 -- Grant the head of the queue, skipping the dead, and ring the bell of its process.
 -- Returns the bell's text instead of ringing when the process is `caller`, else false;
 -- and true behind it when it gave up at the limit with more in the queue.

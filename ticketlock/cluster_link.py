@@ -11,7 +11,7 @@ from typing import Any
 import hiredis
 from redis.crc import key_slot
 
-from .commands import Command, Part
+from .commands import Command, Heard
 from .errors import LockStoreConnectionError
 from .grant import clock
 from .link import FIRST_BACKOFF, LONGEST_BACKOFF, Link
@@ -36,10 +36,11 @@ class ClusterLink:
         on_push: Callable[[list[Any]], None],
         on_connect: Callable[[], None],
         wanted: Callable[[], bool],
-        batch: Callable[[Sequence[Part]], tuple[Any, ...]],
+        batch: Callable[[Sequence[Any]], tuple[Any, ...]],
         timeout: float,
     ) -> None:
         self._settings = settings
+        self._batch = batch
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout
         self._options: dict[str, Any] = {
@@ -47,8 +48,6 @@ class ClusterLink:
             "on_push": on_push,
             "on_connect": on_connect,
             "wanted": wanted,
-            "batch": batch,
-            "most_joined": 1,
             "timeout": timeout,
         }
         self._seeds = list(settings.endpoints) or [(settings.host, settings.port)]
@@ -72,33 +71,29 @@ class ClusterLink:
         self,
         words: tuple[Any, ...],
         timeout: float | None = None,
-        future: asyncio.Future[Any] | None = None,
+        heard: Heard | None = None,
+        subject: Any = None,
     ) -> Command:
         """Send a command whose fourth word is its first key, as EVALSHA's is."""
-        expires = None if timeout is None else clock() + timeout
-        packed, future = hiredis.pack_command(words), future or self._loop.create_future()
-        return self._send(packed, future, expires, str(words[3]))
-
-    def join(
-        self, part: Part, future: asyncio.Future[Any], expires: float | None = None
-    ) -> Command:
-        """As `Link.join`, in a call of its own: no call may have keys of two slots."""
-        return self._send(part, future, expires, part[0])
-
-    def _send(
-        self,
-        packed: bytes | Part,
-        future: asyncio.Future[Any],
-        expires: float | None,
-        key: str,
-    ) -> Command:
         if self._closed:
             raise LockStoreConnectionError("the lock store has been closed")
-        latest = clock() + self._timeout
-        command = Command(packed, future, latest if expires is None else min(expires, latest))
-        command.slot = key_slot(key.encode())
+        expires = clock() + (self._timeout if timeout is None else min(timeout, self._timeout))
+        packed, future = hiredis.pack_command(words), self._loop.create_future()
+        command = Command(packed, future, expires, heard, subject)
+        command.slot = key_slot(str(words[3]).encode())
         self.route(command)
         return command
+
+    def join(
+        self,
+        subject: Any,
+        future: asyncio.Future[Any],
+        heard: Heard,
+        timeout: float | None = None,
+    ) -> None:
+        """As `Link.join`, in a call of its own: no call may have keys of two slots."""
+        command = self.submit(self._batch([subject]), timeout, heard, subject)
+        command.future = future
 
     async def call(self, words: tuple[Any, ...]) -> Any:
         """Send a command and return its answer."""

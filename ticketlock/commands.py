@@ -16,21 +16,18 @@ import hiredis
 #: Parts in one call: what a call costs is shared, and none keeps the server for long.
 MOST_JOINED = 32
 
-#: What a part puts into the words of a call; all parts of a link have the same form.
-Part = tuple[Any, ...]
-
 
 class Command:
     """A command on its way.
 
     Attributes:
-        packed: its bytes; of a part, that is packed with others when it is sent, the part.
+        packed: its bytes; None of a part, that is packed with others when it is sent.
         future: resolved with the answer.
         sent_at: moment of `clock()` just before it was last written.
         repeated: True once it was sent again after a connection broke.
-        heard: called with the command and the answer as it comes, even if nobody awaits the
-            future any more; tells whether the future is to have the answer too.
-        subject: what it is about, for `heard`.
+        heard: called with the command and the answer, or error, as it comes, even if nobody
+            awaits the future any more; tells whether the future is to have it too.
+        subject: what it is about; a part's words are made of that.
         prologue: it belongs to one connection and is not repeated on the next.
         slot: of a Redis Cluster; -1 where there is none.
     """
@@ -40,14 +37,21 @@ class Command:
         "subject",
     )  # fmt: skip
 
-    def __init__(self, packed: bytes | Part, future: asyncio.Future[Any], expires: float) -> None:
+    def __init__(
+        self,
+        packed: bytes | None,
+        future: asyncio.Future[Any],
+        expires: float,
+        heard: Heard | None = None,
+        subject: Any = None,
+    ) -> None:
         self.packed = packed
         self.future = future
         self.expires = expires
         self.sent_at = 0.0
         self.repeated = False
-        self.heard: Heard | None = None
-        self.subject: Any = None
+        self.heard = heard
+        self.subject = subject
         self.prologue = False
         self.slot = -1
 
@@ -67,7 +71,7 @@ class Command:
         """Tell whoever awaits the command that it failed."""
         if self.prologue:
             self.future.cancel()  # nobody awaits it
-        elif not self.future.done():
+        elif (self.heard is None or self.heard(self, error)) and not self.future.done():
             self.future.set_exception(error)
 
 
@@ -78,15 +82,12 @@ class InTransit:
     """What was written and is not answered yet, in the order in which answers come.
 
     Args:
-        batch: makes the words of one call of several parts, answered by a list.
-        most_joined: parts in one call.
+        batch: makes the words of one call out of the subjects of parts; that of several is
+            answered by a list.
     """
 
-    def __init__(
-        self, batch: Callable[[Sequence[Part]], tuple[Any, ...]] | None, most_joined: int
-    ) -> None:
+    def __init__(self, batch: Callable[[Sequence[Any]], tuple[Any, ...]] | None) -> None:
         self._batch = batch
-        self._most_joined = most_joined
         self._calls: deque[list[Command]] = deque()
 
     def __bool__(self) -> bool:
@@ -105,7 +106,7 @@ class InTransit:
         chunks: list[bytes] = []
         while unsent:
             packed = unsent[0].packed
-            if isinstance(packed, bytes):
+            if packed is not None:
                 call = [unsent.popleft()]
             else:
                 call, packed = self._join(unsent)
@@ -117,10 +118,10 @@ class InTransit:
 
     def _join(self, unsent: deque[Command]) -> tuple[list[Command], bytes]:
         call: list[Command] = []
-        while unsent and len(call) < self._most_joined and type(unsent[0].packed) is tuple:
+        while unsent and len(call) < MOST_JOINED and unsent[0].packed is None:
             call.append(unsent.popleft())
         assert self._batch is not None  # who joins says how
-        words = self._batch([command.packed for command in call])  # type: ignore[misc]  # tuples
+        words = self._batch([command.subject for command in call])
         return call, hiredis.pack_command(words)
 
     def take(self) -> Command:
@@ -132,7 +133,7 @@ class InTransit:
         """Give an answer to those it belongs to; returns the commands that failed."""
         failed: list[tuple[Command, Exception]] = []
         call = self._calls.popleft()
-        if isinstance(answer, hiredis.ReplyError) or type(call[0].packed) is not tuple:
+        if len(call) == 1 or isinstance(answer, hiredis.ReplyError):
             answer = [answer] * len(call)
         for command, own in zip(call, answer, strict=True):
             if isinstance(own, hiredis.ReplyError):

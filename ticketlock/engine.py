@@ -17,8 +17,9 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from . import forks
+from .calls import Calls
 from .cluster_link import ClusterLink
-from .commands import Command, Heard
+from .commands import Command
 from .deadlines import DeadlineWatch
 from .elsewhere import Elsewhere
 from .errors import LockLost, LockStoreConnectionError, QueueFull
@@ -42,13 +43,16 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self.process = secrets.token_hex(8)
         where = f"{socket.gethostname()[:63] or 'localhost'}:{self.pid}".replace(" ", "_")
+        #: Seconds by which we give a turn up before the server does.
+        self.margin = min(timing.lease / 8, 500) / 1000
         self.scripts = Scripts(settings, timing, self.process, where)
+        self.calls = Calls(self.scripts, self.margin)
         options: dict[str, Any] = {
             "prologue": self.scripts.prologue(),
             "on_push": self._push,
             "on_connect": self._reconnected,
             "wanted": lambda: bool(self._waiting),
-            "batch": self.scripts.batch,
+            "batch": self.calls.batch,
             "timeout": settings.socket_timeout,
         }
         self.link: Link | ClusterLink
@@ -59,10 +63,9 @@ class Engine:
                 lambda: connect(settings), lambda error: explain(settings, error), **options
             )
         self.heartbeat = Heartbeat(self, settings, self.scripts, timing)
-        #: Seconds by which we give a turn up before the server does.
-        self.margin = min(timing.lease / 8, 500) / 1000
         self.elsewhere = Elsewhere(self)
         self._requests = count(1)
+        self._on_answer, self._on_release = self._answered, self._released
         self._waiting: dict[int, Waiter] = {}
         self._held: dict[int, Grant] = {}
         self._deadlines = DeadlineWatch(self._held.values, self._overdue)
@@ -84,52 +87,37 @@ class Engine:
         waiter.future = self.loop.create_future()
         # Before sending: a bell may come in the same packet as the answer.
         self._waiting[request] = waiter
-        most = 0 if waiter.wait_timeout == 0 else waiter.max_waiting
-        most = -1 if most is None else most
+        # Heard at once, not when its task comes to run: a bell may be right behind the answer.
         told = waiter.issued or waiter.future
         if waiter.incoming is None:
-            part = self.scripts.to_acquire(
-                waiter.conversation_id, member, self._hold(waiter.lock_lifetime), most
-            )
-            command = self.link.join(part, told)
+            self.link.join(waiter, told, self._on_answer)
         else:
-            command = self.link.submit(self._acquire(waiter, max_waiting=most), future=told)
-        # At once, not when this task comes to run: a bell may be right behind the answer.
-        command.subject, command.heard = waiter, self._answered
+            words = self.calls.alone(waiter)
+            self.link.submit(words, None, self._on_answer, waiter).future = told
 
     def next_request(self) -> int:
         """A number by which bells name a waiter of this process."""
         return next(self._requests)
 
-    def _acquire(self, waiter: Waiter, **options: int) -> tuple[Any, ...]:
-        hold = self._hold(waiter.lock_lifetime)
-        words = self.scripts.acquire(waiter.conversation_id, waiter.member, hold, **options)
-        if waiter.incoming is None:
-            return words
-        return self.scripts.admit(words, waiter.conversation_id, waiter.incoming)
-
-    def _hold(self, lock_lifetime: float) -> int:
-        # The lifetime ends here first, and at the server only if we are frozen then.
-        return round(1000 * (lock_lifetime + 2 * self.margin))
-
-    def _answered(self, command: Command, answer: list[Any]) -> bool:
+    def _answered(self, command: Command, answer: list[Any] | Exception) -> bool:
         """Act on acquire's answer: the turn is ours, or we wait for it, or need none."""
+        if isinstance(answer, Exception):
+            return True
         waiter: Waiter = command.subject
-        kind, *values = answer
+        kind = answer[0]
         if waiter.request not in self._waiting:
             pass  # taken back meanwhile
         elif kind == 1:
-            number, fence, left = values
-            self._serve(waiter, number, fence, command.sent_at + left / 1000)
+            self._serve(waiter, answer[1], answer[2], command.sent_at + answer[3] / 1000)
         elif kind == 0:
-            waiter.number, now, left = values
-            self._seen[waiter.conversation_id] = (command.sent_at, now)
-            self.heartbeat.expect(left / 1000)
+            waiter.number = answer[1]
+            self._seen[waiter.conversation_id] = (command.sent_at, answer[2])
+            self.heartbeat.expect(answer[3] / 1000)
             self._supersede(waiter)
         elif kind == 2:
-            self.elsewhere.follow(waiter, *values)
+            self.elsewhere.follow(waiter, *answer[1:])
         elif not command.future.done():
-            command.future.set_exception(QueueFull(waiter.conversation_id, values[0]))
+            command.future.set_exception(QueueFull(waiter.conversation_id, answer[1]))
         if waiter.issued is not None and not waiter.issued.done():
             waiter.issued.set_result(waiter.number)
         return False
@@ -186,47 +174,53 @@ class Engine:
         if self.link.usable:  # else the ticket was never sent for
             self._post(self.scripts.withdraw(waiter.conversation_id, waiter.member))
 
-    def _post(self, words: tuple[Any, ...], heard: Heard | None = None) -> None:
+    def _post(self, words: tuple[Any, ...]) -> None:
         """Send a command nobody waits for."""
         try:
             command = self.link.submit(words)
-            command.heard = heard
             command.future.add_done_callback(_log_failure)
         except LockStoreConnectionError as error:
             log.debug("not sent: %s", error)  # closing: the lease or liveness lapses by itself
 
     # -- turns -------------------------------------------------------------------------------
 
-    async def release(self, grant: Grant) -> None:
-        """End a turn; sets `grant.reason` when it turns out that it was lost."""
+    def release(self, grant: Grant) -> asyncio.Future[None]:
+        """End a turn. The future says when it is done, and never fails: `grant.reason` is set
+        when it turns out that the turn was lost."""
         self._held.pop(grant.request, None)
-        if grant.reason is not None:  # lost: the others need not wait for the lease to lapse
-            words = self.scripts.release(grant.conversation_id, grant.member, grant.fence)
-            return self._post(words, self._released)
-        part = self.scripts.to_release(grant.conversation_id, grant.member, grant.fence)
         future = self.loop.create_future()
-        command = self.link.join(part, future, max(clock() + 0.5, grant.deadline))
-        command.heard = self._released
         try:
-            answer = await future
-        except LockStoreConnectionError as error:
-            # The turn was ours to its end; what could not be said, the lapse of the lease says.
-            log.warning("%r ends when its lease runs out: %s", grant.conversation_id, error)
-            return None
-        # A repeated release finds what its first sending did, if the lease still ran.
-        if answer == 0 and not (command.repeated and clock() < grant.deadline):
-            grant.reason = "it was given to another: its lease ran out or it was broken"
-        return None
+            timeout = max(0.5, grant.deadline - clock())
+            self.link.join(grant, future, self._on_release, timeout)
+        except LockStoreConnectionError as error:  # closing
+            grant.reason = grant.reason or str(error)
+            future.set_result(None)
+        if grant.reason is None:
+            return future
+        # It was lost: the others need not wait for its lease to lapse, and we need not either.
+        done = self.loop.create_future()
+        done.set_result(None)
+        return done
 
-    def _released(self, command: Command, answer: int | bytes) -> bool:
-        if isinstance(answer, bytes):  # the next ticket is ours too: no bell was rung
+    def _released(self, command: Command, answer: int | bytes | Exception) -> bool:
+        grant: Grant = command.subject
+        if isinstance(answer, Exception):
+            # The turn was ours to its end; what could not be said, the lapse of the lease says.
+            log.warning("%r ends when its lease runs out: %s", grant.conversation_id, answer)
+        elif isinstance(answer, bytes):  # the next ticket is ours too: no bell was rung
             self._bell(answer)
-        return True
+        # A repeated release finds what its first sending did, if the lease still ran.
+        elif answer == 0 and not (command.repeated and clock() < grant.deadline):
+            reason = "it was given to another: its lease ran out or it was broken"
+            grant.reason = grant.reason or reason
+        if not command.future.done():
+            command.future.set_result(None)
+        return False
 
     async def raise_fence(self, grant: Grant, floor: int) -> None:
         """Mint a fence above `floor` for a turn we hold. Raises LockLost."""
         # A repeated acquire finds its own turn; `max_waiting=0` keeps it from queueing anew.
-        hold = round(1000 * (grant.expires - clock() + 2 * self.margin))
+        hold = self.calls.hold(grant.expires - clock())
         words = self.scripts.acquire(
             grant.conversation_id, grant.member, hold, max_waiting=0, floor=floor
         )
@@ -353,8 +347,8 @@ class Engine:
 
     def _return(self, waiter: Waiter) -> None:
         """Put a ticket back at its old number: it may have been skipped, or wiped."""
-        command = self.link.submit(self._acquire(waiter, number=waiter.number))
-        command.subject, command.heard = waiter, self._answered
+        words = self.calls.acquire(waiter, number=waiter.number)
+        command = self.link.submit(words, None, self._on_answer, waiter)
         command.future.add_done_callback(_log_failure)
 
     async def close(self) -> None:
@@ -365,7 +359,7 @@ class Engine:
             self.withdraw(waiter, error)
         for request in list(self._held):
             grant = self._held[request]
-            self._post(self.scripts.release(grant.conversation_id, grant.member, grant.fence))
+            self._post(self.calls.alone(grant))
             self.lost(request, "the lock store has been closed")
         self._deadlines.stop()
         await self.heartbeat.stop()

@@ -20,7 +20,7 @@ from typing import Any
 import hiredis
 from redis.asyncio.connection import Connection
 
-from .commands import MOST_JOINED, Command, InTransit, Part
+from .commands import Command, Heard, InTransit
 from .errors import LockStoreConnectionError
 from .grant import clock
 
@@ -64,8 +64,7 @@ class Link:
         on_push: called with each push message.
         on_connect: called after each connect but the first.
         wanted: tells whether to reconnect although there is nothing to send.
-        batch: makes the words of one call of several parts, answered by a list.
-        most_joined: parts in one call.
+        batch: see `InTransit`.
         timeout: seconds a command may take, waiting for a connection included.
     """
 
@@ -78,8 +77,7 @@ class Link:
         on_push: Callable[[list[Any]], None] | None = None,
         on_connect: Callable[[], None] | None = None,
         wanted: Callable[[], bool] = lambda: False,
-        batch: Callable[[Sequence[Part]], tuple[Any, ...]] | None = None,
-        most_joined: int = MOST_JOINED,
+        batch: Callable[[Sequence[Any]], tuple[Any, ...]] | None = None,
         timeout: float = 10.0,
     ) -> None:
         self._connect = connect
@@ -95,7 +93,7 @@ class Link:
         self._protocol: _Protocol | None = None
         self._reader = hiredis.Reader()
         self._unsent: deque[Command] = deque()
-        self._sent = InTransit(batch, most_joined)
+        self._sent = InTransit(batch)
         self._connecting: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._watch_at = 0.0
@@ -122,34 +120,36 @@ class Link:
         self,
         words: tuple[Any, ...],
         timeout: float | None = None,
-        future: asyncio.Future[Any] | None = None,
+        heard: Heard | None = None,
+        subject: Any = None,
     ) -> Command:
         """Send a command as soon as possible; its future has the answer.
 
         Args:
             timeout: seconds after which the command fails and is not repeated.
-            future: default a new one.
+            heard, subject: see `Command`.
         """
-        packed = hiredis.pack_command(words)
-        expires = None if timeout is None else clock() + timeout
-        return self.join(packed, future or self._loop.create_future(), expires)
-
-    def join(
-        self, packed: bytes | Part, future: asyncio.Future[Any], expires: float | None = None
-    ) -> Command:
-        """As `submit`; a part goes in one call with others of this moment.
-
-        Args:
-            expires: moment of `clock()`, as `timeout` is in seconds.
-        """
-        if self._closed:
-            raise LockStoreConnectionError("the lock store has been closed")
-        latest = clock() + self._timeout
-        command = Command(
-            packed, future, latest if expires is None or expires > latest else expires
-        )
+        future, expires = self._loop.create_future(), self._expires(timeout)
+        command = Command(hiredis.pack_command(words), future, expires, heard, subject)
         self.send(command)
         return command
+
+    def join(
+        self,
+        subject: Any,
+        future: asyncio.Future[Any],
+        heard: Heard,
+        timeout: float | None = None,
+    ) -> None:
+        """As `submit`, for a part: in one call with others of this moment."""
+        self.send(Command(None, future, self._expires(timeout), heard, subject))
+
+    def _expires(self, timeout: float | None) -> float:
+        if self._closed:
+            raise LockStoreConnectionError("the lock store has been closed")
+        if timeout is None or timeout > self._timeout:
+            timeout = self._timeout
+        return clock() + timeout
 
     def send(self, command: Command) -> None:
         """Send a command made elsewhere: at once if no answer is due, else with the others of

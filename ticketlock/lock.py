@@ -171,15 +171,18 @@ class Lock:
     async def release(self) -> None:
         """End the turn. Raises LockLost if it had been lost before."""
         assert self._grant is not None  # acquire comes first
-        grant = self._grant
+        await self._end(self._grant)
+        if self._grant.reason is not None:
+            raise LockLost(self._grant.conversation_id, self._grant.reason)
+
+    def _end(self, grant: Grant) -> Awaitable[None]:
         if grant.reason is None and clock() >= grant.deadline:
             grant.reason = grant.overdue()
         if self._waiter.pid == forks.pid:
-            await self._store._release(grant)
-        else:  # the turn is the parent's, and not ours to end
-            grant.reason = "a forked child does not inherit the turn"
-        if grant.reason is not None:
-            raise LockLost(grant.conversation_id, grant.reason)
+            return self._store._release(grant)
+        # The turn is the parent's, and not ours to end.
+        grant.reason = "a forked child does not inherit the turn"
+        return asyncio.sleep(0)
 
     def __aenter__(self) -> Awaitable[Grant]:
         return self._take(bind=True)
@@ -193,13 +196,14 @@ class Lock:
         grant = self._grant
         assert grant is not None  # __aenter__ has run
         ours = grant.unbind() and await grant.settle(error)
-        try:
-            await self.release()
-        except LockLost as lost:
-            if error is None or ours:
-                raise lost from None
-            if hasattr(error, "add_note"):  # the body's own exception is not hidden
-                error.add_note(str(lost))
+        await self._end(grant)
+        if grant.reason is None:
+            return
+        lost = LockLost(grant.conversation_id, grant.reason)
+        if error is None or ours:
+            raise lost from None
+        if hasattr(error, "add_note"):  # the body's own exception is not hidden
+            error.add_note(str(lost))
 
 
 class OptionalLock(Lock):

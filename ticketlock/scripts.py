@@ -12,7 +12,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from .commands import Part
 from .incoming import Incoming, field
 from .redis_settings import RedisSettings
 
@@ -131,18 +130,8 @@ class Scripts:
         keys = self.keys.of(conversation_id)[1:]
         return ("EVALSHA", self._sha["release"], 3, *keys, member, fence, *self._tail)
 
-    def to_acquire(self, conversation_id: str, member: str, hold_ms: int, most: int) -> Part:
-        """An acquire as a part of a `batch`."""
-        return (*self.keys.of(conversation_id), member, hold_ms, most)
-
-    def to_release(self, conversation_id: str, member: str, fence: int) -> Part:
-        """A release as a part of a `batch`."""
-        return (*self.keys.of(conversation_id), member, fence, "")
-
-    def batch(self, parts: Sequence[Part]) -> tuple[Any, ...]:
-        """One call for several acquires and releases, in their order."""
-        keys = [key for part in parts for key in part[:4]]
-        args = [word for part in parts for word in part[4:]]
+    def batch(self, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
+        """Several acquires and releases in one call; see the script for their keys and args."""
         return ("EVALSHA", self._sha["batch"], len(keys), *keys, *self._common, *args)
 
     def withdraw(self, conversation_id: str, member: str, number: int = 0) -> tuple[Any, ...]:

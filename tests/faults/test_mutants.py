@@ -16,6 +16,7 @@ from faults.test_protocol import SCENARIOS
 from ticketlock import (
     LockError,
     LockStoreConnectionError,
+    calls,
     commands,
     deadlines,
     elsewhere,
@@ -258,7 +259,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "no return to the queue": (
         wrapped(engine.Engine, "beaten", no_returns), "waiters_outlive_a_flush"),
     "return at the tail": (
-        wrapped(engine.Engine, "_acquire", at_the_tail), "a_skipped_waiter_returns_to_its_place"),
+        wrapped(calls.Calls, "acquire", at_the_tail), "a_skipped_waiter_returns_to_its_place"),
     "cancelled waiter stays": (
         method(engine.Engine, "withdraw", nothing), "a_cancelled_waiter_leaves_the_queue"),
     "calls are shared backwards": (
