@@ -151,15 +151,9 @@ class Lock:
         return await self._take()
 
     async def _take(self, bind: bool = False) -> Grant:
-        if self._spent or self._grant is not None:
-            raise LockError("this lock has been entered already; a lock is for one turn")
-        waiter = self._waiter
+        self._check_unused()
         try:
-            if waiter.number < 0:
-                waiter.start()
-                grant = await self._store._enter(waiter)
-            else:
-                grant = await self._store._granted(waiter)
+            grant = await self._begin()
         except BaseException:
             self.withdraw()
             raise
@@ -167,6 +161,17 @@ class Lock:
         if bind:
             grant.bind()
         return grant
+
+    def _check_unused(self) -> None:
+        if self._spent or self._grant is not None:
+            raise LockError("this lock has been entered already; a lock is for one turn")
+
+    def _begin(self) -> Awaitable[Grant]:
+        waiter = self._waiter
+        if waiter.number >= 0:
+            return self._store._granted(waiter)
+        waiter.start()
+        return self._store._enter(waiter)
 
     async def release(self) -> None:
         """End the turn. Raises LockLost if it had been lost before."""
