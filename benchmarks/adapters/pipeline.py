@@ -1,4 +1,5 @@
-"""The server's limit: our own scripts, or the floor's, sent in batches with no client work.
+"""The server's limit: our own scripts, alone or sharing calls, or the floor's, sent in batches
+with no client work.
 
 Four connections, on each a batch of acquires, then the releases of that batch, so that the
 server always has some to do. What the client does between is to build the releases.
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 import hiredis
 
+from ticketlock.commands import MOST_JOINED
 from ticketlock.redis_settings import RedisSettings
 from ticketlock.scripts import Scripts, Timing, load
 
@@ -58,13 +60,14 @@ class Adapter:
         self._scripts = Scripts(RedisSettings(), Timing(), "0123456789abcdef", "bench:1")
 
     def open(self) -> None:
-        sources = [load("acquire").source, load("release").source, ACQUIRE, RELEASE]
+        ours = [load(name).source for name in ("acquire", "release", "batch")]
+        sources = [*ours, ACQUIRE, RELEASE]
         self._batches[0].send([("SCRIPT", "LOAD", source) for source in sources])
         self._batches[0].receive()
 
-    def run(self, seconds: float, ours: bool) -> dict[str, float]:
-        """Cycles in that time, by our scripts or by the floor's."""
-        acquires, releases = self._ours() if ours else self._floors()
+    def run(self, seconds: float, form: str) -> dict[str, float]:
+        """Cycles in that time: by our scripts `alone` or `shared`, or by the `floor`'s."""
+        acquires, releases = getattr(self, f"_{form}")()
         start, done = time.perf_counter(), 0
         for i, batch in enumerate(self._batches):
             batch.send(acquires[i])
@@ -72,14 +75,14 @@ class Adapter:
             for i, batch in enumerate(self._batches):
                 batch.send(releases(i, batch.receive()))
             for i, batch in enumerate(self._batches):
-                done += sum(answer == 1 for answer in batch.receive())
+                done += _ones(batch.receive())
                 batch.send(acquires[i])
         for i, batch in enumerate(self._batches):
             batch.send(releases(i, batch.receive()))
             batch.receive()
         return {"cycles": done, "seconds": time.perf_counter() - start}
 
-    def _ours(self) -> tuple[list[list[Any]], Callable[[int, list[Any]], list[Any]]]:
+    def _alone(self) -> tuple[list[list[Any]], Callable[[int, list[Any]], list[Any]]]:
         member, scripts = f"{self._scripts.process}.1", self._scripts
         names = [[f"p{i}.{j}" for j in range(BATCH)] for i in range(len(self._batches))]
         acquires = [[scripts.acquire(name, member, 60_000) for name in row] for row in names]
@@ -90,7 +93,27 @@ class Adapter:
 
         return acquires, releases
 
-    def _floors(self) -> tuple[list[list[Any]], Callable[[int, list[Any]], list[Any]]]:
+    def _shared(self) -> tuple[list[list[Any]], Callable[[int, list[Any]], list[Any]]]:
+        member, scripts = f"{self._scripts.process}.1", self._scripts
+        names = [[f"s{i}.{j}" for j in range(BATCH)] for i in range(len(self._batches))]
+
+        def calls(row: list[str], args: list[tuple[Any, ...]]) -> list[Any]:
+            cuts = range(0, BATCH, MOST_JOINED)
+            return [
+                scripts.batch(
+                    [key for name in row[cut : cut + MOST_JOINED] for key in scripts.keys.of(name)],
+                    [word for part in args[cut : cut + MOST_JOINED] for word in part],
+                )
+                for cut in cuts
+            ]
+
+        def releases(i: int, answers: list[Any]) -> list[Any]:
+            granted = [answer for call in answers for answer in call]
+            return calls(names[i], [(member, answer[2], "") for answer in granted])
+
+        return [calls(row, [(member, 60_000, -1)] * BATCH) for row in names], releases
+
+    def _floor(self) -> tuple[list[list[Any]], Callable[[int, list[Any]], list[Any]]]:
         keys = [
             [(f"floor:{{p{i}.{j}}}:counter", f"floor:{{p{i}.{j}}}:queue") for j in range(BATCH)]
             for i in range(len(self._batches))
@@ -102,3 +125,7 @@ class Adapter:
     def close(self) -> None:
         for batch in self._batches:
             batch.close()
+
+
+def _ones(answers: list[Any]) -> int:
+    return sum(_ones(each) if isinstance(each, list) else each == 1 for each in answers)
