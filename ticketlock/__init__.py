@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 if not Path(__file__).with_name("stores").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
-from .conversations import Conversations
-from .endpoints import EndpointConfig
 from .errors import (
     ConfigurationError,
     DuplicateMessage,
@@ -27,17 +25,11 @@ from .errors import (
     TrackerStoreConnectionError,
     TrackerStoreError,
 )
-from .event_base import Event
-from .event_broker import EventBroker, Message, Outcome
 from .grant import Grant
 from .incoming import Incoming
 from .inspection import Holder, Inspection, Waiting
 from .lock_store import LockStore
-from .memory_lock_store import InMemoryLockStore
 from .tickets import NO_TICKET_ISSUED, Ticket, TicketLock
-from .tracker import EventVerbosity, Tracker
-from .tracker_store import Claim, TrackerStore
-from .turn import Turn
 
 __all__ = [
     # turns
@@ -90,12 +82,32 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .concurrent_lock_store import ConcurrentRedisLockStore
+    from .conversations import Conversations
+    from .endpoints import EndpointConfig
+    from .event_base import Event
+    from .event_broker import EventBroker, Message, Outcome
+    from .memory_lock_store import InMemoryLockStore
     from .redis_lock_store import RedisLockStore
+    from .tracker import EventVerbosity, Tracker
+    from .tracker_store import Claim, TrackerStore
+    from .turn import Turn
 
-#: Classes whose driver takes three times as long to import as all the rest: on first use.
+#: Imported at their first use: not all who take a lock have turns, or this lock store's driver.
 _LATE = {
+    "Claim": "tracker_store",
     "ConcurrentRedisLockStore": "concurrent_lock_store",
+    "Conversations": "conversations",
+    "EndpointConfig": "endpoints",
+    "Event": "event_base",
+    "EventBroker": "event_broker",
+    "EventVerbosity": "tracker",
+    "InMemoryLockStore": "memory_lock_store",
+    "Message": "event_broker",
+    "Outcome": "event_broker",
     "RedisLockStore": "redis_lock_store",
+    "Tracker": "tracker",
+    "TrackerStore": "tracker_store",
+    "Turn": "turn",
 }
 
 
@@ -104,6 +116,11 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("ticketlock")
-    if name in _LATE:
-        return getattr(import_module(f".{_LATE[name]}", __name__), name)
-    raise AttributeError(f"module 'ticketlock' has no attribute {name!r}")
+    if name not in _LATE:
+        raise AttributeError(f"module 'ticketlock' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f".{_LATE[name]}", __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})
