@@ -189,7 +189,8 @@ class RedisTrackerStore(FencedTrackerStore):
 def _history(sender_id: str, fence: int, answer: list[Any]) -> History:
     if answer[0] == b"stale":
         raise StaleFence(sender_id, fence, int(answer[1]))
-    return History([json.loads(text) for text in answer[3:]], int(answer[1]), int(answer[2]))
+    events = json.loads(b"[%b]" % b",".join(answer[3:]))  # all at once: half of the time
+    return History(events, int(answer[1]), int(answer[2]))
 
 
 def _documented(key: str, text: bytes) -> list[EncodedEvent]:

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from typing import Any, ClassVar
 
 from .errors import InvalidEvent
@@ -64,22 +65,22 @@ class Event:
         kept = copy.deepcopy(dict(wire)) if stamp else dict(wire)
         if stamp and kept.get("timestamp") is None:
             kept["timestamp"] = time.time()
-        values = EVENT_TYPES.get(kind, UnknownEvent)._values(kept)
+        made_as = EVENT_TYPES.get(kind, UnknownEvent)
+        values = made_as._values(kept)
         if values is None:  # it lacks what its type needs: kept, without effect
             event: Event = UnknownEvent(kind, **_common(kept))
         else:
-            event = EVENT_TYPES.get(kind, UnknownEvent)(**values, **_common(kept))
+            event = made_as(**values, **_common(kept))
         object.__setattr__(event, "_wire", kept)
         return event
 
     @classmethod
     def _values(cls, wire: Mapping[str, Any]) -> dict[str, Any] | None:
         """Constructor arguments from a dictionary; None if a required one is missing."""
-        own = [f for f in fields(cls) if f.init and f.name not in _COMMON]
-        for f in own:
-            if f.name not in wire and f.default is MISSING and f.default_factory is MISSING:
-                return None
-        return {f.name: wire[f.name] for f in own if f.name in wire}
+        own, required = _fields(cls)
+        if not required <= wire.keys():
+            return None
+        return {name: wire[name] for name in own if name in wire}
 
     def as_dict(self) -> dict[str, Any]:
         """The dictionary that is stored and published; its inner values are not copies."""
@@ -113,6 +114,14 @@ class UnknownEvent(Event):
         if "kind" in made and not hasattr(self, "_wire"):
             made["event"] = made.pop("kind")
         return made
+
+
+@cache  # a turn reads a whole session of events
+def _fields(kind: type[Event]) -> tuple[list[str], set[str]]:
+    """The fields of an event type beyond the common ones: all, and those without a default."""
+    own = [f for f in fields(kind) if f.init and f.name not in _COMMON]
+    required = {f.name for f in own if f.default is MISSING and f.default_factory is MISSING}
+    return [f.name for f in own], required
 
 
 def _common(wire: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from .errors import InvalidConversationId, InvalidEvent, TrackerStoreError
 from .events import intent_name, starts_session
 from .lock import check_conversation_id
 
+#: Refuses cycles, and numbers that JSON has not. Made once: a turn encodes every event.
+_plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
 #: Bytes of one event's JSON that every store takes unless it says less.
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
@@ -55,10 +58,11 @@ def _encode(event: Mapping[str, Any], place: int, max_bytes: int) -> EncodedEven
     wire = dict(event)
     where = f"event {place} ({kind!r:.80})"
     try:
-        plain = json.dumps(wire, ensure_ascii=False, allow_nan=False)  # refuses cycles
-        plain.encode()
+        text = _plain(wire)
         _check_keys(wire)
-        text = plain if plain.isascii() else json.dumps(wire)
+        if not text.isascii():
+            text.encode()
+            text = json.dumps(wire)
         json.loads(text)
     except UnicodeEncodeError as error:
         raise InvalidEvent(f"{where}: not valid Unicode: {error}; replace it first") from None
@@ -85,17 +89,17 @@ def _encode(event: Mapping[str, Any], place: int, max_bytes: int) -> EncodedEven
 
 
 def _check_keys(wire: object) -> None:
-    """Raise TypeError for a key that JSON would silently turn into text."""
+    """Raise TypeError for a key that JSON would silently turn into text; `wire` is JSON's."""
     todo = [wire]
     while todo:
         value = todo.pop()
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             for key in value:
                 if not isinstance(key, str):
                     raise TypeError(f"the key {key!r} is no text")
-            todo += [inner for inner in value.values() if isinstance(inner, (Mapping, list, tuple))]
+            todo += [inner for inner in value.values() if isinstance(inner, (dict, list, tuple))]
         elif isinstance(value, (list, tuple)):
-            todo += [inner for inner in value if isinstance(inner, (Mapping, list, tuple))]
+            todo += [inner for inner in value if isinstance(inner, (dict, list, tuple))]
 
 
 def finite(value: object) -> float | None:

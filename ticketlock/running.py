@@ -28,8 +28,12 @@ class Running:
         task = asyncio.ensure_future(operation)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        # A bare future, unlike the task, does not pass the cancellation on; `asyncio.shield`
+        # would tell the log of an error that nobody waits for (from Python 3.14 on).
+        ended = task.get_loop().create_future()
+        task.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
         try:
-            await asyncio.wait([task])  # unlike awaiting the task, does not pass the cancel on
+            await ended
         except asyncio.CancelledError:
             if wait:
                 await asyncio.wait([task])
