@@ -1,11 +1,17 @@
-"""The connection of a `RedisTrackerStore` and its outbox: commands, scripts, errors."""
+"""The connection of a `RedisTrackerStore` and its outbox: commands, scripts, errors.
+
+Where one server has all keys, scripts go over a `Link`, as those of the locks do: the claims and
+writes of one loop tick are one packet, for half of what redis-py takes. The rest is redis-py's.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import hiredis
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.sentinel import Sentinel
@@ -14,8 +20,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
-from ticketlock.errors import TrackerStoreConnectionError, TrackerStoreError
-from ticketlock.redis_connect import explain
+from ticketlock import forks
+from ticketlock.errors import (
+    LockStoreConnectionError,
+    TrackerStoreConnectionError,
+    TrackerStoreError,
+)
+from ticketlock.link import Link
+from ticketlock.redis_connect import connect, explain
 from ticketlock.redis_settings import RedisSettings
 from ticketlock.scripts import load
 
@@ -24,6 +36,9 @@ NEEDED_COMMANDS = (
     "+eval +evalsha +script|load +hello +time +get +del +exists +hget +hmget +hset +hdel +hincrby"
     " +hkeys +pexpire +persist +scan +zadd +zrem +zscan +zrangebyscore"
 )
+
+#: Loaded by a link when it connects, and again if the server has forgotten them.
+_SCRIPTS = ("read", "write", "adopt", "drop", "take", "advance", "release", "delete")
 
 #: What a server that cannot serve now, but may soon, begins its refusal with.
 _UNAVAILABLE = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "OOM", "MISCONF")
@@ -41,8 +56,13 @@ class Client:
         self.cluster = settings.deployment_mode == "cluster"
         self._client: Any = None
         self._sentinel: Any = None
+        self._link: Link | None = None
+        self._where: Any = None
 
     async def close(self) -> None:
+        link, self._link = self._link, None
+        if link is not None and self._where == _here():
+            await link.close()
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
@@ -53,10 +73,33 @@ class Client:
     async def script(self, name: str, keys: Sequence[str], *args: Any) -> Any:
         script = load(name)
         words = (len(keys), *keys, *args)
+        if not self.cluster:
+            return await self._call("EVALSHA", script.sha, *words)
         try:
             return await self.command("EVALSHA", script.sha, *words)
         except NoScriptError:
             return await self.command("EVAL", script.source, *words)
+
+    async def reach(self, key: str) -> None:
+        """Connect, and ask for something."""
+        await (self.command("EXISTS", key) if self.cluster else self._call("EXISTS", key))
+
+    async def _call(self, *words: Any) -> Any:
+        if self._link is None or self._where != _here():
+            self._link, self._where = self._make_link(), _here()
+        try:
+            return await self._link.call(words)
+        except LockStoreConnectionError as error:
+            raise _explained(self.settings, error.__cause__ or error) from error
+
+    def _make_link(self) -> Link:
+        settings = self.settings
+        return Link(
+            lambda: connect(settings),
+            lambda error: explain(settings, error),
+            prologue=[("SCRIPT", "LOAD", load(f"tracker_{name}").source) for name in _SCRIPTS],
+            timeout=settings.socket_timeout,
+        )
 
     async def command(self, *words: Any) -> Any:
         with self.seam():
@@ -117,16 +160,22 @@ class Client:
         return self._sentinel.master_for(settings.sentinel_service, **kwargs)
 
 
-def _explained(settings: RedisSettings, error: Exception) -> TrackerStoreError:
+def _here() -> Any:
+    """Process and event loop: a link is of no use in another one."""
+    return forks.pid, asyncio.get_running_loop()
+
+
+def _explained(settings: RedisSettings, error: BaseException) -> TrackerStoreError:
     text = str(error)
     where = f"Redis at {settings.address}"
-    if isinstance(error, NoPermissionError) or "ACL failure" in text or "executing the" in text:
+    refused = isinstance(error, NoPermissionError) or text.startswith("NOPERM")
+    if refused or "ACL failure" in text or "executing the" in text:
         return TrackerStoreConnectionError(
             f"{where}: the user lacks rights: allow {NEEDED_COMMANDS} "
             f"and the keys {settings.prefixed('tracker:')}* and "
             f"{settings.prefixed('tracker_outbox:')}* ({text})"
         )
-    if isinstance(error, ResponseError) and not text.startswith(_UNAVAILABLE):
+    if isinstance(error, (ResponseError, hiredis.ReplyError)) and not text.startswith(_UNAVAILABLE):
         advice = "the key is of another program; set key_prefix" if "WRONGTYPE" in text else ""
         return TrackerStoreError(f"{where}: {advice or 'it refused the command'} ({text})")
     return TrackerStoreConnectionError(str(explain(settings, error)[0]))

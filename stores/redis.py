@@ -110,7 +110,7 @@ class RedisTrackerStore(FencedTrackerStore):
         return await self._outbox.delete(sender_id) or bool(old)
 
     async def _do_connect(self) -> None:
-        await self._client.command("EXISTS", self._prefix)
+        await self._client.reach(self._prefix)
 
     async def _do_close(self) -> None:
         await self._client.close()

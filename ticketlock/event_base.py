@@ -77,7 +77,7 @@ class Event:
     @classmethod
     def _values(cls, wire: Mapping[str, Any]) -> dict[str, Any] | None:
         """Constructor arguments from a dictionary; None if a required one is missing."""
-        own, required = _fields(cls)
+        own, required = _fields(cls)  # type: ignore[arg-type]  # the class itself is hashable
         if not required <= wire.keys():
             return None
         return {name: wire[name] for name in own if name in wire}

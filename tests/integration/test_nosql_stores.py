@@ -183,6 +183,20 @@ async def test_foreign_values_are_errors(one: Any) -> None:
             await store.retrieve("b")
 
 
+@pytest.mark.parametrize("one", ["redis"], indirect=True)
+async def test_redis_takes_one_connection(one: Any) -> None:
+    """However many turns there are at once; a server that forgets the scripts is told again."""
+    store = one.open()
+    with Redis(port=one.section["port"]) as plain:
+        await store.connect()
+        before = plain.info("stats")["total_connections_received"]
+        claims = await asyncio.gather(*(store.claim(f"{n}", 1, "x") for n in range(50)))
+        plain.script_flush()
+        await asyncio.gather(*(store.append(claim, [user("one", 1)]) for claim in claims))
+        assert plain.info("stats")["total_connections_received"] == before
+        assert await texts(store, "49") == ["one"]
+
+
 async def test_redis_behind_a_sentinel() -> None:
     with sentinel_sections() as section:
         async with create_tracker_store(section()) as store:
