@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -81,25 +82,29 @@ def _sqlite(settings: SQLSettings) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=settings.timeout,
     )
+    listen(engine.sync_engine, settings)
+    return engine
 
-    @sa.event.listens_for(engine.sync_engine, "connect")
+
+def listen(engine: sa.Engine, settings: SQLSettings) -> None:
+    """Set up each new connection to SQLite, and how a transaction begins there."""
+
+    @sa.event.listens_for(engine, "connect")
     def connected(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {int(settings.timeout * 500)}")
         # Readers then do not wait for the writer. While others use the file the change is
         # refused at once: the next connection will do it.
-        with suppress(connection.dbapi.OperationalError):
+        with suppress(sqlite3.OperationalError):
             cursor.execute("PRAGMA journal_mode = WAL")
         cursor.close()
 
-    @sa.event.listens_for(engine.sync_engine, "begin")
+    @sa.event.listens_for(engine, "begin")
     def begun(connection: sa.Connection) -> None:
         # A writer that began as a reader could not wait for another one.
         read = connection.get_execution_options().get("ticketlock_read")
         connection.exec_driver_sql("BEGIN" if read else "BEGIN IMMEDIATE")
-
-    return engine
 
 
 async def create_database(settings: SQLSettings) -> None:
@@ -144,7 +149,7 @@ async def prepare(
     """Check the schema, and create what is missing: of the tracker store's tables and index,
     or of those that `missing` finds.
     """
-    missing = missing or _missing
+    missing = missing or tracker_missing
     if settings.schema:
         await _check_schema(engine, settings.schema)
     async with engine.connect() as connection:
@@ -154,7 +159,7 @@ async def prepare(
     async with engine.begin() as connection:
         await _exclude_others(connection, settings.dialect)
         try:
-            await connection.run_sync(_create, missing)
+            await connection.run_sync(create, missing)
         finally:
             if settings.dialect in ("mysql", "mariadb"):
                 await connection.execute(sa.text("SELECT RELEASE_LOCK('ticketlock_schema')"))
@@ -179,8 +184,8 @@ async def _exclude_others(connection: AsyncConnection, dialect: str) -> None:
         await connection.execute(sa.text("SELECT GET_LOCK('ticketlock_schema', 60)"))
 
 
-def _missing(connection: sa.Connection) -> list[Any]:
-    """Tables, and the index, that are not there."""
+def tracker_missing(connection: sa.Connection) -> list[Any]:
+    """Tables of the tracker store, and the index, that are not there."""
     inspector = sa.inspect(connection)
     wanted = (schema.events, schema.conversations, schema.dead_letters)
     missing: list[Any] = [table for table in wanted if not inspector.has_table(table.name)]
@@ -192,7 +197,8 @@ def _missing(connection: sa.Connection) -> list[Any]:
     return missing
 
 
-def _create(connection: sa.Connection, missing: Callable[[sa.Connection], list[Any]]) -> None:
+def create(connection: sa.Connection, missing: Callable[[sa.Connection], list[Any]]) -> None:
+    """Create what is missing by now."""
     if connection.dialect.name == "oracle":
         schema.events_seq.create(connection, checkfirst=True)
     for part in missing(connection):

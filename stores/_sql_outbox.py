@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ticketlock.outbox import VOID_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, now_ms
 
@@ -32,8 +31,8 @@ class _Store(Protocol):
 
     _dialect: str
 
-    async def _write(self, body: Callable[[AsyncConnection], Awaitable[T]]) -> T: ...
-    async def _read_only(self, body: Callable[[AsyncConnection], Awaitable[T]]) -> T: ...
+    async def _write(self, body: Callable[[sa.Connection], T]) -> T: ...
+    async def _read_only(self, body: Callable[[sa.Connection], T]) -> T: ...
 
 
 class SQLOutbox(Outbox):
@@ -47,8 +46,8 @@ class SQLOutbox(Outbox):
     async def waiting(self, limit: int, before: int) -> list[str]:
         query = sa.select(_rows.sender_id).where(_free(before)).order_by(_rows.outbox_at)
 
-        async def body(connection: AsyncConnection) -> list[str]:
-            return [schema.text(key) for key in await connection.scalars(query.limit(limit))]
+        def body(connection: sa.Connection) -> list[str]:
+            return [schema.text(key) for key in connection.scalars(query.limit(limit))]
 
         return await self._store._read_only(body)
 
@@ -60,23 +59,21 @@ class SQLOutbox(Outbox):
             .values(relay=lease.relay, outbox_at=lease.until)
         )
 
-        async def body(connection: AsyncConnection) -> Parcel | None:
-            if not (await connection.execute(change)).rowcount:
+        def body(connection: sa.Connection) -> Parcel | None:
+            if not connection.execute(change).rowcount:
                 return None
-            row = (await connection.execute(sa.select(schema.conversations).where(mine))).one()
-            return await self._read(connection, sender_id, row, limit)
+            row = connection.execute(sa.select(schema.conversations).where(mine)).one()
+            return self._read(connection, sender_id, row, limit)
 
         return await self._store._write(body)
 
-    async def _read(
-        self, connection: AsyncConnection, sender_id: str, row: Any, limit: int
-    ) -> Parcel:
+    def _read(self, connection: sa.Connection, sender_id: str, row: Any, limit: int) -> Parcel:
         """What waits of the conversation with this row: events that have been counted."""
         ids = schema.events.c.id
         query = schema.tail(sender_id, self._store._dialect).order_by(ids).limit(limit)
         query = query.where(ids > row.outbox_id, ids <= row.last_id)
         events, places, size = [], [], 0
-        for found in await connection.execute(query):
+        for found in connection.execute(query):
             events.append(json.loads(found.data))
             places.append(found.id)
             size += len(found.data)
@@ -95,11 +92,11 @@ class SQLOutbox(Outbox):
         if parcel.places[: to - parcel.first]:
             rest["outbox_id"] = parcel.places[to - parcel.first - 1]
 
-        async def body(connection: AsyncConnection) -> bool:
+        def body(connection: sa.Connection) -> bool:
             drained = ours.where(_rows.sequence <= to).values(**_NOTHING)
-            if (await connection.execute(drained)).rowcount:
+            if connection.execute(drained).rowcount:
                 return False
-            return bool((await connection.execute(ours.values(**rest))).rowcount)
+            return bool(connection.execute(ours.values(**rest)).rowcount)
 
         return await self._store._write(body)
 
@@ -110,8 +107,8 @@ class SQLOutbox(Outbox):
             .values(relay=None, outbox_at=now_ms())
         )
 
-        async def body(connection: AsyncConnection) -> None:
-            await connection.execute(change)
+        def body(connection: sa.Connection) -> None:
+            connection.execute(change)
 
         await self._store._write(body)
 
@@ -122,17 +119,17 @@ class SQLOutbox(Outbox):
             sa.func.min(_rows.outbox_since),
         ).where(_rows.outbox_at.is_not(None))  # the column that has an index
 
-        async def body(connection: AsyncConnection) -> Backlog:
-            count, events, since = (await connection.execute(query)).one()
+        def body(connection: sa.Connection) -> Backlog:
+            count, events, since = connection.execute(query).one()
             return Backlog(int(count), int(events), since)
 
         return await self._store._read_only(body)
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
-        async def body(connection: AsyncConnection) -> None:
+        def body(connection: sa.Connection) -> None:
             for letter in letters:
-                await connection.execute(sa.delete(schema.dead_letters).where(_named(letter)))
-                await connection.execute(sa.insert(schema.dead_letters).values(_values(letter)))
+                connection.execute(sa.delete(schema.dead_letters).where(_named(letter)))
+                connection.execute(sa.insert(schema.dead_letters).values(_values(letter)))
 
         await self._store._write(body)
 
@@ -140,20 +137,20 @@ class SQLOutbox(Outbox):
         order = (_letters.sender_id, _letters.history, _letters.sequence)
         query = sa.select(schema.dead_letters).order_by(*order).limit(limit)
 
-        async def body(connection: AsyncConnection) -> list[DeadLetter]:
+        def body(connection: sa.Connection) -> list[DeadLetter]:
             return [
                 DeadLetter(
                     schema.text(row.sender_id), row.history, row.sequence,
                     json.loads(row.data), json.loads(row.reason), row.at,
                 )
-                for row in await connection.execute(query)
+                for row in connection.execute(query)
             ]  # fmt: skip
 
         return await self._store._read_only(body)
 
     async def unbury(self, letter: DeadLetter) -> bool:
-        async def body(connection: AsyncConnection) -> bool:
-            gone = await connection.execute(sa.delete(schema.dead_letters).where(_named(letter)))
+        def body(connection: sa.Connection) -> bool:
+            gone = connection.execute(sa.delete(schema.dead_letters).where(_named(letter)))
             return bool(gone.rowcount)
 
         return await self._store._write(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -102,11 +103,23 @@ dead_letters = sa.Table(
 )
 
 
-def of(sender_id: str, dialect: str) -> sa.ColumnElement[bool]:
-    """The condition for the events of a conversation, exact in every collation."""
-    same = events.c.sender_id == sender_id
+#: The conversation that a statement is about. Statements are made once: with SQLAlchemy that
+#: takes longer than to execute them.
+WHOSE: sa.BindParameter[str] = sa.bindparam("whose", type_=sa.String)
+#: A row number.
+ROW: sa.BindParameter[int] = sa.bindparam("row", type_=sa.BigInteger)
+
+
+def of(sender_id: Any, dialect: str) -> sa.ColumnElement[bool]:
+    """The condition for the events of a conversation, exact in every collation.
+
+    Args:
+        sender_id: its id, or `WHOSE`.
+    """
+    same: sa.ColumnElement[bool] = events.c.sender_id == sender_id
     if dialect in ("mysql", "mariadb"):
-        return same & (key_column(dialect) == sa.literal(sender_id, sa.String))
+        exact = sender_id if sender_id is WHOSE else sa.literal(sender_id, sa.String)
+        same &= key_column(dialect) == exact
     return same
 
 
@@ -125,26 +138,54 @@ def text(key: Any) -> str:
     return key if isinstance(key, str) else bytes(key).decode()
 
 
-def behind(sender_id: str, last_id: int, dialect: str) -> sa.Select[Any]:
-    """Count, last row and last session's row of the events after row `last_id`."""
+@cache
+def behind(dialect: str) -> sa.Select[Any]:
+    """Count, last row and last session's row of the events of `WHOSE` after `ROW`."""
     starts = (events.c.type_name == "action") & (events.c.action_name == SESSION_START)
     return sa.select(
-        sa.func.count().label("count"),
+        sa.func.count().label("many"),
         sa.func.coalesce(sa.func.max(events.c.id), 0).label("last_id"),
         sa.func.coalesce(sa.func.max(sa.case((starts, events.c.id))), 0).label("session_id"),
-    ).where(of(sender_id, dialect), events.c.id > last_id)
+    ).where(of(WHOSE, dialect), events.c.id > ROW)
 
 
-def tail(sender_id: str, dialect: str) -> sa.Select[Any]:
+def tail(sender_id: Any, dialect: str) -> sa.Select[Any]:
     """Rows of the events of a conversation, to be narrowed and ordered."""
     return sa.select(events.c.id, events.c.data).where(of(sender_id, dialect))
 
 
-def locked(sender_id: str) -> sa.Select[Any]:
-    """The conversation's row, held until the transaction ends."""
-    return sa.select(conversations).where(conversations.c.sender_id == sender_id).with_for_update()
+@cache
+def since(dialect: str) -> sa.Select[Any]:
+    """Rows of the events of `WHOSE` from `ROW` on."""
+    return tail(WHOSE, dialect).where(events.c.id >= ROW).order_by(events.c.id)
 
 
+@cache
+def latest(dialect: str) -> sa.Select[Any]:
+    """Rows of the last `most` events of `WHOSE`, the last one first."""
+    most = sa.bindparam("most", type_=sa.Integer)
+    return tail(WHOSE, dialect).order_by(events.c.id.desc()).limit(most)
+
+
+@cache
+def drop(dialect: str) -> sa.Delete:
+    """Delete the events of `WHOSE`."""
+    return sa.delete(events).where(of(WHOSE, dialect))
+
+
+_mine = conversations.c.sender_id == sa.bindparam("whose", type_=conversations.c.sender_id.type)
+
+#: The conversation's row.
+row = sa.select(conversations).where(_mine)
+#: The same, held until the transaction ends.
+locked = row.with_for_update()
+#: Change columns of it: those that are given a value.
+note = sa.update(conversations).where(_mine)
+#: Delete it.
+forget = sa.delete(conversations).where(_mine)
+
+
+@cache
 def add_events(dialect: str) -> sa.Insert:
     """Insert rows of `events`, to be executed with their values."""
     made = sa.insert(events)
@@ -155,19 +196,24 @@ def add_events(dialect: str) -> sa.Insert:
     return made.values(id=events_seq.next_value()) if dialect == "oracle" else made
 
 
-def add_conversation(sender_id: str, dialect: str) -> sa.Insert:
-    """Insert the conversation's row unless it is there."""
-    values = {
-        "sender_id": sender_id, "fence": 0, "owner": None,
-        "sequence": 0, "last_id": 0, "session_id": 0, "born": now_ms(),
-    }  # fmt: skip
+@cache
+def add_conversation(dialect: str) -> sa.Insert:
+    """Insert the conversation's row, with the values of `begun`, unless it is there."""
     if dialect == "postgresql":
         from sqlalchemy.dialects.postgresql import insert
 
-        return insert(conversations).values(values).on_conflict_do_nothing()
+        return insert(conversations).on_conflict_do_nothing()
     if dialect == "sqlite":
         from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-        return sqlite_insert(conversations).values(values).on_conflict_do_nothing()
-    made = sa.insert(conversations).values(values)
+        return sqlite_insert(conversations).on_conflict_do_nothing()
+    made = sa.insert(conversations)
     return made.prefix_with("IGNORE") if dialect in ("mysql", "mariadb") else made
+
+
+def begun(sender_id: str) -> dict[str, Any]:
+    """The row of a conversation that begins now."""
+    return {
+        "sender_id": sender_id, "fence": 0, "owner": None,
+        "sequence": 0, "last_id": 0, "session_id": 0, "born": now_ms(),
+    }  # fmt: skip

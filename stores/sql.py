@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ticketlock.errors import EventsWaiting, StaleFence, TrackerStoreError
 from ticketlock.event_codec import EncodedEvent
@@ -26,6 +25,7 @@ from . import _sql_errors as errors
 from . import _sql_schema as schema
 from ._sql_outbox import SQLOutbox
 from ._sql_settings import SQLSettings
+from ._sqlite_engine import SQLiteEngine
 
 T = TypeVar("T")
 Row = Any  # sa.Row with the columns of a query
@@ -56,10 +56,8 @@ class SQLTrackerStore(FencedTrackerStore):
         # SQLite has no limit of its own; what MySQL takes in one packet is its limit.
         self.max_id_length = None if self._dialect == "sqlite" else schema.MAX_NAME
         self.outbox = SQLOutbox(self)
-        self._engine: AsyncEngine | None = None
+        self._engine: AsyncEngine | SQLiteEngine | None = None
         self._opening = asyncio.Lock()
-        # One writer at a time is all that SQLite can do: better to queue than to poll.
-        self._writing: Any = asyncio.Lock() if self._dialect == "sqlite" else nullcontext()
 
     async def _do_connect(self) -> None:
         await self._translated(self._open())
@@ -69,39 +67,54 @@ class SQLTrackerStore(FencedTrackerStore):
         if engine is not None:
             await engine.dispose()
 
-    async def _open(self) -> AsyncEngine:
+    async def _open(self) -> AsyncEngine | SQLiteEngine:
         """The engine; made, with the tables, when it is first wanted."""
+        if self._engine is not None:
+            return self._engine
         async with self._opening:
             if self._engine is None:
-                if self.settings.login_db:
-                    await engines.create_database(self.settings)
-                engine = engines.make_engine(self.settings)
-                try:
-                    await engines.prepare(engine, self.settings)
-                except BaseException:
-                    await engine.dispose()
-                    raise
-                self._engine = engine
+                self._engine = await self._make_engine()
             return self._engine
+
+    async def _make_engine(self) -> AsyncEngine | SQLiteEngine:
+        if self.settings.login_db:
+            await engines.create_database(self.settings)
+        engine: AsyncEngine | SQLiteEngine
+        if self._dialect == "sqlite":
+            engine = SQLiteEngine(self.settings)
+        else:
+            engine = engines.make_engine(self.settings)
+        try:
+            if isinstance(engine, SQLiteEngine):
+                await engine.prepare(engines.tracker_missing)
+            else:
+                await engines.prepare(engine, self.settings)
+        except BaseException:
+            await engine.dispose()
+            raise
+        return engine
 
     # -- running something ---------------------------------------------------------------------
 
-    async def _write(self, body: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _write(self, body: Callable[[sa.Connection], T]) -> T:
         """Run `body` in a transaction, again where that helps."""
 
         async def once() -> T:
             engine = await self._open()
-            async with self._writing, engine.begin() as connection:
-                return await body(connection)
+            if isinstance(engine, SQLiteEngine):
+                return await engine.run(body)
+            async with engine.begin() as connection:
+                return await connection.run_sync(body)
 
         return await self._translated(self._repeated(once))
 
-    async def _read_only(self, body: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _read_only(self, body: Callable[[sa.Connection], T]) -> T:
         async def once() -> T:
             engine = await self._open()
+            if isinstance(engine, SQLiteEngine):
+                return await engine.run(body, read_only=True)
             async with engine.connect() as connection:
-                await connection.execution_options(ticketlock_read=True)
-                return await body(connection)
+                return await connection.run_sync(body)
 
         return await self._translated(self._repeated(once))
 
@@ -112,16 +125,13 @@ class SQLTrackerStore(FencedTrackerStore):
             except sa.exc.DBAPIError as error:
                 if not errors.may_try_again(error):
                     raise
-                if errors.waited_too_long(error):
-                    await engines.end_frozen(await self._open())
+                engine = await self._open()
+                if errors.waited_too_long(error) and isinstance(engine, AsyncEngine):
+                    await engines.end_frozen(engine)
             await asyncio.sleep(0.01 * turn)
         return await once()
 
     async def _translated(self, operation: Coroutine[Any, Any, T]) -> T:
-        if self._dialect == "sqlite":
-            # Stopped half way, a statement keeps its transaction open behind a closed
-            # connection. All that it waits for has a limit: it ends by itself.
-            operation = self._running.finish(operation)
         try:
             return await asyncio.wait_for(operation, self.settings.timeout)
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, asyncio.TimeoutError) as error:
@@ -130,38 +140,38 @@ class SQLTrackerStore(FencedTrackerStore):
     # -- the operations ----------------------------------------------------------------------------
 
     async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
-        async def body(connection: AsyncConnection) -> History:
-            row = await self._lock(connection, sender_id)
+        def body(connection: sa.Connection) -> History:
+            row = self._lock(connection, sender_id)
             if row is None:
-                await connection.execute(schema.add_conversation(sender_id, self._dialect))
-                row = await self._lock(connection, sender_id)
+                connection.execute(schema.add_conversation(self._dialect), schema.begun(sender_id))
+                row = self._lock(connection, sender_id)
             if row.fence > fence or (row.fence == fence and row.owner != owner):
                 raise StaleFence(sender_id, fence, row.fence)
-            found = await self._latest(connection, sender_id, row)
-            await self._note(connection, sender_id, found, fence=fence, owner=owner)
+            found = self._latest(connection, sender_id, row)
+            self._note(connection, sender_id, found, fence=fence, owner=owner)
             return found.history
 
         return await self._write(body)
 
     async def _do_write(self, write: Write) -> int:
-        async def body(connection: AsyncConnection) -> int:
-            row = await self._lock(connection, write.sender_id)
+        def body(connection: sa.Connection) -> int:
+            row = self._lock(connection, write.sender_id)
             stored = (row.fence, row.owner) if row else (0, None)
             if write.guard is not None and write.guard != stored:
                 raise StaleFence(write.sender_id, write.guard[0], stored[0])
             if row is None:
-                await connection.execute(schema.add_conversation(write.sender_id, self._dialect))
-                row = await self._lock(connection, write.sender_id)
+                connection.execute(
+                    schema.add_conversation(self._dialect), schema.begun(write.sender_id)
+                )
+                row = self._lock(connection, write.sender_id)
             if write.replace and row.outbox is not None:
                 raise EventsWaiting(write.sender_id)
-            place = await self._place(connection, write.sender_id, row)
-            return await self._change(connection, write, place, row.outbox is not None)
+            place = self._place(connection, write.sender_id, row)
+            return self._change(connection, write, place, row.outbox is not None)
 
         return await self._write(body)
 
-    async def _change(
-        self, connection: AsyncConnection, write: Write, before: Place, waits: bool
-    ) -> int:
+    def _change(self, connection: sa.Connection, write: Write, before: Place, waits: bool) -> int:
         """Insert what is new, and count it; the only place that writes events.
 
         Args:
@@ -169,34 +179,30 @@ class SQLTrackerStore(FencedTrackerStore):
         """
         sender_id, new = write.sender_id, write.events
         if write.replace:
-            await connection.execute(
-                sa.delete(schema.events).where(schema.of(sender_id, self._dialect))
-            )
+            connection.execute(schema.drop(self._dialect), {"whose": sender_id})
             before = Place(before.sequence, 0, 0)  # SQLite may use the row numbers again
         elif before.sequence > write.sequence:
-            query = schema.tail(sender_id, self._dialect).order_by(schema.events.c.id.desc())
-            rows = await connection.execute(query.limit(before.sequence - write.sequence))
+            values = {"whose": sender_id, "most": before.sequence - write.sequence}
+            rows = connection.execute(schema.latest(self._dialect), values)
             new = write.new_events([_event(row) for row in reversed(rows.all())])
         if new:
-            await connection.execute(
+            connection.execute(
                 schema.add_events(self._dialect), [_values(sender_id, event) for event in new]
             )
-        after = await self._counted(connection, sender_id, before)
+        after = self._counted(connection, sender_id, before)
         outbox = {}
         if new and write.publish and not waits:
             outbox = {"outbox": before.sequence, "outbox_id": before.last_id}
             outbox |= {"outbox_since": write.publish, "outbox_at": write.publish}
-        await self._note(connection, sender_id, after, **outbox)
+        self._note(connection, sender_id, after, **outbox)
         return after.sequence
 
     async def _do_read(self, sender_id: str, full: bool) -> History:
-        async def body(connection: AsyncConnection) -> History:
-            mine = schema.conversations.c.sender_id == sender_id
-            query = sa.select(schema.conversations).where(mine)
-            row = (await connection.execute(query)).first()
+        def body(connection: sa.Connection) -> History:
+            row = connection.execute(schema.row, {"whose": sender_id}).first()
             while True:
-                found = await self._latest(connection, sender_id, row, full)
-                before, row = row, (await connection.execute(query)).first()
+                found = self._latest(connection, sender_id, row, full)
+                before, row = row, connection.execute(schema.row, {"whose": sender_id}).first()
                 # Else these events may be of a life that began between the statements.
                 if _born(row) == _born(before):
                     return found.history
@@ -204,70 +210,66 @@ class SQLTrackerStore(FencedTrackerStore):
         return await self._read_only(body)
 
     async def _do_keys(self) -> list[str]:
-        async def body(connection: AsyncConnection) -> list[str]:
+        def body(connection: sa.Connection) -> list[str]:
             column = schema.key_column(self._dialect)
             query = sa.select(column).select_from(schema.events).distinct()
-            found = await connection.scalars(query)
+            found = connection.scalars(query)
             return [schema.text(key) for key in found]
 
         return await self._read_only(body)
 
     async def _do_delete(self, sender_id: str) -> bool:
-        async def body(connection: AsyncConnection) -> bool:
-            await self._lock(connection, sender_id)
-            there = await connection.scalar(
+        def body(connection: sa.Connection) -> bool:
+            self._lock(connection, sender_id)
+            there = connection.scalar(
                 schema.tail(sender_id, self._dialect).with_only_columns(sa.func.count())
             )
-            await connection.execute(
-                sa.delete(schema.events).where(schema.of(sender_id, self._dialect))
-            )
-            mine = schema.conversations.c.sender_id == sender_id
-            await connection.execute(sa.delete(schema.conversations).where(mine))
+            connection.execute(schema.drop(self._dialect), {"whose": sender_id})
+            connection.execute(schema.forget, {"whose": sender_id})
             return bool(there)
 
         return await self._write(body)
 
     async def _do_count(self, after_timestamp: float) -> int:
-        async def body(connection: AsyncConnection) -> int:
+        def body(connection: sa.Connection) -> int:
             key = schema.key_column(self._dialect)
             since = sa.func.coalesce(schema.events.c.timestamp, 0.0) >= after_timestamp
             query = sa.select(sa.func.count(sa.distinct(key))).select_from(schema.events)
-            return int(await connection.scalar(query.where(since)) or 0)
+            return int(connection.scalar(query.where(since)) or 0)
 
         return await self._read_only(body)
 
     # -- their parts ---------------------------------------------------------------------------------
 
-    async def _lock(self, connection: AsyncConnection, sender_id: str) -> Row:
-        return (await connection.execute(schema.locked(sender_id))).first()
+    def _lock(self, connection: sa.Connection, sender_id: str) -> Row:
+        return connection.execute(schema.locked, {"whose": sender_id}).first()
 
-    async def _place(self, connection: AsyncConnection, sender_id: str, row: Row) -> Place:
+    def _place(self, connection: sa.Connection, sender_id: str, row: Row) -> Place:
         """Where our count ends; a row that has just been made knows nothing yet."""
         place = Place(row.sequence, row.last_id, row.session_id)
         if place.last_id:
             return place
-        return await self._counted(connection, sender_id, place)
+        return self._counted(connection, sender_id, place)
 
-    async def _counted(self, connection: AsyncConnection, sender_id: str, place: Place) -> Place:
+    def _counted(self, connection: sa.Connection, sender_id: str, place: Place) -> Place:
         """The place after the rows behind `place`, whoever wrote them."""
-        query = schema.behind(sender_id, place.last_id, self._dialect)
-        more = (await connection.execute(query)).one()
+        values = {"whose": sender_id, "row": place.last_id}
+        more = connection.execute(schema.behind(self._dialect), values).one()
         return Place(
-            place.sequence + more.count,
+            place.sequence + more.many,
             max(place.last_id, more.last_id),
             more.session_id or place.session_id,
         )
 
-    async def _latest(
-        self, connection: AsyncConnection, sender_id: str, row: Row, full: bool = False
+    def _latest(
+        self, connection: sa.Connection, sender_id: str, row: Row, full: bool = False
     ) -> Place:
         """The place after all rows there are, with the events of the latest session, or all."""
         place = Place(row.sequence, row.last_id, row.session_id) if row else Place(0, 0, 0)
         if not place.last_id and not full:
-            place = await self._counted(connection, sender_id, place)
-        query = schema.tail(sender_id, self._dialect).order_by(schema.events.c.id)
-        first = 0 if full else place.session_id
-        rows = (await connection.execute(query.where(schema.events.c.id >= first))).all()
+            place = self._counted(connection, sender_id, place)
+        values = {"whose": sender_id, "row": 0 if full else place.session_id}
+        rows = connection.execute(schema.since(self._dialect), values).all()
         events = [_event(row) for row in rows]
         sequence = place.sequence + sum(row.id > place.last_id for row in rows)
         # A session that another program has begun meanwhile is behind our count.
@@ -278,19 +280,12 @@ class SQLTrackerStore(FencedTrackerStore):
         last_id = max(place.last_id, rows[-1].id if rows else 0)
         return Place(sequence, last_id, session_id, History(events, sequence, _born(row)))
 
-    async def _note(
-        self, connection: AsyncConnection, sender_id: str, place: Place, **columns: Any
+    def _note(
+        self, connection: sa.Connection, sender_id: str, place: Place, **columns: Any
     ) -> None:
-        await connection.execute(
-            sa.update(schema.conversations)
-            .where(schema.conversations.c.sender_id == sender_id)
-            .values(
-                sequence=place.sequence,
-                last_id=place.last_id,
-                session_id=place.session_id,
-                **columns,
-            )
-        )
+        values = {"whose": sender_id, "sequence": place.sequence}
+        values |= {"last_id": place.last_id, "session_id": place.session_id, **columns}
+        connection.execute(schema.note, values)
 
 
 @dataclass(frozen=True)

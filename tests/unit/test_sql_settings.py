@@ -81,11 +81,11 @@ def test_oracle_statements() -> None:
     assert "data CLOB" in table
     assert "(sender_id, id)" in sql(CreateIndex(schema.by_sender))
     assert "events_seq.nextval" in sql(schema.add_events("oracle"))
-    assert sql(schema.locked("a")).endswith("FOR UPDATE")
-    assert "count(*)" in sql(schema.behind("a", 3, "oracle"))
-    last = schema.tail("a", "oracle").order_by(schema.events.c.id.desc()).limit(3)
+    assert sql(schema.locked).endswith("FOR UPDATE")
+    assert "count(*)" in sql(schema.behind("oracle"))
+    last = schema.latest("oracle")
     assert "FETCH FIRST" in sql(last)
-    assert "INSERT INTO ticketlock_conversations" in sql(schema.add_conversation("a", "oracle"))
+    assert "INSERT INTO ticketlock_conversations" in sql(schema.add_conversation("oracle"))
     assert sql(CreateTable(schema.conversations)).count("NUMBER(19)") == 9
 
 
