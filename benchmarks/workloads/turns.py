@@ -13,6 +13,7 @@ from typing import Any
 
 from ticketlock import Conversations
 
+from ..adapters.floor import Adapter as Floor
 from ..bench import Bench
 from ..rows import Bar, Rows, number, table
 from ..stores import Section, events, tracker_sections
@@ -21,6 +22,9 @@ from .bare import BARE
 TITLE = "whole turns by tracker store and broker"
 STORES = ("memory", *BARE)
 TASKS = 16
+#: `locked`: the bare driver, under the lock that is the floor of (a): the least that a turn with
+#: any lock in Redis costs.
+KINDS = ("bare", "locked", "ticketlock", "file broker")
 
 _run = count()
 
@@ -33,8 +37,8 @@ def run(bench: Bench) -> None:
         stores = bench.pick(("memory", "sqlite", "redis"), STORES)
         sections = {store: stack.enter_context(tracker_sections(store)) for store in stores}
         for round_, store in bench.turns(stores, bench.pick(2, 5)):
-            for kind in ("bare", "ticketlock", "file broker"):
-                if kind == "bare" and store not in BARE:
+            for kind in KINDS:
+                if kind in ("bare", "locked") and store not in BARE:
                     continue
                 path = folder / f"{round_}{store}.log"
                 measured = measure(kind, sections[store], BARE.get(store), url, path, seconds)
@@ -45,10 +49,17 @@ async def measure(
     kind: str, section: Section, bare: Any, url: str, file: Path, seconds: float
 ) -> float:
     """Turns a second, with or without us, without or with a broker."""
-    if kind == "bare":
-        driver = bare(section())
+    if kind in ("bare", "locked"):
+        driver, floor = bare(section()), Floor(url)
         await driver.open(TASKS)
-        found = await turns(driver.turn, seconds)
+        await floor.open()
+
+        async def locked(sender_id: str, added: list[dict[str, Any]]) -> None:
+            async with floor.lock(sender_id):
+                await driver.turn(sender_id, added)
+
+        found = await turns(driver.turn if kind == "bare" else locked, seconds)
+        await floor.close()
         await driver.close()
         return found
     broker = {"type": "file", "path": str(file)} if kind != "ticketlock" else None
@@ -90,14 +101,11 @@ async def turns(
 def report(rows: Rows) -> str:
     lines = []
     for store in rows.xs():
-        cells = [rows.cell(kind, "per_s", store) for kind in ("bare", "ticketlock", "file broker")]
-        ratios = [
-            number(rows.ratio(kind, "bare", "per_s", store))
-            for kind in ("ticketlock", "file broker")
-        ]
+        cells = [rows.cell(kind, "per_s", store) for kind in KINDS]
+        ratios = [number(rows.ratio(kind, "bare", "per_s", store)) for kind in KINDS[1:]]
         lines.append([store, *cells, *ratios])
-    head = ["turns/s", "bare driver", "ticketlock", "and a file broker", "by bare", "by bare"]
-    return table(head, lines)
+    head = ["turns/s", "bare driver", "in the floor's lock", "ticketlock", "and a file broker"]
+    return table([*head, "lock by bare", "by bare", "broker by bare"], lines)
 
 
 def bars(rows: Rows) -> list[Bar]:
