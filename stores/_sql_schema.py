@@ -181,6 +181,17 @@ row = sa.select(conversations).where(_mine)
 locked = row.with_for_update()
 #: Change columns of it: those that are given a value.
 note = sa.update(conversations).where(_mine)
+_claimed = sa.bindparam("claimed", type_=sa.BigInteger)
+_claimant = sa.bindparam("claimant", type_=sa.String)
+_held = conversations.c
+#: Give it to `claimant` with the fence `claimed`, unless a later one has it.
+claim = (
+    sa.update(conversations)
+    .where(_mine, (_held.fence < _claimed) | (_held.fence == _claimed) & (_held.owner == _claimant))
+    .values(fence=_claimed, owner=_claimant)
+)
+#: The same, giving the row as it is then; not on every database.
+claim_returning = claim.returning(conversations)
 #: Delete it.
 forget = sa.delete(conversations).where(_mine)
 

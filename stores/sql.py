@@ -141,14 +141,17 @@ class SQLTrackerStore(FencedTrackerStore):
 
     async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
         def body(connection: sa.Connection) -> History:
-            row = self._lock(connection, sender_id)
-            if row is None:
-                connection.execute(schema.add_conversation(self._dialect), schema.begun(sender_id))
-                row = self._lock(connection, sender_id)
-            if row.fence > fence or (row.fence == fence and row.owner != owner):
-                raise StaleFence(sender_id, fence, row.fence)
+            values = {"whose": sender_id, "claimed": fence, "claimant": owner}
+            while (row := _claimed(connection, values)) is None:
+                held = self._lock(connection, sender_id)
+                if held is None:
+                    begun = schema.begun(sender_id)
+                    connection.execute(schema.add_conversation(self._dialect), begun)
+                elif held.fence > fence or (held.fence == fence and held.owner != owner):
+                    raise StaleFence(sender_id, fence, held.fence)
             found = self._latest(connection, sender_id, row)
-            self._note(connection, sender_id, found, fence=fence, owner=owner)
+            if found != Place(row.sequence, row.last_id, row.session_id, found.history):
+                self._note(connection, sender_id, found)
             return found.history
 
         return await self._write(body)
@@ -296,6 +299,18 @@ class Place:
     last_id: int
     session_id: int
     history: History = field(default_factory=lambda: History((), 0))
+
+
+def _claimed(connection: sa.Connection, values: dict[str, Any]) -> Row | None:
+    """The row of a conversation after it has been claimed; None if it cannot be, or is not there.
+
+    The row is held until the transaction ends.
+    """
+    if connection.dialect.update_returning:
+        return connection.execute(schema.claim_returning, values).first()
+    if not connection.execute(schema.claim, values).rowcount:
+        return None
+    return connection.execute(schema.row, values).one()
 
 
 def _born(row: Row) -> int:

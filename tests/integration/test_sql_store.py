@@ -340,6 +340,26 @@ async def test_a_frozen_process_in_the_middle_of_an_append(server: Stores) -> No
     assert len(times) % 100 == 1
 
 
+async def test_what_a_turn_costs(tracker_sections: Any) -> None:
+    """Statements of a later turn: a claim takes three, a write five; BEGIN is one."""
+    stores = Stores("sqlite", tracker_sections("sqlite"))
+    store = stores.open()
+    claim = await store.claim("a", 1, "x")
+    await store.append(claim, [user(f"{n}", n) for n in range(100)])
+    said: list[str] = []
+    sa.event.listen(
+        store._engine._engine,
+        "before_cursor_execute",
+        lambda *call: said.append(call[2].split()[0]),
+    )
+    claim = await store.claim("a", 2, "x")
+    assert said == ["BEGIN", "UPDATE", "SELECT"]
+    said.clear()
+    await store.append(claim, [user("one", 1), user("two", 2)])
+    assert said == ["BEGIN", "SELECT", "INSERT", "SELECT", "UPDATE"]
+    await stores.close()
+
+
 async def test_a_cancellation_at_any_step_leaves_no_transaction(
     tracker_sections: Any,
 ) -> None:
