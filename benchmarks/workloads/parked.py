@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 import tracemalloc
@@ -118,23 +119,23 @@ def visit_sync(adapter: Any, prefix: str, count: int) -> None:
 
 async def footprint(adapter: Any, name: str, count: int) -> dict[str, float]:
     """Bytes of Python's memory for each waiter, and for a task that waits for a future."""
-    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def bare() -> None:
-        await asyncio.shield(never)
+        await asyncio.get_running_loop().create_future()
 
     await enter(adapter, name)
     await wait(adapter, name, 1)  # what comes with the first one is not a waiter's
     tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
+    before = _traced()
+    await wait(adapter, name, count)
+    between = _traced()
     tasks = [asyncio.create_task(bare()) for _ in range(count)]
     await asyncio.sleep(0.5)
-    between = tracemalloc.get_traced_memory()[0]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    tasks.clear()
-    empty = tracemalloc.get_traced_memory()[0]
-    await wait(adapter, name, count)
-    full = tracemalloc.get_traced_memory()[0]
-    return {"task": (between - before) / count, "waiter": (full - empty) / count}
+    after = _traced()
+    _tasks.append(tasks)
+    return {"task": (after - between) / count, "waiter": (between - before) / count}
+
+
+def _traced() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
