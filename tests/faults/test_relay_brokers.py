@@ -70,10 +70,26 @@ class Replicas:
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*(replica.close() for replica in self.all))
 
+    async def working(self) -> None:
+        """Wait until each relay has published something from now on."""
+        await self._each_has_more("published")
+
     async def noticed(self) -> None:
-        """Wait until both relays know that the broker is away."""
-        relays = [replica.relay for replica in self.all if replica.relay]
-        await until(lambda: all(relay.counts.trouble for relay in relays), "it is noticed", 20)
+        """Wait until the broker has failed each relay from now on.
+
+        They need not be in trouble in the same moment: while one tries, the other finds nothing
+        to send.
+        """
+        await self._each_has_more("retries")
+
+    async def _each_has_more(self, count: str) -> None:
+        counts = [replica.relay.counts for replica in self.all if replica.relay]
+        before = [getattr(one, count) for one in counts]
+        await until(
+            lambda: all(getattr(c, count) > b for c, b in zip(counts, before, strict=True)),
+            f"{count} of each relay",
+            20,
+        )
 
     async def drained(self) -> None:
         await drained(self.all[0].tracker_store)
@@ -83,6 +99,7 @@ class Replicas:
         """Turns go on during the block; at its end all that they committed is published."""
         async with Talk(*self.all, **options) as talk:
             await talk.more()
+            await self.working()  # so that what then goes away was there
             yield talk
             await talk.more()
         await self.drained()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from types import TracebackType
 
 
@@ -13,6 +14,7 @@ class Proxy:
         mood: "pass", "black hole" (nothing goes through), "lose answers" (requests do),
             "hold" (nothing goes through until the mood changes, then all of it does), or
             "refuse" (new connections are reset).
+        most_answers: pieces of answers that go through on a connection before it breaks.
     """
 
     def __init__(self, target: int, port: int = 0) -> None:
@@ -20,9 +22,11 @@ class Proxy:
         self.port = port
         self.mood = "pass"
         self.accepted = 0
+        self.most_answers: float = math.inf
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._resets = 0
 
     async def __aenter__(self) -> Proxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -43,13 +47,15 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def reset(self) -> None:
-        """Break every connection with a RST."""
+        """Break every connection with a RST, also one that is just coming about."""
+        self._resets += 1
         for writer in list(self._writers):
             writer.transport.abort()
         self._writers.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        resets = self._resets
         if self.mood == "refuse":
             writer.transport.abort()
             return
@@ -57,6 +63,10 @@ class Proxy:
             there, back = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             writer.transport.abort()
+            return
+        if self._resets != resets:  # else it would outlive the outage that follows
+            writer.transport.abort()
+            back.transport.abort()
             return
         self._writers |= {writer, back}
         for source, sink, answers in ((reader, back, False), (there, writer, True)):
@@ -67,8 +77,10 @@ class Proxy:
     async def _pump(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: bool
     ) -> None:
+        left = self.most_answers if answers else math.inf
         try:
-            while data := await source.read(65536):
+            while (data := await source.read(65536)) and left > 0:
+                left -= 1
                 if self.mood == "black hole" or (answers and self.mood == "lose answers"):
                     continue
                 while self.mood == "hold":
