@@ -19,6 +19,10 @@ from ._pika_settings import PikaSettings
 # pika reports as errors what comes out of here as errors and outcomes.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
+#: A connection that breaks while it is opened: pika guesses the reason from the step that it broke
+#: in, but the server or the network may just as well have failed.
+_BROKE = "the connection broke while it was being opened: the server or the network is failing, or "
+
 #: (part of what pika or the system says, what to change, can trying again help)
 _ADVICE = (
     (
@@ -43,6 +47,22 @@ _ADVICE = (
         "unknown ca",
         "it does not trust our certificate: check RABBITMQ_SSL_CLIENT_CERTIFICATE",
         False,
+    ),
+    (
+        "IncompatibleProtocolError: StreamLostError",
+        _BROKE + "it does not speak AMQP 0-9-1 there, or it wants TLS (amqps://) or a client "
+        "certificate: check url and port",
+        True,
+    ),
+    (
+        "ProbableAuthenticationError: StreamLostError",
+        _BROKE + "it does not accept the login: check username and password",
+        True,
+    ),
+    (
+        "ProbableAccessDeniedError: StreamLostError",
+        _BROKE + "the user may not use the virtual host, or it does not exist",
+        True,
     ),
     ("ProbableAuthenticationError", "it refused the login: check username and password", False),
     ("ACCESS_REFUSED - Login", "it refused the login: check username and password", False),
