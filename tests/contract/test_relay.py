@@ -12,7 +12,7 @@ import pytest
 from conftest import until
 from contract_events import user
 
-from ticketlock import Conversations
+from ticketlock import Conversations, relay
 from ticketlock.event_broker import DELIVERED, EventBroker, Message, Outcome, in_order, poisoned
 from ticketlock.event_broker import retry as again
 from ticketlock.tracker_store import TrackerStore
@@ -88,8 +88,12 @@ async def say(conversations: Conversations, name: str, *texts: str) -> None:
         turn.add(*(user(text, 1) for text in texts))
 
 
-async def drained(store: TrackerStore, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
+#: Seconds within which all that waits has to be published.
+DRAIN_SECONDS = 20.0
+
+
+async def drained(store: TrackerStore) -> None:
+    end = time.monotonic() + DRAIN_SECONDS
     while (backlog := await store.outbox.backlog()).events:
         assert time.monotonic() < end, f"not published: {backlog}"
         await asyncio.sleep(0.02)
@@ -241,7 +245,7 @@ async def test_a_suspect_is_set_apart_only_when_others_pass(stores: Any, quick: 
     broker.bad["bad"] = Outcome("retry", "it raises", suspect=True)
     async with Conversations(None, stores.open(), broker) as conversations:
         await say(conversations, "a", "bad", "after")
-        await until(lambda: broker.calls > 8, "it is tried again and again")
+        await until(lambda: broker.calls > relay.REFUSALS, "it is tried again and again")
         assert (await conversations.tracker_store.outbox.backlog()).events == 2
         assert await conversations.tracker_store.outbox.dead_letters() == []
 

@@ -140,9 +140,10 @@ def test_outbox_mutant(
     mutant: str, tracker_sections: Any, quick: None, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """The test fails on the mutant, by its own assertions, or because nothing comes any more."""
+    """The test fails on the mutant, by its own assertions; a test that hangs has not noticed."""
     patch, backend, story = MUTANTS[mutant]
     monkeypatch.setattr("ticketlock.relay.CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(test_relay, "DRAIN_SECONDS", 2.0)
     patch(monkeypatch)
     stores = Stores(backend, tracker_sections(backend))
     given = {"stores": stores, "quick": None, "monkeypatch": monkeypatch, "caplog": caplog}
@@ -150,12 +151,11 @@ def test_outbox_mutant(
 
     async def body() -> None:
         try:
-            await asyncio.wait_for(story(**words), 3)
+            await asyncio.wait_for(story(**words), 20)
         finally:
             with suppress(Exception):  # of the mutant
                 await asyncio.wait_for(stores.close(), 3)
 
     # ValueError: of what should be one there is none, or two.
-    noticed = (AssertionError, ValueError, asyncio.TimeoutError, pytest.fail.Exception)
-    with pytest.raises(noticed):
+    with pytest.raises((AssertionError, ValueError)):
         asyncio.run(body())
