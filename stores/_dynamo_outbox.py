@@ -13,7 +13,6 @@ conversation deletes it, so it exists exactly while something waits. Relays chan
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -22,6 +21,7 @@ from botocore.exceptions import ClientError
 
 from ticketlock.errors import TrackerStoreError
 from ticketlock.outbox import VOID_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, now_ms
+from ticketlock.stored_event import StoredEvent
 
 from . import _dynamo_expressions as expressions
 from . import _dynamo_layout as layout
@@ -171,7 +171,7 @@ class Entries:
                 found.chunks.append(chunk)
                 if len(found.events) == limit or (found.events and held > PARCEL_TEXT):
                     return found
-                found.events.append(json.loads(line))
+                found.events.append(StoredEvent(line))
         found.chunks.append(end)  # where the next write begins a chunk
         return found if first + len(found.events) == end else None
 

@@ -30,6 +30,7 @@ from ticketlock.outbox import (
     letter_order,
     now_ms,
 )
+from ticketlock.stored_event import StoredEvent
 
 from ._mongo_database import Database, Document
 
@@ -76,7 +77,7 @@ class MongoOutbox(Outbox):
                     return None
                 texts = await self._texts(head, limit)
                 if texts:
-                    events = [json.loads(text) for text in texts]
+                    events = [StoredEvent(text) for text in texts]
                     first, end = head["outbox"], head["sequence"]
                     return Parcel(sender_id, head["born"], first, end, events)
         raise TrackerStoreError(

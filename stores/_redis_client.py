@@ -38,7 +38,10 @@ NEEDED_COMMANDS = (
 )
 
 #: Loaded by a link when it connects, and again if the server has forgotten them.
-_SCRIPTS = ("read", "write", "adopt", "drop", "take", "advance", "release", "delete")
+_SCRIPTS = (
+    "tracker_read", "tracker_write", "tracker_adopt", "tracker_drop", "tracker_delete",
+    "outbox_take", "outbox_advance", "outbox_release", "outbox_list", "outbox_unlist",
+)  # fmt: skip
 
 #: What a server that cannot serve now, but may soon, begins its refusal with.
 _UNAVAILABLE = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "OOM", "MISCONF")
@@ -97,7 +100,7 @@ class Client:
         return Link(
             lambda: connect(settings),
             lambda error: explain(settings, error),
-            prologue=[("SCRIPT", "LOAD", load(f"tracker_{name}").source) for name in _SCRIPTS],
+            prologue=[("SCRIPT", "LOAD", load(name).source) for name in _SCRIPTS],
             timeout=settings.socket_timeout,
         )
 

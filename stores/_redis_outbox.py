@@ -30,21 +30,27 @@ import heapq
 import json
 import secrets
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 from ticketlock.outbox import VOID_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, now_ms
+from ticketlock.stored_event import StoredEvent
 
 from ._redis_client import Client
 
-#: Bytes of JSON in one parcel; an event that is larger comes alone.
+#: Bytes of JSON in what is taken at once; an event that is larger comes alone.
 MAX_PARCEL_BYTES = 1_000_000
+
+#: Events that one script reads: all other commands wait for its end.
+_EVENTS = 800
 
 #: Conversations, or dead letters, asked for in one go.
 _PAGE = 500
 
 
 class RedisOutbox(Outbox):
-    """The outbox of a `RedisTrackerStore`.
+    """The outbox of a `RedisTrackerStore`. One script takes, or moves on, several conversations,
+    except in a cluster.
 
     Args:
         key_of: the key of a conversation's hash.
@@ -53,6 +59,8 @@ class RedisOutbox(Outbox):
     Attributes:
         keys: what a script that changes the hash is given besides, so as to keep the index.
     """
+
+    parallel = 16
 
     def __init__(self, client: Client, key_of: Callable[[str], str], expiry_ms: int) -> None:
         self._client = client
@@ -74,37 +82,47 @@ class RedisOutbox(Outbox):
         return names
 
     async def take(self, sender_id: str, lease: Lease, limit: int) -> Parcel | None:
-        mark = await self._mark(sender_id)
-        answer = await self._change(
-            "tracker_take", sender_id, lease.relay, lease.now, lease.until, lease.beyond,
-            limit, MAX_PARCEL_BYTES, sender_id,
+        return (await self.take_each([sender_id], lease, limit))[0]
+
+    async def take_each(
+        self, sender_ids: Sequence[str], lease: Lease, limit: int
+    ) -> list[Parcel | None]:
+        if self._client.cluster and len(sender_ids) != 1:
+            return await super().take_each(sender_ids, lease, limit)
+        mark = await self._mark(sender_ids)
+        answers = await self._change(
+            "outbox_take", sender_ids, lease.relay, lease.now, lease.until, lease.beyond,
+            min(limit, _EVENTS // len(sender_ids)), MAX_PARCEL_BYTES, *sender_ids,
         )  # fmt: skip
-        if answer[0] == b"none":
-            await self._unlist(sender_id, mark)
-        if answer[0] != b"taken":
-            return None
-        await self._move(sender_id, lease.until)
-        history, first, sequence = map(int, answer[1:4])
-        events = [json.loads(text) for text in answer[4:]]
-        return Parcel(sender_id, history, first, sequence, events)
+        if answers[0][0] == b"none":
+            await self._unlist(sender_ids, mark)
+        if answers[0][0] == b"taken":
+            await self._move(sender_ids, lease.until)
+        return [_parcel(*pair) for pair in zip(sender_ids, answers, strict=True)]
 
     async def advance(self, parcel: Parcel, lease: Lease, to: int) -> bool:
-        sender_id = parcel.sender_id
-        mark = await self._mark(sender_id)
-        answer = await self._change(
-            "tracker_advance", sender_id, lease.relay, parcel.history, parcel.first, to,
-            lease.until, self._expiry_ms, sender_id,
+        return (await self.advance_each([(parcel, to)], lease))[0]
+
+    async def advance_each(self, reached: Sequence[tuple[Parcel, int]], lease: Lease) -> list[bool]:
+        if self._client.cluster and len(reached) != 1:
+            return await super().advance_each(reached, lease)
+        sender_ids = [parcel.sender_id for parcel, _ in reached]
+        mark = await self._mark(sender_ids)
+        words = [(p.sender_id, p.history, p.first, to) for p, to in reached]
+        answers = await self._change(
+            "outbox_advance", sender_ids, lease.relay, lease.until, self._expiry_ms,
+            *chain.from_iterable(words),
         )  # fmt: skip
-        if answer == 0:
-            await self._unlist(sender_id, mark)
-        if answer == 1:
-            await self._move(sender_id, lease.until)
-        return bool(answer == 1)
+        if answers[0] == 0:
+            await self._unlist(sender_ids, mark)
+        if answers[0] == 1:
+            await self._move(sender_ids, lease.until)
+        return [answer == 1 for answer in answers]
 
     async def release(self, sender_id: str, relay: str) -> None:
         now = now_ms()
-        if await self._change("tracker_release", sender_id, relay, now, sender_id):
-            await self._move(sender_id, now)
+        if await self._change("outbox_release", [sender_id], relay, now, sender_id):
+            await self._move([sender_id], now)
 
     async def backlog(self) -> Backlog:
         """What waits; of what changes meanwhile, some may be counted twice or not at all."""
@@ -130,33 +148,38 @@ class RedisOutbox(Outbox):
 
     async def delete(self, sender_id: str) -> bool:
         """Remove a conversation with what waits of it; whether it had events."""
-        mark = await self._mark(sender_id)
-        had_events = await self._change("tracker_delete", sender_id, sender_id)
-        await self._unlist(sender_id, mark)
+        mark = await self._mark([sender_id])
+        had_events = await self._change("tracker_delete", [sender_id], sender_id)
+        await self._unlist([sender_id], mark)
         return bool(had_events)
 
-    async def _change(self, script: str, sender_id: str, *args: Any) -> Any:
-        return await self._client.script(script, [self._key_of(sender_id), *self.keys], *args)
+    async def _change(self, script: str, sender_ids: Sequence[str], *args: Any) -> Any:
+        return await self._client.script(
+            script, [*map(self._key_of, sender_ids), *self.keys], *args
+        )
 
     async def _listed(self, low: str, high: int | str, limit: int) -> list[str]:
         words = ("ZRANGEBYSCORE", self._index, low, high, "LIMIT", 0, limit)
         return [name.decode() for name in await self._client.command(*words)]
 
-    async def _mark(self, sender_id: str) -> bytes:
+    # In a cluster these are called for one conversation at a time; elsewhere a script that looks
+    # at several does it all.
+
+    async def _mark(self, sender_ids: Sequence[str]) -> bytes:
         """The mark of an entry, for `_unlist`."""
         if not self._client.cluster:
             return b""
-        mark: bytes | None = await self._client.command("HGET", self._marks, sender_id)
+        mark: bytes | None = await self._client.command("HGET", self._marks, sender_ids[0])
         return mark or b""
 
-    async def _unlist(self, sender_id: str, mark: bytes) -> None:
-        if self._client.cluster:  # elsewhere the script that looked has done it
+    async def _unlist(self, sender_ids: Sequence[str], mark: bytes) -> None:
+        if self._client.cluster:
             keys = [self._index, self._marks]
-            await self._client.script("outbox_unlist", keys, sender_id, mark)
+            await self._client.script("outbox_unlist", keys, sender_ids[0], mark)
 
-    async def _move(self, sender_id: str, at: int) -> None:
-        if self._client.cluster:  # as above
-            await self._client.command("ZADD", self._index, "XX", at, sender_id)
+    async def _move(self, sender_ids: Sequence[str], at: int) -> None:
+        if self._client.cluster:
+            await self._client.command("ZADD", self._index, "XX", at, sender_ids[0])
 
     # -- dead letters ------------------------------------------------------------------------------
 
@@ -177,6 +200,14 @@ class RedisOutbox(Outbox):
 
     async def unbury(self, letter: DeadLetter) -> bool:
         return bool(await self._client.command("HDEL", self._letters, _field(letter)))
+
+
+def _parcel(sender_id: str, answer: Sequence[bytes]) -> Parcel | None:
+    if answer[0] != b"taken":
+        return None
+    history, first, sequence = map(int, answer[1:4])
+    events = [StoredEvent(text.decode()) for text in answer[4:]]
+    return Parcel(sender_id, history, first, sequence, events)
 
 
 def _field(letter: DeadLetter) -> str:

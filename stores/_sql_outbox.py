@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 import sqlalchemy as sa
 
 from ticketlock.outbox import VOID_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, now_ms
+from ticketlock.stored_event import StoredEvent
 
 from . import _sql_schema as schema
 
@@ -74,7 +75,7 @@ class SQLOutbox(Outbox):
         query = query.where(ids > row.outbox_id, ids <= row.last_id)
         events, places, size = [], [], 0
         for found in connection.execute(query):
-            events.append(json.loads(found.data))
+            events.append(StoredEvent(found.data))
             places.append(found.id)
             size += len(found.data)
             if size > _PARCEL_TEXT:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .errors import EventBrokerError
+from .stored_event import StoredEvent
 
 #: Field of the published object that holds the event's number within its conversation.
 #: (`sender_id`, `history`, this number) names an event: equal names are repeats, a jump is a gap.
@@ -61,11 +62,17 @@ class Message:
         named.pop(HISTORY_FIELD, None)
         return {**named, HISTORY_FIELD: self.history} if self.history else named
 
+    def _as_stored(self) -> str | None:
+        """The object's JSON, where it can be made of what the store keeps without reading that."""
+        if not isinstance(self.body, StoredEvent) or self.sequence is None:
+            return None
+        return self.body.published(self.conversation_id, self.sequence, self.history)
+
     def encode(self) -> bytes:
         """The object as one line of ASCII JSON. Raises Unsendable where that is impossible."""
         try:
             self.conversation_id.encode()
-            return _to_json(self.document()).encode()
+            return (self._as_stored() or _to_json(self.document())).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise Unsendable(f"the event is not JSON: {error}") from error
 

@@ -11,9 +11,12 @@ the number moves only for the one that has taken it last.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from asyncio import gather
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 #: Milliseconds for which a relay takes a conversation; a dead one is taken over after that.
 LEASE_MS = 30_000
@@ -114,7 +117,7 @@ class DeadLetter:
 class Outbox:
     """What each tracker store keeps for the relays. Raises the store's errors."""
 
-    #: Operations that a relay may have under way at once without being in the turns' way.
+    #: Conversations that a relay may have taken or moved on at once without being in the turns' way.
     parallel = 8
 
     async def waiting(self, limit: int, before: int) -> list[str]:
@@ -143,6 +146,16 @@ class Outbox:
         """
         raise NotImplementedError
 
+    async def take_each(
+        self, sender_ids: Sequence[str], lease: Lease, limit: int
+    ) -> list[Parcel | None]:
+        """`take` of at most `parallel` conversations, at once where that is cheaper."""
+        return await _all(self.take(name, lease, limit) for name in sender_ids)
+
+    async def advance_each(self, reached: Sequence[tuple[Parcel, int]], lease: Lease) -> list[bool]:
+        """`advance` of at most `parallel` parcels, each to its number."""
+        return await _all(self.advance(parcel, lease, to) for parcel, to in reached)
+
     async def release(self, sender_id: str, relay: str) -> None:
         """Let another relay have the conversation now, if `relay` has it."""
         raise NotImplementedError
@@ -162,6 +175,16 @@ class Outbox:
     async def unbury(self, letter: DeadLetter) -> bool:
         """Remove a dead letter; whether it was there."""
         raise NotImplementedError
+
+
+async def _all(operations: Iterable[Awaitable[T]]) -> list[T]:
+    """Their results, once every one has ended; raises what the first of them raised."""
+    results: list[T] = []
+    for result in await gather(*operations, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+        results.append(result)
+    return results
 
 
 def letter_order(letter: DeadLetter) -> tuple[str, int, int]:

@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 log = logging.getLogger("ticketlock")
 
-#: Conversations that are taken together, events of them that make a batch, and of one of them
-#: at most: its JSON is read in the event loop, and turns are to wait a millisecond or two.
+#: Conversations that make a batch, its events, and events of one of them at most: turns wait
+#: while the store reads them, which is to be a millisecond or two.
 CONVERSATIONS, EVENTS, PARCEL = 64, 3200, 200
 
 #: Events by which a relay finds out whether the broker is back.
@@ -210,7 +210,8 @@ class Relay:
 
     async def _take(self, names: Sequence[str], limit: int) -> list[Parcel]:
         self._held.update(names)
-        found = await self._each(self._outbox.take(n, Lease.of(self._name), limit) for n in names)
+        taking = self._outbox.take_each(names, Lease.of(self._name), limit)
+        found = await self._running.finish(taking)
         parcels = [parcel for parcel in found if parcel is not None]
         self._held.difference_update(set(names) - {parcel.sender_id for parcel in parcels})
         return parcels
@@ -242,9 +243,8 @@ class Relay:
         if letters := [letter for fate in fates for letter in fate.letters]:
             await self._bury(letters)
         stuck = not some and not letters
-        await self._each(
-            self._step_back(fate) if stuck and fate.waits else self._advance(fate) for fate in fates
-        )
+        await self._each(self._step_back(fate) for fate in fates if stuck and fate.waits)
+        await self._advance([fate for fate in fates if not (stuck and fate.waits)])
         return next((fate.waits for fate in fates if fate.waits), "") if stuck else ""
 
     def _fate(self, parcel: Parcel, outcomes: Sequence[Outcome], others_pass: bool) -> _Fate:
@@ -263,7 +263,9 @@ class Relay:
                 self.counts.published += 1
             else:
                 fate.letters.append(
-                    DeadLetter(parcel.sender_id, parcel.history, number, event, outcome.reason)
+                    DeadLetter(
+                        parcel.sender_id, parcel.history, number, dict(event), outcome.reason
+                    )
                 )
             self._suspects.pop(parcel.sender_id, None)
             fate.to = number + 1
@@ -292,9 +294,18 @@ class Relay:
                 "events dead`): %s", letter.sequence, letter.sender_id, letter.reason,
             )  # fmt: skip
 
-    async def _advance(self, fate: _Fate) -> None:
+    async def _advance(self, fates: Sequence[_Fate]) -> None:
+        few = self._outbox.parallel
+        for some in (fates[start : start + few] for start in range(0, len(fates), few)):
+            reached = [(fate.parcel, fate.to) for fate in some]
+            moving = self._outbox.advance_each(reached, Lease.of(self._name))
+            for fate, more in zip(some, await self._running.finish(moving), strict=True):
+                self._keep(fate, more)
+
+    def _keep(self, fate: _Fate, ours: bool) -> None:
+        """Look after a conversation of which events wait, unless another relay has it."""
         name = fate.parcel.sender_id
-        if not await self._outbox.advance(fate.parcel, Lease.of(self._name), fate.to):
+        if not ours:
             self._held.discard(name)
         elif fate.waits and fate.to == fate.parcel.first and not self._closing:
             # Refused, and others may pass: it is not tried again at once.

@@ -255,6 +255,31 @@ async def test_dead_letters(stores: Any) -> None:
     assert await store.outbox.dead_letters() == [letters[2], letters[0]]
 
 
+async def test_several_at_once(stores: Any) -> None:
+    """Each of them is taken and moved on as it would be alone."""
+    store = publishing(stores)
+    for name in "abcd":
+        await write(store, name, f"{name}1", f"{name}2", f"{name}3")
+    assert await store.outbox.take("b", Lease.of("other"), 1)
+    mine, names = Lease.of("relay"), ["a", "b", "none", "c", "d"]
+    found = await store.outbox.take_each(names, mine, 2)
+    taken = [parcel for parcel in found if parcel is not None]
+    assert [name for name, parcel in zip(names, found, strict=True) if parcel] == ["a", "c", "d"]
+    assert [said(parcel) for parcel in taken] == [[f"{n}1", f"{n}2"] for n in "acd"]
+    await store.outbox.release("d", "relay")
+    assert await store.outbox.take("d", Lease.of("other"), 1)
+    reached = list(zip(taken, (1, 2, 2), strict=True))
+    assert await store.outbox.advance_each(reached, mine) == [True, True, False]
+    assert [said(p) for p in await store.outbox.take_each(["a", "c"], mine, 9)] == [
+        ["a2", "a3"], ["c3"],
+    ]  # fmt: skip
+    (last,) = await store.outbox.take_each(["c"], mine, 9)
+    assert last is not None
+    assert await store.outbox.advance_each([(last, 3)], mine) == [False]
+    assert sorted(await store.outbox.waiting(10, SOON)) == ["a", "b", "d"]
+    assert (await store.outbox.backlog()).events == 2 + 3 + 3
+
+
 async def test_relays_and_writers_at_once(stores: Any) -> None:
     """Of 120 events by three writers each is taken, in order, by whoever relays it."""
     store = publishing(stores)

@@ -146,15 +146,14 @@ async def test_a_broker_that_is_away_from_one_replica_only(
     """Another one publishes its events at once: it does not keep what it cannot send."""
     monkeypatch.setattr("ticketlock.outbox.LEASE_MS", 30_000)
     away, well = Broker(["away"]), Broker()
-    one = Conversations(None, stores.open(), away)
-    await say(one, "a", "1", "2")
-    await say(one, "b", "3")
-    await until(lambda: away.calls > 3, "it has tried all of them")
-    async with Conversations(one.lock_store, stores.open(), well) as other:
-        await drained(other.tracker_store)
-        assert (well.texts("a"), well.texts("b")) == (["1", "2"], ["3"])
-        assert caplog.text.count("events wait to be published") == 1  # not at each attempt
-        await one.close()
+    async with Conversations(None, stores.open(), away) as one:
+        await say(one, "a", "1", "2")
+        await say(one, "b", "3")
+        await until(lambda: away.calls > 3, "it has tried all of them")
+        async with Conversations(one.lock_store, stores.open(), well) as other:
+            await drained(other.tracker_store)
+            assert (well.texts("a"), well.texts("b")) == (["1", "2"], ["3"])
+            assert caplog.text.count("events wait to be published") == 1  # not at each attempt
 
 
 async def test_every_mood_of_a_broker(stores: Any, quick: None) -> None:

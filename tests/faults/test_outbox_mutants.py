@@ -74,28 +74,28 @@ MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
         lua("tracker_write", "if replace and waits then", "if false then"),
         "redis", test_outbox.test_a_replacement_waits_for_the_relay),
     "a lease is no lease": (
-        lua("tracker_take", "head[4] ~= relay and", "false and"),
+        lua("outbox_take", "head[4] ~= relay and", "false and"),
         "redis", test_outbox.test_one_relay_has_a_conversation_at_a_time),
     "a lease is never void": (
-        lua("tracker_take", " and at <= tonumber(ARGV[4])", ""),
+        lua("outbox_take", " and at <= tonumber(ARGV[4])", ""),
         "redis", test_outbox.test_a_lease_of_a_clock_that_is_off_is_void),
     "who was overtaken moves on": (
-        lua("tracker_advance", "head[1] ~= ARGV[1] or ", ""),
+        lua("outbox_advance", "head[1] ~= ARGV[1] or ", ""),
         "redis", test_outbox.test_one_relay_has_a_conversation_at_a_time),
     "all lives are one": (
-        lua("tracker_advance", " or head[2] ~= ARGV[2]", ""),
+        lua("outbox_advance", " or head[2] ~= born", ""),
         "redis", test_outbox.test_a_deleted_conversation_begins_another_history),
     "advance drops what came meanwhile": (
-        lua("tracker_advance", "if tonumber(ARGV[4]) < tonumber(head[4]) then", "if false then"),
+        lua("outbox_advance", "if tonumber(to) < tonumber(head[4]) then", "if false then"),
         "redis", test_outbox.test_in_parts_and_while_it_grows),
     "what is published stays listed": (
-        lua("tracker_advance", "redis.call('ZREM', index, ARGV[7])", ""),
+        lua("outbox_advance", "redis.call('ZREM', index, id)", ""),
         "redis", test_outbox.test_what_was_committed_waits),
     "what is deleted stays listed": (
         lua("tracker_delete", "if KEYS[2] then", "if false then"),
         "redis", test_outbox.test_a_deleted_conversation_begins_another_history),
     "released it stays leased": (
-        lua("tracker_release", "'relay', '', 'outbox_at', ARGV[2]", "'relay', ''"),
+        lua("outbox_release", "'relay', '', 'outbox_at', ARGV[2]", "'relay', ''"),
         "redis", test_outbox.test_released_it_is_free_at_once),
     # -- SQL, and in memory
     "SQL: a lease is no lease": (

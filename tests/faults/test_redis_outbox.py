@@ -242,7 +242,7 @@ async def test_a_relay_is_killed_before_it_moves_the_entry(
     await store.save(Tracker.from_dict("a", [user("1", 1), user("2", 1)]))
     lease = Lease("dead", now_ms(), now_ms() + 1000)
     parcel = None if how == "take" else await store.outbox.take("a", lease, 1)
-    held = Held(monkeypatch, store, f"tracker_{how}", after=True)
+    held = Held(monkeypatch, store, f"outbox_{how}", after=True)
     if how == "take":
         task = asyncio.create_task(store.outbox.take("a", lease, 1))
     elif how == "advance":
