@@ -97,7 +97,7 @@ class Letters:
 
 
 def _items(letter: DeadLetter) -> list[Item]:
-    body = json.dumps(letter.event)  # ASCII: characters are bytes
+    body = json.dumps(dict(letter.event))  # ASCII: characters are bytes
     pieces = [body[at : at + PIECE] for at in range(0, len(body), PIECE)]
     items: list[Item] = [
         {

@@ -184,7 +184,7 @@ class MongoOutbox(Outbox):
         async with self._db.seam():
             for letter in letters:
                 # JSON text, as everywhere: BSON does not have all that an event may have.
-                document = {**asdict(letter), "event": json.dumps(letter.event)}
+                document = {**asdict(letter), "event": json.dumps(dict(letter.event))}
                 key = {"_id": _key(letter)}
                 await self._db.dead_letters.replace_one(key, {**key, **document}, upsert=True)
 

@@ -174,5 +174,5 @@ def _values(letter: DeadLetter) -> dict[str, Any]:
     return {
         "sender_id": letter.sender_id, "history": letter.history, "sequence": letter.sequence,
         # JSON, as for events: ASCII, which no character set of a database can spoil.
-        "data": json.dumps(letter.event), "reason": json.dumps(letter.reason), "at": letter.at,
+        "data": json.dumps(dict(letter.event)), "reason": json.dumps(letter.reason), "at": letter.at,
     }  # fmt: skip

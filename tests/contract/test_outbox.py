@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from typing import Any
 
@@ -11,6 +12,7 @@ from contract_events import session, slot, user
 
 from ticketlock.errors import EventsWaiting, StaleFence
 from ticketlock.outbox import LEASE_MS, DeadLetter, Lease, Parcel, now_ms
+from ticketlock.stored_event import StoredEvent
 from ticketlock.tracker import Tracker
 from ticketlock.tracker_store import TrackerStore
 
@@ -243,7 +245,8 @@ async def test_dead_letters(stores: Any) -> None:
     assert await store.outbox.dead_letters() == []
     letters = [
         DeadLetter("b", 5, 10, user("ü \0 x", 1), "it is\nrefused"),
-        DeadLetter("a", 5, 2, user("2", 1), "too large"),
+        # as an outbox gives it
+        DeadLetter("a", 5, 2, StoredEvent(json.dumps(user("2", 1))), "too large"),
         DeadLetter("a", 5, 10, user("10", 1), "too large"),
     ]
     await store.outbox.bury(letters)
