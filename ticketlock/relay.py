@@ -263,9 +263,7 @@ class Relay:
                 self.counts.published += 1
             else:
                 fate.letters.append(
-                    DeadLetter(
-                        parcel.sender_id, parcel.history, number, dict(event), outcome.reason
-                    )
+                    DeadLetter(parcel.sender_id, parcel.history, number, event, outcome.reason)
                 )
             self._suspects.pop(parcel.sender_id, None)
             fate.to = number + 1

@@ -120,9 +120,9 @@ async def replica(section: dict[str, Any], file: str, point: str) -> None:
     death = Death(point)
     store = create_tracker_store(section)
     mined(store, "append", lambda: death.at(POINTS[0]), lambda: death.at(POINTS[1]))
-    mined(store.outbox, "take", nothing, lambda: death.at(POINTS[2]))
+    mined(store.outbox, "take_each", nothing, lambda: death.at(POINTS[2]))
     mined(store.outbox, "bury", nothing, lambda: death.at(POINTS[5]))
-    mined(store.outbox, "advance", lambda: death.near(POINTS[6]), lambda: death.at(POINTS[7]))
+    mined(store.outbox, "advance_each", lambda: death.near(POINTS[6]), lambda: death.at(POINTS[7]))
     async with Conversations(None, store, Broker(file, death)) as conversations:
         for number in range(10_000):
             name = random.choice(NAMES)
