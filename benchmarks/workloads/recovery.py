@@ -18,7 +18,9 @@ def run(bench: Bench) -> None:
     repeats, patience = bench.pick((2, 6), (5, 75))
     names = [("ticketlock", what, f"{what}{i}") for i in range(repeats) for what in KILLED]
     peers = bench.pick(("redis-fifo-lock",), (*ASYNC_PEERS, *THREAD_PEERS))
-    names += [(peer, what, what) for peer in peers for what in bench.pick(KILLED[:1], KILLED)]
+    names += [
+        (peer, what, f"{peer}-{what}") for peer in peers for what in bench.pick(KILLED[:1], KILLED)
+    ]
     # All at once: they only wait.
     crews = [
         [bench.worker(peer, url) for _ in range(3 if w == "waiter" else 2)] for peer, w, _ in names
