@@ -11,7 +11,7 @@ from typing import Any
 import hiredis
 from redis.crc import key_slot
 
-from .commands import Command, Heard
+from .commands import Command, Heard, Sender
 from .errors import LockStoreConnectionError
 from .grant import clock
 from .link import FIRST_BACKOFF, LONGEST_BACKOFF, Link
@@ -21,7 +21,7 @@ from .redis_settings import RedisSettings
 Address = tuple[str, int]
 
 
-class ClusterLink:
+class ClusterLink(Sender):
     """Has the interface of `Link`; sends each command to the node that owns its first key.
 
     Follows MOVED and ASK. When a node cannot be reached its commands wait for the cluster
@@ -39,10 +39,9 @@ class ClusterLink:
         batch: Callable[[Sequence[Any]], tuple[Any, ...]],
         timeout: float,
     ) -> None:
+        super().__init__(timeout)
         self._settings = settings
         self._batch = batch
-        self._loop = asyncio.get_running_loop()
-        self._timeout = timeout
         self._options: dict[str, Any] = {
             "prologue": prologue,
             "on_push": on_push,
@@ -56,7 +55,6 @@ class ClusterLink:
         self._moved: dict[int, Address] = {}
         self._homeless: deque[Command] = deque()
         self._asking: asyncio.Task[None] | None = None
-        self._closed = False
 
     @property
     def connects(self) -> int:
@@ -66,23 +64,6 @@ class ClusterLink:
     def usable(self) -> bool:
         asking = self._asking is not None and not self._asking.done()
         return asking or any(node.usable for node in self._nodes.values())
-
-    def submit(
-        self,
-        words: tuple[Any, ...],
-        timeout: float | None = None,
-        heard: Heard | None = None,
-        subject: Any = None,
-    ) -> Command:
-        """Send a command whose fourth word is its first key, as EVALSHA's is."""
-        if self._closed:
-            raise LockStoreConnectionError("the lock store has been closed")
-        expires = clock() + (self._timeout if timeout is None else min(timeout, self._timeout))
-        packed, future = hiredis.pack_command(words), self._loop.create_future()
-        command = Command(packed, future, expires, heard, subject)
-        command.slot = key_slot(str(words[3]).encode())
-        self.route(command)
-        return command
 
     def join(
         self,
@@ -95,9 +76,9 @@ class ClusterLink:
         command = self.submit(self._batch([subject]), timeout, heard, subject)
         command.future = future
 
-    async def call(self, words: tuple[Any, ...]) -> Any:
-        """Send a command and return its answer."""
-        return await self.submit(words).future
+    def _dispatch(self, command: Command, words: tuple[Any, ...]) -> None:
+        command.slot = key_slot(str(words[3]).encode())  # an EVALSHA's first key
+        self.route(command)
 
     def route(self, command: Command) -> None:
         """Give a command to the node that owns its slot, or ask the cluster who does."""

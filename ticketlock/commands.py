@@ -13,6 +13,9 @@ from typing import Any
 
 import hiredis
 
+from .errors import LockStoreConnectionError
+from .grant import clock
+
 #: Parts in one call: what a call costs is shared, and none keeps the server for long.
 MOST_JOINED = 32
 
@@ -76,6 +79,51 @@ class Command:
 
 
 Heard = Callable[[Command, Any], bool]
+
+
+class Sender:
+    """What makes commands and sends them on their way.
+
+    Args:
+        timeout: seconds a command may take, waiting for a connection included.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+
+    def submit(
+        self,
+        words: tuple[Any, ...],
+        timeout: float | None = None,
+        heard: Heard | None = None,
+        subject: Any = None,
+    ) -> Command:
+        """Send a command as soon as possible; its future has the answer.
+
+        Args:
+            timeout: seconds after which the command fails and is not repeated.
+            heard, subject: see `Command`.
+        """
+        future, expires = self._loop.create_future(), self._expires(timeout)
+        command = Command(hiredis.pack_command(words), future, expires, heard, subject)
+        self._dispatch(command, words)
+        return command
+
+    async def call(self, words: tuple[Any, ...]) -> Any:
+        """Send a command and return its answer."""
+        return await self.submit(words).future
+
+    def _expires(self, timeout: float | None) -> float:
+        if self._closed:
+            raise LockStoreConnectionError("the lock store has been closed")
+        if timeout is None or timeout > self._timeout:
+            timeout = self._timeout
+        return clock() + timeout
+
+    def _dispatch(self, command: Command, words: tuple[Any, ...]) -> None:
+        raise NotImplementedError
 
 
 class InTransit:

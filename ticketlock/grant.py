@@ -153,6 +153,16 @@ class Grant:
             self._cancelled = True
             self._task.cancel(self._message())
 
+    def tell_lost(self, error: BaseException | None = None) -> None:
+        """Raise LockLost if the turn was lost; a body's own `error` is not hidden, but gets a note."""
+        if self.reason is None:
+            return
+        lost = LockLost(self.conversation_id, self.reason)
+        if error is None:
+            raise lost from None
+        if hasattr(error, "add_note"):
+            error.add_note(str(lost))
+
     def bind(self) -> None:
         """Make the current task the body: it is cancelled when the grant is lost."""
         self._task = asyncio.current_task()

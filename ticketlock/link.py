@@ -20,7 +20,7 @@ from typing import Any
 import hiredis
 from redis.asyncio.connection import Connection
 
-from .commands import Command, Heard, InTransit
+from .commands import Command, Heard, InTransit, Sender
 from .errors import LockStoreConnectionError
 from .grant import clock
 
@@ -53,7 +53,7 @@ class _Protocol(asyncio.Protocol):
             self._link._drop(error or ConnectionError("the server closed the connection"))
 
 
-class Link:
+class Link(Sender):
     """The connection, and the queue in front of it.
 
     Args:
@@ -80,14 +80,13 @@ class Link:
         batch: Callable[[Sequence[Any]], tuple[Any, ...]] | None = None,
         timeout: float = 10.0,
     ) -> None:
+        super().__init__(timeout)
         self._connect = connect
         self._wanted = wanted
         self._explain = explain
         self._prologue = [hiredis.pack_command(command) for command in prologue]
         self._on_push = on_push
         self._on_connect = on_connect
-        self._timeout = timeout
-        self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
         self._protocol: _Protocol | None = None
@@ -103,7 +102,6 @@ class Link:
         self._again: deque[Command] = deque()
         self._flush_due = False
         self._writable = True
-        self._closed = False
         self._pause = 0.0
         self._last_error: BaseException | None = None
         #: How often a connection was made.
@@ -116,24 +114,6 @@ class Link:
 
     # -- sending ---------------------------------------------------------------------------
 
-    def submit(
-        self,
-        words: tuple[Any, ...],
-        timeout: float | None = None,
-        heard: Heard | None = None,
-        subject: Any = None,
-    ) -> Command:
-        """Send a command as soon as possible; its future has the answer.
-
-        Args:
-            timeout: seconds after which the command fails and is not repeated.
-            heard, subject: see `Command`.
-        """
-        future, expires = self._loop.create_future(), self._expires(timeout)
-        command = Command(hiredis.pack_command(words), future, expires, heard, subject)
-        self.send(command)
-        return command
-
     def join(
         self,
         subject: Any,
@@ -144,12 +124,8 @@ class Link:
         """As `submit`, for a part: in one call with others of this moment."""
         self.send(Command(None, future, self._expires(timeout), heard, subject))
 
-    def _expires(self, timeout: float | None) -> float:
-        if self._closed:
-            raise LockStoreConnectionError("the lock store has been closed")
-        if timeout is None or timeout > self._timeout:
-            timeout = self._timeout
-        return clock() + timeout
+    def _dispatch(self, command: Command, words: tuple[Any, ...]) -> None:
+        self.send(command)
 
     def send(self, command: Command) -> None:
         """Send a command made elsewhere: at once if no answer is due, else with the others of
@@ -165,10 +141,6 @@ class Link:
                 self._flush()
         if self._watch is None or command.expires < self._watch_at:
             self._watch_until(command.expires)
-
-    async def call(self, words: tuple[Any, ...]) -> Any:
-        """Send a command and return its answer."""
-        return await self.submit(words).future
 
     def _flush(self) -> None:
         self._flush_due = False

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from . import forks
-from .errors import InvalidConversationId, LockError, LockLost, LockTimeout
+from .errors import InvalidConversationId, LockError, LockTimeout
 from .grant import Grant, clock
 
 if TYPE_CHECKING:
@@ -177,8 +177,7 @@ class Lock:
         """End the turn. Raises LockLost if it had been lost before."""
         assert self._grant is not None  # acquire comes first
         await self._end(self._grant)
-        if self._grant.reason is not None:
-            raise LockLost(self._grant.conversation_id, self._grant.reason)
+        self._grant.tell_lost()
 
     def _end(self, grant: Grant) -> Awaitable[None]:
         if grant.reason is None and clock() >= grant.deadline:
@@ -202,13 +201,7 @@ class Lock:
         assert grant is not None  # __aenter__ has run
         ours = grant.unbind() and await grant.settle(error)
         await self._end(grant)
-        if grant.reason is None:
-            return
-        lost = LockLost(grant.conversation_id, grant.reason)
-        if error is None or ours:
-            raise lost from None
-        if hasattr(error, "add_note"):  # the body's own exception is not hidden
-            error.add_note(str(lost))
+        grant.tell_lost(None if ours else error)
 
 
 class OptionalLock(Lock):

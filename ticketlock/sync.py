@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import forks
 from .errors import LockLost, LockStoreConnectionError, LockTimeout
 from .grant import Grant
 from .inspection import Inspection
@@ -76,15 +76,15 @@ class Portal:
 
     def post(self, function: Callable[[], object]) -> None:
         """Call a plain function on the portal's loop if it runs, without waiting for it."""
-        if self._loop is not None and self._pid == os.getpid():
+        if self._loop is not None and self._pid == forks.pid:
             self._loop.call_soon_threadsafe(function)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         loop = self._loop
-        if loop is None or self._pid != os.getpid():
+        if loop is None or self._pid != forks.pid:
             with self._guard:
-                if self._loop is None or self._pid != os.getpid():
-                    self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
+                if self._loop is None or self._pid != forks.pid:
+                    self._loop, self._pid = asyncio.new_event_loop(), forks.pid
                     self._thread = threading.Thread(
                         target=self._loop.run_forever, name="ticketlock-portal", daemon=True
                     )
@@ -95,7 +95,7 @@ class Portal:
     def close(self) -> None:
         """Stop the loop and its thread."""
         loop, thread, self._loop = self._loop, self._thread, None
-        if loop is not None and thread is not None and self._pid == os.getpid():
+        if loop is not None and thread is not None and self._pid == forks.pid:
 
             async def stop() -> None:
                 tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -173,12 +173,7 @@ class SyncLock:
         except BaseException:
             self._portal.post(self._lock.withdraw)  # an interrupt before the release was sent
             raise
-        if grant.reason is not None:
-            lost = LockLost(grant.conversation_id, grant.reason)
-            if error is None:
-                raise lost
-            if hasattr(error, "add_note"):  # the body's own exception is not hidden
-                error.add_note(str(lost))
+        grant.tell_lost(error)
 
 
 class SyncOptionalLock(SyncLock):
