@@ -1,46 +1,52 @@
 -- Issue a ticket, and grant it at once when the conversation is free.
 -- Repeating it with the same member is harmless: it finds what the first call did.
 -- KEYS  1 counter  2 holder  3 queue  4 waiters
--- ARGV  1 member  2 host:pid  3 number to return to (0: a new one)  4 lease ms
+-- ARGV  1 member  2 where  3 number to return to (0: a new one)  4 lease ms
 --       5 waiter ttl ms  6 hold ms  7 idle expiry ms  8 most waiting (-1: any)  9 fence floor
 --       10 bell channel prefix
 -- Returns {1, number, fence, lease ms} granted | {0, number, now, holder's lease ms} waiting
 --       | {-1, waiting} the queue is full
 local now, micros = clock()
-local fence, number, member, lease, hold, since = turn(redis.call('GET', KEYS[2]))
-local mine = member == ARGV[1] and tonumber(lease) > now
+local fence, number, member, lease, hold, since = turn(KEYS[2])
 if member and tonumber(lease) <= now then
   -- The holder let its lease run out: first those who wait, then we.
   grant_next(KEYS[2], KEYS[3], KEYS[4], fence, ARGV[10], '', ARGV[4], ARGV[7])
-  fence, number, member, lease, hold, since = turn(redis.call('GET', KEYS[2]))
+  fence, number, member, lease, hold, since = turn(KEYS[2])
 end
 
+local mine = member == ARGV[1]
 local waits = member and not mine
 local queued = waits and redis.call('ZSCORE', KEYS[3], ARGV[1])
 if waits and not queued and ARGV[8] ~= '-1' then
   local waiting = redis.call('ZCARD', KEYS[3])
   if waiting >= tonumber(ARGV[8]) then return {-1, waiting} end
 end
+local returns = ARGV[3] ~= '0' and not mine and not queued
+if mine or queued or returns then first_write(KEYS[4]) end
+if returns then
+  if tonumber(redis.call('GET', KEYS[1]) or 0) < tonumber(ARGV[3]) then
+    redis.call('SET', KEYS[1], ARGV[3])
+  end
+  -- Its number may have been issued anew, where the counter was lost.
+  returns = redis.call('ZCOUNT', KEYS[3], ARGV[3], ARGV[3]) == 0 and number ~= ARGV[3]
+end
 if queued then
   number = queued
-elseif not mine and ARGV[3] == '0' then
-  number = redis.call('INCR', KEYS[1])
-elseif not mine then
+elseif returns then
   number = ARGV[3]
-  if tonumber(redis.call('GET', KEYS[1]) or 0) < tonumber(number) then
-    redis.call('SET', KEYS[1], number)
-  end
+elseif not mine then
+  number = redis.call('INCR', KEYS[1])
 end
 if not mine then redis.call('PEXPIRE', KEYS[1], ARGV[7]) end
 
 if not waits then
-  if not mine then hold, since = now + ARGV[6], now end
+  if not mine then hold, since = whole(now + ARGV[6]), whole(now) end
   if not mine or tonumber(fence) <= tonumber(ARGV[9]) then
-    fence = math.max(tonumber(fence or 0) + 1, ARGV[9] + 1, micros)
+    fence = whole(math.max(tonumber(fence or 0) + 1, ARGV[9] + 1, micros))
   end
   lease = math.min(now + ARGV[4], hold)
-  redis.call('SET', KEYS[2], whole(fence) .. ' ' .. number .. ' ' .. ARGV[1] .. ' ' .. whole(lease)
-    .. ' ' .. whole(hold) .. ' ' .. whole(since) .. ' ' .. ARGV[2], 'PX', ARGV[7])
+  redis.call('SET', KEYS[2], table.concat({fence, number, ARGV[1], whole(lease), hold, since, ARGV[2]},
+    ' '), 'PX', math.max(ARGV[7], lease - now))
   return {1, tonumber(number), tonumber(fence), lease - now}
 end
 

@@ -7,12 +7,16 @@
 do
   local now = clock()
   local state, owner, listeners, text = record(KEYS[5], ARGV[11])
-  if state == 'd' then return {2, text} end
+  if state == 'd' then
+    if kept(KEYS[6], ARGV[11], now) then return {2, text} end
+    state, owner, listeners = nil
+  end
   local mine = owner == ARGV[1] or state == 'k' and text == ARGV[1]
   if not mine and had(KEYS[2], KEYS[3], KEYS[4], state, owner, text, now) then return {2} end
   if not mine then
     listeners = listeners or '-'
     text = ARGV[13] .. ' ' .. ARGV[1] .. ' ' .. listeners .. ' ' .. ARGV[14]
-    keep(KEYS[5], KEYS[6], ARGV[11], text, ARGV[12], now)
+    forget_old(KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], now)
+    keep(KEYS[5], KEYS[6], ARGV[11], text, ARGV[12], now, ARGV[7])
   end
 end

@@ -1,22 +1,25 @@
 -- Keep the replies to the messages of a turn, end the tickets of those it has carried, and tell
 -- who waits for them.
--- KEYS  1 queue  2 waiters  3 messages  4 expiries
+-- KEYS  1 holder  2 queue  3 waiters  4 messages  5 expiries
 -- ARGV  1 member of the turn  2 bell channel prefix  3 window ms, then for each message: id, reply
 -- Returns how many of the messages were the turn's to answer
 local now = clock()
+first_write(KEYS[4])
+forget_old(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], now)
 local count = 0
 for i = 4, #ARGV, 2 do
-  local state, owner, listeners, ticket = record(KEYS[3], ARGV[i])
+  local state, owner, listeners, ticket = record(KEYS[4], ARGV[i])
   if owner == ARGV[1] or state == 'k' and ticket == ARGV[1] then
     if state == 'k' and ticket ~= ARGV[1] then
-      local number = redis.call('ZSCORE', KEYS[1], ticket)
-      if number then redis.call('HDEL', KEYS[2], number) end
-      redis.call('ZREM', KEYS[1], ticket)
+      local number = redis.call('ZSCORE', KEYS[2], ticket)
+      if redis.call('ZREM', KEYS[2], ticket) == 1 then forget(KEYS[2], KEYS[3], number) end
       listeners = listeners .. ',' .. ticket
     end
-    keep(KEYS[3], KEYS[4], ARGV[i], 'd ' .. ARGV[1] .. ' - ' .. ARGV[i + 1], ARGV[3], now)
-    for process, request in string.gmatch(listeners, '(%w+)%.(%d+)[^,]*') do
-      redis.call('PUBLISH', ARGV[2] .. process, 'answered ' .. request)
+    redis.call('HDEL', KEYS[4], ' ' .. ARGV[i])
+    keep(KEYS[4], KEYS[5], ARGV[i], 'd ' .. ARGV[1] .. ' - ' .. ARGV[i + 1], ARGV[3], now, 0)
+    for listener in string.gmatch(listeners, '%w+%.%d+[^,]*') do
+      local process, request, secret = string.match(listener, MEMBER)
+      ring(ARGV[2], process, secret, 'answered ' .. request)
     end
     count = count + 1
   end

@@ -1,13 +1,18 @@
--- End somebody else's turn: tell its process, hand the conversation on.
+-- End another's turn: tell its process, hand the conversation on.
+-- The turn is named by its fence, so that a repetition breaks no other.
 -- KEYS  1 holder  2 queue  3 waiters
--- ARGV  1 fence of the turn to break (0: whichever it is)  2 bell channel prefix
---       3 lease ms  4 idle expiry ms  5 "queue" to drop the waiting tickets too
--- Returns the fence that was broken, 0 when nobody held it (or another fence did)
+-- ARGV  1 fence of the turn to break  2 bell channel prefix  3 lease ms  4 idle expiry ms
+--       5 drop the waiting tickets up to this number too ("": none)
+-- Returns 1 broken | 0 that turn is over already
+if ARGV[5] ~= '' then
+  local dropped = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[5], 'WITHSCORES')
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[5])
+  for i = 2, #dropped, 2 do forget(KEYS[2], KEYS[3], dropped[i]) end
+end
 local held = redis.call('GET', KEYS[1])
 local fence, _, member = string.match(held or '', '^(%d+) (%d+) (%S+)')
-if ARGV[5] == 'queue' then redis.call('DEL', KEYS[2], KEYS[3]) end
-if not fence or (ARGV[1] ~= '0' and ARGV[1] ~= fence) then return 0 end
-local process, request = string.match(member, '^(%w+)%.(%d+)')
-if process then redis.call('PUBLISH', ARGV[2] .. process, 'broken ' .. request .. ' ' .. fence) end
+if not fence or ARGV[1] ~= fence then return 0 end
+local process, request, secret = string.match(member, MEMBER)
+if process then ring(ARGV[2], process, secret, 'broken ' .. request .. ' ' .. fence) end
 grant_next(KEYS[1], KEYS[2], KEYS[3], fence, ARGV[2], '', ARGV[3], ARGV[4])
-return process and tonumber(fence) or 0
+return process and 1 or 0

@@ -1,38 +1,38 @@
--- Shared by every script that can end a turn; the loader puts it in front of them.
--- State of one conversation, all keys in one hash slot:
---   counter  string  the last ticket number issued
---   holder   string  "<fence>" when idle, else
---                    "<fence> <number> <member> <lease until> <hold until> <granted at> <host:pid>"
---   queue    zset    ticket number -> member; member is "<process>.<request>[.<label>]"
---   waiters  hash    process -> "<alive until> <host:pid>", number -> "<since> <hold ms>",
---                    "stop" -> "<number> <mode>": turns before that ticket are asked to stop
--- Times are milliseconds of this server's clock. An idle holder means an empty queue.
-local HOLDER = '^(%d+) (%d+) (%S+) (%d+) (%d+) (%d+) (%S+)$'
+-- Handing a conversation on; in front of every script that can end a turn.
 local MAX_DEAD_HEADS = 64  -- more are left to the next call: no script runs long
+local GRACE = 1500  -- ms: several heartbeats of a process that comes back
 
-local ms, us  -- the time of this call: several operations may share it
-local function clock()
-  if not ms then
-    local t = redis.call('TIME')
-    ms, us = t[1] * 1000 + math.floor(t[2] / 1000), t[1] * 1000000 + t[2]
-  end
-  return ms, us
+-- Ring the bell of a process. It is signed with the secret of the member that it is about, which
+-- neither the channel nor the bell tells. A member of version 1 has none.
+local function ring(bell, process, secret, text)
+  if secret ~= '' then text = text .. ' ' .. redis.sha1hex(secret .. text .. secret) end
+  redis.call('PUBLISH', bell .. process, text)
 end
 
-local function whole(number) return string.format('%.0f', number) end
+-- Milliseconds for which a head that seems dead is waited for. When no waiting process at all was
+-- heard for as long as it may live, the server or the network stood still: order is kept.
+local function grace_left(waiters, heard, grace, now)
+  heard, grace = tonumber(heard), tonumber(grace) or 0
+  if heard and heard <= now and grace < heard then
+    grace = now + GRACE
+    redis.call('HSET', waiters, 'grace', whole(grace))
+  end
+  local left = grace - now
+  return left > 0 and left <= GRACE and left or 0  -- one further ahead is of another clock
+end
 
--- The turn that a holder tells of: fence, number, member, lease until, hold until, granted at,
--- host:pid; the fence alone when it is idle, false when there is none.
-local function turn(held)
-  if not held or not string.find(held, ' ', 1, true) then return held end
-  return string.match(held, HOLDER)
+-- Forget what was noted of a ticket that left the queue, and of all waiters with the last one.
+local function forget(queue, waiters, number)
+  if redis.call('EXISTS', queue) == 1 then redis.call('HDEL', waiters, number)
+  else redis.call('DEL', waiters) end
 end
 
 -- Grant the head of the queue, skipping the dead, and ring the bell of its process.
 -- Returns the bell's text instead of ringing when the process is `caller`, else false;
--- and true behind it when it gave up at the limit with more in the queue.
+-- and behind it, while more are in the queue, the milliseconds after which to call again.
 local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms, idle_ms)
   local now, micros
+  local again = 0
   for _ = 1, MAX_DEAD_HEADS do
     local head = redis.call('ZPOPMIN', queue)
     if not head[1] then
@@ -40,29 +40,35 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
       return false
     end
     if not now then now, micros = clock() end
-    local process, request = string.match(head[1], '^(%w+)%.(%d+)')
-    local seen = redis.call('HMGET', waiters, process, head[2], 'stop')
-    redis.call('HDEL', waiters, head[2])
+    local process, request, secret = string.match(head[1], MEMBER)
+    local seen = redis.call('HMGET', waiters, process, head[2], 'stop', 'heard', 'grace')
     local alive, where = string.match(seen[1] or '', '^(%d+) (%S+)$')
     if alive and tonumber(alive) > now then
+      forget(queue, waiters, head[2])
       local hold = now + tonumber(string.match(seen[2] or '', ' (%d+)$') or lease_ms)
       -- Until the grantee's next heartbeat it holds no longer than it is known to live.
       local lease = math.min(math.max(tonumber(alive), now + 1500), now + lease_ms, hold)
-      if request == '0' then  -- a bare ticket: nobody renews it, it lives its lifetime
+      if request == '0' then  -- a bare ticket: nothing renews it, it lives its lifetime
         lease = hold
         redis.call('HDEL', waiters, process)
       end
-      fence = string.format('%.0f', math.max(tonumber(fence) + 1, micros))
+      fence = whole(math.max(tonumber(fence) + 1, micros))
       redis.call('SET', holder, string.format('%s %s %s %.0f %.0f %.0f %s',
-        fence, head[2], head[1], lease, hold, now, where), 'PX', idle_ms)
+        fence, head[2], head[1], lease, hold, now, where), 'PX', math.max(idle_ms, lease - now))
       local text = string.format('grant %s %s %s %.0f', request, head[2], fence, lease)
       local stop, mode = string.match(seen[3] or '', '^(%d+) (%a+)$')
       if stop and tonumber(stop) > tonumber(head[2]) then text = text .. ' ' .. mode end
       if process == caller then return text end
-      redis.call('PUBLISH', bell .. process, text)
+      ring(bell, process, secret, text)
       return false
     end
+    again = request ~= '0' and grace_left(waiters, seen[4], seen[5], now) or 0
+    if again > 0 then
+      redis.call('ZADD', queue, head[2], head[1])
+      break
+    end
+    redis.call('HDEL', waiters, head[2], process)
   end
   redis.call('SET', holder, fence .. ' 0 - 0 0 0 -', 'PX', idle_ms)
-  return false, true
+  return false, again
 end

@@ -4,19 +4,26 @@
 --                    c  waits, may be carried by an earlier turn; text: the message
 --                    k  is carried by that member; text: the member of its own ticket
 --                    d  done; text: the reply
---             listeners "-", or "<process>.<request>," of each who waits for the reply
+--             listeners "-", or "<process>.<request>-<secret>," of each who waits for the reply
+--             " <message id>" -> "<call> <text>": the message of a carried one, and by which call
 --   expiries  zset  message id -> when it may be forgotten
 -- Texts may hold any byte, zeros too: they are joined, as string.format ends at a zero.
 -- A record counts as long as its member, or its own ticket, lives: the message of a dead one is
 -- to be handled again.
 local RECORD = '^(%a) (%S+) (%S+) (.*)$'
+local LATER = 60000  -- ms after which one that is still handled is looked at again
 
 local function record(messages, id)
   return string.match(redis.call('HGET', messages, id) or '', RECORD)
 end
 
+-- Whether a reply is still kept: the window of each message is its own.
+local function kept(expiries, id, now)
+  return tonumber(redis.call('ZSCORE', expiries, id) or 0) > now
+end
+
 local function lives(holder, queue, waiters, member, now)
-  local serving, lease = string.match(redis.call('GET', holder) or '', '^%d+ %d+ (%S+) (%d+)')
+  local _, _, serving, lease = turn(holder)
   if serving == member then return tonumber(lease) > now end
   if not redis.call('ZSCORE', queue, member) then return false end
   local process = string.match(member, '^%w+')
@@ -29,14 +36,24 @@ local function had(holder, queue, waiters, state, owner, text, now)
     or state == 'k' and lives(holder, queue, waiters, text, now))
 end
 
--- Keep a record for a window, and forget some of those whose window is over.
-local function keep(messages, expiries, id, text, window, now)
-  for _, old in ipairs(redis.call('ZRANGEBYSCORE', expiries, '-inf', now, 'LIMIT', 0, 16)) do
-    redis.call('HDEL', messages, old)
-    redis.call('ZREM', expiries, old)
+-- Forget some records whose window is over, but none of a message that still waits or is handled.
+local function forget_old(holder, queue, waiters, messages, expiries, now)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', expiries, '-inf', now, 'LIMIT', 0, 16)) do
+    local state, owner, _, text = record(messages, id)
+    if state and state ~= 'd' and had(holder, queue, waiters, state, owner, text, now) then
+      redis.call('ZADD', expiries, whole(now + LATER), id)
+    else
+      redis.call('HDEL', messages, id, ' ' .. id)
+      redis.call('ZREM', expiries, id)
+    end
   end
+end
+
+-- Keep a record for a window; the keys of all live at least as long, and never shorter than before.
+local function keep(messages, expiries, id, text, window, now, idle)
   redis.call('HSET', messages, id, text)
-  redis.call('ZADD', expiries, string.format('%.0f', now + window), id)
-  redis.call('PEXPIRE', messages, window)
-  redis.call('PEXPIRE', expiries, window)
+  redis.call('ZADD', expiries, whole(now + window), id)
+  local longest = math.max(window, idle)
+  if redis.call('PTTL', messages) < longest then redis.call('PEXPIRE', messages, longest) end
+  if redis.call('PTTL', expiries) < longest then redis.call('PEXPIRE', expiries, longest) end
 end

@@ -1,24 +1,24 @@
--- Renew the leases of all the turns a process holds. A lease that has run out stays out.
--- KEYS  for each turn: counter, holder, waiters
--- ARGV  1 lease ms  2 idle expiry ms, then for each turn: member, fence
+-- Renew the leases of turns that a process holds. A lease that has run out stays out.
+-- KEYS  for each turn: counter, holder, waiters, messages, expiries
+-- ARGV  1 lease ms  2 idle expiry ms, then for each turn: member, fence ("": any; it is being raised)
 -- Returns for each turn {milliseconds of lease it now has, 0 when the turn is lost,
 --         the mode in which a later ticket asks it to stop, or ""}
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local now = clock()
 local left = {}
-for i = 1, #KEYS / 3 do
-  local counter, holder, waiters = KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i]
-  local member, fence = ARGV[2 * i + 1], ARGV[2 * i + 2]
-  local head, lease, hold, tail = string.match(redis.call('GET', holder) or '',
-    '^(%d+ %d+ %S+) (%d+) (%d+)( %d+ %S+)$')
-  local theirs, number, who = string.match(head or '', '^(%d+) (%d+) (%S+)$')
+for i = 1, #KEYS / 5 do
+  local k = 5 * i - 4
+  first_write(KEYS[k + 2])
+  redis.call('PEXPIRE', KEYS[k], ARGV[2])
+  local fence, number, member, lease, hold, since, where = turn(KEYS[k + 1])
+  local wanted = ARGV[2 * i + 2]
   left[i] = {0, ''}
-  if theirs == fence and who == member and tonumber(lease) > now then
+  if member == ARGV[2 * i + 1] and (wanted == fence or wanted == '') and tonumber(lease) > now then
     lease = math.min(now + ARGV[1], hold)
-    redis.call('SET', holder, string.format('%s %.0f %s%s', head, lease, hold, tail), 'PX', ARGV[2])
-    redis.call('PEXPIRE', counter, ARGV[2])
-    local stop, mode = string.match(redis.call('HGET', waiters, 'stop') or '', '^(%d+) (%a+)$')
+    redis.call('SET', KEYS[k + 1], table.concat(
+      {fence, number, member, whole(lease), hold, since, where}, ' '), 'PX', ARGV[2])
+    local stop, mode = string.match(redis.call('HGET', KEYS[k + 2], 'stop') or '', '^(%d+) (%a+)$')
     left[i] = {lease - now, stop and tonumber(stop) > tonumber(number) and mode or ''}
+    outlive(KEYS[k + 3], KEYS[k + 4], ARGV[2])
   end
 end
 return left

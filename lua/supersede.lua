@@ -6,11 +6,12 @@ local number = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not number then return 0 end
 local known = string.match(redis.call('HGET', KEYS[3], 'stop') or '', '^%d+')
 if not known or tonumber(known) <= tonumber(number) then
+  first_write(KEYS[3])
   redis.call('HSET', KEYS[3], 'stop', number .. ' ' .. ARGV[2])
 end
-local fence, process, request = string.match(redis.call('GET', KEYS[1]) or '',
-  '^(%d+) %d+ (%w+)%.(%d+)')
+local fence, member = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) %d+ (%S+)')
+local process, request, secret = string.match(member or '', MEMBER)
 if process then
-  redis.call('PUBLISH', ARGV[3] .. process, string.format('stop %s %s %s', request, fence, ARGV[2]))
+  ring(ARGV[3], process, secret, string.format('stop %s %s %s', request, fence, ARGV[2]))
 end
 return 1

@@ -1,6 +1,6 @@
 -- Take a ticket back: out of the queue, or out of the turn that was granted meanwhile.
 -- The ticket is named by its member, or by its number when the member is "": then it may be
--- somebody else's, and its process is told.
+-- of another process, which its bell tells.
 -- KEYS  1 holder  2 queue  3 waiters
 -- ARGV  1 member  2 number  3 bell channel prefix  4 lease ms  5 idle expiry ms
 -- Returns 1 withdrawn or handed on | 0 there was no such ticket
@@ -13,12 +13,12 @@ if not found then
   local number = member and redis.call('ZSCORE', KEYS[2], member)
   if not number then return 0 end
   redis.call('ZREM', KEYS[2], member)
-  redis.call('HDEL', KEYS[3], number)
+  forget(KEYS[2], KEYS[3], number)
 end
-local process, request = string.match(member, '^(%w+)%.(%d+)')
+local process, request, secret = string.match(member, MEMBER)
 if request == '0' then redis.call('HDEL', KEYS[3], process) end
 if ARGV[1] == '' and process and request ~= '0' then
-  redis.call('PUBLISH', ARGV[3] .. process, 'finished ' .. request .. ' ' .. (found and fence or 0))
+  ring(ARGV[3], process, secret, 'finished ' .. request .. ' ' .. (found and fence or 0))
 end
 if found then
   grant_next(KEYS[1], KEYS[2], KEYS[3], fence, ARGV[3], '', ARGV[4], ARGV[5])

@@ -43,10 +43,11 @@ class ConcurrentRedisLockStore(LockStore):
         values = endpoint_values(endpoint_config) if endpoint_config is not None else {}
         section = Section({**values, **keys}, where)
         self.settings = RedisSettings.read(section)
+        idle = section.number("idle_expiry", 3600.0, 60)
         self.timing = Timing(
-            lease=round(1000 * section.number("lease", 4.0, 0.5)),
-            waiter_ttl=round(1000 * section.number("waiter_ttl", 2.5, 0.5)),
-            idle=round(1000 * section.number("idle_expiry", 3600.0, 60)),
+            lease=round(1000 * _within(section, "lease", 4.0, idle)),
+            waiter_ttl=round(1000 * _within(section, "waiter_ttl", 2.5, idle)),
+            idle=round(1000 * idle),
         )
         super().__init__(max_waiting=section.integer("max_waiting", None, 0))
         section.finish()
@@ -158,8 +159,20 @@ class ConcurrentRedisLockStore(LockStore):
 
     async def break_lock(self, conversation_id: str, fence: int | None = None) -> bool:
         engine = self._live()
-        words = engine.scripts.break_turn(check_conversation_id(conversation_id), fence or 0)
-        return bool(await engine.link.call(words))
+        if fence is None:  # whichever there is now: named, so that a repetition breaks no other
+            fence, _ = await self._turn_and_last_number(engine, conversation_id)
+        command = engine.link.submit(
+            engine.scripts.break_turn(check_conversation_id(conversation_id), fence)
+        )
+        # A repetition finds the turn over: its first sending has done that.
+        return bool(await command.future) or (command.repeated and fence > 0)
+
+    async def _turn_and_last_number(self, engine: Engine, conversation_id: str) -> tuple[int, int]:
+        """The fence of the turn that is held, 0 if there is none, and the last ticket number."""
+        words = engine.scripts.inspect(check_conversation_id(conversation_id), 0)
+        _, held, *_, last = await engine.link.call(words)
+        fields = held.split()
+        return (int(fields[0]) if len(fields) > 1 else 0), int(last)
 
     # -- the documented interface ---------------------------------------------------------------
 
@@ -184,8 +197,8 @@ class ConcurrentRedisLockStore(LockStore):
     async def delete_lock(self, conversation_id: str) -> None:
         """End the turn and drop the queue; numbers and fences go on growing."""
         engine = self._live()
-        words = engine.scripts.break_turn(check_conversation_id(conversation_id), 0, "queue")
-        await engine.link.call(words)
+        fence, last = await self._turn_and_last_number(engine, conversation_id)
+        await engine.link.call(engine.scripts.break_turn(conversation_id, fence, last))
 
     async def issue_ticket(self, conversation_id: str, lock_lifetime: float | None = None) -> int:
         lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
@@ -194,6 +207,11 @@ class ConcurrentRedisLockStore(LockStore):
     async def _queue_bare(self, conversation_id: str, lifetime: float, number: int = 0) -> int:
         """Queue a ticket that no process keeps alive: it is its own process, for a lifetime."""
         engine, span = self._live(), max(1, round(lifetime * 1000))
+        if span > self.timing.idle:
+            raise ValueError(
+                f"a ticket's lock_lifetime of {lifetime:g} s is longer than the idle_expiry of "
+                f"{self.timing.idle / 1000:g} s, after which its keys are gone: raise idle_expiry"
+            )
         words = engine.scripts.acquire(
             conversation_id,
             f"{secrets.token_hex(8)}.0",
@@ -221,8 +239,18 @@ class ConcurrentRedisLockStore(LockStore):
         await super().close()
 
 
+def _within(section: Section, key: str, default: float, idle: float) -> float:
+    """A clock that the keys it is kept in must outlive."""
+    seconds = section.number(key, default, 0.5)
+    if seconds > idle:
+        raise section.error(
+            key, f"of {seconds:g} s is longer than idle_expiry ({idle:g} s): raise idle_expiry"
+        )
+    return seconds
+
+
 def _names(where: str, member: str) -> tuple[str | None, int | None, str | None]:
-    """Host, process id and label out of `host:pid` and `process.request.label`."""
-    host, _, pid = where.rpartition(":")
+    """Host, process id and label out of a process's `where` and a ticket's member."""
+    host, _, pid = where.partition(",")[0].rpartition(":")
     label = member.split(".", 2)[2:]
     return host or None, int(pid) if pid.isdigit() else None, unquote(label[0]) if label else None

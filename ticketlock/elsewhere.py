@@ -59,7 +59,7 @@ class Elsewhere:
         while True:
             message.bell.clear()
             try:
-                words = self._engine.scripts.reply(*key, message.request)
+                words = self._engine.scripts.reply(*key, self._engine.member(message.request))
                 state, *reply = await self._engine.link.call(words)
             except LockStoreConnectionError as error:
                 for waiter in self._messages.pop(key).waiters:

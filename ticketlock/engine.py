@@ -17,12 +17,13 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from . import forks
+from .bells import MAX_FENCE, Bell, read
 from .calls import Calls
 from .cluster_link import ClusterLink
 from .commands import Command
 from .deadlines import DeadlineWatch
 from .elsewhere import Elsewhere
-from .errors import LockLost, LockStoreConnectionError, QueueFull
+from .errors import LockError, LockLost, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
 from .heartbeat import Heartbeat, Seen
 from .incoming import Supersede
@@ -34,6 +35,13 @@ from .scripts import Scripts, Timing
 
 log = logging.getLogger("ticketlock")
 
+#: Numbers by which scripts and bells name what this process has; they never come again, for what
+#: an engine had can outlive it: a handler leaves late, after `close` and reuse.
+_requests = count(1)
+
+#: Seconds between two looks for which bells without a signature are a reason.
+_HINTS = 0.05
+
 
 class Engine:
     """The state of a process's use of a `ConcurrentRedisLockStore`, bound to one event loop."""
@@ -42,9 +50,12 @@ class Engine:
         self.pid = forks.pid
         self.loop = asyncio.get_running_loop()
         self.process = secrets.token_hex(8)
+        self._secret = secrets.token_hex(8)
         where = f"{socket.gethostname()[:63] or 'localhost'}:{self.pid}".replace(" ", "_")
         #: Seconds by which we give a turn up before the server does.
         self.margin = min(timing.lease / 8, 500) / 1000
+        #: Seconds that no lease of ours is longer than.
+        self._longest = timing.lease / 1000
         self.scripts = Scripts(settings, timing, self.process, where)
         self.calls = Calls(self.scripts, self.margin)
         options: dict[str, Any] = {
@@ -64,7 +75,7 @@ class Engine:
             )
         self.heartbeat = Heartbeat(self, settings, self.scripts, timing)
         self.elsewhere = Elsewhere(self)
-        self._requests = count(1)
+        self._hinted = 0.0
         self._on_answer, self._on_release = self._answered, self._released
         self._waiting: dict[int, Waiter] = {}
         self._held: dict[int, Grant] = {}
@@ -77,8 +88,8 @@ class Engine:
 
     def send_for(self, waiter: Waiter) -> None:
         """Send for a ticket; the waiter's future gets the grant, `issued` the number."""
-        request = waiter.request = next(self._requests)
-        member = f"{self.process}.{request}"
+        request = waiter.request = next(_requests)
+        member = self.member(request)
         if waiter.incoming is not None:
             member += "." + waiter.incoming.field
         elif waiter.label:
@@ -97,7 +108,11 @@ class Engine:
 
     def next_request(self) -> int:
         """A number by which bells name a waiter of this process."""
-        return next(self._requests)
+        return next(_requests)
+
+    def member(self, request: int) -> str:
+        """The name of a request in scripts, without a label."""
+        return f"{self.process}.{request}-{self._secret}"
 
     def _answered(self, command: Command, answer: list[Any] | Exception) -> bool:
         """Act on acquire's answer: the turn is ours, or we wait for it, or need none."""
@@ -130,11 +145,12 @@ class Engine:
 
     def _serve(self, waiter: Waiter, number: int, fence: int, lease_until: float) -> None:
         """Give a waiter its turn; `lease_until` is when the server lets it lapse."""
-        deadline = lease_until - self.margin
+        waiter.number = number  # the heartbeat asks for tickets that have one
+        # However the server's clock went: no lease is longer than a lease from now.
+        deadline = min(lease_until, clock() + self._longest) - self.margin
         if clock() >= deadline:  # the news is old: ask what is true by now
             return self.heartbeat.expect(0)
         self._waiting.pop(waiter.request, None)
-        waiter.number = number
         future = waiter.future
         if future is None or future.done():
             return None  # given up meanwhile; its withdrawal hands the turn on
@@ -208,7 +224,7 @@ class Engine:
             # The turn was ours to its end; what could not be said, the lapse of the lease says.
             log.warning("%r ends when its lease runs out: %s", grant.conversation_id, answer)
         elif isinstance(answer, bytes):  # the next ticket is ours too: no bell was rung
-            self._bell(answer)
+            self._heard(answer, None)
         # A repeated release finds what its first sending did, if the lease still ran.
         elif answer == 0 and not (command.repeated and clock() < grant.deadline):
             reason = "it was given to another: its lease ran out or it was broken"
@@ -219,19 +235,29 @@ class Engine:
 
     async def raise_fence(self, grant: Grant, floor: int) -> None:
         """Mint a fence above `floor` for a turn we hold. Raises LockLost."""
+        if not 0 <= floor < MAX_FENCE:
+            raise LockError(
+                f"conversation {grant.conversation_id!r}: the fence {floor} that its tracker store "
+                f"has is out of range (at most {MAX_FENCE - 1}); no lock store issued it: correct "
+                "or remove it there"
+            )
         # A repeated acquire finds its own turn; `max_waiting=0` keeps it from queueing anew.
         hold = self.calls.hold(grant.expires - clock())
         words = self.scripts.acquire(
             grant.conversation_id, grant.member, hold, max_waiting=0, floor=floor
         )
-        command = self.link.submit(words)
-        answer = await command.future
-        if answer[0] != 1 or answer[1] != grant.number:
-            if answer[0] == 1:  # free, and granted anew: not the turn we had
-                self._post(self.scripts.withdraw(grant.conversation_id, grant.member))
-            self.lost(grant.request, "its lease had run out when its fence was to be raised")
+        grant.raising += 1  # the heartbeat cannot know which fence it finds
+        try:
+            answer = await self.link.call(words)
+            if answer[0] == 1 and answer[1] == grant.number:
+                grant.fence = answer[2]
+            else:
+                if answer[0] == 1:  # free, and granted anew: not the turn we had
+                    self._post(self.scripts.withdraw(grant.conversation_id, grant.member))
+                self.lost(grant.request, "its lease had run out when its fence was to be raised")
+        finally:
+            grant.raising -= 1
         grant.ensure_held()
-        grant.fence = answer[2]
 
     def lost(self, request: int, reason: str) -> None:
         """Tell the body of a turn that it is over."""
@@ -255,7 +281,9 @@ class Engine:
 
     async def collect(self, grant: Grant, most: int) -> list[tuple[str, str]]:
         """Take the messages that wait right behind a turn into it."""
-        words = self.scripts.collect(grant.conversation_id, grant.member, grant.fence, most)
+        words = self.scripts.collect(
+            grant.conversation_id, grant.member, grant.fence, most, self.next_request()
+        )
         found = [word.decode() for word in await self.link.call(words)]
         return [(unquote(name), text) for name, text in zip(found[::2], found[1::2], strict=True)]
 
@@ -267,40 +295,48 @@ class Engine:
 
     def _push(self, push: Sequence[Any]) -> None:
         if push[0] == b"message":
-            self._bell(push[2])
+            self._heard(push[2], self._secret.encode())
 
-    def _bell(self, text: bytes) -> None:
-        """`grant <request> <number> <fence> <lease until>`, with a mode behind it if the turn
-        is to stop; `stop <request> <fence> <mode>`; `broken <request> <fence>`;
-        `finished <request> <fence>` (0: it was waiting); `answered <request>`."""
-        kind, *numbers = text.split()
-        request = int(numbers[0])
-        waiter = self._waiting.get(request)
-        if kind == b"answered":
-            self.elsewhere.ring(request, waiter)
-        elif kind == b"stop":
-            grant = self._held.get(request)
-            if grant is not None and grant.fence == int(numbers[1]):
-                grant.supersede(numbers[2].decode())  # type: ignore[arg-type]  # our script's
-        elif kind != b"grant":
-            grant = self._held.get(request)
-            if grant is not None and grant.fence == int(numbers[1]):
-                self.lost(request, "the lock was broken, or its ticket was finished")
-            elif waiter is not None and kind == b"finished" and numbers[1] == b"0":
-                self._waiting.pop(request)
-                if waiter.future is not None and not waiter.future.done():
-                    reason = "its ticket was finished by somebody else"
-                    waiter.future.set_exception(LockLost(waiter.conversation_id, reason))
-        elif waiter is not None:
-            number, fence, until = map(int, numbers[1:4])
-            if waiter.conversation_id not in self._seen:
-                return self.heartbeat.expect(0)
-            # The server's clock in ours: from before a request was sent, so never too late.
-            here, there = self._seen[waiter.conversation_id]
-            self._serve(waiter, number, fence, here + (until - there) / 1000)
-            if len(numbers) > 4 and (turn := self._held.get(request)) is not None:
-                turn.supersede(numbers[4].decode())  # type: ignore[arg-type]  # our script's
+    def _heard(self, text: bytes, secret: bytes | None) -> None:
+        """Act on a bell, or on an answer that carries its text; drop what is none."""
+        bell = read(text, secret)
+        if bell is None:
+            return
+        waiter, grant = self._waiting.get(bell.request), self._held.get(bell.request)
+        if not bell.signed:
+            if waiter is not None or grant is not None:
+                self._look()
+        elif bell.kind == "answered":
+            self.elsewhere.ring(bell.request, waiter)
+        elif bell.kind == "grant":
+            if waiter is not None:
+                self._granted(waiter, bell)
+        elif grant is not None and grant.fence == bell.fence:
+            if bell.kind == "stop":
+                grant.supersede(bell.mode)  # type: ignore[arg-type]  # one of the two
+            else:
+                self.lost(bell.request, "the lock was broken, or its ticket was finished")
+        elif waiter is not None and bell.kind == "finished" and bell.fence == 0:
+            self._waiting.pop(bell.request)
+            if waiter.future is not None and not waiter.future.done():
+                reason = "its ticket was finished by another client"
+                waiter.future.set_exception(LockLost(waiter.conversation_id, reason))
+
+    def _granted(self, waiter: Waiter, bell: Bell) -> None:
+        if waiter.conversation_id not in self._seen:
+            return self.heartbeat.expect(0)
+        # The server's clock in ours: from before a request was sent, so never too late.
+        here, there = self._seen[waiter.conversation_id]
+        self._serve(waiter, bell.number, bell.fence, here + (bell.until - there) / 1000)
+        if bell.mode is not None and (turn := self._held.get(bell.request)) is not None:
+            turn.supersede(bell.mode)  # type: ignore[arg-type]  # one of the two
         return None
+
+    def _look(self) -> None:
+        """Ask soon what is true: something was rung that need not be."""
+        now = clock()
+        self.heartbeat.expect(max(0.0, self._hinted - now))
+        self._hinted = max(self._hinted, now + _HINTS)
 
     def _reconnected(self) -> None:
         self.heartbeat.expect(0)  # bells rung in between are gone
@@ -321,11 +357,20 @@ class Engine:
         return [(conversation_id, waiter.member) for conversation_id, waiter in lowest.items()]
 
     def beaten(
-        self, lost: list[Grant], seen: list[Seen], superseded: list[tuple[Grant, Supersede]]
+        self,
+        lost: list[tuple[Grant, int | None]],
+        seen: list[Seen],
+        superseded: list[tuple[Grant, Supersede]],
     ) -> None:
-        """Act on a heartbeat's answers, on the event loop."""
-        for grant in lost:
-            if self._held.get(grant.request) is grant:
+        """Act on a heartbeat's answers, on the event loop.
+
+        Args:
+            lost: turns that were not there, each with the fence that was asked for; None: any.
+        """
+        for grant, fence in lost:
+            # Its fence may have been raised since, or be about to.
+            current = fence is None or (fence == grant.fence and not grant.raising)
+            if current and self._held.get(grant.request) is grant:
                 self.lost(grant.request, "the lease ran out, or the lock was broken or wiped")
         for grant, mode in superseded:
             if grant.superseded is None:  # its bell was lost
@@ -334,12 +379,11 @@ class Engine:
         self._seen = {name: pair for name, pair in self._seen.items() if name in waited}
         for row in seen:
             self._seen[row.conversation_id] = (row.sent_at, row.now)
-            if row.bell:
-                _, request, _, fence, *_ = row.bell.split()
-                if int(request) in self._waiting:
-                    self._bell(row.bell)
-                elif int(request) not in self._held:  # nobody here wants it (any more)
-                    self._post(self.scripts.break_turn(row.conversation_id, int(fence)))
+            if row.bell and (bell := read(row.bell, None)) is not None:
+                if bell.request in self._waiting:
+                    self._granted(self._waiting[bell.request], bell)
+                elif bell.request not in self._held:  # it was given up meanwhile
+                    self._post(self.scripts.break_turn(row.conversation_id, bell.fence))
         missing = {row.conversation_id for row in seen if row.missing}
         for waiter in list(self._waiting.values()) if missing else ():
             if waiter.conversation_id in missing and waiter.number >= 0:

@@ -63,8 +63,8 @@ class Grant:
 
     __slots__ = (
         "_cancelled", "_cancelling", "_lost", "_pid", "_superseding", "_task", "conversation_id",
-        "deadline", "expires", "fence", "granted_at", "lease_until", "member", "number", "reason",
-        "request", "superseded",
+        "deadline", "expires", "fence", "granted_at", "lease_until", "member", "number", "raising",
+        "reason", "request", "superseded",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +87,8 @@ class Grant:
         self.deadline = min(lease_until, self.expires)
         self.request = request
         self.member = member
+        #: How many calls that raise the fence are under way.
+        self.raising = 0
         self.reason: str | None = None
         self.superseded: Supersede | None = None
         self._superseding: asyncio.Event | None = None

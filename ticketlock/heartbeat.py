@@ -123,21 +123,24 @@ class Heartbeat:
                 self._failed(error)
         self._disconnect()
 
-    def _beat(self, turns: list[Grant], waiting: list[tuple[str, str]]) -> None:
-        lost: list[Grant] = []
+    def _beat(self, held: list[Grant], waiting: list[tuple[str, str]]) -> None:
+        lost: list[tuple[Grant, int | None]] = []
         superseded: list[tuple[Grant, Supersede]] = []
         seen: list[Seen] = []
-        for batch in self._batches(turns):
-            names = [(grant.conversation_id, grant.member, grant.fence) for grant in batch]
+        for batch in self._batches(held):
+            # While a fence is being raised either can be the one there is.
+            fences = [None if grant.raising else grant.fence for grant in batch]
+            named = zip(batch, fences, strict=True)
+            turns = [(grant.conversation_id, grant.member, fence) for grant, fence in named]
             asked = clock()
-            rows = self._call(self._scripts.renew(names))
-            for grant, (left, mode) in zip(batch, rows, strict=True):
+            rows = self._call(self._scripts.renew(turns))
+            for grant, fence, (left, mode) in zip(batch, fences, rows, strict=True):
                 if mode:
                     superseded.append((grant, mode.decode()))
                 if left:
                     grant.extend(asked + left / 1000 - self._engine.margin)
                 else:
-                    lost.append(grant)
+                    lost.append((grant, fence))
         for tickets in self._batches(waiting):
             sent_at = clock()
             now, *seen_rows = self._call(self._scripts.attend(tickets))

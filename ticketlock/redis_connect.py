@@ -20,6 +20,7 @@ OLDEST_SERVER = (6, 2)
 NEEDED_COMMANDS = (
     "+eval +evalsha +script|load +hello +time +subscribe +publish +get +set +incr +pexpire +del"
     " +hget +hmget +hset +hdel +zadd +zscore +zcard +zcount +zrange +zrangebyscore +zpopmin +zrem"
+    " +exists +pttl +hrandfield +zremrangebyscore"
 )
 
 _RIGHTS = (

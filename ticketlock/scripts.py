@@ -18,11 +18,22 @@ from .redis_settings import RedisSettings
 #: What stands in front of a script: the functions it uses, and for `admit` what follows it.
 #: `name()` is another script as a function of its KEYS and ARGV.
 _PARTS = {
-    **dict.fromkeys(("acquire", "attend", "break", "release", "withdraw"), ("handoff", "{}")),
-    **dict.fromkeys(("answer", "collect", "reply"), ("handoff", "messages", "{}")),
-    "admit": ("handoff", "messages", "{}", "acquire"),
-    "batch": ("handoff", "acquire()", "release()", "{}"),
+    "renew": ("holder", "{}"),
+    **dict.fromkeys(
+        ("acquire", "attend", "break", "release", "supersede", "withdraw"),
+        ("holder", "handoff", "{}"),
+    ),
+    **dict.fromkeys(("answer", "collect", "reply"), ("holder", "handoff", "messages", "{}")),
+    "admit": ("holder", "handoff", "messages", "{}", "acquire"),
+    "batch": ("holder", "handoff", "acquire()", "release()", "{}"),
 }
+
+#: The version of what is stored on Redis and rung by bells; each process tells its own in what
+#: it writes. docs/protocol.md says what each version changed and how the one before reads it.
+PROTOCOL = 2
+
+#: Milliseconds that a turn handed on lasts at least until its process is heard (`handoff.lua`).
+_FIRST_LEASE = 1500
 
 
 class Script(NamedTuple):
@@ -68,6 +79,10 @@ class Keys:
         base = self.of(conversation_id)[0].removesuffix("last_issued_ticket_number")
         return base + "messages", base + "expiries"
 
+    def all(self, conversation_id: str) -> tuple[str, ...]:
+        """All keys of a conversation: those of `of`, then those of `of_messages`."""
+        return (*self.of(conversation_id), *self.of_messages(conversation_id))
+
 
 class Timing(NamedTuple):
     """The clocks of the protocol, in milliseconds. docs/protocol.md tells how they relate.
@@ -94,12 +109,17 @@ class Scripts:
     def __init__(self, settings: RedisSettings, timing: Timing, process: str, where: str) -> None:
         self.keys = Keys(settings)
         self.process = process
-        self._where = where
+        self._host = where
         self._timing = timing
+        self._where = self._place(max(timing.lease, timing.waiter_ttl))
         self._sha = {name: load(name).sha for name in self.NAMES}
         lease, idle = timing.lease, timing.idle
         self._tail = (self.keys.bell, lease, idle)
-        self._common = (where, lease, timing.waiter_ttl, idle, self.keys.bell)
+        self._common = (self._where, lease, timing.waiter_ttl, idle, self.keys.bell)
+
+    def _place(self, lease: int) -> str:
+        """Where a process is, its protocol, and the longest lease that it can have (ms)."""
+        return f"{self._host},{PROTOCOL},{max(lease, _FIRST_LEASE)}"
 
     def prologue(self) -> list[tuple[Any, ...]]:
         """Commands that make a new connection ready for the scripts and the bells."""
@@ -119,9 +139,10 @@ class Scripts:
         waiter_ttl: int | None = None,
     ) -> tuple[Any, ...]:
         timing = self._timing
+        where = self._where if lease is None else self._place(lease)
         return (
             "EVALSHA", self._sha["acquire"], 4, *self.keys.of(conversation_id),
-            member, self._where, number, lease or timing.lease, waiter_ttl or timing.waiter_ttl,
+            member, where, number, lease or timing.lease, waiter_ttl or timing.waiter_ttl,
             hold_ms, timing.idle, max_waiting, int(floor),  # drivers have ints of their own
             self.keys.bell,
         )  # fmt: skip
@@ -138,17 +159,21 @@ class Scripts:
         keys = self.keys.of(conversation_id)[1:]
         return ("EVALSHA", self._sha["withdraw"], 3, *keys, member, number, *self._tail)
 
-    def renew(self, turns: Sequence[tuple[str, str, int]]) -> tuple[Any, ...]:
-        """Renew turns given as (conversation, member, fence)."""
-        keys = [key for turn in turns for key in _without_queue(self.keys.of(turn[0]))]
-        args = [arg for turn in turns for arg in turn[1:]]
+    def renew(self, turns: Sequence[tuple[str, str, int | None]]) -> tuple[Any, ...]:
+        """Renew turns given as (conversation, member, fence; None: whichever it has)."""
+        keys: list[str] = []
+        args: list[Any] = []
+        for conversation_id, member, fence in turns:
+            counter, holder, _, *rest = self.keys.all(conversation_id)
+            keys += (counter, holder, *rest)
+            args += (member, "" if fence is None else fence)
         lease, idle = self._timing.lease, self._timing.idle
         return ("EVALSHA", self._sha["renew"], len(keys), *keys, lease, idle, *args)
 
     def attend(self, lowest: Sequence[tuple[str, str]]) -> tuple[Any, ...]:
         """Attend conversations, each given with the member of our lowest ticket in it."""
         timing = self._timing
-        keys = [key for conversation, _ in lowest for key in self.keys.of(conversation)]
+        keys = [key for conversation, _ in lowest for key in self.keys.all(conversation)]
         members = [member for _, member in lowest]
         return (
             "EVALSHA", self._sha["attend"], len(keys), *keys, self.process, self._where,
@@ -161,9 +186,9 @@ class Scripts:
         self, acquire: tuple[Any, ...], conversation_id: str, incoming: Incoming
     ) -> tuple[Any, ...]:
         """`acquire`'s words, for a message that gets no second ticket."""
-        keys, more = acquire[3:7], self.keys.of_messages(conversation_id)
         return (
-            "EVALSHA", self._sha["admit"], 6, *keys, *more, *acquire[7:], incoming.field,
+            "EVALSHA", self._sha["admit"], 6, *self.keys.all(conversation_id), *acquire[7:],
+            incoming.field,
             round(1000 * incoming.window), "w" if incoming.text is None else "c",
             incoming.text or "",
         )  # fmt: skip
@@ -171,21 +196,24 @@ class Scripts:
     def answer(
         self, conversation_id: str, member: str, window: float, replies: Mapping[str, str]
     ) -> tuple[Any, ...]:
-        keys = (*self.keys.of(conversation_id)[2:], *self.keys.of_messages(conversation_id))
+        keys = self.keys.all(conversation_id)[1:]
         pairs = [(field(message_id), reply) for message_id, reply in replies.items()]
         words = [word for pair in pairs for word in pair]
         return (
-            "EVALSHA", self._sha["answer"], 4, *keys, member, self.keys.bell,
+            "EVALSHA", self._sha["answer"], 5, *keys, member, self.keys.bell,
             round(1000 * window), *words,
         )  # fmt: skip
 
-    def reply(self, conversation_id: str, field: str, request: int) -> tuple[Any, ...]:
-        keys = (*self.keys.of(conversation_id)[1:], self.keys.of_messages(conversation_id)[0])
-        return ("EVALSHA", self._sha["reply"], 4, *keys, field, f"{self.process}.{request}")
+    def reply(self, conversation_id: str, field: str, listener: str) -> tuple[Any, ...]:
+        keys = self.keys.all(conversation_id)[1:]
+        return ("EVALSHA", self._sha["reply"], 5, *keys, field, listener)
 
-    def collect(self, conversation_id: str, member: str, fence: int, most: int) -> tuple[Any, ...]:
-        keys = (*self.keys.of(conversation_id)[1:3], self.keys.of_messages(conversation_id)[0])
-        return ("EVALSHA", self._sha["collect"], 3, *keys, member, fence, most)
+    def collect(
+        self, conversation_id: str, member: str, fence: int, most: int, call: int
+    ) -> tuple[Any, ...]:
+        _, holder, queue, _, messages, _ = self.keys.all(conversation_id)
+        keys = (holder, queue, messages)
+        return ("EVALSHA", self._sha["collect"], 3, *keys, member, fence, most, call)
 
     def supersede(self, conversation_id: str, member: str, mode: str) -> tuple[Any, ...]:
         keys = self.keys.of(conversation_id)[1:]
@@ -195,10 +223,9 @@ class Scripts:
         keys = self.keys.of(conversation_id)
         return ("EVALSHA", self._sha["inspect"], 4, *keys, limit, number)
 
-    def break_turn(self, conversation_id: str, fence: int = 0, what: str = "") -> tuple[Any, ...]:
+    def break_turn(
+        self, conversation_id: str, fence: int, drop_up_to: int | None = None
+    ) -> tuple[Any, ...]:
         keys = self.keys.of(conversation_id)[1:]
+        what = "" if drop_up_to is None else drop_up_to
         return ("EVALSHA", self._sha["break"], 3, *keys, fence, *self._tail, what)
-
-
-def _without_queue(keys: tuple[str, str, str, str]) -> tuple[str, str, str]:
-    return keys[0], keys[1], keys[3]

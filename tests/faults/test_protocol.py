@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from faults import message_scenarios, scenarios
+from faults import late_scenarios, message_scenarios, scenarios, trouble_scenarios
 
 from ticketlock.embedded import EmbeddedRedis
 
-SCENARIOS = {**scenarios.SCENARIOS, **message_scenarios.SCENARIOS}
+SCENARIOS = {
+    **scenarios.SCENARIOS,
+    **message_scenarios.SCENARIOS,
+    **late_scenarios.SCENARIOS,
+    **trouble_scenarios.SCENARIOS,
+}
 
 
 @pytest.mark.quiet

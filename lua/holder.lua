@@ -1,0 +1,56 @@
+-- The state of one conversation, and how its holder is read; in front of the scripts that use it.
+-- All keys are in one hash slot:
+--   counter  string  the last ticket number issued
+--   holder   string  "<fence>" when idle, else
+--                    "<fence> <number> <member> <lease until> <hold until> <granted at> <where>"
+--   queue    zset    ticket number -> member
+--   waiters  hash    process -> "<alive until> <where>", ticket number -> "<since> <hold ms>",
+--                    "stop" -> "<number> <mode>": turns before that ticket are asked to stop,
+--                    "heard" -> until when the process that was heard last is believed alive,
+--                    "grace" -> until when the head of the queue is waited for
+--   member   "<process>.<request>-<secret>[.<label>]"; the secret signs the bells of its process
+--   where    "<host:pid>,<protocol>,<longest lease ms of that process>"
+-- Version 1 (0.1.0) writes members without a secret, and "<host:pid>" alone.
+-- Times are milliseconds of this server's clock. An idle holder means an empty queue.
+local HOLDER = '^(%d+) (%d+) (%S+) (%d+) (%d+) (%d+) (%S+)$'
+local MEMBER = '^(%w+)%.(%d+)%-?(%w*)'
+
+local ms, us  -- the time of this call: several operations may share it
+local function clock()
+  if not ms then
+    local t = redis.call('TIME')
+    ms, us = t[1] * 1000 + math.floor(t[2] / 1000), t[1] * 1000000 + t[2]
+  end
+  return ms, us
+end
+
+local function whole(number) return string.format('%.0f', number) end
+
+-- The holder's record: fence, number, member, lease until, hold until, granted at, where; the
+-- fence alone when it is idle, false when there is none.
+local function turn(holder)
+  local held = redis.call('GET', holder)
+  if not held or not string.find(held, ' ', 1, true) then return held end
+  local fence, number, member, lease, hold, since, where = string.match(held, HOLDER)
+  local longest = string.match(where, ',(%d+)$')
+  if longest and lease - longest > clock() then
+    -- No lease is that long: the clock was set back. It counts from now.
+    lease = whole(ms + longest)
+    redis.call('SET', holder, table.concat({fence, number, member, lease, hold, since, where}, ' '),
+      'KEEPTTL')
+  end
+  return fence, number, member, lease, hold, since, where
+end
+
+-- The records of messages live as long as the tickets and turns that they are about.
+local function outlive(messages, expiries, idle_ms)
+  local left = redis.call('PTTL', messages)
+  if left > 0 and left < tonumber(idle_ms) then
+    redis.call('PEXPIRE', messages, idle_ms)
+    redis.call('PEXPIRE', expiries, idle_ms)
+  end
+end
+
+-- A server without memory left denies the first write of a script if that needs memory, but none
+-- after a write that needs none. So what keeps or ends things that are there begins with this.
+local function first_write(hash) redis.call('HDEL', hash, '') end
