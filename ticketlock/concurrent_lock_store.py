@@ -43,7 +43,7 @@ class ConcurrentRedisLockStore(LockStore):
         values = endpoint_values(endpoint_config) if endpoint_config is not None else {}
         section = Section({**values, **keys}, where)
         self.settings = RedisSettings.read(section)
-        idle = section.number("idle_expiry", 3600.0, 60)
+        idle = section.number("idle_expiry", 3600.0, 60, 1e9)
         self.timing = Timing(
             lease=round(1000 * _within(section, "lease", 4.0, idle)),
             waiter_ttl=round(1000 * _within(section, "waiter_ttl", 2.5, idle)),

@@ -69,9 +69,7 @@ async def handlers_that_block_are_all_served(server: EmbeddedRedis) -> None:
 
         await warm(store)
         order = [(name, number) for number in range(2) for name in "abc"]
-        tasks = [
-            asyncio.create_task(message(*which, 0.011 * i)) for i, which in enumerate(order)
-        ]
+        tasks = [asyncio.create_task(message(*which, 0.011 * i)) for i, which in enumerate(order)]
         waited = asyncio.gather(*tasks, return_exceptions=True)
         failures = [f for f in await asyncio.wait_for(waited, 25) if f is not None]
         assert failures == []

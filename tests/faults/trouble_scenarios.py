@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -105,12 +105,23 @@ def set_ahead(server: EmbeddedRedis, store: ConcurrentRedisLockStore, ms: int) -
 
 async def a_stopped_server_keeps_the_order(server: EmbeddedRedis) -> None:
     """It stands still for longer than a waiter is believed alive, and goes on."""
-    await order_through(server, 1.5)
-
-
-async def order_through(server: EmbeddedRedis, seconds: float) -> None:
-    """Stop the server under six waiters of three processes; whoever leaves first, order is kept."""
     assert server.process is not None
+    pid = server.process.pid
+    await order_through(
+        server, lambda: os.kill(pid, signal.SIGSTOP), lambda: os.kill(pid, signal.SIGCONT)
+    )
+
+
+async def a_restarted_server_keeps_the_order(server: EmbeddedRedis) -> None:
+    """It has kept its data, and was away for longer than a waiter is believed alive."""
+    with EmbeddedRedis(["--appendonly", "yes", "--appendfsync", "always"]) as durable:
+        await order_through(durable, lambda: durable.stop(kill=True), durable.start)
+
+
+async def order_through(
+    server: EmbeddedRedis, trouble: Callable[[], object], end: Callable[[], object]
+) -> None:
+    """Six waiters of three processes: whichever is back first, order is kept."""
     stores = [store_on(server, **SHORT) for _ in range(3)]
     held = stores[0].lock("c", lock_lifetime=30)
     await held.acquire()
@@ -125,11 +136,11 @@ async def order_through(server: EmbeddedRedis, seconds: float) -> None:
 
     tasks = [asyncio.create_task(body(lock, i)) for i, lock in enumerate(locks)]
     await asyncio.sleep(0.3)
-    os.kill(server.process.pid, signal.SIGSTOP)
+    trouble()
     try:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(1.5)
     finally:
-        os.kill(server.process.pid, signal.SIGCONT)
+        end()
     await asyncio.gather(held.release(), return_exceptions=True)  # its lease may be over
     await asyncio.wait_for(asyncio.gather(*tasks), 20)
     assert served == sorted(served)

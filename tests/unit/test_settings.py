@@ -191,3 +191,11 @@ def test_secrets_do_not_show() -> None:
     store = ConcurrentRedisLockStore(url="redis://u:hidden@h/1")
     config = EndpointConfig(password="hidden")
     assert "hidden" not in repr(store.settings) + repr(config) + repr(store)
+
+
+@pytest.mark.parametrize("key", ["lease", "waiter_ttl"])
+def test_keys_outlive_what_they_say(key: str) -> None:
+    """A lease longer than its key lives would end with the key, and grant a second holder."""
+    with pytest.raises(ConfigurationError, match=f"{key}: of 61 s is longer than idle_expiry"):
+        ConcurrentRedisLockStore(**{key: 61, "idle_expiry": 60})
+    ConcurrentRedisLockStore(**{key: 60, "idle_expiry": 60})
