@@ -35,13 +35,18 @@ class Recorder:
         self._redis = redis.Redis.from_url(url)
         self._fenced = self._redis.register_script(FENCED)
 
-    def write(self, grant: Grant, event: str) -> bool:
+    def write(self, grant: Grant, event: str, **more: object) -> bool:
         """Record an event; False if it was refused. Blocks: it is microseconds."""
         entry = {
-            "e": event, "n": grant.number, "f": str(grant.fence), "p": os.getpid(), "t": clock()
+            "e": event, "n": grant.number, "f": str(grant.fence), "p": os.getpid(), "t": clock(),
+            **more,
         }  # fmt: skip
         keys = [f"log:{grant.conversation_id}", f"fence:{grant.conversation_id}"]
         return not self._fenced(keys=keys, args=[grant.fence, json.dumps(entry)])
+
+    def count(self, what: str) -> int:
+        """How often this was asked before, by all."""
+        return int(self._redis.incr(what)) - 1
 
     def note(self, what: str, **details: object) -> None:
         self._redis.rpush("notes", json.dumps({"what": what, "p": os.getpid(), **details}))

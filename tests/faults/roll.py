@@ -1,0 +1,221 @@
+"""A fleet of lock users that is rolled from one version to another and back, and the verdict.
+
+Nothing is killed here: whatever is lost, stopped or out of order, the two versions did.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+from servers.versions import environment
+
+from ticketlock.embedded import EmbeddedRedis
+
+WORKER = Path(__file__).with_name("roll_worker.py")
+#: Two with several waiters at any time, and some that are often free.
+NAMES = ("busy {}*", "busy %", "c1", "c2", "c3", "c4", "c5", "c6")
+Note = dict[str, Any]
+
+
+@dataclass
+class Found:
+    """What a run has shown.
+
+    Attributes:
+        problems: kind -> how often; empty is the verdict "good".
+        examples: the first of them, in words.
+        handed: "old to new" and so on -> seconds between the turns, where the next one waited.
+        figures: more counts.
+    """
+
+    problems: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+    handed: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    figures: Counter[str] = field(default_factory=Counter)
+
+    def blame(self, kind: str, example: object) -> None:
+        self.problems[kind] += 1
+        if self.problems[kind] <= 3:
+            self.examples.append(f"{kind}: {example}")
+
+
+def roll(old: Path | None, new: Path | None, seed: int, replicas: int, seconds: float) -> Found:
+    """Roll a fleet from the old version to the new one and back; `seconds` between restarts."""
+    with EmbeddedRedis() as locks, EmbeddedRedis() as records:
+        fleet = _Fleet(locks.url, records.url, {"old": old, "new": new}, seed)
+        try:
+            running = [fleet.start("old") for _ in range(replicas)]
+            for version in ("new", "old"):
+                for place in range(replicas):
+                    time.sleep(seconds)
+                    before, running[place] = running[place], fleet.start(version)
+                    fleet.end(before)
+            time.sleep(seconds)
+            for process in running:
+                process.terminate()
+            for process in running:
+                fleet.end(process, terminate=False)
+        finally:
+            fleet.kill()
+        with redis.Redis.from_url(records.url, decode_responses=True) as client:
+            found = judge(client)
+        for failure in fleet.failures:
+            found.blame("worker failed", failure)
+        with redis.Redis.from_url(locks.url, decode_responses=True) as client:
+            for key in client.scan_iter(match="*:queue"):
+                found.blame("left over", key)
+    return found
+
+
+class _Fleet:
+    def __init__(
+        self, locks: str, records: str, versions: dict[str, Path | None], seed: int
+    ) -> None:
+        self._words = [sys.executable, str(WORKER), locks, records]
+        self._versions, self._seed = versions, seed
+        self._processes: list[subprocess.Popen[str]] = []
+        self.failures: list[str] = []
+
+    def start(self, version: str) -> subprocess.Popen[str]:
+        """Start a worker, and return when it works."""
+        words = [*self._words, version, f"{self._seed}-{len(self._processes)}", *NAMES]
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+            env=environment(self._versions[version]),
+        )  # fmt: skip
+        self._processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n", f"a worker of the {version} one fails"
+        return process
+
+    def end(self, process: subprocess.Popen[str], *, terminate: bool = True) -> None:
+        """Ask a worker to end, and wait until it has done what it began."""
+        if terminate:
+            process.terminate()
+        try:
+            status = process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGUSR1)  # its stacks, to our standard error
+            time.sleep(0.5)
+            self.failures.append(f"{process.args[4:6]} does not come to an end")
+            return
+        if status:
+            self.failures.append(f"{process.args[4:6]} ended with {status}")
+
+    def kill(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            if process.stdout:
+                process.stdout.close()
+
+
+def judge(client: redis.Redis) -> Found:
+    """The verdict on what the workers have recorded."""
+    found = Found()
+    notes: dict[str, list[Note]] = defaultdict(list)
+    for text in client.lrange("notes", 0, -1):
+        note = json.loads(text)
+        notes[note["what"]].append(note)
+    broken = {note["f"] for note in notes["breaks"]}
+    superseding: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for note in notes["supersedes"]:
+        superseding[note["c"]].append((note["n"], note["mode"]))
+    for note in notes["lost"]:
+        if note["f"] not in broken:
+            found.blame("turn lost", note)
+    found.figures["broken turns"] = len({note["f"] for note in notes["broke"]})
+    replies: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for note in notes["reply"]:
+        if note["reply"].rpartition(" ")[2] in broken:
+            found.figures["replies of broken turns"] += 1
+        else:
+            replies[note["c"], note["m"]].add(note["reply"])
+    for name in NAMES:
+        entries = [json.loads(text) for text in client.lrange(f"log:{name}", 0, -1)]
+        _judge_order(found, name, entries, broken)
+        _judge_stops(found, name, entries, superseding[name])
+        _judge_messages(found, name, entries, broken, replies)
+        for kind in {mode for _, mode in superseding[name]}:
+            found.figures[f"tickets that {kind}"] += sum(
+                mode == kind for _, mode in superseding[name]
+            )
+    for version in ("old", "new"):
+        places = {note["where"] for note in notes["runs"] if note["v"] == version}
+        assert len(places) == 1, places
+    return found
+
+
+def _judge_order(found: Found, name: str, entries: list[Note], broken: set[str]) -> None:
+    """One turn after the other, in the order of their tickets, under growing fences."""
+    last: Note = {"n": 0, "f": "0"}
+    ended: Note | None = None
+    for entry in entries:
+        fence = entry["f"]
+        if entry["refused"]:
+            if fence not in broken:
+                found.blame("overlap", (name, entry, last))
+        elif entry["e"] == "begin":
+            if int(fence) <= int(last["f"]):
+                found.blame("fence twice", (name, entry, last))
+            if entry["n"] <= last["n"]:
+                found.blame("out of order", (name, entry, last))
+            if ended is not None and entry["since"] < ended["t"]:
+                found.handed[f"{ended['v']} to {entry['v']}"].append(entry["t"] - ended["t"])
+            last, ended = entry, None
+            found.figures["turns"] += 1
+        elif fence == last["f"]:
+            ended = entry
+
+
+def _judge_stops(
+    found: Found, name: str, entries: list[Note], superseding: list[tuple[int, str]]
+) -> None:
+    """A turn is asked to stop by a later ticket only, in a mode that one asked for."""
+    for entry in entries:
+        if entry["e"] == "end" and entry["stop"]:
+            found.figures[f"stopped {entry['v']}"] += 1
+            if not any(n > entry["n"] and mode == entry["stop"] for n, mode in superseding):
+                found.blame("stopped", (name, entry))
+
+
+def _judge_messages(
+    found: Found,
+    name: str,
+    entries: list[Note],
+    broken: set[str],
+    replies: dict[tuple[str, str], set[str]],
+) -> None:
+    """Each message is handled once, and its callers have the same reply."""
+    handled: Counter[str] = Counter()
+    for entry in entries:
+        # A turn that was broken at its very end may have been handled, and not answered.
+        if entry["e"] == "end" and not entry["refused"] and entry["f"] not in broken:
+            handled.update(entry["m"])
+    for message, times in handled.items():
+        if times > 1:
+            found.blame("handled twice", (name, message, times))
+    for (conversation, message), texts in replies.items():
+        if conversation == name:
+            found.figures["messages"] += 1
+            if len(texts) > 1:
+                found.blame("other reply", (name, message, texts))
+
+
+def summary(found: Found) -> str:
+    """In lines, for a log."""
+    lines = [f"{key}: {value}" for key, value in sorted(found.figures.items())]
+    for way, times in sorted(found.handed.items()):
+        lines.append(f"{way}: {len(times)} times, median {1000 * statistics.median(times):.1f} ms")
+    return "\n".join([*lines, f"problems: {dict(found.problems)}", *found.examples])

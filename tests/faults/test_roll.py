@@ -1,0 +1,98 @@
+"""Replicas of the version before and of this one take turns on one Redis, and know no difference."""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+from pathlib import Path
+
+import pytest
+from faults.roll import Found, roll, summary
+from servers import versions
+
+WAYS = ("old to old", "old to new", "new to old", "new to new")
+
+
+def run(new: Path | None, seconds: float = 0.4) -> Found:
+    seed = int(os.environ.get("TICKETLOCK_SEED") or random.randrange(10**6))
+    print(f"seed {seed}")
+    found = roll(versions.before(), new, seed, replicas=2, seconds=seconds)
+    print(summary(found))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.quiet
+def test_a_fleet_is_rolled_and_back() -> None:
+    """No overlap, nothing lost, stopped without cause, handled twice or out of order."""
+    found = run(None, float(os.environ.get("TICKETLOCK_ROLL_SECONDS") or 1))
+    assert not found.problems, found.examples
+    # It has happened: hand-offs each way, by bells; stops, duplicates and broken turns.
+    for way in WAYS:
+        assert len(found.handed[way]) >= 10, way
+        assert statistics.median(found.handed[way]) < 0.5, f"{way}: its bells are not heard"
+    for what in ("stopped old", "stopped new", "broken turns", "messages"):
+        assert found.figures[what] >= 5, what
+
+
+#: In front of a script: `redis.call` with an ear for what is written, and one for what is read.
+CHANGE = """
+local redis = setmetatable({{call = function(command, ...)
+  local a = {{...}}
+  {written}
+  local answer = redis.call(command, unpack(a))
+  {read}
+  return answer
+end}}, {{__index = redis}})
+"""
+#: What would be wrong with the next version -> its patch, and what the roll must find.
+MISTAKES = {
+    "a-fifth-word-in-the-grant-bell": (
+        (
+            "if command == 'PUBLISH' and string.sub(a[2], 1, 6) == 'grant '"
+            " and not string.find(a[1], 'bell:p2', 1, true) then a[2] = a[2] .. ' c0ffee' end"
+        ),
+        "",
+        {"stopped"},
+    ),
+    "another-form-of-the-holder": (
+        "if command == 'SET' and string.find(a[2], '^%d+ %d+ ') then a[2] = a[2] .. ' x' end",
+        (
+            "if command == 'GET' and type(answer) == 'string' then"
+            " answer = string.gsub(answer, ' x$', '') end"
+        ),
+        {"overlap", "turn lost", "fence twice", "out of order", "worker failed"},
+    ),
+    "another-form-of-an-answered-message": (
+        (
+            "if command == 'HSET' and string.sub(a[3] or '', 1, 2) == 'd ' then"
+            " a[3] = 'D' .. string.sub(a[3], 2) end"
+        ),
+        (
+            "if command == 'HGET' and string.sub(answer or '', 1, 2) == 'D ' then"
+            " answer = 'd' .. string.sub(answer, 2) end"
+        ),
+        {"handled twice", "other reply"},
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.quiet
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_roll_to_a_version_that_cannot_be_read_is_noticed(name: str, tmp_path: Path) -> None:
+    """A change of bells, of the holder, or of messages that the version before does not know."""
+    written, read, expected = MISTAKES[name]
+    patch = CHANGE.format(written=written, read=read)
+    found = run(versions.changed(tmp_path, {"lua/[!o_t]*.lua": patch}))
+    assert expected & set(found.problems), summary(found)
+
+
+@pytest.mark.slow
+@pytest.mark.quiet
+def test_bells_that_the_other_version_does_not_hear_are_noticed(tmp_path: Path) -> None:
+    """Turns go on by the heartbeat then, a second each: the median tells."""
+    patch = CHANGE.format(written="if command == 'PUBLISH' then a[1] = a[1] .. 'x' end", read="")
+    found = run(versions.changed(tmp_path, {"lua/[!o_t]*.lua": patch}))
+    assert statistics.median(found.handed["new to old"]) > 0.5, summary(found)
