@@ -21,14 +21,24 @@ from .verdict import judge
 
 
 def run(
-    messages: Sequence[Message], broker: str, *, kills: int, rolls: int, seed: int
+    messages: Sequence[Message],
+    broker: str,
+    *,
+    kills: int,
+    rolls: int,
+    seed: int,
+    before: Path | None = None,
 ) -> dict[str, Any]:
-    """Run everything with one broker. Returns what was measured; `broken` says how it went."""
+    """Run everything with one broker. Returns what was measured; `broken` says how it went.
+
+    Args:
+        before: the version that the replicas have at first, and after every second roll.
+    """
     dice = random.Random(seed)
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
         with Bar() as bar:
             bar.phase(f"starting, with {broker}")
-            with topology(Path(folder), broker) as made:
+            with topology(Path(folder), broker, before) as made:
                 sender = Sender(made.url, messages, dice)
                 trouble = Trouble(made, sender, dice, kills, rolls)
                 started = time.monotonic()
@@ -50,6 +60,7 @@ def run(
         "refusals": sender.refusals,
         "kills": kills,
         "rolls": rolls,
+        "replicas_of_before": dict(sorted(trouble.fleets.items())),
         "drained_s": round(max(trouble.drained, default=0.0), 2),
         "seconds": round(seconds, 1),
         "messages_per_s": round(len(messages) / seconds, 1),

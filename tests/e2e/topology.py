@@ -25,9 +25,13 @@ REDIS_PASSWORD = "p@ss w:o/r%d"
 #: The topic that endpoints.kafka.yml names, and its partitions.
 TOPIC, PARTITIONS = "ticketlock_events", 4
 
-#: Tells in each reply what the verdict needs; the work of a real bot would take longer.
+#: Tells in each reply what the verdict needs. It waits as a real bot does, so that a stop that
+#: was not asked for has something to stop. Versions of ticketlock that are rolled must know it.
 BOT = """
+import asyncio
+
 async def bot(turn, message):
+    await asyncio.sleep(0.01)
     yield {"custom": {"message_id": message.message_id, "fence": turn.fence}}
 """
 
@@ -39,6 +43,8 @@ class Topology:
     Attributes:
         url: nginx, for channels.
         tracker, events: sections of the two databases.
+        before: the version that everything begins with, a folder of `versions`; None: this
+            checkout, and no other one.
     """
 
     url: str
@@ -46,14 +52,19 @@ class Topology:
     endpoints: Path
     tracker: dict[str, Any]
     events: dict[str, Any]
+    before: Path | None
     consumer: Consumer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.start_consumer()
+        self.start_consumer(self.before)
 
-    def start_consumer(self) -> None:
+    def start_consumer(self, version: Path | None) -> None:
         """Start the event service, or another process of it."""
-        self.consumer = Consumer(self.endpoints)
+        self.consumer = Consumer(self.endpoints, version=version)
+
+    def other(self, version: Path | None) -> Path | None:
+        """What follows a version in a roll."""
+        return self.before if version is None else None
 
     def stop_consumer(self) -> dict[str, int]:
         """End the event service as an operator does; what it counted."""
@@ -65,8 +76,10 @@ class Topology:
 
 
 @contextmanager
-def topology(folder: Path, broker: str, replicas: int = 3) -> Iterator[Topology]:
-    """Start everything; broker is `rabbit` or `kafka`."""
+def topology(
+    folder: Path, broker: str, before: Path | None = None, replicas: int = 3
+) -> Iterator[Topology]:
+    """Start everything, with the version `before`; broker is `rabbit` or `kafka`."""
     with ExitStack() as stack:
         variables, database = _servers(stack, broker)
         stack.enter_context(_environment(variables))
@@ -74,12 +87,13 @@ def topology(folder: Path, broker: str, replicas: int = 3) -> Iterator[Topology]
         endpoints = folder / "endpoints.yml"
         endpoints.write_text((DEPLOY / name).read_text())
         (folder / "e2e_bot.py").write_text(BOT)
-        started = [Replica(endpoints, "--bot", "e2e_bot:bot") for _ in range(replicas)]
+        words = ("--bot", "e2e_bot:bot")
+        started = [Replica(endpoints, *words, version=before) for _ in range(replicas)]
         stack.callback(lambda: [replica.kill() for replica in started])
         front = stack.enter_context(nginx([replica.port for replica in started]))
         found = Topology(
             front.channels, started, endpoints, {**database, "db": "tracker"},
-            {**database, "db": "events"},
+            {**database, "db": "events"}, before,
         )  # fmt: skip
         stack.callback(lambda: found.consumer.__exit__())
         for replica in started:

@@ -1,11 +1,13 @@
-"""What happens to the replicas meanwhile: SIGKILL, and a roll with SIGTERM, by progress."""
+"""What happens to the replicas meanwhile: SIGKILL, and rolls with SIGTERM, by progress."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
+from collections import Counter
 from dataclasses import dataclass, field
+from itertools import cycle
 
 from .sender import Sender
 from .topology import Topology
@@ -15,9 +17,13 @@ from .topology import Topology
 class Trouble:
     """Kills and rolls, spread evenly over the messages.
 
+    Where there is a version before, each roll leads to the other version, so that replicas of
+    both serve most of the messages together.
+
     Attributes:
         kills: replicas to be killed. rolls: how often all are restarted, one by one.
         drained: seconds that each replica took to end when it was told to.
+        fleets: messages that were done while so many replicas were of the version before.
     """
 
     topology: Topology
@@ -26,16 +32,29 @@ class Trouble:
     kills: int
     rolls: int
     drained: list[float] = field(default_factory=list)
+    fleets: Counter[int] = field(default_factory=Counter)
 
     async def run(self) -> None:
         """Do it all; the last of it while messages are still being sent."""
-        deeds = [self._kill] * self.kills + [self._roll] * self.rolls + [self._kill_service]
+        self._next = cycle(self.topology.replicas)
+        steps = self.rolls * len(self.topology.replicas)
+        deeds = [self._kill] * self.kills + [self._step] * steps + [self._kill_service]
         self.dice.shuffle(deeds)
         total = len(self.sender.deliveries)
+        before = 0
         for place, deed in enumerate(deeds, 1):
             while self.sender.done < total * place / (len(deeds) + 1):
                 await asyncio.sleep(0.02)
+            self._count(before)
+            before = self.sender.done
             await deed()
+        while self.sender.done < total:
+            await asyncio.sleep(0.02)
+        self._count(before)
+
+    def _count(self, before: int) -> None:
+        old = sum(replica.version is not None for replica in self.topology.replicas)
+        self.fleets[old] += self.sender.done - before
 
     async def _kill(self) -> None:
         replica = self.dice.choice(self.topology.replicas)
@@ -45,13 +64,14 @@ class Trouble:
 
     async def _kill_service(self) -> None:
         await asyncio.to_thread(self.topology.consumer.kill)
-        self.topology.start_consumer()
+        self.topology.start_consumer(None)
 
-    async def _roll(self) -> None:
-        for replica in self.topology.replicas:
-            started = time.monotonic()
-            status = await asyncio.to_thread(replica.stop)
-            self.drained.append(time.monotonic() - started)
-            assert status == 0, replica.log
-            replica.start()
-            await asyncio.to_thread(replica.wait_ready)
+    async def _step(self) -> None:
+        """Restart one replica, the next one of the roll."""
+        replica, started = next(self._next), time.monotonic()
+        status = await asyncio.to_thread(replica.stop)
+        self.drained.append(time.monotonic() - started)
+        assert status == 0, replica.log
+        replica.version = self.topology.other(replica.version)
+        replica.start()
+        await asyncio.to_thread(replica.wait_ready)

@@ -24,7 +24,16 @@ class Verdict:
 
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
-            ("lost", "twice", "unknown", "out_of_order", "other_reply", "unlike_service"), 0
+            (
+                "lost",
+                "twice",
+                "unknown",
+                "stopped",
+                "out_of_order",
+                "other_reply",
+                "unlike_service",
+            ),
+            0,
         )
     )
     examples: list[str] = field(default_factory=list)
@@ -107,6 +116,9 @@ def _judge(
     for message_id, text, _ in turns:
         if texts.get(message_id) != text:
             verdict.broken("unknown", (message_id, text))
+    for message_id, _, reply in turns:
+        if reply is None:  # none of them asks another one to stop
+            verdict.broken("stopped", message_id)
     replies = {message_id: reply for message_id, _, reply in turns}
     for delivery in sent:
         if not delivery.replies:

@@ -21,6 +21,8 @@ from ticketlock.event_broker import EventBroker, Message
 from ticketlock.registry import create_event_broker
 from ticketlock.settings import Section
 
+from .versions import environment
+
 
 def write_endpoints(path: Path, broker: dict[str, Any], service: dict[str, Any]) -> Path:
     """An `endpoints.yml`; JSON is YAML."""
@@ -30,17 +32,23 @@ def write_endpoints(path: Path, broker: dict[str, Any], service: dict[str, Any])
 
 
 class Consumer:
-    """One running instance; its summary and its log are there when it has ended."""
+    """One running instance; its summary and its log are there when it has ended.
 
-    def __init__(self, endpoints: Path, *words: str) -> None:
+    Args:
+        version: a folder of `versions`; None: this checkout.
+    """
+
+    def __init__(self, endpoints: Path, *words: str, version: Path | None = None) -> None:
         command = [sys.executable, "-m", "ticketlock", "events", "consume", "--json"]
         self._log = endpoints.with_name(f"{endpoints.stem} {os.urandom(4).hex()}.log")
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "--endpoints", str(endpoints), *words],
+                [*command, "--endpoints", str(endpoints.resolve()), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                cwd=endpoints.parent,
+                env=environment(version),
             )
 
     @property

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from .processes import free_port
+from .versions import environment
 
 
 class Replica:
@@ -18,15 +19,21 @@ class Replica:
     Args:
         endpoints: the `endpoints.yml`; the bot's module is looked for beside it.
         words: more of the command's words, for instance `--bot`.
+
+    Attributes:
+        version: what the next process runs, a folder of `versions`; None: this checkout.
     """
 
-    def __init__(self, endpoints: Path, *words: str, port: int | None = None) -> None:
+    def __init__(
+        self, endpoints: Path, *words: str, port: int | None = None, version: Path | None = None
+    ) -> None:
         self.port = free_port() if port is None else port
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = endpoints.parent / f"replica-{self.port}.log"
         self._command = [sys.executable, "-m", "ticketlock", "run", "--port", str(self.port)]
         self._command += ["--endpoints", str(endpoints), *words]
         self.process: subprocess.Popen[bytes] | None = None
+        self.version = version
         self.start()
 
     def start(self) -> None:
@@ -39,6 +46,7 @@ class Replica:
                 stderr=subprocess.STDOUT,
                 cwd=self.log_file.parent,
                 start_new_session=True,
+                env=environment(self.version),
             )
 
     def ready(self) -> bool:

@@ -88,6 +88,14 @@ def test_a_message_without_a_reply_is_lost() -> None:
     assert broken(stored(0, 1, 2), deliveries) == {"lost"}
 
 
+def test_a_turn_that_was_stopped_is_noticed() -> None:
+    """Its message is in the history, a reply is not, and its sender has got none."""
+    events, deliveries = stored(0, 1, 2), sent()
+    del events[4]
+    deliveries[1].replies = [[], []]
+    assert broken(events, deliveries) == {"stopped", "other_reply"}
+
+
 def _lose(published: dict[str, Events]) -> None:
     published["c"].pop(2)
 
