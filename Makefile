@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV = .tools/bin/uv
 RUN = .venv/bin/
 
-.PHONY: help demo test containers e2e lint wheel servers bench clean
+.PHONY: help demo test containers e2e explore lint wheel servers bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -41,6 +41,9 @@ containers: .venv/test ## tests on servers in containers: ARGS="kafka mongo -- c
 
 e2e: .venv/test servers ## the deployment as processes, killed and rolled, with all messages; minutes
 	cd tests && $(CURDIR)/$(RUN)python -m e2e $(ARGS)
+
+explore: .venv/test ## every order of events of the protocol, up to large bounds; minutes
+	cd tests && $(CURDIR)/$(RUN)python -m faults.explorer $(ARGS)
 
 lint: .venv/test ## ruff and mypy --strict
 	$(RUN)ruff check . && $(RUN)ruff format --check . && $(RUN)mypy

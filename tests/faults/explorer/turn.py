@@ -1,0 +1,68 @@
+"""A turn of a client's application, steered by the search."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from ticketlock import ConcurrentRedisLockStore, LockError, LockLost
+from ticketlock.grant import Grant
+
+from .loop import ModelLoop
+
+CONVERSATION = "c"
+
+
+class Turn:
+    """One turn of an application.
+
+    Attributes:
+        state: waits | inside | lingers | leaves | done | lost | gave up.
+    """
+
+    def __init__(
+        self, store: ConcurrentRedisLockStore, loop: ModelLoop, queue_first: bool, slow: bool
+    ) -> None:
+        self.state = "waits"
+        self.queue_first = queue_first
+        self.slow = slow
+        self.grant: Grant | None = None
+        self.waiter: Any = None
+        self.leave = loop.create_future()
+        self.linger = loop.create_future()
+        self.task = loop.create_task(self._run(store))
+
+    def belongs_in_none_of(self, known: list[Any]) -> bool:
+        """Whether it waits or holds its turn, and is not among what an engine knows."""
+        if self.state == "inside" and self.grant is not None and self.grant.reason is None:
+            return self.grant not in known
+        return self.state == "waits" and self.waiter not in known
+
+    async def _run(self, store: ConcurrentRedisLockStore) -> None:
+        lock = store.lock(CONVERSATION)
+        self.waiter = lock._waiter
+        try:
+            if self.queue_first:
+                await lock.queue()
+            self.grant = await lock.__aenter__()
+        except (LockError, asyncio.CancelledError):
+            self.state = "gave up"
+            return
+        self.state = "inside"
+        error: BaseException | None = None
+        try:
+            await self.leave
+        except asyncio.CancelledError as cancelled:
+            error = cancelled
+            if self.slow:  # a handler whose `finally` takes its time
+                self.state = "lingers"
+                while not self.linger.done():
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.shield(self.linger)
+        self.state = "leaves"
+        try:
+            await lock.__aexit__(type(error) if error else None, error, None)
+            self.state = "done"
+        except LockLost:
+            self.state = "lost"
