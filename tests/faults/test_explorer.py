@@ -63,7 +63,7 @@ MUTANTS = {
         lua("release", "if fence ~= ARGV[2] or member ~= ARGV[1] then", "if not member then"),
         Bound(2, Budget(drops=1, lates=1)), "mutual exclusion"),
     "a dead holder stays": Mutant(
-        lua("attend", "if not fence or tonumber(lease) <= now then", "if not fence then"),
+        lua("attend", "if not member or tonumber(lease) <= now then", "if not member then"),
         Bound(2, Budget(crashes=1)), "all comes to rest"),
 }  # fmt: skip
 
