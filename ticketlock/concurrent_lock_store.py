@@ -57,6 +57,8 @@ class ConcurrentRedisLockStore(LockStore):
         """The engine of this process and event loop."""
         engine, loop = self._engine, asyncio.get_running_loop()
         if engine is not None and engine.loop is loop and engine.pid == forks.pid:
+            if engine.closed:  # what is sent now would be forgotten with it
+                raise LockStoreConnectionError("the lock store is being closed")
             return engine
         if engine is not None and engine.pid == forks.pid and not engine.loop.is_closed():
             raise LockStoreConnectionError(

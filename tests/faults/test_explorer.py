@@ -61,7 +61,7 @@ MUTANTS = {
         Bound(2, Budget()), "fence growth"),
     "a release that comes late ends the next turn": Mutant(
         lua("release", "if fence ~= ARGV[2] or member ~= ARGV[1] then", "if not member then"),
-        Bound(2, Budget(drops=1, lates=1)), "mutual exclusion"),
+        Bound(2, Budget(drops=1, lates=1)), "no turn is lost in no time"),
     "a dead holder stays": Mutant(
         lua("attend", "if not member or tonumber(lease) <= now then", "if not member then"),
         Bound(2, Budget(crashes=1)), "all comes to rest"),

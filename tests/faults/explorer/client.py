@@ -77,6 +77,13 @@ class Effects(NamedTuple):
     need: Words | None = None
 
 
+class Requests:
+    """The numbers of requests: each process counts its own."""
+
+    def __next__(self) -> int:
+        return next(_current.requests)
+
+
 class Client:
     """A process on the model.
 
@@ -92,6 +99,7 @@ class Client:
         self.transports: list[Transport] = []
         self.turns: list[Turn] = []
         self._numbers = count(1)
+        self.requests = count(1)
         self._queue_first, self._slow = queue_first, slow
         self.store = ConcurrentRedisLockStore(host="model", socket_timeout=3.0)
 
@@ -202,6 +210,7 @@ def modelled() -> Iterator[None]:
                 patch.setattr(module, "clock", clock)
         patch.setattr(engine, "connect", connect)
         patch.setattr(engine, "Heartbeat", ModelHeartbeat)
+        patch.setattr(engine, "_requests", Requests())
         # The model knows the scripts: nothing is gained by reading them again and again.
         prologue = Scripts.prologue
         patch.setattr(

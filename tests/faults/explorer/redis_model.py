@@ -99,6 +99,8 @@ class ModelRedis:
 
     def _set(self, key: str, value: str, *options: str) -> str:
         self._data[key] = value
+        if options == ("KEEPTTL",):
+            return "OK"
         self._expires.pop(key, None)
         if options:
             assert options[0].upper() == "PX", options
