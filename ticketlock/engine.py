@@ -39,7 +39,7 @@ log = logging.getLogger("ticketlock")
 #: an engine had can outlive it: a handler leaves late, after `close` and reuse.
 _requests = count(1)
 
-#: Seconds between two looks for which bells without a signature are a reason.
+#: Seconds between two heartbeats for which bells without a signature are a reason.
 _HINTS = 0.05
 
 
@@ -76,6 +76,8 @@ class Engine:
         self.heartbeat = Heartbeat(self, settings, self.scripts, timing)
         self.elsewhere = Elsewhere(self)
         self._hinted = 0.0
+        #: Requests whose truth is asked for because of a bell that need not be true.
+        self._asked: set[int] = set()
         self._on_answer, self._on_release = self._answered, self._released
         self._waiting: dict[int, Waiter] = {}
         self._held: dict[int, Grant] = {}
@@ -116,9 +118,10 @@ class Engine:
 
     def _answered(self, command: Command, answer: list[Any] | Exception) -> bool:
         """Act on acquire's answer: the turn is ours, or we wait for it, or need none."""
+        waiter: Waiter = command.subject
+        self._asked.discard(waiter.request)
         if isinstance(answer, Exception):
             return True
-        waiter: Waiter = command.subject
         kind = answer[0]
         if waiter.request not in self._waiting:
             pass  # taken back meanwhile
@@ -304,8 +307,7 @@ class Engine:
             return
         waiter, grant = self._waiting.get(bell.request), self._held.get(bell.request)
         if not bell.signed:
-            if waiter is not None or grant is not None:
-                self._look()
+            self._look(bell, waiter, grant)
         elif bell.kind == "answered":
             self.elsewhere.ring(bell.request, waiter)
         elif bell.kind == "grant":
@@ -332,11 +334,18 @@ class Engine:
             turn.supersede(bell.mode)  # type: ignore[arg-type]  # one of the two
         return None
 
-    def _look(self) -> None:
-        """Ask soon what is true: something was rung that need not be."""
-        now = clock()
-        self.heartbeat.expect(max(0.0, self._hinted - now))
-        self._hinted = max(self._hinted, now + _HINTS)
+    def _look(self, bell: Bell, waiter: Waiter | None, grant: Grant | None) -> None:
+        """Ask what is true, where a bell is no proof of it: one call at a time for a ticket."""
+        if waiter is not None and waiter.number >= 0:
+            if waiter.request not in self._asked:
+                self._asked.add(waiter.request)
+                self._return(waiter)
+        elif grant is not None:
+            now = clock()
+            self.heartbeat.expect(max(0.0, self._hinted - now))
+            self._hinted = max(self._hinted, now + _HINTS)
+        elif bell.kind == "answered":
+            self.elsewhere.ring(bell.request, None)
 
     def _reconnected(self) -> None:
         self.heartbeat.expect(0)  # bells rung in between are gone

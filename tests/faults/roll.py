@@ -135,6 +135,16 @@ def judge(client: redis.Redis) -> Found:
     for note in notes["lost"]:
         if note["f"] not in broken:
             found.blame("turn lost", note)
+    begun = {
+        (name, entry["f"])
+        for name in NAMES
+        for entry in _log(client, name)
+        if entry["e"] == "begin"
+    }
+    # One that was broken before its body began has its turn again, later.
+    early = {
+        (note["c"], note["n"]) for note in notes["broke"] if (note["c"], note["f"]) not in begun
+    }
     found.figures["broken turns"] = len({note["f"] for note in notes["broke"]})
     replies: dict[tuple[str, str], set[str]] = defaultdict(set)
     for note in notes["reply"]:
@@ -143,8 +153,8 @@ def judge(client: redis.Redis) -> Found:
         else:
             replies[note["c"], note["m"]].add(note["reply"])
     for name in NAMES:
-        entries = [json.loads(text) for text in client.lrange(f"log:{name}", 0, -1)]
-        _judge_order(found, name, entries, broken)
+        entries = _log(client, name)
+        _judge_order(found, name, entries, broken, early)
         _judge_stops(found, name, entries, superseding[name])
         _judge_messages(found, name, entries, broken, replies)
         for kind in {mode for _, mode in superseding[name]}:
@@ -157,7 +167,13 @@ def judge(client: redis.Redis) -> Found:
     return found
 
 
-def _judge_order(found: Found, name: str, entries: list[Note], broken: set[str]) -> None:
+def _log(client: redis.Redis, name: str) -> list[Note]:
+    return [json.loads(text) for text in client.lrange(f"log:{name}", 0, -1)]
+
+
+def _judge_order(
+    found: Found, name: str, entries: list[Note], broken: set[str], early: set[tuple[str, int]]
+) -> None:
     """One turn after the other, in the order of their tickets, under growing fences."""
     last: Note = {"n": 0, "f": "0"}
     ended: Note | None = None
@@ -169,7 +185,7 @@ def _judge_order(found: Found, name: str, entries: list[Note], broken: set[str])
         elif entry["e"] == "begin":
             if int(fence) <= int(last["f"]):
                 found.blame("fence twice", (name, entry, last))
-            if entry["n"] <= last["n"]:
+            if entry["n"] <= last["n"] and (name, entry["n"]) not in early:
                 found.blame("out of order", (name, entry, last))
             if ended is not None and entry["since"] < ended["t"]:
                 found.handed[f"{ended['v']} to {entry['v']}"].append(entry["t"] - ended["t"])

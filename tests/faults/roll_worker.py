@@ -63,7 +63,7 @@ class Worker:
         if holder is not None:
             self.recorder.note("breaks", c=name, f=str(holder.fence))
             if await self.store.break_lock(name, holder.fence):
-                self.recorder.note("broke", c=name, f=str(holder.fence))
+                self.recorder.note("broke", c=name, f=str(holder.fence), n=holder.number)
 
     async def message(self, dice: random.Random, name: str) -> None:
         """A message with an id, which others ask for too; asked for until there is a reply."""
