@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from faults.scenarios import Scenario, freeze, store_on
+from conftest import until
+from faults.scenarios import beats, bells, freeze, soon, store_on, stories
 
 from ticketlock import ConcurrentRedisLockStore, DuplicateMessage, Incoming
 from ticketlock.embedded import EmbeddedRedis
 from ticketlock.grant import clock
 
 
-async def handle(
-    store: ConcurrentRedisLockStore, message: Incoming, served: list[str], seconds: float = 20
-) -> str:
+async def handle(store: ConcurrentRedisLockStore, message: Incoming, served: list[str]) -> str:
     """Take a turn for a message and answer it; what a duplicate is told else."""
 
     async def turn() -> str:
@@ -26,7 +25,7 @@ async def handle(
         except DuplicateMessage as duplicate:
             return duplicate.reply
 
-    return await asyncio.wait_for(turn(), seconds)
+    return await soon(turn(), f"message {message.message_id} is handled")
 
 
 async def a_duplicate_gets_no_turn(server: EmbeddedRedis) -> None:
@@ -50,15 +49,17 @@ async def a_reply_comes_without_polling(server: EmbeddedRedis) -> None:
         async with one.lock("c", incoming=Incoming("m")) as grant:
             task = asyncio.create_task(handle(two, Incoming("m"), []))
             await asyncio.sleep(0.1)
+            heard = bells(two)
             one.answer(grant, {"m": "first"})
-        assert await asyncio.wait_for(task, 0.5) == "first"
+        assert await task == "first"
+        assert [text.split()[0] for text in heard] == [b"answered"]
 
 
 async def a_reply_whose_bell_is_lost_comes(server: EmbeddedRedis) -> None:
     """The duplicate looks once a second."""
     async with store_on(server) as one, store_on(server) as two:
         async with one.lock("c", incoming=Incoming("m")) as grant:
-            task = asyncio.create_task(handle(two, Incoming("m"), [], seconds=3))
+            task = asyncio.create_task(handle(two, Incoming("m"), []))
             await asyncio.sleep(0.1)
             two._live().link._on_push = None
             one.answer(grant, {"m": "first"})
@@ -71,7 +72,7 @@ async def a_message_of_a_dead_turn_is_handled(server: EmbeddedRedis) -> None:
         await one.lock("c", incoming=Incoming("m")).acquire()
         freeze(one)
         served: list[str] = []
-        assert await handle(two, Incoming("m"), served, seconds=8) == "first"
+        assert await handle(two, Incoming("m"), served) == "first"
         assert served == ["m"]
 
 
@@ -82,8 +83,8 @@ async def a_message_of_a_dead_waiter_is_handled(server: EmbeddedRedis) -> None:
             await one.lock("c", incoming=Incoming("m")).queue()
             freeze(one)
             served: list[str] = []
-            task = asyncio.create_task(handle(two, Incoming("m"), served, seconds=12))
-            end = clock() + 6
+            task = asyncio.create_task(handle(two, Incoming("m"), served))
+            end = clock() + 8
             while (await two.inspect("c")).waiting_count < 2:
                 assert clock() < end, "it got no ticket"
                 await asyncio.sleep(0.05)
@@ -96,7 +97,7 @@ async def a_stale_turn_cannot_answer(server: EmbeddedRedis) -> None:
     async with store_on(server) as one, store_on(server) as two:
         grant = await one.lock("c", incoming=Incoming("m")).acquire()
         freeze(one)
-        assert await handle(two, Incoming("m"), [], seconds=8) == "first"
+        assert await handle(two, Incoming("m"), []) == "first"
         one.answer(grant, {"m": "stale"})
         await one.inspect("c")  # the answer was sent before
         assert await handle(two, Incoming("m"), []) == "first"
@@ -155,15 +156,18 @@ async def those_before_are_asked_to_stop(server: EmbeddedRedis) -> None:
     """The turn that is served, at once, and the one that waits before, when it is served."""
     async with store_on(server) as one, store_on(server) as two:
         async with one.lock("c") as first:
+            heard = bells(one)
             second = one.lock("c")
             await second.queue()
             third = two.lock("c", incoming=Incoming("m", supersede="interrupt"))
             await third.queue()
-            assert await asyncio.wait_for(first.until_superseded(), 0.5) == "interrupt"
+            assert await soon(first.until_superseded(), "it is asked to stop") == "interrupt"
+            assert any(text.startswith(b"stop") for text in heard), "a heartbeat told it"
         async with second as grant:
-            assert await asyncio.wait_for(grant.until_superseded(), 0.5) == "interrupt"
+            assert grant.superseded == "interrupt"  # as it was granted
         async with third as grant:
-            await asyncio.sleep(1.5)
+            heard_of = beats(two)
+            await until(lambda: len(heard_of) >= 2, "two heartbeats")
             assert grant.superseded is None
 
 
@@ -173,11 +177,7 @@ async def a_lost_bell_hides_no_stop(server: EmbeddedRedis) -> None:
         async with one.lock("c") as first:
             one._live().link._on_push = None
             await two.lock("c", incoming=Incoming("m", supersede="rollback")).queue()
-            assert await asyncio.wait_for(first.until_superseded(), 3) == "rollback"
+            assert await soon(first.until_superseded(), "a heartbeat asks it to stop") == "rollback"
 
 
-SCENARIOS: dict[str, Scenario] = {
-    name: value
-    for name, value in list(globals().items())
-    if asyncio.iscoroutinefunction(value) and value.__module__ == __name__ and name != "handle"
-}
+SCENARIOS = stories(globals())

@@ -7,24 +7,31 @@ of the tests. A mutant that nobody could apply would test nothing.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable
 from importlib.resources import files
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ticketlock import heartbeat, scripts
+from ticketlock import scripts
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
 
 class CannotMutate(Exception):
     """The place that a mutant changes is not there, or is not the only one."""
+
+
+class MutantUnnoticed(Exception):
+    """No assertion of the story has failed on the mutant."""
 
 
 def replaced(source: str, old: str, new: str, where: str) -> str:
@@ -54,10 +61,10 @@ def lua(name: str, old: str, new: str) -> Patch:
             return source
 
         monkeypatch.setattr(scripts, "_text", text)
-        uncached = scripts.load.__wrapped__
-        for module in (scripts, heartbeat):
-            if hasattr(module, "load"):
-                monkeypatch.setattr(module, "load", uncached)
+        cached = scripts.load
+        for module in list(sys.modules.values()):
+            if getattr(module, "load", None) is cached:
+                monkeypatch.setattr(module, "load", cached.__wrapped__)
 
     return patch
 
@@ -105,6 +112,24 @@ def both(*patches: Patch) -> Patch:
             each(monkeypatch)
 
     return patch
+
+
+def expect_noticed(story: Callable[[], None]) -> None:
+    """Run a story on a mutant: one of its own assertions must fail.
+
+    That it passes, hangs until its time is over, or fails in any other way is no catch: it
+    would do that as well where the mutant keeps everything from working.
+    """
+    try:
+        story()
+    except AssertionError as error:
+        last = traceback.extract_tb(error.__traceback__)[-1].filename
+        if "tests" not in Path(last).parts:
+            raise MutantUnnoticed(f"an assertion of the code itself failed, in {last}") from error
+    except asyncio.TimeoutError as error:
+        raise MutantUnnoticed("the story hangs where it should assert") from error
+    else:
+        raise MutantUnnoticed("the story passes")
 
 
 def _there(owner: type, name: str) -> None:

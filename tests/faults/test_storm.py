@@ -74,7 +74,8 @@ class Fleet:
             try:
                 process.wait(max(1, self.end - time.monotonic()) + 20)
             except subprocess.TimeoutExpired:
-                raise AssertionError(f"worker {process.pid} is stuck") from None
+                explain(process)
+                raise AssertionError(f"worker {process.pid} is stuck: see its stacks") from None
         for process in self.processes:
             if process.pid not in self.killed:
                 assert process.returncode == 0, f"worker {process.pid} failed"
@@ -86,6 +87,14 @@ class Fleet:
                 process.wait()
             if process.stdout:
                 process.stdout.close()
+
+
+def explain(process: subprocess.Popen[str]) -> None:
+    """Let a worker that is stuck print its stacks, which the test's report then has."""
+    print(f"stacks of the threads, and then of the tasks, of {process.pid}:", file=sys.stderr)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        process.send_signal(number)
+        time.sleep(1)  # it has nothing to say when it is done
 
 
 @pytest.mark.slow

@@ -8,9 +8,11 @@ tracker store would do it: a write under an older fence than the highest one is 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import os
 import random
+import signal
 import sys
 
 import redis
@@ -86,7 +88,23 @@ async def task(
             await turn(store, recorder, name, hold)
 
 
+def explain_when_asked() -> None:
+    """SIGUSR1 prints the stacks of all threads, SIGUSR2 those of all tasks, to stderr.
+
+    The former works while the loop hangs; the latter says what each turn waits for.
+    """
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+
+    def tasks() -> None:
+        for each in asyncio.all_tasks():
+            each.print_stack(file=sys.stderr)
+        sys.stderr.flush()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, tasks)
+
+
 async def main() -> None:
+    explain_when_asked()
     url, records, seconds, seed, tasks, *names = sys.argv[1:]
     recorder = Recorder(records)
     options = json.loads(os.environ.get("WORKER_STORE", "{}"))
