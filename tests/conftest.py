@@ -11,11 +11,16 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from servers import missing
 from servers.processes import persistent
 from servers.tracker_stores import TRACKER_STORES
 
 from ticketlock.embedded import EmbeddedRedis
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 @pytest.hookimpl(optionalhook=True)

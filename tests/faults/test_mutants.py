@@ -102,8 +102,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
             "local queued = false"),
         "a_repeated_acquire_is_one_ticket"),
     "repeated acquire waits for itself": (
-        lua("acquire", "local mine = member == ARGV[1] and tonumber(lease) > now",
-            "local mine = false"), "a_repeated_acquire_is_one_ticket"),
+        lua("acquire", "local mine = member == ARGV[1]", "local mine = false"), "a_repeated_acquire_is_one_ticket"),
     "acquire leaves a dead holder to others": (
         lua("acquire", "if member and tonumber(lease) <= now then", "if false then"), "a_crash_does_not_block_who_will_not_wait"),
     "no bell": (lua("handoff", "redis.call('PUBLISH', bell .. process, text)", ""),
@@ -127,7 +126,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
         lua("handoff", "if alive and tonumber(alive) > now then",
             "if alive and tonumber(alive) > now + 2000 then"), "fifo_under_slow_heartbeats"),
     "attend takes nothing over": (
-        lua("attend", "if not fence or tonumber(lease) <= now then", "if not fence then"),
+        lua("attend", "if not member or tonumber(lease) <= now then", "if not member then"),
         "a_dead_holder_is_succeeded"),
     "attend takes over from the living": (
         lua("attend", "tonumber(lease) <= now then", "tonumber(lease) <= now + 60000 then"),
@@ -141,7 +140,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "bare tickets live a lease": (
         lua("handoff", "lease = hold\n", "lease = lease\n"), "a_bare_ticket_lives_its_lifetime"),
     "the dead are dropped slowly": (
-        lua("attend", "more and 0 or tonumber(ARGV[4])", "tonumber(ARGV[4])"),
+        lua("attend", "left, text = again or left,", "left, text = left,"),
         "a_thousand_dead_waiters"),
     "withdraw drops a raced grant": (
         lua("withdraw", "local found = fence and (member", "local found = false and (member"),
@@ -157,7 +156,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "break tells nobody": (
         lua("break", "if process then", "if false then"), "a_break_tells_the_holder"),
     "returning at an old number forgets the counter": (
-        lua("acquire", "redis.call('SET', KEYS[1], number)", ""), "waiters_outlive_a_flush"),
+        lua("acquire", "redis.call('SET', KEYS[1], ARGV[3])", ""), "waiters_outlive_a_flush"),
     "one failure fails all": (
         lua("batch", "local out = {}",
             "local out, pcall = {}, function(f, ...) return true, f(...) end"),
@@ -176,10 +175,10 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "anybody answers": (
         lua("answer", "if owner == ARGV[1] or", "if true or"), "a_stale_turn_cannot_answer"),
     "nobody is told of a reply": (
-        lua("answer", "redis.call('PUBLISH', ARGV[2] .. process, 'answered ' .. request)", ""),
+        lua("answer", "ring(ARGV[2], process, secret, 'answered ' .. request)", ""),
         "a_reply_comes_without_polling"),
     "carried tickets are served too": (
-        lua("answer", "redis.call('ZREM', KEYS[1], ticket)", ""),
+        lua("answer", "redis.call('ZREM', KEYS[2], ticket) == 1", "true"),
         "carried_messages_are_handled_once"),
     "all are carried": (
         lua("collect", "if state == 'c' and owner == ticket then", "if state then"),

@@ -122,11 +122,14 @@ VALUES = st.recursive(
     | st.booleans()
     | st.sampled_from(["${HOME}", "$${HOME}", "a${X:-b}c$", "yes", "012", "1e3", "2026-01-01"]),
     lambda inner: st.lists(inner) | st.dictionaries(st.text("abc_", min_size=1), inner),
+    max_leaves=10,  # the YAML parser is slow
 )
 
 
-@settings(deadline=None, max_examples=40)  # the YAML parser is slow
-@given(st.dictionaries(st.text("abc", min_size=1).filter(lambda key: key != "url"), VALUES))
+@settings(max_examples=30)
+@given(
+    st.dictionaries(st.text("abc", min_size=1).filter(lambda key: key != "url"), VALUES, max_size=4)
+)
 def test_what_is_written_is_read_again(values: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "endpoints.yml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -80,7 +81,7 @@ def test_a_child_that_ends_has_not_started(tmp_path: Path) -> None:
 def test_a_test_that_hangs_fails(tmp_path: Path) -> None:
     """It is ended, the others run, and the limit of ours is in pyproject.toml."""
     assert "\ntimeout = " in (ROOT / "pyproject.toml").read_text()
-    (tmp_path / "pytest.ini").write_text("[pytest]\ntimeout = 1\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntimeout = 0.3\n")
     (tmp_path / "test_it.py").write_text(
         textwrap.dedent(
             """
@@ -97,9 +98,16 @@ def test_a_test_that_hangs_fails(tmp_path: Path) -> None:
             """
         )
     )
-    command = [sys.executable, "-m", "pytest", "-q", str(tmp_path), "-p", "no:cacheprovider"]
+    # Without the other plugins: it takes seconds to load them.
+    options = ["-p", "pytest_timeout", "-p", "no:cacheprovider", "--tb=line"]
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "pytest", "-q", *options, str(tmp_path)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert "2 failed, 1 passed" in done.stdout, done.stdout
-    assert done.stdout.count("Timeout (>1.0s) from pytest-timeout") >= 2
+    assert done.stdout.count("Timeout (>0.3s) from pytest-timeout") >= 2

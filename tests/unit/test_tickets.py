@@ -7,6 +7,7 @@ import time
 from collections import deque
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -127,3 +128,5 @@ class TicketMachine(RuleBasedStateMachine):
 
 
 TestTickets = TicketMachine.TestCase
+# Histories of 20 steps have all that rules can do to each other; more of them say no more.
+TestTickets.settings = settings(max_examples=50, stateful_step_count=20)
