@@ -8,8 +8,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import first_logs
 import pytest
 from hypothesis import HealthCheck, settings
 from servers import missing
@@ -37,6 +39,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: place(item.nodeid))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """`.ci/tests` repeats what failed; its first log must not be lost."""
+    file = os.environ.get(first_logs.VARIABLE)
+    if file and report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        first_logs.keep(report, Path(file))
 
 
 @pytest.fixture(scope="session")
