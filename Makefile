@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV = .tools/bin/uv
 RUN = .venv/bin/
 
-.PHONY: help demo test containers e2e explore lint wheel servers bench clean
+.PHONY: help demo test containers e2e explore storms lint wheel servers bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -39,11 +39,14 @@ containers: .venv/test ## tests on servers in containers: ARGS="kafka mongo -- c
 	$(UV) pip install --quiet --python .venv --group containers
 	$(RUN)python tests/in_containers.py $(ARGS)
 
-e2e: .venv/test servers ## the deployment as processes, killed and rolled, with all messages; minutes
+e2e: .venv/test servers ## the deployment as processes, killed, rolled from 0.1.0 and back; minutes
 	cd tests && $(CURDIR)/$(RUN)python -m e2e $(ARGS)
 
 explore: .venv/test ## every order of events of the protocol, up to large bounds; minutes
 	cd tests && $(CURDIR)/$(RUN)python -m faults.explorer $(ARGS)
+
+storms: .venv/test servers ## storms on real servers; ARGS="--minutes 10 --on cluster"
+	cd tests && $(CURDIR)/$(RUN)python -m storms $(ARGS)
 
 lint: .venv/test ## ruff and mypy --strict
 	$(RUN)ruff check . && $(RUN)ruff format --check . && $(RUN)mypy

@@ -36,6 +36,7 @@ class Worker:
         deeds += [self.free, self.cut, self.break_turn]
         while not self.stopping:
             await dice.choice(deeds)(dice, dice.choice(self.names))
+            await asyncio.sleep(dice.random() * 0.02)
 
     async def plain(self, dice: random.Random, name: str) -> None:
         await self.turn(dice, self.store.lock(name, label="plain"))

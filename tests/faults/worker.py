@@ -3,6 +3,9 @@
 Each task takes turns until the time is over, now and then cancelled by another one. What
 it does it records on a second Redis that nobody attacks, through a fenced write, as a
 tracker store would do it: a write under an older fence than the highest one is refused.
+Conversations named `long ...` are for the first tasks alone, and their turns take seconds.
+WORKER_STORE has more keys of the lock store, as JSON. SIGUSR1 writes the stacks of all threads
+to its standard error, SIGUSR2 those of its tasks.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ import os
 import random
 import signal
 import sys
+import threading
+import time
+from typing import Any
 
 import redis
 
@@ -30,6 +36,12 @@ if not entry.refused then redis.call('SET', KEYS[2], ARGV[1]) end
 redis.call('RPUSH', KEYS[1], cjson.encode(entry))
 return entry.refused and 1 or 0
 """
+#: Seconds that turns of a conversation `long ...` take: servers get into trouble meanwhile.
+LONG = (1.0, 8.0)
+#: Tasks of a worker that take such turns.
+LONG_TASKS = 5
+#: A thread that wakes so much later than it wanted, seconds, was not let run by the machine.
+STARVED = 0.5
 
 
 class Recorder:
@@ -51,24 +63,30 @@ class Recorder:
         return int(self._redis.incr(what)) - 1
 
     def note(self, what: str, **details: object) -> None:
-        self._redis.rpush("notes", json.dumps({"what": what, "p": os.getpid(), **details}))
+        entry = {"what": what, "p": os.getpid(), "t": clock(), **details}
+        self._redis.rpush("notes", json.dumps(entry))
 
 
-async def turn(store: ConcurrentRedisLockStore, recorder: Recorder, name: str, hold: float) -> None:
+async def turn(
+    store: ConcurrentRedisLockStore, recorder: Recorder, name: str, hold: float, end: float
+) -> None:
+    since, grant = clock(), None
     try:
         async with store.lock(name, label="worker") as grant:
-            if not recorder.write(grant, "begin"):
+            if not recorder.write(grant, "begin", since=since):
                 return recorder.note("begin refused", c=name, f=str(grant.fence))
-            await asyncio.sleep(hold)
+            await asyncio.sleep(min(hold, max(0.0, end - clock())))
             grant.ensure_held()
             checked = clock()
             if not recorder.write(grant, "end") and clock() - checked < 0.25:
                 # It believed itself valid, was not frozen since, and yet had a successor.
                 recorder.note("overlap", c=name, f=str(grant.fence))
     except LockLost as error:
-        recorder.note("lost", c=name, reason=error.reason)
+        fence = str(grant.fence) if grant is not None else ""
+        recorder.note("lost", c=name, reason=error.reason, f=fence)
     except LockStoreConnectionError as error:
         recorder.note("connection", c=name, error=str(error))
+        await asyncio.sleep(0.05)
     return None
 
 
@@ -79,43 +97,66 @@ async def task(
     while clock() < end:
         name = rng.choice(names)
         hold = rng.choice([0, 0.001, 0.003, 0.01])
+        if name.startswith("long "):
+            hold = rng.uniform(*LONG)
         if rng.random() < 0.1:
-            cut = asyncio.create_task(turn(store, recorder, name, hold))
+            cut = asyncio.create_task(turn(store, recorder, name, hold, end))
             await asyncio.sleep(rng.random() * 0.05)
             cut.cancel()
             await asyncio.wait([cut])
         else:
-            await turn(store, recorder, name, hold)
+            await turn(store, recorder, name, hold, end)
 
 
-def explain_when_asked() -> None:
-    """SIGUSR1 prints the stacks of all threads, SIGUSR2 those of all tasks, to stderr.
+def watch(recorder: Recorder) -> None:
+    """Tell when the machine, or a signal, did not let this process run."""
+    while True:
+        before = clock()
+        time.sleep(0.05)
+        if clock() - before > STARVED:
+            recorder.note("starved", since=before)
 
-    The former works while the loop hangs; the latter says what each turn waits for.
-    """
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
 
-    def tasks() -> None:
-        for each in asyncio.all_tasks():
-            each.print_stack(file=sys.stderr)
-        sys.stderr.flush()
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, tasks)
+def show_tasks() -> None:
+    """Where each task waits, and of a turn for which conversation."""
+    for each in asyncio.all_tasks():
+        awaited: Any = each.get_coro()
+        frames = []
+        while frame := getattr(awaited, "cr_frame", None):
+            name = frame.f_locals.get("name", "")
+            frames.append(f"{awaited.__qualname__}:{frame.f_lineno} {name}".rstrip())
+            awaited = awaited.cr_await
+        print(" > ".join(frames), "awaits", awaited, flush=True)
 
 
 async def main() -> None:
-    explain_when_asked()
     url, records, seconds, seed, tasks, *names = sys.argv[1:]
     recorder = Recorder(records)
     options = json.loads(os.environ.get("WORKER_STORE", "{}"))
-    async with ConcurrentRedisLockStore(url=url, **options) as store:
+    if url:
+        options["url"] = url
+    threading.Thread(target=watch, args=[Recorder(records)], daemon=True).start()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, show_tasks)
+    async with ConcurrentRedisLockStore(**options) as store:
         end = clock() + float(seconds)
+        long = [name for name in names if name.startswith("long ")]
+        short = [name for name in names if name not in long]
         print("ready", flush=True)
         await asyncio.gather(
-            *(task(store, recorder, names, 1000 * int(seed) + i, end) for i in range(int(tasks)))
+            *(
+                task(
+                    store,
+                    recorder,
+                    long if long and i < LONG_TASKS else short,
+                    1000 * int(seed) + i,
+                    end,
+                )
+                for i in range(int(tasks))
+            )
         )
     recorder.note("finished")
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     asyncio.run(main())
