@@ -124,7 +124,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
         "a_dead_waiter_is_skipped_when_long_dead"),
     "live waiters are evicted": (
         lua("handoff", "if alive and tonumber(alive) > now then",
-            "if alive and tonumber(alive) > now + 2000 then"), "fifo_under_slow_heartbeats"),
+            "if alive and tonumber(alive) > now + 800 then"), "fifo_under_slow_heartbeats"),
     "attend takes nothing over": (
         lua("attend", "if not member or tonumber(lease) <= now then", "if not member then"),
         "a_dead_holder_is_succeeded"),
