@@ -6,29 +6,36 @@
 --       10 bell channel prefix
 -- Returns {1, number, fence, lease ms} granted | {0, number, now, holder's lease ms} waiting
 --       | {-1, waiting} the queue is full
+--@ holder
 local now, micros = clock()
 local fence, number, member, lease, hold, since = turn(KEYS[2])
-if member and tonumber(lease) <= now then
-  -- The holder let its lease run out: first those who wait, then we.
-  grant_next(KEYS[2], KEYS[3], KEYS[4], fence, ARGV[10], '', ARGV[4], ARGV[7])
-  fence, number, member, lease, hold, since = turn(KEYS[2])
-end
-
-local mine = member == ARGV[1]
-local waits = member and not mine
-local queued = waits and redis.call('ZSCORE', KEYS[3], ARGV[1])
-if waits and not queued and ARGV[8] ~= '-1' then
-  local waiting = redis.call('ZCARD', KEYS[3])
-  if waiting >= tonumber(ARGV[8]) then return {-1, waiting} end
-end
-local returns = ARGV[3] ~= '0' and not mine and not queued
-if mine or queued or returns then first_write(KEYS[4]) end
-if returns then
-  if tonumber(redis.call('GET', KEYS[1]) or 0) < tonumber(ARGV[3]) then
-    redis.call('SET', KEYS[1], ARGV[3])
+local mine, waits, queued
+local returns = ARGV[3] ~= '0'
+if member or returns then
+  if member and tonumber(lease) <= now then
+    --@ handoff
+    -- The holder let its lease run out: first those who wait, then we.
+    grant_next(KEYS[2], KEYS[3], KEYS[4], fence, ARGV[10], '', ARGV[4], ARGV[7])
+    fence, number, member, lease, hold, since = turn(KEYS[2])
   end
-  -- Its number may have been issued anew, where the counter was lost.
-  returns = redis.call('ZCOUNT', KEYS[3], ARGV[3], ARGV[3]) == 0 and number ~= ARGV[3]
+  mine = member == ARGV[1]
+  waits = member and not mine
+  queued = waits and redis.call('ZSCORE', KEYS[3], ARGV[1])
+  if waits and not queued and ARGV[8] ~= '-1' then
+    local waiting = redis.call('ZCARD', KEYS[3])
+    if waiting >= tonumber(ARGV[8]) then return {-1, waiting} end
+  end
+  returns = returns and not mine and not queued
+  if mine or queued or returns then
+    redis.call('HDEL', KEYS[4], '')  -- a server without memory refuses new tickets alone: keeping.lua
+  end
+  if returns then
+    if tonumber(redis.call('GET', KEYS[1]) or 0) < tonumber(ARGV[3]) then
+      redis.call('SET', KEYS[1], ARGV[3])
+    end
+    -- Its number may have been issued anew, where the counter was lost.
+    returns = redis.call('ZCOUNT', KEYS[3], ARGV[3], ARGV[3]) == 0 and number ~= ARGV[3]
+  end
 end
 if queued then
   number = queued
@@ -45,8 +52,8 @@ if not waits then
     fence = whole(math.max(tonumber(fence or 0) + 1, ARGV[9] + 1, micros))
   end
   lease = math.min(now + ARGV[4], hold)
-  redis.call('SET', KEYS[2], table.concat({fence, number, ARGV[1], whole(lease), hold, since, ARGV[2]},
-    ' '), 'PX', math.max(ARGV[7], lease - now))
+  redis.call('SET', KEYS[2], fence .. ' ' .. number .. ' ' .. ARGV[1] .. ' ' .. whole(lease) .. ' '
+    .. hold .. ' ' .. since .. ' ' .. ARGV[2], 'PX', ARGV[7])
   return {1, tonumber(number), tonumber(fence), lease - now}
 end
 

@@ -4,6 +4,7 @@
 -- ARGV  as acquire, and 11 message id  12 window ms  13 state: w, or c where an earlier turn may
 --       carry it  14 the message's text
 -- Returns as acquire | {2, reply} it was answered | {2} another living ticket has it
+--@ messages
 do
   local now = clock()
   local state, owner, listeners, text = record(KEYS[5], ARGV[11])
@@ -20,3 +21,4 @@ do
     keep(KEYS[5], KEYS[6], ARGV[11], text, ARGV[12], now, ARGV[7])
   end
 end
+--@ acquire

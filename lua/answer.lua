@@ -3,6 +3,7 @@
 -- KEYS  1 holder  2 queue  3 waiters  4 messages  5 expiries
 -- ARGV  1 member of the turn  2 bell channel prefix  3 window ms, then for each message: id, reply
 -- Returns how many of the messages were the turn's to answer
+--@ handoff messages
 local now = clock()
 first_write(KEYS[4])
 forget_old(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], now)
@@ -12,7 +13,9 @@ for i = 4, #ARGV, 2 do
   if owner == ARGV[1] or state == 'k' and ticket == ARGV[1] then
     if state == 'k' and ticket ~= ARGV[1] then
       local number = redis.call('ZSCORE', KEYS[2], ticket)
-      if redis.call('ZREM', KEYS[2], ticket) == 1 then forget(KEYS[2], KEYS[3], number) end
+      if redis.call('ZREM', KEYS[2], ticket) == 1 then
+        forget(KEYS[3], number, redis.call('ZCARD', KEYS[2]))
+      end
       listeners = listeners .. ',' .. ticket
     end
     redis.call('HDEL', KEYS[4], ' ' .. ARGV[i])

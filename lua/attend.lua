@@ -5,6 +5,7 @@
 --       prefix, then for each conversation the member of our lowest ticket in it
 -- Returns {now, then for each conversation {missing, lease ms of the holder, bell's text or ""}};
 --         missing 1: that ticket neither waits nor holds; it was skipped, or the queue is gone
+--@ handoff keeping
 local process, where, bell = ARGV[1], ARGV[2], ARGV[6]
 local now = clock()
 local alive = whole(now + ARGV[4])
@@ -26,8 +27,7 @@ for i = 1, #KEYS / 6 do
   redis.call('PEXPIRE', KEYS[k], ARGV[5])
   outlive(KEYS[k + 4], KEYS[k + 5], ARGV[5])
   if redis.call('PEXPIRE', queue, ARGV[5]) == 1 then
-    local seen = redis.call('HMGET', waiters, 'heard', 'grace')
-    if seen[1] then grace_left(waiters, seen[1], seen[2], now) end
+    grace_left(waiters, now)
     redis.call('HSET', waiters, process, alive .. ' ' .. where, 'heard', alive)
     redis.call('PEXPIRE', waiters, ARGV[5])
     drop_dead(waiters)

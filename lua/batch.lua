@@ -4,6 +4,7 @@
 -- ARGV  1 host:pid  2 lease ms  3 waiter ttl ms  4 idle expiry ms  5 bell channel prefix, then
 --       for each: member, hold ms, most waiting: to acquire | member, fence, "": to release
 -- Returns for each what acquire.lua or release.lua returns, or its error
+--@ holder handoff acquire() release()
 local texts, as_text = {}, whole
 whole = function(number)  -- the same times again and again
   texts[number] = texts[number] or as_text(number)

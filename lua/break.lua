@@ -4,10 +4,12 @@
 -- ARGV  1 fence of the turn to break  2 bell channel prefix  3 lease ms  4 idle expiry ms
 --       5 drop the waiting tickets up to this number too ("": none)
 -- Returns 1 broken | 0 that turn is over already
+--@ handoff
 if ARGV[5] ~= '' then
   local dropped = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[5], 'WITHSCORES')
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[5])
-  for i = 2, #dropped, 2 do forget(KEYS[2], KEYS[3], dropped[i]) end
+  local left = redis.call('ZCARD', KEYS[2])
+  for i = 2, #dropped, 2 do forget(KEYS[3], dropped[i], left) end
 end
 local held = redis.call('GET', KEYS[1])
 local fence, _, member = string.match(held or '', '^(%d+) (%d+) (%S+)')

@@ -4,6 +4,7 @@
 -- KEYS  1 holder  2 queue  3 messages
 -- ARGV  1 member of the turn  2 fence  3 most messages  4 number of this call
 -- Returns {message id, text, ...} in their order, each once; nothing when the turn is another's
+--@ messages
 local fence, member = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) %d+ (%S+)')
 local carried = {}
 if fence ~= ARGV[2] or member ~= ARGV[1] then return carried end

@@ -1,4 +1,5 @@
--- Handing a conversation on; in front of every script that can end a turn.
+-- Handing a conversation on, for every script that can end a turn.
+--@ holder
 local MAX_DEAD_HEADS = 64  -- more are left to the next call: no script runs long
 local GRACE = 1500  -- ms: several heartbeats of a process that comes back
 
@@ -11,8 +12,9 @@ end
 
 -- Milliseconds for which a head that seems dead is waited for. When no waiting process at all was
 -- heard for as long as it may live, the server or the network stood still: order is kept.
-local function grace_left(waiters, heard, grace, now)
-  heard, grace = tonumber(heard), tonumber(grace) or 0
+local function grace_left(waiters, now)
+  local seen = redis.call('HMGET', waiters, 'heard', 'grace')
+  local heard, grace = tonumber(seen[1] or nil), tonumber(seen[2] or 0)
   if heard and heard <= now and grace < heard then
     grace = now + GRACE
     redis.call('HSET', waiters, 'grace', whole(grace))
@@ -21,30 +23,25 @@ local function grace_left(waiters, heard, grace, now)
   return left > 0 and left <= GRACE and left or 0  -- one further ahead is of another clock
 end
 
--- Forget what was noted of a ticket that left the queue, and of all waiters with the last one.
-local function forget(queue, waiters, number)
-  if redis.call('EXISTS', queue) == 1 then redis.call('HDEL', waiters, number)
-  else redis.call('DEL', waiters) end
+-- Forget what was noted of a ticket that has left the queue, and of all waiters with the last one.
+local function forget(waiters, number, left)
+  if left > 0 then redis.call('HDEL', waiters, number) else redis.call('DEL', waiters) end
 end
 
 -- Grant the head of the queue, skipping the dead, and ring the bell of its process.
 -- Returns the bell's text instead of ringing when the process is `caller`, else false;
 -- and behind it, while more are in the queue, the milliseconds after which to call again.
-local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms, idle_ms)
-  local now, micros
+local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms, idle_ms, waiting)
   local again = 0
-  for _ = 1, MAX_DEAD_HEADS do
+  waiting = waiting or redis.call('ZCARD', queue)
+  local now, micros = clock()
+  for left = waiting - 1, math.max(0, waiting - MAX_DEAD_HEADS), -1 do
     local head = redis.call('ZPOPMIN', queue)
-    if not head[1] then
-      redis.call('SET', holder, fence, 'PX', idle_ms)
-      return false
-    end
-    if not now then now, micros = clock() end
     local process, request, secret = string.match(head[1], MEMBER)
-    local seen = redis.call('HMGET', waiters, process, head[2], 'stop', 'heard', 'grace')
+    local seen = redis.call('HMGET', waiters, process, head[2], 'stop')
     local alive, where = string.match(seen[1] or '', '^(%d+) (%S+)$')
     if alive and tonumber(alive) > now then
-      forget(queue, waiters, head[2])
+      forget(waiters, head[2], left)
       local hold = now + tonumber(string.match(seen[2] or '', ' (%d+)$') or lease_ms)
       -- Until the grantee's next heartbeat it holds no longer than it is known to live.
       local lease = math.min(math.max(tonumber(alive), now + 1500), now + lease_ms, hold)
@@ -54,7 +51,7 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
       end
       fence = whole(math.max(tonumber(fence) + 1, micros))
       redis.call('SET', holder, string.format('%s %s %s %.0f %.0f %.0f %s',
-        fence, head[2], head[1], lease, hold, now, where), 'PX', math.max(idle_ms, lease - now))
+        fence, head[2], head[1], lease, hold, now, where), 'PX', idle_ms)
       local text = string.format('grant %s %s %s %.0f', request, head[2], fence, lease)
       local stop, mode = string.match(seen[3] or '', '^(%d+) (%a+)$')
       if stop and tonumber(stop) > tonumber(head[2]) then text = text .. ' ' .. mode end
@@ -62,12 +59,16 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
       ring(bell, process, secret, text)
       return false
     end
-    again = request ~= '0' and grace_left(waiters, seen[4], seen[5], now) or 0
+    again = request ~= '0' and grace_left(waiters, now) or 0
     if again > 0 then
       redis.call('ZADD', queue, head[2], head[1])
       break
     end
     redis.call('HDEL', waiters, head[2], process)
+  end
+  if waiting <= MAX_DEAD_HEADS and again == 0 then
+    redis.call('SET', holder, fence, 'PX', idle_ms)
+    return false
   end
   redis.call('SET', holder, fence .. ' 0 - 0 0 0 -', 'PX', idle_ms)
   return false, again

@@ -1,4 +1,5 @@
--- The state of one conversation, and how its holder is read; in front of the scripts that use it.
+-- The state of one conversation, and how its holder is read.
+-- A line of a script that begins with --@ names others whose functions stand in its place.
 -- All keys are in one hash slot:
 --   counter  string  the last ticket number issued
 --   holder   string  "<fence>" when idle, else
@@ -12,7 +13,7 @@
 --   where    "<host:pid>,<protocol>,<longest lease ms of that process>"
 -- Version 1 (0.1.0) writes members without a secret, and "<host:pid>" alone.
 -- Times are milliseconds of this server's clock. An idle holder means an empty queue.
-local HOLDER = '^(%d+) (%d+) (%S+) (%d+) (%d+) (%d+) (%S+)$'
+local HOLDER = '^(%d+) (%d+) (%S+) (%d+) (%d+) (%d+) ([^%s,]+,?%d*,?(%d*))$'
 local MEMBER = '^(%w+)%.(%d+)%-?(%w*)'
 
 local ms, us  -- the time of this call: several operations may share it
@@ -31,9 +32,8 @@ local function whole(number) return string.format('%.0f', number) end
 local function turn(holder)
   local held = redis.call('GET', holder)
   if not held or not string.find(held, ' ', 1, true) then return held end
-  local fence, number, member, lease, hold, since, where = string.match(held, HOLDER)
-  local longest = string.match(where, ',(%d+)$')
-  if longest and lease - longest > clock() then
+  local fence, number, member, lease, hold, since, where, longest = string.match(held, HOLDER)
+  if longest ~= '' and lease - longest > clock() then
     -- No lease is that long: the clock was set back. It counts from now.
     lease = whole(ms + longest)
     redis.call('SET', holder, table.concat({fence, number, member, lease, hold, since, where}, ' '),
@@ -41,16 +41,3 @@ local function turn(holder)
   end
   return fence, number, member, lease, hold, since, where
 end
-
--- The records of messages live as long as the tickets and turns that they are about.
-local function outlive(messages, expiries, idle_ms)
-  local left = redis.call('PTTL', messages)
-  if left > 0 and left < tonumber(idle_ms) then
-    redis.call('PEXPIRE', messages, idle_ms)
-    redis.call('PEXPIRE', expiries, idle_ms)
-  end
-end
-
--- A server without memory left denies the first write of a script if that needs memory, but none
--- after a write that needs none. So what keeps or ends things that are there begins with this.
-local function first_write(hash) redis.call('HDEL', hash, '') end

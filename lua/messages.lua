@@ -1,4 +1,4 @@
--- What is known of a conversation's messages; in front of the scripts that need it.
+-- What is known of a conversation's messages.
 --   messages  hash  message id, escaped as in a member's label -> "<state> <member> <listeners> <text>"
 --             state  w  waits or is handled
 --                    c  waits, may be carried by an earlier turn; text: the message
@@ -10,6 +10,7 @@
 -- Texts may hold any byte, zeros too: they are joined, as string.format ends at a zero.
 -- A record counts as long as its member, or its own ticket, lives: the message of a dead one is
 -- to be handled again.
+--@ holder keeping
 local RECORD = '^(%a) (%S+) (%S+) (.*)$'
 local LATER = 60000  -- ms after which one that is still handled is looked at again
 

@@ -3,6 +3,7 @@
 -- ARGV  1 lease ms  2 idle expiry ms, then for each turn: member, fence ("": any; it is being raised)
 -- Returns for each turn {milliseconds of lease it now has, 0 when the turn is lost,
 --         the mode in which a later ticket asks it to stop, or ""}
+--@ holder keeping
 local now = clock()
 local left = {}
 for i = 1, #KEYS / 5 do

@@ -3,6 +3,7 @@
 -- ARGV  1 message id  2 who asks: "<process>.<request>-<secret>"
 -- Returns {1, reply} | {0} not yet: the bell "answered <request>" will ring | {-1} no living ticket
 --         has it
+--@ messages
 local state, owner, listeners, text = record(KEYS[4], ARGV[1])
 local now = clock()
 if state == 'd' then

@@ -2,6 +2,7 @@
 -- KEYS  1 holder  2 queue  3 waiters, where "stop" keeps "<ticket number> <mode>" for the latter
 -- ARGV  1 member of the ticket  2 mode: interrupt | rollback  3 bell channel prefix
 -- Returns 1 asked | 0 the ticket does not wait (any more)
+--@ handoff keeping
 local number = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not number then return 0 end
 local known = string.match(redis.call('HGET', KEYS[3], 'stop') or '', '^%d+')

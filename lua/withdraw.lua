@@ -4,6 +4,7 @@
 -- KEYS  1 holder  2 queue  3 waiters
 -- ARGV  1 member  2 number  3 bell channel prefix  4 lease ms  5 idle expiry ms
 -- Returns 1 withdrawn or handed on | 0 there was no such ticket
+--@ handoff
 local held = redis.call('GET', KEYS[1])
 local fence, serving, member = string.match(held or '', '^(%d+) (%d+) (%S+)')
 local found = fence and (member == ARGV[1] or ARGV[1] == '' and serving == ARGV[2])
@@ -13,7 +14,7 @@ if not found then
   local number = member and redis.call('ZSCORE', KEYS[2], member)
   if not number then return 0 end
   redis.call('ZREM', KEYS[2], member)
-  forget(KEYS[2], KEYS[3], number)
+  forget(KEYS[3], number, redis.call('ZCARD', KEYS[2]))
 end
 local process, request, secret = string.match(member, MEMBER)
 if request == '0' then redis.call('HDEL', KEYS[3], process) end

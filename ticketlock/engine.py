@@ -51,7 +51,9 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self.process = secrets.token_hex(8)
         self._secret = secrets.token_hex(8)
-        where = f"{socket.gethostname()[:63] or 'localhost'}:{self.pid}".replace(" ", "_")
+        where = f"{socket.gethostname()[:63] or 'localhost'}:{self.pid}".replace(" ", "_").replace(
+            ",", "_"
+        )
         #: Seconds by which we give a turn up before the server does.
         self.margin = min(timing.lease / 8, 500) / 1000
         #: Seconds that no lease of ours is longer than.

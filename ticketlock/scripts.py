@@ -7,6 +7,7 @@ as their hash tag, so that they share a slot in a Redis Cluster.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -15,18 +16,9 @@ from typing import Any, NamedTuple
 from .incoming import Incoming, field
 from .redis_settings import RedisSettings
 
-#: What stands in front of a script: the functions it uses, and for `admit` what follows it.
-#: `name()` is another script as a function of its KEYS and ARGV.
-_PARTS = {
-    "renew": ("holder", "{}"),
-    **dict.fromkeys(
-        ("acquire", "attend", "break", "release", "supersede", "withdraw"),
-        ("holder", "handoff", "{}"),
-    ),
-    **dict.fromkeys(("answer", "collect", "reply"), ("holder", "handoff", "messages", "{}")),
-    "admit": ("holder", "handoff", "messages", "{}", "acquire"),
-    "batch": ("holder", "handoff", "acquire()", "release()", "{}"),
-}
+#: Where a script wants others: their functions, or with `name()` the script as a function of its
+#: KEYS and ARGV. As late as it can be: Lua makes the functions anew with each call.
+_WANTED = re.compile(r"^ *--@ (.+)\n", re.MULTILINE)
 
 #: The version of what is stored on Redis and rung by bells; each process tells its own in what
 #: it writes. docs/protocol.md says what each version changed and how the one before reads it.
@@ -45,15 +37,27 @@ class Script(NamedTuple):
 
 @cache
 def load(name: str) -> Script:
-    """The script `lua/<name>.lua`, with what it shares with others."""
-    source = "\n".join(_text(part.format(name)) for part in _PARTS.get(name, ("{}",)))
+    """The script `lua/<name>.lua`, with what it wants of others."""
+    source = _with_others(name, set())
     return Script(source, hashlib.sha1(source.encode()).hexdigest())
 
 
-def _text(part: str) -> str:
+def _with_others(part: str, known: set[str]) -> str:
+    """A script, and at its `--@` lines the others, but for those that stand around it already."""
     name = part.removesuffix("()")
-    text = files("ticketlock.lua").joinpath(f"{name}.lua").read_text()
+    own = known if name == part else set(known)  # what a function defines ends with it
+
+    def others(line: re.Match[str]) -> str:
+        wanted = [other for other in line[1].split() if other not in own]
+        own.update(wanted)
+        return "".join(_with_others(other, own) for other in wanted)
+
+    text = _WANTED.sub(others, _text(part))
     return text if name == part else f"local function {name}(KEYS, ARGV)\n{text}end\n"
+
+
+def _text(part: str) -> str:
+    return files("ticketlock.lua").joinpath(f"{part.removesuffix('()')}.lua").read_text()
 
 
 class Keys:
