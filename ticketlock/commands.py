@@ -19,6 +19,9 @@ from .grant import clock
 #: Parts in one call: what a call costs is shared, and none keeps the server for long.
 MOST_JOINED = 32
 
+#: Seconds for which a lasting command is still sent, though its caller waits no more.
+LASTING = 60.0
+
 
 class Command:
     """A command on its way.
@@ -26,18 +29,22 @@ class Command:
     Attributes:
         packed: its bytes; None of a part, that is packed with others when it is sent.
         future: resolved with the answer.
-        sent_at: moment of `clock()` just before it was last written.
+        expires: moment of `clock()` at which the caller is told that it failed.
+        until: moment up to which it is worth sending; later than `expires` of what ends or
+            withdraws something: late is harmless, unsent is not.
+        sent_at: moment of `clock()` just before it was last written; 0 before that.
         repeated: True once it was sent again after a connection broke.
         heard: called with the command and the answer, or error, as it comes, even if nobody
             awaits the future any more; tells whether the future is to have it too.
         subject: what it is about; a part's words are made of that.
         prologue: it belongs to one connection and is not repeated on the next.
         slot: of a Redis Cluster; -1 where there is none.
+        narrow: makes its bytes with one key only, which a slot on the move always serves.
     """
 
     __slots__ = (
-        "expires", "future", "heard", "packed", "prologue", "repeated", "sent_at", "slot",
-        "subject",
+        "_told", "expires", "future", "heard", "narrow", "over", "packed", "prologue", "repeated",
+        "sent_at", "slot", "subject", "until",
     )  # fmt: skip
 
     def __init__(
@@ -47,31 +54,57 @@ class Command:
         expires: float,
         heard: Heard | None = None,
         subject: Any = None,
+        until: float = 0.0,
     ) -> None:
         self.packed = packed
         self.future = future
         self.expires = expires
+        self.until = max(until, expires)
         self.sent_at = 0.0
         self.repeated = False
         self.heard = heard
         self.subject = subject
         self.prologue = False
         self.slot = -1
+        self.narrow: Callable[[Command], bytes] | None = None
+        self.over = False
+        self._told = False
 
     @property
-    def unanswered(self) -> bool:
-        """Whether it is to be sent again when its connection breaks."""
-        # A cancelled one too: what undoes it comes behind it.
-        return not self.future.done() or self.future.cancelled()
+    def owed(self) -> bool:
+        """Whether it is to be sent, or sent again when its connection breaks."""
+        if self.over or self.prologue:
+            return False
+        # Of what was cancelled the server may know: what undoes it comes behind it.
+        return self.until > self.expires or not self.future.done() or self.future.cancelled()
+
+    @property
+    def needless(self) -> bool:
+        """Whether nobody wants it any more, and the server never heard of it."""
+        return not self.sent_at and self.future.done() and self.until == self.expires
+
+    @property
+    def due(self) -> float:
+        """The next moment at which something is to be done about it without an answer."""
+        return self.until if self._told else self.expires
 
     def hear(self, answer: Any) -> None:
         """Act on the answer, and tell whoever awaits it."""
+        self.over = True
         wanted = self.heard is None or self.heard(self, answer)
         if wanted and not self.future.done():
             self.future.set_result(answer)
 
     def fail(self, error: BaseException) -> None:
-        """Tell whoever awaits the command that it failed."""
+        """Give the command up, and tell whoever awaits it that it failed."""
+        self.over = True
+        self.tell(error)
+
+    def tell(self, error: BaseException) -> None:
+        """Tell whoever awaits the command that it failed; it may still be sent."""
+        if self._told:
+            return
+        self._told = True
         if self.prologue:
             self.future.cancel()  # nobody awaits it
         elif (self.heard is None or self.heard(self, error)) and not self.future.done():
@@ -99,15 +132,18 @@ class Sender:
         timeout: float | None = None,
         heard: Heard | None = None,
         subject: Any = None,
+        lasting: bool = False,
     ) -> Command:
         """Send a command as soon as possible; its future has the answer.
 
         Args:
             timeout: seconds after which the command fails and is not repeated.
             heard, subject: see `Command`.
+            lasting: it is sent within a minute even if it has failed for its caller by then.
         """
         future, expires = self._loop.create_future(), self._expires(timeout)
-        command = Command(hiredis.pack_command(words), future, expires, heard, subject)
+        until = expires + LASTING if lasting else expires
+        command = Command(hiredis.pack_command(words), future, expires, heard, subject, until)
         self._dispatch(command, words)
         return command
 
@@ -145,15 +181,35 @@ class InTransit:
         for call in self._calls:
             yield from call
 
+    @property
+    def oldest(self) -> Command | None:
+        """The command whose answer is next."""
+        return self._calls[0][0] if self._calls else None
+
     def add(self, command: Command) -> None:
         """Note a command that is written as it is."""
         self._calls.append([command])
+
+    def recall(self, wanted: Callable[[Command], bool]) -> list[Command]:
+        """Take commands back that are to be sent again: their answers go to nobody."""
+        recalled: list[Command] = []
+        for call in self._calls:
+            for i, command in enumerate(call):
+                if command.owed and wanted(command):
+                    recalled.append(command)
+                    command.repeated = True
+                    call[i] = Command(None, command.future, command.expires, _unheard)
+                    call[i].over, call[i].sent_at = True, command.sent_at
+        return recalled
 
     def pack(self, unsent: deque[Command], now: float) -> bytes:
         """Take commands over, and return what is to be written for them."""
         chunks: list[bytes] = []
         while unsent:
             packed = unsent[0].packed
+            if unsent[0].needless:
+                unsent.popleft()
+                continue
             if packed is not None:
                 call = [unsent.popleft()]
             else:
@@ -167,7 +223,9 @@ class InTransit:
     def _join(self, unsent: deque[Command]) -> tuple[list[Command], bytes]:
         call: list[Command] = []
         while unsent and len(call) < MOST_JOINED and unsent[0].packed is None:
-            call.append(unsent.popleft())
+            command = unsent.popleft()
+            if not command.needless:
+                call.append(command)
         assert self._batch is not None  # who joins says how
         words = self._batch([command.subject for command in call])
         return call, hiredis.pack_command(words)
@@ -184,11 +242,16 @@ class InTransit:
         if len(call) == 1 or isinstance(answer, hiredis.ReplyError):
             answer = [answer] * len(call)
         for command, own in zip(call, answer, strict=True):
-            if isinstance(own, hiredis.ReplyError):
+            if isinstance(own, hiredis.ReplyError) and command.heard is not _unheard:
                 failed.append((command, own))
             else:
                 command.hear(own)
         return failed
 
     def clear(self) -> None:
+        """Expect no answers any more."""
         self._calls.clear()
+
+
+def _unheard(_: Command, __: Any) -> bool:
+    return False

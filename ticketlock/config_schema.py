@@ -14,7 +14,8 @@ _REDIS: dict[str, Any] = {
     "password": _TEXT, "use_ssl": _FLAG, "ssl_certfile": _TEXT, "ssl_keyfile": _TEXT,
     "ssl_ca_certs": _TEXT, "ssl_check_hostname": _FLAG, "key_prefix": _TEXT,
     "socket_timeout": _NUMBER, "deployment_mode": _TEXT, "endpoints": _TEXTS,
-    "sentinel_service": _TEXT, "unix_socket_path": _TEXT,
+    "sentinel_service": _TEXT, "sentinel_username": _TEXT, "sentinel_password": _TEXT,
+    "unix_socket_path": _TEXT,
 }  # fmt: skip
 
 _SQL: dict[str, Any] = {

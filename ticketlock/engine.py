@@ -19,7 +19,6 @@ from urllib.parse import quote, unquote
 from . import forks
 from .bells import MAX_FENCE, Bell, read
 from .calls import Calls
-from .cluster_link import ClusterLink
 from .commands import Command
 from .deadlines import DeadlineWatch
 from .elsewhere import Elsewhere
@@ -27,10 +26,10 @@ from .errors import LockError, LockLost, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
 from .heartbeat import Heartbeat, Seen
 from .incoming import Supersede
-from .link import Link
+from .links import open_link
 from .lock import Waiter
-from .redis_connect import connect, explain
 from .redis_settings import RedisSettings
+from .rights import Rights
 from .scripts import Scripts, Timing
 
 log = logging.getLogger("ticketlock")
@@ -68,13 +67,7 @@ class Engine:
             "batch": self.calls.batch,
             "timeout": settings.socket_timeout,
         }
-        self.link: Link | ClusterLink
-        if settings.deployment_mode == "cluster":
-            self.link = ClusterLink(settings, **options)
-        else:
-            self.link = Link(
-                lambda: connect(settings), lambda error: explain(settings, error), **options
-            )
+        self.link = open_link(settings, rights=Rights(settings, self.scripts), **options)
         self.heartbeat = Heartbeat(self, settings, self.scripts, timing)
         self.elsewhere = Elsewhere(self)
         self._hinted = 0.0
@@ -198,7 +191,7 @@ class Engine:
     def _post(self, words: tuple[Any, ...]) -> None:
         """Send a command nobody waits for."""
         try:
-            command = self.link.submit(words)
+            command = self.link.submit(words, lasting=True)
             command.future.add_done_callback(_log_failure)
         except LockStoreConnectionError as error:
             log.debug("not sent: %s", error)  # closing: the lease or liveness lapses by itself
@@ -212,7 +205,7 @@ class Engine:
         future = self.loop.create_future()
         try:
             timeout = max(0.5, grant.deadline - clock())
-            self.link.join(grant, future, self._on_release, timeout)
+            self.link.join(grant, future, self._on_release, timeout, lasting=True)
         except LockStoreConnectionError as error:  # closing
             grant.reason = grant.reason or str(error)
             future.set_result(None)

@@ -1,8 +1,9 @@
-"""The heartbeat of a process: one thread, one connection, one batch a second.
+"""The heartbeat of a process: a thread of its own that renews turns and keeps waiters alive.
 
-It is a thread so that a blocked event loop does not lose its turns, and it has its own
-connection so that renewals never queue behind waiters. With nothing held and nothing
-waited for it sleeps and sends nothing.
+It is a thread so that a blocked event loop does not lose its turns, and it has connections of
+its own so that renewals never queue behind waiters. It runs an event loop for them: in a
+cluster the nodes are served side by side, each by one connection and, in a beat, one packet.
+With nothing held and nothing waited for it sleeps and sends nothing.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import redis
-import redis.cluster
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError
-from redis.retry import Retry
-from redis.sentinel import Sentinel
+import hiredis
 
+from .cluster_link import ClusterLink
+from .commands import Command
 from .grant import Grant, clock
 from .incoming import Supersede
+from .link import Link
+from .links import open_link
 from .redis_settings import RedisSettings
 from .scripts import Scripts, Timing, load
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 log = logging.getLogger("ticketlock")
-T = TypeVar("T")
+T = TypeVar("T", bound=Hashable)
 
 #: Turns or conversations in one script call: bounds how long a call keeps the server.
 BATCH = 200
@@ -58,19 +61,28 @@ class Heartbeat:
         self, engine: Engine, settings: RedisSettings, scripts: Scripts, timing: Timing
     ) -> None:
         self._engine = engine
-        self._settings = settings
         self._scripts = scripts
         #: Seconds between two beats: several fit into a lease and into a waiter's life.
         self._interval = min(timing.lease / 4, timing.waiter_ttl / 2.5) / 1000
-        self._wake = threading.Event()
+        # Shorter than the lease: what hangs is given up while there is still time.
+        self._settings = replace(
+            settings, socket_timeout=min(settings.socket_timeout, 2 * self._interval)
+        )
+        self._one_slot = settings.deployment_mode == "cluster"
+        self._loop: asyncio.AbstractEventLoop
+        self._wake = asyncio.Event()
         self._stopping = False
         self._idle = True
         self._due = 0.0
-        self._client: Any = None
+        self._link: Link | ClusterLink
         self._thread: threading.Thread | None = None
-        self._failing = False
+        #: Turns, and conversations with our member there, that are asked about just now.
+        self._asked: set[Hashable] = set()
+        #: Those about which the last question failed.
+        self._failing: set[Hashable] = set()
+        self._news = _News()
 
-    # -- called on the event loop -------------------------------------------------------------
+    # -- called on the engine's event loop -----------------------------------------------------
 
     def expect(self, seconds: float | None) -> None:
         """Beat within the interval, or after `seconds` if that is sooner."""
@@ -79,131 +91,180 @@ class Heartbeat:
             self._due = clock() + due
             self._idle = False
             if self._thread is None:
+                self._loop = asyncio.SelectorEventLoop()
                 self._thread = threading.Thread(
                     target=self._run, name="ticketlock-heartbeat", daemon=True
                 )
                 self._thread.start()
-            self._wake.set()
+            self._ring()
 
     def abandon(self) -> None:
-        """End the thread and its connection, without waiting for that."""
+        """End the thread and its connections, without waiting for that."""
         self._stopping = True
-        self._wake.set()
+        if self._thread is not None:
+            self._ring()
 
     async def stop(self) -> None:
-        """End the thread and its connection."""
+        """End the thread and its connections."""
         self.abandon()
-        if self._thread is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._thread.join, 3.0)
+        # Not in an executor: at the end of the interpreter there is none.
+        thread, end = self._thread, clock() + 3.0
+        while thread is not None and thread.is_alive() and clock() < end:  # noqa: ASYNC110  # no event
+            await asyncio.sleep(0.005)
+
+    def _ring(self) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the thread has ended
+            self._loop.call_soon_threadsafe(self._wake.set)
 
     # -- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._beats())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        finally:
+            self._loop.close()
+
+    async def _beats(self) -> None:
+        loads = [("SCRIPT", "LOAD", load(name).source) for name in ("renew", "attend")]
+        timeout = self._settings.socket_timeout
+        self._link = open_link(self._settings, prologue=loads, timeout=timeout)
         while not self._stopping:
             self._wake.clear()
-            if self._idle:
-                self._wake.wait()
-                continue
-            if (pause := self._due - clock()) > 0:
-                self._wake.wait(pause)
+            pause = None if self._idle else self._due - clock()
+            if pause is None or pause > 0:
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), pause)
                 continue
             self._due = clock() + self._interval
             turns, waiting = self._engine.turns(), self._engine.attended()
+            self._failing.intersection_update([*turns, *waiting])
             if not turns and not waiting:
                 self._idle = True
                 # Whoever came between the look and the flag did not wake us: look again.
                 if self._engine.turns() or self._engine.attended():
                     self._idle = False
                 continue
-            try:
-                self._beat(turns, waiting)
-                self._failing = False
-            except Exception as error:  # noqa: BLE001  # a credential provider may raise
-                # anything; the thread must outlive it, and says what it was.
-                self._failed(error)
-        self._disconnect()
+            self._beat(turns, waiting)
+        await self._link.close(patience=0)
 
-    def _beat(self, held: list[Grant], waiting: list[tuple[str, str]]) -> None:
-        lost: list[tuple[Grant, int | None]] = []
-        superseded: list[tuple[Grant, Supersede]] = []
-        seen: list[Seen] = []
-        for batch in self._batches(held):
+    def _beat(self, turns: list[Grant], waiting: list[tuple[str, str]]) -> None:
+        """Ask about all of them, but for those about whom an answer is still due."""
+        for batch in self._batches(turns):
             # While a fence is being raised either can be the one there is.
             fences = [None if grant.raising else grant.fence for grant in batch]
             named = zip(batch, fences, strict=True)
-            turns = [(grant.conversation_id, grant.member, fence) for grant, fence in named]
-            asked = clock()
-            rows = self._call(self._scripts.renew(turns))
-            for grant, fence, (left, mode) in zip(batch, fences, rows, strict=True):
-                if mode:
-                    superseded.append((grant, mode.decode()))
-                if left:
-                    grant.extend(asked + left / 1000 - self._engine.margin)
-                else:
-                    lost.append((grant, fence))
+            names = [(grant.conversation_id, grant.member, fence) for grant, fence in named]
+            question = _Question(batch, fences, partial(self._scripts.renew, names))
+            self._ask(question, self._renewed)
         for tickets in self._batches(waiting):
-            sent_at = clock()
-            now, *seen_rows = self._call(self._scripts.attend(tickets))
-            for (conversation_id, _), row in zip(tickets, seen_rows, strict=True):
-                missing, left, bell = row
-                seen.append(Seen(conversation_id, sent_at, now, bool(missing), bell))
-                # A holder who stops renewing is succeeded the moment its lease ends.
-                self._due = min(self._due, sent_at + left / 1000 + 0.002)
-        try:
-            self._engine.loop.call_soon_threadsafe(self._engine.beaten, lost, seen, superseded)
-        except RuntimeError:  # the loop has been closed without closing the store
-            self._stopping = True
+            question = _Question(tickets, (), partial(self._scripts.attend, tickets))
+            self._ask(question, self._attended)
 
     def _batches(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
-        # In a Cluster each conversation has its own slot, and so its own call.
-        size = 1 if self._settings.deployment_mode == "cluster" else BATCH
-        for start in range(0, len(items), size):
-            yield items[start : start + size]
+        """What goes in one call: in a cluster one conversation, for each has its own slot."""
+        items = [item for item in items if item not in self._asked]
+        alone = items if self._one_slot else [item for item in items if item in self._failing]
+        yield from ([item] for item in alone)
+        if not self._one_slot:
+            # Those whose call fails do not make the others' fail again.
+            items = [item for item in items if item not in self._failing]
+            yield from (items[start : start + BATCH] for start in range(0, len(items), BATCH))
 
-    def _call(self, words: tuple[Any, ...]) -> Any:
-        if self._client is None:
-            self._client = self._connect()
+    def _ask(self, question: _Question, heard: Callable[[Command, Any], bool]) -> None:
+        self._asked.update(question.batch)
+        command = self._link.submit(question.words(), None, heard, question)
+        command.narrow = _narrow
+
+    # -- answers ---------------------------------------------------------------------------------
+
+    def _renewed(self, command: Command, answer: Any) -> bool:
+        if self._told(command, answer):
+            question: _Question = command.subject
+            rows = zip(question.batch, question.fences, answer, strict=True)
+            for grant, fence, (left, mode) in rows:
+                if mode:
+                    self._news.superseded.append((grant, mode.decode()))
+                if left:
+                    grant.extend(command.sent_at + left / 1000 - self._engine.margin)
+                else:
+                    self._news.lost.append((grant, fence))
+        return False
+
+    def _attended(self, command: Command, answer: Any) -> bool:
+        if self._told(command, answer):
+            sent_at = command.sent_at
+            now, *rows = answer
+            for (conversation_id, _), row in zip(command.subject.batch, rows, strict=True):
+                missing, left, bell = row
+                self._news.seen.append(Seen(conversation_id, sent_at, now, bool(missing), bell))
+                # A holder who stops renewing is succeeded the moment its lease ends.
+                if (due := sent_at + left / 1000 + 0.002) < self._due:
+                    self._due = due
+                    self._wake.set()
+        return False
+
+    def _told(self, command: Command, answer: Any) -> bool:
+        """Whether it was answered; then the engine will hear of it in this tick of the loop."""
+        batch = command.subject.batch
+        self._asked.difference_update(batch)
+        if isinstance(answer, Exception):
+            self._failed(batch, answer)
+            return False
+        self._failing.difference_update(batch)
+        if not self._news.on_its_way:
+            self._news.on_its_way = True
+            self._loop.call_soon(self._tell)
+        return True
+
+    def _tell(self) -> None:
+        news, self._news = self._news, _News()
         try:
-            return self._client.execute_command(*words)
-        except NoScriptError:
-            for name in ("renew", "attend"):
-                self._client.script_load(load(name).source)
-            return self._client.execute_command(*words)
-
-    def _connect(self) -> Any:
-        kwargs = self._settings.connection_kwargs()
-        # Shorter than the lease: a hung connection is given up while there is still time.
-        kwargs["socket_timeout"] = min(kwargs["socket_timeout"], self._interval)
-        kwargs["socket_connect_timeout"] = kwargs["socket_timeout"]
-        if self._settings.deployment_mode == "sentinel":
-            for key in ("host", "port", "socket_keepalive"):
-                kwargs.pop(key)
-            timeouts = {"socket_timeout": kwargs["socket_timeout"], "retry": Retry(NoBackoff(), 0)}
-            make: Any = Sentinel  # redis-py gives it no types
-            sentinel = make(list(self._settings.endpoints), sentinel_kwargs=timeouts)
-            service, ssl = self._settings.sentinel_service, self._settings.use_ssl
-            return sentinel.master_for(service, ssl=ssl, **kwargs)
-        if self._settings.deployment_mode == "cluster":
-            for key in ("host", "port", "db", "socket_keepalive", "retry"):
-                kwargs.pop(key)
-            seeds = self._settings.endpoints or ((self._settings.host, self._settings.port),)
-            node: Any = redis.cluster.ClusterNode  # redis-py gives it no types
-            return redis.RedisCluster(
-                startup_nodes=[node(*seed) for seed in seeds], ssl=self._settings.use_ssl, **kwargs
+            self._engine.loop.call_soon_threadsafe(
+                self._engine.beaten, news.lost, news.seen, news.superseded
             )
-        if self._settings.unix_socket_path:
-            kwargs["unix_socket_path"] = kwargs.pop("path")
-        return redis.Redis(ssl=self._settings.use_ssl, single_connection_client=True, **kwargs)
+        except RuntimeError:  # the loop has been closed without closing the store
+            self._stopping = True
+            self._wake.set()
 
-    def _disconnect(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
-    def _failed(self, error: Exception) -> None:
-        """Try again soon, on a new connection; the turns' deadlines decide in the end."""
-        if not self._failing:
+    def _failed(self, batch: Collection[Any], error: Exception) -> None:
+        """Ask again soon, each by itself; the turns' deadlines decide in the end."""
+        if not self._stopping and not self._failing:
             log.warning("heartbeat to %s failed, trying again: %s", self._settings.address, error)
-        self._failing = True
-        self._disconnect()
-        self._due = clock() + self._interval / 5
+        self._failing.update(batch)
+        pause = self._interval / 5 if len(batch) == 1 else 0
+        self._loop.call_later(pause, self._beat_again, frozenset(batch))
+
+    def _beat_again(self, batch: Collection[Any]) -> None:
+        if not self._stopping:
+            turns = [grant for grant in self._engine.turns() if grant in batch]
+            self._beat(turns, [ticket for ticket in self._engine.attended() if ticket in batch])
+
+
+class _Question(NamedTuple):
+    """What is asked in one call.
+
+    Attributes:
+        batch: the turns, or conversations with our member there, that it is about.
+        fences: those that are asked for, where it is about turns; None: whichever there is.
+        words: makes the call; with `narrow` one that has no key of which the server has none.
+    """
+
+    batch: Sequence[Any]
+    fences: Sequence[int | None]
+    words: Callable[..., tuple[Any, ...]]
+
+
+def _narrow(command: Command) -> bytes:
+    packed: bytes = hiredis.pack_command(command.subject.words(narrow=True))
+    return packed
+
+
+class _News:
+    """What the engine has yet to hear."""
+
+    def __init__(self) -> None:
+        self.lost: list[tuple[Grant, int | None]] = []
+        self.superseded: list[tuple[Grant, Supersede]] = []
+        self.seen: list[Seen] = []
+        self.on_its_way = False

@@ -7,6 +7,10 @@ are matched in order, pushes (RESP3) go to a callback. docs/link.md has the meas
 Every command of this library may be repeated, so the link repeats what was unanswered when a
 connection broke, until the command's deadline. A cancelled command keeps its place in the
 order of answers: it never leaves its answer to the next one.
+
+A connection whose oldest command is unanswered for a second is suspected: another one is made
+beside it, and takes over if it gets an answer first. So networks that swallow, and a master
+that hangs while the sentinels name another one, cost seconds and no turn.
 """
 
 from __future__ import annotations
@@ -14,23 +18,30 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
 from redis.asyncio.connection import Connection
 
-from .commands import Command, Heard, InTransit, Sender
+from .attempts import Attempts, Connect, discard
+from .commands import LASTING, Command, Heard, InTransit, Sender
 from .errors import LockStoreConnectionError
 from .grant import clock
 
 #: Seconds before the first and between later attempts to reconnect.
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.02, 0.5
 
+#: Seconds without an answer after which a connection is suspected.
+PATIENCE = 1.0
+
+#: A timer that comes so many seconds late says that the event loop was blocked: what came
+#: meanwhile is to be read before anything is called overdue.
+LATE = 0.05
+
 #: A server that answers so cannot serve us now but may soon, or another one of its set can.
 TRANSIENT = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY")
 
-Connect = Callable[[], Awaitable[Connection]]
 _NOTHING = object()
 
 
@@ -81,7 +92,7 @@ class Link(Sender):
         timeout: float = 10.0,
     ) -> None:
         super().__init__(timeout)
-        self._connect = connect
+        self._attempts = Attempts(connect, timeout)
         self._wanted = wanted
         self._explain = explain
         self._prologue = [hiredis.pack_command(command) for command in prologue]
@@ -103,6 +114,7 @@ class Link(Sender):
         self._flush_due = False
         self._writable = True
         self._pause = 0.0
+        self._patience = self._shortest_patience = min(PATIENCE, timeout / 4)
         self._last_error: BaseException | None = None
         #: How often a connection was made.
         self.connects = 0
@@ -120,9 +132,12 @@ class Link(Sender):
         future: asyncio.Future[Any],
         heard: Heard,
         timeout: float | None = None,
+        lasting: bool = False,
     ) -> None:
         """As `submit`, for a part: in one call with others of this moment."""
-        self.send(Command(None, future, self._expires(timeout), heard, subject))
+        expires = self._expires(timeout)
+        until = expires + LASTING if lasting else expires
+        self.send(Command(None, future, expires, heard, subject, until))
 
     def _dispatch(self, command: Command, words: tuple[Any, ...]) -> None:
         self.send(command)
@@ -146,7 +161,9 @@ class Link(Sender):
         self._flush_due = False
         if self._transport is None or not self._writable or self._preparing:
             return
-        self._transport.write(self._sent.pack(self._unsent, clock()))
+        now = clock()
+        self._transport.write(self._sent.pack(self._unsent, now))
+        self._watch_silence(now)
 
     # -- receiving -------------------------------------------------------------------------
 
@@ -174,7 +191,7 @@ class Link(Sender):
     def _answer_error(self, command: Command, error: Exception) -> Exception | None:
         """Act on an error; returns one for which the connection is to be given up."""
         text = str(error)
-        if command.prologue:
+        if command.prologue and not text.startswith(TRANSIENT):
             explained = self._explain(error)[0]
             self._pause = LONGEST_BACKOFF
             self._fail_all(explained)
@@ -185,7 +202,7 @@ class Link(Sender):
             if not self._preparing:
                 self._send_prologue()
         elif text.startswith(TRANSIENT):
-            if command.unanswered:
+            if command.owed:
                 command.repeated = True
                 self._again.append(command)
             self._pause = LONGEST_BACKOFF / 5
@@ -205,7 +222,7 @@ class Link(Sender):
         if connection is not None:
             connection._reader = connection._writer = None
         for command in reversed([*self._sent]):
-            if not command.prologue and command.unanswered:
+            if command.owed:
                 command.repeated = True
                 self._unsent.appendleft(command)
         self._sent.clear()
@@ -217,33 +234,55 @@ class Link(Sender):
 
     # -- connecting ------------------------------------------------------------------------
 
+    @property
+    def stuck(self) -> bool:
+        """Whether the oldest command is unanswered for so long that the connection is suspect."""
+        oldest = self._sent.oldest
+        return oldest is not None and clock() - oldest.sent_at >= self._patience
+
     def _ensure_connecting(self) -> None:
         if self._connecting is None or self._connecting.done():
             self._connecting = self._loop.create_task(self._reconnect())
+
+    def _lacking(self) -> bool:
+        """Whether a connection is needed, or another one beside that which is suspect."""
+        if self._transport is not None:
+            return self.stuck
+        return bool(self._unsent) or self._wanted()
 
     async def _reconnect(self) -> None:
         backoff = FIRST_BACKOFF
         if self._pause:  # the server answers, but cannot serve us now
             pause, self._pause = self._pause, 0.0
             await asyncio.sleep(pause)
-        while (self._unsent or self._wanted()) and self._transport is None:
+        while self._lacking():
             try:
-                self._take_over(await self._connect())
+                self._choose(await self._attempts.once())
             except Exception as error:  # noqa: BLE001  # redis-py lets OSError, SSLError and
                 # UnicodeError through; all are told to whoever waits, none is dropped.
                 self._last_error = error
-                if self._unreachable():
-                    return
                 explained, again = self._explain(error)
-                if not again or not self.connects:
-                    self._fail_all(explained)
+                if self._transport is None and self._give_up(explained, again):
                     return
                 await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
                 backoff = min(2 * backoff, LONGEST_BACKOFF)
 
-    def _unreachable(self) -> bool:
-        """Whether somebody else takes care of the commands; a cluster's node overrides it."""
-        return False
+    def _give_up(self, explained: LockStoreConnectionError, again: bool) -> bool:
+        """Whether to stop trying, after an attempt that failed; a cluster's node overrides it."""
+        if again and self.connects:
+            return False
+        self._fail_all(explained)
+        return True
+
+    def _choose(self, connection: Connection) -> None:
+        """Take a new connection over, unless the old one has come to life again."""
+        if self._transport is not None:
+            if not self.stuck:
+                discard(connection)
+                return
+            self._drop(ConnectionError("it answers on a new connection only"))
+            self._patience = min(2 * self._patience, self._timeout)
+        self._take_over(connection)
 
     def _take_over(self, connection: Connection) -> None:
         reader, writer = connection._reader, connection._writer
@@ -266,10 +305,13 @@ class Link(Sender):
     def _send_prologue(self) -> None:
         assert self._transport is not None  # connected
         self._preparing = len(self._prologue)
+        now = clock()
+        self._watch_silence(now)
         for packed in self._prologue:
-            expires = clock() + self._timeout
+            expires = now + self._timeout
             command = Command(packed, self._loop.create_future(), expires)
             command.prologue, command.heard = True, self._prepared
+            command.sent_at = now
             self._sent.add(command)
         self._transport.write(b"".join(self._prologue))
         if not self._preparing:
@@ -288,6 +330,11 @@ class Link(Sender):
 
     # -- deadlines and the end ----------------------------------------------------------------
 
+    def _watch_silence(self, now: float) -> None:
+        """Something was written: look in time whether it was answered."""
+        if self._watch is None or self._watch_at > now + self._patience:
+            self._watch_until(now + self._patience)
+
     def _watch_until(self, expires: float) -> None:
         """See to it that `_check` runs at that moment."""
         if self._watch is not None:
@@ -296,21 +343,41 @@ class Link(Sender):
         self._watch = self._loop.call_later(max(0.001, expires - clock()), self._check)
 
     def _check(self) -> None:
-        """Fail what is past its deadline; an overdue answer condemns the connection."""
+        """Tell whose commands are past their deadline; suspect a connection that is silent."""
         now = clock()
-        first = next(iter(self._sent), None)
-        stalled = first is not None and first.expires <= now
-        cause = self._last_error
-        if stalled or cause is None:
-            cause = TimeoutError(f"no answer within {self._timeout:g} s")
-        for command in [c for c in (*self._sent, *self._unsent) if c.expires <= now]:
-            command.fail(self._explain(cause)[0])
-        self._unsent = deque(c for c in self._unsent if c.expires > now)
-        if stalled:
-            self._drop(cause)
+        blocked = now - self._watch_at > LATE
         self._watch = None
-        if waiting := (*self._sent, *self._unsent):
-            self._watch_until(max(now + 0.01, min(command.expires for command in waiting)))
+        if self._unsent:
+            self._flush()  # what stands here because the loop was blocked is not late by itself
+        oldest = self._sent.oldest
+        if oldest is None or not oldest.repeated:
+            self._patience = self._shortest_patience
+        if not blocked and oldest is not None:
+            if oldest.sent_at + self._timeout <= now:
+                self._drop(TimeoutError(f"no answer within {self._timeout:g} s"))
+            elif self.stuck:
+                self._suspect()
+        late = self._timeout if blocked else 0.0
+        for command in (*self._sent, *self._again, *self._unsent):
+            if not command.over and command.due + late <= now:
+                self._overdue(command, now)
+        self._unsent = deque(c for c in self._unsent if not c.over)
+        self._again = deque(c for c in self._again if not c.over)
+        if moments := [c.due for c in (*self._sent, *self._unsent) if not c.over]:
+            if (oldest := self._sent.oldest) is not None:
+                moments.append(max(oldest.sent_at + self._patience, now + 0.25))
+            self._watch_until(max(now + 0.02, min(moments)))
+
+    def _overdue(self, command: Command, now: float) -> None:
+        cause = self._last_error
+        if self._transport is not None or cause is None:
+            cause = TimeoutError(f"no answer within {self._timeout:g} s")
+        explained = self._explain(cause)[0]
+        (command.fail if now >= command.until else command.tell)(explained)
+
+    def _suspect(self) -> None:
+        """Connect beside the silent connection; a cluster's node does more."""
+        self._ensure_connecting()
 
     def _fail_all(self, error: BaseException) -> None:
         for command in (*self._sent, *self._again, *self._unsent):
@@ -318,11 +385,15 @@ class Link(Sender):
         self._unsent.clear()
         self._again.clear()
 
-    async def close(self) -> None:
-        """Wait for the answers that are due, then end the connection."""
+    async def close(self, patience: float = 1.0) -> None:
+        """Wait that many seconds for the answers that are due, then end the connection."""
         pending = [c.future for c in (*self._sent, *self._unsent) if not c.future.done()]
-        if pending:
-            await asyncio.wait(pending, timeout=min(1.0, self._timeout))
+        if pending and patience:
+            await asyncio.wait(pending, timeout=min(patience, self._timeout))
+        self.abandon()
+
+    def abandon(self) -> None:
+        """End the connection; what is unanswered fails."""
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError
 
 from .errors import LockStoreConnectionError
 from .redis_settings import RedisSettings
+from .rights import Rights, advice
+from .sentinels import find_master
 
 #: Oldest server version that has all we use (HELLO, RESP3 pushes, effects replication).
 OLDEST_SERVER = (6, 2)
 
-#: Commands that an ACL user of the lock stores needs, for the error text and the README.
-NEEDED_COMMANDS = (
-    "+eval +evalsha +script|load +hello +time +subscribe +publish +get +set +incr +pexpire +del"
-    " +hget +hmget +hset +hdel +zadd +zscore +zcard +zcount +zrange +zrangebyscore +zpopmin +zrem"
-    " +exists +pttl +hrandfield +zremrangebyscore"
-)
-
-_RIGHTS = (
-    f"the user lacks rights: allow {NEEDED_COMMANDS}, the keys ~*lock:* and the channels"
-    " &*concurrent_lock:bell:*"
-)
+#: Stands for the line that grants what the user lacks.
+_RIGHTS = "the user lacks rights"
 
 #: (part of the server's or system's error text, what to do about it, can trying again help)
 _EXPLANATIONS: tuple[tuple[str, str, bool], ...] = (
@@ -47,14 +40,15 @@ _EXPLANATIONS: tuple[tuple[str, str, bool], ...] = (
     ("DB index is out of range", "it has no such database: check db", False),
     ("Invalid Database", "it has no such database: check db", False),
     ("NOPERM", _RIGHTS, False),
+    ("has no permissions to", _RIGHTS, False),
     ("can't run this command", _RIGHTS, False),
     ("ACL failure in script", _RIGHTS, False),
     ("The user executing the script", _RIGHTS, False),
     ("No permissions to access", _RIGHTS, False),
     ("unknown command", "it is too old or restricted: Redis 6.2 or newer is needed", False),
-    ("Name or service not known", "there is no such host: check host", False),
-    ("nodename nor servname", "there is no such host: check host", False),
-    ("No address associated", "there is no such host: check host", False),
+    ("Name or service not known", "there is no such host: check host", True),
+    ("nodename nor servname", "there is no such host: check host", True),
+    ("No address associated", "there is no such host: check host", True),
     ("name resolution", "the host name cannot be resolved: check host", True),
     ("No such file", "there is no such file: check unix_socket_path and the ssl_ files", False),
     ("READONLY ", "it is a read-only replica: point host at the master", True),
@@ -67,22 +61,33 @@ _EXPLANATIONS: tuple[tuple[str, str, bool], ...] = (
     ("refused", "nothing listens there: check host and port, and that the server runs", True),
     ("Connect call failed", "nothing listens there: check host and port", True),
     ("No master found", "the sentinels know no master of that name: check sentinel_service", True),
+    ("master is down", "the sentinels wait for another master", True),
+    ("TRYAGAIN", "the slot of this conversation is moving between two nodes", True),
+    ("CLUSTERDOWN", "the cluster does not serve all slots: see CLUSTER INFO", True),
+    ("LOADING ", "it is reading its data, and will answer then", True),
     ("closed", "it closed the connection", True),
     ("reset", "it closed the connection", True),
 )
 
 
-async def connect(settings: RedisSettings, *, replica: bool = False) -> Connection:
+async def connect(
+    settings: RedisSettings,
+    *,
+    replica: bool = False,
+    rights: Rights | None = None,
+    has: Callable[[int], bool] | None = None,
+) -> Connection:
     """A connected redis-py connection, checked to lead to a server that can serve us.
 
     Args:
         replica: a replica will do; in a cluster it says itself where a slot's master is.
+        rights, has: see `Rights.check`.
 
     Raises what redis-py raises, and LockStoreConnectionError; `explain` takes both.
     """
     kwargs = settings.connection_kwargs()
     if settings.deployment_mode == "sentinel":
-        kwargs["host"], kwargs["port"] = await _ask_sentinels(settings)
+        kwargs["host"], kwargs["port"] = await find_master(settings)
     connection: Any
     if settings.unix_socket_path:
         connection = UnixDomainSocketConnection(**kwargs)
@@ -90,6 +95,9 @@ async def connect(settings: RedisSettings, *, replica: bool = False) -> Connecti
         connection = (SSLConnection if settings.use_ssl else Connection)(**kwargs)
     try:
         await asyncio.wait_for(_greet(connection, settings, replica), settings.socket_timeout)
+        if rights is not None:
+            place = f"{kwargs.get('host')}:{kwargs.get('port')}"
+            await asyncio.wait_for(rights.check(connection, place, has), settings.socket_timeout)
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
@@ -107,20 +115,6 @@ async def _greet(connection: Connection, settings: RedisSettings, replica: bool)
         )
     if not replica and hello.get("role") in ("replica", "slave"):
         raise ReadOnlyError("READONLY the server says it is a replica")
-
-
-async def _ask_sentinels(settings: RedisSettings) -> tuple[str, int]:
-    kwargs = settings.connection_kwargs()
-    timeouts = {key: kwargs[key] for key in ("socket_timeout", "socket_connect_timeout", "retry")}
-    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]  # redis-py
-        list(settings.endpoints), sentinel_kwargs=timeouts
-    )
-    try:
-        host, port = await sentinel.discover_master(settings.sentinel_service)
-        return str(host), int(port)
-    finally:
-        for client in sentinel.sentinels:
-            await client.aclose()
 
 
 def _text(value: Any) -> str:
@@ -141,16 +135,18 @@ def explain(settings: RedisSettings, error: BaseException) -> tuple[LockStoreCon
         )
         again = False
     else:
-        for part, advice, retry in _EXPLANATIONS:
+        for part, words, retry in _EXPLANATIONS:
             # A word of the server's in capitals is one; other parts come in any case.
             if part in text if part.isupper() else part.lower() in text.lower():
-                if "closed" in advice:
-                    advice += (
+                if words is _RIGHTS:
+                    words = advice(settings)
+                elif "closed" in words:
+                    words += (
                         "; if it wants a client certificate, set ssl_certfile and ssl_keyfile"
                         if settings.use_ssl
                         else "; if it expects TLS, set use_ssl"
                     )
-                explained, again = LockStoreConnectionError(f"{where}: {advice} ({error})"), retry
+                explained, again = LockStoreConnectionError(f"{where}: {words} ({error})"), retry
                 break
     if explained is None and isinstance(
         error, (TimeoutError, asyncio.TimeoutError, socket.timeout)

@@ -34,6 +34,8 @@ class RedisSettings:
     deployment_mode: str = "standard"
     endpoints: tuple[tuple[str, int], ...] = ()
     sentinel_service: str = "mymaster"
+    sentinel_username: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
     unix_socket_path: str | None = None
     credential_provider: Any = field(default=None, repr=False)
 
@@ -72,11 +74,15 @@ class RedisSettings:
             deployment_mode=mode,
             endpoints=endpoints,
             sentinel_service=section.text("sentinel_service", "mymaster"),
+            sentinel_username=section.text("sentinel_username", None),
+            sentinel_password=section.text("sentinel_password", None),
             unix_socket_path=section.text("unix_socket_path", location.get("path")),
             credential_provider=section.raw("credential_provider"),
         )
         if settings.username and not (settings.password or settings.credential_provider):
             raise section.error("password", "is missing: a username alone cannot log in")
+        if settings.sentinel_username and not settings.sentinel_password:
+            raise section.error("sentinel_password", "is missing: a username alone cannot log in")
         return settings
 
     @classmethod
@@ -96,12 +102,12 @@ class RedisSettings:
         """Host and port for people and error texts."""
         if self.unix_socket_path:
             return self.unix_socket_path
-        nodes = ",".join(f"{host}:{port}" for host, port in self.endpoints)
+        nodes = ",".join(_shown(host, port) for host, port in self.endpoints)
         if self.deployment_mode == "sentinel":
             return f"{self.sentinel_service} at {nodes}"
         if self.deployment_mode == "cluster" and nodes:
             return nodes
-        return f"{self.host}:{self.port}"
+        return _shown(self.host, self.port)
 
     def connection_kwargs(self) -> dict[str, Any]:
         """Keyword arguments of redis-py's connection classes.
@@ -133,6 +139,21 @@ class RedisSettings:
             }
         return {**kwargs, "host": self.host, "port": self.port, "socket_keepalive": True}
 
+    def sentinel_kwargs(self) -> dict[str, Any]:
+        """Keyword arguments of a connection to a sentinel, without host and port.
+
+        A sentinel has users of its own; it speaks TLS where the servers do.
+        """
+        kwargs = self.connection_kwargs()
+        for key in ("host", "port", "db", "credential_provider"):
+            kwargs.pop(key, None)
+        login = {"username": self.sentinel_username, "password": self.sentinel_password}
+        return {**kwargs, **login}
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
 
 def _location(section: Section, key: str, text: str | None) -> dict[str, Any]:
     """Split `host`, `host:port` or a redis://, rediss:// or unix:// URL."""
@@ -150,9 +171,11 @@ def _location(section: Section, key: str, text: str | None) -> dict[str, Any]:
             raise section.error(key, f"{option} is no option of a URL here; give it as a key")
         parsed["use_ssl"] = text.startswith("rediss://")
         return parsed
-    if text.count(":") == 1 or "@" in text:
+    if text.count(":") == 1 or "@" in text or "]:" in text:
         host, port = _endpoint(section, text, key)
         return {"host": host, "port": port}
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]  # an IPv6 address, which without a port needs no brackets
     return {"host": text}
 
 
@@ -164,10 +187,15 @@ _IN_URL = {
 
 
 def _endpoint(section: Section, text: str, key: str = "endpoints") -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or "@" in text:
-        raise section.error(key, f"{mask_url(text)!r} is not host:port")
-    return host.strip("[]"), int(port)
+    host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if not host or not port.isdigit() or "@" in text or (":" in host) != bracketed:
+        form = "host:port, or [address]:port for IPv6"
+        raise section.error(key, f"{mask_url(text)!r} is not {form}")
+    if not 1 <= int(port) <= 65535:
+        raise section.error(key, f"{text!r}: a port is a number from 1 to 65535")
+    return host, int(port)
 
 
 def endpoint_values(endpoint_config: Any) -> dict[str, Any]:

@@ -163,21 +163,33 @@ class Scripts:
         keys = self.keys.of(conversation_id)[1:]
         return ("EVALSHA", self._sha["withdraw"], 3, *keys, member, number, *self._tail)
 
-    def renew(self, turns: Sequence[tuple[str, str, int | None]]) -> tuple[Any, ...]:
-        """Renew turns given as (conversation, member, fence; None: whichever it has)."""
+    def renew(
+        self, turns: Sequence[tuple[str, str, int | None]], *, narrow: bool = False
+    ) -> tuple[Any, ...]:
+        """Renew turns given as (conversation, member, fence; None: whichever it has).
+
+        `narrow`: by its holder's key alone, which a slot on the move serves wherever it is.
+        """
         keys: list[str] = []
         args: list[Any] = []
         for conversation_id, member, fence in turns:
             counter, holder, _, *rest = self.keys.all(conversation_id)
-            keys += (counter, holder, *rest)
+            keys += 5 * (holder,) if narrow else (counter, holder, *rest)
             args += (member, "" if fence is None else fence)
         lease, idle = self._timing.lease, self._timing.idle
         return ("EVALSHA", self._sha["renew"], len(keys), *keys, lease, idle, *args)
 
-    def attend(self, lowest: Sequence[tuple[str, str]]) -> tuple[Any, ...]:
-        """Attend conversations, each given with the member of our lowest ticket in it."""
+    def attend(self, lowest: Sequence[tuple[str, str]], *, narrow: bool = False) -> tuple[Any, ...]:
+        """Attend conversations, each given with the member of our lowest ticket in it.
+
+        `narrow`: by the keys that are there while a ticket waits, for a slot on the move; the
+        holder's stands for those of the messages, which live as long as they do.
+        """
         timing = self._timing
-        keys = [key for conversation, _ in lowest for key in self.keys.all(conversation)]
+        keys: list[str] = []
+        for conversation_id, _ in lowest:
+            state = self.keys.of(conversation_id)
+            keys += (*state, state[1], state[1]) if narrow else self.keys.all(conversation_id)
         members = [member for _, member in lowest]
         return (
             "EVALSHA", self._sha["attend"], len(keys), *keys, self.process, self._where,
@@ -222,6 +234,11 @@ class Scripts:
     def supersede(self, conversation_id: str, member: str, mode: str) -> tuple[Any, ...]:
         keys = self.keys.of(conversation_id)[1:]
         return ("EVALSHA", self._sha["supersede"], 3, *keys, member, mode, self.keys.bell)
+
+    def rights(self, tag: int) -> tuple[Any, ...]:
+        """Try what turns need; `tag` makes a key in some slot of a cluster."""
+        key = self.keys.of(f"rights {tag} {self.process}")[1]
+        return ("EVAL", load("rights").source, 1, key, f"{self.keys.bell}{self.process} rights")
 
     def inspect(self, conversation_id: str, limit: int, number: int = 0) -> tuple[Any, ...]:
         keys = self.keys.of(conversation_id)

@@ -118,56 +118,6 @@ def test_a_replica_is_refused(
         assert "read-only replica" in text
 
 
-@pytest.fixture(scope="module")
-def acl_server() -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis() as server, redis.Redis.from_url(server.url) as client:
-        from ticketlock.redis_connect import NEEDED_COMMANDS
-
-        limited = ["-@all", "+hello", "+select", "+client|setname", "+client|setinfo"]
-        rights = [w for w in NEEDED_COMMANDS.split() if w != "+select"]
-        keys = ["~concurrent_lock:*", "~lock:*", "&concurrent_lock:bell:*"]
-        try:
-            client.acl_setuser("limited", enabled=True, passwords=["+pw"], commands=limited)
-        except redis.ResponseError:  # before Redis 7.2 there is no CLIENT SETINFO to allow
-            limited.remove("+client|setinfo")
-            client.acl_setuser("limited", enabled=True, passwords=["+pw"], commands=limited)
-        client.execute_command(
-            "ACL", "SETUSER", "locks", "on", ">pw", "resetchannels", *keys, "-@all", *rights, "+select"
-        )  # fmt: skip
-        yield server
-
-
-def test_a_user_without_rights(run: Run, acl_server: EmbeddedRedis) -> None:
-    """An ACL user who may not run what is needed is told what to allow."""
-    text = refused(
-        run,
-        lambda: ConcurrentRedisLockStore(
-            host="127.0.0.1", port=acl_server.port, username="limited", password="pw"
-        ),
-    )
-    assert "+evalsha" in text
-
-
-def test_a_user_with_just_the_needed_rights(run: Run, acl_server: EmbeddedRedis) -> None:
-    """The commands that the error names are enough for everything."""
-
-    async def body() -> None:
-        options = {"port": acl_server.port, "username": "locks", "password": "pw"}
-        async with ConcurrentRedisLockStore(host="127.0.0.1", **options) as store:
-            async with store.lock("c"):
-                waiting = asyncio.create_task(store.lock("c", wait_timeout=20).acquire())
-                await asyncio.sleep(1.3)  # long enough for a heartbeat
-                await store.inspect("c")
-                store._live()._post(store._live().scripts.break_turn("other"))
-            await waiting
-            await store.break_lock("c")
-            await store.delete_lock("c")
-        async with RedisLockStore(host="127.0.0.1", **options) as store, store.lock("c"):
-            pass
-
-    run(body())
-
-
 def test_wrong_types_of_connection(run: Run, redis_server: EmbeddedRedis) -> None:
     """TLS towards a server that does not speak it."""
     text = refused(

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import redis
+from redis.crc import key_slot
 
 from ticketlock.embedded import EmbeddedRedis, free_port
 
 
 class RedisCluster:
-    """Three masters that own all slots."""
+    """Masters that own all slots together, and a replica of each if they are asked for.
 
-    def __init__(self, masters: int = 3) -> None:
+    Args:
+        options: more words for the command line of each server.
+        binary: the server to run; default: what `server_binary` finds.
+    """
+
+    def __init__(
+        self,
+        masters: int = 3,
+        *,
+        replicas: bool = False,
+        options: Sequence[str] = (),
+        binary: str | None = None,
+    ) -> None:
         self.servers: list[EmbeddedRedis] = []
+        self.replicas: list[EmbeddedRedis] = []
         self._masters = masters
+        self._with_replicas = replicas
+        self._binary = binary
+        self._options = [
+            "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
+            "--repl-diskless-sync-delay", "0", *options,
+        ]  # fmt: skip
 
     def __enter__(self) -> RedisCluster:
         try:
@@ -29,24 +52,47 @@ class RedisCluster:
 
     def _start(self) -> None:
         for _ in range(self._masters):
-            options = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
-            options += ["--cluster-node-timeout", "2000"]
-            self.servers.append(EmbeddedRedis(options).start())
-        clients = [redis.Redis(port=server.port, decode_responses=True) for server in self.servers]
-        share = 16384 // self._masters + 1
+            self.servers.append(self._server())
+        clients = [self.client(server) for server in self.servers]
         for i, client in enumerate(clients):
-            slots = range(i * share, min((i + 1) * share, 16384))
+            slots = self._slots(i)
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", slots[0], slots[-1])
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
-        for server in self.servers[1:]:
-            bus = server._options[3]
-            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
-        end = time.monotonic() + 20
-        while not all(_state(client, len(clients)) for client in clients):
-            assert time.monotonic() < end, "the cluster does not come up"
-            time.sleep(0.05)
+        if self._with_replicas:
+            self.replicas = [self._server() for _ in self.servers]
+            clients += [self.client(server) for server in self.replicas]
+        for server in [*self.servers[1:], *self.replicas]:
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", server.port, _bus(server))
+        _until(lambda: all(_state(client, len(clients)) for client in clients), "cluster")
+        for master, replica in zip(clients, clients[self._masters :], strict=False):
+            replica.execute_command("CLUSTER", "REPLICATE", master.execute_command("CLUSTER MYID"))
+        for replica in clients[self._masters :]:
+            _until(
+                lambda c=replica: c.info("replication").get("master_link_status") == "up", "link"
+            )
+        count = len(self.replicas)
+        _until(lambda: all(_replicas(client) == count for client in clients), "replicas")
         for client in clients:
             client.close()
+
+    def _server(self) -> EmbeddedRedis:
+        options = ["--cluster-port", str(free_port()), *self._options]
+        return EmbeddedRedis(options, binary=self._binary).start()
+
+    def _slots(self, i: int) -> range:
+        share = 16384 // self._masters + 1
+        return range(i * share, min((i + 1) * share, 16384))
+
+    @staticmethod
+    def client(server: EmbeddedRedis) -> Any:
+        """A client of one server."""
+        return redis.Redis(port=server.port, decode_responses=True)
+
+    def conversations(self, master: int, count: int) -> list[str]:
+        """So many conversation ids whose slots that master had in the beginning."""
+        slots = self._slots(master)
+        found = (f"c{i}" for i in itertools.count() if key_slot(b"c%d" % i) in slots)
+        return list(itertools.islice(found, count))
 
     @property
     def endpoints(self) -> list[str]:
@@ -58,14 +104,33 @@ class RedisCluster:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for server in self.servers:
+        for server in [*self.servers, *self.replicas]:
+            if server.process is not None:
+                server.process.send_signal(signal.SIGCONT)  # a test may have stopped it
             server.__exit__(None, None, None)
         self.servers.clear()
+        self.replicas.clear()
+
+
+def _until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+def _bus(server: EmbeddedRedis) -> str:
+    return server._options[1]
 
 
 def _state(client: Any, nodes: int) -> bool:
     info = client.cluster("INFO")
     return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == nodes
+
+
+def _replicas(client: Any) -> int:
+    """How many replicas a node knows."""
+    return sum("slave" in node["flags"] for node in client.cluster("NODES").values())
 
 
 class SentinelSet:

