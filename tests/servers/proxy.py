@@ -14,6 +14,7 @@ class Proxy:
         mood: "pass", "black hole" (nothing goes through), "lose answers" (requests do),
             "hold" (nothing goes through until the mood changes, then all of it does), or
             "refuse" (new connections are reset).
+        accepted: how many connections there were.
         most_answers: pieces of answers that go through on a connection before it breaks.
     """
 
@@ -27,6 +28,7 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._resets = 0
+        self._swallowed = 0
 
     async def __aenter__(self) -> Proxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -53,9 +55,16 @@ class Proxy:
             writer.transport.abort()
         self._writers.clear()
 
+    def swallow(self) -> None:
+        """Let nothing through any more on the connections there are; new ones work.
+
+        So does a NAT or a load balancer that has forgotten them.
+        """
+        self._swallowed = self.accepted
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        resets = self._resets
+        nth, resets = self.accepted, self._resets
         if self.mood == "refuse":
             writer.transport.abort()
             return
@@ -70,18 +79,22 @@ class Proxy:
             return
         self._writers |= {writer, back}
         for source, sink, answers in ((reader, back, False), (there, writer, True)):
-            task = asyncio.create_task(self._pump(source, sink, answers))
+            task = asyncio.create_task(self._pump(source, sink, answers, nth))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _pump(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: bool
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: bool, nth: int
     ) -> None:
         left = self.most_answers if answers else math.inf
         try:
             while (data := await source.read(65536)) and left > 0:
                 left -= 1
-                if self.mood == "black hole" or (answers and self.mood == "lose answers"):
+                if (
+                    nth <= self._swallowed
+                    or self.mood == "black hole"
+                    or (answers and self.mood == "lose answers")
+                ):
                     continue
                 while self.mood == "hold":
                     await asyncio.sleep(0.01)

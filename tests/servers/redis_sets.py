@@ -134,27 +134,42 @@ def _replicas(client: Any) -> int:
 
 
 class SentinelSet:
-    """A master, a replica, and one sentinel that knows them."""
+    """A master, a replica, and one sentinel that knows them.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        users: ACL users of the sentinel, each as a line of its file; `admin` with `pw` may all.
+        tls: words for the command lines that name the files of TLS; all speak TLS then.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        users: Sequence[str] = (),
+        tls: Sequence[str] = (),
+    ) -> None:
         self._folder = folder
+        self._users = users
+        self._tls = tls
 
     def __enter__(self) -> SentinelSet:
-        self.master = EmbeddedRedis().start()
+        self.master = _TlsServer(tls=self._tls).start()
         master = str(self.master.port)
-        self.replica = EmbeddedRedis(["--replicaof", "127.0.0.1", master]).start()
+        self.replica = _TlsServer(["--replicaof", "127.0.0.1", master], tls=self._tls).start()
         config = self._folder / "sentinel.conf"
-        config.write_text(
-            f"sentinel monitor mymaster 127.0.0.1 {master} 1\n"
-            "sentinel down-after-milliseconds mymaster 1000\n"
-            "sentinel failover-timeout mymaster 5000\n"
-        )
-        self.sentinel = _Sentinel(config).start()
-        with redis.Redis(port=self.sentinel.port, decode_responses=True) as client:
-            end = time.monotonic() + 20
-            while not client.execute_command("SENTINEL", "REPLICAS", "mymaster"):
-                assert time.monotonic() < end, "the sentinel does not find the replica"
-                time.sleep(0.05)
+        lines = [
+            f"sentinel monitor mymaster 127.0.0.1 {master} 1",
+            "sentinel down-after-milliseconds mymaster 1000",
+            "sentinel failover-timeout mymaster 5000",
+            *self._users,
+        ]
+        config.write_text("\n".join(lines) + "\n")
+        self.sentinel = _Sentinel(config, tls=self._tls).start()
+        login: dict[str, Any] = {"username": "admin", "password": "pw"} if self._users else {}
+        if self._tls:
+            login |= {"ssl": True, "ssl_cert_reqs": "none", "ssl_check_hostname": False}
+        with redis.Redis(port=self.sentinel.port, decode_responses=True, **login) as client:
+            _until(lambda: client.execute_command("SENTINEL", "REPLICAS", "mymaster"), "replica")
         return self
 
     @property
@@ -168,16 +183,34 @@ class SentinelSet:
         traceback: TracebackType | None,
     ) -> None:
         for server in (self.sentinel, self.replica, self.master):
+            if server.process is not None:
+                server.process.send_signal(signal.SIGCONT)  # a test may have stopped it
             server.__exit__(None, None, None)
 
 
-class _Sentinel(EmbeddedRedis):
+class _TlsServer(EmbeddedRedis):
+    """A server that speaks nothing but TLS, if `tls` names the files that it needs for that."""
+
+    def __init__(self, options: Sequence[str] = (), *, tls: Sequence[str] = ()) -> None:
+        super().__init__(options)
+        self._tls = tls
+
+    def _command(self, binary: str, folder: str) -> list[str]:
+        words = super()._command(binary, folder)
+        if self._tls:
+            words += ["--port", "0", "--tls-port", str(self.port), "--tls-replication", "yes"]
+        return [*words, *self._tls]
+
+
+class _Sentinel(_TlsServer):
     """A sentinel takes its file first, and no persistence options."""
 
-    def __init__(self, config: Path) -> None:
-        super().__init__()
+    def __init__(self, config: Path, *, tls: Sequence[str] = ()) -> None:
+        super().__init__(tls=tls)
         self._config = config
 
     def _command(self, binary: str, folder: str) -> list[str]:
-        words = [binary, str(self._config), "--sentinel", "--bind", "127.0.0.1"]
-        return [*words, "--port", str(self.port), "--dir", folder]
+        words = [*super()._command(binary, folder)]
+        for option in ("--save", "--appendonly"):
+            del words[words.index(option) : words.index(option) + 2]
+        return [binary, str(self._config), "--sentinel", *words[1:]]
