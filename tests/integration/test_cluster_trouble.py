@@ -196,7 +196,8 @@ def test_a_slot_on_the_move(run: Run, server: str) -> None:
                 waiting = asyncio.create_task(two.lock(name).acquire())
                 await asyncio.sleep(1.5)
                 moved(cluster, slot_of(name), 1)
-                await until(lambda: two._live()._waiting[1].number == 2, "the second has a place")
+                waiters = two._live()._waiting.values()
+                await until(lambda: [w.number for w in waiters] == [2], "the second has a place")
                 await store._release(held[0])
                 assert held[0].reason is None
                 assert (await waiting).number == 2
