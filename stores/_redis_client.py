@@ -156,9 +156,11 @@ class Client:
             del kwargs["db"]
             nodes = [ClusterNode(*node) for node in settings.endpoints or ((host, port),)]
             return RedisCluster(startup_nodes=nodes, **kwargs)
-        timeouts = {key: kwargs[key] for key in ("socket_timeout", "socket_connect_timeout")}
+        asking = {**settings.sentinel_kwargs(), "retry": kwargs["retry"]}
+        if settings.use_ssl:
+            asking["ssl"] = True
         self._sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py
-            list(settings.endpoints), sentinel_kwargs={**timeouts, "retry": kwargs["retry"]}
+            list(settings.endpoints), sentinel_kwargs=asking
         )
         return self._sentinel.master_for(settings.sentinel_service, **kwargs)
 

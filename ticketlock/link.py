@@ -2,15 +2,12 @@
 
 redis-py's own connection does the connecting, TLS, login and HELLO; then the link takes its
 transport over with a hiredis reader. Commands of one loop tick are written together, answers
-are matched in order, pushes (RESP3) go to a callback. docs/link.md has the measurements.
+are matched in order, pushes (RESP3) go to a callback.
 
-Every command of this library may be repeated, so the link repeats what was unanswered when a
-connection broke, until the command's deadline. A cancelled command keeps its place in the
-order of answers: it never leaves its answer to the next one.
-
-A connection whose oldest command is unanswered for a second is suspected: another one is made
-beside it, and takes over if it gets an answer first. So networks that swallow, and a master
-that hangs while the sentinels name another one, cost seconds and no turn.
+Every command may be repeated, so the link repeats what was unanswered when a connection broke,
+until its deadline. A cancelled command keeps its place in the order of answers. A connection
+that says nothing for a second is suspected: another one is made beside it, and takes over if
+that is answered first. docs/link.md says more.
 """
 
 from __future__ import annotations

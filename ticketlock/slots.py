@@ -35,7 +35,8 @@ def _host(owner: list[Any], teller: str) -> str:
 def place(told: str, teller: str) -> Address:
     """The address in `<slot> <host>:<port>`, which is what follows MOVED and ASK."""
     host, _, port = told.split()[1].rpartition(":")
-    return host.strip("[]") or teller, int(port)
+    host = "" if host == "?" else host.strip("[]")
+    return host or teller, int(port)
 
 
 def _text(value: Any) -> str:

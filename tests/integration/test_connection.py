@@ -243,6 +243,18 @@ def test_unix_socket(run: Run, tmp_path: Path) -> None:
         run(body())
 
 
+def test_an_ipv6_address(run: Run) -> None:
+    """An IPv6 address with a port, and one without."""
+    with EmbeddedRedis(["--bind", "127.0.0.1", "::1"]) as server:
+
+        async def body() -> None:
+            for options in ({"host": f"[::1]:{server.port}"}, {"host": "::1", "port": server.port}):
+                async with ConcurrentRedisLockStore(**options) as store, store.lock("c"):
+                    pass
+
+        run(body())
+
+
 def test_a_credential_provider(run: Run) -> None:
     """Credentials may come from an object that is asked at each connect."""
     asked = []

@@ -176,6 +176,13 @@ def test_the_line_names_all_that_scripts_call() -> None:
     assert granted - tried <= {"EVAL", "EVALSHA", "SCRIPT|LOAD", "HELLO", "SUBSCRIBE"}
 
 
+def test_the_readme_has_the_line() -> None:
+    """The README's line is that which errors print."""
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text()
+    assert grant_line(RedisSettings(username="bot")) in " ".join(readme.split())
+    assert f"`{SENTINEL_COMMANDS}`" in readme
+
+
 # -- sentinels --------------------------------------------------------------------------------
 
 
