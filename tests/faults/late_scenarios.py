@@ -9,9 +9,9 @@ import asyncio
 import time
 
 from conftest import until
-from faults.scenarios import Scenario, freeze, store_on
+from faults.scenarios import freeze, soon, store_on, stories
 
-from ticketlock import ConcurrentRedisLockStore
+from ticketlock import ConcurrentRedisLockStore, LockStoreConnectionError
 from ticketlock.embedded import EmbeddedRedis
 
 #: Seconds; a loop that is blocked for longer reads a grant whose lease is over.
@@ -33,7 +33,7 @@ async def a_grant_read_late_is_had(server: EmbeddedRedis) -> None:
         task = asyncio.create_task(store.lock("c").acquire())
         await asyncio.sleep(0)  # it is written
         time.sleep(LATE)
-        grant = await asyncio.wait_for(task, 5)
+        grant = await soon(task, "the caller has its turn")
         grant.ensure_held()
         assert (await store.inspect("c")).waiting_count == 0
 
@@ -46,7 +46,7 @@ async def a_ticket_read_late_is_one(server: EmbeddedRedis) -> None:
         task = asyncio.create_task(lock.queue())
         await asyncio.sleep(0)
         time.sleep(LATE)
-        assert await asyncio.wait_for(task, 5) == 1
+        assert await soon(task, "its number is told") == 1
         async with lock as grant:
             await asyncio.sleep(2 * LEASE)
             grant.ensure_held()
@@ -92,8 +92,20 @@ async def a_late_exit_ends_no_other_turn(server: EmbeddedRedis) -> None:
         assert not task.done(), "two hold the conversation"
         grant.ensure_held()
         await new.release()
-        await asyncio.wait_for(task, 5)
+        await soon(task, "the waiter has its turn")
     await store.close()
+
+
+async def a_store_being_closed_takes_no_ticket(server: EmbeddedRedis) -> None:
+    """Who comes while it closes is refused, and does not wait for ever."""
+    store = store_on(server, **SHORT)
+    await warm(store)
+    closing = asyncio.create_task(store.close())
+    await asyncio.sleep(0)
+    late = asyncio.create_task(store.lock("c").acquire())
+    (found,) = await soon(asyncio.gather(late, return_exceptions=True), "it is told")
+    assert isinstance(found, LockStoreConnectionError)
+    await closing
 
 
 async def a_late_exit_forgets_no_waiter(server: EmbeddedRedis) -> None:
@@ -110,7 +122,7 @@ async def a_late_exit_forgets_no_waiter(server: EmbeddedRedis) -> None:
         old.withdraw()
         await asyncio.sleep(0.1)
         await first.release()
-        await asyncio.wait_for(task, 5)
+        await soon(task, "the waiter has its turn")
     await store.close()
 
 
@@ -157,8 +169,4 @@ async def a_raised_fence_is_renewed(server: EmbeddedRedis) -> None:
             grant.ensure_held()
 
 
-SCENARIOS: dict[str, Scenario] = {
-    name: value
-    for name, value in list(globals().items())
-    if asyncio.iscoroutinefunction(value) and value.__module__ == __name__ and name != "warm"
-}
+SCENARIOS = stories(globals())

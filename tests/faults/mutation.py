@@ -64,7 +64,7 @@ def lua(name: str, old: str, new: str) -> Patch:
         cached = scripts.load
         for module in list(sys.modules.values()):
             if getattr(module, "load", None) is cached:
-                monkeypatch.setattr(module, "load", cached.__wrapped__)
+                monkeypatch.setattr(module, "load", getattr(cached, "__wrapped__", cached))
 
     return patch
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import count
+from typing import Any, NamedTuple
 
 import pytest
 import redis
+from faults.explorer import client
 from faults.explorer.bounds import LARGE, SMALL, Bound
 from faults.explorer.client import modelled
 from faults.explorer.redis_model import ModelRedis
 from faults.explorer.search import Search
 from faults.explorer.world import Budget
-from faults.mutation import Patch, lua
+from faults.mutation import Patch, both, lua, python, wrapped
+from faults.test_mutants import MINE_TOO_EARLY
 
+from ticketlock import ConcurrentRedisLockStore
 from ticketlock.embedded import EmbeddedRedis
+from ticketlock.engine import Engine
 
 
 @pytest.fixture
@@ -48,6 +53,12 @@ class Mutant(NamedTuple):
     broken: str
 
 
+def from_one_again(original: Any, self: Engine, *args: Any) -> None:
+    """Each use of a store counts its requests anew."""
+    client._current.requests = count(1)
+    original(self, *args)
+
+
 #: name -> what the search must find
 MUTANTS = {
     "two are granted": Mutant(
@@ -65,6 +76,17 @@ MUTANTS = {
     "a dead holder stays": Mutant(
         lua("attend", "if not member or tonumber(lease) <= now then", "if not member then"),
         Bound(2, Budget(crashes=1)), "all comes to rest"),
+    "a repeated acquire that grants queues again": Mutant(
+        both(*MINE_TOO_EARLY), SMALL["a lost reply, and time"], "one ticket a member"),
+    "the number of a late grant is forgotten": Mutant(
+        python(Engine, "_serve", "waiter.number = number", "pass"),
+        SMALL["answers read late"], "no stranded waiter"),
+    "requests have the numbers of another use": Mutant(
+        wrapped(Engine, "__init__", from_one_again),
+        SMALL["closed and used again"], "nothing is forgotten"),
+    "a store that closes takes tickets": Mutant(
+        python(ConcurrentRedisLockStore, "_live", "if engine.closed:", "if False:"),
+        Bound(1, Budget(turns=2, closes=1)), "nothing is forgotten"),
 }  # fmt: skip
 
 
@@ -114,11 +136,11 @@ def test_the_model_is_redis(own_redis: EmbeddedRedis) -> None:
     model, state = ModelRedis(), ()
     seed = random.randrange(10**6)
     script = "return redis.call(unpack(ARGV))"
-    with redis.Redis.from_url(own_redis.url, decode_responses=True) as client:
+    with redis.Redis.from_url(own_redis.url, decode_responses=True) as server:
         for number, words in enumerate(_commands(random.Random(seed))):
             executed = model.execute(0, state, words)
             state = executed.state
-            theirs = client.eval(script, 0, *words)
+            theirs = server.eval(script, 0, *words)
             ours = list(executed.answer) if isinstance(executed.answer, tuple) else executed.answer
             if words[0] == "HRANDFIELD":  # in no order
                 ours, theirs = sorted(ours), sorted(theirs)

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
-from faults.mutation import Patch, expect_noticed, lua, method, wrapped
+from faults.mutation import Patch, both, expect_noticed, lua, method, python, wrapped
 from faults.test_protocol import SCENARIOS
 
 from ticketlock import (
+    ConcurrentRedisLockStore,
     LockError,
     calls,
     commands,
@@ -80,9 +82,23 @@ def backwards(original: Any, self: commands.InTransit, unsent: deque[commands.Co
     return original(self, unsent)
 
 
+def from_one_again(original: Any, self: engine.Engine, *args: Any) -> None:
+    """Each use of a store counts its requests anew."""
+    engine._requests = count(1)
+    original(self, *args)
+
+
 def unsubscribed(original: Any, self: Any) -> Any:
     return original(self)[:-1]
 
+
+#: `mine` is what acquire found before it granted the caller's own waiting ticket.
+MINE_TOO_EARLY = (
+    lua("acquire", "local mine = member == ARGV[1]", ""),
+    lua("acquire", "if member and tonumber(lease) <= now then",
+        "local mine = member == ARGV[1] and tonumber(lease) > now "
+        "if member and tonumber(lease) <= now then"),
+)  # fmt: skip
 
 #: name -> (what is broken, the story that must notice)
 MUTANTS: dict[str, tuple[Patch, str]] = {
@@ -103,6 +119,8 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
         "a_repeated_acquire_is_one_ticket"),
     "repeated acquire waits for itself": (
         lua("acquire", "local mine = member == ARGV[1]", "local mine = false"), "a_repeated_acquire_is_one_ticket"),
+    "repeated acquire that grants queues again": (
+        both(*MINE_TOO_EARLY), "a_repeated_acquire_that_grants_is_one_ticket"),
     "acquire leaves a dead holder to others": (
         lua("acquire", "if member and tonumber(lease) <= now then", "if false then"), "a_crash_does_not_block_who_will_not_wait"),
     "no bell": (lua("handoff", "redis.call('PUBLISH', bell .. process, text)", ""),
@@ -195,6 +213,19 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
         lua("handoff", "tonumber(stop) > tonumber(head[2])", "true"),
         "those_before_are_asked_to_stop"),
     # -- the client
+    "the number of a late grant is forgotten": (
+        python(engine.Engine, "_serve", "waiter.number = number", "pass"),
+        "a_grant_read_late_is_had"),
+    "the number of a late grant is not told": (
+        python(engine.Engine, "_serve", "waiter.number = number", "pass"),
+        "a_ticket_read_late_is_one"),
+    "requests have the numbers of another use": (
+        wrapped(engine.Engine, "__init__", from_one_again), "a_late_exit_ends_no_other_turn"),
+    "waiters have the numbers of another use": (
+        wrapped(engine.Engine, "__init__", from_one_again), "a_late_exit_forgets_no_waiter"),
+    "a store that closes takes tickets": (
+        python(ConcurrentRedisLockStore, "_live", "if engine.closed:", "if False:"),
+        "a_store_being_closed_takes_no_ticket"),
     "duplicates do not look": (
         method(elsewhere.Elsewhere, "_pause", asleep), "a_reply_whose_bell_is_lost_comes"),
     "heartbeats tell of no stop": (

@@ -19,19 +19,24 @@ class Bound(NamedTuple):
     options: dict[str, Any] = {}  # noqa: RUF012  # nobody changes it
 
 
+#: A lease that is over after one tick, so that few ticks say much.
+SHORT = {"lease": 1.0}
+
 #: Each is searched to its end, in seconds.
 SMALL = {
     "a broken connection": Bound(2, Budget(drops=1, lates=1, cancels=1)),
     "a broken connection among three": Bound(3, Budget(drops=1)),
     "time and heartbeats": Bound(2, Budget(ticks=2, beats=1)),
-    "answers read late": Bound(2, Budget(ticks=4)),
-    "a crash": Bound(2, Budget(ticks=3, crashes=1)),
+    "answers read late": Bound(2, Budget(ticks=2), SHORT),
+    "a lost reply, and time": Bound(2, Budget(ticks=1, drops=1), SHORT),
+    "a crash": Bound(2, Budget(ticks=2, crashes=1), SHORT),
     "two turns each": Bound(2, Budget(turns=2, cancels=1)),
     "closed and used again": Bound(1, Budget(turns=2, cancels=1, closes=1), {"slow": True}),
 }
 
 LARGE = {
-    "a lost reply of a dead holder's successor": Bound(2, Budget(ticks=4, drops=1, beats=1)),
+    "late answers, and heartbeats": Bound(2, Budget(ticks=4, drops=1, beats=1)),
+    "short leases": Bound(2, Budget(ticks=3, drops=1, beats=2, cancels=1), SHORT),
     "a broken connection and time": Bound(2, Budget(ticks=2, drops=1, lates=1, cancels=1)),
     "a broken connection among three, late": Bound(3, Budget(drops=1, lates=1, cancels=1)),
     "two broken connections": Bound(2, Budget(drops=2, lates=2, cancels=1)),

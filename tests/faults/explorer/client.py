@@ -91,9 +91,12 @@ class Client:
         name: its name; each engine it makes has one of its own.
         queue_first: its turns take their ticket before they are entered.
         slow: its bodies do not end at once when they are cancelled.
+        options: of its store.
     """
 
-    def __init__(self, name: str, queue_first: bool = False, slow: bool = False) -> None:
+    def __init__(
+        self, name: str, queue_first: bool = False, slow: bool = False, **options: float
+    ) -> None:
         self.name = name
         self.loop = ModelLoop()
         self.transports: list[Transport] = []
@@ -101,7 +104,7 @@ class Client:
         self._numbers = count(1)
         self.requests = count(1)
         self._queue_first, self._slow = queue_first, slow
-        self.store = ConcurrentRedisLockStore(host="model", socket_timeout=3.0)
+        self.store = ConcurrentRedisLockStore(host="model", socket_timeout=3.0, **options)
 
     def token(self, *_: int) -> str:
         """A name that is nobody else's."""
