@@ -349,7 +349,7 @@ def test_lost_can_be_awaited(make_store: Make, run: Run) -> None:
                 async with store.lock("c", lock_lifetime=0.2) as grant:
                     watchers.append(asyncio.create_task(grant.lost.wait()))
                     await asyncio.sleep(30)
-            await asyncio.wait_for(watchers[0], 1)
+            await asyncio.wait_for(watchers[0], 20)
 
     run(body())
 

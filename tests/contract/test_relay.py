@@ -216,9 +216,7 @@ async def test_close_publishes_and_then_lets_go(
     broker.mood = "away"
     second = Conversations(None, stores.open(), broker)
     await say(second, "a", "2")
-    start = time.monotonic()
-    await second.close()
-    assert time.monotonic() - start < 4
+    await asyncio.wait_for(second.close(), 15)  # half of a lease
     async with Conversations(None, stores.open(), later) as third:
         await drained(third.tracker_store)
     assert [text for kept in later.got.values() for _, text in kept] == ["2"]

@@ -366,7 +366,7 @@ async def a_bell_without_a_signature_is_a_reason_to_look(server: EmbeddedRedis) 
         engine._heard = lambda text, secret: heard(text.rsplit(b" ", 1)[0], secret)  # type: ignore[method-assign]
         engine.heartbeat._beat = lambda *_: None  # type: ignore[method-assign]  # it is no help
         await held.release()
-        await asyncio.wait_for(lock.acquire(), 2)
+        await asyncio.wait_for(lock.acquire(), 20)
         engine.heartbeat._beat = beats  # type: ignore[method-assign]
         await lock.release()
 

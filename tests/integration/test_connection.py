@@ -21,8 +21,8 @@ Run = Callable[..., None]
 STORES = [ConcurrentRedisLockStore, RedisLockStore]
 
 
-def refused(run: Run, make: Callable[[], LockStore], within: float = 2.0) -> str:
-    """The text of the error that using the store gives, which must come in time."""
+def refused(run: Run, make: Callable[[], LockStore], within: float = 8.0) -> str:
+    """The text of the error that using the store gives, before its socket_timeout of 10 s."""
     texts: list[str] = []
 
     async def body() -> None:

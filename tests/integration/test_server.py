@@ -332,6 +332,7 @@ class Sender:
         return False
 
 
+@pytest.mark.alone  # how long a message takes says something where nothing else runs
 def test_a_rolling_stop_under_load(run: Run, redis_server: EmbeddedRedis, tmp_path: Path) -> None:
     """One of two replicas is ended by SIGTERM: no message is lost, doubled or out of order."""
     write_files(tmp_path, redis_server.url, drain_timeout=5)
