@@ -228,7 +228,9 @@ async def test_poisoned_events_are_set_apart(stores: Any, quick: None) -> None:
     async with Conversations(None, stores.open(), broker) as conversations:
         await say(conversations, "a", "1", "2", "3")
         await drained(conversations.tracker_store)
-        (letter,) = await conversations.tracker_store.outbox.dead_letters()
+        letters = await conversations.tracker_store.outbox.dead_letters()
+        assert len(letters) == 1
+        letter = letters[0]
         assert (letter.sender_id, letter.sequence, letter.reason) == ("a", 1, "too large")
         assert letter.event == user("2", 1)
         kept = [pair for pairs in broker.got.values() for pair in pairs]
@@ -253,6 +255,7 @@ async def test_a_suspect_is_set_apart_only_when_others_pass(stores: Any, quick: 
 
         talking = asyncio.create_task(others())
         while not await conversations.tracker_store.outbox.dead_letters():
+            assert not talking.done(), "it is not set apart"
             await asyncio.sleep(0.01)
         talking.cancel()
         await asyncio.gather(talking, return_exceptions=True)
