@@ -20,7 +20,10 @@ class Bound(NamedTuple):
 
 
 #: A lease that is over after one tick, so that few ticks say much.
-SHORT = {"lease": 1.0}
+SHORT: dict[str, Any] = {"lease": 1.0}
+
+#: All turns are for one message: one of them handles it.
+MESSAGE = {**SHORT, "message": True}
 
 #: Each is searched to its end, in seconds.
 SMALL = {
@@ -30,6 +33,8 @@ SMALL = {
     "answers read late": Bound(2, Budget(ticks=2), SHORT),
     "a lost reply, and time": Bound(2, Budget(ticks=1, drops=1), SHORT),
     "a crash": Bound(2, Budget(ticks=2, crashes=1), SHORT),
+    "one message": Bound(2, Budget(drops=1, cancels=1), MESSAGE),
+    "one message, and time": Bound(2, Budget(ticks=1, beats=1), MESSAGE),
     "two turns each": Bound(2, Budget(turns=2, cancels=1)),
     "closed and used again": Bound(1, Budget(turns=2, cancels=1, closes=1), {"slow": True}),
 }
@@ -42,6 +47,8 @@ LARGE = {
     "two broken connections": Bound(2, Budget(drops=2, lates=2, cancels=1)),
     "more heartbeats": Bound(2, Budget(ticks=4, beats=2)),
     "tickets taken first": Bound(2, Budget(ticks=3, beats=1, drops=1), {"queue_first": True}),
+    "one message, and a crash": Bound(2, Budget(ticks=3, crashes=1, beats=1), MESSAGE),
+    "one message among three": Bound(3, Budget(ticks=2, crashes=1, drops=1), MESSAGE),
     "crashes": Bound(2, Budget(ticks=4, crashes=1, beats=2, drops=1)),
     "a crash among three": Bound(3, Budget(ticks=3, crashes=1, beats=1)),
     "two closed and used again": Bound(2, Budget(turns=2, cancels=1, closes=1), {"slow": True}),

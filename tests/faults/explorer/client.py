@@ -42,7 +42,7 @@ class View(NamedTuple):
     """What the world sees of a client: what can happen to it next, and what must hold.
 
     Attributes:
-        turns: the state of each turn: waits | inside | lingers | done | lost | gave up.
+        turns: the state of each turn; see `Turn`.
         inside: the bodies that believe to have their turn.
         channels: whose bells it hears.
         heard: the heartbeat has told the loop something.
@@ -91,11 +91,17 @@ class Client:
         name: its name; each engine it makes has one of its own.
         queue_first: its turns take their ticket before they are entered.
         slow: its bodies do not end at once when they are cancelled.
+        message: its turns are for a message, the same one as those of all others.
         options: of its store.
     """
 
     def __init__(
-        self, name: str, queue_first: bool = False, slow: bool = False, **options: float
+        self,
+        name: str,
+        queue_first: bool = False,
+        slow: bool = False,
+        message: bool = False,
+        **options: float,
     ) -> None:
         self.name = name
         self.loop = ModelLoop()
@@ -103,7 +109,7 @@ class Client:
         self.turns: list[Turn] = []
         self._numbers = count(1)
         self.requests = count(1)
-        self._queue_first, self._slow = queue_first, slow
+        self._how = queue_first, slow, message
         self.store = ConcurrentRedisLockStore(host="model", socket_timeout=3.0, **options)
 
     def token(self, *_: int) -> str:
@@ -123,12 +129,14 @@ class Client:
         before = self.transports[-1] if self.transports else None
         was_up = before is not None and not before.aborted
         asyncio._set_running_loop(self.loop)
+        self.loop.moves = True
         try:
             getattr(self, event[0])(*event[1:])
             self.loop.settle()
         except Need as need:
             return Effects((), False, need.words)
         finally:
+            self.loop.moves = False
             asyncio._set_running_loop(None)
         written: list[Words] = []
         for transport in self.transports[-1:]:
@@ -137,7 +145,7 @@ class Client:
         return Effects(tuple(written), was_up and before is not None and before.aborted)
 
     def start(self) -> None:
-        self.turns.append(Turn(self.store, self.loop, self._queue_first, self._slow))
+        self.turns.append(Turn(self.store, self.loop, *self._how))
 
     def leave(self, turn: int) -> None:
         self.turns[turn].leave.set_result(None)
@@ -180,7 +188,9 @@ class Client:
         ]
         transports = [each for each in self.transports[-1:] if not each.aborted]
         live = self.store._engine
-        known = [] if live is None else [*live._waiting.values(), *live._held.values()]
+        known: list[Any] = []
+        if live is not None:
+            known = [*live._waiting.values(), *live._held.values(), *live.elsewhere.waiters()]
         return View(
             tuple(turn.state for turn in self.turns),
             tuple(inside),

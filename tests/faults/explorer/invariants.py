@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .turn import CONVERSATION
+from .turn import CONVERSATION, MESSAGE
 from .world import START, State, Step, World
 
 Violation = tuple[str, str]
@@ -24,6 +24,7 @@ class Data:
             self.number, self.member, self.lease = int(held[1]), held[2], int(held[3])
         self.queue = {member: int(number) for member, number in found.get(keys[2], ())}
         self.waiters = dict(found.get(keys[3], ()))
+        self.messages = dict(found.get(world.keys.of_messages(CONVERSATION)[0], ()))
         self.idle = len(held) == 1
 
     def alive(self, member: str, now: int) -> bool:
@@ -53,6 +54,7 @@ def violations(world: World, before: State, step: Step) -> Iterator[Violation]:
         yield from one_ticket_a_member(new)
         yield from fence_growth(old, new)
         yield from first_in_first_out(old, new, state.now, step)
+        yield from handled_once(old, new)
 
 
 def mutual_exclusion(world: World, state: State) -> Iterator[Violation]:
@@ -66,6 +68,13 @@ def mutual_exclusion(world: World, state: State) -> Iterator[Violation]:
     ]
     if len(inside) > 1:
         yield "mutual exclusion", f"inside are (client, fence) {inside}"
+
+
+def handled_once(old: Data, new: Data) -> Iterator[Violation]:
+    """A message that was answered gets no other turn."""
+    for_it = new.member.endswith(f".{MESSAGE}")
+    if old.messages.get(MESSAGE, "").startswith("d ") and for_it and new.member != old.member:
+        yield "a message is handled once", f"it was answered, and {new.member} is served"
 
 
 def one_ticket_a_member(data: Data) -> Iterator[Violation]:

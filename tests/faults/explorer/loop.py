@@ -19,12 +19,14 @@ class ModelLoop(asyncio.AbstractEventLoop):
         now: seconds; what the library's `clock()` says.
         heard: callbacks of other threads that the loop has not come to yet.
         errors: what callbacks have raised.
+        moves: whether an event is being handled.
     """
 
     def __init__(self) -> None:
         self.now = 0.0
         self.heard: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self.errors: list[str] = []
+        self.moves = False
         self.tasks: list[asyncio.Task[Any]] = []
         self._ready: deque[asyncio.Handle] = deque()
         self.timers: list[Timer] = []
@@ -74,6 +76,9 @@ class ModelLoop(asyncio.AbstractEventLoop):
         return asyncio.Future(loop=self)
 
     def create_task(self, coro: Coroutine[Any, Any, Any], **_: Any) -> asyncio.Task[Any]:
+        if not self.moves:  # a coroutine of a client that is forgotten has been closed
+            coro.close()
+            return self.create_future()  # type: ignore[return-value]  # no one awaits it
         task = asyncio.Task(coro, loop=self)
         self.tasks.append(task)
         return task

@@ -14,6 +14,8 @@ from .world import Budget, State, Step, World
 
 #: Milliseconds that a body runs in a fair continuation: longer than a lease.
 HOLD = 5000
+#: The states of turns that are over.
+OVER = {"done", "lost", "gave up", "answered"}
 #: Milliseconds between two rounds of a fair continuation, and after which all must be over.
 ROUND, LONGEST = 500, 60_000
 
@@ -57,7 +59,7 @@ class Search:
         sample: one in so many states is continued fairly, and each that has no next step.
     """
 
-    def __init__(self, clients: int, budget: Budget, *, sample: int = 50, **options: Any) -> None:
+    def __init__(self, clients: int, budget: Budget, *, sample: int = 100, **options: Any) -> None:
         self.world = World(**options)
         self.sample = sample
         self._parents, self._labels = array("l", [-1]), [("begin",)]
@@ -129,7 +131,7 @@ class Search:
         state = state._replace(budget=Budget(turns=0))
         over_since: int | None = None
         while state.now - start <= LONGEST and not self.found:
-            state = self._settled(state, went)
+            state = self._settled(state, number, went)
             if any(self._busy(state)):
                 over_since = None
             elif over_since is None:
@@ -159,14 +161,14 @@ class Search:
                         node.out
                         or node.back
                         or self.world.view(node).heard
-                        or set(self.world.view(node).turns) - {"done", "lost", "gave up"}
+                        or set(self.world.view(node).turns) - OVER
                     )
                 )
             )
             for node in state.nodes
         ]
 
-    def _settled(self, state: State, went: list[Any]) -> State:
+    def _settled(self, state: State, number: int, went: list[Any]) -> State:
         """All that can happen at this moment has happened."""
         for _ in range(200):
             step = self._fair_step(state)
@@ -174,9 +176,10 @@ class Search:
                 return state
             went.append(step.label)
             wrong = [*violations(self.world, state, step)]
-            self._judge(wrong, 0, ("in a fair continuation:", *went))
+            self._judge(wrong, number, ("... and fairly on:", *went))
             state = step.state
-        self._judge([("all comes to rest", "there is always more to do at once")], 0, (*went,))
+        wrong = [("all comes to rest", "there is always more to do at once")]
+        self._judge(wrong, number, ("... and fairly on:", *went))
         return state
 
     def _fair_step(self, state: State) -> Step | None:

@@ -6,26 +6,35 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from ticketlock import ConcurrentRedisLockStore, LockError, LockLost
+from ticketlock import ConcurrentRedisLockStore, DuplicateMessage, Incoming, LockError, LockLost
 from ticketlock.grant import Grant
 
 from .loop import ModelLoop
 
 CONVERSATION = "c"
+#: The one message that all turns are for, where they are for a message.
+MESSAGE, REPLY = "m", "reply"
 
 
 class Turn:
     """One turn of an application.
 
     Attributes:
-        state: waits | inside | lingers | leaves | done | lost | gave up.
+        state: waits | inside | lingers | leaves | done | lost | gave up
+            | answered: another turn has handled its message.
     """
 
     def __init__(
-        self, store: ConcurrentRedisLockStore, loop: ModelLoop, queue_first: bool, slow: bool
+        self,
+        store: ConcurrentRedisLockStore,
+        loop: ModelLoop,
+        queue_first: bool,
+        slow: bool,
+        message: bool,
     ) -> None:
         self.state = "waits"
         self.queue_first = queue_first
+        self.message = Incoming(MESSAGE) if message else None
         self.slow = slow
         self.grant: Grant | None = None
         self.waiter: Any = None
@@ -40,12 +49,15 @@ class Turn:
         return self.state == "waits" and self.waiter not in known
 
     async def _run(self, store: ConcurrentRedisLockStore) -> None:
-        lock = store.lock(CONVERSATION)
+        lock = store.lock(CONVERSATION, incoming=self.message)
         self.waiter = lock._waiter
         try:
             if self.queue_first:
                 await lock.queue()
             self.grant = await lock.__aenter__()
+        except DuplicateMessage as duplicate:
+            self.state = "answered" if duplicate.reply == REPLY else "answered wrongly"
+            return
         except (LockError, asyncio.CancelledError):
             self.state = "gave up"
             return
@@ -53,6 +65,8 @@ class Turn:
         error: BaseException | None = None
         try:
             await self.leave
+            if self.message is not None:
+                store.answer(self.grant, {MESSAGE: REPLY})
         except asyncio.CancelledError as cancelled:
             error = cancelled
             if self.slow:  # a handler whose `finally` takes its time
