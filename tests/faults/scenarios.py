@@ -269,7 +269,7 @@ async def a_frozen_heartbeat_is_noticed(server: EmbeddedRedis) -> None:
             async with store.lock("c") as grant:
                 store._live().heartbeat._beat = lambda *_: None  # type: ignore[method-assign]
                 deadline = grant.deadline
-                await asyncio.sleep(10 * LEASE)
+                await asyncio.sleep(4 * LEASE)
                 ended = True
         except LockLost:
             assert not ended, "the body was not cancelled"

@@ -75,7 +75,7 @@ async def test_a_frozen_turn_changes_no_history(
     fooled: bool, section: dict[str, Any], own_redis: EmbeddedRedis, child: Any
 ) -> None:
     """Resumed while its successor works, and after: the history is the successor's."""
-    locks = {"type": "concurrent_redis", "url": own_redis.url}
+    locks = {"type": "concurrent_redis", "url": own_redis.url, "lease": 1}
     frozen = child([locks, section, fooled])
     assert frozen.stdout.readline() == "in\n"
     frozen.send_signal(signal.SIGSTOP)

@@ -94,9 +94,9 @@ def unsubscribed(original: Any, self: Any) -> Any:
 
 #: `mine` is what acquire found before it granted the caller's own waiting ticket.
 MINE_TOO_EARLY = (
-    lua("acquire", "local mine = member == ARGV[1]", ""),
+    lua("acquire", "mine = member == ARGV[1]", ""),
     lua("acquire", "if member and tonumber(lease) <= now then",
-        "local mine = member == ARGV[1] and tonumber(lease) > now "
+        "mine = member == ARGV[1] and tonumber(lease) > now "
         "if member and tonumber(lease) <= now then"),
 )  # fmt: skip
 
@@ -114,11 +114,11 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "last in, first out": (
         lua("handoff", "'ZPOPMIN'", "'ZPOPMAX'"), "fifo"),
     "repeated acquire queues again": (
-        lua("acquire", "local queued = waits and redis.call('ZSCORE', KEYS[3], ARGV[1])",
+        lua("acquire", "queued = waits and redis.call('ZSCORE', KEYS[3], ARGV[1])",
             "local queued = false"),
         "a_repeated_acquire_is_one_ticket"),
     "repeated acquire waits for itself": (
-        lua("acquire", "local mine = member == ARGV[1]", "local mine = false"), "a_repeated_acquire_is_one_ticket"),
+        lua("acquire", "mine = member == ARGV[1]", "mine = false"), "a_repeated_acquire_is_one_ticket"),
     "repeated acquire that grants queues again": (
         both(*MINE_TOO_EARLY), "a_repeated_acquire_that_grants_is_one_ticket"),
     "acquire leaves a dead holder to others": (

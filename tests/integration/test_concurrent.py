@@ -407,9 +407,9 @@ def test_a_blocked_event_loop_keeps_its_turn(own_redis: EmbeddedRedis, run: Run)
     """Renewal is a thread's work: a handler that blocks longer than a lease loses nothing."""
 
     async def body() -> None:
-        async with ConcurrentRedisLockStore(url=own_redis.url) as store:
+        async with ConcurrentRedisLockStore(url=own_redis.url, lease=2) as store:
             async with store.lock("c") as grant:
-                time.sleep(5)
+                time.sleep(2.5)
                 grant.ensure_held()
 
     run(body())
@@ -545,10 +545,10 @@ def test_a_heartbeat_outlives_any_error(run: Run) -> None:
     with EmbeddedRedis(["--requirepass", "pw"]) as server:
 
         async def body() -> None:
-            options = {"port": server.port, "credential_provider": Provider()}
+            options = {"port": server.port, "credential_provider": Provider(), "lease": 2}
             async with ConcurrentRedisLockStore(host="127.0.0.1", **options) as store:
                 async with store.lock("c") as grant:
-                    await asyncio.sleep(5)
+                    await asyncio.sleep(2.5)
                     grant.ensure_held()
 
         run(body())

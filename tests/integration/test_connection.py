@@ -198,9 +198,10 @@ def test_tls(run: Run, tls_server: TlsServer, store: type[LockStore]) -> None:
     """TLS with a client certificate works, heartbeat included."""
 
     async def body() -> None:
-        async with store(**tls_server.options()) as good:
+        lease = {"lease": 2} if store is ConcurrentRedisLockStore else {}
+        async with store(**tls_server.options(), **lease) as good:
             async with good.lock("c", wait_timeout=5) as grant:
-                await asyncio.sleep(4.2 if store is ConcurrentRedisLockStore else 0)
+                await asyncio.sleep(2.2 if lease else 0)
                 grant.ensure_held()
 
     run(body())
@@ -209,21 +210,21 @@ def test_tls(run: Run, tls_server: TlsServer, store: type[LockStore]) -> None:
 def test_tls_with_the_wrong_authority(run: Run, tls_server: TlsServer) -> None:
     """A certificate of another authority is refused, with the key to change."""
     options = tls_server.options(ssl_ca_certs=tls_server.other_ca)
-    text = refused(run, lambda: ConcurrentRedisLockStore(**options), 3.5)
+    text = refused(run, lambda: ConcurrentRedisLockStore(**options))
     assert "ssl_ca_certs" in text
 
 
 def test_tls_without_a_client_certificate(run: Run, tls_server: TlsServer) -> None:
     """A server that wants a client certificate says so."""
     options = tls_server.options(ssl_certfile=None, ssl_keyfile=None)
-    text = refused(run, lambda: ConcurrentRedisLockStore(**options), 3.5)
+    text = refused(run, lambda: ConcurrentRedisLockStore(**options))
     assert "ssl_certfile" in text
 
 
 def test_no_tls_towards_a_tls_port(run: Run, tls_server: TlsServer) -> None:
     """A server that expects TLS closes; the error names the switch."""
     options = {"host": "127.0.0.1", "port": tls_server.port, "socket_timeout": 2}
-    assert "use_ssl" in refused(run, lambda: ConcurrentRedisLockStore(**options), 2.5)
+    assert "use_ssl" in refused(run, lambda: ConcurrentRedisLockStore(**options))
 
 
 def test_unix_socket(run: Run, tmp_path: Path) -> None:
@@ -232,9 +233,9 @@ def test_unix_socket(run: Run, tmp_path: Path) -> None:
     with EmbeddedRedis(["--unixsocket", str(path)]):
 
         async def body() -> None:
-            async with ConcurrentRedisLockStore(unix_socket_path=str(path)) as store:
+            async with ConcurrentRedisLockStore(unix_socket_path=str(path), lease=2) as store:
                 async with store.lock("c") as grant:
-                    await asyncio.sleep(4.2)
+                    await asyncio.sleep(2.2)
                     grant.ensure_held()
             async with ConcurrentRedisLockStore(url=f"unix://{path}?db=1") as store:
                 async with store.lock("c"):
