@@ -38,7 +38,7 @@ class RedisCluster:
         self._with_replicas = replicas
         self._binary = binary
         self._options = [
-            "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
+            "--cluster-node-timeout", "2000",
             "--repl-diskless-sync-delay", "0", *options,
         ]  # fmt: skip
 
@@ -76,7 +76,7 @@ class RedisCluster:
             client.close()
 
     def _server(self) -> EmbeddedRedis:
-        options = ["--cluster-port", str(free_port()), *self._options]
+        options = ["--cluster-enabled", "yes", "--cluster-port", str(free_port()), *self._options]
         return EmbeddedRedis(options, binary=self._binary).start()
 
     def _slots(self, i: int) -> range:
@@ -120,7 +120,7 @@ def _until(condition: Callable[[], object], what: str, seconds: float = 30) -> N
 
 
 def _bus(server: EmbeddedRedis) -> str:
-    return server._options[1]
+    return server._options[3]
 
 
 def _state(client: Any, nodes: int) -> bool:
