@@ -33,7 +33,7 @@ def model() -> Iterator[None]:
 def test_all_is_well(model: None, name: str) -> None:
     """No order of things within the bound breaks a promise."""
     bound = SMALL[name]
-    result = Search(bound.clients, bound.budget, **bound.options).run(seconds=200)
+    result = Search(bound.clients, bound.budget, **bound.options).run()
     assert not result.found, "\n".join(map(str, result.found))
     assert result.complete, f"{result.states} states were not all"
     assert result.continued >= result.states // 200
@@ -99,7 +99,7 @@ def test_mutants_are_found(model: None, monkeypatch: pytest.MonkeyPatch, name: s
     mutant = MUTANTS[name]
     mutant.patch(monkeypatch)
     bound = mutant.bound
-    result = Search(bound.clients, bound.budget, sample=5, **bound.options).run(seconds=200)
+    result = Search(bound.clients, bound.budget, sample=5, **bound.options).run()
     assert mutant.broken in [found.name for found in result.found], result
 
 

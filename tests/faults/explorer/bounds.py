@@ -29,7 +29,7 @@ MESSAGE = {**SHORT, "message": True}
 SMALL = {
     "a broken connection": Bound(2, Budget(drops=1, lates=1, cancels=1)),
     "a broken connection among three": Bound(3, Budget(drops=1)),
-    "time and heartbeats": Bound(2, Budget(ticks=2, beats=1)),
+    "time and heartbeats": Bound(2, Budget(ticks=1, beats=1), SHORT),
     "answers read late": Bound(2, Budget(ticks=2), SHORT),
     "a lost reply, and time": Bound(2, Budget(ticks=1, drops=1), SHORT),
     "a crash": Bound(2, Budget(ticks=2, crashes=1), SHORT),
@@ -40,6 +40,8 @@ SMALL = {
 }
 
 LARGE = {
+    "time and a heartbeat": Bound(2, Budget(ticks=2, beats=1)),
+    "time and two heartbeats": Bound(2, Budget(ticks=1, beats=2), SHORT),
     "late answers, and heartbeats": Bound(2, Budget(ticks=4, drops=1, beats=1)),
     "short leases": Bound(2, Budget(ticks=3, drops=1, beats=2, cancels=1), SHORT),
     "a broken connection and time": Bound(2, Budget(ticks=2, drops=1, lates=1, cancels=1)),

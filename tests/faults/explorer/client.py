@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ticketlock import ConcurrentRedisLockStore, engine, grant
+from ticketlock import ConcurrentRedisLockStore, engine, grant, redis_connect
+from ticketlock.heartbeat import Heartbeat
 from ticketlock.scripts import Scripts
 
 from .beats import ModelHeartbeat, Need
@@ -216,13 +217,16 @@ def modelled() -> Iterator[None]:
     async def connect(*_: Any, **__: Any) -> Connection:
         return await _current.connect()
 
-    clock, real = (lambda: _current.loop.now), grant.clock
+    ours = {
+        "clock": (grant.clock, lambda: _current.loop.now),
+        "connect": (redis_connect.connect, connect),
+        "Heartbeat": (Heartbeat, ModelHeartbeat),
+    }
     with pytest.MonkeyPatch.context() as patch:
-        for name, module in list(sys.modules.items()):
-            if name.startswith("ticketlock") and getattr(module, "clock", None) is real:
-                patch.setattr(module, "clock", clock)
-        patch.setattr(engine, "connect", connect)
-        patch.setattr(engine, "Heartbeat", ModelHeartbeat)
+        for module in [m for name, m in sys.modules.items() if name.startswith("ticketlock")]:
+            for name, (theirs, model) in ours.items():
+                if getattr(module, name, None) is theirs:  # wherever it was imported to
+                    patch.setattr(module, name, model)
         patch.setattr(engine, "_requests", Requests())
         # The model knows the scripts: nothing is gained by reading them again and again.
         prologue = Scripts.prologue

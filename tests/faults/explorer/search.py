@@ -72,7 +72,7 @@ class Search:
     def run(
         self,
         *,
-        seconds: float = 60,
+        seconds: float = float("inf"),
         states: int = 10_000_000,
         progress: Callable[[int, int], None] = lambda states, waiting: None,
     ) -> Result:
