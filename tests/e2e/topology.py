@@ -85,7 +85,8 @@ def topology(
         stack.enter_context(_environment(variables))
         name = "endpoints.yml" if broker == "rabbit" else "endpoints.kafka.yml"
         endpoints = folder / "endpoints.yml"
-        endpoints.write_text((DEPLOY / name).read_text())
+        deploy = DEPLOY if before is None else before / "deploy"  # what both versions read
+        endpoints.write_text((deploy / name).read_text())
         (folder / "e2e_bot.py").write_text(BOT)
         words = ("--bot", "e2e_bot:bot")
         started = [Replica(endpoints, *words, version=before) for _ in range(replicas)]

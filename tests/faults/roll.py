@@ -1,6 +1,6 @@
 """A fleet of lock users that is rolled from one version to another and back, and the verdict.
 
-Nothing is killed here: whatever is lost, stopped or out of order, the two versions did.
+No server is in trouble here: whatever is lost, stopped or out of order, the two versions did.
 """
 
 from __future__ import annotations
@@ -49,8 +49,20 @@ class Found:
             self.examples.append(f"{kind}: {example}")
 
 
-def roll(old: Path | None, new: Path | None, seed: int, replicas: int, seconds: float) -> Found:
-    """Roll a fleet from the old version to the new one and back; `seconds` between restarts."""
+def roll(
+    old: Path | None,
+    new: Path | None,
+    seed: int,
+    *,
+    replicas: int = 2,
+    seconds: float = 1,
+    kill: bool = False,
+) -> Found:
+    """Roll a fleet from the old version to the new one and back; `seconds` between restarts.
+
+    Args:
+        kill: replicas that are replaced are killed, instead of ending what they have begun.
+    """
     with EmbeddedRedis() as locks, EmbeddedRedis() as records:
         fleet = _Fleet(locks.url, records.url, {"old": old, "new": new}, seed)
         try:
@@ -59,16 +71,16 @@ def roll(old: Path | None, new: Path | None, seed: int, replicas: int, seconds: 
                 for place in range(replicas):
                     time.sleep(seconds)
                     before, running[place] = running[place], fleet.start(version)
-                    fleet.end(before)
+                    fleet.kill(before) if kill else fleet.end(before)
             time.sleep(seconds)
             for process in running:
                 process.terminate()
             for process in running:
                 fleet.end(process, terminate=False)
         finally:
-            fleet.kill()
+            fleet.stop()
         with redis.Redis.from_url(records.url, decode_responses=True) as client:
-            found = judge(client)
+            found = judge(client, fleet.killed)
         for failure in fleet.failures:
             found.blame("worker failed", failure)
         with redis.Redis.from_url(locks.url, decode_responses=True) as client:
@@ -85,6 +97,7 @@ class _Fleet:
         self._versions, self._seed = versions, seed
         self._processes: list[subprocess.Popen[str]] = []
         self.failures: list[str] = []
+        self.killed: set[int] = set()
 
     def start(self, version: str) -> subprocess.Popen[str]:
         """Start a worker, and return when it works."""
@@ -112,7 +125,12 @@ class _Fleet:
         if status:
             self.failures.append(f"{process.args[4:6]} ended with {status}")
 
-    def kill(self) -> None:
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        process.kill()
+        process.wait()
+        self.killed.add(process.pid)
+
+    def stop(self) -> None:
         for process in self._processes:
             if process.poll() is None:
                 process.kill()
@@ -121,8 +139,8 @@ class _Fleet:
                 process.stdout.close()
 
 
-def judge(client: redis.Redis) -> Found:
-    """The verdict on what the workers have recorded."""
+def judge(client: redis.Redis, killed: set[int]) -> Found:
+    """The verdict on what the workers have recorded, some of which were killed."""
     found = Found()
     notes: dict[str, list[Note]] = defaultdict(list)
     for text in client.lrange("notes", 0, -1):
@@ -156,7 +174,9 @@ def judge(client: redis.Redis) -> Found:
         entries = _log(client, name)
         _judge_order(found, name, entries, broken, early)
         _judge_stops(found, name, entries, superseding[name])
-        _judge_messages(found, name, entries, broken, replies)
+        # What was handled may not have been answered by a turn that was killed, or broken.
+        kept = [e for e in entries if e["p"] not in killed and e["f"] not in broken]
+        _judge_messages(found, name, kept, replies)
         for kind in {mode for _, mode in superseding[name]}:
             found.figures[f"tickets that {kind}"] += sum(
                 mode == kind for _, mode in superseding[name]
@@ -210,14 +230,12 @@ def _judge_messages(
     found: Found,
     name: str,
     entries: list[Note],
-    broken: set[str],
     replies: dict[tuple[str, str], set[str]],
 ) -> None:
     """Each message is handled once, and its callers have the same reply."""
     handled: Counter[str] = Counter()
     for entry in entries:
-        # A turn that was broken at its very end may have been handled, and not answered.
-        if entry["e"] == "end" and not entry["refused"] and entry["f"] not in broken:
+        if entry["e"] == "end" and not entry["refused"]:
             handled.update(entry["m"])
     for message, times in handled.items():
         if times > 1:

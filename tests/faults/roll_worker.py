@@ -33,7 +33,7 @@ class Worker:
 
     async def task(self, dice: random.Random) -> None:
         deeds = [self.plain] * 4 + [self.queued] * 3 + [self.message] * 6
-        deeds += [self.free, self.cut, self.break_turn]
+        deeds += [self.free, self.cut, self.break_turn, self.bare]
         while not self.stopping:
             await dice.choice(deeds)(dice, dice.choice(self.names))
             await asyncio.sleep(dice.random() * 0.02)
@@ -65,6 +65,12 @@ class Worker:
             self.recorder.note("breaks", c=name, f=str(holder.fence))
             if await self.store.break_lock(name, holder.fence):
                 self.recorder.note("broke", c=name, f=str(holder.fence), n=holder.number)
+
+    async def bare(self, dice: random.Random, name: str) -> None:
+        """A ticket that no process keeps alive, ended by its number."""
+        number = await self.store.issue_ticket(name, 2)
+        await asyncio.sleep(dice.random() * 0.05)
+        await self.store.finish_serving(name, number)
 
     async def message(self, dice: random.Random, name: str) -> None:
         """A message with an id, which others ask for too; asked for until there is a reply."""

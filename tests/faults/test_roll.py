@@ -14,19 +14,20 @@ from servers import versions
 WAYS = ("old to old", "old to new", "new to old", "new to new")
 
 
-def run(new: Path | None, seconds: float = 0.4) -> Found:
+def run(new: Path | None, seconds: float = 0.4, *, kill: bool = False) -> Found:
     seed = int(os.environ.get("TICKETLOCK_SEED") or random.randrange(10**6))
     print(f"seed {seed}")
-    found = roll(versions.before(), new, seed, replicas=2, seconds=seconds)
+    found = roll(versions.before(), new, seed, seconds=seconds, kill=kill)
     print(summary(found))
     return found
 
 
 @pytest.mark.slow
 @pytest.mark.quiet
-def test_a_fleet_is_rolled_and_back() -> None:
+@pytest.mark.parametrize("kill", [False, True], ids=["drained", "killed"])
+def test_a_fleet_is_rolled_and_back(kill: bool) -> None:
     """No overlap, nothing lost, stopped without cause, handled twice or out of order."""
-    found = run(None, float(os.environ.get("TICKETLOCK_ROLL_SECONDS") or 1))
+    found = run(None, float(os.environ.get("TICKETLOCK_ROLL_SECONDS") or 1), kill=kill)
     assert not found.problems, found.examples
     # It has happened: hand-offs each way, by bells; stops, duplicates and broken turns.
     for way in WAYS:

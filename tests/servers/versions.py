@@ -1,5 +1,6 @@
 """Versions of ticketlock as folders for PYTHONPATH: one from the repository's history, or one
-made of this checkout and changed."""
+made of this checkout and changed. Each has its files of `docs/deploy` in `deploy`, for a version
+need not know the settings of the next."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ def changed(folder: Path, files: Mapping[str, str]) -> Path:
     """This checkout as a version, where the files that match a pattern begin with another text."""
     package = folder / "ticketlock"
     unwanted = shutil.ignore_patterns("__pycache__")
-    for source, target in (("ticketlock", package), *((n, package / n) for n in _INNER)):
+    inner = [(name, package / name) for name in ("stores", "brokers", "lua")]
+    for source, target in (("ticketlock", package), *inner, ("docs/deploy", folder / "deploy")):
         shutil.copytree(ROOT / source, target, ignore=unwanted, dirs_exist_ok=True)
     for pattern, text in files.items():
         found = list(package.glob(pattern))
@@ -65,9 +67,6 @@ def changed(folder: Path, files: Mapping[str, str]) -> Path:
             path.write_text(text + path.read_text())
     check(folder)
     return folder
-
-
-_INNER = ("stores", "brokers", "lua")
 
 
 def check(folder: Path) -> None:
@@ -96,6 +95,7 @@ def _build(commit: str, work: Path) -> Path:
     (wheel,) = wheels.glob("*.whl")
     where = ["--python", sys.executable, "--target", str(made)]
     carry_out([uv, "pip", "install", "--quiet", "--no-deps", *where, str(wheel)])
+    shutil.copytree(source / "docs" / "deploy", made / "deploy")
     return made
 
 
