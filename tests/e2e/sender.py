@@ -53,6 +53,7 @@ class Sender:
     Attributes:
         deliveries: of all messages, in the order in which they were given.
         done: messages that have their reply.
+        limit: messages that may be sent by now: those of later trouble are kept for it.
         refusals: status, or kind of failure of a connection -> how often.
     """
 
@@ -68,6 +69,7 @@ class Sender:
         self.deliveries = [Delivery(message) for message in messages]
         self.duplicates = 0
         self.done = 0
+        self.limit = len(messages)
         self.refusals: dict[str, int] = {}
         names = dict.fromkeys(message.conversation for message in messages)
         #: Conversations that send one message after the other.
@@ -78,7 +80,10 @@ class Sender:
         self._on_done = on_done
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
         async with httpx.AsyncClient(limits=limits, timeout=100) as self._client:
-            for delivery in self.deliveries:
+            for place, delivery in enumerate(self.deliveries):
+                while place >= self.limit:
+                    await asyncio.sleep(0.02)
+                    self._raise_failures()
                 await self._slots.acquire()
                 self._raise_failures()
                 name = delivery.message.conversation

@@ -12,6 +12,9 @@ from itertools import cycle
 from .sender import Sender
 from .topology import Topology
 
+#: Part of the messages between two deeds that may be sent while the first one is being done.
+DURING = 0.6
+
 
 @dataclass
 class Trouble:
@@ -23,7 +26,8 @@ class Trouble:
     Attributes:
         kills: replicas to be killed. rolls: how often all are restarted, one by one.
         drained: seconds that each replica took to end when it was told to.
-        fleets: messages that were done while so many replicas were of the version before.
+        fleets: so many replicas of the version before -> messages that were done between two
+            deeds, by such a fleet.
     """
 
     topology: Topology
@@ -41,20 +45,25 @@ class Trouble:
         deeds = [self._kill] * self.kills + [self._step] * steps + [self._kill_service]
         self.dice.shuffle(deeds)
         total = len(self.sender.deliveries)
-        before = 0
+        part, after = total / (len(deeds) + 1), 0
         for place, deed in enumerate(deeds, 1):
-            while self.sender.done < total * place / (len(deeds) + 1):
-                await asyncio.sleep(0.02)
-            self._count(before)
-            before = self.sender.done
+            # So many while it is done, so that the rest finds the replicas as they are then.
+            self.sender.limit = round(part * (place + DURING))
+            await self._until(part * place)
+            self._count(after)
             await deed()
-        while self.sender.done < total:
-            await asyncio.sleep(0.02)
-        self._count(before)
+            after = self.sender.done
+        self.sender.limit = total
+        await self._until(total)
+        self._count(after)
 
-    def _count(self, before: int) -> None:
+    async def _until(self, done: float) -> None:
+        while self.sender.done < done:
+            await asyncio.sleep(0.02)
+
+    def _count(self, since: int) -> None:
         old = sum(replica.version is not None for replica in self.topology.replicas)
-        self.fleets[old] += self.sender.done - before
+        self.fleets[old] += self.sender.done - since
 
     async def _kill(self) -> None:
         replica = self.dice.choice(self.topology.replicas)
