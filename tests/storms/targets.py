@@ -128,9 +128,14 @@ class Cluster(One):
         made = self._stack.enter_context(RedisCluster(self.shards))
         masters = list(made.servers)
         options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+        # A dead master is not to stop the others: what is lost there meanwhile is our doing.
+        alone = ["--cluster-require-full-coverage", "no"]
+        options += alone
         for master in masters:
+            master._options += alone  # when it is started again
             with client(master) as asking:
                 asking.config_set("repl-diskless-sync-delay", 0)
+                asking.config_set("cluster-require-full-coverage", "no")
         for master in masters:
             port = str(free_port())
             replica = EmbeddedRedis([*options, "--cluster-port", port])

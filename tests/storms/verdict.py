@@ -86,9 +86,14 @@ def _judge_loss(verdict: Verdict, note: dict[str, Any], shard: int, events: Even
         return
     kinds = sorted({event.kind for event in near}) or ["no trouble"]
     verdict.lost[f"only {', '.join(kinds)}"] += 1
-    everywhere = events.during(note["t"] - LEASE, note["t"])
-    others = sorted({event.kind for event in everywhere} - set(kinds))
-    verdict.broken("turn lost", f"{note}, near: {kinds}, elsewhere: {others}")
+    verdict.broken("turn lost", f"{note}, {_trouble(events, near, note['t'] - LEASE, note['t'])}")
+
+
+def _trouble(events: Events, near: list[Event], since: float, until: float) -> str:
+    """What was wrong in that time, in words: what could matter, and all else."""
+    own = {event.kind for event in near}
+    others = {event.kind for event in events.during(since, until)} - own
+    return f"near: {sorted(own)}, elsewhere: {sorted(others)}"
 
 
 def _judge_turns(
@@ -118,7 +123,7 @@ def _judge_turns(
         if events.forgot(shard, *waiting) or _stopped(events, entry["p"], *waiting):
             continue
         if entry["n"] <= last:
-            near = events.near(entry["since"], entry["t"], shard, entry["p"])
-            kinds = sorted({event.kind for event in near})
-            verdict.broken("out of order", f"{name!r}: {entry} after {last}, near: {kinds}")
+            near = events.near(*waiting, shard, entry["p"])
+            said = _trouble(events, near, *waiting)
+            verdict.broken("out of order", f"{name!r}: {entry} after {last}, {said}")
         last = max(last, entry["n"])
