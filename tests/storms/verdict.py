@@ -100,7 +100,7 @@ def _judge_turns(
     verdict: Verdict, name: str, entries: list[dict[str, Any]], shard: int, events: Events
 ) -> None:
     """One conversation: fences that grow, one turn under each, in the order of the tickets."""
-    last, highest = 0, 0
+    last, last_at, highest = 0, 0.0, 0
     begun: set[str] = set()
     for entry in entries:
         if entry["refused"]:
@@ -122,8 +122,10 @@ def _judge_turns(
         waiting = entry["since"] - LEASE, entry["t"]
         if events.forgot(shard, *waiting) or _stopped(events, entry["p"], *waiting):
             continue
+        if events.forgot(shard, last_at, entry["since"]):
+            last = 0  # numbers may have begun anew
         if entry["n"] <= last:
             near = events.near(*waiting, shard, entry["p"])
             said = _trouble(events, near, *waiting)
             verdict.broken("out of order", f"{name!r}: {entry} after {last}, {said}")
-        last = max(last, entry["n"])
+        last, last_at = max(last, entry["n"]), entry["t"]

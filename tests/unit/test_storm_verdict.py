@@ -86,6 +86,16 @@ def test_order_is_kept_but_for_what_was_forgotten(
     assert verdict(records, event).problems == ({} if excused else {"out of order": 1})
 
 
+def test_numbers_begin_anew_where_they_were_forgotten(records: redis.Redis) -> None:
+    """They are in order again from then on."""
+    for number, at in ((7, 5.0), (8, 6.0), (1, 30.0), (3, 31.0), (2, 32.0)):
+        turn(records, number, 100 + int(at), at)
+    loss = Event("server killed", 11, 13, shard=0, loses=True)
+    assert verdict(records, loss).problems == {"out of order": 1}
+    elsewhere = Event("server killed", 11, 13, shard=1, loses=True)
+    assert verdict(records, elsewhere).problems == {"out of order": 3}
+
+
 @pytest.mark.parametrize(
     ("event", "excused"),
     [
