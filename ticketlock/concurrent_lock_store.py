@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from . import forks
+from .bells import MAX_FENCE
 from .engine import Engine
-from .errors import LockStoreConnectionError, QueueFull
-from .grant import Grant
+from .errors import LockError, LockStoreConnectionError, QueueFull
+from .grant import Grant, clock
 from .incoming import MAX_REPLY, WINDOW
 from .inspection import Holder, Inspection, Waiting
 from .lock import Waiter, before, check_conversation_id
@@ -114,13 +115,41 @@ class ConcurrentRedisLockStore(LockStore):
 
     async def raise_fence(self, grant: Grant, floor: int) -> None:
         grant.ensure_held()
-        await self._live().raise_fence(grant, floor)
+        engine = self._live()
+        if not 0 <= floor < MAX_FENCE:
+            raise LockError(
+                f"conversation {grant.conversation_id!r}: the fence {floor} that its tracker store "
+                f"has is out of range (at most {MAX_FENCE - 1}); no lock store issued it: correct "
+                "or remove it there"
+            )
+        # A repeated acquire finds its own turn; `max_waiting=0` keeps it from queueing anew.
+        hold = engine.calls.hold(grant.expires - clock())
+        words = engine.scripts.acquire(
+            grant.conversation_id, grant.member, hold, max_waiting=0, floor=floor
+        )
+        grant.raising += 1  # the heartbeat cannot know which fence it finds
+        try:
+            answer = await engine.link.call(words)
+            if answer[0] == 1 and answer[1] == grant.number:
+                grant.fence = answer[2]
+            else:
+                if answer[0] == 1:  # free, and granted anew: not the turn we had
+                    engine.post(engine.scripts.withdraw(grant.conversation_id, grant.member))
+                engine.lost(grant.request, "its lease had run out when its fence was to be raised")
+        finally:
+            grant.raising -= 1
+        grant.ensure_held()
 
     # -- messages ------------------------------------------------------------------------------
 
     async def collect(self, grant: Grant, most: int = 100) -> list[tuple[str, str]]:
         grant.ensure_held()
-        return await self._live().collect(grant, most)
+        engine = self._live()
+        words = engine.scripts.collect(
+            grant.conversation_id, grant.member, grant.fence, most, engine.next_request()
+        )
+        found = [word.decode() for word in await engine.link.call(words)]
+        return [(unquote(name), text) for name, text in zip(found[::2], found[1::2], strict=True)]
 
     def answer(self, grant: Grant, replies: Mapping[str, str], window: float = WINDOW) -> None:
         short = {name: text for name, text in replies.items() if len(text.encode()) <= MAX_REPLY}

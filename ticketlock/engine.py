@@ -14,15 +14,15 @@ import socket
 from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from . import forks
-from .bells import MAX_FENCE, Bell, read
+from .bells import Bell, read
 from .calls import Calls
 from .commands import Command
 from .deadlines import DeadlineWatch
 from .elsewhere import Elsewhere
-from .errors import LockError, LockLost, LockStoreConnectionError, QueueFull
+from .errors import LockLost, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
 from .heartbeat import Heartbeat, Seen
 from .incoming import Supersede
@@ -95,6 +95,7 @@ class Engine:
         waiter.future = self.loop.create_future()
         # Before sending: a bell may come in the same packet as the answer.
         self._waiting[request] = waiter
+        self.heartbeat.expect(None)
         # Heard at once, not when its task comes to run: a bell may be right behind the answer.
         told = waiter.issued or waiter.future
         if waiter.incoming is None:
@@ -139,7 +140,7 @@ class Engine:
         """Ask the turns before a waiter to stop, if its message says so."""
         mode = waiter.incoming and waiter.incoming.supersede
         if mode:
-            self._post(self.scripts.supersede(waiter.conversation_id, waiter.member, mode))
+            self.post(self.scripts.supersede(waiter.conversation_id, waiter.member, mode))
 
     def _serve(self, waiter: Waiter, number: int, fence: int, lease_until: float) -> None:
         """Give a waiter its turn; `lease_until` is when the server lets it lapse."""
@@ -186,9 +187,9 @@ class Engine:
         if waiter.future is not None and not waiter.future.cancelled():
             waiter.future.exception()  # perhaps nobody asks any more; asyncio need not complain
         if self.link.usable:  # else the ticket was never sent for
-            self._post(self.scripts.withdraw(waiter.conversation_id, waiter.member))
+            self.post(self.scripts.withdraw(waiter.conversation_id, waiter.member))
 
-    def _post(self, words: tuple[Any, ...]) -> None:
+    def post(self, words: tuple[Any, ...]) -> None:
         """Send a command nobody waits for."""
         try:
             command = self.link.submit(words, lasting=True)
@@ -231,32 +232,6 @@ class Engine:
             command.future.set_result(None)
         return False
 
-    async def raise_fence(self, grant: Grant, floor: int) -> None:
-        """Mint a fence above `floor` for a turn we hold. Raises LockLost."""
-        if not 0 <= floor < MAX_FENCE:
-            raise LockError(
-                f"conversation {grant.conversation_id!r}: the fence {floor} that its tracker store "
-                f"has is out of range (at most {MAX_FENCE - 1}); no lock store issued it: correct "
-                "or remove it there"
-            )
-        # A repeated acquire finds its own turn; `max_waiting=0` keeps it from queueing anew.
-        hold = self.calls.hold(grant.expires - clock())
-        words = self.scripts.acquire(
-            grant.conversation_id, grant.member, hold, max_waiting=0, floor=floor
-        )
-        grant.raising += 1  # the heartbeat cannot know which fence it finds
-        try:
-            answer = await self.link.call(words)
-            if answer[0] == 1 and answer[1] == grant.number:
-                grant.fence = answer[2]
-            else:
-                if answer[0] == 1:  # free, and granted anew: not the turn we had
-                    self._post(self.scripts.withdraw(grant.conversation_id, grant.member))
-                self.lost(grant.request, "its lease had run out when its fence was to be raised")
-        finally:
-            grant.raising -= 1
-        grant.ensure_held()
-
     def lost(self, request: int, reason: str) -> None:
         """Tell the body of a turn that it is over."""
         grant = self._held.pop(request, None)
@@ -277,17 +252,9 @@ class Engine:
         self._waiting[waiter.request] = waiter
         self._return(waiter)
 
-    async def collect(self, grant: Grant, most: int) -> list[tuple[str, str]]:
-        """Take the messages that wait right behind a turn into it."""
-        words = self.scripts.collect(
-            grant.conversation_id, grant.member, grant.fence, most, self.next_request()
-        )
-        found = [word.decode() for word in await self.link.call(words)]
-        return [(unquote(name), text) for name, text in zip(found[::2], found[1::2], strict=True)]
-
     def answer(self, grant: Grant, replies: Mapping[str, str], window: float) -> None:
         """Keep replies; in front of the release, on the same connection."""
-        self._post(self.scripts.answer(grant.conversation_id, grant.member, window, replies))
+        self.post(self.scripts.answer(grant.conversation_id, grant.member, window, replies))
 
     # -- bells and heartbeats -------------------------------------------------------------------
 
@@ -351,13 +318,16 @@ class Engine:
 
     def attended(self) -> list[tuple[str, str]]:
         """The conversations in which this process waits, each with the member of its lowest
-        ticket there; the heartbeat thread asks."""
+        ticket there; the heartbeat thread asks.
+
+        A ticket whose answer is not read yet counts too: while the loop is blocked, its turn is
+        kept for us.
+        """
         lowest: dict[str, Waiter] = {}
         for waiter in list(self._waiting.values()):
-            if waiter.number >= 0:
-                known = lowest.setdefault(waiter.conversation_id, waiter)
-                if waiter.number < known.number:
-                    lowest[waiter.conversation_id] = waiter
+            known = lowest.setdefault(waiter.conversation_id, waiter)
+            if _place(waiter) < _place(known):
+                lowest[waiter.conversation_id] = waiter
         return [(conversation_id, waiter.member) for conversation_id, waiter in lowest.items()]
 
     def beaten(
@@ -387,7 +357,7 @@ class Engine:
                 if bell.request in self._waiting:
                     self._granted(self._waiting[bell.request], bell)
                 elif bell.request not in self._held:  # it was given up meanwhile
-                    self._post(self.scripts.break_turn(row.conversation_id, bell.fence))
+                    self.post(self.scripts.break_turn(row.conversation_id, bell.fence))
         missing = {row.conversation_id for row in seen if row.missing}
         for waiter in list(self._waiting.values()) if missing else ():
             if waiter.conversation_id in missing and waiter.number >= 0:
@@ -407,11 +377,17 @@ class Engine:
             self.withdraw(waiter, error)
         for request in list(self._held):
             grant = self._held[request]
-            self._post(self.calls.alone(grant))
+            self.post(self.calls.alone(grant))
             self.lost(request, "the lock store has been closed")
         self._deadlines.stop()
         await self.heartbeat.stop()
         await self.link.close()
+
+
+def _place(waiter: Waiter) -> tuple[bool, int]:
+    """The order of tickets: of those whose number is not known yet, that in which they were sent
+    for."""
+    return (True, waiter.request) if waiter.number < 0 else (False, waiter.number)
 
 
 def _log_failure(future: asyncio.Future[Any]) -> None:

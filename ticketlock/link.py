@@ -286,6 +286,7 @@ class Link(Sender):
         assert reader is not None  # connect() returned
         assert writer is not None
         if reader.at_eof() or writer.transport.is_closing():
+            discard(connection)
             raise ConnectionError("the server closed the connection")
         self._connection = connection
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
