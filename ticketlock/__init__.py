@@ -9,6 +9,7 @@ if not Path(__file__).with_name("stores").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
 from .errors import (
+    AlreadyHeld,
     ConfigurationError,
     DuplicateMessage,
     EventBrokerConnectionError,
@@ -62,6 +63,7 @@ __all__ = [
     # settings
     "EndpointConfig",
     # errors
+    "AlreadyHeld",
     "ConfigurationError",
     "EventBrokerConnectionError",
     "EventBrokerError",

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class TicketLockError(Exception):
-    """Base of all errors of this library."""
+    """Base of all errors of this library.
+
+    All of them pickle and copy, with their attributes and notes: they cross processes. `args`
+    are what the error was made from, so that Celery's JSON can make it anew; `str` is the text.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not through `__init__`: a subclass may want other arguments than its base keeps.
+        return _restored, (type(self), self.args), self.__dict__ or None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+def _restored(kind: type[TicketLockError], args: tuple[Any, ...]) -> TicketLockError:
+    """An error as it was pickled; pickle sets its attributes."""
+    return kind.__new__(kind, *args)
 
 
 class ConfigurationError(TicketLockError):
@@ -24,6 +42,7 @@ class LockTimeout(LockError):
 
     Attributes:
         conversation_id: the conversation.
+        waited: seconds for which the ticket had waited.
         position: how many turns were before ours, the one being served included;
             None when that is not known.
         holder: who held the lock, as text (`host:pid`, with its label); None if unknown.
@@ -39,26 +58,59 @@ class LockTimeout(LockError):
         held_for: float | None = None,
     ) -> None:
         self.conversation_id = conversation_id
+        self.waited = waited
         self.position = position
         self.holder = holder
         self.held_for = held_for
-        text = f"no turn for conversation {conversation_id!r} within {waited:g} s"
-        if position is not None:
-            text += f"; {position} before it"
-        if holder is not None:
-            text += f", held by {holder}"
-        if held_for is not None:
-            text += f" for {held_for:.1f} s"
-        super().__init__(text)
+        super().__init__(conversation_id, waited, position, holder, held_for)
+
+    def __str__(self) -> str:
+        text = f"no turn for conversation {self.conversation_id!r} within {self.waited:g} s"
+        if self.position is not None:
+            text += f"; {self.position} before it"
+        if self.holder is not None:
+            text += f", held by {self.holder}"
+        if self.held_for is not None:
+            text += f" for {self.held_for:.1f} s"
+        return text
+
+
+class AlreadyHeld(LockError):
+    """Who waits for the turn has it already, and would wait for itself without end.
+
+    Attributes:
+        conversation_id: the conversation.
+        number: the ticket number of the turn that is held.
+    """
+
+    def __init__(self, conversation_id: str, number: int) -> None:
+        self.conversation_id = conversation_id
+        self.number = number
+        super().__init__(conversation_id, number)
+
+    def __str__(self) -> str:
+        return (
+            f"conversation {self.conversation_id!r} is held already, as ticket {self.number}, by "
+            "the task or thread that waits for it, which would wait for itself: pass the grant on "
+            "to the inner code, leave the outer block first, or take store.try_lock()"
+        )
 
 
 class LockLost(LockError):
-    """The turn was no longer ours: its lease or lifetime ran out, or an operator broke it."""
+    """The turn was no longer ours: its lease or lifetime ran out, or an operator broke it.
+
+    Attributes:
+        conversation_id: the conversation.
+        reason: why, as text.
+    """
 
     def __init__(self, conversation_id: str, reason: str) -> None:
         self.conversation_id = conversation_id
         self.reason = reason
-        super().__init__(f"lost the lock of conversation {conversation_id!r}: {reason}")
+        super().__init__(conversation_id, reason)
+
+    def __str__(self) -> str:
+        return f"lost the lock of conversation {self.conversation_id!r}: {self.reason}"
 
 
 class QueueFull(LockError):
@@ -72,7 +124,10 @@ class QueueFull(LockError):
     def __init__(self, conversation_id: str, waiting: int) -> None:
         self.conversation_id = conversation_id
         self.waiting = waiting
-        super().__init__(f"{waiting} tickets already wait for conversation {conversation_id!r}")
+        super().__init__(conversation_id, waiting)
+
+    def __str__(self) -> str:
+        return f"{self.waiting} tickets already wait for conversation {self.conversation_id!r}"
 
 
 class DuplicateMessage(LockError):
@@ -88,9 +143,10 @@ class DuplicateMessage(LockError):
         self.conversation_id = conversation_id
         self.message_id = message_id
         self.reply = reply
-        super().__init__(
-            f"message {message_id!r} of conversation {conversation_id!r} has been answered"
-        )
+        super().__init__(conversation_id, message_id, reply)
+
+    def __str__(self) -> str:
+        return f"message {self.message_id!r} of conversation {self.conversation_id!r} has been answered"
 
 
 class LockStoreConnectionError(LockError):
@@ -118,9 +174,13 @@ class EventsWaiting(TrackerStoreError):
 
     def __init__(self, conversation_id: str) -> None:
         self.conversation_id = conversation_id
-        super().__init__(
-            f"conversation {conversation_id!r} has events that the event broker has not confirmed "
-            "yet; replacing would lose them: try again when it has (`ticketlock events status`)"
+        super().__init__(conversation_id)
+
+    def __str__(self) -> str:
+        return (
+            f"conversation {self.conversation_id!r} has events that the event broker has not "
+            "confirmed yet; replacing would lose them: try again when it has "
+            "(`ticketlock events status`)"
         )
 
 
@@ -137,8 +197,12 @@ class StaleFence(TrackerStoreError):
         self.conversation_id = conversation_id
         self.fence = fence
         self.stored = stored
-        why = "is held by another owner" if stored == fence else f"is not the stored {stored}"
-        super().__init__(f"conversation {conversation_id!r}: fence {fence} {why}; nothing written")
+        super().__init__(conversation_id, fence, stored)
+
+    def __str__(self) -> str:
+        another = self.stored == self.fence
+        why = "is held by another owner" if another else f"is not the stored {self.stored}"
+        return f"conversation {self.conversation_id!r}: fence {self.fence} {why}; nothing written"
 
 
 class EventBrokerError(TicketLockError):
@@ -154,4 +218,7 @@ class EventBrokerConnectionError(EventBrokerError):
 
     def __init__(self, text: str, again: bool = True) -> None:
         self.again = again
-        super().__init__(text)
+        super().__init__(text, again)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
