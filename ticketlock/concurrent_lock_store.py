@@ -18,6 +18,7 @@ from .incoming import MAX_REPLY, WINDOW
 from .inspection import Holder, Inspection, Waiting
 from .lock import Waiter, before, check_conversation_id
 from .lock_store import LockStore
+from .portal import finalizer
 from .redis_settings import RedisSettings, endpoint_values
 from .scripts import Timing
 from .settings import Section
@@ -53,6 +54,7 @@ class ConcurrentRedisLockStore(LockStore):
         super().__init__(max_waiting=section.integer("max_waiting", None, 0))
         section.finish()
         self._engine: Engine | None = None
+        self._finalizer = finalizer(self, lambda: None)
 
     def _live(self) -> Engine:
         """The engine of this process and event loop."""
@@ -70,6 +72,8 @@ class ConcurrentRedisLockStore(LockStore):
             engine.heartbeat.abandon()
         # First use, a forked child, or a loop that is gone: what it had is void.
         self._engine = engine = Engine(self.settings, self.timing)
+        self._finalizer.detach()
+        self._finalizer = finalizer(self, engine.abandon)
         return engine
 
     # -- one turn: called by Lock ---------------------------------------------------------------
@@ -267,6 +271,7 @@ class ConcurrentRedisLockStore(LockStore):
         if engine is not None and engine.pid == forks.pid and not engine.loop.is_closed():
             await engine.close()
         self._engine = None
+        self._finalizer.detach()
         await super().close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
 from collections.abc import Mapping
@@ -11,13 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from . import forks, native
 from .endpoints import Endpoints, read_endpoints
 from .event_base import Event
 from .incoming import Incoming
 from .lock_store import LockStore
+from .portal import Portal
 from .registry import create_lock_store, create_tracker_store, event_broker_maker
 from .relay import Relay
-from .sync import Portal
 from .tracker import Tracker
 from .tracker_store import TrackerStore
 from .turn import Turn
@@ -49,8 +49,16 @@ class Conversations:
         self.tracker_store: TrackerStore = create_tracker_store(tracker_store)
         make_broker = event_broker_maker(event_broker, broker_where)
         self.relay = None if make_broker is None else Relay(self.tracker_store, make_broker)
-        #: Tells this process's claims from others' with an equal fence.
-        self.owner = f"{socket.gethostname()[:24]}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._owners: dict[int, str] = {}
+        self._portal: Portal | None = None
+
+    @property
+    def owner(self) -> str:
+        """Tells this process's claims from others' with an equal fence, those of forks too."""
+        if forks.pid not in self._owners:
+            name = f"{socket.gethostname()[:24]}:{forks.pid}:{secrets.token_hex(4)}"
+            self._owners[forks.pid] = name
+        return self._owners[forks.pid]
 
     @classmethod
     def from_endpoints(
@@ -124,8 +132,9 @@ class Conversations:
 class SyncTurn:
     """A `Turn` for threads. A thread cannot be cancelled: what it writes late is refused."""
 
-    def __init__(self, portal: Portal, turn: Turn) -> None:
-        self._portal = portal
+    def __init__(self, twin: SyncConversations, turn: Turn) -> None:
+        self._twin = twin  # dropped, it would be closed
+        self._portal = twin._portal
         self._turn = turn
         self.sender_id = turn.sender_id
 
@@ -150,24 +159,43 @@ class SyncTurn:
         """Raise LockLost unless the turn is still certainly ours."""
         self._turn.ensure_held()
 
+    @property
+    def sequence(self) -> int:
+        """How many events the conversation has had when the block began or last committed."""
+        return self._turn.sequence
+
+    def discard(self) -> None:
+        """Forget the events that were added and not committed; see `Turn.discard`."""
+        self._turn.discard()
+
+    def collect(self, most: int = 100) -> list[tuple[str, str]]:
+        """Take the messages that wait behind the turn into it; see `LockStore.collect`."""
+        return self._portal.run(lambda: self._turn.collect(most))
+
+    def withdraw(self) -> None:
+        """Give the ticket back without entering; see `SyncLock.withdraw`."""
+        self._turn._lock._spent = True
+        self._portal.post(self._turn.withdraw)
+
     def queue(self) -> int:
         """Take the ticket now and enter later; see `Lock.queue`."""
-        return self._portal.call(self._turn.queue())
+        return self._portal.run(lambda: self._turn.queue())
 
     def commit(self) -> None:
         """Write what has been added so far, all or nothing, and go on."""
-        self._portal.call(self._turn.commit())
+        self._portal.run(lambda: self._turn.commit())
 
     def answer(self, reply: str, message_id: str | None = None) -> None:
         """Say what duplicates of a message are told; see `Turn.answer`."""
         self._turn.answer(reply, message_id)
 
     def __enter__(self) -> SyncTurn:
+        self._turn._lock._who = native.me()
         try:
-            self._portal.call(self._turn.begin())
+            self._portal.run(self._turn.begin)
         except BaseException:
             # Also when the turn came in the moment of an interrupt.
-            self._portal.post(self._turn.withdraw)
+            self.withdraw()
             raise
         return self
 
@@ -178,7 +206,7 @@ class SyncTurn:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            self._portal.call(self._turn.end(write=error is None), finish=True)
+            self._portal.run(lambda: self._turn.end(write=error is None), finish=True)
         except Exception as late:
             if error is None:
                 raise
@@ -187,24 +215,32 @@ class SyncTurn:
 
 
 class SyncConversations:
-    """`Conversations` for threads, on an event loop of its own. Safe to share between them."""
+    """`Conversations` for threads, on an event loop of its own. Safe to share between them.
+
+    All twins of one `Conversations` are one: closing one of them closes all. Dropped with it,
+    or at the end of the interpreter, it is closed by itself.
+    """
 
     def __init__(self, conversations: Conversations) -> None:
         self.conversations = conversations
-        self._portal = Portal()
+        if conversations._portal is None:
+            closers = [conversations.tracker_store.close, conversations.lock_store.close]
+            if conversations.relay is not None:
+                closers.insert(0, conversations.relay.close)
+            conversations._portal = Portal(conversations, *closers)
+        self._portal = conversations._portal
 
     def turn(self, sender_id: str, lock_lifetime: float | None = None, **options: Any) -> SyncTurn:
         """`with conversations.turn("id") as turn:`; parameters as for `Conversations.turn`."""
-        return SyncTurn(self._portal, self.conversations.turn(sender_id, lock_lifetime, **options))
+        return SyncTurn(self, self.conversations.turn(sender_id, lock_lifetime, **options))
 
     def retrieve(self, sender_id: str) -> Tracker | None:
         """The latest session, without a turn."""
-        return self._portal.call(self.conversations.tracker_store.retrieve(sender_id))
+        return self._portal.run(lambda: self.conversations.tracker_store.retrieve(sender_id))
 
     def close(self) -> None:
         """Close the stores and the thread."""
-        self._portal.call(self.conversations.close())
-        self._portal.close()
+        self._portal.close(self.conversations.close)
 
     def __enter__(self) -> SyncConversations:
         return self

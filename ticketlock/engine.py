@@ -12,6 +12,7 @@ import logging
 import secrets
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any
 from urllib.parse import quote
@@ -80,6 +81,7 @@ class Engine:
         #: conversation -> a moment of `clock()` that was not after this server time (ms).
         self._seen: dict[str, tuple[float, int]] = {}
         self.closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     # -- tickets ------------------------------------------------------------------------------
 
@@ -368,6 +370,17 @@ class Engine:
         words = self.calls.acquire(waiter, number=waiter.number)
         command = self.link.submit(words, None, self._on_answer, waiter)
         command.future.add_done_callback(_log_failure)
+
+    def abandon(self) -> None:
+        """Close what a store has left that was dropped; called on any thread, never waits."""
+        self.heartbeat.abandon()
+        if self.pid == forks.pid and not self.loop.is_closed():
+            with suppress(RuntimeError):  # closed in this moment, and with it its connections
+                self.loop.call_soon_threadsafe(self._abandoned)
+
+    def _abandoned(self) -> None:
+        if not self.closed:
+            self._closing = self.loop.create_task(self.close())
 
     async def close(self) -> None:
         """Give tickets back, end the turns' bodies, stop the thread, end the connections."""

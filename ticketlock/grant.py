@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Generator
 
 from . import forks
+from .body import GRACE, REMEDY, AnyTask, Body, caller
 from .errors import LockLost
 from .incoming import Supersede
+
+log = logging.getLogger("ticketlock")
+
+#: Why a turn is none of a child's, which has a copy of it.
+FORKED = "a forked child does not inherit the turn"
 
 #: Clock of all local deadlines, seconds: monotonic, and running on while the machine sleeps.
 if hasattr(time, "CLOCK_BOOTTIME"):
@@ -48,11 +55,15 @@ class Lost:
 class Grant:
     """The turn of one ticket.
 
+    When it is lost the task that entered the lock is cancelled. Where another task does the
+    work, that one calls `bind`; `ensure_held` binds by itself once the first task is over.
+
     Attributes:
         conversation_id: the conversation it is about.
         number: the ticket number; says the order of arrival, nothing else.
         fence: the authority to write: higher than that of every earlier turn of the
             conversation. A store that remembers the highest one can refuse stale writers.
+        label: the text, or message id, that `inspect` shows for it; None: it has none.
         reason: why the grant was lost, None while it is held.
         superseded: set when a later message asks this turn to stop, to how; the turn stays
             ours, and what it makes of that is its own affair.
@@ -62,9 +73,9 @@ class Grant:
     """
 
     __slots__ = (
-        "_cancelled", "_cancelling", "_lost", "_pid", "_superseding", "_task", "conversation_id",
-        "deadline", "expires", "fence", "granted_at", "lease_until", "member", "number", "raising",
-        "reason", "request", "superseded",
+        "_body", "_lost", "_pid", "_reason", "_superseding", "conversation_id", "deadline",
+        "expires", "fence", "granted_at", "label", "lease_until", "member", "number", "raising",
+        "request", "superseded",
     )  # fmt: skip
 
     def __init__(
@@ -89,14 +100,37 @@ class Grant:
         self.member = member
         #: How many calls that raise the fence are under way.
         self.raising = 0
-        self.reason: str | None = None
+        self.label: str | None = None
+        self._reason: str | None = None
         self.superseded: Supersede | None = None
         self._superseding: asyncio.Event | None = None
         self._pid = forks.pid
         self._lost: Lost | None = None
-        self._task: asyncio.Task[object] | None = None
-        self._cancelled = False
-        self._cancelling = 0
+        self._body: Body | None = None
+
+    @property
+    def reason(self) -> str | None:
+        return self._reason
+
+    @reason.setter
+    def reason(self, reason: str | None) -> None:
+        """The first one is written to the log: everything that finds a turn lost sets it."""
+        first, self._reason = self._reason is None and reason is not None, reason
+        if first and reason != FORKED:
+            untold = self._body is not None and self._body.over
+            log.warning(
+                "lost the lock of conversation %r%s, held for %.1f s: %s%s",
+                self.conversation_id,
+                self._labelled(),
+                clock() - self.granted_at,
+                reason,
+                f"; the task that entered it is over, none was cancelled: {REMEDY}"
+                if untold
+                else "",
+            )
+
+    def _labelled(self) -> str:
+        return "" if self.label is None else f" ({self.label})"
 
     @property
     def lost(self) -> Lost:
@@ -109,14 +143,16 @@ class Grant:
         """Raise LockLost unless the turn is still certainly ours; call it before a write.
 
         Looks at the clock, not at a flag: a process that was frozen past its lease
-        finds out here, before its event loop has had time to tell it.
+        finds out here, before its event loop has had time to tell it. If the task that
+        entered the lock is over, the task that calls this is the body from then on.
         """
         if self.reason is None and self._pid != forks.pid:
-            self.reason = "a forked child does not inherit the turn"
+            self.reason = FORKED
         if self.reason is None and clock() >= self.deadline:
             self.reason = self.overdue()
         if self.reason is not None:
             raise LockLost(self.conversation_id, self.reason)
+        self.keep_bound()
 
     def overdue(self) -> str:
         """Why a grant past its deadline is lost."""
@@ -151,9 +187,8 @@ class Grant:
             self.reason = reason
         if self._lost is not None:
             self._lost._set()
-        if self._task is not None and not self._cancelled:
-            self._cancelled = True
-            self._task.cancel(self._message())
+        if self._body is not None:
+            self._body.cancel(f"lock lost: {self.reason}")
 
     def tell_lost(self, error: BaseException | None = None) -> None:
         """Raise LockLost if the turn was lost; a body's own `error` is not hidden, but gets a note."""
@@ -165,44 +200,66 @@ class Grant:
         if hasattr(error, "add_note"):
             error.add_note(str(lost))
 
-    def bind(self) -> None:
-        """Make the current task the body: it is cancelled when the grant is lost."""
-        self._task = asyncio.current_task()
-        if self._task is not None and hasattr(self._task, "cancelling"):
-            self._cancelling = self._task.cancelling()
+    def bind(self, task: AnyTask | None = None) -> None:
+        """Make a task the body: it is cancelled when the grant is lost. One task is, at a time.
+
+        `async with` binds the task that enters. Call it after `acquire()`, and where another
+        task entered than the one that works: a fixture, `asyncio.wait_for` before Python 3.12.
+
+        Args:
+            task: default: the task that calls. Raises RuntimeError outside of one.
+        """
+        task = task or asyncio.current_task()
+        if task is None:
+            raise RuntimeError("bind() is called in the task that works under the grant")
+        if self._body is not None:
+            self._body.leave()
+        self._body = Body(task, self._body_over)
         if self.reason is not None:
             self.lose(self.reason)
 
+    def keep_bound(self) -> None:
+        """If the body's task is over, the task that uses the turn now is the body."""
+        if self._body is None or not self._body.over:
+            return
+        task = caller()
+        if task is not None and task.get_loop() is self._body.task.get_loop():
+            self.bind(task)
+
+    def _body_over(self, task: AnyTask) -> None:
+        """The body's task has ended in the turn: say so, unless another one binds itself."""
+        if self.reason is None:
+            task.get_loop().call_later(GRACE, self._check_body, task)
+
+    def _check_body(self, task: AnyTask) -> None:
+        if self.reason is None and self._body is not None and self._body.task is task:
+            log.warning(
+                "the task that entered the lock of conversation %r%s is over, the turn is not: "
+                "if it is lost, no task can be cancelled: %s",
+                self.conversation_id,
+                self._labelled(),
+                REMEDY,
+            )
+
+    @property
+    def bound(self) -> bool:
+        """Whether a task was made the body."""
+        return self._body is not None
+
     def unbind(self) -> bool:
         """End the body; True if `lose` has cancelled it: then await `settle`."""
-        if not self._cancelled:
-            self._task = None
-        return self._cancelled
+        if self._body is None:
+            return False
+        self._body.leave()
+        if self._body.cancelled:
+            return True
+        self._body = None
+        return False
 
     async def settle(self, error: BaseException | None) -> bool:
         """After `unbind`: whether `error` is the cancellation that `lose` caused."""
-        task, self._task = self._task, None
-        if task is None:
-            return False
-        ours = isinstance(error, asyncio.CancelledError) and error.args == (self._message(),)
-        if hasattr(task, "uncancel"):  # Python 3.11 counts: tell our cancellation from others'
-            others = task.uncancel() > self._cancelling
-            ours = isinstance(error, asyncio.CancelledError) and not others
-        if error is None:
-            # The body ended without another await: the cancellation is still to come. It is
-            # swallowed if it is ours alone.
-            try:
-                await asyncio.sleep(0)
-            except asyncio.CancelledError as late:
-                if hasattr(task, "uncancel"):
-                    if task.cancelling() > self._cancelling:
-                        raise
-                elif late.args != (self._message(),):
-                    raise
-        return ours
-
-    def _message(self) -> str:
-        return f"lock lost: {self.reason}"
+        body, self._body = self._body, None
+        return body is not None and await body.settle(error)
 
     def __repr__(self) -> str:
         state = "held" if self.reason is None else f"lost: {self.reason}"

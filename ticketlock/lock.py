@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import logging
+from collections.abc import Awaitable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import forks
-from .errors import InvalidConversationId, LockError, LockTimeout
-from .grant import Grant, clock
+from .body import AnyTask, caller
+from .checks import check_conversation_id, check_label
+from .errors import AlreadyHeld, LockError, LockTimeout
+from .grant import FORKED, Grant, clock
 
 if TYPE_CHECKING:
     from .incoming import Incoming
@@ -17,26 +20,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+log = logging.getLogger("ticketlock")
 
-def check_conversation_id(conversation_id: object) -> str:
-    """Return the id; raise InvalidConversationId unless it is text that can be stored."""
-    if not isinstance(conversation_id, str) or not conversation_id:
-        raise InvalidConversationId(f"a conversation id is non-empty text, not {conversation_id!r}")
-    try:
-        conversation_id.isascii() or conversation_id.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidConversationId(f"{conversation_id!r} is not valid Unicode: {error}") from None
-    return conversation_id
-
-
-def check_label(label: object) -> None:
-    """Raise ValueError unless a label is text that can be stored."""
-    if not isinstance(label, str):
-        raise ValueError(f"a label is text, not {label!r}")  # noqa: TRY004  # as all others
-    try:
-        label.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"the label {label!r} is not valid Unicode: {error}") from None
+__all__ = ["Lock", "OptionalLock", "Waiter", "before", "check_conversation_id", "check_label"]
 
 
 class Waiter:
@@ -48,6 +34,7 @@ class Waiter:
         future: resolved with the Grant; made by event-driven stores.
         issued: resolved with the number, where somebody waits for that alone.
         incoming: the message that the ticket is for, if any.
+        pid: the process that has taken the ticket, or is about to.
     """
 
     __slots__ = (
@@ -82,7 +69,8 @@ class Waiter:
         self.issued: asyncio.Future[int] | None = None
 
     def start(self) -> None:
-        """Waiting begins now."""
+        """Waiting begins now, in this process: the lock may have been made before a fork."""
+        self.pid = forks.pid
         self.started = clock()
         self.deadline = None if self.wait_timeout is None else self.started + self.wait_timeout
 
@@ -113,15 +101,21 @@ class Lock:
 
     `async with` takes a ticket and waits for its turn. `await lock.queue()` takes the
     ticket earlier, for instance to acknowledge a webhook once its place is certain.
+
+    A lock that was made before a fork may be used in the child; a ticket that was taken before
+    the fork is the parent's.
     """
 
-    __slots__ = ("_grant", "_spent", "_store", "_waiter")
+    __slots__ = ("_grant", "_over", "_spent", "_store", "_waiter", "_who")
 
     def __init__(self, store: LockStore, waiter: Waiter) -> None:
         self._store = store
         self._waiter = waiter
         self._grant: Grant | None = None
         self._spent = False
+        self._over = False
+        #: Who waits for the turn, and has it: a task, or a thread.
+        self._who: AnyTask | tuple[object, ...] | None = None
 
     async def queue(self) -> int:
         """Take the ticket without waiting for the turn, and return its number.
@@ -147,19 +141,26 @@ class Lock:
             self._store._withdraw(self._waiter)
 
     async def acquire(self) -> Grant:
-        """Wait for the turn; a caller that does not use `async with` must `release`."""
+        """Wait for the turn; a caller that does not use `async with` must `release`.
+
+        No task is cancelled when the turn is lost, unless one calls `grant.bind()`.
+        Raises what `async with` raises on entering; see `LockStore.lock`.
+        """
         return await self._take()
 
-    async def _take(self, bind: bool = False) -> Grant:
+    async def _take(self, bind: bool = False, body: AnyTask | None = None) -> Grant:
         self._check_unused()
+        if self._who is None:
+            self._who = asyncio.current_task()
         try:
             grant = await self._begin()
         except BaseException:
             self.withdraw()
             raise
-        self._grant = grant
+        self._has(grant)
         if bind:
-            grant.bind()
+            # Who has called `__aenter__` does the work; `wait_for` may run it in another task.
+            grant.bind(None if body is None or body.done() else body)
         return grant
 
     def _check_unused(self) -> None:
@@ -168,28 +169,75 @@ class Lock:
 
     def _begin(self) -> Awaitable[Grant]:
         waiter = self._waiter
-        if waiter.number >= 0:
-            return self._store._granted(waiter)
-        waiter.start()
-        return self._store._enter(waiter)
+        self._check_not_inside()
+        if waiter.number < 0:
+            waiter.start()
+            return self._store._enter(waiter)
+        if waiter.pid != forks.pid:
+            raise LockError(
+                f"the ticket {waiter.number} of conversation {waiter.conversation_id!r} was taken "
+                "before the fork and is the parent's: make a new lock in the child"
+            )
+        return self._store._granted(waiter)
+
+    def _check_not_inside(self) -> None:
+        """Raise AlreadyHeld if it would wait for itself without end; warn where an end is in
+        sight: a `wait_timeout`, or another task that may release what this one acquired."""
+        waiter = self._waiter
+        other = self._store._inside.get(waiter.conversation_id)
+        if other is None or other._who != self._who or waiter.wait_timeout == 0:
+            return
+        grant = other._grant
+        if grant is None or grant.reason is not None or other._waiter.pid != forks.pid:
+            return
+        error = AlreadyHeld(waiter.conversation_id, grant.number)
+        if waiter.wait_timeout is None and (grant.bound or isinstance(other._who, tuple)):
+            raise error
+        log.warning("%s", error)
+
+    def _has(self, grant: Grant) -> None:
+        """The turn is ours."""
+        grant.label = self._waiter.label
+        self._grant = grant
+        self._store._enters(self)
 
     async def release(self) -> None:
-        """End the turn. Raises LockLost if it had been lost before."""
-        assert self._grant is not None  # acquire comes first
-        await self._end(self._grant)
-        self._grant.tell_lost()
+        """End the turn. Raises LockLost if it had been lost before.
+
+        After an `acquire` that has failed there is nothing to release, and its error stays
+        the one that counts. Raises LockError if `acquire` was not called, or if the turn was
+        released already.
+        """
+        grant = self._grant
+        if grant is None and self._spent:
+            return
+        if grant is None or self._over:
+            problem = "has been released already" if self._over else "was not acquired"
+            raise LockError(f"the lock of {self._waiter.conversation_id!r} {problem}")
+        if grant.unbind():
+            await grant.settle(None)
+        await self._end(grant)
+        grant.tell_lost()
 
     def _end(self, grant: Grant) -> Awaitable[None]:
+        self._forget()
+        if self._waiter.pid != forks.pid:  # the turn is the parent's, and not ours to end
+            grant.reason = FORKED
+            return asyncio.sleep(0)
         if grant.reason is None and clock() >= grant.deadline:
             grant.reason = grant.overdue()
-        if self._waiter.pid == forks.pid:
-            return self._store._release(grant)
-        # The turn is the parent's, and not ours to end.
-        grant.reason = "a forked child does not inherit the turn"
-        return asyncio.sleep(0)
+        return self._store._release(grant)
 
-    def __aenter__(self) -> Awaitable[Grant]:
-        return self._take(bind=True)
+    def _forget(self) -> None:
+        """The turn is over, or about to be."""
+        self._over = True
+        self._who = None
+        inside = self._store._inside
+        if inside.get(self._waiter.conversation_id) is self:
+            del inside[self._waiter.conversation_id]
+
+    def __aenter__(self) -> Coroutine[Any, Any, Grant]:
+        return self._take(True, caller())
 
     async def __aexit__(
         self,
@@ -198,8 +246,11 @@ class Lock:
         traceback: TracebackType | None,
     ) -> None:
         grant = self._grant
-        assert grant is not None  # __aenter__ has run
+        if grant is None:
+            raise LockError(f"the lock of {self._waiter.conversation_id!r} was not entered")
         ours = grant.unbind() and await grant.settle(error)
+        if self._over:
+            return  # released inside the block
         await self._end(grant)
         grant.tell_lost(None if ours else error)
 
@@ -209,9 +260,14 @@ class OptionalLock(Lock):
 
     __slots__ = ()
 
-    async def __aenter__(self) -> Grant | None:  # type: ignore[override]  # that is its point
+    def __aenter__(  # type: ignore[override]  # None is its point
+        self,
+    ) -> Coroutine[Any, Any, Grant | None]:
+        return self._take_or_not(caller())
+
+    async def _take_or_not(self, body: AnyTask | None) -> Grant | None:
         try:
-            return await self._take(bind=True)
+            return await self._take(True, body)
         except LockTimeout:
             return None
 

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
+from .checks import check_conversation_id, check_count, check_label, check_seconds
 from .errors import ConfigurationError
-from .grant import Grant
+from .grant import Grant, clock
 from .incoming import WINDOW, Incoming
-from .lock import Lock, OptionalLock, Waiter, check_conversation_id, check_label
+from .lock import Lock, OptionalLock, Waiter
 from .polling import Polling
+from .portal import Portal
 from .sync import SyncLockStore
 from .tickets import TicketLock
 
@@ -52,7 +54,14 @@ class LockStore(Polling):
 
     def __init__(self, endpoint_config: Any = None, *, max_waiting: int | None = None) -> None:
         super().__init__(default_lock_lifetime())
+        if max_waiting is not None:
+            check_count("max_waiting", max_waiting)
         self.max_waiting = max_waiting
+        #: conversation -> the lock in whose turn this process is.
+        self._inside: dict[str, Lock] = {}
+        self._most_inside = 1000
+        #: Of its threaded twins.
+        self._portal: Portal | None = None
 
     # -- using it ----------------------------------------------------------------------
 
@@ -81,9 +90,10 @@ class LockStore(Polling):
             incoming: the message the ticket is for; see `Incoming`. Stores of which
                 `keeps_messages` is false take no notice of it but for the label.
 
-        Raises (on entering): LockTimeout, QueueFull, LockStoreConnectionError,
-            InvalidConversationId (at once), DuplicateMessage. On leaving: LockLost, if the turn was lost;
-            the body has then been cancelled.
+        Raises (at once): InvalidConversationId, ValueError for any other argument.
+            On entering: LockTimeout, QueueFull, LockStoreConnectionError, DuplicateMessage;
+            AlreadyHeld, if the task that enters has the turn itself. On leaving: LockLost, if the turn was
+            lost; the task that entered has then been cancelled, see `Grant.bind`.
         """
         return Lock(
             self,
@@ -110,16 +120,32 @@ class LockStore(Polling):
         incoming: Incoming | None = None,
     ) -> Waiter:
         lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
-        if not isinstance(lifetime, (int, float)) or not 0 < lifetime < 1e9:
-            raise ValueError(f"lock_lifetime is a number of seconds above 0, not {lifetime!r}")
+        check_seconds("lock_lifetime", lifetime, above=True)
+        check_seconds("wait_time_in_seconds", poll)
+        if wait_timeout is not None:
+            check_seconds("wait_timeout", wait_timeout)
         if label is not None:
             check_label(label)
         if incoming is not None:
             label = incoming.message_id
         if max_waiting is None:
             max_waiting = self.max_waiting
+        else:
+            check_count("max_waiting", max_waiting)
         check_conversation_id(conversation_id)
         return Waiter(conversation_id, lifetime, wait_timeout, max_waiting, label, poll, incoming)
+
+    def _enters(self, lock: Lock) -> None:
+        """A lock has its turn: see `Lock._check_not_inside`."""
+        self._inside[lock._waiter.conversation_id] = lock
+        if len(self._inside) > self._most_inside:  # some were acquired and never released
+            now = clock()
+            self._inside = {
+                name: other
+                for name, other in self._inside.items()
+                if other._grant is not None and other._grant.expires > now
+            }
+            self._most_inside = max(1000, 2 * len(self._inside))
 
     async def collect(self, grant: Grant, most: int = 100) -> list[tuple[str, str]]:
         """Take the messages that wait right behind a turn into it: (message id, text) of each.

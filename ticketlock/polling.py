@@ -288,16 +288,20 @@ class Polling:
         if self._closed:
             grant.reason = grant.reason or "the lock store has been closed"
             return
-        await asyncio.shield(self._spawn(self._finish(grant.conversation_id, grant.member)))
+        there = await asyncio.shield(self._spawn(self._finish(grant.conversation_id, grant.member)))
+        if not there:
+            grant.reason = grant.reason or "its ticket was gone: it expired, or the lock was broken"
 
-    async def _finish(self, conversation_id: str, member: str) -> None:
-        """Remove a ticket of ours, and no other."""
+    async def _finish(self, conversation_id: str, member: str) -> bool:
+        """Remove a ticket of ours, and no other; whether it was there."""
 
-        def finish(lock: TicketLock, now: float) -> None:
-            if (ticket := _owned(lock, member)) is not None:
+        def finish(lock: TicketLock, now: float) -> bool:
+            ticket = _owned(lock, member)
+            if ticket is not None:
                 lock.tickets.remove(ticket)
+            return ticket is not None
 
-        await self._update(conversation_id, finish)
+        return await self._update(conversation_id, finish)
 
     async def _take_back(self, waiter: Waiter, issuing: asyncio.Future[tuple[int, int]]) -> None:
         waiter.number, _ = await issuing
@@ -330,7 +334,11 @@ class Polling:
         self._last_fence = grant.fence = max(grant.fence, self._last_fence, floor) + 1
 
     async def close(self) -> None:
-        """End the keeper and what works in the background."""
+        """End the turns and their bodies, the keeper, and what works in the background."""
+        for grant in list(self._held):
+            self._held.discard(grant)
+            self._spawn(self._finish(grant.conversation_id, grant.member))
+            grant.lose("the lock store has been closed")
         self._closed = True
         tasks = [task for task in (self._keeper, *self._background) if task is not None]
         if self._keeper is not None:

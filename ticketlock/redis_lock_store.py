@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
+from . import forks
+from .checks import check_conversation_id
 from .errors import LockStoreConnectionError
 from .link import Link
-from .lock import check_conversation_id
 from .lock_store import LockStore
+from .portal import finalizer
 from .redis_connect import connect, explain
 from .redis_settings import RedisSettings, endpoint_values
 from .scripts import load
@@ -46,17 +49,23 @@ class RedisLockStore(LockStore):
         self._prefix = self.settings.prefixed("lock:")
         self._link: Link | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = forks.pid
+        self._finalizer = finalizer(self, lambda: None)
 
     def _live_link(self) -> Link:
         loop = asyncio.get_running_loop()
-        if self._link is None or (self._loop is not None and self._loop.is_closed()):
-            self._loop = loop
+        gone = self._pid != forks.pid or (self._loop is not None and self._loop.is_closed())
+        if self._link is None or gone:
+            self._loop, self._pid = loop, forks.pid
+            settings = self.settings  # a link that knew its store would keep it alive
             self._link = Link(
-                lambda: connect(self.settings),
-                lambda error: explain(self.settings, error),
+                lambda: connect(settings),
+                lambda error: explain(settings, error),
                 prologue=[("SCRIPT", "LOAD", load("document").source)],
                 timeout=self.settings.socket_timeout,
             )
+            self._finalizer.detach()
+            self._finalizer = finalizer(self, _abandon, self._link, loop)
         elif loop is not self._loop:
             raise LockStoreConnectionError("this lock store is in use on another event loop")
         return self._link
@@ -107,8 +116,25 @@ class RedisLockStore(LockStore):
     async def close(self) -> None:
         await super().close()
         link, self._link = self._link, None
-        if link is not None and self._loop is not None and not self._loop.is_closed():
+        self._finalizer.detach()
+        if self._pid != forks.pid or self._loop is None or self._loop.is_closed():
+            return
+        if link is not None:
             await link.close()
+
+
+def _abandon(link: Link, loop: asyncio.AbstractEventLoop) -> None:
+    """Close the link of a store that was dropped; called on any thread."""
+
+    def close() -> None:
+        _closing.add(task := loop.create_task(link.close()))
+        task.add_done_callback(_closing.discard)
+
+    with suppress(RuntimeError):  # the loop is closed, and with it the connection
+        loop.call_soon_threadsafe(close)
+
+
+_closing: set[asyncio.Task[None]] = set()
 
 
 def _parse(conversation_id: str, text: str) -> TicketLock:

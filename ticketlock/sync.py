@@ -3,111 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from . import forks
-from .errors import LockLost, LockStoreConnectionError, LockTimeout
-from .grant import Grant
+from . import forks, native
+from .errors import LockError, LockLost, LockTimeout
+from .grant import FORKED, Grant
+from .incoming import WINDOW, Supersede
 from .inspection import Inspection
 from .lock import Lock
+from .portal import Portal
 from .tickets import TicketLock
 
 if TYPE_CHECKING:
     from .lock_store import LockStore
-
-T = TypeVar("T")
-
-#: Seconds that closing waits for what was cancelled.
-_CLOSING = 2.0
-
-
-class Portal:
-    """A thread that runs an event loop, and the way into it; starts anew after a fork."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._pid = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-
-    def call(self, work: Coroutine[Any, Any, T], *, finish: bool = False) -> T:
-        """Run a coroutine on the portal's loop and return its result; see `run`."""
-        return self.run(lambda: work, finish=finish)
-
-    def run(self, work: Callable[[], Awaitable[T]], *, finish: bool = False) -> T:
-        """Call a function on the portal's loop and return the result of what it returns.
-
-        An interrupt (KeyboardInterrupt, a worker's time limit) cancels that, unless it is to
-        `finish`. The answer comes through a SimpleQueue: an interrupt inside it leaves no
-        lock behind that the loop would hang on. What is a future already needs no task, which
-        would be a fifth of a turn's time.
-        """
-        loop = self._running_loop()
-        done: queue.SimpleQueue[asyncio.Future[T]] = queue.SimpleQueue()
-        futures: list[asyncio.Future[T]] = []
-
-        def start() -> None:
-            try:
-                future: asyncio.Future[T] = asyncio.ensure_future(work(), loop=loop)
-            except Exception as error:  # noqa: BLE001  # it belongs to the caller
-                future = loop.create_future()
-                future.set_exception(error)
-            futures.append(future)
-            future.add_done_callback(done.put)
-
-        def cancel() -> None:
-            if futures:
-                futures[0].cancel()
-
-        loop.call_soon_threadsafe(start)
-        try:
-            future = done.get()
-        except BaseException:
-            if not finish:
-                loop.call_soon_threadsafe(cancel)
-            raise
-        if future.cancelled():
-            raise LockStoreConnectionError("the lock store has been closed")
-        return future.result()
-
-    def post(self, function: Callable[[], object]) -> None:
-        """Call a plain function on the portal's loop if it runs, without waiting for it."""
-        if self._loop is not None and self._pid == forks.pid:
-            self._loop.call_soon_threadsafe(function)
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        loop = self._loop
-        if loop is None or self._pid != forks.pid:
-            with self._guard:
-                if self._loop is None or self._pid != forks.pid:
-                    self._loop, self._pid = asyncio.new_event_loop(), forks.pid
-                    self._thread = threading.Thread(
-                        target=self._loop.run_forever, name="ticketlock-portal", daemon=True
-                    )
-                    self._thread.start()
-                loop = self._loop
-        return loop
-
-    def close(self) -> None:
-        """Stop the loop and its thread."""
-        loop, thread, self._loop = self._loop, self._thread, None
-        if loop is not None and thread is not None and self._pid == forks.pid:
-
-            async def stop() -> None:
-                tasks = asyncio.all_tasks() - {asyncio.current_task()}
-                for task in tasks:
-                    task.cancel()  # whoever waits on it in another thread is told
-                if tasks:
-                    await asyncio.wait(tasks, timeout=_CLOSING)
-                loop.stop()
-
-            asyncio.run_coroutine_threadsafe(stop(), loop)
-            thread.join(5)
-            loop.close()
 
 
 class SyncGrant:
@@ -131,6 +41,11 @@ class SyncGrant:
             return True
         return False
 
+    @property
+    def superseded(self) -> Supersede | None:
+        """How to stop, when a later message asks for it; else None."""
+        return self._grant.superseded
+
     def ensure_held(self) -> None:
         """Raise LockLost unless the turn is still certainly ours."""
         self._grant.ensure_held()
@@ -145,19 +60,28 @@ class SyncLock:
     def __init__(self, portal: Portal, lock: Lock) -> None:
         self._portal = portal
         self._lock = lock
+        self._life: object = None
 
     def queue(self) -> int:
         """Take the ticket without waiting for the turn, and return its number."""
-        return self._portal.call(self._lock.queue())
+        return self._portal.run(lambda: self._lock.queue())
+
+    def withdraw(self) -> None:
+        """Give the ticket back without entering; the lock is of no use after that."""
+        self._lock._spent = True
+        self._portal.post(self._lock.withdraw)
 
     def __enter__(self) -> SyncGrant:
         self._lock._check_unused()
+        self._lock._who = native.me()
         try:
-            grant = self._lock._grant = self._portal.run(self._lock._begin)
+            grant = self._portal.run(self._lock._begin)
+            self._life = self._portal.life
+            self._lock._has(grant)
             return SyncGrant(grant)
         except BaseException:
             # Also when the turn came in the moment of the interrupt.
-            self._portal.post(self._lock.withdraw)
+            self.withdraw()
             raise
 
     def __exit__(
@@ -167,13 +91,25 @@ class SyncLock:
         traceback: TracebackType | None,
     ) -> None:
         grant = self._lock._grant
-        assert grant is not None  # __enter__ has run
-        try:
-            self._portal.run(lambda: self._lock._end(grant), finish=True)
-        except BaseException:
-            self._portal.post(self._lock.withdraw)  # an interrupt before the release was sent
-            raise
+        if grant is None:
+            raise LockError(f"the lock of {self._lock._waiter.conversation_id!r} was not entered")
+        self._leave(grant)
         grant.tell_lost(error)
+
+    def _leave(self, grant: Grant) -> None:
+        if self._lock._waiter.pid != forks.pid:
+            grant.reason = FORKED
+        elif self._portal.life is not self._life or self._life is None:
+            grant.reason = grant.reason or "the lock store has been closed"
+            self._lock._forget()
+        elif self._portal.runs_here():  # a garbage collector's doing: waiting would be for ever
+            asyncio.ensure_future(self._lock._end(grant))  # noqa: RUF006  # stores keep theirs
+        else:
+            try:
+                self._portal.run(lambda: self._lock._end(grant), finish=True)
+            except BaseException:
+                self.withdraw()  # an interrupt before the release was sent
+                raise
 
 
 class SyncOptionalLock(SyncLock):
@@ -202,12 +138,15 @@ class SyncOptionalLock(SyncLock):
 class SyncLockStore:
     """Any lock store, for threads; made by `store.sync()`. Safe to share between threads.
 
-    The store itself then belongs to the portal's loop: use one or the other.
+    The store itself then belongs to the portal's loop: use one or the other. All twins of a
+    store are one: closing one of them closes all. Dropped with its store, or at the end of the
+    interpreter, it is closed by itself.
     """
 
     def __init__(self, store: LockStore) -> None:
         self.store = store
-        self._portal = Portal()
+        store._portal = store._portal or Portal(store)
+        self._portal = store._portal
 
     def lock(self, conversation_id: str, *args: Any, **options: Any) -> SyncLock:
         """`with store.lock("id") as grant:`; parameters as for `LockStore.lock`."""
@@ -218,41 +157,62 @@ class SyncLockStore:
         lock = self.store.try_lock(conversation_id, *args, **options)
         return SyncOptionalLock(self._portal, lock)
 
+    def collect(self, grant: SyncGrant, most: int = 100) -> list[tuple[str, str]]:
+        """Take the messages that wait behind a turn into it; see `LockStore.collect`."""
+        return self._portal.run(lambda: self.store.collect(grant._grant, most))
+
+    def answer(self, grant: SyncGrant, replies: Mapping[str, str], window: float = WINDOW) -> None:
+        """Keep the turn's replies for duplicates; see `LockStore.answer`."""
+
+        async def answer() -> None:
+            self.store.answer(grant._grant, replies, window)
+
+        self._portal.run(answer)
+
+    def raise_fence(self, grant: SyncGrant, floor: int) -> None:
+        """Give the turn a fence above `floor`; see `LockStore.raise_fence`."""
+        self._portal.run(lambda: self.store.raise_fence(grant._grant, floor))
+        grant.fence = grant._grant.fence
+
     def position(self, conversation_id: str, ticket_number: int) -> int | None:
-        return self._portal.call(self.store.position(conversation_id, ticket_number))
+        return self._portal.run(lambda: self.store.position(conversation_id, ticket_number))
 
     def inspect(self, conversation_id: str, limit: int = 100) -> Inspection:
-        return self._portal.call(self.store.inspect(conversation_id, limit))
+        return self._portal.run(lambda: self.store.inspect(conversation_id, limit))
 
     def break_lock(self, conversation_id: str, fence: int | None = None) -> bool:
-        return self._portal.call(self.store.break_lock(conversation_id, fence))
+        return self._portal.run(lambda: self.store.break_lock(conversation_id, fence))
+
+    def get_or_create_lock(self, conversation_id: str) -> TicketLock:
+        return self._portal.run(lambda: self.store.get_or_create_lock(conversation_id))
 
     def get_lock(self, conversation_id: str) -> TicketLock | None:
-        lock: TicketLock | None = self._portal.call(_awaited(self.store.get_lock, conversation_id))
+        lock: TicketLock | None = self._portal.run(
+            lambda: _awaited(self.store.get_lock, conversation_id)
+        )
         return lock
 
     def save_lock(self, lock: TicketLock) -> None:
-        self._portal.call(_awaited(self.store.save_lock, lock))
+        self._portal.run(lambda: _awaited(self.store.save_lock, lock))
 
     def delete_lock(self, conversation_id: str) -> None:
-        self._portal.call(_awaited(self.store.delete_lock, conversation_id))
+        self._portal.run(lambda: _awaited(self.store.delete_lock, conversation_id))
 
     def issue_ticket(self, conversation_id: str, lock_lifetime: float | None = None) -> int:
-        return self._portal.call(self.store.issue_ticket(conversation_id, lock_lifetime))
+        return self._portal.run(lambda: self.store.issue_ticket(conversation_id, lock_lifetime))
 
     def finish_serving(self, conversation_id: str, ticket_number: int) -> None:
-        self._portal.call(self.store.finish_serving(conversation_id, ticket_number))
+        self._portal.run(lambda: self.store.finish_serving(conversation_id, ticket_number))
 
     def is_someone_waiting(self, conversation_id: str) -> bool:
-        return self._portal.call(self.store.is_someone_waiting(conversation_id))
+        return self._portal.run(lambda: self.store.is_someone_waiting(conversation_id))
 
     def cleanup(self, conversation_id: str, ticket_number: int) -> None:
-        self._portal.call(self.store.cleanup(conversation_id, ticket_number))
+        self._portal.run(lambda: self.store.cleanup(conversation_id, ticket_number))
 
     def close(self) -> None:
-        """Close the store and the thread."""
-        self._portal.call(self.store.close())
-        self._portal.close()
+        """Close the store and the thread. Nothing happens if it is not in use."""
+        self._portal.close(self.store.close)
 
     def __enter__(self) -> SyncLockStore:
         return self

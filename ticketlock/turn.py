@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from types import TracebackType
 from typing import Any
 
+from .body import AnyTask, caller
 from .errors import LockLost, StaleFence, TrackerStoreConnectionError
 from .event_base import Event
 from .grant import Grant, clock
@@ -69,7 +70,8 @@ class Turn:
     @property
     def grant(self) -> Grant:
         """The lock's side of the turn: `number`, `fence`, `lost`."""
-        assert self._grant is not None  # used inside the block
+        if self._grant is None:
+            raise RuntimeError("a turn is used inside its `with` block")
         return self._grant
 
     @property
@@ -100,6 +102,7 @@ class Turn:
         Raises InvalidEvent for what no event is; nothing of this call is added then.
         """
         made = [e if isinstance(e, Event) else Event.from_dict(e) for e in events]
+        self.grant.keep_bound()
         for event in made:
             self.tracker.update(event)
             self._pending.append(event.as_dict())
@@ -215,9 +218,12 @@ class Turn:
         except LockLost as lost:
             log.debug("released after an error: %s", lost)
 
-    async def __aenter__(self) -> Turn:
+    def __aenter__(self) -> Coroutine[Any, Any, Turn]:
+        return self._entered(caller())
+
+    async def _entered(self, body: AnyTask | None) -> Turn:
         await self.begin()
-        self.grant.bind()
+        self.grant.bind(None if body is None or body.done() else body)
         return self
 
     async def __aexit__(

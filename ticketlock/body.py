@@ -1,0 +1,82 @@
+"""The task that works under a grant: it is cancelled when the grant is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+#: Seconds for which a held turn may be without a living task before that is a warning.
+GRACE = 1.0
+
+#: What to do about a turn whose task is over.
+REMEDY = "call grant.bind() in the task that works, or enter with `async with` there"
+
+AnyTask = asyncio.Task[object]
+
+
+def caller() -> AnyTask | None:
+    """The task that runs now; None outside of a running loop."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+class Body:
+    """A task, from when it is bound to a grant until the turn is left.
+
+    Args:
+        over: called with the task if it ends while the turn is held.
+    """
+
+    __slots__ = ("_cancelling", "_message", "_over", "task")
+
+    def __init__(self, task: AnyTask, over: Callable[[AnyTask], None]) -> None:
+        self.task = task
+        self._message: str | None = None
+        self._over = over
+        # Python 3.11 counts cancellations: those of others come before ours, or after.
+        self._cancelling = task.cancelling() if hasattr(task, "cancelling") else 0
+        task.add_done_callback(over)
+
+    @property
+    def over(self) -> bool:
+        """Whether the task has ended."""
+        return self.task.done()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._message is not None
+
+    def cancel(self, message: str) -> None:
+        """Cancel the task, once."""
+        if self._message is None and not self.over:
+            self._message = message
+            self.task.cancel(message)
+
+    def leave(self) -> None:
+        """The task has left the turn: its end is no news any more."""
+        self.task.remove_done_callback(self._over)
+
+    async def settle(self, error: BaseException | None) -> bool:
+        """Take our cancellation back; whether `error`, which the body has raised, was that."""
+        task = self.task
+        if task is not caller():
+            return False  # left by another task: what was cancelled stays cancelled
+        ours = isinstance(error, asyncio.CancelledError) and error.args == (self._message,)
+        if hasattr(task, "uncancel"):
+            others = task.uncancel() > self._cancelling
+            ours = isinstance(error, asyncio.CancelledError) and not others
+        if error is None:
+            # The body ended without another await: the cancellation is still to come. It is
+            # swallowed if it is ours alone.
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as late:
+                if hasattr(task, "uncancel"):
+                    if task.cancelling() > self._cancelling:
+                        raise
+                elif late.args != (self._message,):
+                    raise
+        return ours

@@ -1,0 +1,55 @@
+"""Checks of what callers pass: each error says which argument, what it is, and what it may be."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+from .errors import InvalidConversationId
+
+#: Above it a number of seconds or tickets is a mistake: 30 years.
+_MOST = 1e9
+
+
+def check_conversation_id(conversation_id: object) -> str:
+    """Return the id; raise InvalidConversationId unless it is text that can be stored."""
+    if not isinstance(conversation_id, str) or not conversation_id:
+        raise InvalidConversationId(f"a conversation id is non-empty text, not {conversation_id!r}")
+    try:
+        conversation_id.isascii() or conversation_id.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidConversationId(f"{conversation_id!r} is not valid Unicode: {error}") from None
+    return conversation_id
+
+
+def check_label(label: object) -> None:
+    """Raise ValueError unless a label is text that can be stored."""
+    if not isinstance(label, str):
+        raise ValueError(f"a label is text, not {label!r}")  # noqa: TRY004  # as all others
+    try:
+        label.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the label {label!r} is not valid Unicode: {error}") from None
+
+
+def check_seconds(name: str, value: Any, *, above: bool = False) -> None:
+    """Raise ValueError unless `value` is a finite number of seconds, of at least 0.
+
+    Args:
+        above: 0 is refused too.
+    """
+    number = type(value) in (int, float) or _is(Real, value)
+    if not number or not (0 < value < _MOST or (value == 0 and not above)):
+        bound = "above 0" if above else "of at least 0"
+        raise ValueError(f"{name} is a number of seconds {bound}, not {value!r:.80}")
+
+
+def check_count(name: str, value: Any, least: int = 0) -> None:
+    """Raise ValueError unless `value` is a whole number of at least `least`."""
+    if not _is(Integral, value) or not least <= value < _MOST:
+        raise ValueError(f"{name} is a whole number of at least {least}, not {value!r:.80}")
+
+
+def _is(kind: type, value: object) -> bool:
+    """Whether it is such a number; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
