@@ -187,6 +187,8 @@ class Lock:
         other = self._store._inside.get(waiter.conversation_id)
         if other is None or other._who != self._who or waiter.wait_timeout == 0:
             return
+        if waiter.incoming is not None:
+            return  # it may wait for a reply only, or not at all
         grant = other._grant
         if grant is None or grant.reason is not None or other._waiter.pid != forks.pid:
             return

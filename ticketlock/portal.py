@@ -40,34 +40,49 @@ class _Life:
     """One thread with its loop, from start to end. It knows no portal, and keeps none alive."""
 
     def __init__(self) -> None:
-        self.started = native.answer()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread = 0
         self.over = False
         self.ending: asyncio.Task[None] | None = None
-        #: Those that wait for something of the loop.
+        #: Those that wait for the start, for something of the loop, or for the end.
         self.waiting: set[native.Answer] = set()
-        self.wanted = True
         native.start_thread(self._run, "ticketlock-portal")
-        try:
-            self.started.get()
-        except BaseException:  # an interrupt
-            self.wanted = False
-            raise
 
     def _run(self) -> None:
         # Made here: gevent binds what a loop is made of to the OS thread that makes it.
-        self.loop, self.thread = asyncio.new_event_loop(), native.thread_id()
-        self.started.put(True)
+        self.thread, self.loop = native.thread_id(), asyncio.new_event_loop()
+        self._tell()
         try:
-            if self.wanted:
-                self.loop.run_forever()
+            self.loop.run_forever()
         finally:
             self.loop.close()
-            # In this order: who joins after the flag sees it, all others are in the set.
             self.over = True
-            for answer in list(self.waiting):
-                answer.put(None)
+            self._tell()
+
+    def _tell(self) -> None:
+        # After what they wait for: who joins later sees that, all others are in the set.
+        for answer in list(self.waiting):
+            answer.put(None)
+
+    def _wait_for(self, true: Callable[[], bool], seconds: float | None = None) -> None:
+        done = native.answer()
+        self.waiting.add(done)
+        try:
+            if not true():
+                done.get(seconds)
+        finally:
+            self.waiting.discard(done)
+
+    def started(self) -> _Life:
+        """Wait until there is a loop; returns self."""
+        if self.loop is None:
+            self._wait_for(lambda: self.loop is not None)
+        return self
+
+    def join(self) -> None:
+        """Wait until the thread has ended, for some seconds at most."""
+        if not self.here():
+            self._wait_for(lambda: self.over, 3 * _CLOSING)
 
     def here(self) -> bool:
         """Whether this thread is the loop's."""
@@ -75,7 +90,8 @@ class _Life:
 
     def post(self, function: Callable[[], object]) -> None:
         """Call a function on the loop, without waiting; nothing happens after the end."""
-        assert self.loop is not None  # made before anything else happens
+        self.started()
+        assert self.loop is not None  # started
         try:
             self.loop.call_soon_threadsafe(function)
         except RuntimeError:  # closed in this moment; `over` or the answer says so
@@ -89,13 +105,6 @@ class _Life:
             self.ending = asyncio.create_task(self._wind_up(pause, closers))
 
         self.post(end)
-
-    def join(self) -> None:
-        """Wait until the thread has ended, for some seconds at most."""
-        done = native.answer()
-        self.waiting.add(done)
-        if not self.over and not self.here():
-            done.get(3 * _CLOSING)
 
     async def _wind_up(self, pause: float, closers: tuple[Closer, ...]) -> None:
         await asyncio.sleep(pause)
@@ -212,7 +221,8 @@ class Portal:
                         raise RuntimeError("the interpreter ends: no turn can be had any more")
                     self._life = _Life()
                 life = self._life
-        return life
+        # Waited for without the guard, which may not know greenlets.
+        return life.started()
 
     def close(self, closer: Closer) -> None:
         """Close what runs on the loop, then end the loop and its thread.
