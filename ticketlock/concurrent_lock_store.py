@@ -11,12 +11,13 @@ from urllib.parse import unquote
 
 from . import forks
 from .bells import MAX_FENCE
+from .checks import check_conversation_id, check_count, check_seconds
 from .engine import Engine
 from .errors import LockError, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
 from .incoming import MAX_REPLY, WINDOW
 from .inspection import Holder, Inspection, Waiting
-from .lock import Waiter, before, check_conversation_id
+from .lock import Waiter, before
 from .lock_store import LockStore
 from .portal import finalizer
 from .redis_settings import RedisSettings, endpoint_values
@@ -147,6 +148,7 @@ class ConcurrentRedisLockStore(LockStore):
     # -- messages ------------------------------------------------------------------------------
 
     async def collect(self, grant: Grant, most: int = 100) -> list[tuple[str, str]]:
+        check_count("most", most, 1)
         grant.ensure_held()
         engine = self._live()
         words = engine.scripts.collect(
@@ -156,6 +158,7 @@ class ConcurrentRedisLockStore(LockStore):
         return [(unquote(name), text) for name, text in zip(found[::2], found[1::2], strict=True)]
 
     def answer(self, grant: Grant, replies: Mapping[str, str], window: float = WINDOW) -> None:
+        check_seconds("window", window, above=True)
         short = {name: text for name, text in replies.items() if len(text.encode()) <= MAX_REPLY}
         if short and self._engine is not None and not self._engine.closed:
             self._engine.answer(grant, short, window)
@@ -172,6 +175,7 @@ class ConcurrentRedisLockStore(LockStore):
         return int(before) + 1
 
     async def inspect(self, conversation_id: str, limit: int = 100) -> Inspection:
+        check_count("limit", limit)
         engine = self._live()
         words = engine.scripts.inspect(check_conversation_id(conversation_id), limit)
         now, held, count, _, _, tickets, alive, since, last = await engine.link.call(words)
@@ -237,6 +241,7 @@ class ConcurrentRedisLockStore(LockStore):
 
     async def issue_ticket(self, conversation_id: str, lock_lifetime: float | None = None) -> int:
         lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
+        check_seconds("lock_lifetime", lifetime, above=True)
         return await self._queue_bare(check_conversation_id(conversation_id), lifetime)
 
     async def _queue_bare(self, conversation_id: str, lifetime: float, number: int = 0) -> int:

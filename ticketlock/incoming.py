@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
+from .checks import check_seconds
+
 #: Seconds for which a message id and the reply to it are kept.
 WINDOW = 600.0
 #: Most characters of a message id.
@@ -42,8 +44,7 @@ class Incoming:
             raise ValueError(
                 f"a message id is text of 1 to {MAX_ID} characters, not {self.message_id!r:.80}"
             )
-        if not 0 < self.window < 1e9:
-            raise ValueError(f"window is a number of seconds above 0, not {self.window!r}")
+        check_seconds("window", self.window, above=True)
         if self.supersede not in (None, "interrupt", "rollback"):
             raise ValueError(f"supersede is interrupt or rollback, not {self.supersede!r}")
         self.message_id.encode()  # a lone surrogate is no text

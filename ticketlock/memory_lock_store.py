@@ -11,11 +11,12 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+from .checks import check_conversation_id, check_count, check_seconds
 from .errors import LockLost, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
 from .incoming import WINDOW, Supersede
 from .inspection import Holder, Inspection, Waiting
-from .lock import Waiter, check_conversation_id
+from .lock import Waiter
 from .lock_store import LockStore
 from .memory_messages import MemoryMessages
 from .tickets import Ticket, TicketLock
@@ -58,11 +59,25 @@ class InMemoryLockStore(LockStore):
     keeps_messages = True
 
     def __init__(self, endpoint_config: Any = None, *, max_waiting: int | None = None) -> None:
-        super().__init__(endpoint_config, max_waiting=max_waiting)
-        self._conversations: dict[str, _Conversation] = {}
+        self._all: dict[str, _Conversation] = {}
         self._messages = MemoryMessages(self._queue)
+        super().__init__(endpoint_config, max_waiting=max_waiting)
+
+    @property
+    def _conversations(self) -> dict[str, _Conversation]:
+        self._check_home()
+        return self._all
+
+    def _begin_anew(self) -> None:
+        for conversation in self._all.values():
+            if conversation.serving is not None:
+                self._held.add(conversation.serving.grant)
+        super()._begin_anew()
+        self._all.clear()
+        self._messages.begin_anew()
 
     async def _issue(self, waiter: Waiter) -> None:
+        self._check_home()
         waiter.future = asyncio.get_running_loop().create_future()
         if not self._messages.admit(waiter):
             return
@@ -100,6 +115,7 @@ class InMemoryLockStore(LockStore):
         self._serve_next(conversation)
 
     async def collect(self, grant: Grant, most: int = 100) -> list[tuple[str, str]]:
+        check_count("most", most, 1)
         conversation = self._conversations.get(grant.conversation_id)
         serving = conversation.serving if conversation else None
         found: list[tuple[str, str]] = []
@@ -114,6 +130,7 @@ class InMemoryLockStore(LockStore):
         return found
 
     def answer(self, grant: Grant, replies: Mapping[str, str], window: float = WINDOW) -> None:
+        check_seconds("window", window, above=True)
         conversation = self._conversations.get(grant.conversation_id)
         if conversation and conversation.serving and conversation.serving.grant is grant:
             for ended in self._messages.answer(conversation.serving.waiter, replies, window):
@@ -198,6 +215,7 @@ class InMemoryLockStore(LockStore):
         return 1 + list(conversation.queue).index(ticket_number)
 
     async def inspect(self, conversation_id: str, limit: int = 100) -> Inspection:
+        check_count("limit", limit)
         conversation = self._conversations.get(check_conversation_id(conversation_id))
         if conversation is None:
             return Inspection(conversation_id, None, (), 0, 0)
@@ -256,12 +274,14 @@ class InMemoryLockStore(LockStore):
 
     async def issue_ticket(self, conversation_id: str, lock_lifetime: float | None = None) -> int:
         lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
+        check_seconds("lock_lifetime", lifetime, above=True)
         return await self._queue_bare(check_conversation_id(conversation_id), lifetime)
 
     async def _queue_bare(self, conversation_id: str, lifetime: float, number: int = 0) -> int:
         """Queue a ticket nobody waits on; it leaves when its lifetime is over."""
         waiter = Waiter(conversation_id, lifetime)
         waiter.member, waiter.number = _BARE, number
+        self._check_home()
         loop = asyncio.get_running_loop()
         waiter.future = loop.create_future()
         self._queue(waiter)

@@ -40,6 +40,12 @@ class MemoryMessages:
         self._records: dict[tuple[str, str], _Record] = {}
         self._owned: dict[Waiter, list[_Record]] = {}
 
+    def begin_anew(self) -> None:
+        """Keep the replies only: those who waited are gone."""
+        answered = self._records.items()
+        self._records = {key: record for key, record in answered if record.reply is not None}
+        self._owned.clear()
+
     def admit(self, waiter: Waiter) -> bool:
         """Whether the waiter needs a ticket; else it waits for the reply, or has it."""
         if waiter.incoming is None:

@@ -14,11 +14,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from . import forks
+from .checks import check_conversation_id, check_count, check_seconds
 from .deadlines import DeadlineWatch
 from .errors import LockError, LockStoreConnectionError, LockTimeout, QueueFull, TicketLockError
-from .grant import Grant, clock
+from .grant import FORKED, Grant, clock
 from .inspection import Holder, Inspection, Waiting
-from .lock import Waiter, check_conversation_id
+from .lock import Waiter
 from .tickets import Ticket, TicketLock
 
 T = TypeVar("T")
@@ -34,15 +36,36 @@ class Polling:
     #: Seconds a ticket lives without being renewed.
     lease = 5.0
 
+    #: The process whose event loop works for it.
+    _pid = forks.pid
+
     def __init__(self, lock_lifetime: float) -> None:
         self.lock_lifetime = lock_lifetime
         self._last_fence = 0
-        self._mutex: asyncio.Lock | None = None
+        self._closed = False
         self._held: set[Grant] = set()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """What belongs to one process and one event loop. Turns held before are void."""
+        for grant in self._held:
+            grant.reason = grant.reason or (
+                FORKED if self._pid != forks.pid else "its event loop was closed"
+            )
+        self._held = set()
+        self._pid = forks.pid
+        self._home: asyncio.AbstractEventLoop | None = None
+        self._mutex: asyncio.Lock | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._background: set[asyncio.Future[Any]] = set()
         self._deadlines: DeadlineWatch | None = None
-        self._closed = False
+
+    def _check_home(self) -> None:
+        """Begin anew in a forked child, and when the event loop of before is gone."""
+        if self._pid != forks.pid or (self._home is not None and self._home.is_closed()):
+            self._begin_anew()
+        if self._home is None:
+            self._home = asyncio._get_running_loop()  # None outside of one, as `withdraw` may be
 
     # -- the documented interface: a custom store implements the first three ---------------
 
@@ -69,6 +92,7 @@ class Polling:
         The low-level interface: nobody renews the ticket. Raises LockError.
         """
         lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
+        check_seconds("lock_lifetime", lifetime, above=True)
 
         def issue(lock: TicketLock, now: float) -> int:
             return lock.issue_ticket(lifetime, now)
@@ -109,6 +133,7 @@ class Polling:
 
     async def inspect(self, conversation_id: str, limit: int = 100) -> Inspection:
         """Who holds the conversation and who waits, without changing anything."""
+        check_count("limit", limit)
         lock = await self._read(conversation_id)
         now = await self._now()
         tickets = list(lock.tickets)
@@ -149,6 +174,7 @@ class Polling:
 
     async def _update(self, conversation_id: str, change: Callable[[TicketLock, float], T]) -> T:
         """Read, change and store a lock. Atomic within this process only."""
+        self._check_home()
         self._mutex = self._mutex or asyncio.Lock()
         async with self._mutex:
             lock = await self.get_or_create_lock(conversation_id)
@@ -227,6 +253,7 @@ class Polling:
         return place, lock.fence
 
     def _grant(self, waiter: Waiter, fence: int, asked: float) -> Grant:
+        self._check_home()
         self._last_fence = fence = max(self._last_fence + 1, fence)
         grant = Grant(
             waiter.conversation_id,
@@ -284,6 +311,7 @@ class Polling:
         return self._ended(grant)
 
     async def _ended(self, grant: Grant) -> None:
+        self._check_home()
         self._held.discard(grant)
         if self._closed:
             grant.reason = grant.reason or "the lock store has been closed"
@@ -335,6 +363,7 @@ class Polling:
 
     async def close(self) -> None:
         """End the turns and their bodies, the keeper, and what works in the background."""
+        self._check_home()
         for grant in list(self._held):
             self._held.discard(grant)
             self._spawn(self._finish(grant.conversation_id, grant.member))

@@ -49,14 +49,14 @@ class RedisLockStore(LockStore):
         self._prefix = self.settings.prefixed("lock:")
         self._link: Link | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = forks.pid
+        self._link_pid = forks.pid
         self._finalizer = finalizer(self, lambda: None)
 
     def _live_link(self) -> Link:
         loop = asyncio.get_running_loop()
-        gone = self._pid != forks.pid or (self._loop is not None and self._loop.is_closed())
+        gone = self._link_pid != forks.pid or (self._loop is not None and self._loop.is_closed())
         if self._link is None or gone:
-            self._loop, self._pid = loop, forks.pid
+            self._loop, self._link_pid = loop, forks.pid
             settings = self.settings  # a link that knew its store would keep it alive
             self._link = Link(
                 lambda: connect(settings),
@@ -117,7 +117,7 @@ class RedisLockStore(LockStore):
         await super().close()
         link, self._link = self._link, None
         self._finalizer.detach()
-        if self._pid != forks.pid or self._loop is None or self._loop.is_closed():
+        if self._link_pid != forks.pid or self._loop is None or self._loop.is_closed():
             return
         if link is not None:
             await link.close()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
+from . import forks
 from .errors import TicketLockError
 from .event_broker import EventBroker, Message, Outcome
 from .outbox import DeadLetter, Lease, Parcel, now_ms
@@ -93,6 +94,7 @@ class Relay:
         self._suspects: dict[str, _Suspect] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._pid = forks.pid
         self._next_sweep = self._next_warning = 0.0
         self._closing = False
         self._running = Running()  # a driver that is stopped half way leaves things behind
@@ -100,8 +102,17 @@ class Relay:
 
     def start(self) -> None:
         """Begin, in the running event loop; harmless when it has begun."""
+        if self._pid != forks.pid:
+            self._forked()
         if self._task is None and not self._closing:
             self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def _forked(self) -> None:
+        """In the child: task, broker and leases are the parent's, which goes on with them."""
+        self._pid, self._task, self.broker = forks.pid, None, None
+        self._name = f"relay {secrets.token_hex(8)}"
+        self._held.clear()
+        self._wake, self._running = asyncio.Event(), Running()
 
     def committed(self, sender_id: str, events: Sequence[Mapping[str, Any]]) -> None:
         """Publish, soon, what a turn has just committed. Never blocks, never fails."""
@@ -114,6 +125,8 @@ class Relay:
 
         What waits stays in the outbox for another relay.
         """
+        if self._pid != forks.pid:
+            self._forked()
         self._closing = True
         if self._task is not None:
             self._wake.set()

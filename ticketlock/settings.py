@@ -97,7 +97,7 @@ class Section:
             number = float(value) if not isinstance(value, bool) else float("nan")
         except (TypeError, ValueError):
             raise self._bad(key, value, "a number") from None
-        if math.isnan(number) or (low is not None and number < low):
+        if not math.isfinite(number) or (low is not None and number < low):
             raise self._bad(key, value, f"a number of at least {low:g}" if low else "a number")
         if high is not None and number > high:
             raise self._bad(key, value, f"a number of at most {high:g}")

@@ -1,0 +1,142 @@
+"""What was made before a fork, in the child: locks work, tickets and turns are the parent's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from ticketlock.embedded import EmbeddedRedis
+
+PREAMBLE = """
+import asyncio, os, sys, threading, time, traceback
+from ticketlock import *
+kind = {
+    "concurrent_redis": ConcurrentRedisLockStore, "redis": RedisLockStore,
+    "in_memory": InMemoryLockStore,
+}[sys.argv[2]]
+make = (lambda: kind()) if kind is InMemoryLockStore else (lambda: kind(url=sys.argv[1]))
+def in_child(function):
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            function()
+            sys.stdout.flush()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+        os._exit(1)
+"""
+
+SYNC = """
+store = make().sync()
+early, ahead = store.lock("early", wait_timeout=5), store.lock("ahead", wait_timeout=5)
+conversations = Conversations(make()).sync()
+turn = conversations.turn("turn", wait_timeout=5)
+with store.lock("warm-up"): pass
+with conversations.turn("warm-up") as warm: warm.add({"event": "user", "text": "hello"})
+ahead.queue()
+release = threading.Event()
+def hold():
+    with store.lock("held"): release.wait()
+holder = threading.Thread(target=hold); holder.start()
+time.sleep(0.2)
+owner = conversations.conversations.owner
+
+def child():
+    with early as grant:
+        time.sleep(0.1)
+        grant.ensure_held()
+        if kind is not InMemoryLockStore:
+            other = make().sync()
+            with other.try_lock("early") as second: print("held", second is None)
+            other.close()
+    with store.lock("early", wait_timeout=0.5): print("free at once")
+    with turn:
+        turn.add({"event": "user", "text": "hello"})
+    print("turn", conversations.conversations.owner != owner)
+    try:
+        ahead.__enter__()
+    except LockError as error:
+        print("ahead", "before the fork" in str(error))
+    with store.try_lock("held") as grant:
+        # In memory each process has its own locks; the parent's thread is not in the child.
+        print("parent's turn", (grant is not None) == (kind is InMemoryLockStore))
+    if kind is not ConcurrentRedisLockStore:
+        with store.lock("long") as grant: time.sleep(6); grant.ensure_held()
+    conversations.close(); store.close()
+
+in_child(child)
+release.set(); holder.join()
+with ahead: print("parent")
+with early: print("parent too")
+store.close(); conversations.close()
+"""
+
+ASYNC = """
+store = make()
+early, turns = store.lock("early", wait_timeout=5), Conversations(make())
+async def warm_up():
+    async with store.lock("warm-up"): pass
+    await store.lock("held").acquire()
+asyncio.run(warm_up())
+async def use():
+    async with early as grant:
+        await asyncio.sleep(0.1)
+        grant.ensure_held()
+    async with store.lock("early", wait_timeout=0.5): print("free at once")
+    async with turns.turn("turn") as turn: turn.add({"event": "user", "text": "hello"})
+    await turns.close(); await store.close()
+in_child(lambda: asyncio.run(use()))
+print("good")
+"""
+
+
+def run(text: str, *args: str) -> str:
+    words = [sys.executable, "-W", "ignore", "-c", PREAMBLE + text, *args]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lost the lock of conversation 'early'" not in done.stderr, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind", ["concurrent_redis", "redis", "in_memory"])
+def test_threads(own_redis: EmbeddedRedis, kind: str) -> None:
+    """Locks, turns and stores of the parent, in use there, work in the child."""
+    lines = run(SYNC, own_redis.url, kind).splitlines()
+    held = [] if kind == "in_memory" else ["held True"]
+    assert lines == [
+        *held, "free at once", "turn True", "ahead True", "parent's turn True", "parent",
+        "parent too",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["concurrent_redis", "redis", "in_memory"])
+def test_event_loops(own_redis: EmbeddedRedis, kind: str) -> None:
+    """The same without threads, for locks that were made before any loop ran."""
+    assert run(ASYNC, own_redis.url, kind).splitlines() == ["free at once", "good"]
+
+
+POOL = """
+import multiprocessing
+store = make().sync()
+lock = store.lock("early", wait_timeout=20)
+def work(_):
+    with lock as grant:
+        time.sleep(0.05)
+        grant.ensure_held()
+    return grant.number
+if __name__ == "__main__":
+    # A process for each task: each has its own copy of the lock.
+    with multiprocessing.get_context("fork").Pool(3, maxtasksperchild=1) as pool:
+        print(sorted(pool.map(work, range(6), chunksize=1)))
+"""
+
+
+def test_a_pool_of_forks_shares_a_lock(own_redis: EmbeddedRedis) -> None:
+    """As a lock of `multiprocessing` does: each child has turns of its own, one at a time."""
+    assert run(POOL, own_redis.url, "concurrent_redis") == "[1, 2, 3, 4, 5, 6]\n"
