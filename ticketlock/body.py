@@ -22,6 +22,17 @@ def caller() -> AnyTask | None:
         return None
 
 
+def closed_under(error: BaseException) -> None:
+    """The store was closed while this task used it, and `error` says so.
+
+    It need not be news to asyncio ("exception was never retrieved") where no one awaits the
+    task, as at a Ctrl-C: the application has closed the store itself.
+    """
+    task = caller()
+    if task is not None:
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception() is error)
+
+
 class Body:
     """A task, from when it is bound to a grant until the turn is left.
 

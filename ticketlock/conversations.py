@@ -224,10 +224,13 @@ class SyncConversations:
     def __init__(self, conversations: Conversations) -> None:
         self.conversations = conversations
         if conversations._portal is None:
-            closers = [conversations.tracker_store.close, conversations.lock_store.close]
-            if conversations.relay is not None:
-                closers.insert(0, conversations.relay.close)
-            conversations._portal = Portal(conversations, *closers)
+            locks, relay = conversations.lock_store, conversations.relay
+            # That of the lock store's own twins, so that they can be used side by side.
+            locks._portal = conversations._portal = locks._portal or Portal(locks)
+            closers = [conversations.tracker_store.close]
+            conversations._portal.adopt(
+                conversations, *closers if relay is None else [relay.close, *closers]
+            )
         self._portal = conversations._portal
 
     def turn(self, sender_id: str, lock_lifetime: float | None = None, **options: Any) -> SyncTurn:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+#: What those hear whose lock store was closed while they used it.
+CLOSED = "the lock store has been closed"
+
 
 class TicketLockError(Exception):
     """Base of all errors of this library.

@@ -8,8 +8,8 @@ import time
 from collections.abc import Generator
 
 from . import forks
-from .body import GRACE, REMEDY, AnyTask, Body, caller
-from .errors import LockLost
+from .body import GRACE, REMEDY, AnyTask, Body, caller, closed_under
+from .errors import CLOSED, LockLost
 from .incoming import Supersede
 
 log = logging.getLogger("ticketlock")
@@ -195,6 +195,8 @@ class Grant:
         if self.reason is None:
             return
         lost = LockLost(self.conversation_id, self.reason)
+        if self.reason == CLOSED:
+            closed_under(lost)
         if error is None:
             raise lost from None
         if hasattr(error, "add_note"):

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import forks
-from .body import AnyTask, caller
+from .body import AnyTask, caller, closed_under
 from .checks import check_conversation_id, check_label
-from .errors import AlreadyHeld, LockError, LockTimeout
+from .errors import CLOSED, AlreadyHeld, LockError, LockStoreConnectionError, LockTimeout
 from .grant import FORKED, Grant, clock
 
 if TYPE_CHECKING:
@@ -154,8 +154,10 @@ class Lock:
             self._who = asyncio.current_task()
         try:
             grant = await self._begin()
-        except BaseException:
+        except BaseException as error:
             self.withdraw()
+            if isinstance(error, LockStoreConnectionError) and str(error) == CLOSED:
+                closed_under(error)
             raise
         self._has(grant)
         if bind:

@@ -43,6 +43,7 @@ class _Life:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread = 0
         self.over = False
+        self.closing: asyncio.Task[None] | None = None
         self.ending: asyncio.Task[None] | None = None
         #: Those that wait for the start, for something of the loop, or for the end.
         self.waiting: set[native.Answer] = set()
@@ -98,6 +99,14 @@ class _Life:
             if not self.loop.is_closed():
                 raise
 
+    def close(self, *closers: Closer) -> None:
+        """Close what is given, on the loop; does not wait."""
+
+        def close() -> None:
+            self.closing = asyncio.create_task(self._close(closers))
+
+        self.post(close)
+
     def end(self, pause: float, *closers: Closer) -> None:
         """Close what runs on the loop, then end the loop and its thread; does not wait."""
 
@@ -106,13 +115,16 @@ class _Life:
 
         self.post(end)
 
-    async def _wind_up(self, pause: float, closers: tuple[Closer, ...]) -> None:
-        await asyncio.sleep(pause)
+    async def _close(self, closers: tuple[Closer, ...]) -> None:
         for closer in closers:
             closing = asyncio.ensure_future(closer())
             await asyncio.wait([closing], timeout=_CLOSING)
             if closing.done() and not closing.cancelled() and (error := closing.exception()):
                 log.warning("closing a dropped store: %s", error)
+
+    async def _wind_up(self, pause: float, closers: tuple[Closer, ...]) -> None:
+        await asyncio.sleep(pause)
+        await self._close(closers)
         if pause:
             await self._wait()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
@@ -133,18 +145,23 @@ class Portal:
     Args:
         owner: what runs on the loop; at the end of the interpreter its `close` is run there.
             The portal does not keep it alive: once it is dropped, so is the thread.
-        closers: what to close then; none of them may refer to the owner.
     """
 
-    def __init__(self, owner: Any, *closers: Closer) -> None:
+    def __init__(self, owner: Any) -> None:
         self._guard = threading.Lock()
         self._life: _Life | None = None
         self._parents: _Life | None = None
         self._ending: _Life | None = None
         self._exited = False
-        self._owner = weakref.ref(owner)
-        finalizer(owner, self._dropped, *closers)
+        self._owners = [weakref.ref(owner)]
+        finalizer(owner, self._dropped)
         _portals.add(self)
+
+    def adopt(self, owner: Any, *closers: Closer) -> None:
+        """Close one more at the end of the interpreter, and `closers` once it is dropped; none
+        of them may refer to it."""
+        self._owners.insert(0, weakref.ref(owner))
+        finalizer(owner, self._left, *closers)
 
     @property
     def life(self) -> object:
@@ -249,18 +266,23 @@ class Portal:
         life.end(0.0, *closers)
         life.join()
 
-    def _dropped(self, *closers: Closer) -> None:
+    def _dropped(self) -> None:
         """The owner is gone. This may run anywhere, in the middle of anything: it does not wait."""
         life, self._life = self._life, None
         if life is not None and not life.over:
-            life.end(_LAST_WORDS, *closers)
+            life.end(_LAST_WORDS)
+
+    def _left(self, *closers: Closer) -> None:
+        """What was adopted is gone; as `_dropped`."""
+        if self._life is not None and not self._life.over:
+            self._life.close(*closers)
 
     def _exit(self) -> None:
         """The interpreter ends: turns are given back while there are still threads to do it."""
-        owner, life = self._owner(), self._life
+        life, owners = self._life, [ref() for ref in self._owners]
         self._exited = True
-        if owner is not None and life is not None and not life.over and not life.here():
-            self._end(life, owner.close)
+        if life is not None and not life.over and not life.here():
+            self._end(life, *(owner.close for owner in owners if owner is not None))
 
     def _forked(self) -> None:
         """In the child: the thread is the parent's, and the guard may have been in use."""

@@ -11,7 +11,12 @@ import pytest
 from conftest import until
 
 from ticketlock import (
+    AlreadyHeld,
+    ConfigurationError,
+    Conversations,
     Grant,
+    Incoming,
+    InMemoryLockStore,
     InvalidConversationId,
     LockError,
     LockLost,
@@ -19,7 +24,11 @@ from ticketlock import (
     LockTimeout,
     QueueFull,
     TicketLock,
+    Turn,
 )
+from ticketlock.conversations import SyncTurn
+from ticketlock.lock import Lock
+from ticketlock.sync import SyncGrant, SyncLock, SyncLockStore
 
 Make = Callable[[], LockStore]
 Run = Callable[..., None]
@@ -667,9 +676,23 @@ def test_two_cancellations_are_not_one(make_store: Make, run: Run) -> None:
     run(body())
 
 
+NAN, INF = float("nan"), float("inf")
+
+
 @pytest.mark.parametrize(
     "options",
-    [{"lock_lifetime": float("inf")}, {"lock_lifetime": "60"}, {"label": 7}, {"label": "\ud800"}],
+    [
+        {name: value}
+        for name, values in {
+            "lock_lifetime": (INF, NAN, "60", 0, -1, True),
+            "wait_timeout": (-1, NAN, "10", INF, True, [1]),
+            "wait_time_in_seconds": (-1, NAN, "1"),
+            "max_waiting": (-1, NAN, "3", 1.5, True),
+            "label": (7, "\ud800"),
+        }.items()
+        for value in values
+    ],
+    ids=str,
 )
 def test_bad_options_are_refused(make_store: Make, run: Run, options: dict[str, object]) -> None:
     """At once, and as what they are."""
@@ -680,6 +703,94 @@ def test_bad_options_are_refused(make_store: Make, run: Run, options: dict[str, 
                 store.lock("c", **options)  # type: ignore[arg-type]
 
     run(body())
+
+
+def test_bad_numbers_are_refused(make_store: Make, run: Run) -> None:
+    """Of every other call that takes seconds or a count, by the argument's name."""
+
+    async def body() -> None:
+        async with make_store() as store, store.lock("c") as grant:
+            for bad in (-1, NAN, "10", True):
+                with pytest.raises(ValueError, match="lock_lifetime"):
+                    await store.issue_ticket("c", bad)  # type: ignore[arg-type]
+                with pytest.raises(ValueError, match="limit"):
+                    await store.inspect("c", bad)  # type: ignore[arg-type]
+                with pytest.raises(ValueError, match="window"):
+                    Incoming("m", window=bad)  # type: ignore[arg-type]
+                if store.keeps_messages:
+                    with pytest.raises(ValueError, match="most"):
+                        await store.collect(grant, bad)  # type: ignore[arg-type]
+                    with pytest.raises(ValueError, match="window"):
+                        store.answer(grant, {"m": "r"}, bad)  # type: ignore[arg-type]
+                with pytest.raises(ValueError, match="lock_lifetime"):
+                    store.try_lock("c", bad)  # type: ignore[arg-type]
+
+    run(body())
+    for bad in (-1, NAN, "10", True, 1.5):
+        with pytest.raises((ValueError, ConfigurationError), match="max_waiting"):
+            InMemoryLockStore(max_waiting=bad)  # type: ignore[arg-type]
+
+
+def test_the_twin_withdraws(make_store: Make) -> None:
+    """A ticket that was queued in a thread is given back; the next one is served."""
+    with make_store().sync() as store:
+        first, second = store.lock("c", wait_timeout=20), store.lock("c", wait_timeout=20)
+        first.queue()
+        second.queue()
+        first.withdraw()
+        with second:
+            pass
+        with pytest.raises(LockError, match="one turn"), first:
+            pass
+        store.lock("c").withdraw()  # of no effect without a ticket
+        conversations = Conversations(make_store()).sync()
+        turn = conversations.turn("d")
+        turn.queue()
+        turn.withdraw()
+        with conversations.turn("d", wait_timeout=20):
+            pass
+        conversations.close()
+
+
+def test_a_thread_that_enters_again_is_told(make_store: Make) -> None:
+    """At once, in locks and turns; another thread may wait, as it does."""
+    import threading
+
+    with make_store().sync() as store, Conversations(make_store()).sync() as conversations:
+        entered: list[str] = []
+
+        def enter() -> None:
+            with store.lock("c"):
+                entered.append("other thread")
+
+        thread = threading.Thread(target=enter)
+        with store.lock("c"):
+            thread.start()
+            with pytest.raises(AlreadyHeld), store.lock("c"):
+                pass
+            entered.append("told")
+        thread.join(30)
+        assert entered == ["told", "other thread"]
+        with conversations.turn("t"), pytest.raises(AlreadyHeld), conversations.turn("t"):
+            pass
+        with pytest.raises(LockError, match="not entered"):
+            store.lock("c").__exit__(None, None, None)
+
+
+def test_the_twin_has_what_the_store_has(make_store: Make) -> None:
+    """Every public method, but for what makes stores and twins."""
+    for kind, twin in (
+        (LockStore, SyncLockStore), (Lock, SyncLock), (Turn, SyncTurn), (Grant, SyncGrant),
+    ):  # fmt: skip
+        names = {name for name in dir(kind) if not name.startswith("_")}
+        missing = names - set(dir(twin)) - {
+            "create", "create_lock", "keeps_messages", "lease", "sync", "acquire", "release",
+            "begin", "end", "grant", "bind", "bound", "keep_bound", "deadline", "expires",
+            "extend", "granted_at", "label", "lease_until", "lose", "member", "overdue", "reason",
+            "request", "settle", "supersede", "tell_lost", "unbind", "until_superseded",
+            "conversation_id", "fence", "number",
+        }  # fmt: skip
+        assert not missing, (twin, missing)
 
 
 def test_closing_the_twin_frees_its_threads(make_store: Make) -> None:

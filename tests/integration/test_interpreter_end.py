@@ -219,3 +219,35 @@ store._portal.run(close)
 with store.lock("c", wait_timeout=3): print("anew")
 """
     assert run(text, own_redis.url).split() == ["True", "free", "anew"]
+
+
+INTERRUPTED = """
+import asyncio, os, signal, sys, threading
+from ticketlock import *
+url, kind = sys.argv[1:3]
+kind = {"concurrent_redis": ConcurrentRedisLockStore, "redis": RedisLockStore}.get(kind)
+async def main():
+    store = InMemoryLockStore() if kind is None else kind(url=url)
+    async def work():
+        async with store.lock("c"): await asyncio.sleep(100)
+    tasks = [asyncio.create_task(work()) for _ in range(10)]
+    await asyncio.sleep(0.3)
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(100)
+    finally:
+        await store.close()
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("kind", ["concurrent_redis", "redis", "in_memory"])
+def test_an_interrupt_leaves_no_complaints(own_redis: EmbeddedRedis, kind: str) -> None:
+    """Ctrl-C while tasks wait and one has the turn; the program closes the store, as it should."""
+    output = run(INTERRUPTED, own_redis.url, kind)
+    assert "interrupted" in output
+    assert "never retrieved" not in output
+    assert "never awaited" not in output
