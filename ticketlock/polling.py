@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from . import forks
 from .checks import check_conversation_id, check_count, check_seconds
 from .deadlines import DeadlineWatch
-from .errors import LockError, LockStoreConnectionError, LockTimeout, QueueFull, TicketLockError
+from .errors import LockError, LockStoreConnectionError, QueueFull, TicketLockError
+from .explaining import Explaining
 from .grant import FORKED, Grant, clock
 from .inspection import Holder, Inspection, Waiting
 from .lock import Waiter
@@ -26,11 +27,8 @@ from .tickets import Ticket, TicketLock
 T = TypeVar("T")
 log = logging.getLogger("ticketlock")
 
-#: Seconds that a LockTimeout may take to find out who held the lock.
-_DECORATION = 0.5
 
-
-class Polling:
+class Polling(Explaining):
     """The base of `LockStore`: locks over documents, atomic within one process."""
 
     #: Seconds a ticket lives without being renewed.
@@ -376,27 +374,6 @@ class Polling:
         self._keeper = None
         if self._deadlines is not None:
             self._deadlines.stop()
-
-    async def _timed_out(self, waiter: Waiter) -> LockTimeout:
-        """The LockTimeout for a waiter, with what can be found out about the holder."""
-        waited = clock() - waiter.started
-        try:
-            return await asyncio.wait_for(self._described(waiter, waited), _DECORATION)
-        except (asyncio.TimeoutError, LockError):  # the time-out is the news, the rest is not
-            return LockTimeout(waiter.conversation_id, waited)
-
-    async def _described(self, waiter: Waiter, waited: float) -> LockTimeout:
-        holder = (await self.inspect(waiter.conversation_id, 0)).holder
-        position = None
-        if waiter.number >= 0:
-            position = await self.position(waiter.conversation_id, waiter.number)
-        return LockTimeout(
-            waiter.conversation_id,
-            waited,
-            position,
-            str(holder) if holder else None,
-            holder.held_for if holder else None,
-        )
 
 
 def _owned(lock: TicketLock, member: str) -> Ticket | None:
