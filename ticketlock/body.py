@@ -13,6 +13,9 @@ REMEDY = "call grant.bind() in the task that works, or enter with `async with` t
 
 AnyTask = asyncio.Task[object]
 
+#: Whether tasks count their cancellations: from Python 3.11 on.
+_COUNTS = hasattr(asyncio.Task, "cancelling")
+
 
 def caller() -> AnyTask | None:
     """The task that runs now; None outside of a running loop."""
@@ -47,7 +50,7 @@ class Body:
         self._message: str | None = None
         self._over = over
         # Python 3.11 counts cancellations: those of others come before ours, or after.
-        self._cancelling = task.cancelling() if hasattr(task, "cancelling") else 0
+        self._cancelling = task.cancelling() if _COUNTS else 0
         task.add_done_callback(over)
 
     @property

@@ -192,9 +192,9 @@ class Grant:
 
     def tell_lost(self, error: BaseException | None = None) -> None:
         """Raise LockLost if the turn was lost; a body's own `error` is not hidden, but gets a note."""
-        if self.reason is None:
+        if self._reason is None:
             return
-        lost = LockLost(self.conversation_id, self.reason)
+        lost = LockLost(self.conversation_id, self._reason)
         if self.reason == CLOSED:
             closed_under(lost)
         if error is None:
@@ -217,8 +217,8 @@ class Grant:
         if self._body is not None:
             self._body.leave()
         self._body = Body(task, self._body_over)
-        if self.reason is not None:
-            self.lose(self.reason)
+        if self._reason is not None:
+            self.lose(self._reason)
 
     def keep_bound(self) -> None:
         """If the body's task is over, the task that uses the turn now is the body."""

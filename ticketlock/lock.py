@@ -228,7 +228,7 @@ class Lock:
         if self._waiter.pid != forks.pid:  # the turn is the parent's, and not ours to end
             grant.reason = FORKED
             return asyncio.sleep(0)
-        if grant.reason is None and clock() >= grant.deadline:
+        if grant._reason is None and clock() >= grant.deadline:
             grant.reason = grant.overdue()
         return self._store._release(grant)
 

@@ -119,9 +119,12 @@ class LockStore(Polling):
         poll: float,
         incoming: Incoming | None = None,
     ) -> Waiter:
-        lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
-        check_seconds("lock_lifetime", lifetime, above=True)
-        check_seconds("wait_time_in_seconds", poll)
+        lifetime = self.lock_lifetime
+        if lock_lifetime is not None:
+            lifetime = lock_lifetime
+            check_seconds("lock_lifetime", lifetime, above=True)
+        if poll != 1.0:
+            check_seconds("wait_time_in_seconds", poll)
         if wait_timeout is not None:
             check_seconds("wait_timeout", wait_timeout)
         if label is not None:
@@ -137,8 +140,9 @@ class LockStore(Polling):
 
     def _enters(self, lock: Lock) -> None:
         """A lock has its turn: see `Lock._check_not_inside`."""
-        self._inside[lock._waiter.conversation_id] = lock
-        if len(self._inside) > self._most_inside:  # some were acquired and never released
+        inside = self._inside
+        inside[lock._waiter.conversation_id] = lock
+        if len(inside) > self._most_inside:  # some were acquired and never released
             now = clock()
             self._inside = {
                 name: other
