@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import hiredis
 
+from . import native
 from .cluster_link import ClusterLink
 from .commands import Command
 from .grant import Grant, clock
@@ -69,13 +69,13 @@ class Heartbeat:
             settings, socket_timeout=min(settings.socket_timeout, 2 * self._interval)
         )
         self._one_slot = settings.deployment_mode == "cluster"
-        self._loop: asyncio.AbstractEventLoop
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._stopping = False
         self._idle = True
         self._due = 0.0
         self._link: Link | ClusterLink
-        self._thread: threading.Thread | None = None
+        self._started = self._over = False
         #: Turns, and conversations with our member there, that are asked about just now.
         self._asked: set[Hashable] = set()
         #: Those about which the last question failed.
@@ -90,40 +90,51 @@ class Heartbeat:
             due = self._interval if seconds is None else min(seconds, self._interval)
             self._due = clock() + due
             self._idle = False
-            if self._thread is None:
-                self._loop = asyncio.SelectorEventLoop()
-                self._thread = threading.Thread(
-                    target=self._run, name="ticketlock-heartbeat", daemon=True
-                )
-                self._thread.start()
+            if not self._started:
+                self._started = True
+                native.start_thread(self._run, "ticketlock-heartbeat")
             self._ring()
 
     def abandon(self) -> None:
         """End the thread and its connections, without waiting for that."""
         self._stopping = True
-        if self._thread is not None:
-            self._ring()
+        self._ring()
 
     async def stop(self) -> None:
         """End the thread and its connections."""
         self.abandon()
         # Not in an executor: at the end of the interpreter there is none.
-        thread, end = self._thread, clock() + 3.0
-        while thread is not None and thread.is_alive() and clock() < end:  # noqa: ASYNC110  # no event
+        end = clock() + 3.0
+        while self._started and not self._over and clock() < end:  # noqa: ASYNC110  # no event
             await asyncio.sleep(0.005)
 
     def _ring(self) -> None:
-        with suppress(RuntimeError):  # the loop is closed: the thread has ended
-            self._loop.call_soon_threadsafe(self._wake.set)
+        loop = self._loop
+        if loop is not None:  # else the thread is starting, and looks what is due by itself
+            with suppress(RuntimeError):  # the loop is closed: the thread has ended
+                loop.call_soon_threadsafe(self._wake.set)
 
     # -- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
+        # Made here: gevent binds what a loop is made of to the OS thread that makes it.
+        loop = self._loop = asyncio.SelectorEventLoop()
         try:
-            self._loop.run_until_complete(self._beats())
-            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            loop.run_until_complete(self._beats())
+            loop.run_until_complete(self._settled())
+            loop.run_until_complete(loop.shutdown_default_executor())
         finally:
-            self._loop.close()
+            loop.close()
+            self._over = True
+
+    async def _settled(self) -> None:
+        """What was cancelled has ended, and what was closed has let go of its sockets."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def _beats(self) -> None:
         loads = [("SCRIPT", "LOAD", load(name).source) for name in ("renew", "attend")]
@@ -214,6 +225,7 @@ class Heartbeat:
         self._failing.difference_update(batch)
         if not self._news.on_its_way:
             self._news.on_its_way = True
+            assert self._loop is not None  # answers are heard on it
             self._loop.call_soon(self._tell)
         return True
 
@@ -233,6 +245,7 @@ class Heartbeat:
             log.warning("heartbeat to %s failed, trying again: %s", self._settings.address, error)
         self._failing.update(batch)
         pause = self._interval / 5 if len(batch) == 1 else 0
+        assert self._loop is not None  # answers are heard on it
         self._loop.call_later(pause, self._beat_again, frozenset(batch))
 
     def _beat_again(self, batch: Collection[Any]) -> None:

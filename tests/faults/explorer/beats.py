@@ -58,6 +58,7 @@ class ModelHeartbeat(Heartbeat):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._thread = self._link = self._loop = Thread()  # type: ignore[assignment]
+        self._started = True
 
     @property
     def due(self) -> float:
