@@ -3,70 +3,73 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Coroutine, Sequence
+from importlib import import_module
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ticketlock.errors import (
     ConfigurationError,
     EventBrokerConnectionError,
     EventBrokerError,
+    InvalidEvent,
+    TrackerStoreConnectionError,
 )
 from ticketlock.event_broker import DELIVERED, Outcome, poisoned, retry
-from ticketlock.settings import Section, mask_url
+from ticketlock.settings import Section
 
 from ._worker import ThreadedBroker, Wire
 
 T = TypeVar("T")
 
 #: Keys of the section, in the order of the README's table.
-SQL_KEYS = ("dialect", "url", "port", "db", "username", "password")
+SQL_KEYS = (
+    "dialect", "url", "host", "port", "db", "username", "password", "login_db", "query", "timeout",
+    "pool_size", "max_overflow", "pool_timeout",
+)  # fmt: skip
 
-#: Database -> its asynchronous drivers. One of these is kept; any other one that a
-#: configuration names (psycopg2, cx_oracle, ...) is replaced by the first.
-_DRIVERS = {
-    "sqlite": ("aiosqlite",),
-    "postgresql": ("psycopg", "asyncpg"),
-    "mysql": ("aiomysql", "asyncmy"),
-    "mariadb": ("aiomysql", "asyncmy"),
-    "oracle": ("oracledb",),
-}
+# Settings, sessions and errors are those of the SQL tracker store. Named as texts, as in the
+# registry: for type checkers stores/ is a root of its own.
+_settings: Any = import_module("ticketlock.stores._sql_settings")
+_engines: Any = import_module("ticketlock.stores._sql_engine")
+_errors: Any = import_module("ticketlock.stores._sql_errors")
+_packets: Any = import_module("ticketlock.stores._sql_packets")
+
+#: How often a batch is begun when it lost a race or found an old, broken connection.
+TRIES = 4
 
 #: Driver -> the extra that brings it, where its name is not the database's.
 _EXTRAS = {"aiosqlite": "sql"}
 
-#: What a driver says -> what to do about it, and whether trying again may help.
-_REMEDIES = (
-    (r"password authentication|access denied|ORA-01017|no password supplied|role .* does",
-     "check username and password", False),
-    (r"database .* does not exist|unknown database", "create the database, or check db", False),
-    (r"refused|can't connect|could not connect|unreachable",
-     "check url and port, and that the server runs", True),
-    (r"name or service|could not translate|resolve|nodename|getaddrinfo",
-     "check the host name in url", False),
-    (r"unable to open database file", "check db: its folder must exist and be writable", False),
-    (r"readonly|read-only", "the events need a database that may be written to", False),
-    (r"locked", "another process holds the file; for replicas use PostgreSQL", True),
-    (r"full|no space", "free some space on its disk", True),
-    (r"permission denied|must be owner|command denied",
-     "let the user create the table events, or create it by hand", False),
-    (r"timed? ?out", "check that the server is reachable and not overloaded", True),
-)  # fmt: skip
-
 _metadata = sa.MetaData()
+
+
+def _exact(length: int) -> Any:
+    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.String(length).with_variant(exact, "mysql", "mariadb")
+
 
 #: The documented table; `data` is the published object as JSON.
 EVENTS = sa.Table(
     "events",
     _metadata,
-    sa.Column("id", sa.Integer, sa.Identity(), primary_key=True),
-    sa.Column("sender_id", sa.String(255)),
-    sa.Column("data", sa.Text),
+    # SQLite counts only what it calls INTEGER, and that has 64 bits there.
+    sa.Column(
+        "id",
+        sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+        sa.Identity(),
+        primary_key=True,
+    ),
+    sa.Column("sender_id", _exact(255)),
+    # MySQL's TEXT ends at 64 KiB.
+    sa.Column(
+        "data",
+        sa.Text().with_variant(mysql.LONGTEXT(charset="utf8mb4"), "mysql", "mariadb"),
+    ),
 )
 
 
@@ -82,9 +85,9 @@ class SQLEventBroker(ThreadedBroker):
     ) -> None:
         super().__init__()
         section = Section(keys if dialect is None else {"dialect": dialect, **keys}, where)
-        self.url = _read(section)
-        section.finish()
-        self.address = _address(self.url)
+        # The documented variables are the tracker store's, its schema among them.
+        self.settings = _settings.SQLSettings.read(section, "events.db", variables=False)
+        self.address = self.settings.address
         self._where = where
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: AsyncEngine | None = None
@@ -104,12 +107,14 @@ class SQLEventBroker(ThreadedBroker):
             return
         try:
             if self._engine is None:
-                self._engine = create_async_engine(self.url, pool_pre_ping=True)
+                if self.settings.login_db:
+                    self._run_async(_engines.create_database(self.settings), end)
+                self._engine = _engines.make_engine(self.settings)
             self._run_async(self._make_table(self._engine), end)
         except ModuleNotFoundError as error:
-            extra = _EXTRAS.get(error.name or "", self.url.get_backend_name())
+            extra = _EXTRAS.get(error.name or "", self.settings.dialect)
             raise ConfigurationError(
-                f"{self._where}: {self.url.drivername} needs {error.name}: "
+                f"{self._where}: {self.settings.url.drivername} needs {error.name}: "
                 f'pip install "ticketlock[{extra}]"'
             ) from error
         except (sa.exc.SQLAlchemyError, OSError, asyncio.TimeoutError) as error:
@@ -155,12 +160,13 @@ class SQLEventBroker(ThreadedBroker):
             raise EventBrokerError(str(error)) from error  # it was another table by then
         try:
             self._run_async(self._insert(batch), end)
-        except (sa.exc.SQLAlchemyError, OSError, asyncio.TimeoutError) as error:
-            if not _is_the_rows_fault(error):
+        except (sa.exc.SQLAlchemyError, OSError, asyncio.TimeoutError, InvalidEvent) as error:
+            if not isinstance(error, InvalidEvent) and not _errors.is_the_rows_fault(error):
                 self._ready = False
                 raise self._translate(error) from error
             if len(batch) == 1:
-                return [poisoned(f"{self.address} cannot store it: {_said(error, self.url)}")]
+                text = str(_errors.translate(error, self.settings))
+                return [poisoned(f"it cannot be stored: {text}")]
             return self._one_by_one(batch, end)
         return [DELIVERED] * len(batch)
 
@@ -180,14 +186,22 @@ class SQLEventBroker(ThreadedBroker):
     async def _insert(self, batch: Sequence[Wire]) -> None:
         assert self._engine is not None  # opened before
         rows = [{"sender_id": wire.key, "data": wire.value.decode()} for wire in batch]
-        async with self._engine.begin() as connection:
-            await connection.execute(sa.insert(EVENTS), rows)
+        for turn in range(1, TRIES + 1):
+            try:
+                async with self._engine.begin() as connection:
+                    for part in _packets.split(connection.info, rows):
+                        await connection.execute(sa.insert(EVENTS), part)
+                return
+            except sa.exc.DBAPIError as error:
+                # Nothing was written, or it was and comes again: at least once is the promise.
+                if turn == TRIES or not _errors.may_try_again(error):
+                    raise
+            await asyncio.sleep(0.02 * turn)
 
     def _translate(self, error: BaseException) -> EventBrokerConnectionError:
-        said = _said(error, self.url)
-        found = [(r, again) for p, r, again in _REMEDIES if re.search(p, said, re.IGNORECASE)]
-        remedy, again = found[0] if found else ("check the database", True)
-        return EventBrokerConnectionError(f"{self.address}: {said}; {remedy}", again)
+        found = _errors.translate(error, self.settings)
+        again = isinstance(found, TrackerStoreConnectionError) and not _errors.is_hopeless(found)
+        return EventBrokerConnectionError(str(found), again)
 
     def _shut(self, end: float) -> None:
         self._ready = False
@@ -198,52 +212,3 @@ class SQLEventBroker(ThreadedBroker):
             # After an open that failed, aiosqlite's thread still tells the loop that it ends.
             self._loop.run_until_complete(asyncio.sleep(0.1))
             self._loop.close()
-
-
-def _read(section: Section) -> URL:
-    dialect = section.text("dialect", "sqlite")
-    place = section.text("url", None)
-    keys: dict[str, Any] = {
-        "port": section.integer("port", None, 1, 65535),
-        "database": section.text("db", "events.db"),
-        "username": section.text("username", None),
-        "password": section.text("password", None),
-    }
-    if place and "://" in place:
-        try:
-            url = make_url(place)  # it says all there is to say
-        except (sa.exc.ArgumentError, ValueError):
-            # The original error may hold the password.
-            raise section.error("url", f"{mask_url(place)!r} is no database URL") from None
-    else:
-        host, colon, digits = (place or "").partition(":")
-        if colon and digits.isdigit():
-            place, keys["port"] = host, int(digits)
-        url = URL.create(dialect, host=place, **keys)
-    backend, _, driver = url.drivername.lower().partition("+")
-    backend = {"postgres": "postgresql"}.get(backend, backend)
-    if backend not in _DRIVERS:
-        raise section.error("dialect", f"{url.drivername!r} is not one of " + ", ".join(_DRIVERS))
-    usual = _DRIVERS[backend]
-    return url.set(drivername=f"{backend}+{driver if driver in usual else usual[0]}")
-
-
-def _address(url: URL) -> str:
-    if url.get_backend_name() == "sqlite":
-        return f"SQLite file {url.database or ':memory:'}"
-    place = f"{url.host or 'localhost'}" + (f":{url.port}" if url.port else "")
-    return f"{url.get_backend_name()} database {url.database!r} at {place}"
-
-
-def _is_the_rows_fault(error: BaseException) -> bool:
-    if isinstance(error, sa.exc.DBAPIError):
-        return isinstance(error, sa.exc.DataError)
-    return isinstance(error, sa.exc.StatementError)  # a value that the driver cannot even send
-
-
-def _said(error: BaseException, url: URL) -> str:
-    original = getattr(error, "orig", None) or error
-    said = " ".join(str(original).split()) or "timed out"
-    if url.password:
-        said = said.replace(str(url.password), "***")
-    return said[:500]

@@ -14,14 +14,12 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ticketlock.errors import ConfigurationError
 
+from . import _sql_errors as errors
+from . import _sql_packets as packets
 from . import _sql_schema as schema
+from . import _sql_sessions as sessions
 from ._sql_settings import SQLSettings
 
-#: Seconds to connect; a host that does not answer is an error after that.
-CONNECT_TIMEOUT = 10
-#: Seconds after which the server ends a transaction in which nothing is asked: a process that
-#: was frozen in the middle of one must not hold up its successor.
-IDLE_TIMEOUT = 10
 #: The same in every process: whoever holds this advisory lock makes the tables.
 SCHEMA_LOCK = 7_165_398_224
 
@@ -30,47 +28,20 @@ def make_engine(settings: SQLSettings) -> AsyncEngine:
     """An engine for `settings`; it connects when it is first used."""
     if settings.dialect == "sqlite":
         return _sqlite(settings)
-    return create_async_engine(
+    engine = create_async_engine(
         settings.url,
         isolation_level="READ COMMITTED",  # what we wait for with a row lock is seen then
         pool_size=settings.pool_size,
         max_overflow=settings.max_overflow,
-        pool_timeout=settings.timeout,
-        connect_args=_connect_args(settings),
+        # Before the operation's own time is up, else it could not say what it waited for.
+        pool_timeout=min(settings.pool_timeout, 0.8 * settings.timeout),
+        connect_args=sessions.connect_args(settings),
     )
-
-
-def _connect_args(settings: SQLSettings) -> dict[str, Any]:
-    """Time limits, the schema, and the TLS variables, in the driver's own words."""
-    driver = settings.url.get_driver_name()
-    if settings.dialect == "postgresql":
-        server = {
-            "idle_in_transaction_session_timeout": str(1000 * IDLE_TIMEOUT),
-            # Later than that: whoever still waits then, waits for a frozen one (`end_frozen`).
-            "lock_timeout": str(1000 * (IDLE_TIMEOUT + 2)),
-        }
-        if settings.schema:
-            server["search_path"] = _search_path(settings.schema)
-        if driver == "asyncpg":
-            mode = {"ssl": settings.ssl["sslmode"]} if "sslmode" in settings.ssl else {}
-            return {"timeout": CONNECT_TIMEOUT, "server_settings": server, **mode}
-        words = (f"-c{name}={value}" for name, value in server.items())
-        options = " ".join(w.replace("\\", "\\\\").replace(" ", "\\ ") for w in words)
-        return {"connect_timeout": CONNECT_TIMEOUT, "options": options, **settings.ssl}
+    sessions.listen(engine.sync_engine, settings)
+    errors.listen(engine.sync_engine)
     if settings.dialect in ("mysql", "mariadb"):
-        # Without strict mode the server cuts what is too long, and says nothing.
-        # MySQL takes the first part, which it does not know, for a comment.
-        session = (
-            f"SET SESSION /*M!100300 idle_transaction_timeout = {IDLE_TIMEOUT}, */"
-            " sql_mode = CONCAT(@@SESSION.sql_mode, ',STRICT_ALL_TABLES')"
-        )
-        return {"connect_timeout": CONNECT_TIMEOUT, "charset": "utf8mb4", "init_command": session}
-    return {}
-
-
-def _search_path(names: str) -> str:
-    parts = [part.strip().strip('"') for part in names.split(",")]
-    return ",".join('"' + part.replace('"', '""') + '"' for part in parts if part)
+        packets.listen(engine.sync_engine)
+    return engine
 
 
 def _sqlite(settings: SQLSettings) -> AsyncEngine:
@@ -88,6 +59,7 @@ def _sqlite(settings: SQLSettings) -> AsyncEngine:
 
 def listen(engine: sa.Engine, settings: SQLSettings) -> None:
     """Set up each new connection to SQLite, and how a transaction begins there."""
+    errors.listen(engine)
 
     @sa.event.listens_for(engine, "connect")
     def connected(connection: Any, record: Any) -> None:
@@ -110,10 +82,9 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
 async def create_database(settings: SQLSettings) -> None:
     """PostgreSQL: create the database if it is not there, logged in to `login_db`."""
     url = settings.url.set(database=settings.login_db)
-    arguments = {"connect_timeout": CONNECT_TIMEOUT, **settings.ssl}
-    if url.get_driver_name() == "asyncpg":
-        arguments = {"timeout": CONNECT_TIMEOUT}
+    arguments = sessions.connect_args(settings)
     engine = create_async_engine(url, isolation_level="AUTOCOMMIT", connect_args=arguments)
+    sessions.listen(engine.sync_engine, settings)
     try:
         async with engine.connect() as connection:
             name = settings.url.database or ""
@@ -220,6 +191,6 @@ async def end_frozen(engine: AsyncEngine) -> None:
     )
     async with engine.connect() as connection:
         await connection.execute(
-            query, {"table": schema.conversations.name, "seconds": IDLE_TIMEOUT}
+            query, {"table": schema.conversations.name, "seconds": sessions.IDLE_TIMEOUT}
         )
         await connection.commit()

@@ -47,7 +47,8 @@ def _name() -> Any:
 events = sa.Table(
     "events",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
+    # SQLite counts only what it calls INTEGER, and that has 64 bits there.
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
     sa.Column("sender_id", _name(), nullable=False, index=True),
     sa.Column("type_name", _name(), nullable=False),
     sa.Column("timestamp", sa.Float().with_variant(mysql.DOUBLE(), "mysql", "mariadb")),

@@ -22,6 +22,9 @@ DRIVERS = {
     "oracle": ("oracledb",),
 }
 
+#: Connections of a process. What wants more of them waits for one.
+POOL_SIZE, MAX_OVERFLOW = 20, 10
+
 
 @dataclass(frozen=True)
 class SQLSettings:
@@ -31,13 +34,18 @@ class SQLSettings:
         url: with an asynchronous driver; its repr hides the password.
         login_db: PostgreSQL: the database to log in to in order to create the other one.
         timeout: seconds that an operation may take, waiting for a connection included.
+        pool_size: connections that are kept open; two replicas and one that takes the place of
+            another fit the 100 that PostgreSQL takes unless it is told otherwise.
+        max_overflow: further ones for a peak.
+        pool_timeout: seconds that an operation waits for one of them.
     """
 
     url: URL = field(repr=False)
     login_db: str | None = None
     schema: str | None = None
-    pool_size: int = 50
-    max_overflow: int = 100
+    pool_size: int = POOL_SIZE
+    max_overflow: int = MAX_OVERFLOW
+    pool_timeout: float = 10.0
     timeout: float = 60.0
     ssl: dict[str, str] = field(default_factory=dict)
 
@@ -54,8 +62,14 @@ class SQLSettings:
         return f"{self.dialect} database {self.url.database!r} at {place}"
 
     @classmethod
-    def read(cls, section: Section, default_db: str = "rasa.db") -> SQLSettings:
-        """Take the keys out of `section` and finish it; raises ConfigurationError."""
+    def read(
+        cls, section: Section, default_db: str = "rasa.db", variables: bool = True
+    ) -> SQLSettings:
+        """Take the keys out of `section` and finish it; raises ConfigurationError.
+
+        Args:
+            variables: heed the documented variables, which are those of the tracker store.
+        """
         url, host = section.text("url", None), section.text("host", None)
         if url is not None and host is not None:
             raise section.error("url", "and host are the same setting; give one of them")
@@ -69,6 +83,11 @@ class SQLSettings:
         login_db = section.text("login_db", None)
         port = section.integer("port", None, 1, 65535)
         timeout = section.number("timeout", 60.0, 0.1)
+        pool = {
+            "pool_size": section.integer("pool_size", None, 1, 1000),
+            "max_overflow": section.integer("max_overflow", None, 0, 1000),
+            "pool_timeout": section.number("pool_timeout", None, 0.1),
+        }
         section.finish()
         given = url or host
         if given and "://" in given:
@@ -78,7 +97,9 @@ class SQLSettings:
         made = made.set(drivername=_driver(section, made.drivername))
         if login_db and made.get_backend_name() != "postgresql":
             raise section.error("login_db", "is for PostgreSQL only; create the database by hand")
-        return cls(made, login_db, timeout=timeout, **_environment(made))
+        found = _environment(made) if variables else {}
+        found |= {key: value for key, value in pool.items() if value is not None}
+        return cls(made, login_db, timeout=timeout, **found)
 
 
 def _query(section: Section) -> dict[str, str]:
@@ -120,15 +141,15 @@ def _driver(section: Section, name: str) -> str:
 def _environment(url: URL) -> dict[str, Any]:
     """What the documented variables say; they are for PostgreSQL only."""
     if url.get_backend_name() != "postgresql":
-        return {"pool_size": 10, "max_overflow": 20}
+        return {}
     ssl = {
         "sslmode": os.environ.get("SQL_TRACKER_STORE_SSL_MODE"),
         "sslrootcert": os.environ.get("SQL_TRACKER_STORE_SSL_ROOT_CERTIFICATE"),
     }
     return {
         "schema": os.environ.get("POSTGRESQL_SCHEMA") or None,
-        "pool_size": _count("SQL_POOL_SIZE", 50),
-        "max_overflow": _count("SQL_MAX_OVERFLOW", 100),
+        "pool_size": _count("SQL_POOL_SIZE", POOL_SIZE),
+        "max_overflow": _count("SQL_MAX_OVERFLOW", MAX_OVERFLOW),
         "ssl": {key: value for key, value in ssl.items() if value},
     }
 

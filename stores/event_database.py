@@ -6,7 +6,6 @@ Needs the extra: pip install "ticketlock[sql]"; with it `postgresql` or `mysql`.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from hashlib import sha256
@@ -15,7 +14,11 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from ticketlock.errors import ConfigurationError
+from ticketlock.errors import (
+    ConfigurationError,
+    InvalidEvent,
+    TrackerStoreConnectionError,
+)
 from ticketlock.event_service.database import (
     EventDatabase,
     EventDatabaseError,
@@ -30,6 +33,7 @@ from ticketlock.settings import Section
 from . import _event_schema as schema
 from . import _sql_engine as engines
 from . import _sql_errors as errors
+from . import _sql_packets as packets
 from ._sql_schema import MAX_NAME
 from ._sql_settings import SQLSettings
 
@@ -40,14 +44,6 @@ TRIES = 4
 
 #: Most values in one condition; databases have a limit.
 CHUNK = 500
-
-#: What a database says that no waiting cures.
-_HOPELESS = re.compile(
-    r"password authentication|no password supplied|access denied|role .* does not|"
-    r"database .* does not exist|unknown database|unable to open database file|"
-    r"name or service not known|could not translate host|nodename nor servname",
-    re.IGNORECASE,
-)
 
 
 class SQLEventDatabase(EventDatabase):
@@ -132,17 +128,18 @@ class SQLEventDatabase(EventDatabase):
         try:
             return await asyncio.wait_for(operation, self.settings.timeout)
         except (sa.exc.SQLAlchemyError, OSError, asyncio.TimeoutError) as error:
-            if isinstance(error, sa.exc.StatementError) and _is_the_rows_fault(error):
+            if errors.is_the_rows_fault(error):
                 raise
-            text = str(errors.translate(error, self.settings))
-            raise EventDatabaseError(text, not _HOPELESS.search(text)) from error
+            found = errors.translate(error, self.settings)
+            again = isinstance(found, TrackerStoreConnectionError)
+            raise EventDatabaseError(str(found), again and not errors.is_hopeless(found)) from error
 
     # -- storing -----------------------------------------------------------------------------
 
     async def store(self, events: Sequence[Event], rejects: Sequence[Reject]) -> Stored:
         try:
             return await self._run(lambda c: self._store(c, events, rejects))
-        except sa.exc.StatementError as error:
+        except (sa.exc.StatementError, InvalidEvent) as error:
             if len(events) + len(rejects) > 1:
                 return await self._one_by_one(events, rejects)
             return await self._refused(events, rejects, error)
@@ -157,9 +154,11 @@ class SQLEventDatabase(EventDatabase):
         return done
 
     async def _refused(
-        self, events: Sequence[Event], rejects: Sequence[Reject], error: sa.exc.StatementError
+        self, events: Sequence[Event], rejects: Sequence[Reject], error: Exception
     ) -> Stored:
         """Keep a row that the database does not take among the rejects."""
+        if isinstance(error, InvalidEvent):  # it takes less than when it was opened
+            self.limits = await self._find_limits(await self._open())
         text = str(errors.translate(error, self.settings))
         if rejects:
             raise EventDatabaseError(text) from error
@@ -201,9 +200,10 @@ class SQLEventDatabase(EventDatabase):
                 new.append(_numbered_row(event))
                 changed.add(name)
         if new:
-            await connection.execute(*schema.add(schema.events, self._dialect, new))
+            await self._add(connection, schema.events, new)
             rows = [_ledger_row(name, ledgers[name]) for name in sorted(changed)]
-            await connection.execute(*schema.put(self._dialect, rows))
+            for part in packets.split(connection.info, rows):
+                await connection.execute(*schema.put(self._dialect, part))
         done.stored += len(new)
         done.duplicates += len(events) - len(new)
         for name in names:
@@ -216,7 +216,7 @@ class SQLEventDatabase(EventDatabase):
         found = await self._lock(connection, names)
         if lacking := sorted(names - found.keys()):
             rows = [_ledger_row(name, Ledger()) for name in lacking]
-            await connection.execute(*schema.add(schema.histories, self._dialect, rows))
+            await self._add(connection, schema.histories, rows)
             # Another instance may have made them, and written into them, at the same moment.
             found |= await self._lock(connection, lacking)
         return found
@@ -241,8 +241,14 @@ class SQLEventDatabase(EventDatabase):
                 del by_digest[digest]
         new = [row for row in rows if by_digest.get(row["digest"]) is row]
         if new:
-            await connection.execute(*schema.add(table, self._dialect, new))
+            await self._add(connection, table, new)
         return new
+
+    async def _add(
+        self, connection: AsyncConnection, table: sa.Table, rows: list[dict[str, Any]]
+    ) -> None:
+        for part in packets.split(connection.info, rows):
+            await connection.execute(*schema.add(table, self._dialect, part))
 
     def _reject_row(self, reject: Reject) -> dict[str, Any]:
         reason, size = reject.reason, self.limits.size
@@ -304,9 +310,3 @@ def _text(value: str | bytes) -> str:
 
 def _chunks(values: Sequence[str]) -> Iterable[Sequence[str]]:
     return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
-
-
-def _is_the_rows_fault(error: sa.exc.StatementError) -> bool:
-    if isinstance(error, sa.exc.DBAPIError):
-        return isinstance(error, sa.exc.DataError)
-    return True  # a value that the driver cannot even send

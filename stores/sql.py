@@ -19,9 +19,12 @@ from ticketlock.event_codec import EncodedEvent
 from ticketlock.events import starts_session
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
 from ticketlock.settings import Section
+from ticketlock.tracker_store import PROBE
 
+from . import _sql_charset as charset
 from . import _sql_engine as engines
 from . import _sql_errors as errors
+from . import _sql_packets as packets
 from . import _sql_schema as schema
 from ._sql_outbox import SQLOutbox
 from ._sql_settings import SQLSettings
@@ -58,6 +61,7 @@ class SQLTrackerStore(FencedTrackerStore):
         self.outbox = SQLOutbox(self)
         self._engine: AsyncEngine | SQLiteEngine | None = None
         self._opening = asyncio.Lock()
+        self._fit: Callable[[str], str] = charset.same
 
     async def _do_connect(self) -> None:
         await self._translated(self._open())
@@ -89,6 +93,8 @@ class SQLTrackerStore(FencedTrackerStore):
                 await engine.prepare(engines.tracker_missing)
             else:
                 await engines.prepare(engine, self.settings)
+                async with engine.connect() as connection:
+                    self._fit = await connection.run_sync(charset.fitting)
         except BaseException:
             await engine.dispose()
             raise
@@ -139,6 +145,13 @@ class SQLTrackerStore(FencedTrackerStore):
 
     # -- the operations ----------------------------------------------------------------------------
 
+    async def check_ready(self) -> None:
+        """A write that finds no row is refused by a server that is read-only, or a user that is."""
+        values = {"whose": PROBE, "sequence": 0}
+        await self._running.finish(
+            self._write(lambda connection: connection.execute(schema.note, values).rowcount)
+        )
+
     async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
         def body(connection: sa.Connection) -> History:
             values = {"whose": sender_id, "claimed": fence, "claimant": owner}
@@ -188,10 +201,9 @@ class SQLTrackerStore(FencedTrackerStore):
             values = {"whose": sender_id, "most": before.sequence - write.sequence}
             rows = connection.execute(schema.latest(self._dialect), values)
             new = write.new_events([_event(row) for row in reversed(rows.all())])
-        if new:
-            connection.execute(
-                schema.add_events(self._dialect), [_values(sender_id, event) for event in new]
-            )
+        fresh = [self._values(sender_id, event) for event in new]
+        for part in packets.split(connection.info, fresh):
+            connection.execute(schema.add_events(self._dialect), part)
         after = self._counted(connection, sender_id, before)
         outbox = {}
         if new and write.publish and not waits:
@@ -290,6 +302,20 @@ class SQLTrackerStore(FencedTrackerStore):
         values |= {"last_id": place.last_id, "session_id": place.session_id, **columns}
         connection.execute(schema.note, values)
 
+    def _values(self, sender_id: str, event: EncodedEvent) -> dict[str, Any]:
+        return {
+            "sender_id": sender_id,
+            "type_name": self._cut(event.type_name),
+            "timestamp": event.timestamp,
+            "intent_name": self._cut(event.intent_name),
+            "action_name": self._cut(event.action_name),
+            "data": event.text,
+        }
+
+    def _cut(self, name: str | None) -> str | None:
+        """What a column for searching holds of a name; the event itself is in `data`."""
+        return name if name is None else self._fit(name.replace("\0", ""))[: schema.MAX_NAME]
+
 
 @dataclass(frozen=True)
 class Place:
@@ -327,19 +353,3 @@ def _event(row: Row) -> Mapping[str, Any]:
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         raise TrackerStoreError(f"table events, id {row.id}: data is not an event: {row.data:.100}")
     return event
-
-
-def _values(sender_id: str, event: EncodedEvent) -> dict[str, Any]:
-    return {
-        "sender_id": sender_id,
-        "type_name": _cut(event.type_name),
-        "timestamp": event.timestamp,
-        "intent_name": _cut(event.intent_name),
-        "action_name": _cut(event.action_name),
-        "data": event.text,
-    }
-
-
-def _cut(name: str | None) -> str | None:
-    """What a column for searching holds of a name; the event itself is in `data`."""
-    return name if name is None else name.replace("\0", "")[: schema.MAX_NAME]

@@ -21,7 +21,7 @@ _REDIS: dict[str, Any] = {
 _SQL: dict[str, Any] = {
     "url": _TEXT, "host": _TEXT, "dialect": _TEXT, "port": _INTEGER, "db": _TEXT,
     "username": _TEXT, "password": _TEXT, "login_db": _TEXT, "query": "object",
-    "timeout": _NUMBER,
+    "timeout": _NUMBER, "pool_size": _INTEGER, "max_overflow": _INTEGER, "pool_timeout": _NUMBER,
 }  # fmt: skip
 
 #: section -> type -> key -> JSON type (or a schema of its own)
@@ -63,10 +63,7 @@ KEYS: dict[str, dict[str, dict[str, Any]]] = {
             "reconnect_backoff_ms": _INTEGER, "reconnect_backoff_max_ms": _INTEGER,
             "topic_metadata_refresh_interval_ms": _INTEGER,
         },
-        "sql": {
-            "dialect": _TEXT, "url": _TEXT, "port": _INTEGER, "db": _TEXT, "username": _TEXT,
-            "password": _TEXT,
-        },
+        "sql": _SQL,
         "file": {"path": _TEXT},
     },
     "event_service": {"sql": {**_SQL, "group": _TEXT, "instance": _TEXT, "queue": _TEXT}},

@@ -201,7 +201,7 @@ def test_what_the_kafka_driver_refuses() -> None:
 )  # fmt: skip
 def test_sql_places(keys: dict[str, Any], url: str) -> None:
     """The documented keys, with a driver that does not block."""
-    assert SQLEventBroker(**keys).url.render_as_string(hide_password=False) == url
+    assert SQLEventBroker(**keys).settings.url.render_as_string(hide_password=False) == url
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_sql_places(keys: dict[str, Any], url: str) -> None:
     [
         ({"dialect": "foo"}, "'foo' is not one of sqlite"),
         ({"port": "x"}, "port: 'x'"),
-        ({"login_db": "x"}, "login_db: is not a setting here"),
+        ({"login_db": "x"}, "login_db: is for PostgreSQL only"),
         ({"url": "://u:x-s3cret@"}, "no database URL"),
     ],
 )

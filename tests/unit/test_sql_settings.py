@@ -76,7 +76,7 @@ def test_oracle_statements() -> None:
         return " ".join(str(statement.compile(dialect=dialect)).split())
 
     table = sql(CreateTable(schema.events))
-    assert "id INTEGER NOT NULL" in table
+    assert "id NUMBER(19) NOT NULL" in table
     assert "sender_id VARCHAR2(255 CHAR) NOT NULL" in table
     assert "data CLOB" in table
     assert "(sender_id, id)" in sql(CreateIndex(schema.by_sender))
