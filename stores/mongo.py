@@ -36,6 +36,7 @@ from ticketlock.event_codec import EncodedEvent, encode_events
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
 from ticketlock.outbox import now_ms
 from ticketlock.settings import Section
+from ticketlock.tracker_store import PROBE
 
 from . import _mongo_layout as layout
 from ._mongo_database import Database, Document
@@ -71,6 +72,14 @@ class MongoTrackerStore(FencedTrackerStore):
         self.outbox = MongoOutbox(self._db)
 
     # -- the backend's part of the contract ------------------------------------------------------
+
+    async def check_ready(self) -> None:
+        """A write that finds no document, which a secondary refuses."""
+        await self._running.finish(self._check())
+
+    async def _check(self) -> None:
+        async with self._db.seam():
+            await self._db.current.update_one({"_id": PROBE}, {"$set": {"fence": 0}})
 
     async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
         older = [{"fence": {"$lt": fence}}, {"fence": fence, "owner": owner}]

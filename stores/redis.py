@@ -21,6 +21,7 @@ from ticketlock.event_codec import EncodedEvent, encode_events
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
 from ticketlock.redis_settings import RedisSettings
 from ticketlock.settings import Section
+from ticketlock.tracker_store import PROBE
 
 from ._redis_client import Client
 from ._redis_outbox import RedisOutbox
@@ -58,6 +59,10 @@ class RedisTrackerStore(FencedTrackerStore):
         self.outbox = self._outbox
 
     # -- the backend's part of the contract ------------------------------------------------------
+
+    async def check_ready(self) -> None:
+        """A write of nothing, which a replica refuses, and a master that lacks its replicas."""
+        await self._running.finish(self._client.command("PERSIST", self._prefix + PROBE))
 
     async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
         args = (fence, owner, "session", self._expiry_ms)

@@ -76,7 +76,7 @@ async def _tracker_store(endpoints: Endpoints) -> Component:
         store = create_tracker_store(section, where=place)
         kind, where = type(store).__name__, _where(store)
         async with store:
-            await store.exists("ticketlock config check")
+            await store.check_ready()
     except TicketLockError as error:
         return Component("tracker_store", kind, where, located(place, error))
     return Component("tracker_store", kind, where)

@@ -66,6 +66,9 @@ class CustomTrackerStore(TrackerStore):
     async def exists(self, sender_id: str) -> bool:
         return bool(await self._call("exists", super().exists, sender_id))
 
+    async def check_ready(self) -> None:
+        await self._call("check_ready", super().check_ready)
+
     async def delete(self, sender_id: str) -> bool:
         return bool(await self._call("delete", super().delete, sender_id))
 

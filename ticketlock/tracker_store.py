@@ -24,6 +24,9 @@ from .volatile_outbox import VolatileOutbox
 T = TypeVar("T")
 S = TypeVar("S", bound="TrackerStore")
 
+#: A conversation id that nobody uses.
+PROBE = "ticketlock ready"
+
 
 @dataclass
 class Claim:
@@ -223,6 +226,13 @@ class TrackerStore:
 
         Raises TrackerStoreConnectionError. Without it the first use connects.
         """
+
+    async def check_ready(self) -> None:
+        """Raise TrackerStoreError unless conversations can be read and written now.
+
+        Changes nothing. A store that does not override it is only read from.
+        """
+        await result(self.exists(PROBE))
 
     async def close(self) -> None:
         """Let go of connections. The store is not used after."""

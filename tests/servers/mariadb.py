@@ -28,7 +28,7 @@ def tracker_sections() -> Iterator[Callable[[], dict[str, Any]]]:
 
     def section() -> dict[str, Any]:
         name = f"ticketlock-test-{os.getpid()}-{next(numbers)}"
-        asyncio.run(_create(login, name))
+        asyncio.run(create(login, name))
         return {"type": "sql", "dialect": "mysql", "db": name, **login}
 
     given = os.environ.get(VARIABLE)
@@ -42,7 +42,7 @@ def tracker_sections() -> Iterator[Callable[[], dict[str, Any]]]:
         yield section
 
 
-async def _create(login: dict[str, Any], name: str) -> None:
+async def create(login: dict[str, Any], name: str) -> None:
     import aiomysql
 
     connection = await aiomysql.connect(
@@ -78,7 +78,7 @@ def _server() -> Iterator[dict[str, Any]]:
             cwd="/", **unprivileged(),
         )  # fmt: skip
         (folder / "login.sql").write_text(
-            f"CREATE USER test@'%' IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO test@'%';\n"
+            f"CREATE USER test@'%' IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO test@'%' WITH GRANT OPTION;\n"
         )
         (folder / "login.sql").chmod(0o644)
         port = free_port()

@@ -18,6 +18,7 @@ from . import missing
 from .processes import carry_out, child, free_port, own, persistent, unprivileged
 
 VARIABLE = "TICKETLOCK_TEST_POSTGRES_URL"
+_TOOLS = ("initdb", "postgres", "pg_isready", "pg_basebackup")
 PASSWORD = "p@ss w:o/r%d"  # what a URL must not be glued together from
 
 
@@ -63,30 +64,55 @@ def _server() -> Iterator[dict[str, Any]]:
              "-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
             cwd="/", env=env, **unprivileged(),
         )  # fmt: skip
-        port = free_port()
-        command = [tools["postgres"], "-D", f"{name}/data", "-p", str(port)]
-        for setting in (
-            "listen_addresses=127.0.0.1", f"unix_socket_directories={name}", "fsync=off",
-            "max_connections=60", "shared_buffers=32MB",
-        ):  # fmt: skip
-            command += ["-c", setting]
-        ready = [tools["pg_isready"], "-h", "127.0.0.1", "-p", str(port), "-q"]
-        with child(
-            command,
-            lambda: subprocess.run(ready, check=False).returncode == 0,
-            folder / "log",
-            stop_with=signal.SIGINT,
-            cwd="/",
-            env=env,
-            **unprivileged(),
-        ):
+        with _running(tools, folder) as port:
             yield {"url": "127.0.0.1", "port": port, "username": "test", "password": PASSWORD}
+
+
+@contextmanager
+def standby(login: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A replica of the server of `login`, which follows it until it is promoted."""
+    tools = _tools()
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        own(folder)
+        carry_out(
+            [tools["pg_basebackup"], "-h", login["url"], "-p", str(login["port"]), "-U",
+             login["username"], "-D", f"{name}/data", "-R", "-X", "stream", "-c", "fast",
+             "--no-sync"],
+            cwd="/", env={**os.environ, "PGPASSWORD": login["password"]}, **unprivileged(),
+        )  # fmt: skip
+        with _running(tools, folder) as port:
+            yield {**login, "port": port}
+
+
+@contextmanager
+def _running(tools: dict[str, str], folder: Path) -> Iterator[int]:
+    """A server on the data in a folder; gives its port."""
+    port = free_port()
+    command = [tools["postgres"], "-D", f"{folder}/data", "-p", str(port)]
+    for setting in (
+        "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}", "fsync=off",
+        "max_connections=60", "shared_buffers=32MB",
+    ):  # fmt: skip
+        command += ["-c", setting]
+    ready = [tools["pg_isready"], "-h", "127.0.0.1", "-p", str(port), "-q"]
+    with child(
+        command,
+        lambda: subprocess.run(ready, check=False).returncode == 0,
+        folder / "log",
+        stop_with=signal.SIGINT,
+        cwd="/",
+        env={**os.environ, "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"},
+        **unprivileged(),
+    ):
+        yield port
 
 
 def _tools() -> dict[str, str]:
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")])
-    tools = {name: shutil.which(name, path=path) for name in ("initdb", "postgres", "pg_isready")}
+    tools = {name: shutil.which(name, path=path) for name in _TOOLS}
     if not all(tools.values()):
         missing("PostgreSQL", f"apt-get install postgresql, or set {VARIABLE}")
     return {name: str(found) for name, found in tools.items()}

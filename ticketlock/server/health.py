@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from .. import __version__
-from ..tracker_store import result
+from ..tracker_store import PROBE
 from .auth import Auth
 from .handling import Handler
 from .page import page
@@ -19,12 +19,10 @@ from .page import page
 _FRESH = 1.0
 #: Seconds that a store has for its answer.
 _PATIENCE = 2.0
-#: A conversation id that nobody uses.
-_PROBE = "ticketlock ready"
 
 
 class Readiness:
-    """Whether the stores can be reached; asked for one at a time."""
+    """Whether the stores can be used; asked for one at a time."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
@@ -45,8 +43,8 @@ class Readiness:
     async def _look(self) -> dict[str, str]:
         conversations = self._handler.conversations
         checks = {
-            "lock_store": conversations.lock_store.inspect(_PROBE, 1),
-            "tracker_store": result(conversations.tracker_store.exists(_PROBE)),
+            "lock_store": conversations.lock_store.inspect(PROBE, 1),
+            "tracker_store": conversations.tracker_store.check_ready(),
         }
         waits = [asyncio.wait_for(check, _PATIENCE) for check in checks.values()]
         answers = await asyncio.gather(*waits, return_exceptions=True)
