@@ -96,6 +96,10 @@ _ADVICE = (
 )
 
 
+#: Of every message and every binding.
+ROUTING_KEY = ""
+
+
 class PikaLink:
     """A connection, its channel in confirm mode, and the exchange with its queues.
 
@@ -214,12 +218,17 @@ class PikaLink:
         channel.add_on_return_callback(self._on_return)
 
     def _declare(self, end: float) -> None:
-        """A durable fanout exchange and durable queues, bound; existing ones are taken as is."""
+        """A durable fanout exchange and durable queues, bound; existing ones are taken as is.
+
+        An existing exchange may be of another kind: direct, topic and headers exchanges too give
+        our messages to queues that are bound with our routing key.
+        """
         name = self.settings.exchange
         self._declare_one("exchange", name, end, exchange_type="fanout", durable=True)
         for queue in self.settings.queues:
             self._declare_one("queue", queue, end, durable=True)
-            self._ask("queue_bind", end, queue=queue, exchange=name)
+            # pika's default is the queue's name, which only a fanout exchange does not mind.
+            self._ask("queue_bind", end, queue=queue, exchange=name, routing_key=ROUTING_KEY)
         self._bound = True
 
     def _declare_one(self, what: str, name: str, end: float, **wanted: Any) -> None:
@@ -232,8 +241,12 @@ class PikaLink:
                 raise self.explain(error) from error
             # It is there with other properties: not durable (as other systems make the
             # exchange), or of another kind of queue. Whoever made it so meant it.
+            self._is_other(what, error)
             self._open_channel(end)
             self._ask(f"{what}_declare", end, **{what: name}, passive=True)
+
+    def _is_other(self, what: str, error: BaseException) -> None:
+        """Called for an exchange or a queue that is not as we would have made it."""
 
     def _ask(self, method: str, end: float, **arguments: Any) -> None:
         answered: list[Any] = []
@@ -267,7 +280,9 @@ class PikaLink:
             self._sent += 1
             tags.append(self._sent)
             self._open_tags[self._sent] = None
-            channel.basic_publish(self.settings.exchange, "", body, properties, mandatory=True)
+            channel.basic_publish(
+                self.settings.exchange, ROUTING_KEY, body, properties, mandatory=True
+            )
             if i % 100 == 99:
                 self.breathe()
         self.pump(lambda: not self._open_tags or not channel.is_open, end)

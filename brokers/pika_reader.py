@@ -17,6 +17,7 @@ from ticketlock.settings import Section
 
 from ._pika_link import PikaLink
 from ._pika_settings import PikaSettings
+from ._pika_stream import StreamPlace
 
 #: Most messages that are on their way to us, or here and not confirmed.
 PREFETCH = 2000
@@ -36,6 +37,7 @@ class ReadingLink(PikaLink):
         self.inbox: deque[Delivery] = deque()
         #: Grows with every channel: what came by an earlier one cannot be confirmed any more.
         self.channel_number = 0
+        self.place = StreamPlace()
 
     @property
     def is_consuming(self) -> bool:
@@ -47,6 +49,9 @@ class ReadingLink(PikaLink):
         self.channel_number += 1
         super()._open_channel(end)
 
+    def _is_other(self, what: str, error: BaseException) -> None:
+        self.place.is_stream |= what == "queue" and "'stream'" in str(error)
+
     def _declare(self, end: float) -> None:
         super()._declare(end)
         self._bound = False
@@ -55,13 +60,26 @@ class ReadingLink(PikaLink):
         queue, number = self.settings.queues[0], self.channel_number
 
         def arrived(channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            token = (number, method.delivery_tag)
-            self.inbox.append(Delivery(body, f"queue {queue}", False, token))
+            offset = (properties.headers or {}).get("x-stream-offset")
+            verdict = "new" if offset is None else self.place.judge(offset, body)
+            if verdict == "elsewhere":
+                self.begin_anew()
+            elif verdict == "new" and number == self.channel_number:
+                token = (number, method.delivery_tag, offset)
+                self.inbox.append(Delivery(body, f"queue {queue}", False, token))
 
         started: list[Any] = []
-        self._channel.basic_consume(queue, arrived, callback=started.append)
+        arguments = self.place.begin() if self.place.is_stream else {}
+        self._channel.basic_consume(queue, arrived, arguments=arguments, callback=started.append)
         self._wait(self._channel, started, end)
         self._bound = True
+
+    def begin_anew(self) -> None:
+        """Leave the channel; the next one reads a stream from its first message."""
+        self.place.forget()
+        self._bound = False
+        if self._channel.is_open:
+            self._channel.close()
 
     def ack(self, tag: int) -> None:
         """Confirm all messages of the channel up to this one."""
@@ -71,6 +89,7 @@ class ReadingLink(PikaLink):
     def _on_cancel(self, _: Any) -> None:
         """The queue was deleted: it is declared anew, as at the start."""
         self.reason = ConnectionError("the queue was deleted")
+        self.place = StreamPlace()
         self.forget_topology()
 
 
@@ -79,7 +98,8 @@ class PikaReader(Source):
 
     It declares the exchange and its queue just as the publisher does, so either may come
     first. The broker shares the messages out between consumers; a conversation's events then
-    arrive in any order.
+    arrive in any order. A stream gives each consumer all that it holds, to every new process
+    from its first message on: what the database has by then it drops.
 
     Args:
         service: `queue` names the queue; without it, it is the first of `queues`.
@@ -120,6 +140,8 @@ class PikaReader(Source):
             found.append(inbox.popleft())
             size += len(found[-1].body)
         if not found:
+            if link.place.is_overdue:
+                link.begin_anew()
             self._consuming()
         return found
 
@@ -133,12 +155,19 @@ class PikaReader(Source):
 
     def confirm(self, deliveries: Sequence[Delivery]) -> None:
         link = self._link
-        if link is None or not link.is_consuming:
+        if link is None:
             return
-        tags = [tag for number, tag in (d.token for d in deliveries)
+        if deliveries and deliveries[-1].token[2] is not None:
+            link.place.note(deliveries[-1].token[2], deliveries[-1].body)
+        if not link.is_consuming:
+            return
+        tags = [tag for number, tag, _ in (d.token for d in deliveries)
                 if number == link.channel_number]  # fmt: skip
         if tags:
             link.ack(max(tags))
+
+    def is_caught_up(self) -> bool:
+        return self._link is None or not self._link.place.is_awaited
 
     def breathe(self) -> None:
         if self._link is not None:

@@ -116,6 +116,19 @@ def test_every_queue_gets_every_event(
         assert (third[1], third[0].headers) == ({"sender_id": "c", "event": "bot"}, {"h": "1"})
 
 
+@pytest.mark.parametrize("kind", ["topic", "direct", "headers", "fanout"])
+def test_an_existing_exchange_of_any_kind(
+    run: Run, rabbitmq: Any, section: dict[str, Any], name: str, kind: str
+) -> None:
+    """Our queues are bound so that they get what we publish."""
+    connection = rabbitmq.connect()
+    connection.channel().exchange_declare(section["exchange_name"], kind, durable=True)
+    connection.close()
+    queues = [name, f"{name}-2"]
+    run(using({**section, "queues": queues}, one))
+    assert [len(read(rabbitmq, queue)) for queue in queues] == [1, 1]
+
+
 def test_the_documented_consumer(
     run: Run, rabbitmq: Any, section: dict[str, Any], name: str
 ) -> None:
