@@ -6,7 +6,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import boto3
@@ -40,12 +40,22 @@ _CODES = {
     "ProvisionedThroughputExceededException": "the table's throughput is used up: raise it",
     "ThrottlingException": "it throttles us: raise the table's or the account's limits",
     "RequestLimitExceeded": "it throttles us: raise the account's limits",
+    "LimitExceededException": "too many tables are being made at a time: try again",
     "InternalServerError": "it failed inside: try again",
     "ServiceUnavailable": "it is not available: try again",
 }
 
 #: How often an operation that collides with others is tried.
 _TRIES = 20
+
+#: How often a transaction is tried of which a part is throttled: for three seconds at most.
+_THROTTLED = 6
+#: Why a part of a transaction was throttled, in DynamoDB's words -> what to do.
+_REASONS = {
+    "ThrottlingError": "ThrottlingException",
+    "ProvisionedThroughputExceeded": "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded": "RequestLimitExceeded",
+}
 
 #: Seconds between looks at a table that is being created, and how many looks.
 _LOOKS = {"Delay": 1, "MaxAttempts": 120}
@@ -81,8 +91,18 @@ class Client:
         self._live()
 
     def call(self, operation: str, **parameters: Any) -> Any:
-        """Carry out an operation, named as in boto3. Raises boto3's errors."""
-        return getattr(self._live(), operation)(**parameters)
+        """Carry out an operation, named as in boto3. Raises boto3's errors.
+
+        boto3 tries again what is throttled, but not a transaction of which one part is.
+        """
+        for attempt in range(_THROTTLED):
+            try:
+                return getattr(self._live(), operation)(**parameters)
+            except ClientError as error:
+                if not throttled(error) or attempt == _THROTTLED - 1:
+                    raise
+            time.sleep(random.uniform(0, 0.1 * 2**attempt))
+        raise AssertionError("unreachable")
 
     def settle(self, operation: str, **parameters: Any) -> Any:
         """The same, again while somebody else writes to the item at the same moment."""
@@ -94,6 +114,20 @@ class Client:
                     raise
             time.sleep(random.uniform(0.002, 0.02 * (attempt + 1)))
         raise AssertionError("unreachable")
+
+    def delete_all(self, requests: Sequence[Mapping[str, Any]]) -> None:
+        """Carry out a batch on the events; what is throttled of it comes back, and is repeated."""
+        for attempt in range(_TRIES):
+            answer = self.call("batch_write_item", RequestItems={self.events: requests})
+            left = answer.get("UnprocessedItems", {}).get(self.events, [])
+            if not left:
+                return
+            requests = left
+            time.sleep(random.uniform(0.02, min(1.0, 0.05 * 2**attempt)))
+        raise TrackerStoreConnectionError(
+            f"DynamoDB at {self.where}: {_CODES['ThrottlingException']} ({len(requests)} items of "
+            f"{self.events} are left to be deleted)"
+        )
 
     def make_letters(self) -> None:
         """Make sure of the table that only few need."""
@@ -159,31 +193,45 @@ class Client:
 
 def condition_failed(error: ClientError) -> bool:
     """Whether a condition of ours was not met, so that nothing was written."""
-    code = error.response["Error"]["Code"]
-    reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", ())}
-    return code == "ConditionalCheckFailedException" or "ConditionalCheckFailed" in reasons
+    failed = "ConditionalCheckFailed"
+    return _code(error) == f"{failed}Exception" or failed in _reasons(error)
 
 
 def failed_at(error: ClientError) -> int | None:
     """Which part of a transaction was the first whose condition was not met."""
-    reasons = [reason.get("Code") for reason in error.response.get("CancellationReasons", ())]
-    failed = "ConditionalCheckFailed"
+    reasons, failed = _reasons(error), "ConditionalCheckFailed"
     return reasons.index(failed) if failed in reasons else None
 
 
 def collided(error: ClientError) -> bool:
     """Whether somebody else wrote at the same moment, and we may just try again."""
-    code = error.response["Error"]["Code"]
-    reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", ())}
-    return code in ("TransactionConflictException", "TransactionInProgressException") or (
-        "TransactionConflict" in reasons
-    )
+    return _code(error) in (
+        "TransactionConflictException",
+        "TransactionInProgressException",
+    ) or "TransactionConflict" in _reasons(error)
+
+
+def throttled(error: ClientError) -> bool:
+    """Whether a transaction was given up because a part of it was throttled.
+
+    Not where another part's condition was not met: then it will not be the next time either.
+    """
+    return not condition_failed(error) and any(r in _REASONS for r in _reasons(error))
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response["Error"].get("Code", ""))
+
+
+def _reasons(error: ClientError) -> list[str]:
+    """Of each part of a transaction why it was cancelled; `None` where it was not its fault."""
+    return [str(reason.get("Code")) for reason in error.response.get("CancellationReasons", ())]
 
 
 def explained(where: str, error: Exception) -> TrackerStoreError:
     """The error to raise instead of boto3's."""
     if isinstance(error, ClientError):
-        code = error.response["Error"].get("Code", "")
+        code = next((_REASONS[r] for r in _reasons(error) if r in _REASONS), _code(error))
         advice = _CODES.get(code)
         text = f"DynamoDB at {where}: {f'{advice} ({error})' if advice else error}"
         return (TrackerStoreConnectionError if advice else TrackerStoreError)(text)

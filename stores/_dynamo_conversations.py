@@ -299,11 +299,7 @@ class Conversations:
         requests = [{"DeleteRequest": {"Key": key}} for key in keys]
         while requests:
             some, requests = requests[:25], requests[25:]  # DynamoDB takes no more at a time
-            answer = self._client.call("batch_write_item", RequestItems={self._client.events: some})
-            left = answer.get("UnprocessedItems", {}).get(self._client.events, [])
-            if left:
-                time.sleep(random.uniform(0.02, 0.1))
-            requests += left
+            self._client.delete_all(some)
 
     # -- the documented format -------------------------------------------------------------------------
 
