@@ -44,6 +44,16 @@ class FileEventBroker(ThreadedBroker):
         self.address = f"file {self.path}"
         self._file: int | None = None
 
+    def spare_files(self) -> None:
+        """Make no file when it is used; for a check. Raises EventBrokerConnectionError."""
+        if os.path.exists(self.path):
+            return
+        if not os.access(os.path.dirname(self.path), os.W_OK | os.X_OK):
+            raise EventBrokerConnectionError(
+                f"{self.address}: check path, its folder must exist and be writable"
+            )
+        self.path = os.devnull
+
     def is_ready(self) -> bool:
         """Whether the file is open, and the last batch could be written."""
         return self._file is not None

@@ -93,6 +93,10 @@ class SQLEventBroker(ThreadedBroker):
         self._engine: AsyncEngine | None = None
         self._ready = False
 
+    def spare_files(self) -> None:
+        """Make no file when it is used; for a check."""
+        self.settings = self.settings.sparing_files()
+
     def is_ready(self) -> bool:
         """Whether the last use of the database went well."""
         return self._ready

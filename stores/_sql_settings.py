@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -60,6 +60,22 @@ class SQLSettings:
             return f"SQLite file {self.url.database or ':memory:'}"
         place = f"{self.url.host or 'localhost'}" + (f":{self.url.port}" if self.url.port else "")
         return f"{self.dialect} database {self.url.database!r} at {place}"
+
+    def sparing_files(self) -> SQLSettings:
+        """The same, in memory where it names an SQLite file that is not there: for a check.
+
+        Raises ConfigurationError where the file could not be made.
+        """
+        path = self.url.database
+        if self.dialect != "sqlite" or not path or path == ":memory:" or "file:" in path:
+            return self
+        if os.path.exists(path):
+            return self
+        if not os.access(os.path.dirname(os.path.abspath(path)), os.W_OK | os.X_OK):
+            raise ConfigurationError(
+                f"{self.address}: check db: its folder must exist and be writable"
+            )
+        return replace(self, url=self.url.set(database=":memory:"))
 
     @classmethod
     def read(

@@ -62,6 +62,10 @@ class SQLEventDatabase(EventDatabase):
             )
         self._engine: AsyncEngine | None = None
 
+    def spare_files(self) -> None:
+        """Make no file when it is used; for a check."""
+        self.settings = self.settings.sparing_files()
+
     async def open(self) -> None:
         await self._translated(self._open())
 

@@ -63,6 +63,10 @@ class SQLTrackerStore(FencedTrackerStore):
         self._opening = asyncio.Lock()
         self._fit: Callable[[str], str] = charset.same
 
+    def spare_files(self) -> None:
+        """Make no file when it is used; for a check."""
+        self.settings = self.settings.sparing_files()
+
     async def _do_connect(self) -> None:
         await self._translated(self._open())
 

@@ -40,7 +40,7 @@ class Component:
 
 
 async def check(path: str | Path) -> list[Component]:
-    """Make and connect every component of a file.
+    """Make and connect every component of a file; a file that is not there is not made.
 
     The event service is among them if the file has its section: bots do without it.
     Raises ConfigurationError when the file itself cannot be read.
@@ -75,6 +75,7 @@ async def _tracker_store(endpoints: Endpoints) -> Component:
     try:
         store = create_tracker_store(section, where=place)
         kind, where = type(store).__name__, _where(store)
+        _spare_files(store)
         async with store:
             await store.check_ready()
     except TicketLockError as error:
@@ -91,6 +92,7 @@ async def _event_broker(endpoints: Endpoints) -> Component:
         broker = await prepare_event_broker(section, place)
         inner = getattr(broker, "inner", broker)
         kind, where = type(inner).__name__, _where(broker, "-")
+        _spare_files(inner)
         try:
             await broker.connect_once()
         finally:
@@ -108,6 +110,7 @@ async def _event_service(endpoints: Endpoints) -> Component:
         settings, database = create_event_database(section, place)
         kind, where = type(database).__name__, _where(database)
         create_event_source(endpoints.section("event_broker"), settings)
+        _spare_files(database)
         try:
             await database.open()
         finally:
@@ -115,6 +118,13 @@ async def _event_service(endpoints: Endpoints) -> Component:
     except TicketLockError as error:
         return Component("event_service", kind, where, located(place, error))
     return Component("event_service", kind, where)
+
+
+def _spare_files(component: object) -> None:
+    """A check leaves no file behind that was not there."""
+    spare = getattr(component, "spare_files", None)
+    if callable(spare):
+        spare()
 
 
 def _named(error: Exception) -> Exception:

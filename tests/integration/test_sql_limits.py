@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from ticketlock.conversations import Conversations
 from ticketlock.errors import InvalidEvent, TrackerStoreConnectionError, TrackerStoreError
 from ticketlock.event_broker import DELIVERED, Message
 from ticketlock.event_service.parsing import Event, Reject
+from ticketlock.server import Settings, create_app
 from ticketlock.server.errors import headers
 from ticketlock.settings import Section
 
@@ -395,3 +397,26 @@ async def test_new_tables_of_the_broker(tracker_sections: Any) -> None:
         await engine.dispose()
         assert isinstance(kinds["id"], sa.INTEGER if backend == "sqlite" else sa.BIGINT)
         await broker.close()
+
+
+async def test_an_error_that_never_heals_over_http(small_packets: Stores) -> None:
+    """The client is not told to send it again, and the next message is answered."""
+
+    async def bot(turn: Any, message: Any) -> Any:
+        if message.text == "large":
+            turn.add(user("x" * PACKET, 2))
+        yield "done"
+
+    async with Conversations(InMemoryLockStore(), small_packets.open()) as conversations:
+        app = create_app(conversations, bot=bot, settings=Settings())
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://bot") as http:
+
+            async def send(text: str) -> httpx.Response:
+                body = {"sender": "a", "message": text}
+                return await http.post("/webhooks/rest/webhook", json=body)
+
+            refused = await send("large")
+            assert refused.status_code == 500
+            assert "retry-after" not in refused.headers
+            assert (await send("small")).json()[0]["text"] == "done"

@@ -116,6 +116,37 @@ def test_config_check(
     assert found["components"][2]["kind"] == "none"
 
 
+@pytest.mark.parametrize("broker", ["sql", "file"])
+def test_config_check_makes_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], broker: str
+) -> None:
+    """What is not there yet could be made, or its row says why not; what is there is opened."""
+    key = {"sql": "db", "file": "path"}[broker]
+
+    def check(folder: Path) -> list[dict[str, Any]]:
+        text = f"""
+        tracker_store: {{type: sql, db: "{folder}/bot.db"}}
+        event_broker: {{type: {broker}, {key}: "{folder}/events"}}
+        event_service: {{db: "{folder}/service.db"}}
+        """
+        cli.main(["config", "check", str(write(tmp_path, text)), "--json"])
+        found = json.loads(capsys.readouterr().out)["components"]
+        return [row for row in found if row["section"] != "lock_store"]
+
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rows = check(folder)
+    assert [row["problem"] for row in rows[:2]] == [None, None]
+    assert all(str(folder) in row["where"] for row in rows)
+    assert list(folder.iterdir()) == []
+    rows = check(tmp_path / "missing")
+    assert all("its folder must exist" in row["problem"] for row in rows[:2])
+    assert not (tmp_path / "missing").exists()
+    for name in ("bot.db", "service.db"):
+        (folder / name).write_text("this is no database, only a text" * 100)
+    assert "not a database" in check(folder)[0]["problem"]
+
+
 def test_config_check_of_the_event_service(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
