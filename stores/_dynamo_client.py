@@ -234,7 +234,8 @@ def explained(where: str, error: Exception) -> TrackerStoreError:
         code = next((_REASONS[r] for r in _reasons(error) if r in _REASONS), _code(error))
         advice = _CODES.get(code)
         text = f"DynamoDB at {where}: {f'{advice} ({error})' if advice else error}"
-        return (TrackerStoreConnectionError if advice else TrackerStoreError)(text)
+        heals = advice and code != "AccessDeniedException"  # no waiting brings a right
+        return (TrackerStoreConnectionError if heals else TrackerStoreError)(text)
     said = re.sub(r"\s+", " ", str(error))
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, TokenRetrievalError)):
         said = f"no credentials: provide them in the AWS chain ({said})"

@@ -46,6 +46,8 @@ def explained(where: str, error: PyMongoError) -> TrackerStoreError:
         (advice for pattern, advice in _REMEDIES if re.search(pattern, said, re.IGNORECASE)), None
     )
     text = f"MongoDB at {where}: {f'{remedy} ({said})' if remedy else said}"
+    if getattr(error, "code", None) == 13:
+        return TrackerStoreError(text)  # no waiting brings a right
     unusable = (ConnectionFailure, NotPrimaryError, ConfigurationError, InvalidURI)
     if isinstance(error, unusable) or (
         isinstance(error, OperationFailure) and error.code in _CODES

@@ -175,7 +175,7 @@ def _explained(settings: RedisSettings, error: BaseException) -> TrackerStoreErr
     where = f"Redis at {settings.address}"
     refused = isinstance(error, NoPermissionError) or text.startswith("NOPERM")
     if refused or "ACL failure" in text or "executing the" in text:
-        return TrackerStoreConnectionError(
+        return TrackerStoreError(
             f"{where}: the user lacks rights: allow {NEEDED_COMMANDS} "
             f"and the keys {settings.prefixed('tracker:')}* and "
             f"{settings.prefixed('tracker_outbox:')}* ({text})"

@@ -44,7 +44,7 @@ _REMEDIES = (
     (r"data too long",
      "the column is too narrow for it: ALTER TABLE events MODIFY data LONGTEXT"),
     (r"permission denied|must be owner|command denied",
-     "let the user create tables and indexes once, or create them by hand"),
+     "let the user read and write the tables, and create them once, or create them by hand"),
     (r"timed? ?out", "check that the server is reachable and not overloaded"),
 )  # fmt: skip
 

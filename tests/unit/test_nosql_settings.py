@@ -14,7 +14,7 @@ from ticketlock.stores.mongo import MongoTrackerStore
 from ticketlock.stores.redis import RedisTrackerStore
 
 from ticketlock.embedded import EmbeddedRedis, free_port
-from ticketlock.errors import ConfigurationError, TrackerStoreConnectionError
+from ticketlock.errors import ConfigurationError, TrackerStoreConnectionError, TrackerStoreError
 from ticketlock.registry import create_tracker_store
 
 SECRET = "hunter2"
@@ -23,7 +23,9 @@ SECRET = "hunter2"
 RIGHTS = f"bot on >{SECRET} ~* +@all -eval -evalsha"
 
 
-def connect(section: dict[str, Any]) -> str:
+def connect(
+    section: dict[str, Any], kind: type[TrackerStoreError] = TrackerStoreConnectionError
+) -> str:
     """Try to reach the server; the error that says why it did not work."""
 
     async def body() -> None:
@@ -33,7 +35,7 @@ def connect(section: dict[str, Any]) -> str:
         finally:
             await store.close()
 
-    with pytest.raises(TrackerStoreConnectionError) as caught, warnings.catch_warnings():
+    with pytest.raises(kind) as caught, warnings.catch_warnings():
         # pymongo's monitor may be connecting once more when the client is closed; it is
         # cancelled, and nobody closes that socket. Collected here, it is no other test's error.
         warnings.simplefilter("ignore", ResourceWarning)
@@ -126,6 +128,6 @@ def test_redis_refuses_the_login() -> None:
 def test_redis_names_the_rights_that_lack() -> None:
     with EmbeddedRedis(["--user", *RIGHTS.split()]) as server:
         login = {"username": "bot", "password": SECRET}
-        said = connect({"type": "redis", "port": server.port, **login})
+        said = connect({"type": "redis", "port": server.port, **login}, TrackerStoreError)
         assert "+evalsha" in said
         assert "tracker:*" in said
