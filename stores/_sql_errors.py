@@ -24,6 +24,7 @@ _REMEDIES = (
      "create the database, check db, or (PostgreSQL) set login_db"),
     (r"unsupported startup parameter|command-line options",
      "a pooler takes no options: take them out of query"),
+    (r"statement pooling mode", "set the pooler's pool_mode to transaction, or to session"),
     (r"invalid connection option|invalid dsn", "check query"),
     (r"refused|can't connect|could not connect|connection failed|unreachable",
      "check url and port, and that the server runs"),

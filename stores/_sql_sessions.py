@@ -107,8 +107,12 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
                 if not _REFUSED.search(str(error)):
                     raise
             else:
-                if _keeps(connection, wanted):
-                    return connection
+                try:
+                    if _keeps(connection, wanted):
+                        return connection
+                except BaseException:  # nobody else knows of the connection yet
+                    dialect.do_terminate(connection)
+                    raise
                 connection.close()
             pooled = True
         if pooled:

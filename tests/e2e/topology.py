@@ -115,7 +115,7 @@ def _servers(stack: ExitStack, broker: str) -> tuple[dict[str, str], dict[str, A
         "POSTGRES_USER": database["username"],
         "POSTGRES_PASSWORD": database["password"],
         "TICKETLOCK_ADMIN_TOKEN": "e2e",
-        "SQL_POOL_SIZE": "8",  # three replicas and the event service share 60 connections
+        "SQL_POOL_SIZE": "8",  # three replicas and the event service share 100 connections
         "SQL_MAX_OVERFLOW": "4",
     }
     if broker == "rabbit":

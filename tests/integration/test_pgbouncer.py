@@ -20,7 +20,7 @@ from servers import pgbouncer
 from ticketlock.brokers.sql import SQLEventBroker
 from ticketlock.stores.event_database import SQLEventDatabase
 
-from ticketlock.errors import ConfigurationError, TrackerStoreError
+from ticketlock.errors import ConfigurationError, TrackerStoreConnectionError, TrackerStoreError
 from ticketlock.event_broker import DELIVERED, Message
 from ticketlock.event_service.parsing import Event, Reject
 from ticketlock.settings import Section
@@ -193,3 +193,18 @@ async def test_a_parameter_that_the_driver_does_not_take(
         await stores.open(query=query, login_db=None, db="postgres").connect()
     assert "query" in str(error.value)
     await stores.close()
+
+
+async def test_a_pooler_that_is_restarted(tracker_sections: Any) -> None:
+    """Its clients connect anew; what was in the middle of a turn is repeated."""
+    section = tracker_sections("postgres")
+    with pgbouncer.in_front_of(section) as first:
+        stores = Stores("postgres", first)
+        store = stores.open()
+        claim = await store.claim("a", 1, "x")
+    with pytest.raises(TrackerStoreConnectionError, match="check url and port"):
+        await store.append(claim, [user("one", 1)])
+    with pgbouncer.in_front_of(section, listen_port=first["port"]):
+        await store.append(claim, [user("one", 1)])
+        assert len((await store.retrieve("a")).events) == 1
+        await stores.close()

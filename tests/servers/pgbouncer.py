@@ -37,7 +37,7 @@ def _server(login: dict[str, Any], settings: dict[str, object]) -> Iterator[dict
         missing("pgbouncer", "apt-get install pgbouncer")
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        port = free_port()
+        port = settings.get("listen_port", 0) or free_port()
         quoted = login["password"].replace('"', '""')
         (folder / "users").write_text(f'"{login["username"]}" "{quoted}"\n')
         lines = {

@@ -93,7 +93,7 @@ def _running(tools: dict[str, str], folder: Path) -> Iterator[int]:
     command = [tools["postgres"], "-D", f"{folder}/data", "-p", str(port)]
     for setting in (
         "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}", "fsync=off",
-        "max_connections=60", "shared_buffers=32MB",
+        "max_connections=100", "shared_buffers=32MB",
     ):  # fmt: skip
         command += ["-c", setting]
     ready = [tools["pg_isready"], "-h", "127.0.0.1", "-p", str(port), "-q"]
