@@ -17,8 +17,8 @@ SECTIONS = ("lock_store", "tracker_store", "event_broker", "event_service", "ser
 #: Sections of the documented file that other programs read.
 _FOREIGN = ("nlg", "nlu", "action_endpoint", "models", "model_groups", "vector_store")
 
-#: `${NAME}`, `${NAME:-default}`; `$${NAME}` is the text `${NAME}`.
-_VARIABLE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+#: `${NAME}`, `${NAME:-default}`, `${NAME:?what to do}`; `$${NAME}` is the text `${NAME}`.
+_VARIABLE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)(?::(?:-([^}]*)|\?([^}]*)))?\}")
 
 #: What YAML wants escaped, or reads as the end of a line.
 _UNPRINTED = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]")
@@ -160,10 +160,15 @@ def _line(parent: Any, key: Any, default: int) -> int:
 
 
 def _variable(match: re.Match[str], name: str, line: int) -> str:
-    literal, variable, default = match.groups()
+    literal, variable, default, demand = match.groups()
     if literal:
         return match.group(0)[1:]
     value = os.environ.get(variable)
+    if demand is not None and not value:
+        said = f": {demand}" if demand else ""
+        raise ConfigurationError(
+            f"{name}: line {line}: environment variable {variable} is not set, or empty{said}"
+        )
     if value is None and default is None:
         raise ConfigurationError(
             f"{name}: line {line}: environment variable {variable} is not set; "

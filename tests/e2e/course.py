@@ -15,7 +15,7 @@ from ticketlock.demo.traffic import Message
 from ticketlock.progress import Bar
 
 from .sender import Sender
-from .topology import topology
+from .topology import CHANNEL_TOKEN, topology
 from .trouble import Trouble
 from .verdict import judge
 
@@ -39,7 +39,7 @@ def run(
         with Bar() as bar:
             bar.phase(f"starting, with {broker}")
             with topology(Path(folder), broker, before) as made:
-                sender = Sender(made.url, messages, dice)
+                sender = Sender(made.url, messages, dice, token=CHANNEL_TOKEN)
                 trouble = Trouble(made, sender, dice, kills, rolls)
                 started = time.monotonic()
                 asyncio.run(_send(bar, sender, trouble))

@@ -58,8 +58,15 @@ class Sender:
     """
 
     def __init__(
-        self, url: str, messages: Sequence[Message], dice: random.Random, in_flight: int = 32
+        self,
+        url: str,
+        messages: Sequence[Message],
+        dice: random.Random,
+        in_flight: int = 32,
+        *,
+        token: str,
     ) -> None:
+        self._headers = {"authorization": f"Bearer {token}"}
         self._url = f"{url}/webhooks/rest/webhook"
         self._dice = dice
         self._slots = asyncio.Semaphore(in_flight)
@@ -79,7 +86,8 @@ class Sender:
         """Send everything, and return when all answers are there."""
         self._on_done = on_done
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-        async with httpx.AsyncClient(limits=limits, timeout=100) as self._client:
+        made = httpx.AsyncClient(limits=limits, timeout=100, headers=self._headers)
+        async with made as self._client:
             for place, delivery in enumerate(self.deliveries):
                 while place >= self.limit:
                     await asyncio.sleep(0.02)

@@ -22,6 +22,7 @@ from servers.replicas import Replica
 from ticketlock.embedded import EmbeddedRedis
 
 REDIS_PASSWORD = "p@ss w:o/r%d"
+CHANNEL_TOKEN = "what senders have"
 #: The topic that endpoints.kafka.yml names, and its partitions.
 TOPIC, PARTITIONS = "ticketlock_events", 4
 
@@ -114,7 +115,9 @@ def _servers(stack: ExitStack, broker: str) -> tuple[dict[str, str], dict[str, A
         "POSTGRES_HOST": f"{database['url']}:{database['port']}",
         "POSTGRES_USER": database["username"],
         "POSTGRES_PASSWORD": database["password"],
-        "TICKETLOCK_ADMIN_TOKEN": "e2e",
+        "TICKETLOCK_ADMIN_TOKEN": "what operators have",
+        "TICKETLOCK_AUTH_TOKEN": "what readers have",
+        "TICKETLOCK_CHANNEL_TOKEN": CHANNEL_TOKEN,
         "SQL_POOL_SIZE": "8",  # three replicas and the event service share 100 connections
         "SQL_MAX_OVERFLOW": "4",
     }

@@ -16,7 +16,10 @@ from in_containers import docker_answers
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
 PROJECT = f"ticketlock-test-{os.getpid()}"
 #: The secrets that env.example asks to change.
-SECRETS = ("REDIS_PASSWORD", "POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "TICKETLOCK_ADMIN_TOKEN")
+SECRETS = (
+    "REDIS_PASSWORD", "POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "TICKETLOCK_CHANNEL_TOKEN",
+    "TICKETLOCK_AUTH_TOKEN", "TICKETLOCK_ADMIN_TOKEN",
+)  # fmt: skip
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,22 +42,23 @@ def compose(environment: dict[str, str], *words: str) -> None:
 
 
 @pytest.fixture(params=["rabbit", "kafka"])
-def deployment(request: pytest.FixtureRequest) -> Iterator[None]:
+def deployment(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     kafka = request.param == "kafka"
     environment = {name: secrets.token_hex(8) for name in SECRETS}
     environment |= {"COMPOSE_PROFILES": request.param, "REPLICAS": "3"}
     environment |= {"ENDPOINTS": "endpoints.kafka.yml" if kafka else "endpoints.yml"}
     try:
         compose(environment, "up", "--build", "--detach", "--wait")
-        yield
+        yield environment
     finally:
         compose(environment, "down", "--volumes", "--timeout", "5")
 
 
-def test_it_answers(deployment: None) -> None:
+def test_it_answers(deployment: dict[str, str]) -> None:
     """A message and its duplicate, through nginx, get the same reply."""
     body = json.dumps({"sender": "a", "message": "hello", "message_id": "1"}).encode()
     headers = {"content-type": "application/json"}
+    headers["authorization"] = f"Bearer {deployment['TICKETLOCK_CHANNEL_TOKEN']}"
     replies = []
     for _ in range(2):
         request = Request("http://127.0.0.1:8080/webhooks/rest/webhook", body, headers)

@@ -240,13 +240,19 @@ def test_bodies_too_large_or_too_slow(pair: tuple[Replica, Replica]) -> None:
 
 def test_schemathesis(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
     """Nothing that its cases, good and bad, with and without a token, do to the server is amiss."""
-    write_files(tmp_path, redis_server.url, auth_token="t", admin_token="t", request_timeout=5)
+    write_files(
+        tmp_path,
+        redis_server.url,
+        auth_token="of-the-test",
+        admin_token="of-the-test",
+        request_timeout=5,
+    )
     phases = os.environ.get("TICKETLOCK_SCHEMATHESIS", "fuzzing")  # "coverage,fuzzing": a minute
     program = Path(sys.executable).with_name("schemathesis")
     with replicas(tmp_path, []) as [server]:
         done = subprocess.run(
             [
-                program, "run", f"{server.url}/openapi.json", "-H", "Authorization: Bearer t",
+                program, "run", f"{server.url}/openapi.json", "-H", "Authorization: Bearer of-the-test",
                 "--max-examples", "5", "--seed", "1", "--generation-database", "none",
                 "--phases", phases, "--no-color",
             ],

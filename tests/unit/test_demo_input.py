@@ -84,7 +84,7 @@ def test_messages_that_a_store_would_refuse_are_refused_at_once() -> None:
 def test_replicas_get_a_file_that_nobody_else_may_read(tmp_path: Path) -> None:
     backends = Backends.choose("redis://:${secret}@there", None, str(tmp_path), "demo1", True)
     path = tmp_path / "endpoints.yml"
-    backends.write(path, "token", 7, unlocked=False)
+    backends.write(path, "of-the-test", 7, unlocked=False)
     assert path.stat().st_mode & 0o777 == 0o600
     found = read_endpoints(path)
     locks, tracker, server = map(found.section, ("lock_store", "tracker_store", "server"))
@@ -94,13 +94,13 @@ def test_replicas_get_a_file_that_nobody_else_may_read(tmp_path: Path) -> None:
     assert tracker.kwargs == {"db": str(tmp_path / "demo.db")}
     assert found.section("event_broker") is not None
     settings = Settings.from_section(server)
-    assert (settings.auth_token, settings.max_waiting) == ("token", 7)
+    assert (settings.auth_token, settings.max_waiting) == ("of-the-test", 7)
 
 
 def test_replicas_that_share_no_lock_write_at_any_time(tmp_path: Path) -> None:
     backends = Backends.choose("redis://there", None, str(tmp_path), "demo1")
     path = tmp_path / "endpoints.yml"
-    backends.write(path, "token", 7, unlocked=True)
+    backends.write(path, "of-the-test", 7, unlocked=True)
 
     async def body() -> None:
         one, other = (Conversations.from_endpoints(path) for _ in range(2))

@@ -22,7 +22,8 @@ from ticketlock.registry import (
 from ticketlock.server import Settings, create_app
 
 PORT = 5005
-SECRETS = {"REDIS_PASSWORD", "POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "TICKETLOCK_ADMIN_TOKEN"}
+TOKENS = {"TICKETLOCK_CHANNEL_TOKEN", "TICKETLOCK_AUTH_TOKEN", "TICKETLOCK_ADMIN_TOKEN"}
+SECRETS = {"REDIS_PASSWORD", "POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", *TOKENS}
 FILES = ("endpoints.yml", "endpoints.kafka.yml")
 
 
@@ -76,14 +77,26 @@ def test_every_section_is_accepted(name: str) -> None:
     assert event_broker_maker(endpoints.section("event_broker"), "event_broker") is not None
     settings = Settings.from_section(endpoints.section("server"))
     assert settings.admin_token == "the TICKETLOCK_ADMIN_TOKEN"
+    assert settings.auth_token == "the TICKETLOCK_AUTH_TOKEN"
+    assert settings.channel_token == "the TICKETLOCK_CHANNEL_TOKEN"
+    assert not settings.open_channels
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_no_secret_has_a_default(name: str) -> None:
-    """A forgotten password is an error, and not an empty one."""
-    variables = re.findall(r"\$\{(\w+)(:-)?", text(name))
-    assert {v for v, default in variables if not default} <= SECRETS
-    assert not [v for v, default in variables if default and re.search("PASSWORD|TOKEN", v)]
+    """A forgotten password is an error, and so is an empty one."""
+    variables = re.findall(r"\$\{(\w+)(:-|:\?)?", text(name))
+    demanded = {v for v, how in variables if how == ":?"}
+    assert demanded <= SECRETS
+    assert demanded >= TOKENS
+    assert {v for v, how in variables if how != ":?"}.isdisjoint(SECRETS)
+
+
+def test_compose_demands_every_secret_and_the_example_gives_none() -> None:
+    """A copy of env.example that was not filled in does not start."""
+    for secret in SECRETS:
+        assert f"{secret}: ${{{secret}:?" in text("compose.yaml")
+        assert re.search(rf"(?m)^{secret}=$", text("env.example"))
 
 
 @pytest.mark.usefixtures("secrets")

@@ -140,3 +140,19 @@ def test_what_is_written_is_read_again(values: dict[str, Any]) -> None:
         assert found.kwargs == values
         with pytest.raises(FileExistsError):
             write_endpoints(path, {})
+
+
+def test_a_variable_that_must_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Missing and empty are errors that name it and say what to do; a value is taken."""
+    path = tmp_path / "endpoints.yml"
+    path.write_text("server:\n  auth_token: ${A_TOKEN:?make one}\n  admin_token: ${A_TOKEN:?}\n")
+    monkeypatch.delenv("A_TOKEN", raising=False)
+    with pytest.raises(ConfigurationError, match=r"line 2: .*A_TOKEN is not set, or empty: make o"):
+        read_endpoints(path)
+    monkeypatch.setenv("A_TOKEN", "")
+    with pytest.raises(ConfigurationError, match="A_TOKEN is not set, or empty"):
+        read_endpoints(path)
+    monkeypatch.setenv("A_TOKEN", "given")
+    section = read_endpoints(path).section("server")
+    assert section is not None
+    assert section.kwargs == {"auth_token": "given", "admin_token": "given"}

@@ -169,7 +169,11 @@ def test_where_a_token_is_configured_nothing_is_shown_without(run: Run) -> None:
     """The admin token shows and breaks; the token of the conversations shows; no other does."""
 
     async def body() -> None:
-        settings = {"auth_token": "reads", "admin_token": "breaks", "channel_token": "sends"}
+        settings = {
+            "auth_token": "it-reads",
+            "admin_token": "it-breaks",
+            "channel_token": "it-sends",
+        }
         async with Conversations() as conversations, client(conversations, **settings) as http:
 
             async def look(token: str) -> int:
@@ -180,11 +184,19 @@ def test_where_a_token_is_configured_nothing_is_shown_without(run: Run) -> None:
                 headers = {"authorization": f"Bearer {token}"}
                 return await http.post("/live/break", headers=headers, json=body)
 
-            assert [await look(t) for t in ("reads", "breaks", "sends", "")] == [200, 200, 401, 401]
+            assert [await look(t) for t in ("it-reads", "it-breaks", "it-sends", "")] == [
+                200,
+                200,
+                401,
+                401,
+            ]
             async with conversations.turn("c") as turn:
                 this = {"conversation": "c", "fence": turn.fence}
-                assert [(await end(t, this)).status_code for t in ("reads", "sends")] == [401, 401]
-                answer = await end("breaks", {**this, "fence": turn.fence + 1})
+                assert [(await end(t, this)).status_code for t in ("it-reads", "it-sends")] == [
+                    401,
+                    401,
+                ]
+                answer = await end("it-breaks", {**this, "fence": turn.fence + 1})
                 assert (answer.json()["broken"], turn.grant.reason) == (False, None)
                 assert answer.json()["held"]["fence"] == turn.fence
             for wrong in (
@@ -193,7 +205,7 @@ def test_where_a_token_is_configured_nothing_is_shown_without(run: Run) -> None:
                 {**this, "fence": "1"},
                 {**this, "fence": True},
             ):
-                assert (await end("breaks", wrong)).status_code == 400
+                assert (await end("it-breaks", wrong)).status_code == 400
 
     run(body())
 

@@ -15,7 +15,9 @@ from ticketlock import ConfigurationError
 from ticketlock.server import Settings
 from ticketlock.server.auth import Auth
 
-SECRET = "s" * 64
+SECRET = "secret of the tests, " * 4
+#: Tokens that open the API, the channel, the breaking of locks.
+T, C, A = "token-of-t", "token-of-c", "token-of-a"
 #: Method and path of everything that sees or changes a conversation or the server.
 CLOSED = [
     ("GET", "/conversations/anna/tracker"), ("POST", "/conversations/anna/tracker/events"),
@@ -41,9 +43,9 @@ async def status(http: httpx.AsyncClient, method: str, path: str, **more: Any) -
 @pytest.mark.parametrize(
     "settings",
     [
-        {"auth_token": "t", "admin_token": "a"},
-        {"jwt_secret": SECRET, "admin_token": "a"},
-        {"auth_token": "t", "jwt_secret": SECRET, "channel_token": "c", "admin_token": "a"},
+        {"auth_token": T, "admin_token": A},
+        {"jwt_secret": SECRET, "admin_token": A},
+        {"auth_token": T, "jwt_secret": SECRET, "channel_token": C, "admin_token": A},
     ],
     ids=["token", "jwt", "all"],
 )
@@ -67,7 +69,7 @@ def test_the_document_names_every_endpoint(run: Callable[..., None]) -> None:
     """The two lists above are complete: they are what the OpenAPI document has."""
 
     async def body() -> None:
-        async with client(auth_token="t") as http:
+        async with client(auth_token=T) as http:
             document = (await http.get("/openapi.json")).json()
         found = {
             (method.upper(), path.replace("{conversation_id}", "anna"))
@@ -86,17 +88,17 @@ def test_the_token_opens(run: Callable[..., None]) -> None:
     """As a header or, as documented, in the query; the channel's token opens the channel only."""
 
     async def body() -> None:
-        async with client(auth_token="töken", channel_token="c") as http:
+        async with client(auth_token="töken-of-t", channel_token=C) as http:
             path = "/conversations/anna/tracker"
-            assert await status(http, "GET", path, params={"token": "töken"}) == 200
-            bearer = {"authorization": "Bearer töken".encode()}
+            assert await status(http, "GET", path, params={"token": "töken-of-t"}) == 200
+            bearer = {"authorization": "Bearer töken-of-t".encode()}
             assert (await http.get(path, headers=bearer)).status_code == 200
-            assert await status(http, "GET", path + "?token=c") == 401
-            assert await status(http, "POST", "/webhooks/rest/webhook?token=c") == 200
+            assert await status(http, "GET", f"{path}?token={C}") == 401
+            assert await status(http, "POST", f"/webhooks/rest/webhook?token={C}") == 200
             assert await status(http, "POST", "/webhooks/rest/webhook") == 401
-        async with client(auth_token="t", open_channels=True) as http:
+        async with client(auth_token=T, open_channels=True) as http:
             assert await status(http, "POST", "/webhooks/rest/webhook") == 200
-            bearer_t = {"authorization": "bearer t"}
+            bearer_t = {"authorization": f"bearer {T}"}
             assert await status(http, "GET", path, headers=bearer_t) == 200
             assert await status(http, "GET", path) == 401
 
@@ -135,7 +137,7 @@ def test_what_is_no_valid_jwt(run: Callable[..., None]) -> None:
         expired = jwt.encode({"user": user, "exp": time.time() - 60}, SECRET)
         unsigned = jwt.encode({"user": user}, None, algorithm="none")
         bad = [
-            token("x" * 64, **user), token(method="HS512", **user),
+            token("x" * 84, **user), token(method="HS512", **user),
             {"authorization": f"Bearer {expired}"}, {"authorization": f"Bearer {unsigned}"},
             {"authorization": "Bearer a.b.c"}, {"authorization": "Basic eDp5"},
             {"authorization": ""},
@@ -158,11 +160,11 @@ def test_only_the_admin_token_breaks_locks(run: Callable[..., None]) -> None:
         path = "/conversations/anna/lock"
         async with client() as http:
             assert await status(http, "DELETE", path) == 403
-        async with client(admin_token="a", auth_token="t", jwt_secret=SECRET) as http:
+        async with client(admin_token=A, auth_token=T, jwt_secret=SECRET) as http:
             admin = token(username="root", role="admin")
             assert await status(http, "DELETE", path, headers=admin) == 401
-            assert await status(http, "DELETE", path + "?token=t") == 401
-            assert await status(http, "DELETE", path + "?token=a") == 404  # nobody holds it
+            assert await status(http, "DELETE", f"{path}?token={T}") == 401
+            assert await status(http, "DELETE", f"{path}?token={A}") == 404  # nobody holds it
 
     run(body())
 
@@ -170,5 +172,5 @@ def test_only_the_admin_token_breaks_locks(run: Callable[..., None]) -> None:
 def test_a_key_that_the_method_cannot_use() -> None:
     """It is an error at the start, and does not show the key."""
     with pytest.raises(ConfigurationError, match="RS256") as caught:
-        Auth(Settings(jwt_secret="not-a-pem", jwt_method="RS256"))
-    assert "not-a-pem" not in str(caught.value)
+        Auth(Settings(jwt_secret="no PEM at all", jwt_method="RS256"))
+    assert "no PEM" not in str(caught.value)

@@ -363,13 +363,13 @@ def test_a_lost_lock_is_no_empty_reply(run: Callable[..., None]) -> None:
 
     async def body() -> None:
         gate = Gate()
-        async with client(gate, admin_token="a") as http:
+        async with client(gate, admin_token="it-breaks") as http:
             first = asyncio.create_task(send(http, "a"))
             await gate.entered.wait()
             inspected = (await http.get("/conversations/default/lock")).json()
             fence = inspected["holder"]["fence"]
             assert inspected["holder"]["label"]  # the message's id
-            path = "/conversations/default/lock?token=a&fence="
+            path = "/conversations/default/lock?token=it-breaks&fence="
             assert (await http.delete(f"{path}{fence + 1}")).status_code == 404
             assert (await http.delete(f"{path}1.5")).status_code == 400
             assert (await http.delete(f"{path}{fence}")).json() == {"broken": True}

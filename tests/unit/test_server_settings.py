@@ -14,8 +14,8 @@ from ticketlock.server.bot import check_bot, load_bot
 GOOD = {
     "double_texting": "reject", "message_window": "60", "max_waiting": 5, "request_timeout": 1.5,
     "lock_lifetime": 9, "max_body": 2048, "body_timeout": 3, "drain_timeout": 0,
-    "auth_token": "a-token", "jwt_secret": "a-secret", "jwt_method": "hs512",
-    "channel_token": "c-token", "admin_token": "d-token", "open_channels": "false",
+    "auth_token": "first-token", "jwt_secret": "a-key-of-mine", "jwt_method": "hs512",
+    "channel_token": "third-token", "admin_token": "fourth-token", "open_channels": "false",
 }  # fmt: skip
 
 
@@ -23,15 +23,16 @@ def test_every_key() -> None:
     """All are read, texts of `${NAME}` too."""
     made = Settings.from_section(GOOD)
     assert made == Settings(
-        "reject", 60, 5, 1.5, 9, 2048, 3, 0, "a-token", "a-secret", "HS512", "c-token", "d-token"
-    )
+        "reject", 60, 5, 1.5, 9, 2048, 3, 0, "first-token", "a-key-of-mine", "HS512",
+        "third-token", "fourth-token",
+    )  # fmt: skip
     assert Settings.from_section(None) == Settings.from_section({}) == Settings()
 
 
 def test_secrets_do_not_show() -> None:
     """Neither in the repr nor in an error."""
     assert "-token" not in repr(Settings.from_section(GOOD))
-    assert "a-secret" not in repr(Settings.from_section(GOOD))
+    assert "of-mine" not in repr(Settings.from_section(GOOD))
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_section({"auth_token": ["hidden"]})
     assert "hidden" not in str(caught.value)
@@ -44,10 +45,16 @@ def test_secrets_do_not_show() -> None:
         ({"jwt_method": "none"}, "one of hs256"),
         ({"auth_token": ""}, "auth_token: is empty"),
         ({"admin_token": ""}, "admin_token: is empty"),
+        ({"admin_token": "change-me"}, "admin_token: is a placeholder"),
+        ({"auth_token": "<your token>"}, "auth_token: is a placeholder"),
+        ({"jwt_secret": "thisismysecret"}, "jwt_secret: is a placeholder"),
+        ({"channel_token": "x"}, "channel_token: is (a placeholder|shorter than 8)"),
+        ({"auth_token": "aaaaaaaaaaaa"}, "auth_token: is shorter than 8 characters, or almost all"),
+        ({"jwt_secret": "7kQ$"}, "openssl rand -hex 32"),
         ({"max_waiting": 0}, "at least 1"),
         ({"maxbody": 1}, "did you mean max_body"),
         ({"type": "ftp"}, "the only type"),
-        ({"open_channels": True, "channel_token": "x"}, "contradicts channel_token"),
+        ({"open_channels": True, "channel_token": "what-it-is"}, "contradicts channel_token"),
     ],
 )
 def test_wrong_values(section: dict[str, Any], says: str) -> None:
@@ -56,7 +63,9 @@ def test_wrong_values(section: dict[str, Any], says: str) -> None:
         Settings.from_section(section)
 
 
-@pytest.mark.parametrize("made", [{"auth_token": ""}, {"double_texting": "drop"}])
+@pytest.mark.parametrize(
+    "made", [{"auth_token": ""}, {"admin_token": "change-me"}, {"double_texting": "drop"}]
+)
 def test_wrong_values_in_python(made: dict[str, Any]) -> None:
     """The same for those who make the settings themselves."""
     with pytest.raises(ConfigurationError):

@@ -18,6 +18,35 @@ from .errors import NotAuthenticated, NotAuthorized
 from .settings import Settings
 
 
+class Pass:
+    """What a request has shown.
+
+    Args:
+        payload: of its JWT; None where a token, or nothing, was needed.
+    """
+
+    def __init__(self, payload: Mapping[str, Any] | None = None) -> None:
+        self._payload = payload
+
+    def speak_for(self, sender_id: str | None) -> None:
+        """The documented roles: `admin` may all, `user` only in the conversation of that name.
+
+        Args:
+            sender_id: the conversation; None: the server.
+
+        Raises NotAuthorized.
+        """
+        if self._payload is None:
+            return
+        user = self._payload.get("user")
+        role = user.get("role") if isinstance(user, Mapping) else None
+        if role == "admin":
+            return
+        name = user.get("username") if isinstance(user, Mapping) else None
+        if role != "user" or sender_id is None or name != sender_id:
+            raise NotAuthorized("the user of this JWT may not do this")
+
+
 class Auth:
     """Judges requests. Raises ConfigurationError for a key that the JWT method cannot use."""
 
@@ -33,38 +62,39 @@ class Auth:
         Raises NotAuthenticated, NotAuthorized.
         """
         if self._closed:
-            self._check(request, sender_id, (self._settings.auth_token,))
+            self._check(request, (self._settings.auth_token,)).speak_for(sender_id)
 
-    def channel(self, request: Request, sender_id: str) -> None:
-        """Whether the request may send a message of that sender. Raises as `api`."""
+    def channel(self, request: Request) -> Pass:
+        """Whether the request may send messages; of whom says the pass. It is judged by its head:
+        of a stranger's body nothing is read.
+
+        Raises NotAuthenticated.
+        """
         settings = self._settings
         closed = self._closed or settings.channel_token is not None
-        if closed and not settings.open_channels:
-            self._check(request, sender_id, (settings.channel_token, settings.auth_token))
+        if not closed or settings.open_channels:
+            return Pass()
+        return self._check(request, (settings.channel_token, settings.auth_token))
 
     def admin(self, request: Request) -> None:
         """Whether the request may end others' turns: the admin token alone lets it."""
         if self._settings.admin_token is None:
             raise NotAuthorized("no admin_token is configured: nobody may do this over HTTP")
-        self._check(request, None, (self._settings.admin_token,), jwt_counts=False)
+        self._check(request, (self._settings.admin_token,), jwt_counts=False)
 
     def _check(
-        self,
-        request: Request,
-        sender_id: str | None,
-        tokens: tuple[str | None, ...],
-        jwt_counts: bool = True,
-    ) -> None:
+        self, request: Request, tokens: tuple[str | None, ...], jwt_counts: bool = True
+    ) -> Pass:
         bearer = _bearer(request)
         in_query = request.query_params.get("token")
         # A header's bytes come to us as Latin-1, those of a query as UTF-8.
         given = [None if bearer is None else bearer.encode("latin-1")]
         given.append(None if in_query is None else in_query.encode("utf-8", "replace"))
         if any(_equal(one, token) for one in given for token in tokens):
-            return
+            return Pass()
         if bearer is None or not jwt_counts or self._settings.jwt_secret is None:
             raise NotAuthenticated("a valid token is needed: Authorization: Bearer ...")
-        self._judge(self._payload(bearer), sender_id)
+        return Pass(self._payload(bearer))
 
     def _payload(self, token: str) -> Mapping[str, Any]:
         secret, method = self._settings.jwt_secret, self._settings.jwt_method
@@ -73,17 +103,6 @@ class Auth:
             return jwt.decode(token, secret, algorithms=[method])
         except jwt.PyJWTError as error:
             raise NotAuthenticated(f"the JWT is not valid: {error}") from None
-
-    @staticmethod
-    def _judge(payload: Mapping[str, Any], sender_id: str | None) -> None:
-        """The documented roles: `admin` may all, `user` only in the conversation of that name."""
-        user = payload.get("user")
-        role = user.get("role") if isinstance(user, Mapping) else None
-        if role == "admin":
-            return
-        name = user.get("username") if isinstance(user, Mapping) else None
-        if role != "user" or sender_id is None or name != sender_id:
-            raise NotAuthorized("the user of this JWT may not do this")
 
 
 def _bearer(request: Request) -> str | None:

@@ -23,8 +23,9 @@ DEFAULT_SENDER = "default"
 
 def routes(handler: Handler, auth: Auth) -> list[Route]:
     async def webhook(request: Request) -> Response:
+        shown = auth.channel(request)
         body = await read_object(request, handler.settings)
-        auth.channel(request, field(body, "sender", str, "a text", DEFAULT_SENDER))
+        shown.speak_for(field(body, "sender", str, "a text", DEFAULT_SENDER))
         message, policy = parse(body, request.headers.get("idempotency-key"))
         stream, ticket = flag(request, "stream"), flag(request, "ticket")
         if not (stream or ticket):

@@ -10,9 +10,13 @@ from ..endpoints import EndpointConfig
 from ..errors import ConfigurationError
 from ..redis_settings import endpoint_values
 from ..settings import Section
+from .tokens import weakness
 
 #: What a second message does while the first one is being handled.
 POLICIES = ("enqueue", "reject", "coalesce", "interrupt", "rollback")
+
+#: Keys whose values are not to be guessed.
+SECRETS = ("auth_token", "jwt_secret", "channel_token", "admin_token")
 
 #: Ways to sign a JWT. `none` is not among them.
 JWT_METHODS = (
@@ -62,8 +66,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.double_texting not in POLICIES:
             raise ConfigurationError(f"double_texting: {self.double_texting!r} is no policy")
-        if "" in (self.auth_token, self.jwt_secret, self.channel_token, self.admin_token):
-            raise ConfigurationError("an empty token or secret would open what it is to close")
+        for key in SECRETS:
+            secret = getattr(self, key)
+            if secret is not None and (problem := weakness(secret)):
+                raise ConfigurationError(f"{key}: {problem}")
 
     @classmethod
     def from_section(cls, section: Any = None, where: str = "server") -> Settings:
@@ -103,8 +109,9 @@ class Settings:
 
 def _secret(keys: Section, key: str) -> str | None:
     secret = keys.text(key, None)
-    if secret == "":  # of `${TOKEN:-}`: what was meant to be closed would stand open
-        raise keys.error(key, "is empty: give it a value, or leave the key out")
+    # Also of `${TOKEN:-}`: what was meant to be closed would stand open.
+    if secret is not None and (problem := weakness(secret)):
+        raise keys.error(key, problem)
     return secret
 
 

@@ -1,0 +1,34 @@
+"""Which tokens and secrets close nothing: those that stand in examples, and those one guesses."""
+
+from __future__ import annotations
+
+import re
+
+#: Characters of a token or secret, and how many of them must differ.
+LEAST, LEAST_DIFFERENT = 8, 3
+
+#: Words of examples and templates, without what is neither letter nor digit.
+_PLACEHOLDERS = re.compile(
+    r"(please)?(change|replace|insert|fill|set|put|edit)(me|it|this|in|your|here).*"
+    r"|(your|my|the|this|some|thisis|thisisa|thisismy|any|an?)*"
+    r"(super|very|top|auth|api|access|admin|channel|bot|server|jwt|shared|test|random|secret)*"
+    r"(token|secret|password|passwd|passphrase|key|string|value)(s|here|goeshere|123|1|2)*"
+    r"|(secret|supersecret|topsecret|changed?|placeholder|example|default|todo|tbd|none|null"
+    r"|undefined|admin|administrator|test|testing|letmein|qwerty|qwertyuiop|rasa|ticketlock"
+    r"|0?123456789?0?|12345678|abcdefgh|abc12345|x|foobar|foobarbaz)+"
+)
+
+
+def weakness(secret: str) -> str | None:
+    """What is wrong with a token or secret, without showing it; None of one that will do."""
+    if not secret:
+        return "is empty: give it a value, or leave the key out"
+    bare = re.sub(r"[^a-z0-9]", "", secret.lower())
+    if _PLACEHOLDERS.fullmatch(bare) or re.fullmatch(r"\$?[<{\[(].*[>}\])]", secret.strip()):
+        return f"is a placeholder that anybody guesses; {_WAY}"
+    if len(secret) < LEAST or len(set(secret)) < LEAST_DIFFERENT:
+        return f"is shorter than {LEAST} characters, or almost all of one; {_WAY}"
+    return None
+
+
+_WAY = "make one with: openssl rand -hex 32"
