@@ -73,7 +73,10 @@ KEYS: dict[str, dict[str, dict[str, Any]]] = {
             "request_timeout": _NUMBER, "lock_lifetime": _NUMBER, "max_body": _INTEGER,
             "body_timeout": _NUMBER, "drain_timeout": _NUMBER, "auth_token": _TEXT,
             "jwt_secret": _TEXT, "jwt_method": _TEXT, "channel_token": _TEXT,
-            "admin_token": _TEXT, "open_channels": _FLAG,
+            "admin_token": _TEXT, "open_channels": _FLAG, "max_duplicates": _INTEGER,
+            "max_turns": _INTEGER, "max_connections": _INTEGER, "head_timeout": _NUMBER,
+            "max_text": _INTEGER, "max_values": _INTEGER, "max_depth": _INTEGER,
+            "body_budget": _INTEGER, "signed_body_budget": _INTEGER,
         },
     },
 }  # fmt: skip

@@ -16,6 +16,9 @@ GOOD = {
     "lock_lifetime": 9, "max_body": 2048, "body_timeout": 3, "drain_timeout": 0,
     "auth_token": "first-token", "jwt_secret": "a-key-of-mine", "jwt_method": "hs512",
     "channel_token": "third-token", "admin_token": "fourth-token", "open_channels": "false",
+    "max_duplicates": 2, "max_turns": "30", "max_connections": 40, "head_timeout": 2,
+    "max_text": 1000, "max_values": 100, "max_depth": 9, "body_budget": 2048,
+    "signed_body_budget": 4096,
 }  # fmt: skip
 
 
@@ -24,7 +27,7 @@ def test_every_key() -> None:
     made = Settings.from_section(GOOD)
     assert made == Settings(
         "reject", 60, 5, 1.5, 9, 2048, 3, 0, "first-token", "a-key-of-mine", "HS512",
-        "third-token", "fourth-token",
+        "third-token", "fourth-token", False, 2, 30, 40, 2, 1000, 100, 9, 2048, 4096,
     )  # fmt: skip
     assert Settings.from_section(None) == Settings.from_section({}) == Settings()
 

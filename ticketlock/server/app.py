@@ -17,8 +17,9 @@ from ..errors import ConfigurationError, TicketLockError
 from . import conversations_api, health, live, openapi, rest
 from .auth import Auth
 from .bot import Bot, check_bot, echo
-from .errors import BadRequest, TooLarge, classify, describe, failure, headers
+from .errors import BadRequest, BodiesOverloaded, TooLarge, classify, describe, failure, headers
 from .handling import Handler
+from .intake import Intake
 from .limits import Lingering
 from .settings import Settings
 
@@ -94,6 +95,7 @@ def create_app(
     app.handler, app.settings, app.live = handler, settings, view
     app.add_middleware(live.Metered, live=view)
     app.add_middleware(_Parting, handler=handler)
+    app.add_middleware(Intake, settings=settings)
     return app
 
 
@@ -120,7 +122,7 @@ def _name(bot: Any) -> str:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    kind = Lingering if isinstance(error, TooLarge) else JSONResponse
+    kind = Lingering if isinstance(error, (TooLarge, BodiesOverloaded)) else JSONResponse
     return kind(describe(error), classify(error)[0], headers(error))
 
 

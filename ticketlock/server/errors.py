@@ -66,7 +66,15 @@ class RolledBack(RequestError):
     status, reason = 409, "RolledBack"
 
 
+class TooMuch(RequestError):
+    """A body that was read has too much in it."""
+
+    status, reason = 413, "ContentTooLarge"
+
+
 class TooLarge(RequestError):
+    """A body is too large to be read."""
+
     status, reason, close = 413, "ContentTooLarge", True
 
 
@@ -74,6 +82,24 @@ class BotError(RequestError):
     """The bot raised, or yielded what is no reply. Nothing of its turn was kept."""
 
     status, reason = 500, "ConversationError"
+
+
+class Overloaded(RequestError):
+    """The server has as much to do as it may. The message was not handled here; send it again."""
+
+    status, reason, retry_after = 503, "Overloaded", 1
+
+
+class BodiesOverloaded(Overloaded):
+    """Too much of bodies is being held; the rest of this one is not read."""
+
+    close = True
+
+
+class TooManyDuplicates(RequestError):
+    """Enough requests wait for this message's reply already."""
+
+    status, reason, retry_after = 429, "QueueFull", 1
 
 
 class Draining(RequestError):

@@ -45,7 +45,7 @@ class Handler:
     def __init__(self, conversations: Conversations, bot: Bot, settings: Settings) -> None:
         self.conversations = conversations
         self.settings = settings
-        self.jobs = Jobs()
+        self.jobs = Jobs(settings.max_turns, settings.max_duplicates)
         self.counters = Counters()
         self._bot = bot
 
@@ -126,8 +126,9 @@ class Handler:
         wait_timeout = 0.0 if policy == "reject" else None
         turn = self._turn(message.sender_id, None, wait_timeout, incoming)
         together = policy == "coalesce"
+        same = (message.sender_id, message.message_id)
         return self.jobs.start(
-            turn, lambda turn: self._answer(turn, message, together, tell), queued
+            turn, lambda turn: self._answer(turn, message, together, tell), queued, same
         )
 
     def check_policy(self, policy: str) -> None:

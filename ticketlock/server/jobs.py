@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
 from ..turn import Turn
-from .errors import Draining, RequestError, TurnTimeout
+from .errors import Draining, Overloaded, RequestError, TooManyDuplicates, TurnTimeout
 
 log = logging.getLogger("ticketlock")
 
@@ -82,12 +83,18 @@ def overdue(seconds: float) -> TurnTimeout:
 class Jobs:
     """All that this process is doing for requests.
 
+    Args:
+        most: jobs at once.
+        duplicates: jobs at once that are of one message.
+
     Attributes:
         draining: the server is about to end: it begins nothing more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 2000, duplicates: int = 10) -> None:
+        self._most, self._duplicates = most, duplicates
         self._jobs: set[Job[Any]] = set()
+        self._same: Counter[Hashable] = Counter()
         self.draining = False
         #: Called with each job that has ended.
         self.on_end: Callable[[Job[Any]], object] = lambda job: None
@@ -97,17 +104,35 @@ class Jobs:
         turn: Turn,
         body: Callable[[Turn], Awaitable[T]],
         queued: Callable[[int], object] | None = None,
+        same: Hashable = None,
     ) -> Job[T]:
-        """Begin a job, see `Job`. Raises Draining."""
+        """Begin a job, see `Job`.
+
+        Args:
+            same: equal for jobs of one message; None of a job that is of none.
+
+        Raises Draining, Overloaded, TooManyDuplicates.
+        """
         if self.draining:
             raise Draining("this server is being stopped; send the message again")
+        if len(self._jobs) >= self._most:
+            raise Overloaded(f"{self._most} turns run and wait at this server; send it again")
+        if same is not None and self._same[same] >= self._duplicates:
+            raise TooManyDuplicates(
+                f"{self._duplicates} requests wait for the reply to this message_id; send it later"
+            )
         job = Job(turn, body, queued)
         self._jobs.add(job)
-        job.task.add_done_callback(lambda task: self._ended(job, task))
+        if same is not None:
+            self._same[same] += 1
+        job.task.add_done_callback(lambda task: self._ended(job, task, same))
         return job
 
-    def _ended(self, job: Job[Any], task: asyncio.Task[Any]) -> None:
+    def _ended(self, job: Job[Any], task: asyncio.Task[Any], same: Hashable) -> None:
         self._jobs.discard(job)
+        self._same[same] -= 1
+        if self._same[same] <= 0:
+            del self._same[same]
         self.on_end(job)
         if not task.cancelled() and (error := task.exception()):
             # Also when the request has gone: then nobody else would be told.

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from ..errors import InvalidEvent
 from ..event_codec import check_sender_id, encode_events
 from .bot import Message
-from .errors import BadRequest, SlowBody, TooLarge
+from .errors import BadRequest
+from .intake import read_body
+from .json_limits import parse
 from .settings import Settings
 
 #: Characters of a conversation id; the stores' columns hold no more.
@@ -27,16 +28,8 @@ _LINGER, _LINGER_BYTES = 1.0, 8 * 1024 * 1024
 
 
 async def read_json(request: Request, settings: Settings) -> Any:
-    """The body. Raises TooLarge without reading on, SlowBody, and BadRequest."""
-    body = await _read(request, settings)
-    try:
-        return json.loads(body.decode(), parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        raise BadRequest(f"the body is not UTF-8: {error}") from None
-    except ValueError as error:  # also of numbers too long to be read
-        raise BadRequest(f"the body is not JSON: {error}") from None
-    except RecursionError:
-        raise BadRequest("the body is nested too deeply") from None
+    """The body. Raises as `read_body` and `parse`."""
+    return parse(await read_body(request, settings), settings)
 
 
 async def read_object(request: Request, settings: Settings) -> dict[str, Any]:
@@ -45,35 +38,6 @@ async def read_object(request: Request, settings: Settings) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise BadRequest("the body is not a JSON object")
     return body
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
-
-
-async def _read(request: Request, settings: Settings) -> bytes:
-    """The bytes of the body, within its size and its time."""
-    limit = settings.max_body
-    too_large = TooLarge(f"the body has more than {limit} bytes")
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
-        raise too_large
-
-    async def read() -> bytes:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise too_large
-        return bytes(body)
-
-    try:
-        return await asyncio.wait_for(read(), settings.body_timeout)
-    except asyncio.TimeoutError:
-        seconds = settings.body_timeout
-        raise SlowBody(f"the body did not come within {seconds:g} s") from None
-    except ClientDisconnect:
-        raise BadRequest("the body is incomplete") from None
 
 
 class Lingering(JSONResponse):

@@ -8,6 +8,7 @@ import logging
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 
 import uvicorn
@@ -17,6 +18,7 @@ from ..errors import ConfigurationError
 from ..tracker_store import result
 from .app import BotServer, create_app
 from .bot import Bot
+from .connections import MAX_HEAD, Connections
 from .settings import Settings
 
 log = logging.getLogger("ticketlock")
@@ -26,6 +28,8 @@ _BACKLOG = 2048
 #: Seconds that an idle connection stays open: longer than load balancers keep theirs, which would
 #: otherwise send into one that is just being closed.
 _KEEP_ALIVE = 75
+#: Open files that are no connections of clients.
+_OTHER_FILES = 256
 #: Seconds that clients have to take the last answers.
 _LAST_ANSWERS = 5
 
@@ -60,14 +64,17 @@ async def serve(
     reached at the start.
     """
     app = create_app(conversations, bot, settings)
-    _many_connections()
+    most = min(settings.max_connections, _many_connections() - _OTHER_FILES)
+    if most < settings.max_connections:
+        log.warning("max_connections: %d, because of the limit of open files (ulimit -n)", most)
+    connections = Connections(max(1, most), settings.head_timeout)
     async with conversations:
         await conversations.lock_store.inspect("ticketlock run", 1)
         await result(conversations.tracker_store.connect())
-        await _serve(app, listener)
+        await _serve(app, listener, connections)
 
 
-async def _serve(app: BotServer, listener: socket.socket) -> None:
+async def _serve(app: BotServer, listener: socket.socket, connections: Connections) -> None:
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def signalled() -> None:
@@ -78,7 +85,8 @@ async def _serve(app: BotServer, listener: socket.socket) -> None:
         loop.add_signal_handler(number, signalled)
     server = _Uvicorn(
         uvicorn.Config(
-            app, lifespan="off", log_config=None, access_log=False, server_header=False,
+            app, http=connections.protocol(), ws="none", lifespan="off", log_config=None,
+            access_log=False, server_header=False, h11_max_incomplete_event_size=MAX_HEAD,
             timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=_LAST_ANSWERS,
         )
     )  # fmt: skip
@@ -98,9 +106,11 @@ async def _serve(app: BotServer, listener: socket.socket) -> None:
     log.info("stopped")
 
 
-def _many_connections() -> None:
+def _many_connections() -> int:
     """As many open files as we may have: idle connections must not shut others out."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):  # some systems name a limit they refuse
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft

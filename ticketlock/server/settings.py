@@ -36,9 +36,18 @@ class Settings:
             stop, they keep what they have; `rollback` does too, they leave nothing.
         message_window: seconds for which a message id that comes again gets the first reply.
         max_waiting: most messages that may wait for one conversation; more get 429.
+        max_duplicates: most requests of one message that may wait for its reply here; more: 429.
+        max_turns: most turns that run and wait here, whoever still waits for them; more get 503.
+        max_connections: most connections; of `ticketlock run` alone.
+        head_timeout: seconds in which a request's head must have come; of `ticketlock run` alone.
         request_timeout: seconds after which a request is answered 504; its turn goes on.
         lock_lifetime: seconds that a turn may last; None: the lock store's default.
         max_body: bytes of a request body; more get 413.
+        max_text, max_values, max_depth: characters of one text in a body, values (lists and
+            objects too) and nesting of a body; more get 413.
+        body_budget: bytes of all bodies that are being read or handled; more get 503. The first
+            16 KiB of each are free.
+        signed_body_budget: the same of bodies that must be read before it is known who sent them.
         body_timeout: seconds in which the whole body must have come.
         drain_timeout: seconds that turns have to end when the server is told to end.
         auth_token: opens the conversations' endpoints.
@@ -62,6 +71,15 @@ class Settings:
     channel_token: str | None = field(default=None, repr=False)
     admin_token: str | None = field(default=None, repr=False)
     open_channels: bool = False
+    max_duplicates: int = 10
+    max_turns: int = 2000
+    max_connections: int = 4096
+    head_timeout: float = 10.0
+    max_text: int = 64 * 1024
+    max_values: int = 20_000
+    max_depth: int = 64
+    body_budget: int = 64 * 1024 * 1024
+    signed_body_budget: int = 8 * 1024 * 1024
 
     def __post_init__(self) -> None:
         if self.double_texting not in POLICIES:
@@ -89,9 +107,18 @@ class Settings:
             double_texting=keys.choice("double_texting", POLICIES, cls.double_texting),
             message_window=keys.number("message_window", cls.message_window, low=1, high=1e6),
             max_waiting=keys.integer("max_waiting", cls.max_waiting, low=1),
+            max_duplicates=keys.integer("max_duplicates", cls.max_duplicates, low=1),
+            max_turns=keys.integer("max_turns", cls.max_turns, low=1),
+            max_connections=keys.integer("max_connections", cls.max_connections, low=1),
+            head_timeout=keys.number("head_timeout", cls.head_timeout, low=0.1, high=1e6),
             request_timeout=keys.number("request_timeout", cls.request_timeout, low=0.1, high=1e6),
             lock_lifetime=lifetime,
             max_body=keys.integer("max_body", cls.max_body, low=1024),
+            max_text=keys.integer("max_text", cls.max_text, low=1),
+            max_values=keys.integer("max_values", cls.max_values, low=10),
+            max_depth=keys.integer("max_depth", cls.max_depth, low=2, high=500),
+            body_budget=keys.integer("body_budget", cls.body_budget, low=1024),
+            signed_body_budget=keys.integer("signed_body_budget", cls.signed_body_budget, low=1024),
             body_timeout=keys.number("body_timeout", cls.body_timeout, low=0.1, high=1e6),
             drain_timeout=keys.number("drain_timeout", cls.drain_timeout, low=0, high=1e6),
             auth_token=_secret(keys, "auth_token"),
