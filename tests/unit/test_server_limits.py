@@ -106,7 +106,22 @@ def test_what_is_no_json(body: bytes) -> None:
     [
         ("POST", "/webhooks/rest/webhook", {"message": "x" * 65_537}),
         ("POST", "/webhooks/rest/webhook", {"message": "x", "metadata": {"a": [[]] * 20_000}}),
+        (
+            "POST",
+            "/webhooks/rest/webhook",
+            {"message": "x", "metadata": dict.fromkeys(range(9), "x" * 9000)},
+        ),
         ("POST", "/conversations/a/messages", {"sender": "user", "text": "x" * 65_537}),
+        (
+            "POST",
+            "/conversations/a/messages",
+            {"sender": "user", "text": "x", "parse_data": {"a": ["x" * 9_000] * 9}},
+        ),
+        (
+            "POST",
+            "/conversations/a/trigger_intent",
+            {"name": "x", "entities": [{"a": "x" * 9_000}] * 9},
+        ),
         ("POST", "/conversations/a/trigger_intent", {"name": "x" * 65_537}),
         ("POST", "/conversations/a/tracker/events", [{"event": "x"}] * 10_000),
         ("PUT", "/conversations/a/tracker/events", [{"event": "user", "text": "x" * 65_537}]),

@@ -120,7 +120,7 @@ class ConversationsApi:
         if (text := field(body, "text", str, "a text")) is None:
             raise BadRequest("text is missing")
         parsed = field(body, "parse_data", dict, "an object", {})
-        message = check_message(Message(text, sender_id, parse_data=parsed))
+        message = check_message(Message(text, sender_id, parse_data=parsed), self._handler.settings)
 
         async def add(turn: Turn) -> dict[str, Any]:
             turn.add(message.event())
@@ -141,7 +141,7 @@ class ConversationsApi:
             metadata={"is_external": True},
             parse_data={"intent": {"name": name}, "entities": _entities(body.get("entities"))},
         )
-        messages = await self._handler.handle(check_message(message))
+        messages = await self._handler.handle(check_message(message, self._handler.settings))
         tracker = await self._read(sender_id, verbosity, None)
         return JSONResponse({"tracker": tracker.current_state(verbosity), "messages": messages})
 

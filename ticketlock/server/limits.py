@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -14,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from ..errors import InvalidEvent
 from ..event_codec import check_sender_id, encode_events
 from .bot import Message
-from .errors import BadRequest
+from .errors import BadRequest, TooMuch
 from .intake import read_body
 from .json_limits import parse
 from .settings import Settings
@@ -91,9 +92,16 @@ def check_message_id(message_id: Any) -> str:
     return message_id
 
 
-def check_message(message: Message) -> Message:
-    """Return the message if it can be stored. Raises BadRequest, InvalidConversationId."""
+def check_message(message: Message, settings: Settings) -> Message:
+    """Return the message if it can be stored, and is not so large that a conversation of such
+    messages would be too much for a replica.
+
+    Raises BadRequest, TooMuch, InvalidConversationId.
+    """
     check_id(message.sender_id)
+    for key in ("metadata", "parse_data"):
+        if len(json.dumps(getattr(message, key))) > settings.max_text:
+            raise TooMuch(f"{key} has more than {settings.max_text} characters of JSON")
     try:
         encode_events([message.event().as_dict()])
     except InvalidEvent as error:

@@ -15,7 +15,7 @@ from .bot import Message
 from .errors import BadRequest, describe
 from .handling import Handler
 from .limits import check_message, check_message_id, field, read_object
-from .settings import POLICIES
+from .settings import POLICIES, Settings
 
 #: The sender of a message that names none, as documented.
 DEFAULT_SENDER = "default"
@@ -26,7 +26,7 @@ def routes(handler: Handler, auth: Auth) -> list[Route]:
         shown = auth.channel(request)
         body = await read_object(request, handler.settings)
         shown.speak_for(field(body, "sender", str, "a text", DEFAULT_SENDER))
-        message, policy = parse(body, request.headers.get("idempotency-key"))
+        message, policy = parse(body, handler.settings, request.headers.get("idempotency-key"))
         stream, ticket = flag(request, "stream"), flag(request, "ticket")
         if not (stream or ticket):
             return JSONResponse(await handler.handle(message, policy))
@@ -43,13 +43,15 @@ def routes(handler: Handler, auth: Auth) -> list[Route]:
     ]
 
 
-def parse(body: dict[str, Any], key: str | None = None) -> tuple[Message, str | None]:
+def parse(
+    body: dict[str, Any], settings: Settings, key: str | None = None
+) -> tuple[Message, str | None]:
     """The message of a body, and what it does while another one is being handled.
 
     Args:
         key: the `Idempotency-Key` header: the message id where the body has none.
 
-    Raises BadRequest, InvalidConversationId.
+    Raises BadRequest, TooMuch, InvalidConversationId.
     """
     if (text := field(body, "message", str, "a text")) is None:
         raise BadRequest("message is missing")
@@ -65,7 +67,7 @@ def parse(body: dict[str, Any], key: str | None = None) -> tuple[Message, str | 
     policy = field(body, "double_texting", str, "a text")
     if policy is not None and policy not in POLICIES:
         raise BadRequest(f"double_texting is not one of {', '.join(POLICIES)}")
-    return check_message(message), policy
+    return check_message(message, settings), policy
 
 
 def flag(request: Request, name: str) -> bool:

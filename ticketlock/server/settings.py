@@ -43,8 +43,8 @@ class Settings:
         request_timeout: seconds after which a request is answered 504; its turn goes on.
         lock_lifetime: seconds that a turn may last; None: the lock store's default.
         max_body: bytes of a request body; more get 413.
-        max_text, max_values, max_depth: characters of one text in a body, values (lists and
-            objects too) and nesting of a body; more get 413.
+        max_text, max_values, max_depth: characters of one text in a body (and of a message's
+            metadata, and of its parse_data, as JSON), values and nesting of a body; more get 413.
         body_budget: bytes of all bodies that are being read or handled; more get 503. The first
             16 KiB of each are free.
         signed_body_budget: the same of bodies that must be read before it is known who sent them.
