@@ -18,7 +18,8 @@ GOOD = {
     "channel_token": "third-token", "admin_token": "fourth-token", "open_channels": "false",
     "max_duplicates": 2, "max_turns": "30", "max_connections": 40, "head_timeout": 2,
     "max_text": 1000, "max_values": 100, "max_depth": 9, "body_budget": 2048,
-    "signed_body_budget": 4096,
+    "signed_body_budget": 4096, "allowed_hosts": "a.example, b.example",
+    "cors_origins": ["https://a.example", "http://localhost:3000"],
 }  # fmt: skip
 
 
@@ -28,6 +29,7 @@ def test_every_key() -> None:
     assert made == Settings(
         "reject", 60, 5, 1.5, 9, 2048, 3, 0, "first-token", "a-key-of-mine", "HS512",
         "third-token", "fourth-token", False, 2, 30, 40, 2, 1000, 100, 9, 2048, 4096,
+        ("a.example", "b.example"), ("https://a.example", "http://localhost:3000"),
     )  # fmt: skip
     assert Settings.from_section(None) == Settings.from_section({}) == Settings()
 
@@ -54,6 +56,12 @@ def test_secrets_do_not_show() -> None:
         ({"channel_token": "x"}, "channel_token: is (a placeholder|shorter than 8)"),
         ({"auth_token": "aaaaaaaaaaaa"}, "auth_token: is shorter than 8 characters, or almost all"),
         ({"jwt_secret": "7kQ$"}, "openssl rand -hex 32"),
+        ({"allowed_hosts": "a.example:80"}, "allowed_hosts: 'a.example:80' is not a host"),
+        (
+            {"cors_origins": "https://a.example/"},
+            "cors_origins: 'https://a.example/' is not an orig",
+        ),
+        ({"cors_origins": ["a.example"]}, "cors_origins: 'a.example' is not an origin"),
         ({"max_waiting": 0}, "at least 1"),
         ({"maxbody": 1}, "did you mean max_body"),
         ({"type": "ftp"}, "the only type"),

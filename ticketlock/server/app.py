@@ -8,6 +8,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +23,7 @@ from .handling import Handler
 from .intake import Intake
 from .limits import Lingering
 from .settings import Settings
+from .sites import Sites
 
 
 class _ConversationId(Convertor[str]):
@@ -96,6 +98,15 @@ def create_app(
     app.add_middleware(live.Metered, live=view)
     app.add_middleware(_Parting, handler=handler)
     app.add_middleware(Intake, settings=settings)
+    app.add_middleware(Sites, hosts=settings.allowed_hosts, origins=settings.cors_origins)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+            expose_headers=["Retry-After"],
+        )
     return app
 
 

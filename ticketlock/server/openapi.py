@@ -23,7 +23,7 @@ _ID: Json = {"type": "string", "pattern": "^[^\\x00]+$", "minLength": 1, "maxLen
 _OBJECT: Json = {"type": "object"}
 
 #: Error answers that any request may get, and those of requests with a turn.
-_ALWAYS = (400, 401, 403, 404, 503)
+_ALWAYS = (400, 401, 403, 404, 421, 503)
 _BODY = (408, 413)
 _TURN = (*_BODY, 409, 429, 500, 504)
 

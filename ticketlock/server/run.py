@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import uvicorn
 
@@ -20,6 +21,7 @@ from .app import BotServer, create_app
 from .bot import Bot
 from .connections import MAX_HEAD, Connections
 from .settings import Settings
+from .sites import LOCAL, is_loopback
 
 log = logging.getLogger("ticketlock")
 
@@ -63,7 +65,7 @@ async def serve(
     Raises LockStoreConnectionError or TrackerStoreConnectionError where a store cannot be
     reached at the start.
     """
-    app = create_app(conversations, bot, settings)
+    app = create_app(conversations, bot, _reachable(settings, listener))
     most = min(settings.max_connections, _many_connections() - _OTHER_FILES)
     if most < settings.max_connections:
         log.warning("max_connections: %d, because of the limit of open files (ulimit -n)", most)
@@ -72,6 +74,19 @@ async def serve(
         await conversations.lock_store.inspect("ticketlock run", 1)
         await result(conversations.tracker_store.connect())
         await _serve(app, listener, connections)
+
+
+def _reachable(settings: Settings, listener: socket.socket) -> Settings:
+    """The settings, by who reaches the server: this machine's browsers do, wherever it listens."""
+    host = listener.getsockname()[0]
+    if is_loopback(host):
+        return replace(settings, allowed_hosts=(*LOCAL, *settings.allowed_hosts))
+    if settings.auth_token is None and settings.jwt_secret is None:
+        log.warning(
+            "whoever reaches %s can read and change all conversations: set auth_token or "
+            "jwt_secret in the section server", host,
+        )  # fmt: skip
+    return settings
 
 
 async def _serve(app: BotServer, listener: socket.socket, connections: Connections) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,9 @@ from .tokens import weakness
 
 #: What a second message does while the first one is being handled.
 POLICIES = ("enqueue", "reject", "coalesce", "interrupt", "rollback")
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+")
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s@?#]+", re.IGNORECASE)
 
 #: Keys whose values are not to be guessed.
 SECRETS = ("auth_token", "jwt_secret", "channel_token", "admin_token")
@@ -55,6 +59,9 @@ class Settings:
         channel_token: opens the webhooks, and nothing else.
         admin_token: opens the breaking of locks, which nothing else does.
         open_channels: webhooks need no token although other endpoints do.
+        allowed_hosts: names that the server answers to; empty: any, but `ticketlock run` on an
+            address of this machine alone answers to `localhost` and to addresses only.
+        cors_origins: web pages that may use it from a browser, `https://example.com`; `*`: any.
     """
 
     double_texting: str = "enqueue"
@@ -80,6 +87,8 @@ class Settings:
     max_depth: int = 64
     body_budget: int = 64 * 1024 * 1024
     signed_body_budget: int = 8 * 1024 * 1024
+    allowed_hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.double_texting not in POLICIES:
@@ -127,6 +136,8 @@ class Settings:
             channel_token=_secret(keys, "channel_token"),
             admin_token=_secret(keys, "admin_token"),
             open_channels=keys.flag("open_channels"),
+            allowed_hosts=_names(keys, "allowed_hosts", _HOST, "a host's name, without a port"),
+            cors_origins=_names(keys, "cors_origins", _ORIGIN, "an origin: https://example.com"),
         )
         keys.finish()
         if made.open_channels and made.channel_token is not None:
@@ -140,6 +151,15 @@ def _secret(keys: Section, key: str) -> str | None:
     if secret is not None and (problem := weakness(secret)):
         raise keys.error(key, problem)
     return secret
+
+
+def _names(keys: Section, key: str, form: re.Pattern[str], wanted: str) -> tuple[str, ...]:
+    """A list of texts, or one text with commas."""
+    names = [name.strip() for text in keys.texts(key) for name in text.split(",") if name.strip()]
+    for name in names:
+        if not form.fullmatch(name):
+            raise keys.error(key, f"{name!r} is not {wanted}")
+    return tuple(names)
 
 
 def _method(keys: Section) -> str:
