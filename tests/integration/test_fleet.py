@@ -61,6 +61,45 @@ def test_replicas_come_go_and_die(own_redis: EmbeddedRedis, run: Run) -> None:
     run(body())
 
 
+MALFORMED = [
+    b"", b"x", b"1 {}", b'{now} {"v": 1}', b'{now} {"v": 1, "name": "\\ud800"}', b"{now} [[[[",
+    b'{now} {"v": 1, "name": "a", "gone": 0, "draining": null, "held": NaN, "rows": 5}',
+    b"{now} " + b"[" * 5000, b"\xff\xfe", b"{now} \xff",
+]  # fmt: skip
+
+
+def test_a_malformed_entry_takes_nothing_away(own_redis: EmbeddedRedis, run: Run) -> None:
+    """Of another program, of a torn write: it is passed over, the replicas are shown."""
+
+    async def body() -> None:
+        with redis.Redis.from_url(own_redis.url) as client:
+            now = str(1000 * client.time()[0]).encode()
+            for number, entry in enumerate(MALFORMED):
+                client.hset(KEY, f"bad {number}", entry.replace(b"{now}", now))
+            client.hset(KEY, b"\xff", now + b' {"v": 1}')
+            async with replica(own_redis.url) as (_, one), replica(own_redis.url) as (_, two):
+                for http in (one, two):
+                    answer = await http.get("/live")
+                    assert answer.status_code == 200
+                    assert answer.json()["processes"]
+
+    run(body())
+
+
+def test_a_key_of_another_kind_is_no_failure_of_ours(own_redis: EmbeddedRedis, run: Run) -> None:
+    """/live says that the lock store cannot be used, and messages are handled all the same."""
+
+    async def body() -> None:
+        with redis.Redis.from_url(own_redis.url) as client:
+            client.set(KEY, "text")
+        async with replica(own_redis.url) as (_, http):
+            assert (await http.get("/live")).status_code == 503
+            sent = await http.post("/webhooks/rest/webhook", json={"message": "hi"})
+            assert sent.status_code == 200
+
+    run(body())
+
+
 def test_a_redis_that_is_away_takes_nothing_but_the_page(
     own_redis: EmbeddedRedis, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

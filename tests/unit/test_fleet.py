@@ -11,12 +11,14 @@ from typing import Any
 import httpx
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import JSONResponse
 
 from ticketlock.conversations import Conversations
 from ticketlock.server import Settings, create_app
-from ticketlock.server.fleet import VERSION, _parse
+from ticketlock.server.fleet import _parse
 from ticketlock.server.fleet_view import ALIVE, merge
 from ticketlock.server.meter import SAMPLES, STEP, Meter, merged, p99
+from ticketlock.server.told import VERSION
 
 Run = Callable[[Awaitable[None]], None]
 
@@ -110,10 +112,40 @@ def test_a_queue_that_does_not_move_is_in_the_percentile() -> None:
 
 
 def test_what_is_not_of_our_form_is_passed_over() -> None:
-    good = json.dumps({"v": VERSION, "x": 1}).encode()
-    assert _parse(5000, b"3000 " + good) == (2.0, {"v": VERSION, "x": 1})
-    for text in (b"", b"3000", b"x " + good, b'3000 {"v": 99}', b"3000 [1]", b"3000 {"):
+    summary = {**told("a", row(7, 1, 2.0), row(None, 1)), "v": VERSION, "samples": [[1, 2, 3]]}
+    good = json.dumps({**summary, "added later": 1}).encode()
+    assert _parse(5000, b"3000 " + good) == (2.0, summary)
+    for text in (
+        b"",
+        b"3000",
+        b"x " + good,
+        b'3000 {"v": 99}',
+        b"3000 [1]",
+        b"3000 {",
+        b"9999999999999 " + good,
+        b"9" * 5000 + b" " + good,
+        b'3000 {"v": 1}',
+    ):
         assert _parse(5000, text) is None
+
+
+STRANGE = [None, True, -1, 1.5, float("nan"), 10**400, "x", "\ud800", "x" * 2000, [], [[]], {}, [{}],
+           [None], [[1, 2]], [[1, 2, None]], {"id": 5}, {"fence": None}]  # fmt: skip
+
+
+@given(st.data())
+def test_no_part_of_it_is_trusted(data: st.DataObject) -> None:
+    """With any part replaced by anything, it is passed over, or can be merged and sent on."""
+    summary: Any = {**told("a", row(7, 1, 2.0), row(None)), "v": VERSION, "samples": [[1, 2, 3]]}
+    part, key = summary, data.draw(st.sampled_from(sorted(summary)))
+    while isinstance(part[key], (dict, list)) and part[key] and data.draw(st.booleans()):
+        part = part[key]
+        keys = sorted(part) if isinstance(part, dict) else list(range(len(part)))
+        key = data.draw(st.sampled_from(keys))
+    part[key] = data.draw(st.sampled_from(STRANGE))
+    found = _parse(5000, b"3000 " + json.dumps(summary).encode())
+    merged = merge({"1": found} if found else {})
+    JSONResponse(merged)
 
 
 # -- over HTTP -----------------------------------------------------------------------------------------

@@ -27,13 +27,10 @@ from ..turn import Turn
 from .handling import Handler
 from .jobs import Job
 from .meter import SAMPLES, STEP, Meter
+from .told import MOST, VERSION, parse
 
 log = logging.getLogger("ticketlock")
 
-#: Of the form of what is told; what has another one is passed over.
-VERSION = 1
-#: Conversations that a process tells of, those that take longest.
-MOST = 50
 #: Seconds for which what a process told is kept: as long as its samples are shown.
 KEPT = SAMPLES * STEP
 #: Seconds that Redis has for an answer.
@@ -82,7 +79,7 @@ class Fleet:
         now, *fields = await self._call(self._store._live(), own, hear=True)
         heard = dict(zip(fields[::2], fields[1::2], strict=True))
         return {
-            process.decode(): found
+            process.decode(errors="replace"): found
             for process, text in heard.items()
             if (found := _parse(now, text)) is not None
         }
@@ -183,9 +180,10 @@ def _parse(now: int, text: bytes) -> tuple[float, dict[str, Any]] | None:
     """How long ago something was told, and what; None of what is not of our form."""
     told, _, body = text.partition(b" ")
     with contextlib.suppress(ValueError):
-        summary = json.loads(body)
-        if isinstance(summary, dict) and summary.get("v") == VERSION:
-            return max(0.0, (now - int(told)) / 1000), summary
+        since = (now - int(told)) / 1000
+        # By the one clock of Redis nothing is told in the future; a failover may bend it a little.
+        if since > -KEPT and (summary := parse(body)) is not None:
+            return max(0.0, since), summary
     return None
 
 

@@ -6,8 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ..inspection import Holder
-from .fleet import MOST, Heard, age
+from .fleet import Heard, age
 from .meter import Counters, merged
+from .told import MOST
 
 #: Seconds after its last word for which a process counts as running.
 ALIVE = 10.0
