@@ -11,6 +11,7 @@ from typing import Any
 
 from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.event_broker import DELIVERED, Outcome
+from ticketlock.private_files import open_private
 from ticketlock.settings import Section
 
 from ._worker import ThreadedBroker, Wire
@@ -64,7 +65,7 @@ class FileEventBroker(ThreadedBroker):
                 return
             self._shut(end)
             existed = os.path.exists(self.path)
-            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            self._file = open_private(self.path, os.O_RDWR | os.O_APPEND)
             if not existed:
                 _sync_folder(os.path.dirname(self.path))
         except OSError as error:

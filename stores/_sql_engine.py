@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ticketlock.errors import ConfigurationError
+from ticketlock.private_files import make_private
 
 from . import _sql_errors as errors
 from . import _sql_packets as packets
@@ -61,6 +62,8 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
     """Set up each new connection to SQLite, and how a transaction begins there."""
     errors.listen(engine)
 
+    listen_for_files(engine)
+
     @sa.event.listens_for(engine, "connect")
     def connected(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own
@@ -77,6 +80,16 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
         # A writer that began as a reader could not wait for another one.
         read = connection.get_execution_options().get("ticketlock_read")
         connection.exec_driver_sql("BEGIN" if read else "BEGIN IMMEDIATE")
+
+
+def listen_for_files(engine: sa.Engine) -> None:
+    """Make the file of an SQLite database before SQLite does, which would let all read it."""
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connecting(dialect: Any, record: Any, arguments: list[Any], keys: Any) -> None:
+        path = str(arguments[0]) if arguments else ""
+        if path and path != ":memory:" and not path.startswith("file:"):  # a URI says how itself
+            make_private(path)
 
 
 async def create_database(settings: SQLSettings) -> None:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from .errors import ConfigurationError
+from .private_files import open_private
 
 #: Key of the file's version; a file without it is something else.
 _VERSION_KEY, _VERSION = "ticketlock_events_export", 2
@@ -81,7 +82,7 @@ class StateFile:
 
     def _open(self) -> int:
         while True:
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            file = open_private(self.path, os.O_RDWR)
             try:
                 self._lock(file)
                 # Whoever had it may have put another file in its place meanwhile.
@@ -150,7 +151,7 @@ class StateFile:
         state = {_VERSION_KEY: _VERSION, "options": self._options, "position": asdict(position)}
         part = self.path.with_name(self.path.name + ".part")
         try:
-            file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            file = open_private(part, os.O_WRONLY | os.O_TRUNC)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.write(file, json.dumps(state, indent=1).encode() + b"\n")

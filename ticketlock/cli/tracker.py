@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..endpoints import read_endpoints
+from ..private_files import new_private
 from ..progress import Bar
 from ..registry import create_tracker_store
 from ..tracker_store import TrackerStore, result
@@ -116,7 +117,7 @@ def _export(args: argparse.Namespace) -> int:
                 return await export(store, sys.stdout, bar.show)
             # Beside its place first: an interrupted export leaves the old file alone.
             part = args.file.with_name(args.file.name + ".part")
-            with part.open("w", encoding="utf-8") as out:
+            with new_private(part) as out:
                 tally = await export(store, out, bar.show)
             part.replace(args.file)
             return tally
