@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any
 from ticketlock.settings import Section
 
 from ._worker import QUEUE_SIZE
+
+log = logging.getLogger("ticketlock")
 
 #: Keys of the section, in the order of the README's table.
 KAFKA_KEYS = (
@@ -88,6 +91,11 @@ class KafkaSettings:
         )
         section.finish()
         settings._check(section)
+        if settings.security_protocol.endswith("ssl") and not settings.ssl_check_hostname:
+            log.warning(
+                "%s: ssl_check_hostname is false, which is its documented default: any server with "
+                "a certificate of that authority is trusted; set it to true", section.where,
+            )  # fmt: skip
         return settings
 
     def _check(self, section: Section) -> None:

@@ -101,7 +101,16 @@ class PikaSettings:
 
 def _split(section: Section, key: str, text: str) -> SplitResult:
     """A URL's parts; a host or host:port is taken for amqp://."""
-    parts = urlsplit(text if "://" in text else f"amqp://{text}")
+    try:
+        parts = urlsplit(text if "://" in text else f"amqp://{text}")
+    except ValueError:  # brackets; the error would show the password
+        raise section.error(
+            key, f"{mask_url(text)!r} is no URL: [ and ] in user and password are %5B and %5D"
+        ) from None
+    if "@" in parts.path:  # part of a password, which would be shown as that of the vhost
+        raise section.error(
+            key, "has an @ in its vhost: in user, password and vhost write / as %2F and @ as %40"
+        )
     if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
         shown = mask_url(text)
         raise section.error(key, f"{shown!r} is no host and no amqp:// or amqps:// URL")
@@ -159,6 +168,10 @@ def _tls(query: Section, parts: SplitResult) -> tuple[ssl.SSLContext | None, str
             f"TLS for RabbitMQ: {files}: {error}; the files are PEM, the key is not encrypted"
         ) from error
     if trusting:
+        log.warning(
+            "RabbitMQ at %s: its certificate is not verified (verify, no_verify_ssl): whoever is in "
+            "between can read and change everything; set cacertfile instead", parts.hostname,
+        )  # fmt: skip
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context, name

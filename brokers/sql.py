@@ -29,7 +29,8 @@ T = TypeVar("T")
 #: Keys of the section, in the order of the README's table.
 SQL_KEYS = (
     "dialect", "url", "host", "port", "db", "username", "password", "login_db", "query", "timeout",
-    "pool_size", "max_overflow", "pool_timeout",
+    "pool_size", "max_overflow", "pool_timeout", "use_ssl", "ssl_ca_certs", "ssl_certfile",
+    "ssl_keyfile", "ssl_check_hostname", "tls_verify",
 )  # fmt: skip
 
 # Settings, sessions and errors are those of the SQL tracker store. Named as texts, as in the

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -15,6 +17,8 @@ from pymongo.uri_parser import parse_uri
 from ticketlock.settings import Section
 
 from ._mongo_errors import explained
+
+log = logging.getLogger("ticketlock")
 
 Document = dict[str, Any]
 
@@ -38,6 +42,11 @@ class Database:
         self._name = section.text("db", "rasa")
         self.collection = section.text("collection", "conversations")
         self._options = _options(section, self._url)
+        if re.search(r"(?i)[?&](tlsinsecure|tlsallowinvalid\w+)=true", self._url):
+            log.warning(
+                "%s: the certificate of MongoDB is not verified (tlsInsecure, tlsAllowInvalid...): "
+                "whoever is in between can read and change everything", section.where,
+            )  # fmt: skip
         self._client: AsyncMongoClient[Document] | None = None
         self._indexed = False
         self._indexing = asyncio.Lock()

@@ -29,6 +29,7 @@ def make_engine(settings: SQLSettings) -> AsyncEngine:
     """An engine for `settings`; it connects when it is first used."""
     if settings.dialect == "sqlite":
         return _sqlite(settings)
+    settings.tls.warn(settings.address)
     engine = create_async_engine(
         settings.url,
         isolation_level="READ COMMITTED",  # what we wait for with a row lock is seen then

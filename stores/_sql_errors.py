@@ -26,10 +26,12 @@ _REMEDIES = (
      "a pooler takes no options: take them out of query"),
     (r"statement pooling mode", "set the pooler's pool_mode to transaction, or to session"),
     (r"invalid connection option|invalid dsn", "check query"),
+    (r"certificate|\bssl\b|\btls\b",
+     ("check use_ssl, ssl_ca_certs and ssl_check_hostname, and that the certificate is for this"
+     " host and of today")),
     (r"refused|can't connect|could not connect|connection failed|unreachable",
      "check url and port, and that the server runs"),
     (r"name or service|could not translate|resolve|nodename|getaddrinfo", "check the host name"),
-    (r"certificate|ssl|tls", "check the TLS settings in query"),
     (r"unable to open database file", "check db: its folder must exist and be writable"),
     (r"disk is full|no space left|disk full|table .* is full", "free some space on its disk"),
     (r"readonly|read[- ]only",

@@ -8,6 +8,7 @@ later reaches somebody else, and a statement that was prepared is not there the 
 from __future__ import annotations
 
 import re
+import ssl
 import uuid
 from typing import Any
 
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from ticketlock.errors import ConfigurationError
 
 from ._sql_settings import SQLSettings
+from ._sql_tls import connect_mysql
 
 #: Seconds to connect; a host that does not answer is an error after that.
 CONNECT_TIMEOUT = 10
@@ -38,19 +40,24 @@ def connect_args(settings: SQLSettings) -> dict[str, Any]:
             f"SET SESSION /*M!100300 idle_transaction_timeout = {IDLE_TIMEOUT}, */"
             " sql_mode = CONCAT(@@SESSION.sql_mode, ',STRICT_ALL_TABLES')"
         )
-        return {"connect_timeout": CONNECT_TIMEOUT, "charset": "utf8mb4", "init_command": session}
+        made = {"connect_timeout": CONNECT_TIMEOUT, "charset": "utf8mb4", "init_command": session}
+        if settings.tls.on:
+            made |= {"ssl": settings.tls.context(), "async_creator_fn": connect_mysql}
+        return made
     return {}
 
 
 def _postgresql(settings: SQLSettings, **begin_with: str) -> dict[str, Any]:
     """Arguments for a session that begins with these settings, of which there may be none."""
     if settings.url.get_driver_name() == "asyncpg":
-        mode = {"ssl": settings.ssl["sslmode"]} if "sslmode" in settings.ssl else {}
-        return {"timeout": CONNECT_TIMEOUT, "server_settings": begin_with, **mode}
+        arguments = {"timeout": CONNECT_TIMEOUT, "server_settings": begin_with}
+        if settings.tls.on is not None:
+            arguments["ssl"] = settings.tls.context() if settings.tls.on else False
+        return arguments
     words = [str(settings.url.query.get("options") or "")]
     for name, value in begin_with.items():
         words.append(f"-c{name}={value}".replace("\\", "\\\\").replace(" ", "\\ "))
-    made: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT, **settings.ssl}
+    made: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT, **settings.tls.of_psycopg()}
     # Else it is the database's, and what that lacks is the driver's error, not the server's.
     made["client_encoding"] = settings.url.query.get("client_encoding", "utf8")
     if options := " ".join(filter(None, words)):
@@ -129,6 +136,8 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
 def _connect(dialect: Any, args: Any, parameters: dict[str, Any]) -> Any:
     try:
         return dialect.connect(*args, **parameters)
+    except ssl.SSLError:  # one of them is a ValueError too
+        raise
     except (TypeError, ValueError, AttributeError) as error:
         # The driver's own errors are of other types; these are about the arguments.
         raise ConfigurationError(

@@ -12,6 +12,8 @@ from sqlalchemy.engine import URL, make_url
 from ticketlock.errors import ConfigurationError
 from ticketlock.settings import Section, mask_url
 
+from ._sql_tls import SQLTLS, TLS_KEYS, is_tls, refuse_others, take_from_query
+
 #: Database -> the driver that does not block the event loop. A driver of this name is kept;
 #: any other one (configurations name psycopg2, cx_oracle, ...) is replaced.
 DRIVERS = {
@@ -33,6 +35,7 @@ class SQLSettings:
     Attributes:
         url: with an asynchronous driver; its repr hides the password.
         login_db: PostgreSQL: the database to log in to in order to create the other one.
+        tls: what connections are kept from others by.
         timeout: seconds that an operation may take, waiting for a connection included.
         pool_size: connections that are kept open; two replicas and one that takes the place of
             another fit the 100 that PostgreSQL takes unless it is told otherwise.
@@ -47,7 +50,7 @@ class SQLSettings:
     max_overflow: int = MAX_OVERFLOW
     pool_timeout: float = 10.0
     timeout: float = 60.0
-    ssl: dict[str, str] = field(default_factory=dict)
+    tls: SQLTLS = field(default_factory=SQLTLS)
 
     @property
     def dialect(self) -> str:
@@ -99,6 +102,7 @@ class SQLSettings:
         login_db = section.text("login_db", None)
         port = section.integer("port", None, 1, 65535)
         timeout = section.number("timeout", 60.0, 0.1)
+        tls_keys = Section({key: section.raw(key) for key in TLS_KEYS}, section.where)
         pool = {
             "pool_size": section.integer("pool_size", None, 1, 1000),
             "max_overflow": section.integer("max_overflow", None, 0, 1000),
@@ -113,7 +117,8 @@ class SQLSettings:
         made = made.set(drivername=_driver(section, made.drivername))
         if login_db and made.get_backend_name() != "postgresql":
             raise section.error("login_db", "is for PostgreSQL only; create the database by hand")
-        found = _environment(made) if variables else {}
+        made, tls = _tls(tls_keys, made, variables)
+        found = {**(_environment(made) if variables else {}), "tls": tls}
         found |= {key: value for key, value in pool.items() if value is not None}
         return cls(made, login_db, timeout=timeout, **found)
 
@@ -127,16 +132,25 @@ def _query(section: Section) -> dict[str, str]:
 
 def _full_url(section: Section, text: str) -> URL:
     try:
-        return make_url(text)
+        url = make_url(text)
     except (sa.exc.ArgumentError, ValueError):
         # The original error may hold the password.
         raise section.error("url", f"{mask_url(text)!r} is no database URL") from None
+    parts = [url.host, *url.query]
+    parts += [] if url.get_backend_name() == "sqlite" else [url.database]
+    if any("@" in part for part in parts if part):
+        # Part of a password, which would be shown as that of the host.
+        raise section.error("url", "has an @ too many: within user and password write it as %40")
+    return url
 
 
 def _place(section: Section, host: str | None, port: int | None) -> dict[str, Any]:
     """Host and port; a port in the host text wins over the key."""
     if host is None:
         return {"host": None, "port": port}
+    if "@" in host:
+        raise section.error("url", "has an @: a host is without user and password, which are "
+                            "keys of their own; or give a whole URL, with ://")  # fmt: skip
     name, colon, digits = host.rpartition(":")
     if not colon or (host.count(":") > 1 and not name.endswith("]")):
         return {"host": host.strip("[]"), "port": port}
@@ -154,19 +168,35 @@ def _driver(section: Section, name: str) -> str:
     return f"{backend}+{driver if driver in usual else usual[0]}"
 
 
+def _tls(keys: Section, url: URL, variables: bool) -> tuple[URL, SQLTLS]:
+    """What keys, URL and documented variables say of TLS, and the URL without it."""
+    backend, driver = url.get_backend_name(), url.get_driver_name()
+    if backend in ("sqlite", "oracle"):
+        for key in TLS_KEYS:
+            if keys.raw(key) is not None:
+                raise keys.error(key, f"is not for {backend}")
+        return url, SQLTLS()
+    libpq = driver == "psycopg"
+    refuse_others(keys, url.query, libpq)
+    mode, files = take_from_query(url.query)
+    if backend == "postgresql" and variables:
+        mode = mode or os.environ.get("SQL_TRACKER_STORE_SSL_MODE")
+        if authority := os.environ.get("SQL_TRACKER_STORE_SSL_ROOT_CERTIFICATE"):
+            files = {"ssl_ca_certs": authority, **files}
+    tls = SQLTLS.take(keys, mode, files)
+    if tls.on and driver == "asyncmy":
+        raise keys.error("use_ssl", "is not for asyncmy, which may go on without it: use aiomysql")
+    return url.difference_update_query([name for name in url.query if is_tls(name, libpq)]), tls
+
+
 def _environment(url: URL) -> dict[str, Any]:
     """What the documented variables say; they are for PostgreSQL only."""
     if url.get_backend_name() != "postgresql":
         return {}
-    ssl = {
-        "sslmode": os.environ.get("SQL_TRACKER_STORE_SSL_MODE"),
-        "sslrootcert": os.environ.get("SQL_TRACKER_STORE_SSL_ROOT_CERTIFICATE"),
-    }
     return {
         "schema": os.environ.get("POSTGRESQL_SCHEMA") or None,
         "pool_size": _count("SQL_POOL_SIZE", POOL_SIZE),
         "max_overflow": _count("SQL_MAX_OVERFLOW", MAX_OVERFLOW),
-        "ssl": {key: value for key, value in ssl.items() if value},
     }
 
 

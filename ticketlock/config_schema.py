@@ -22,6 +22,8 @@ _SQL: dict[str, Any] = {
     "url": _TEXT, "host": _TEXT, "dialect": _TEXT, "port": _INTEGER, "db": _TEXT,
     "username": _TEXT, "password": _TEXT, "login_db": _TEXT, "query": "object",
     "timeout": _NUMBER, "pool_size": _INTEGER, "max_overflow": _INTEGER, "pool_timeout": _NUMBER,
+    "use_ssl": _FLAG, "ssl_ca_certs": _TEXT, "ssl_certfile": _TEXT, "ssl_keyfile": _TEXT,
+    "ssl_check_hostname": _FLAG, "tls_verify": _FLAG,
 }  # fmt: skip
 
 #: section -> type -> key -> JSON type (or a schema of its own)

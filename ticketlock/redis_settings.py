@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ConfigurationError
 from .settings import Section, mask_url
+
+log = logging.getLogger("ticketlock")
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ class RedisSettings:
             unix_socket_path=section.text("unix_socket_path", location.get("path")),
             credential_provider=section.raw("credential_provider"),
         )
+        if settings.use_ssl and not settings.ssl_check_hostname:
+            log.warning(
+                "%s: ssl_check_hostname is false: any server with a certificate of that authority "
+                "is trusted", section.where,
+            )  # fmt: skip
         if settings.username and not (settings.password or settings.credential_provider):
             raise section.error("password", "is missing: a username alone cannot log in")
         if settings.sentinel_username and not settings.sentinel_password:

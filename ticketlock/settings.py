@@ -51,16 +51,19 @@ class Section:
     """One mapping of settings; what is read is ticked off, `finish` refuses the rest.
 
     Text that comes from `${NAME}` in a YAML file is accepted for numbers and switches.
+
+    Attributes:
+        where: file and section, for error texts.
     """
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
         self._values = dict(values)
-        self._where = where
+        self.where = where
         self._known: list[str] = []
 
     def error(self, key: str, problem: str) -> ConfigurationError:
         """A ConfigurationError about `key` of this section, to be raised by the caller."""
-        return ConfigurationError(f"{self._where}: {key}: {problem}")
+        return ConfigurationError(f"{self.where}: {key}: {problem}")
 
     def _take(self, key: str, default: Any) -> Any:
         self._known.append(key)

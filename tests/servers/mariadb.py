@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import missing
+from .certificates import Certificates
 from .processes import carry_out, child, free_port, own, persistent, unprivileged
 
 VARIABLE = "TICKETLOCK_TEST_MARIADB_URL"
@@ -61,8 +62,13 @@ def server() -> AbstractContextManager[dict[str, Any]]:
     return persistent(_server, "MariaDB")
 
 
+def with_tls(certificates: Certificates) -> AbstractContextManager[dict[str, Any]]:
+    """The same, with TLS by the certificate `server`, which is in its `folder`."""
+    return persistent(lambda: _server(certificates), "MariaDB with TLS")
+
+
 @contextmanager
-def _server() -> Iterator[dict[str, Any]]:
+def _server(certificates: Certificates | None = None) -> Iterator[dict[str, Any]]:
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     daemon = shutil.which("mariadbd", path=path)
     install = shutil.which("mariadb-install-db", path=path)
@@ -88,8 +94,13 @@ def _server() -> Iterator[dict[str, Any]]:
             "--innodb-flush-log-at-trx-commit=0", "--skip-name-resolve",
             f"--init-file={name}/login.sql",
         ]  # fmt: skip
+        if certificates is not None:
+            certificates.lend("server", folder, own)
+            command += [f"--ssl-cert={name}/server.pem", f"--ssl-key={name}/server.key"]
+            command += [f"--ssl-ca={name}/ca.pem"]
         with child(command, lambda: _answers(port), folder / "log", cwd="/", **unprivileged()):
-            yield {"url": "127.0.0.1", "port": port, "username": "test", "password": PASSWORD}
+            login = {"url": "127.0.0.1", "port": port, "username": "test", "password": PASSWORD}
+            yield login if certificates is None else {**login, "folder": folder}
 
 
 def _answers(port: int) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import missing
+from .certificates import Certificates
 from .processes import carry_out, child, free_port, own, persistent, unprivileged
 
 VARIABLE = "TICKETLOCK_TEST_POSTGRES_URL"
@@ -47,8 +48,13 @@ def server() -> AbstractContextManager[dict[str, Any]]:
     return persistent(_server, "PostgreSQL")
 
 
+def with_tls(certificates: Certificates) -> AbstractContextManager[dict[str, Any]]:
+    """The same, with TLS by the certificate `server`, which is in its `folder`."""
+    return persistent(lambda: _server(certificates), "PostgreSQL with TLS")
+
+
 @contextmanager
-def _server() -> Iterator[dict[str, Any]]:
+def _server(certificates: Certificates | None = None) -> Iterator[dict[str, Any]]:
     tools = _tools()
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -64,8 +70,14 @@ def _server() -> Iterator[dict[str, Any]]:
              "-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
             cwd="/", env=env, **unprivileged(),
         )  # fmt: skip
+        if certificates is not None:
+            certificates.lend("server", folder, own)
+            with (folder / "data" / "postgresql.conf").open("a") as file:
+                file.write(f"ssl = on\nssl_cert_file = '{name}/server.pem'\n")
+                file.write(f"ssl_key_file = '{name}/server.key'\nssl_ca_file = '{name}/ca.pem'\n")
         with _running(tools, folder) as port:
-            yield {"url": "127.0.0.1", "port": port, "username": "test", "password": PASSWORD}
+            login = {"url": "127.0.0.1", "port": port, "username": "test", "password": PASSWORD}
+            yield login if certificates is None else {**login, "folder": folder}
 
 
 @contextmanager

@@ -30,12 +30,13 @@ def read(**values: Any) -> SQLSettings:
         ({"dialect": "postgresql+psycopg2", "url": "[::1]:7", "db": "x"},
          "postgresql+psycopg://[::1]:7/x"),
         ({"dialect": "postgresql+asyncpg", "url": "db", "db": "x", "query": {"ssl": "require"}},
-         "postgresql+asyncpg://db/x?ssl=require"),
+         "postgresql+asyncpg://db/x"),
         ({"dialect": "mysql+pymysql", "url": "db", "username": "u@", "password": "p:/", "db": "x"},
          "mysql+aiomysql://u%40:p%3A%2F@db/x"),
+        ({"url": "postgresql://u%40x:p%40%2F@h/d"}, "postgresql+psycopg://u%40x:p%40%2F@h/d"),
         ({"dialect": "oracle+cx_oracle", "url": "db", "db": "x"}, "oracle+oracledb://db/x"),
         ({"url": "postgresql://u:p@h/d?sslmode=require", "db": "ignored", "port": 1},
-         "postgresql+psycopg://u:p@h/d?sslmode=require"),
+         "postgresql+psycopg://u:p@h/d"),
     ],
 )  # fmt: skip
 def test_the_url(values: dict[str, Any], url: str) -> None:
