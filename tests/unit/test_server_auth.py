@@ -174,3 +174,44 @@ def test_a_key_that_the_method_cannot_use() -> None:
     with pytest.raises(ConfigurationError, match="RS256") as caught:
         Auth(Settings(jwt_secret="no PEM at all", jwt_method="RS256"))
     assert "no PEM" not in str(caught.value)
+
+
+def signed(**claims: Any) -> dict[str, str]:
+    made = jwt.encode({"user": {"username": "root", "role": "admin"}, **claims}, SECRET)
+    return {"authorization": f"Bearer {made}"}
+
+
+def test_clocks_may_differ(run: Callable[..., None]) -> None:
+    """Made, and valid from, a little in the future; expired a moment ago: ten seconds, or as set."""
+
+    async def body() -> None:
+        now = time.time()
+        async with client(jwt_secret=SECRET) as http:
+            for good in ({"iat": now + 1.5}, {"nbf": now + 5}, {"exp": now - 5}):
+                assert await status(http, "GET", "/status", headers=signed(**good)) == 200
+            for bad in ({"iat": now + 60}, {"nbf": now + 60}, {"exp": now - 60}):
+                assert await status(http, "GET", "/status", headers=signed(**bad)) == 401
+        async with client(jwt_secret=SECRET, jwt_leeway=0) as http:
+            assert await status(http, "GET", "/status", headers=signed(exp=now - 5)) == 401
+
+    run(body())
+
+
+def test_jwts_that_live_for_ever(
+    run: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are accepted, as documented, and the log says so once; or they are refused."""
+
+    async def body() -> None:
+        async with client(jwt_secret=SECRET) as http:
+            mortal = signed(exp=time.time() + 60)
+            assert await status(http, "GET", "/status", headers=mortal) == 200
+            assert "jwt_require_exp" not in caplog.text
+            for _ in range(2):
+                assert await status(http, "GET", "/status", headers=signed()) == 200
+            assert caplog.text.count("set jwt_require_exp") == 1
+        async with client(jwt_secret=SECRET, jwt_require_exp=True) as http:
+            assert await status(http, "GET", "/status", headers=signed()) == 401
+            assert await status(http, "GET", "/status", headers=mortal) == 200
+
+    run(body())

@@ -19,7 +19,8 @@ GOOD = {
     "max_duplicates": 2, "max_turns": "30", "max_connections": 40, "head_timeout": 2,
     "max_text": 1000, "max_values": 100, "max_depth": 9, "body_budget": 2048,
     "signed_body_budget": 4096, "allowed_hosts": "a.example, b.example",
-    "cors_origins": ["https://a.example", "http://localhost:3000"],
+    "cors_origins": ["https://a.example", "http://localhost:3000"], "jwt_leeway": "3",
+    "jwt_require_exp": "true",
 }  # fmt: skip
 
 
@@ -29,7 +30,7 @@ def test_every_key() -> None:
     assert made == Settings(
         "reject", 60, 5, 1.5, 9, 2048, 3, 0, "first-token", "a-key-of-mine", "HS512",
         "third-token", "fourth-token", False, 2, 30, 40, 2, 1000, 100, 9, 2048, 4096,
-        ("a.example", "b.example"), ("https://a.example", "http://localhost:3000"),
+        ("a.example", "b.example"), ("https://a.example", "http://localhost:3000"), 3, True,
     )  # fmt: skip
     assert Settings.from_section(None) == Settings.from_section({}) == Settings()
 

@@ -7,6 +7,7 @@ webhooks too want a token or JWT then, unless `open_channels` says otherwise.
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from starlette.requests import Request
 from ..errors import ConfigurationError
 from .errors import NotAuthenticated, NotAuthorized
 from .settings import Settings
+
+log = logging.getLogger("ticketlock")
 
 
 class Pass:
@@ -53,6 +56,7 @@ class Auth:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._closed = settings.auth_token is not None or settings.jwt_secret is not None
+        self._warned = False
         if settings.jwt_secret is not None:
             _try_key(settings)
 
@@ -97,12 +101,23 @@ class Auth:
         return Pass(self._payload(bearer))
 
     def _payload(self, token: str) -> Mapping[str, Any]:
-        secret, method = self._settings.jwt_secret, self._settings.jwt_method
-        assert secret is not None  # asked before
+        settings = self._settings
+        assert settings.jwt_secret is not None  # asked before
         try:
-            return jwt.decode(token, secret, algorithms=[method])
+            payload = jwt.decode(
+                token, settings.jwt_secret, algorithms=[settings.jwt_method],
+                leeway=settings.jwt_leeway,
+                options={"require": ["exp"] if settings.jwt_require_exp else []},
+            )  # fmt: skip
         except jwt.PyJWTError as error:
             raise NotAuthenticated(f"the JWT is not valid: {error}") from None
+        if "exp" not in payload and not self._warned:
+            self._warned = True
+            log.warning(
+                "a JWT without exp was accepted: whoever has it has it for ever; give JWTs an exp, "
+                "and set jwt_require_exp"
+            )
+        return payload
 
 
 def _bearer(request: Request) -> str | None:

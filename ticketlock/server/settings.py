@@ -56,6 +56,8 @@ class Settings:
         drain_timeout: seconds that turns have to end when the server is told to end.
         auth_token: opens the conversations' endpoints.
         jwt_secret, jwt_method: check of JWTs; with an asymmetric method the public key.
+        jwt_leeway: seconds by which the clock of whoever makes JWTs may differ from ours.
+        jwt_require_exp: refuse JWTs that never expire.
         channel_token: opens the webhooks, and nothing else.
         admin_token: opens the breaking of locks, which nothing else does.
         open_channels: webhooks need no token although other endpoints do.
@@ -89,6 +91,8 @@ class Settings:
     signed_body_budget: int = 8 * 1024 * 1024
     allowed_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    jwt_leeway: float = 10.0
+    jwt_require_exp: bool = False
 
     def __post_init__(self) -> None:
         if self.double_texting not in POLICIES:
@@ -133,6 +137,8 @@ class Settings:
             auth_token=_secret(keys, "auth_token"),
             jwt_secret=_secret(keys, "jwt_secret"),
             jwt_method=_method(keys),
+            jwt_leeway=keys.number("jwt_leeway", cls.jwt_leeway, low=0, high=3600),
+            jwt_require_exp=keys.flag("jwt_require_exp"),
             channel_token=_secret(keys, "channel_token"),
             admin_token=_secret(keys, "admin_token"),
             open_channels=keys.flag("open_channels"),
