@@ -207,9 +207,7 @@ def test_a_client_that_leaves(run: Run, pair: tuple[Replica, Replica]) -> None:
 
 def request(body: bytes, length: int | None = None) -> bytes:
     """A POST as bytes; `length` is what it announces."""
-    head = (
-        f"POST /webhooks/rest/webhook HTTP/1.1\r\nHost: x\r\nContent-Length: {length or len(body)}"
-    )
+    head = f"POST /webhooks/rest/webhook HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length or len(body)}"
     return f"{head}\r\n\r\n".encode() + body
 
 

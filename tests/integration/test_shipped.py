@@ -147,4 +147,4 @@ def test_a_deployment_without_its_tokens_does_not_start(
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_section(read_endpoints(tmp_path / "e.yml").section("server"))
     key = name.removeprefix("TICKETLOCK_").lower()
-    assert (key if value else name) in str(caught.value)
+    assert (name if value is None else key) in str(caught.value)

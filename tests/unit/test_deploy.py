@@ -84,12 +84,11 @@ def test_every_section_is_accepted(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_no_secret_has_a_default(name: str) -> None:
-    """A forgotten password is an error, and so is an empty one."""
-    variables = re.findall(r"\$\{(\w+)(:-|:\?)?", text(name))
-    demanded = {v for v, how in variables if how == ":?"}
-    assert demanded <= SECRETS
-    assert demanded >= TOKENS
-    assert {v for v, how in variables if how != ":?"}.isdisjoint(SECRETS)
+    """A forgotten password is an error, and not an empty one."""
+    variables = re.findall(r"\$\{(\w+)(:-)?", text(name))
+    demanded = {v for v, default in variables if not default}
+    assert TOKENS <= demanded <= SECRETS
+    assert {v for v, default in variables if default}.isdisjoint(SECRETS)
 
 
 def test_compose_demands_every_secret_and_the_example_gives_none() -> None:
