@@ -11,10 +11,11 @@ from typing import Any
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ticketlock.errors import EventsWaiting, StaleFence, TrackerStoreError
+from ticketlock.errors import EventsWaiting, StaleFence, TrackerStoreError, UnreadableHistory
 from ticketlock.event_codec import EncodedEvent, encode_events
 from ticketlock.fenced_store import History, Write
 from ticketlock.outbox import now_ms
+from ticketlock.plain_json import plain
 
 from . import _dynamo_expressions as expressions
 from . import _dynamo_layout as layout
@@ -214,7 +215,7 @@ class Conversations:
             if events is not None and found.get("born") == head.get("born"):
                 return History(events[start - chunk :], end, number_of(head, "born"))
             head = found  # it was replaced, or deleted, between the reads
-        raise TrackerStoreError(
+        raise UnreadableHistory(
             f"DynamoDB at {self._client.where}: the history of conversation {sender_id!r} is "
             f"incomplete: {self._client.events} lacks events before number {end}"
         )
@@ -262,12 +263,16 @@ class Conversations:
     def count(self, after_timestamp: float) -> int:
         count = 0
         for item in self._scan("attribute_exists(#latest) OR attribute_exists(#events)", {}):
-            if "sequence" in item:
-                latest = item["latest"]["N"]
-            else:
-                latest = layout.latest(self._documented(item["sender_id"]["S"], item)) or "-inf"
+            latest = item["latest"]["N"] if "sequence" in item else self._latest(item)
             count += float(latest) >= after_timestamp
         return count
+
+    def _latest(self, item: Item) -> str:
+        """The greatest timestamp of a documented item; of one that cannot be read, none: 0."""
+        try:
+            return layout.latest(self._documented(item["sender_id"]["S"], item)) or "-inf"
+        except UnreadableHistory:
+            return "0"
 
     def delete(self, sender_id: str) -> bool:
         head = self._head(sender_id) or {}
@@ -332,9 +337,10 @@ class Conversations:
     def _documented(self, sender_id: str, item: Item) -> list[EncodedEvent]:
         decode = TypeDeserializer().deserialize
         try:
-            return encode_events(layout.plain(decode(item["events"])) if "events" in item else ())
+            events = decode(item["events"]) if "events" in item else ()
+            return encode_events(plain(event) for event in events)
         except (ValueError, TypeError) as error:
-            raise TrackerStoreError(
+            raise UnreadableHistory(
                 f"DynamoDB at {self._client.where}: the documented item of {sender_id!r} cannot be "
                 f"carried over: {error}; repair it in {self._client.heads}"
             ) from error

@@ -16,13 +16,12 @@ What waits to be published is in a third table: see `_dynamo_outbox`.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from ticketlock.event_codec import EncodedEvent
+from ticketlock.plain_json import load_events
 
 #: Characters of JSON in one item; with the keys it stays below 400 KB.
 PIECE = 300_000
@@ -125,7 +124,7 @@ def assemble(items: Iterable[Item], start: int, end: int) -> list[Any] | None:
 
     None if they are not all there: somebody replaced them meanwhile.
     """
-    events = [json.loads(line) for _, lines in walk(items, start) for line in lines]
+    events = load_events([line for _, lines in walk(items, start) for line in lines])
     return events if start + len(events) == end else None
 
 
@@ -142,17 +141,6 @@ def latest(events: Sequence[EncodedEvent]) -> str | None:
     if abs(moment) < _SMALLEST:
         return "0"
     return repr(max(-_GREATEST, min(_GREATEST, moment)))
-
-
-def plain(value: Any) -> Any:
-    """A value of DynamoDB's own types as JSON has it; numbers keep every digit of a float."""
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, Mapping):
-        return {key: plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(inner) for inner in value]
-    return value
 
 
 def used(name: str, text: str) -> bool:

@@ -16,11 +16,13 @@ A bucket: sender_id, run, first (number of its first event), events (JSON).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
-from bson import ObjectId
+from bson import Code, DBRef, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp, json_util
 
-from ticketlock.event_codec import EncodedEvent
+from ticketlock.event_codec import EncodedEvent, finite
+from ticketlock.plain_json import plain
 
 #: Bytes of events that a document may hold: 16 MB less what else is in it.
 DOCUMENT_BYTES = 15 * 1024 * 1024
@@ -54,10 +56,28 @@ def latest(events: Sequence[EncodedEvent]) -> float | None:
     return max((event.timestamp or 0.0 for event in events), default=None)
 
 
-def moment(timestamp: object) -> float:
-    """A timestamp of a documented event; what is none counts as 0."""
-    known = isinstance(timestamp, (int, float)) and not isinstance(timestamp, bool)
-    return float(timestamp) if known else 0.0  # type: ignore[arg-type]  # known says so
+def moment(event: object) -> float:
+    """The timestamp of a documented event; what is none counts as 0."""
+    timestamp = event.get("timestamp") if isinstance(event, dict) else None
+    return finite(timestamp) or 0.0
+
+
+def plain_event(event: Any) -> Any:
+    """A documented event as JSON has it: BSON knows times, ids, bytes and decimal numbers."""
+    if isinstance(event, dict) and isinstance(moment := event.get("timestamp"), datetime):
+        event = {**event, "timestamp": moment.replace(tzinfo=timezone.utc).timestamp()}
+    return plain(_translated(event))
+
+
+def _translated(value: Any) -> Any:
+    """The value without those of BSON's own types that `plain` does not know."""
+    if isinstance(value, Decimal128):
+        return value.to_decimal()
+    if isinstance(value, (Regex, Timestamp, MinKey, MaxKey, Code, DBRef)):
+        return _translated(json_util.default(value))
+    if isinstance(value, dict):
+        return {key: _translated(inner) for key, inner in value.items()}
+    return [_translated(inner) for inner in value] if isinstance(value, list) else value
 
 
 def cut(texts: Sequence[str]) -> Iterator[Sequence[str]]:

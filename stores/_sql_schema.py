@@ -136,7 +136,9 @@ def key_column(dialect: str) -> sa.ColumnElement[Any]:
 
 def text(key: Any) -> str:
     """The id that a `ConversationKey` column holds."""
-    return key if isinstance(key, str) else bytes(key).decode()
+    if isinstance(key, (bytes, memoryview)):
+        return bytes(key).decode(errors="surrogateescape")
+    return str(key)  # SQLite keeps what it is given
 
 
 @cache

@@ -23,6 +23,11 @@ T = TypeVar("T")
 READERS = 3
 
 
+def _read_any_text(connection: Any, _: Any) -> None:
+    """SQLite keeps bytes that are no UTF-8 as text; one of them shall not spoil a whole query."""
+    connection.text_factory = lambda stored: stored.decode(errors="surrogateescape")
+
+
 class SQLiteEngine:
     """One file, or one database in memory, which is its only connection."""
 
@@ -37,6 +42,7 @@ class SQLiteEngine:
             connect_args={"check_same_thread": False},  # one at a time uses a connection
         )
         engines.listen(self._engine, settings)
+        sa.event.listen(self._engine, "connect", _read_any_text)
         # One writer at a time is all that SQLite can do: better to queue than to poll.
         self._writer = ThreadPoolExecutor(1, "ticketlock-sqlite")
         self._readers = self._writer if memory else ThreadPoolExecutor(READERS, "ticketlock-sqlite")

@@ -25,16 +25,16 @@ carried over by the first claim or write of their conversation.
 from __future__ import annotations
 
 import contextlib
-import json
 from typing import Any
 
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from ticketlock.errors import EventsWaiting, StaleFence, TrackerStoreError
+from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
 from ticketlock.event_codec import EncodedEvent, encode_events
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
 from ticketlock.outbox import now_ms
+from ticketlock.plain_json import load_events
 from ticketlock.settings import Section
 from ticketlock.tracker_store import PROBE
 
@@ -121,8 +121,7 @@ class MongoTrackerStore(FencedTrackerStore):
         async with self._db.seam():
             query: Document = {"latest": {"$ne": None}}
             found = {head["_id"] async for head in self._db.current.find(query, {"_id": 1})}
-            query = {"events.0": {"$exists": True}}
-            async for document in self._db.documented.find(query, {"sender_id": 1}):
+            async for document in self._db.documented.find(_FILLED, {"sender_id": 1}):
                 found.add(str(document["sender_id"]))
         return list(found)
 
@@ -131,8 +130,8 @@ class MongoTrackerStore(FencedTrackerStore):
             query: Document = {"latest": {"$gte": after_timestamp}}
             found = {head["_id"] async for head in self._db.current.find(query, {"_id": 1})}
             fields = {"sender_id": 1, "events.timestamp": 1}
-            async for document in self._db.documented.find({"events.0": {"$exists": True}}, fields):
-                times = (layout.moment(event.get("timestamp")) for event in document["events"])
+            async for document in self._db.documented.find(_FILLED, fields):
+                times = (layout.moment(event) for event in document["events"])
                 if max(times) >= after_timestamp:
                     found.add(str(document["sender_id"]))
         return len(found)
@@ -301,14 +300,13 @@ class MongoTrackerStore(FencedTrackerStore):
                 older = await self._older(sender_id, head, bucket)
                 events = None if older is None else older[start - bucket :] + events
             if events is not None:
-                wires = [json.loads(text) for text in events]
-                return History(wires, head["sequence"], head.get("born", 0))
+                return History(load_events(events), head["sequence"], head.get("born", 0))
             # It was replaced, or deleted, between the two reads.
             found = await self._db.current.find_one({"_id": sender_id})
             if found is None:
                 return History([], 0)
             head = found
-        raise TrackerStoreError(
+        raise UnreadableHistory(
             f"MongoDB at {self._db.where}: the history of conversation {sender_id!r} is incomplete: "
             f"{self._db.collection}_history lacks events before number {head['tail_first']}"
         )
@@ -357,13 +355,20 @@ class MongoTrackerStore(FencedTrackerStore):
         documents = await self._db.documented.find(query, {"events": 1}).sort("_id", 1).to_list()
         try:
             return documents, encode_events(
-                event for document in documents for event in document["events"]
+                layout.plain_event(event) for document in documents for event in document["events"]
             )
         except (ValueError, TypeError) as error:
-            raise TrackerStoreError(
+            raise UnreadableHistory(
                 f"MongoDB at {self._db.where}: the documented tracker of {sender_id!r} cannot be "
                 f"carried over: {error}; repair it in {self._db.collection}"
             ) from error
+
+
+#: Documents of the documented format that hold a conversation.
+_FILLED: Document = {
+    "events.0": {"$exists": True},
+    "sender_id": {"$type": ["string", "int", "long", "double"]},
+}
 
 
 def _guarded(write: Write) -> Document:

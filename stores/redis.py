@@ -11,14 +11,15 @@ it stands, and carried over by the first claim or write of its conversation.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from ticketlock.errors import EventsWaiting, StaleFence, TrackerStoreError
+from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
 from ticketlock.event_codec import EncodedEvent, encode_events
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
+from ticketlock.plain_json import MAX_DEPTH, load, load_events
 from ticketlock.redis_settings import RedisSettings
 from ticketlock.settings import Section
 from ticketlock.tracker_store import PROBE
@@ -138,13 +139,16 @@ class RedisTrackerStore(FencedTrackerStore):
         async for page in self._pages("hash", f"{self._prefix}{{*}}:events"):
             for key, (latest,) in zip(page, await self._client.of_each(page, "HMGET", "latest")):  # noqa: B905  # one answer a key
                 sender_id = key[head:-tail].replace("%7D", "}").replace("%25", "%")
-                yield sender_id, None if latest is None else float(latest)
+                yield sender_id, None if latest is None else _number(latest)
         async for page in self._pages("string", f"{self._prefix}*"):
             for key, text in zip(page, await self._client.of_each(page, "GET")):  # noqa: B905  # as above
                 sender_id = key[len(self._prefix) :]
                 if text is not None:
-                    events = _documented(key, text)
-                    yield sender_id, float(_latest(events)) if events else None
+                    found: float | None = 0.0  # of a torn one: who reads it is told what is wrong
+                    with contextlib.suppress(UnreadableHistory):
+                        events = _documented(key, text)
+                        found = float(_latest(events)) if events else None
+                    yield sender_id, found
 
     async def _pages(self, kind: str, pattern: str) -> AsyncIterator[list[str]]:
         page: list[str] = []
@@ -194,19 +198,27 @@ class RedisTrackerStore(FencedTrackerStore):
 def _history(sender_id: str, fence: int, answer: list[Any]) -> History:
     if answer[0] == b"stale":
         raise StaleFence(sender_id, fence, int(answer[1]))
-    events = json.loads(b"[%b]" % b",".join(answer[3:]))  # all at once: half of the time
-    return History(events, int(answer[1]), int(answer[2]))
+    return History(
+        load_events([text.decode() for text in answer[3:]]), int(answer[1]), int(answer[2])
+    )
 
 
 def _documented(key: str, text: bytes) -> list[EncodedEvent]:
-    """The events of a value in the documented format; TrackerStoreError if it is none."""
+    """The events of a value in the documented format; UnreadableHistory if it is none."""
     try:
-        return encode_events(json.loads(text)["events"])
+        return encode_events(load(text, 2 + MAX_DEPTH)["events"])
     except (ValueError, KeyError, TypeError) as error:
-        raise TrackerStoreError(
+        raise UnreadableHistory(
             f"Redis key {key!r} holds no tracker (JSON with a list 'events'): {error!r:.300}; "
             "repair or remove it"
         ) from error
+
+
+def _number(text: bytes) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def _last_start(events: Sequence[EncodedEvent]) -> int:

@@ -6,18 +6,18 @@ Needs the extra: pip install "ticketlock[sql]"; with it `postgresql`, `mysql` or
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ticketlock.errors import EventsWaiting, StaleFence, TrackerStoreError
+from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
 from ticketlock.event_codec import EncodedEvent
 from ticketlock.events import starts_session
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
+from ticketlock.plain_json import brief, load, load_events
 from ticketlock.settings import Section
 from ticketlock.tracker_store import PROBE
 
@@ -204,7 +204,7 @@ class SQLTrackerStore(FencedTrackerStore):
         elif before.sequence > write.sequence:
             values = {"whose": sender_id, "most": before.sequence - write.sequence}
             rows = connection.execute(schema.latest(self._dialect), values)
-            new = write.new_events([_event(row) for row in reversed(rows.all())])
+            new = write.new_events(_events(rows.all()[::-1]))
         fresh = [self._values(sender_id, event) for event in new]
         for part in packets.split(connection.info, fresh):
             connection.execute(schema.add_events(self._dialect), part)
@@ -289,7 +289,7 @@ class SQLTrackerStore(FencedTrackerStore):
             place = self._counted(connection, sender_id, place)
         values = {"whose": sender_id, "row": 0 if full else place.session_id}
         rows = connection.execute(schema.since(self._dialect), values).all()
-        events = [_event(row) for row in rows]
+        events = _events(rows)
         sequence = place.sequence + sum(row.id > place.last_id for row in rows)
         # A session that another program has begun meanwhile is behind our count.
         starts = [index for index, event in enumerate(events) if starts_session(event)]
@@ -348,12 +348,23 @@ def _born(row: Row) -> int:
     return int(row.born) if row else 0
 
 
-def _event(row: Row) -> Mapping[str, Any]:
-    """The event of a row; a row that holds none is an error that names it."""
+def _events(rows: Sequence[Row]) -> list[Mapping[str, Any]]:
+    """The events of rows; a row that holds none is an error that names it."""
+    texts = [row.data for row in rows]
     try:
-        event = json.loads(row.data)
-    except (TypeError, ValueError) as error:
-        raise TrackerStoreError(f"table events, id {row.id}: data is not JSON: {error}") from error
-    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-        raise TrackerStoreError(f"table events, id {row.id}: data is not an event: {row.data:.100}")
-    return event
+        found = load_events(texts)
+    except (TypeError, ValueError, AttributeError):
+        found = [_event(row) for row in rows]
+    for row, event in zip(rows, found, strict=True):
+        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+            raise UnreadableHistory(
+                f"table events, id {row.id}: data is not an event: {brief(event)}"
+            )
+    return found
+
+
+def _event(row: Row) -> Any:
+    try:
+        return load(row.data)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UnreadableHistory(f"table events, id {row.id}: data is not JSON: {error}") from error

@@ -15,9 +15,15 @@ from ticketlock.turn import Turn
 
 
 @asynccontextmanager
-async def client(bot: Any = None, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a server with in-memory stores; `client.app` is the server."""
-    async with Conversations() as conversations:
+async def client(
+    bot: Any = None, stores: tuple[Any, Any] = (None, None), **settings: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server; `client.app` is the server.
+
+    Args:
+        stores: lock store and tracker store, or their sections; None: in memory.
+    """
+    async with Conversations(*stores) as conversations:
         given = {} if bot is None else {"bot": bot}
         app = create_app(conversations, settings=Settings(**settings), **given)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

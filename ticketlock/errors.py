@@ -168,6 +168,10 @@ class TrackerStoreConnectionError(TrackerStoreError):
     """The tracker store's server cannot be used; the text says which, why, and what to change."""
 
 
+class UnreadableHistory(TrackerStoreError):
+    """What is stored of a conversation is no history; the text says where, and what is wrong."""
+
+
 class EventsWaiting(TrackerStoreError):
     """Events of a conversation that is to be replaced have not been published yet.
 

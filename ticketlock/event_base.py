@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -10,6 +9,7 @@ from functools import cache
 from typing import Any, ClassVar
 
 from .errors import InvalidEvent
+from .plain_json import brief, copied
 
 #: Wire name -> class; filled by the classes themselves.
 EVENT_TYPES: dict[str, type[Event]] = {}
@@ -61,8 +61,11 @@ class Event:
         """
         kind = wire.get("event") if isinstance(wire, Mapping) else None
         if not isinstance(kind, str):
-            raise InvalidEvent(f"an event is a mapping with a text 'event', not {wire!r:.200}")
-        kept = copy.deepcopy(dict(wire)) if stamp else dict(wire)
+            raise InvalidEvent(f"an event is a mapping with a text 'event', not {brief(wire)}")
+        try:
+            kept = copied(dict(wire)) if stamp else dict(wire)
+        except ValueError as error:
+            raise InvalidEvent(f"an event {kind!r:.80} is {error}") from None
         if stamp and kept.get("timestamp") is None:
             kept["timestamp"] = time.time()
         made_as = EVENT_TYPES.get(kind, UnknownEvent)

@@ -11,6 +11,7 @@ from typing import Any
 from .errors import InvalidConversationId, InvalidEvent, TrackerStoreError
 from .events import intent_name, starts_session
 from .lock import check_conversation_id
+from .plain_json import MAX_DEPTH, TOO_DEEP, brief
 
 #: Refuses cycles, and numbers that JSON has not. Made once: a turn encodes every event.
 _plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
@@ -54,12 +55,12 @@ def encode_events(
 def _encode(event: Mapping[str, Any], place: int, max_bytes: int) -> EncodedEvent:
     kind = event.get("event") if isinstance(event, Mapping) else None
     if not isinstance(kind, str):
-        raise InvalidEvent(f"event {place}: no mapping with a text 'event': {event!r:.200}")
+        raise InvalidEvent(f"event {place}: no mapping with a text 'event': {brief(event)}")
     wire = dict(event)
     where = f"event {place} ({kind!r:.80})"
     try:
         text = _plain(wire)
-        _check_keys(wire)
+        _check_inside(wire)
         if not text.isascii():
             text.encode()
             text = json.dumps(wire)
@@ -67,8 +68,9 @@ def _encode(event: Mapping[str, Any], place: int, max_bytes: int) -> EncodedEven
     except UnicodeEncodeError as error:
         raise InvalidEvent(f"{where}: not valid Unicode: {error}; replace it first") from None
     except (TypeError, ValueError, RecursionError) as error:
+        why = TOO_DEEP if isinstance(error, RecursionError) else error
         raise InvalidEvent(
-            f"{where}: not plain JSON: {error or 'nested too deeply'}; "
+            f"{where}: not plain JSON: {why}; "
             "use text, finite numbers, lists and mappings with text keys"
         ) from None
     if len(text) > max_bytes:
@@ -88,18 +90,26 @@ def _encode(event: Mapping[str, Any], place: int, max_bytes: int) -> EncodedEven
     )
 
 
-def _check_keys(wire: object) -> None:
-    """Raise TypeError for a key that JSON would silently turn into text; `wire` is JSON's."""
-    todo = [wire]
-    while todo:
-        value = todo.pop()
-        if isinstance(value, dict):
-            for key in value:
-                if not isinstance(key, str):
-                    raise TypeError(f"the key {key!r} is no text")
-            todo += [inner for inner in value.values() if isinstance(inner, (dict, list, tuple))]
-        elif isinstance(value, (list, tuple)):
-            todo += [inner for inner in value if isinstance(inner, (dict, list, tuple))]
+def _check_inside(wire: object) -> None:
+    """Raise TypeError for a key that JSON would silently turn into text, ValueError for too deep.
+
+    Level by level, so that no depth is too much to look at; `wire` is JSON's.
+    """
+    level: list[Any] = [wire]
+    for _ in range(MAX_DEPTH):
+        inside: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                for key in value:
+                    if not isinstance(key, str):
+                        raise TypeError(f"the key {brief(key)} is no text")
+                inside += [x for x in value.values() if isinstance(x, (dict, list, tuple))]
+            else:
+                inside += [x for x in value if isinstance(x, (dict, list, tuple))]
+        if not inside:
+            return
+        level = inside
+    raise ValueError(TOO_DEEP)
 
 
 def finite(value: object) -> float | None:

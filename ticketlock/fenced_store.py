@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import EventsWaiting
+from .errors import EventsWaiting, TicketLockError, UnreadableHistory
 from .event_codec import (
     MAX_EVENT_BYTES,
     EncodedEvent,
@@ -205,7 +205,7 @@ class FencedTrackerStore(TrackerStore):
     async def claim(self, sender_id: str, fence: int, owner: str) -> Claim:
         check_sender_id(sender_id, self.max_id_length)
         check_claim(fence, owner)
-        history = await self._running.finish(self._do_claim(sender_id, fence, owner))
+        history = await self._history(sender_id, self._do_claim(sender_id, fence, owner))
         claim = Claim(sender_id, fence, owner, self._tracker(sender_id, history), history.sequence)
         origin = claim.tracker.origin
         assert origin is not None  # _tracker has just made it
@@ -225,8 +225,20 @@ class FencedTrackerStore(TrackerStore):
 
     async def _read(self, sender_id: str, full: bool) -> Tracker | None:
         check_sender_id(sender_id, self.max_id_length)
-        history = await self._running.finish(self._do_read(sender_id, full))
+        history = await self._history(sender_id, self._do_read(sender_id, full))
         return self._tracker(sender_id, history) if history.events else None
+
+    async def _history(self, sender_id: str, reading: Coroutine[Any, Any, History]) -> History:
+        """What is read of a conversation. Raises UnreadableHistory for what no store wrote."""
+        try:
+            return await self._running.finish(reading)
+        except TicketLockError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise UnreadableHistory(
+                f"what is stored of conversation {sender_id!r} cannot be read: {error!r:.300}; "
+                "repair or remove it"
+            ) from error
 
     def _tracker(self, sender_id: str, history: History) -> Tracker:
         tracker = Tracker.from_dict(sender_id, history.events, initial_slots(self.domain))
@@ -266,7 +278,7 @@ class FencedTrackerStore(TrackerStore):
         """
         best = Origin(self._token, 0, 0)
         for full in (False, True):
-            history = await self._running.finish(self._do_read(sender_id, full))
+            history = await self._history(sender_id, self._do_read(sender_id, full))
             if not best.stored:
                 best.sequence = history.sequence
             for place, event in enumerate(history.events):

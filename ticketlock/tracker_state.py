@@ -14,7 +14,11 @@ def empty_message() -> dict[str, Any]:
 
 
 class TrackerState:
-    """Slots, messages, actions and switches as they are after the events applied so far."""
+    """Slots, messages, actions and switches as they are after the events applied so far.
+
+    Events may come from older programs, with fields of any type: what makes no sense is
+    passed over, so that a conversation with it can go on.
+    """
 
     def __init__(self, initial_slots: Mapping[str, Any]) -> None:
         self._initial_slots = dict(initial_slots)
@@ -54,9 +58,10 @@ class TrackerState:
         self.followup_action = None
 
     def _entities(self, event: e.EntitiesAdded) -> None:
-        known = self.latest_message.get("entities") or []
+        known = self.latest_message.get("entities")
+        found = [x for x in (known, event.entities) if isinstance(x, list)]
         # A new dictionary: the old one's parts belong to the user event.
-        self.latest_message = {**self.latest_message, "entities": [*known, *event.entities]}
+        self.latest_message = {**self.latest_message, "entities": [y for x in found for y in x]}
 
     def _bot(self, event: e.BotUttered) -> None:
         self.latest_bot_message = event.as_dict()
@@ -71,7 +76,8 @@ class TrackerState:
             self.active_loop["rejected"] = False
 
     def _slot(self, event: e.SlotSet) -> None:
-        self.slots[event.name] = event.value
+        if isinstance(event.name, str):
+            self.slots[event.name] = event.value
 
     def _reset_slots(self, event: e.AllSlotsReset) -> None:
         # Slots that were not declared stay, empty, so that nobody misses their key.

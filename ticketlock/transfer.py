@@ -1,16 +1,22 @@
-"""Histories out of a tracker store, into one, and from one to another; all counted and checked."""
+"""Histories out of a tracker store, into one, and from one to another; all counted and checked.
+
+What one conversation cannot be taken for does not keep back the others: the walk goes on, and
+the tally names it. A store that cannot be reached ends it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from .errors import TicketLockError
+from .errors import InvalidEvent, TicketLockError, TrackerStoreConnectionError
 from .event_codec import check_sender_id, encode_events
+from .plain_json import plain
 from .tracker import Tracker
 from .tracker_store import TrackerStore, result
 
@@ -31,11 +37,35 @@ class Tally:
 
     Attributes:
         skipped: conversations that were there already, the same.
+        failed: conversation -> why it was not taken.
+        gone: conversations that were listed, and had no events when their turn came.
     """
 
     conversations: int = 0
     events: int = 0
     skipped: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    gone: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """How many of the conversations have been looked at."""
+        return self.conversations + self.skipped + len(self.failed) + len(self.gone)
+
+    @contextmanager
+    def naming(self, sender_id: str) -> Iterator[None]:
+        """What goes wrong inside is noted as the failure of this conversation alone."""
+        try:
+            yield
+        except TrackerStoreConnectionError:
+            raise
+        except _FAILURES as error:
+            ours = isinstance(error, TicketLockError)
+            self.failed[sender_id] = str(error) if ours else f"{type(error).__name__}: {error}"
+
+
+#: What a conversation fails with: a custom store has no errors of its own for broken data.
+_FAILURES = (TicketLockError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 def checksum(events: Iterable[Mapping[str, Any]]) -> str:
@@ -47,9 +77,17 @@ def checksum(events: Iterable[Mapping[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-async def _events(store: TrackerStore, sender_id: str) -> list[dict[str, Any]]:
+async def history_of(store: TrackerStore, sender_id: str) -> list[dict[str, Any]]:
+    """All events of a conversation, such that an import takes them. Raises TicketLockError."""
+    check_sender_id(sender_id)
     tracker = await result(store.retrieve_full_tracker(sender_id))
-    return [event.as_dict() for event in tracker.events] if tracker else []
+    events = [event.as_dict() for event in tracker.events] if tracker else []
+    try:
+        encode_events(events)
+    except InvalidEvent:  # of a custom store, or a number like 1e999
+        events = [plain(event) for event in events]
+        encode_events(events)
+    return events
 
 
 def line_of(sender_id: str, events: list[dict[str, Any]]) -> dict[str, Any]:
@@ -58,18 +96,24 @@ def line_of(sender_id: str, events: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 async def export(store: TrackerStore, out: TextIO, progress: Progress) -> Tally:
-    """Write every conversation as a JSON line, and a last line that counts them."""
+    """Write every conversation as a JSON line, and a last line that counts them.
+
+    Those that cannot be read are left out: see `Tally.failed`.
+    """
     tally, digest = Tally(), hashlib.sha256()
     ids = sorted(await result(store.keys()))
     for sender_id in ids:
-        events = await _events(store, sender_id)
-        if events:
-            text = json.dumps(line_of(sender_id, events))
-            digest.update(text.encode())
-            out.write(text + "\n")
-            tally.conversations += 1
-            tally.events += len(events)
-        progress(tally.conversations, len(ids))
+        with tally.naming(sender_id):
+            events = await history_of(store, sender_id)
+            if events:
+                text = json.dumps(line_of(sender_id, events))
+                digest.update(text.encode())
+                out.write(text + "\n")
+                tally.conversations += 1
+                tally.events += len(events)
+            else:
+                tally.gone.append(sender_id)
+        progress(tally.done, len(ids))
     counts = {"conversations": tally.conversations, "events": tally.events}
     out.write(json.dumps({_TRAILER: 1, **counts, "sha256": digest.hexdigest()}) + "\n")
     return tally
@@ -133,22 +177,23 @@ async def load(
 ) -> Tally:
     """Store every conversation of an export, after checking all of it.
 
-    A conversation that is there with the same events is skipped, with others it is an
-    error unless `replace`. May be repeated after an interruption.
+    A conversation that is there with the same events is skipped, one with others is a
+    failure unless `replace`. May be repeated after an interruption.
     """
     total, tally = check_export(path).conversations, Tally()
     for number, text in _lines(path):
         line = json.loads(text)
         if _TRAILER in line:
             break
-        there = await _events(store, line["sender_id"])
-        if there and there != line["events"] and not replace:
-            raise TransferError(
-                f"{path}: line {number}: conversation {line['sender_id']!r} is there with other "
-                "events; nothing was changed in it (--replace replaces it)"
-            )
-        await _put(store, line["sender_id"], line["events"], there, tally)
-        progress(tally.conversations + tally.skipped, total)
+        with tally.naming(line["sender_id"]):
+            there = await history_of(store, line["sender_id"])
+            if there and there != line["events"] and not replace:
+                raise TransferError(
+                    f"{path}: line {number}: conversation {line['sender_id']!r} is there with other "
+                    "events; nothing was changed in it (--replace replaces it)"
+                )
+            await _put(store, line["sender_id"], line["events"], there, tally)
+        progress(tally.done, total)
     return tally
 
 
@@ -160,10 +205,13 @@ async def migrate(source: TrackerStore, target: TrackerStore, progress: Progress
     """
     ids, tally = sorted(await result(source.keys())), Tally()
     for sender_id in ids:
-        events = await _events(source, sender_id)
-        there = await _events(target, sender_id)
-        await _put(target, sender_id, events, there, tally)
-        progress(tally.conversations + tally.skipped, len(ids))
+        with tally.naming(sender_id):
+            if events := await history_of(source, sender_id):
+                there = await history_of(target, sender_id)
+                await _put(target, sender_id, events, there, tally)
+            else:
+                tally.gone.append(sender_id)
+        progress(tally.done, len(ids))
     return tally
 
 
@@ -179,7 +227,7 @@ async def _put(
         tally.skipped += 1
         return
     await store.update(Tracker.from_dict(sender_id, events))
-    kept = await _events(store, sender_id)
+    kept = await history_of(store, sender_id)
     if len(kept) != len(events) or checksum(kept) != checksum(events):
         raise TransferError(
             f"conversation {sender_id!r}: {len(events)} events were written, {len(kept)} were "

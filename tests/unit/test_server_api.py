@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import pytest
 from serving import Gate, client, send
+
+from ticketlock.tracker import Tracker
+from ticketlock.tracker_store import TrackerStore
 
 ROOT = "/conversations/anna/"
 SLOT = {"event": "slot", "name": "s", "value": 1}
@@ -51,6 +54,104 @@ def test_wrong_events_are_the_senders_fault(run: Callable[..., None]) -> None:
                 answer = await http.post(f"{ROOT}tracker/events?{query}", json=SLOT)
                 assert answer.status_code == 400
             assert (await http.get(ROOT + "story")).status_code == 404
+
+    run(body())
+
+
+WRONG: list[tuple[Any, str]] = [
+    ({"event": "slot", "name": ["s"], "value": 1}, "name"),
+    ({"event": "slot", "value": 1}, "name"),
+    ({"event": "entities", "entities": 5}, "entities"),
+    ({"event": "entities", "entities": [{}, 5]}, "entities[1]"),
+    ({"event": "user", "text": 5}, "text"),
+    ({"event": "user", "parse_data": {"entities": 5}}, "parse_data.entities"),
+    ({"event": "user", "parse_data": {"intent": "greet"}}, "parse_data.intent"),
+    ({"event": "user", "parse_data": []}, "parse_data"),
+    ({"event": "bot", "data": "x"}, "data"),
+    ({"event": "action", "name": {}}, "name"),
+    ({"event": "action"}, "name"),
+    ({"event": "active_loop", "name": 5}, "name"),
+    ({"event": "action_execution_rejected", "name": None}, "name"),
+    ({"event": "form_validation", "validate": "yes"}, "validate"),
+    ({"event": "flow_started", "flow_id": 5}, "flow_id"),
+    ({"event": "brand new", "timestamp": "soon"}, "timestamp"),
+    ({"event": "brand new", "timestamp": True}, "timestamp"),
+    ({"event": "brand new", "metadata": 5}, "metadata"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "field"), WRONG, ids=str)
+def test_a_wrong_field_is_named(
+    wrong: dict[str, Any], field: str, run: Callable[..., None]
+) -> None:
+    """400 with its place and name, by POST and PUT; nothing is stored."""
+
+    async def body() -> None:
+        async with client() as http:
+            for method in ("POST", "PUT"):
+                answer = await http.request(method, ROOT + "tracker/events", json=[SLOT, wrong])
+                assert answer.status_code == 400
+                assert f"event 1 ('{wrong['event']}'): {field} " in answer.json()["message"]
+            assert (await http.get(ROOT + "tracker?include_events=ALL")).json()["events"] == []
+            if wrong["event"] == "user" and isinstance(wrong.get("parse_data"), dict):
+                noted = {"sender": "user", "text": "x", "parse_data": wrong["parse_data"]}
+                answer = await http.post(ROOT + "messages", json=noted)
+                assert answer.status_code == 400
+                assert field in answer.json()["message"]
+
+    run(body())
+
+
+@pytest.mark.parametrize("levels", [100, 300, 600, 5000])
+def test_nested_events_are_refused_in_a_line(
+    levels: int, run: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """400, and hardly anything in the log: 1.2 KB of brackets made 270 KB of it."""
+    caplog.set_level("INFO")
+
+    async def body() -> None:
+        async with client() as http:
+            value = "[" * levels + "]" * levels
+            slot = f'{{"event": "slot", "name": "s", "value": {value}}}'
+            noted = f'{{"sender": "user", "text": "x", "parse_data": {{"a": {value}}}}}'
+            for url, text in (("tracker/events", slot), ("messages", noted)):
+                answer = await http.post(ROOT + url, content=text)
+                assert answer.status_code == 400, url
+                assert len(answer.text) < 1000
+            said = {"message": "x", "metadata": {"a": None}}
+            text = json.dumps(said).replace("null", value)
+            answer = await http.post("/webhooks/rest/webhook", content=text)
+            assert answer.status_code == 400
+            assert sum(map(len, caplog.messages)) < 2000
+
+    run(body())
+
+
+def test_nothing_is_stored_that_cannot_be_answered(run: Callable[..., None]) -> None:
+    """Also not in a custom store, whose trackers hold what they like."""
+
+    class Custom(TrackerStore):
+        """Keeps trackers as they are, and calls every slot NaN."""
+
+        kept: ClassVar[dict[str, Tracker]] = {}
+
+        async def save(self, tracker: Tracker) -> None:
+            self.kept[tracker.sender_id] = tracker
+
+        async def retrieve(self, sender_id: str) -> Tracker | None:
+            events = self.kept[sender_id].events if sender_id in self.kept else []
+            nan = {"event": "slot", "name": "n", "value": float("nan"), "timestamp": 1.0}
+            return Tracker.from_dict(sender_id, [nan, *(e.as_dict() for e in events[1:])])
+
+        async def keys(self) -> list[str]:
+            return list(self.kept)
+
+    async def body() -> None:
+        async with client(stores=(None, Custom())) as http:
+            state = await http.post(ROOT + "tracker/events", json=SLOT)
+            assert state.status_code == 200
+            assert state.json()["slots"] == {"n": "NaN", "s": 1}
+            assert (await http.get(ROOT + "tracker")).json()["slots"]["n"] == "NaN"
 
     run(body())
 

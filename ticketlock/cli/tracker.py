@@ -15,7 +15,7 @@ from ..private_files import new_private
 from ..progress import Bar
 from ..registry import create_tracker_store
 from ..tracker_store import TrackerStore, result
-from ..transfer import Tally, export, line_of, load, migrate
+from ..transfer import Tally, export, history_of, line_of, load, migrate
 from .common import EXIT_FAILED, EXIT_OK
 
 
@@ -73,13 +73,10 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    tracker = _with_store(
-        args.endpoints, lambda store: result(store.retrieve_full_tracker(args.conversation))
-    )
-    if tracker is None:
+    events = _with_store(args.endpoints, lambda store: history_of(store, args.conversation))
+    if not events:
         print(f"ticketlock: there is no conversation {args.conversation!r}", file=sys.stderr)
         return EXIT_FAILED
-    events = [event.as_dict() for event in tracker.events]
     if args.json:
         print(json.dumps({**line_of(args.conversation, events), "count": len(events)}))
     else:
@@ -150,8 +147,17 @@ def _tell(args: argparse.Namespace, tally: Tally, out: Any = None) -> int:
         "events": tally.events,
         "skipped": tally.skipped,
     }
+    for sender_id in tally.gone:
+        print(
+            f"ticketlock: conversation {_quoted(sender_id)} has no events any more", file=sys.stderr
+        )
+    for sender_id, why in tally.failed.items():
+        text = f"ticketlock: conversation {_quoted(sender_id)} was not taken: {_quoted(why)}"
+        print(text, file=sys.stderr)
     if args.json:
-        print(json.dumps(numbers), file=out)
+        failed = {"failed": tally.failed} if tally.failed else {}
+        print(json.dumps({**numbers, **failed}), file=out)
     else:
-        print(", ".join(f"{count} {name}" for name, count in numbers.items()), file=out)
-    return EXIT_OK
+        words = ", ".join(f"{count} {name}" for name, count in numbers.items())
+        print(words + f", {len(tally.failed)} failed" * bool(tally.failed), file=out)
+    return EXIT_FAILED if tally.failed else EXIT_OK

@@ -22,9 +22,11 @@ from ..events import starts_session as is_session_start
 from ..tracker import EventVerbosity, Tracker
 from ..tracker_store import result
 from ..turn import Turn
+from .answers import answer
 from .auth import Auth
 from .bot import Message
 from .errors import BadRequest, Conflict, NotFound
+from .event_fields import check_fields, check_parse_data
 from .handling import Handler
 from .limits import check_message, field, path_id, read_json, read_object
 from .rest import flag
@@ -53,9 +55,7 @@ class ConversationsApi:
     async def tracker(self, request: Request) -> Response:
         """GET tracker: the state now, or as it was `until` a time."""
         sender_id, verbosity, until = self._sender(request), _verbosity(request), _until(request)
-        return JSONResponse(
-            (await self._read(sender_id, verbosity, until)).current_state(verbosity)
-        )
+        return answer((await self._read(sender_id, verbosity, until)).current_state(verbosity))
 
     async def _read(
         self, sender_id: str, verbosity: EventVerbosity, until: float | None
@@ -73,27 +73,28 @@ class ConversationsApi:
             raise BadRequest("execute_side_effects: this server has no channel to send over")
         events = _events(await read_json(request, self._handler.settings))
 
-        async def body(turn: Turn) -> dict[str, Any]:
+        async def body(turn: Turn) -> Response:
             if not turn.tracker.events and not is_session_start(events[0]):
                 turn.add(*_session_start())
             turn.add(*events)
-            return turn.tracker.current_state(verbosity)
+            return answer(turn.tracker.current_state(verbosity))
 
-        return JSONResponse(await self._handler.in_turn(sender_id, body, "POST tracker/events"))
+        return await self._handler.in_turn(sender_id, body, "POST tracker/events")
 
     async def replace_events(self, request: Request) -> Response:
         """PUT tracker/events: the list is the new history."""
         sender_id, verbosity = self._sender(request), _verbosity(request)
         events = _events(await read_json(request, self._handler.settings))
 
-        async def body(turn: Turn) -> dict[str, Any]:
+        async def body(turn: Turn) -> Response:
             tracker = self._trackers.init_tracker(sender_id)
             tracker.update_with_events(events)
             tracker.origin = turn.tracker.origin  # it is written under the turn's fence
+            made = answer(tracker.current_state(verbosity))
             await result(self._trackers.update(tracker))
-            return tracker.current_state(verbosity)
+            return made
 
-        return JSONResponse(await self._handler.in_turn(sender_id, body, "PUT tracker/events"))
+        return await self._handler.in_turn(sender_id, body, "PUT tracker/events")
 
     async def story(self, request: Request) -> Response:
         """GET story: the latest session as YAML, or with `all_sessions` all of them."""
@@ -120,13 +121,14 @@ class ConversationsApi:
         if (text := field(body, "text", str, "a text")) is None:
             raise BadRequest("text is missing")
         parsed = field(body, "parse_data", dict, "an object", {})
+        check_parse_data(parsed)
         message = check_message(Message(text, sender_id, parse_data=parsed), self._handler.settings)
 
-        async def add(turn: Turn) -> dict[str, Any]:
+        async def add(turn: Turn) -> Response:
             turn.add(message.event())
-            return turn.tracker.current_state(verbosity)
+            return answer(turn.tracker.current_state(verbosity))
 
-        return JSONResponse(await self._handler.in_turn(sender_id, add, "POST messages"))
+        return await self._handler.in_turn(sender_id, add, "POST messages")
 
     async def trigger_intent(self, request: Request) -> Response:
         """POST trigger_intent: the bot answers to an intent that nobody said."""
@@ -141,9 +143,11 @@ class ConversationsApi:
             metadata={"is_external": True},
             parse_data={"intent": {"name": name}, "entities": _entities(body.get("entities"))},
         )
-        messages = await self._handler.handle(check_message(message, self._handler.settings))
-        tracker = await self._read(sender_id, verbosity, None)
-        return JSONResponse({"tracker": tracker.current_state(verbosity), "messages": messages})
+        checked = check_message(message, self._handler.settings)
+        messages, tracker = await self._handler.handle_and_show(checked)
+        if tracker is None:  # another turn has carried it
+            tracker = await self._read(sender_id, verbosity, None)
+        return answer({"tracker": tracker.current_state(verbosity), "messages": messages})
 
     async def needs_model(self, request: Request) -> Response:
         """POST execute and predict: they need a model, and here is a bot."""
@@ -233,6 +237,8 @@ def _events(body: Any) -> list[dict[str, Any]]:
     if not wires:
         raise BadRequest("the body is an empty list: there is no event in it")
     encode_events([Event.from_dict(wire).as_dict() for wire in wires])
+    for place, wire in enumerate(wires):
+        check_fields(wire, f"event {place}")
     return wires
 
 

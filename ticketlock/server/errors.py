@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from http import HTTPStatus
 from typing import Any
 
@@ -10,6 +11,9 @@ from .. import errors as e
 from ..errors import TicketLockError
 
 log = logging.getLogger("ticketlock")
+
+#: The innermost calls of an unexpected error that are logged, and most characters of them.
+_FRAMES, _TRACE = 20, 8000
 
 
 class RequestError(TicketLockError):
@@ -124,6 +128,7 @@ _STATUS: list[tuple[type[Exception], int, str, int | None]] = [
     # Of these nothing was written, or the same message id gets what was.
     (e.LockLost, 503, "LockLost", 1),
     (e.StaleFence, 503, "LockLost", 1),
+    (e.UnreadableHistory, 500, "UnreadableHistory", None),
     (e.LockStoreConnectionError, 503, "LockStoreUnavailable", 2),
     (e.TrackerStoreConnectionError, 503, "TrackerStoreUnavailable", 2),
     (e.EventBrokerError, 503, "EventBrokerUnavailable", 2),
@@ -156,6 +161,12 @@ def failure(status: int, reason: str, message: str) -> dict[str, Any]:
     }
 
 
+#: What the client reads instead of a text that names places in a store.
+_UNREADABLE = (
+    "what is stored of this conversation cannot be read; the log of the server says where and why"
+)
+
+
 def shown(error: Exception) -> bool:
     """Whether the client may read the text: not that of a store, which names hosts and users."""
     if isinstance(error, (RequestError, e.LockLost, e.StaleFence)):
@@ -169,8 +180,15 @@ def describe(error: Exception) -> dict[str, Any]:
     if shown(error):
         return failure(status, reason, str(error))
     ours = isinstance(error, TicketLockError)
-    log.warning("answered %d: %s", status, error, exc_info=None if ours else error)
-    return failure(status, reason, HTTPStatus(status).phrase)
+    log.warning("answered %d: %s%s", status, error, "" if ours else _trace(error))
+    unreadable = isinstance(error, e.UnreadableHistory)
+    return failure(status, reason, _UNREADABLE if unreadable else HTTPStatus(status).phrase)
+
+
+def _trace(error: Exception) -> str:
+    """Where an error comes from, in some lines: of endless recursion there are thousands."""
+    lines = "".join(traceback.format_exception(type(error), error, error.__traceback__, -_FRAMES))
+    return "\n" + lines[-_TRACE:]
 
 
 def headers(error: Exception) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from ..conversations import Conversations
 from ..errors import DuplicateMessage, InvalidEvent, TicketLockError
 from ..incoming import Incoming, Supersede
+from ..tracker import Tracker
 from ..turn import Turn
 from .bot import Bot, Message
 from .errors import BadRequest, BotError, RolledBack
@@ -59,12 +60,18 @@ class Handler:
         Raises TurnTimeout (the turn goes on), Draining, RolledBack, BotError, QueueFull,
         LockTimeout (of `reject`), and what a turn raises.
         """
+        return (await self.handle_and_show(message, policy))[0]
+
+    async def handle_and_show(
+        self, message: Message, policy: str | None = None
+    ) -> tuple[list[RestObject], Tracker | None]:
+        """As `handle`, with the tracker as the turn left it; None of a duplicate."""
         job = self._start(message, policy, _ignore)
         try:
-            return _kept(await job.wait(self.settings.request_timeout))
+            return _kept(await job.wait(self.settings.request_timeout)), job.tracker
         except DuplicateMessage as duplicate:
             self.counters.duplicates += 1
-            return _kept(json.loads(duplicate.reply))
+            return _kept(json.loads(duplicate.reply)), None
 
     async def stream(
         self, message: Message, policy: str | None = None, *, ticket: bool = False

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
+from ..tracker import Tracker
 from ..turn import Turn
 from .errors import Draining, Overloaded, RequestError, TooManyDuplicates, TurnTimeout
 
@@ -48,6 +49,11 @@ class Job(Generic[T]):
         async with self._turn as turn:
             self.begun = True
             return await self._body(turn)
+
+    @property
+    def tracker(self) -> Tracker:
+        """The latest session, as its turn has left it."""
+        return self._turn.tracker
 
     def stop(self, why: RequestError) -> None:
         """Cancel it: a ticket goes back, a turn writes nothing more and is handed on."""

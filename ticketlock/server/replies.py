@@ -75,7 +75,7 @@ def rest_objects(event: Event, recipient: str) -> Iterator[dict[str, Any]]:
     buttons = data.get("buttons")
     if buttons:
         yield {"recipient_id": recipient, "text": event.text or "", "buttons": buttons}
-    elif event.text:
+    elif event.text and isinstance(event.text, str):  # a stored one may be anything
         for part in paragraphs(event.text):
             yield {"recipient_id": recipient, "text": part}
     for key in ("image", "attachment", "custom"):

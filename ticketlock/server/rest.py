@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from .answers import answer
 from .auth import Auth
 from .bot import Message
 from .errors import BadRequest, describe
@@ -29,7 +30,7 @@ def routes(handler: Handler, auth: Auth) -> list[Route]:
         message, policy = parse(body, handler.settings, request.headers.get("idempotency-key"))
         stream, ticket = flag(request, "stream"), flag(request, "ticket")
         if not (stream or ticket):
-            return JSONResponse(await handler.handle(message, policy))
+            return answer(await handler.handle(message, policy))
         lines = _lines(handler.stream(message, policy, ticket=ticket))
         first = await anext(lines, "")  # an error that comes before all else has its status
         return StreamingResponse(_after(first, lines), media_type="application/x-ndjson")

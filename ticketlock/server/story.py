@@ -37,7 +37,7 @@ def _steps(events: Sequence[Event]) -> Iterator[str]:
         elif isinstance(event, ActionExecuted):
             if event.name and event.name not in (LISTEN, SESSION_START):
                 yield f"action: {yaml_text(event.name)}"
-        elif isinstance(event, SlotSet):
+        elif isinstance(event, SlotSet) and isinstance(event.name, str):
             yield f"slot_was_set: [{yaml_text({event.name: event.value})}]"
         elif isinstance(event, ActiveLoop):
             yield f"active_loop: {yaml_text(event.name)}"
