@@ -79,6 +79,7 @@ KEYS: dict[str, dict[str, dict[str, Any]]] = {
             "max_turns": _INTEGER, "max_connections": _INTEGER, "head_timeout": _NUMBER,
             "max_text": _INTEGER, "max_values": _INTEGER, "max_depth": _INTEGER,
             "body_budget": _INTEGER, "signed_body_budget": _INTEGER, "allowed_hosts": _TEXTS, "cors_origins": _TEXTS, "jwt_leeway": _NUMBER, "jwt_require_exp": _FLAG,
+            "max_attempts": _INTEGER,
         },
     },
 }  # fmt: skip

@@ -141,6 +141,7 @@ class ConversationsApi:
             sender_id,
             input_channel=request.query_params.get("output_channel", "rest"),
             metadata={"is_external": True},
+            may_repeat=False,
             parse_data={"intent": {"name": name}, "entities": _entities(body.get("entities"))},
         )
         checked = check_message(message, self._handler.settings)

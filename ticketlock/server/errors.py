@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -106,6 +107,18 @@ class TooManyDuplicates(RequestError):
     status, reason, retry_after = 429, "QueueFull", 1
 
 
+class TooManyAttempts(RequestError):
+    """The bot has been given the message `max_attempts` times, and never came to an end with it."""
+
+    status, reason = 409, "TooManyAttempts"
+
+
+class TurnTooSlow(RequestError):
+    """The turn outlived its `lock_lifetime` and was given up; sent again, it most likely will again."""
+
+    status, reason = 504, "TurnTooSlow"
+
+
 class Draining(RequestError):
     """The server is about to end. The message was not handled here; send it again."""
 
@@ -123,7 +136,7 @@ _STATUS: list[tuple[type[Exception], int, str, int | None]] = [
     (e.InvalidConversationId, 400, "BadRequest", None),
     (e.InvalidEvent, 400, "BadRequest", None),
     (e.LockTimeout, 409, "Busy", 1),
-    (e.EventsWaiting, 409, "Conflict", 1),
+    (e.EventsWaiting, 409, "EventsWaiting", 1),
     (e.QueueFull, 429, "QueueFull", 1),
     # Of these nothing was written, or the same message id gets what was.
     (e.LockLost, 503, "LockLost", 1),
@@ -146,17 +159,56 @@ def classify(error: Exception) -> tuple[int, str, int | None]:
     return 500, "ConversationError", None
 
 
-def failure(status: int, reason: str, message: str) -> dict[str, Any]:
-    """The documented body of every answer that is an error."""
+#: Statuses that are about what else is going on, and say it; see `Situation`.
+CONTENDED = (409, 429, 503, 504)
+
+#: Reason -> what to do about it.
+_HINTS = {
+    "Busy": "another message of the conversation is being handled; send this one again later",
+    "QueueFull": "wait for the replies to earlier messages before sending more, or raise max_waiting",
+    "EventsWaiting": "send it again when the event broker has confirmed the conversation's events",
+    "Conflict": "sending it again does not help; the message says what this server cannot do",
+    "RolledBack": "do not send it again: a later message has taken its place",
+    "TooManyAttempts": "do not send it again: find in the server's log why its turns do not end, or "
+    "send it as a new message; max_attempts says how often one is tried",
+    "TurnTooSlow": "sending it again does not help by itself: make the bot faster, or raise "
+    "lock_lifetime",
+    "LockLost": "send it again with the same message_id: it is handled unless it was already",
+    "LockError": "send it again with the same message_id",
+    "LockStoreUnavailable": "send it again with the same message_id; the lock store did not answer",
+    "TrackerStoreUnavailable": "send it again with the same message_id: what was stored is not "
+    "stored twice",
+    "EventBrokerUnavailable": "send it again with the same message_id",
+    "Draining": "send it again with the same message_id: another replica takes it",
+    "Timeout": "the turn goes on: send it again with the same message_id to get its reply",
+}
+
+
+def add_details(error: Exception, details: Mapping[str, Any]) -> None:
+    """Let the answer to the error say more than its class does."""
+    vars(error).setdefault("_details", {}).update(details)
+
+
+def failure(
+    status: int, reason: str, message: str, details: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The documented body of every answer that is an error.
+
+    Those of `CONTENDED` have `holder_alive`, `held_for`, `ahead` (null where that is not known)
+    and a `hint` in their details.
+    """
     from .. import __version__
 
+    said, hint = dict(details or {}), _HINTS.get(reason)
+    if status in CONTENDED:
+        said = {"holder_alive": None, "held_for": None, "ahead": None, "hint": hint, **said}
     return {
         "version": __version__,
         "status": "failure",
         "message": message,
         "reason": reason,
-        "details": {},
-        "help": None,
+        "details": said,
+        "help": hint,
         "code": status,
     }
 
@@ -177,12 +229,14 @@ def shown(error: Exception) -> bool:
 def describe(error: Exception) -> dict[str, Any]:
     """The error as a body; what is not for the client is logged instead."""
     status, reason, _ = classify(error)
+    details = vars(error).get("_details")
     if shown(error):
-        return failure(status, reason, str(error))
+        return failure(status, reason, str(error), details)
     ours = isinstance(error, TicketLockError)
     log.warning("answered %d: %s%s", status, error, "" if ours else _trace(error))
     unreadable = isinstance(error, e.UnreadableHistory)
-    return failure(status, reason, _UNREADABLE if unreadable else HTTPStatus(status).phrase)
+    text = _UNREADABLE if unreadable else HTTPStatus(status).phrase
+    return failure(status, reason, text, details)
 
 
 def _trace(error: Exception) -> str:

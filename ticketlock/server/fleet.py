@@ -148,7 +148,7 @@ class Look:
         self.held = 0
         self._now = clock()
         for job in jobs:
-            turn = job._turn
+            turn = job.turn
             if turn._grant is not None:
                 self._holds(turn, turn._grant)
             elif started := turn._lock._waiter.started:  # else it has not come to its ticket
@@ -195,7 +195,7 @@ def age(row: Mapping[str, Any]) -> float:
 
 def waited(job: Job[Any]) -> float | None:
     """Seconds that a job that had its turn waited for it, None if it had none."""
-    turn = job._turn
+    turn = job.turn
     if turn._grant is None:
         return None
     wait: float = turn._grant.granted_at - turn._lock._waiter.started

@@ -7,7 +7,8 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..conversations import Conversations
@@ -15,12 +16,22 @@ from ..errors import DuplicateMessage, InvalidEvent, TicketLockError
 from ..incoming import Incoming, Supersede
 from ..tracker import Tracker
 from ..turn import Turn
+from .attempts import Attempts
 from .bot import Bot, Message
-from .errors import BadRequest, BotError, RolledBack
+from .errors import (
+    CONTENDED,
+    BadRequest,
+    BotError,
+    RolledBack,
+    TooManyAttempts,
+    add_details,
+    classify,
+)
 from .jobs import Job, Jobs, overdue
 from .meter import Counters
 from .replies import handled_at, replies_after, reply_event, rest_objects
 from .settings import Settings
+from .situation import situation
 from .superseding import unless_superseded
 
 log = logging.getLogger("ticketlock")
@@ -48,6 +59,7 @@ class Handler:
         self.settings = settings
         self.jobs = Jobs(settings.max_turns, settings.max_duplicates)
         self.counters = Counters()
+        self._attempts = Attempts(conversations.lock_store, settings.message_window)
         self._bot = bot
 
     async def handle(self, message: Message, policy: str | None = None) -> list[RestObject]:
@@ -57,8 +69,8 @@ class Handler:
             policy: what it does while another message is being handled, see
                 `Settings.double_texting`, which is the default.
 
-        Raises TurnTimeout (the turn goes on), Draining, RolledBack, BotError, QueueFull,
-        LockTimeout (of `reject`), and what a turn raises.
+        Raises TurnTimeout (the turn goes on), TurnTooSlow, TooManyAttempts, Draining, RolledBack,
+        BotError, QueueFull, LockTimeout (of `reject`), and what a turn raises.
         """
         return (await self.handle_and_show(message, policy))[0]
 
@@ -66,9 +78,11 @@ class Handler:
         self, message: Message, policy: str | None = None
     ) -> tuple[list[RestObject], Tracker | None]:
         """As `handle`, with the tracker as the turn left it; None of a duplicate."""
-        job = self._start(message, policy, _ignore)
         try:
-            return _kept(await job.wait(self.settings.request_timeout)), job.tracker
+            async with self._explained(message.sender_id) as jobs:
+                job = self._start(message, policy, _ignore)
+                jobs.append(job)
+                return _kept(await job.wait(self.settings.request_timeout)), job.tracker
         except DuplicateMessage as duplicate:
             self.counters.duplicates += 1
             return _kept(json.loads(duplicate.reply)), None
@@ -89,19 +103,21 @@ class Handler:
         def queued(number: int) -> None:
             replies.put_nowait({"ticket": number})
 
-        job = self._start(message, policy, replies.put_nowait, queued if ticket else None)
-        job.task.add_done_callback(lambda _: replies.put_nowait(None))
         seconds = self.settings.request_timeout
-        timer = asyncio.get_running_loop().call_later(seconds, replies.put_nowait, None)
         try:
-            while (reply := await replies.get()) is not None:
-                yield reply
-        finally:
-            timer.cancel()
-        if not job.task.done():
-            raise overdue(seconds)
-        try:
-            _kept(job.result())
+            async with self._explained(message.sender_id) as jobs:
+                job = self._start(message, policy, replies.put_nowait, queued if ticket else None)
+                jobs.append(job)
+                job.task.add_done_callback(lambda _: replies.put_nowait(None))
+                timer = asyncio.get_running_loop().call_later(seconds, replies.put_nowait, None)
+                try:
+                    while (reply := await replies.get()) is not None:
+                        yield reply
+                finally:
+                    timer.cancel()
+                if not job.task.done():
+                    raise overdue(seconds)
+                _kept(job.result())
         except DuplicateMessage as duplicate:
             self.counters.duplicates += 1
             for reply in _kept(json.loads(duplicate.reply)):
@@ -111,8 +127,29 @@ class Handler:
         self, sender_id: str, body: Callable[[Turn], Awaitable[T]], label: str | None = None
     ) -> T:
         """What `body` returns in a turn of the conversation, once it is stored."""
-        job = self.jobs.start(self._turn(sender_id, label, None), body)
-        return await job.wait(self.settings.request_timeout)
+        async with self._explained(sender_id) as jobs:
+            job = self.jobs.start(self._turn(sender_id, label, None), body)
+            jobs.append(job)
+            return await job.wait(self.settings.request_timeout)
+
+    @asynccontextmanager
+    async def _explained(self, sender_id: str) -> AsyncIterator[list[Job[Any]]]:
+        """Give an error that comes out the details of its answer; the block appends its job."""
+        jobs: list[Job[Any]] = []
+        try:
+            yield jobs
+        except DuplicateMessage:
+            raise
+        except Exception as error:
+            if classify(error)[0] in CONTENDED:
+                job = jobs[0] if jobs else None
+                turn = job.turn if job is not None else None
+                store = self.conversations.lock_store
+                found = await situation(store, sender_id, turn, error)
+                counted = {"attempts": job.attempts} if job is not None and job.attempts else {}
+                limit = {"max_attempts": self.settings.max_attempts} if counted else {}
+                add_details(error, {**found.as_dict(), **counted, **limit})
+            raise
 
     def _start(
         self,
@@ -134,9 +171,10 @@ class Handler:
         turn = self._turn(message.sender_id, None, wait_timeout, incoming)
         together = policy == "coalesce"
         same = (message.sender_id, message.message_id)
-        return self.jobs.start(
-            turn, lambda turn: self._answer(turn, message, together, tell), queued, same
+        job: Job[Replies] = self.jobs.start(
+            turn, lambda turn: self._answer(job, message, together, tell), queued, same
         )
+        return job
 
     def check_policy(self, policy: str) -> None:
         """Raise BadRequest for what the lock store cannot do."""
@@ -163,11 +201,14 @@ class Handler:
             incoming=incoming,
         )
 
-    async def _answer(self, turn: Turn, message: Message, together: bool, tell: Tell) -> Replies:
+    async def _answer(
+        self, job: Job[Replies], message: Message, together: bool, tell: Tell
+    ) -> Replies:
         """The replies to a message in its turn: those of the bot, or those there are already.
 
         Of messages that are handled together the last one has the replies, as in the history.
         """
+        turn = job.turn
         messages = [message, *(await self._carried(turn) if together else ())]
         since = time.time() - self.settings.message_window
         fresh = [
@@ -175,7 +216,10 @@ class Handler:
         ]
         self.counters.duplicates += len(messages) - len(fresh)
         if fresh:
-            told = tell if fresh[-1] is message else _ignore
+            fresh, given_up = await self._counted(job, fresh)
+            messages = [m for m in messages if m.message_id not in given_up]
+        if fresh:
+            told = tell if fresh[-1].message_id == message.message_id else _ignore
             if await self._run_bot(turn, fresh, told) == "rollback":
                 turn.discard()
                 for one in fresh:
@@ -185,10 +229,39 @@ class Handler:
         replies = {m.message_id: self._replies(turn, m) for m in messages}
         for message_id, said in replies.items():
             turn.answer(json.dumps(said), message_id)
-        if message not in fresh:
+        if message.message_id not in {m.message_id for m in fresh}:
             for reply in replies[message.message_id]:
                 tell(reply)
         return replies[message.message_id]
+
+    async def _counted(
+        self, job: Job[Replies], messages: Sequence[Message]
+    ) -> tuple[list[Message], set[str]]:
+        """The messages that the bot may be given, with their attempts; and the ids of the others.
+
+        The first one is the turn's own: without it there is nothing to do here, and the others
+        come back at their places. Raises TooManyAttempts.
+        """
+        kept, given_up = [], set()
+        for message in messages:
+            attempt = 1
+            if message.may_repeat:
+                attempt = await self._attempts.count(message.sender_id, message.message_id)
+                job.attempts = max(job.attempts, attempt)
+            if attempt <= self.settings.max_attempts:
+                kept.append(replace(message, attempt=attempt))
+                continue
+            given_up.add(message.message_id)
+            log.warning(
+                "message %r of conversation %r is given up: the bot has been given it %d times",
+                message.message_id, message.sender_id, self.settings.max_attempts,
+            )  # fmt: skip
+            if message.message_id == job.turn._lock._waiter.label:
+                raise TooManyAttempts(
+                    f"the bot has been given this message {self.settings.max_attempts} times, and "
+                    "no turn of it came to an end"
+                )
+        return kept, given_up
 
     async def _carried(self, turn: Turn) -> list[Message]:
         """The messages that wait behind the turn to be handled in it."""

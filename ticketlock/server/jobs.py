@@ -8,9 +8,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
+from ..grant import clock
 from ..tracker import Tracker
 from ..turn import Turn
-from .errors import Draining, Overloaded, RequestError, TooManyDuplicates, TurnTimeout
+from .errors import (
+    Draining,
+    Overloaded,
+    RequestError,
+    TooManyDuplicates,
+    TurnTimeout,
+    TurnTooSlow,
+    add_details,
+)
 
 log = logging.getLogger("ticketlock")
 
@@ -27,7 +36,9 @@ class Job(Generic[T]):
         queued: called with the ticket number as soon as the ticket is there; see `Turn.queue`.
 
     Attributes:
+        turn: the turn; only its own task uses it.
         begun: whether its turn has come; before that nothing has been done that counts.
+        attempts: how often its message has been begun, this time included; 0: it is not counted.
     """
 
     def __init__(
@@ -36,24 +47,52 @@ class Job(Generic[T]):
         body: Callable[[Turn], Awaitable[T]],
         queued: Callable[[int], object] | None = None,
     ) -> None:
-        self._turn = turn
+        self.turn = turn
         self._body = body
         self._queued = queued
         self._why: RequestError | None = None
         self.begun = False
+        self.attempts = 0
         self.task: asyncio.Task[T] = asyncio.create_task(self._run())
 
     async def _run(self) -> T:
+        try:
+            return await self._work()
+        except Exception as error:
+            if (slow := self._too_slow()) is None:
+                raise
+            raise slow from error
+
+    def _too_slow(self) -> TurnTooSlow | None:
+        """The error of a turn that has outlived its lifetime: whatever failed, failed for that."""
+        grant = self.turn._grant
+        if grant is None or clock() < grant.expires:
+            return None
+        took, lifetime = clock() - grant.granted_at, self.turn._lock._waiter.lock_lifetime
+        # Said here, and not in the answer: who asked may have gone long ago.
+        log.warning(
+            "a turn of conversation %r was given up, message %r, attempt %d: it took %.1f s, and "
+            "its lock_lifetime is %g s",
+            self.turn.sender_id, self.turn._lock._waiter.label, self.attempts, took, lifetime,
+        )  # fmt: skip
+        slow = TurnTooSlow(
+            f"the turn took longer than its lock_lifetime of {lifetime:g} s and was given up; what "
+            "it had not committed is not stored, and sending it again will not help by itself"
+        )
+        add_details(slow, {"took": round(took, 3), "lock_lifetime": lifetime})
+        return slow
+
+    async def _work(self) -> T:
         if self._queued is not None:
-            self._queued(await self._turn.queue())
-        async with self._turn as turn:
+            self._queued(await self.turn.queue())
+        async with self.turn as turn:
             self.begun = True
             return await self._body(turn)
 
     @property
     def tracker(self) -> Tracker:
         """The latest session, as its turn has left it."""
-        return self._turn.tracker
+        return self.turn.tracker
 
     def stop(self, why: RequestError) -> None:
         """Cancel it: a ticket goes back, a turn writes nothing more and is handed on."""

@@ -57,7 +57,7 @@ def parse(
     if (text := field(body, "message", str, "a text")) is None:
         raise BadRequest("message is missing")
     ids = [check_message_id(x) for x in (body.get("message_id"), key) if x is not None]
-    named: dict[str, Any] = {"message_id": ids[0]} if ids else {}
+    named: dict[str, Any] = {"message_id": ids[0]} if ids else {"may_repeat": False}
     message = Message(
         text,
         field(body, "sender", str, "a text", DEFAULT_SENDER),

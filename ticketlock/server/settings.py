@@ -44,6 +44,8 @@ class Settings:
         max_turns: most turns that run and wait here, whoever still waits for them; more get 503.
         max_connections: most connections; of `ticketlock run` alone.
         head_timeout: seconds in which a request's head must have come; of `ticketlock run` alone.
+        max_attempts: how often the bot is given the same message, as long as its turns fail or
+            are too slow; then it is answered 409.
         request_timeout: seconds after which a request is answered 504; its turn goes on.
         lock_lifetime: seconds that a turn may last; None: the lock store's default.
         max_body: bytes of a request body; more get 413.
@@ -93,6 +95,7 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     jwt_leeway: float = 10.0
     jwt_require_exp: bool = False
+    max_attempts: int = 5
 
     def __post_init__(self) -> None:
         if self.double_texting not in POLICIES:
@@ -124,6 +127,7 @@ class Settings:
             max_turns=keys.integer("max_turns", cls.max_turns, low=1),
             max_connections=keys.integer("max_connections", cls.max_connections, low=1),
             head_timeout=keys.number("head_timeout", cls.head_timeout, low=0.1, high=1e6),
+            max_attempts=keys.integer("max_attempts", cls.max_attempts, low=1),
             request_timeout=keys.number("request_timeout", cls.request_timeout, low=0.1, high=1e6),
             lock_lifetime=lifetime,
             max_body=keys.integer("max_body", cls.max_body, low=1024),
