@@ -15,7 +15,7 @@ from ticketlock.errors import EventsWaiting, StaleFence, TrackerStoreError, Unre
 from ticketlock.event_codec import EncodedEvent, encode_events
 from ticketlock.fenced_store import History, Write
 from ticketlock.outbox import now_ms
-from ticketlock.plain_json import plain
+from ticketlock.plain_json import load_events, plain
 
 from . import _dynamo_expressions as expressions
 from . import _dynamo_layout as layout
@@ -207,13 +207,14 @@ class Conversations:
             start = number_of(head, "first" if full else "session")
             chunk = start if full else number_of(head, "session_chunk")
             items = self._query(sender_id, chunk, end) if start < end else ()
-            events = layout.assemble(items, chunk, end) if start < end else []
-            found = head if events is not None and not full else self._head(sender_id)
+            texts = layout.assemble(items, chunk, end) if start < end else []
+            found = head if texts is not None and not full else self._head(sender_id)
             if found is None:
                 return History([], 0)
             # A whole history might be that of a life that began between the reads.
-            if events is not None and found.get("born") == head.get("born"):
-                return History(events[start - chunk :], end, number_of(head, "born"))
+            if texts is not None and found.get("born") == head.get("born"):
+                texts, born = texts[start - chunk :], number_of(head, "born")
+                return History(load_events(texts), end, born, sum(map(len, texts)))
             head = found  # it was replaced, or deleted, between the reads
         raise UnreadableHistory(
             f"DynamoDB at {self._client.where}: the history of conversation {sender_id!r} is "

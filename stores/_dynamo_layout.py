@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ticketlock.event_codec import EncodedEvent
-from ticketlock.plain_json import load_events
 
 #: Characters of JSON in one item; with the keys it stays below 400 KB.
 PIECE = 300_000
@@ -119,13 +118,13 @@ def walk(items: Iterable[Item], start: int) -> Iterator[tuple[int, list[str]]]:
             expected, bodies = int(item["following"]["N"]), []
 
 
-def assemble(items: Iterable[Item], start: int, end: int) -> list[Any] | None:
-    """The events `start` to `end - 1` from items in the order of their positions.
+def assemble(items: Iterable[Item], start: int, end: int) -> list[str] | None:
+    """The JSON of the events `start` to `end - 1` from items in the order of their positions.
 
     None if they are not all there: somebody replaced them meanwhile.
     """
-    events = load_events([line for _, lines in walk(items, start) for line in lines])
-    return events if start + len(events) == end else None
+    texts = [line for _, lines in walk(items, start) for line in lines]
+    return texts if start + len(texts) == end else None
 
 
 def last_start(events: Sequence[EncodedEvent]) -> int | None:

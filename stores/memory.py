@@ -61,7 +61,8 @@ class InMemoryTrackerStore(FencedTrackerStore):
         if found.fence > fence or (found.fence == fence and found.owner != owner):
             raise StaleFence(sender_id, fence, found.fence)
         found.fence, found.owner = fence, owner
-        return History(found.tail(found.session), found.sequence, found.history)
+        size = sum(len(event.text) for event in found.events[found.session :])
+        return History(found.tail(found.session), found.sequence, found.history, size)
 
     async def _do_write(self, write: Write) -> int:
         found = self._conversations.get(write.sender_id) or _Conversation()

@@ -6,8 +6,8 @@ checked in the statement that writes, and a process that dies leaves a whole tur
 standalone server as well. A claim gets the latest session in the same round trip, unless the
 session is so long that part of it is not inline any more.
 
-When the inline events are many, the oldest are copied to `<collection>_history`, a bucket of
-events a document, and then cut off. Not one document an event, because a long history would be
+When the inline events are many, or a session starts, the oldest are copied to
+`<collection>_history`, a bucket of events a document, and then cut off. Not one document an event, because a long history would be
 read in thousands of small documents; not one document a conversation, because that ends at
 16 MB. What a `kill -9` between two writes can leave: a bucket whose events are still inline
 too, which the next one to make room finds and uses; and buckets that nothing refers to, of a
@@ -254,7 +254,9 @@ class MongoTrackerStore(FencedTrackerStore):
 
     async def _make_room(self, head: Document) -> None:
         inline = head["sequence"] - head["tail_first"]
-        if inline >= layout.TAIL_EVENTS or head["tail_bytes"] >= layout.TAIL_BYTES:
+        large = inline >= layout.TAIL_EVENTS or head["tail_bytes"] >= layout.TAIL_BYTES
+        # A claim reads what is inline: of earlier sessions that is for nothing.
+        if large or head["session"] > head["tail_first"]:
             with contextlib.suppress(PyMongoError):  # committed: the next one tries again
                 await self._spill(head["_id"], keep=True)
 
@@ -264,7 +266,7 @@ class MongoTrackerStore(FencedTrackerStore):
         if head is None:
             return
         tail, start, session = head["tail"], head["tail_first"], head["session"]
-        end = start + (layout.surplus(tail) if keep else len(tail))
+        end = max(start + layout.surplus(tail), session) if keep else start + len(tail)
         change: Document = {}
         history = await self._db.history()
         while start < end:
@@ -300,7 +302,8 @@ class MongoTrackerStore(FencedTrackerStore):
                 older = await self._older(sender_id, head, bucket)
                 events = None if older is None else older[start - bucket :] + events
             if events is not None:
-                return History(load_events(events), head["sequence"], head.get("born", 0))
+                born, size = head.get("born", 0), sum(map(len, events))
+                return History(load_events(events), head["sequence"], born, size)
             # It was replaced, or deleted, between the two reads.
             found = await self._db.current.find_one({"_id": sender_id})
             if found is None:

@@ -198,9 +198,8 @@ class RedisTrackerStore(FencedTrackerStore):
 def _history(sender_id: str, fence: int, answer: list[Any]) -> History:
     if answer[0] == b"stale":
         raise StaleFence(sender_id, fence, int(answer[1]))
-    return History(
-        load_events([text.decode() for text in answer[3:]]), int(answer[1]), int(answer[2])
-    )
+    texts = [text.decode() for text in answer[3:]]
+    return History(load_events(texts), int(answer[1]), int(answer[2]), sum(map(len, texts)))
 
 
 def _documented(key: str, text: bytes) -> list[EncodedEvent]:

@@ -297,7 +297,9 @@ class SQLTrackerStore(FencedTrackerStore):
             events = events[starts[-1] :]
         session_id = rows[starts[-1]].id if starts else place.session_id
         last_id = max(place.last_id, rows[-1].id if rows else 0)
-        return Place(sequence, last_id, session_id, History(events, sequence, _born(row)))
+        size = sum(len(row.data) for row in rows[len(rows) - len(events) :])
+        history = History(events, sequence, _born(row), size)
+        return Place(sequence, last_id, session_id, history)
 
     def _note(
         self, connection: sa.Connection, sender_id: str, place: Place, **columns: Any

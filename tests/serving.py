@@ -37,6 +37,12 @@ async def send(http: httpx.AsyncClient, text: str, **body: Any) -> httpx.Respons
     return await http.post("/webhooks/rest/webhook", json={"message": text, **body})
 
 
+def talk(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events without those that start a session."""
+    starts = ("action_session_start", "action_listen", "session_started_metadata")
+    return [e for e in events if e["event"] != "session_started" and e.get("name") not in starts]
+
+
 class Gate:
     """A bot that stands still in each message until it is let through, and counts its calls."""
 

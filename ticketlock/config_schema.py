@@ -78,8 +78,12 @@ KEYS: dict[str, dict[str, dict[str, Any]]] = {
             "admin_token": _TEXT, "open_channels": _FLAG, "max_duplicates": _INTEGER,
             "max_turns": _INTEGER, "max_connections": _INTEGER, "head_timeout": _NUMBER,
             "max_text": _INTEGER, "max_values": _INTEGER, "max_depth": _INTEGER,
-            "body_budget": _INTEGER, "signed_body_budget": _INTEGER, "allowed_hosts": _TEXTS, "cors_origins": _TEXTS, "jwt_leeway": _NUMBER, "jwt_require_exp": _FLAG,
+            "body_budget": _INTEGER, "signed_body_budget": _INTEGER,
+            "allowed_hosts": _TEXTS, "cors_origins": _TEXTS, "jwt_leeway": _NUMBER,
+            "jwt_require_exp": _FLAG,
             "max_attempts": _INTEGER,
+            "session_expiration_time": _NUMBER, "carry_over_slots": _FLAG,
+            "max_session_events": _INTEGER, "max_session_bytes": _INTEGER,
         },
     },
 }  # fmt: skip

@@ -38,11 +38,13 @@ class History:
         sequence: how many events it has ever had; the last one here has `sequence - 1`.
         born: milliseconds since the epoch at which the conversation was made, which tells its
             lives apart; 0 for documented data that has not been carried over.
+        size: about how many bytes of JSON the events are; 0: it was not looked at.
     """
 
     events: Sequence[Mapping[str, Any]]
     sequence: int
     born: int = 0
+    size: int = 0
 
     @property
     def first(self) -> int:
@@ -206,7 +208,8 @@ class FencedTrackerStore(TrackerStore):
         check_sender_id(sender_id, self.max_id_length)
         check_claim(fence, owner)
         history = await self._history(sender_id, self._do_claim(sender_id, fence, owner))
-        claim = Claim(sender_id, fence, owner, self._tracker(sender_id, history), history.sequence)
+        tracker = self._tracker(sender_id, history)
+        claim = Claim(sender_id, fence, owner, tracker, history.sequence, history.size)
         origin = claim.tracker.origin
         assert origin is not None  # _tracker has just made it
         origin.claim = claim

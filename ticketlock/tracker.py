@@ -161,6 +161,13 @@ class Tracker:
         """From the last `action_session_start`, included; all events if there is none."""
         return self.events[_last(self.events, _starts_session) :]
 
+    def forget_earlier_sessions(self) -> None:
+        """Drop the events before the latest session here, as a store does when it reads it."""
+        cut = _last(self.events, _starts_session)
+        del self.events[:cut]
+        if self.origin is not None:
+            self.origin.stored = max(0, self.origin.stored - cut)
+
     def events_after_latest_restart(self) -> list[Event]:
         return self.events[_last(self.events, lambda x: isinstance(x, e.Restarted)) :]
 

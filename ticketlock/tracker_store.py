@@ -9,6 +9,7 @@ this process, and knows nothing of other replicas. The built-in stores do better
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -39,6 +40,7 @@ class Claim:
         tracker: the latest session when it was claimed; empty for a new conversation.
         sequence: how many events the conversation has ever had, and so the sequence number
             of the next one. `append` advances it.
+        size: about how many bytes of JSON the tracker's events were.
     """
 
     sender_id: str
@@ -46,6 +48,7 @@ class Claim:
     owner: str
     tracker: Tracker
     sequence: int
+    size: int = 0
 
 
 @dataclass
@@ -187,7 +190,8 @@ class TrackerStore:
         self._held[sender_id] = mine = _Held(fence, owner)
         tracker = await result(self.retrieve(sender_id)) or self.init_tracker(sender_id)
         mine.base = len(tracker.events)
-        return Claim(sender_id, fence, owner, tracker, mine.base)
+        size = sum(len(json.dumps(event.as_dict(), default=str)) for event in tracker.events)
+        return Claim(sender_id, fence, owner, tracker, mine.base, size)
 
     async def append(self, claim: Claim, events: Sequence[Mapping[str, Any]]) -> None:
         """Append events under a claim: all of them or, if this raises, none.

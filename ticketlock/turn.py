@@ -83,6 +83,11 @@ class Turn:
         """How many events the conversation has had when the block began or last committed."""
         return self._claimed().sequence
 
+    @property
+    def size(self) -> int:
+        """About how many bytes of JSON the latest session had when the block began."""
+        return self._claimed().size
+
     def _claimed(self) -> Claim:
         if self._claim is None:
             raise RuntimeError("a turn is used inside its `with` block")

@@ -15,6 +15,7 @@ class Proxy:
             "hold" (nothing goes through until the mood changes, then all of it does), or
             "refuse" (new connections are reset).
         accepted: how many connections there were.
+        answered: bytes of answers that have come.
         most_answers: pieces of answers that go through on a connection before it breaks.
     """
 
@@ -23,6 +24,7 @@ class Proxy:
         self.port = port
         self.mood = "pass"
         self.accepted = 0
+        self.answered = 0
         self.most_answers: float = math.inf
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -90,6 +92,7 @@ class Proxy:
         try:
             while (data := await source.read(65536)) and left > 0:
                 left -= 1
+                self.answered += len(data) if answers else 0
                 if (
                     nth <= self._swallowed
                     or self.mood == "black hole"

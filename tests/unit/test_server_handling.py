@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import until
-from serving import Gate, client, send
+from serving import Gate, client, send, talk
 
 from ticketlock.errors import (
     EventBrokerError,
@@ -34,8 +34,7 @@ ERROR_KEYS = {"version", "status", "message", "reason", "details", "help", "code
 
 async def events(http: Any, sender: str = "default") -> list[dict[str, Any]]:
     state = (await http.get(f"/conversations/{sender}/tracker?include_events=ALL")).json()
-    found: list[dict[str, Any]] = state["events"]
-    return found
+    return talk(state["events"])
 
 
 def test_a_message(run: Callable[..., None]) -> None:

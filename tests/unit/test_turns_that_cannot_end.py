@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import until
-from serving import Gate, client, send
+from serving import Gate, client, send, talk
 
 from ticketlock import ConcurrentRedisLockStore, InMemoryLockStore, LockStore, RedisLockStore
 from ticketlock.embedded import EmbeddedRedis
@@ -35,8 +35,7 @@ def lock_store(request: pytest.FixtureRequest, redis_server: EmbeddedRedis) -> L
 
 async def events(http: Any, sender: str) -> list[dict[str, Any]]:
     state = (await http.get(f"/conversations/{sender}/tracker?include_events=ALL")).json()
-    found: list[dict[str, Any]] = state["events"]
-    return found
+    return talk(state["events"])
 
 
 def said(answer: Any) -> tuple[int, str, str | None]:
@@ -187,7 +186,7 @@ def test_replicas_count_together(own_redis: EmbeddedRedis, run: Run) -> None:
     bot = Slow()
 
     async def body() -> None:
-        limits: dict[str, Any] = {"lock_lifetime": 0.2, "max_attempts": 3, "message_window": 5}
+        limits: dict[str, Any] = {"lock_lifetime": 0.5, "max_attempts": 3, "message_window": 5}
         one, two = (ConcurrentRedisLockStore(url=own_redis.url) for _ in range(2))
         async with client(bot, (one, None), **limits) as http:
             async with client(bot, (two, None), **limits) as other:

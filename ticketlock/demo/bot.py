@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # else the judge, too, would need what a server needs
 FOLDER, NAME = "TICKETLOCK_DEMO_FOLDER", "TICKETLOCK_DEMO_REPLICA"
 #: Events that a handled message adds to its conversation.
 EVENTS = 2
+#: Events that start a session, and messages after which the server starts another one, at most.
+START, SESSION = 3, 500
 #: Seconds the bot takes to think about a message.
 WORK = 0.001
 
@@ -38,7 +40,7 @@ class EchoBot:
     async def __call__(self, turn: Turn, message: server.Message) -> AsyncIterator[server.Reply]:
         id, number = int(message.message_id), turn.grant.number
         facts = {"fence": turn.fence, "number": number, "replica": self._name, "message": id}
-        facts["seen"] = len(turn.tracker.events) - 1  # the server has added the user's event
+        facts["seen"] = turn.sequence
 
         def record(event: str) -> None:
             self._records.write(turn.sender_id, id, event, number, turn.fence, self._name)

@@ -6,6 +6,7 @@ import asyncio
 import random
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..conversations import Conversations
 from ..progress import Bar
 from .arrivals import Heard
 from .backends import Backends, described
-from .bot import EVENTS
+from .bot import EVENTS, SESSION, START
 from .fleet import Fleet
 from .judging import clean_up, judge
 from .listening import Listening
@@ -155,7 +156,9 @@ class Course:
     async def _heard(self, waiting: frozenset[str]) -> Heard | None:
         if self._listening is None:
             return None
-        wanted = EVENTS * self._sender.done
+        names = Counter(one.message.conversation for one in self._sender.deliveries)
+        started = sum(1 + count // SESSION for count in names.values())
+        wanted = EVENTS * self._sender.done + START * started
         self._screen.phase("events received", wanted)
         return await self._listening.heard(wanted, waiting, self._screen.show)
 

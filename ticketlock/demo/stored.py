@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..event_base import Event
-from ..events import BotUttered, UserUttered
+from ..events import (
+    LISTEN,
+    SESSION_START,
+    ActionExecuted,
+    BotUttered,
+    SessionStarted,
+    UserUttered,
+)
 
 #: Kind of violation, message if it is about one, and words.
 Found = tuple[str, "int | None", str]
@@ -49,10 +56,15 @@ def read_turns(
     halves: set[int] = set()
     found: list[Found] = []
     answered = -1  # place of the last answer that belongs to a turn
+    begun = -1  # place behind the events that start a session, which the turn behind them has added
+    start = 0
     for place, event in enumerate(events):
         if place == answered:
             continue
-        if isinstance(event, BotUttered):
+        if _starts_session(event):
+            start = start if place == begun else place
+            begun = place + 1
+        elif isinstance(event, BotUttered):
             text = f"event {place}: an answer without its message"
             found.append(("torn", _integer(event.metadata.get("message")), text))
         elif not isinstance(event, UserUttered):
@@ -66,7 +78,8 @@ def read_turns(
             if event.text != texts[message]:
                 text = f"event {place}: {event.text!r:.100} is not what was sent"
                 found.append(("damaged", message, text))
-            turn = _turn(message, place, event, events[place + 1 : place + 2])
+            before = start if place == begun else place
+            turn = _turn(message, before, event, events[place + 1 : place + 2])
             if turn is None:
                 halves.add(message)
                 found.append(("torn", message, f"event {place}: a message without its answer"))
@@ -74,6 +87,14 @@ def read_turns(
                 turns.append(turn)
                 answered = place + 1
     return turns, halves, found
+
+
+def _starts_session(event: Event) -> bool:
+    """Whether it is one of those with which the server starts a session; the demo has no slots."""
+    names = (SESSION_START, LISTEN)
+    return isinstance(event, SessionStarted) or (
+        isinstance(event, ActionExecuted) and event.name in names
+    )
 
 
 def _integer(value: object) -> int | None:

@@ -6,6 +6,7 @@ Looking at a conversation never creates one.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -15,9 +16,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from ..errors import TicketLockError
 from ..event_base import Event
 from ..event_codec import encode_events
-from ..events import LISTEN, SESSION_START, ActionExecuted, SessionStarted
 from ..events import starts_session as is_session_start
 from ..tracker import EventVerbosity, Tracker
 from ..tracker_store import result
@@ -31,6 +32,8 @@ from .handling import Handler
 from .limits import check_message, field, path_id, read_json, read_object
 from .rest import flag
 from .story import stories
+
+log = logging.getLogger("ticketlock")
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -74,8 +77,8 @@ class ConversationsApi:
         events = _events(await read_json(request, self._handler.settings))
 
         async def body(turn: Turn) -> Response:
-            if not turn.tracker.events and not is_session_start(events[0]):
-                turn.add(*_session_start())
+            if not is_session_start(events[0]):
+                self._handler.sessions.before_events(turn)
             turn.add(*events)
             return answer(turn.tracker.current_state(verbosity))
 
@@ -125,7 +128,7 @@ class ConversationsApi:
         message = check_message(Message(text, sender_id, parse_data=parsed), self._handler.settings)
 
         async def add(turn: Turn) -> Response:
-            turn.add(message.event())
+            self._handler.sessions.add(turn, [message])
             return answer(turn.tracker.current_state(verbosity))
 
         return await self._handler.in_turn(sender_id, add, "POST messages")
@@ -146,9 +149,13 @@ class ConversationsApi:
         )
         checked = check_message(message, self._handler.settings)
         messages, tracker = await self._handler.handle_and_show(checked)
-        if tracker is None:  # another turn has carried it
-            tracker = await self._read(sender_id, verbosity, None)
-        return answer({"tracker": tracker.current_state(verbosity), "messages": messages})
+        if tracker is None or verbosity is EventVerbosity.ALL:  # None: another turn has carried it
+            try:
+                tracker = await self._read(sender_id, verbosity, None)
+            except TicketLockError as error:  # it is stored: an error would have it sent again
+                log.warning("trigger_intent is answered with less than all events: %s", error)
+        state = None if tracker is None else tracker.current_state(verbosity)
+        return answer({"tracker": state, "messages": messages})
 
     async def needs_model(self, request: Request) -> Response:
         """POST execute and predict: they need a model, and here is a bot."""
@@ -241,10 +248,6 @@ def _events(body: Any) -> list[dict[str, Any]]:
     for place, wire in enumerate(wires):
         check_fields(wire, f"event {place}")
     return wires
-
-
-def _session_start() -> list[Event]:
-    return [ActionExecuted(SESSION_START), SessionStarted(), ActionExecuted(LISTEN)]
 
 
 def _entities(given: Any) -> list[dict[str, Any]]:

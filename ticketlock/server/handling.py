@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from ..conversations import Conversations
 from ..errors import DuplicateMessage, InvalidEvent, TicketLockError
 from ..incoming import Incoming, Supersede
 from ..tracker import Tracker
+from ..tracker_store import result
 from ..turn import Turn
 from .attempts import Attempts
 from .bot import Bot, Message
@@ -30,6 +31,7 @@ from .errors import (
 from .jobs import Job, Jobs, overdue
 from .meter import Counters
 from .replies import handled_at, replies_after, reply_event, rest_objects
+from .sessions import Sessions, handled_before
 from .settings import Settings
 from .situation import situation
 from .superseding import unless_superseded
@@ -59,6 +61,7 @@ class Handler:
         self.settings = settings
         self.jobs = Jobs(settings.max_turns, settings.max_duplicates)
         self.counters = Counters()
+        self.sessions = Sessions(settings)
         self._attempts = Attempts(conversations.lock_store, settings.message_window)
         self._bot = bot
 
@@ -209,11 +212,10 @@ class Handler:
         Of messages that are handled together the last one has the replies, as in the history.
         """
         turn = job.turn
+        before = handled_before(turn.tracker)
         messages = [message, *(await self._carried(turn) if together else ())]
         since = time.time() - self.settings.message_window
-        fresh = [
-            m for m in messages if handled_at(turn.tracker.events, m.message_id, since) is None
-        ]
+        fresh = [m for m in messages if not self._handled(turn, before, m, since)]
         self.counters.duplicates += len(messages) - len(fresh)
         if fresh:
             fresh, given_up = await self._counted(job, fresh)
@@ -226,7 +228,7 @@ class Handler:
                     turn.answer("null", one.message_id)
                 return None
             self.counters.handled += len(fresh)
-        replies = {m.message_id: self._replies(turn, m) for m in messages}
+        replies = {m.message_id: await self._replies(turn, before, m) for m in messages}
         for message_id, said in replies.items():
             turn.answer(json.dumps(said), message_id)
         if message.message_id not in {m.message_id for m in fresh}:
@@ -269,9 +271,21 @@ class Handler:
         return [Message.from_text(text, turn.sender_id, name) for name, text in found]
 
     @staticmethod
-    def _replies(turn: Turn, message: Message) -> list[RestObject]:
+    def _handled(turn: Turn, before: Mapping[str, float], message: Message, since: float) -> bool:
+        """Whether the message has been handled since then; `before`: those of earlier sessions."""
+        there = handled_at(turn.tracker.events, message.message_id, since) is not None
+        return there or before.get(message.message_id, -1.0) >= since
+
+    async def _replies(
+        self, turn: Turn, before: Mapping[str, float], message: Message
+    ) -> list[RestObject]:
         events = turn.tracker.events
         place = handled_at(events, message.message_id)
+        if place is None and message.message_id in before:
+            store = self.conversations.tracker_store
+            full = await result(store.retrieve_full_tracker(message.sender_id))
+            events = full.events if full is not None else []
+            place = handled_at(events, message.message_id)
         return [] if place is None else replies_after(events, place, message.sender_id)
 
     async def _run_bot(
@@ -281,10 +295,11 @@ class Handler:
 
         Raises BotError for what is the bot's fault.
         """
-        turn.add(*(message.event() for message in messages))
+        messages, stopped = self.sessions.add(turn, messages), None
         try:
-            work = self._bot_says(turn, Message.joined(messages), tell)
-            stopped = await unless_superseded(turn.grant, work)
+            if messages:
+                work = self._bot_says(turn, Message.joined(messages), tell)
+                stopped = await unless_superseded(turn.grant, work)
             if stopped != "rollback":
                 await turn.commit()
             return stopped

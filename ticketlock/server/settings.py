@@ -46,6 +46,11 @@ class Settings:
         head_timeout: seconds in which a request's head must have come; of `ticketlock run` alone.
         max_attempts: how often the bot is given the same message, as long as its turns fail or
             are too slow; then it is answered 409.
+        session_expiration_time: minutes since the user's last message after which the next one
+            starts a session; 0: none does for that.
+        carry_over_slots: a session begins with the slots of the one before.
+        max_session_events, max_session_bytes: events, and bytes of their JSON, after which a
+            session is long: the next turn starts another one, with slots, loop and pause carried.
         request_timeout: seconds after which a request is answered 504; its turn goes on.
         lock_lifetime: seconds that a turn may last; None: the lock store's default.
         max_body: bytes of a request body; more get 413.
@@ -96,6 +101,10 @@ class Settings:
     jwt_leeway: float = 10.0
     jwt_require_exp: bool = False
     max_attempts: int = 5
+    session_expiration_time: float = 60.0
+    carry_over_slots: bool = True
+    max_session_events: int = 1000
+    max_session_bytes: int = 1024 * 1024
 
     def __post_init__(self) -> None:
         if self.double_texting not in POLICIES:
@@ -128,6 +137,12 @@ class Settings:
             max_connections=keys.integer("max_connections", cls.max_connections, low=1),
             head_timeout=keys.number("head_timeout", cls.head_timeout, low=0.1, high=1e6),
             max_attempts=keys.integer("max_attempts", cls.max_attempts, low=1),
+            session_expiration_time=keys.number(
+                "session_expiration_time", cls.session_expiration_time, low=0, high=1e9
+            ),
+            carry_over_slots=keys.flag("carry_over_slots", cls.carry_over_slots),
+            max_session_events=keys.integer("max_session_events", cls.max_session_events, low=10),
+            max_session_bytes=keys.integer("max_session_bytes", cls.max_session_bytes, low=1024),
             request_timeout=keys.number("request_timeout", cls.request_timeout, low=0.1, high=1e6),
             lock_lifetime=lifetime,
             max_body=keys.integer("max_body", cls.max_body, low=1024),

@@ -1,0 +1,165 @@
+"""When a session starts, and with which events, as documented; and that every session ends.
+
+The latest session is what a turn reads. One that nobody ends would make each turn dearer than
+the one before: so the server starts a new one when it has become long, and carries the state.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from ..event_base import Event
+from ..events import (
+    LISTEN,
+    SESSION_START,
+    ActionExecuted,
+    ActiveLoop,
+    ConversationPaused,
+    SessionStarted,
+    SlotSet,
+    UserUttered,
+)
+from ..plain_json import plain
+from ..tracker import Tracker
+from ..turn import Turn
+from .bot import Message
+from .settings import Settings
+
+#: The text of the message, and the intent, that start a session.
+_ASKED, _INTENT = "/session_start", "session_start"
+#: The documented slot with the metadata of a session's first message.
+METADATA_SLOT = "session_started_metadata"
+#: Where the event that starts a session keeps the ids of messages that an earlier one has had.
+_HANDLED = "ticketlock_handled"
+#: Most of those ids.
+_MOST_HANDLED = 1000
+
+#: Why a session starts: nothing counts yet, it was asked for, the user was away, it is long.
+Why = Literal["empty", "asked", "expired", "long"]
+
+
+class Sessions:
+    """Starts the sessions of a server's conversations."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def add(self, turn: Turn, messages: Sequence[Message]) -> list[Message]:
+        """Add messages of the user, with the start of a session before or behind them.
+
+        Returns those that are for the bot: one that asks for a session has got it.
+        """
+        if not _asks(messages[0]) and (why := self._due(turn)) is not None:
+            self._start(turn, why, messages[0].metadata)
+        for message in messages:
+            turn.add(message.event())
+            if _asks(message):
+                self._start(turn, "asked", message.metadata)
+        return [message for message in messages if not _asks(message)]
+
+    def before_events(self, turn: Turn) -> None:
+        """Add the start of a session before other events, if there is none or it is long."""
+        if not turn.tracker.events:
+            self._start(turn, "empty")
+        elif self._long(turn):
+            self._start(turn, "long")
+
+    def _due(self, turn: Turn) -> Why | None:
+        tracker = turn.tracker
+        if not tracker.applied_events():
+            return "empty"
+        minutes, last = self._settings.session_expiration_time, last_message(tracker)
+        if minutes > 0 and last is not None and time.time() - last.timestamp > 60 * minutes:
+            return "expired"
+        return "long" if self._long(turn) else None
+
+    def _long(self, turn: Turn) -> bool:
+        """Whether the session has grown by as much as it may, beyond what it began with.
+
+        Nor is it longer than that if it began with more: what is carried is not written again
+        for less than itself.
+        """
+        events, settings = turn.tracker.events, self._settings
+        if len(events) < settings.max_session_events and turn.size < settings.max_session_bytes:
+            return False
+        began = _beginning(events)
+        grown = len(events) - began
+        if grown >= max(settings.max_session_events, began):
+            return True
+        carried = sum(len(json.dumps(event.as_dict())) for event in events[:began])
+        return grown > 0 and turn.size - carried >= max(settings.max_session_bytes, carried)
+
+    def _start(self, turn: Turn, why: Why, metadata: Mapping[str, Any] | None = None) -> None:
+        tracker = turn.tracker
+        handled = self._handled(tracker)
+        about = {_HANDLED: handled} if handled else {}
+        made: list[Event] = [ActionExecuted(SESSION_START, metadata=about), SessionStarted()]
+        if why == "long" or self._settings.carry_over_slots:
+            made += _slots(tracker)
+        if metadata and not metadata.get("is_external"):  # of a channel
+            made.append(SlotSet(METADATA_SLOT, dict(metadata)))
+        if why == "long":  # the user has not been away: what goes on goes on
+            made += _ongoing(tracker)
+        turn.add(*made, ActionExecuted(LISTEN))
+        tracker.forget_earlier_sessions()
+
+    def _handled(self, tracker: Tracker) -> dict[str, float]:
+        """The messages that may come again, by their ids, with their times."""
+        since = time.time() - self._settings.message_window
+        found = dict(handled_before(tracker))
+        for event in tracker.events:
+            if isinstance(event, UserUttered) and isinstance(event.message_id, str):
+                found[event.message_id] = event.timestamp
+        known = [(name, moment) for name, moment in found.items() if moment >= since]
+        return dict(known[-_MOST_HANDLED:])
+
+
+def handled_before(tracker: Tracker) -> Mapping[str, float]:
+    """The messages of sessions before this one that may come again; id -> time."""
+    start = tracker.events[0] if tracker.events else None
+    found = start.metadata.get(_HANDLED) if isinstance(start, ActionExecuted) else None
+    return (
+        {k: v for k, v in found.items() if isinstance(v, float)} if isinstance(found, dict) else {}
+    )
+
+
+def last_message(tracker: Tracker) -> UserUttered | None:
+    """The last event of the user in the session."""
+    users = (event for event in reversed(tracker.events) if isinstance(event, UserUttered))
+    return next(users, None)
+
+
+def _asks(message: Message) -> bool:
+    text, intent = message.text.strip(), message.parse_data.get("intent")
+    named = intent.get("name") if isinstance(intent, Mapping) else None
+    return text == _ASKED or text.startswith(_ASKED + "{") or named == _INTENT
+
+
+def _beginning(events: list[Event]) -> int:
+    """How many events the start of a session is, with what was carried into it."""
+    if not events or getattr(events[0], "name", None) != SESSION_START:
+        return 0
+    for place, event in enumerate(events):
+        if isinstance(event, ActionExecuted) and event.name == LISTEN:
+            return place + 1
+        if isinstance(event, UserUttered):
+            return place
+    return len(events)
+
+
+def _slots(tracker: Tracker) -> Iterator[Event]:
+    """The slots that have been set to something else than what they begin with."""
+    initial = tracker.initial_slots
+    for name, value in tracker.slots.items():
+        if name != METADATA_SLOT and value != initial.get(name):
+            yield SlotSet(name, plain(value))
+
+
+def _ongoing(tracker: Tracker) -> Iterator[Event]:
+    if tracker.active_loop:
+        yield ActiveLoop(plain(tracker.active_loop["name"]))
+    if tracker.is_paused():
+        yield ConversationPaused()
