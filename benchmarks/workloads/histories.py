@@ -1,24 +1,26 @@
-"""(k) The same turn on conversations with longer and longer histories."""
+"""(k) The same message to the bot server, on conversations with longer and longer histories."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from contextlib import ExitStack
+from typing import Any
 
 from ticketlock import Conversations
 from ticketlock.registry import create_tracker_store
+from ticketlock.server import Settings, create_app
 from ticketlock.tracker import Tracker
 
 from ..bench import Bench
 from ..rows import Bar, Rows, number, table
-from ..stores import Section, events, tracker_sections
+from ..stores import Section, tracker_sections
 
-TITLE = "turn cost against history length"
+TITLE = "message cost against history length"
 STORES = ("memory", "sqlite", "postgres", "redis", "mongo")
-LENGTHS = (100, 1000, 10_000)
-#: Events of a session; a turn reads the latest one.
-SESSION = 20
+#: Messages of one sender, imported, without any session start among them.
+LENGTHS = (10, 1000, 100_000)
 
 
 def run(bench: Bench) -> None:
@@ -31,33 +33,52 @@ def run(bench: Bench) -> None:
 
 async def measure(bench: Bench, store: str, make: Section, url: str) -> None:
     locks = {"type": "concurrent_redis", "url": url}
-    rounds, turns = bench.pick((5, 15), (9, 40))
+    rounds, turns = 9, bench.pick(15, 40)
     tracker_store = create_tracker_store(make())
     async with Conversations(locks, tracker_store) as conversations:
+        app = create_app(conversations, settings=Settings())
         for length in LENGTHS:
             await tracker_store.update(Tracker.from_dict(f"c{length}", history(length)))
         for round_ in range(rounds):
             # Each round begins with a session of its own, so that all read as much.
             for length in LENGTHS[round_ % 3 :] + LENGTHS[: round_ % 3]:
-                for i in range(turns + 1):
-                    if i == 1:
-                        start = time.perf_counter()
-                    async with conversations.turn(f"c{length}") as turn:
-                        turn.add(*(session() if i == 0 else events("hello")))
+                await post(app, f"c{length}", "/session_start")
+                start = time.perf_counter()
+                for _ in range(turns):
+                    await post(app, f"c{length}", "hello")
                 seconds = time.perf_counter() - start
                 bench.add(store, length, round=round_, us=1e6 * seconds / turns)
 
 
-def session() -> list[dict[str, object]]:
-    start = {"event": "action", "name": "action_session_start", "timestamp": 1.0}
-    return [start, {"event": "session_started", "timestamp": 1.0}]
+async def post(app: Any, sender: str, text: str) -> None:
+    """A message to the REST channel, as the HTTP server hands it to the application."""
+    body = json.dumps({"sender": sender, "message": text}).encode()
+    incoming = [{"type": "http.request", "body": body, "more_body": False}]
+    statuses = []
+
+    async def receive() -> dict[str, Any]:
+        return incoming.pop() if incoming else {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        statuses.append(message.get("status"))
+
+    path = "/webhooks/rest/webhook"
+    head = [(b"host", b"bot"), (b"content-length", b"%d" % len(body))]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
+        "scheme": "http", "path": path, "raw_path": path.encode(), "root_path": "",
+        "query_string": b"", "headers": [*head, (b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+    }  # fmt: skip
+    await app(scope, receive, send)
+    if statuses[0] != 200:
+        raise RuntimeError(f"the server answered {statuses[0]}")
 
 
 def history(length: int) -> list[dict[str, object]]:
-    """So many events, a new session each `SESSION`."""
-    turn = events("hello")
-    one = [*session(), *(turn * ((SESSION - 2) // len(turn)))]
-    return one * (length // SESSION)
+    """So many messages of long ago."""
+    said = {"event": "user", "text": "hello", "parse_data": {}, "metadata": {}}
+    return [{**said, "timestamp": float(i)} for i in range(length)]
 
 
 def report(rows: Rows) -> str:
@@ -69,7 +90,7 @@ def report(rows: Rows) -> str:
         ]
         for store in rows.peers()
     ]
-    head = ["µs a turn", *(f"{n:,} events" for n in LENGTHS), "longest by shortest"]
+    head = ["µs a message", *(f"after {n:,}" for n in LENGTHS), "longest by shortest"]
     return table(head, lines)
 
 
@@ -79,6 +100,6 @@ def _ratio(rows: Rows, store: str) -> float | None:
 
 def bars(rows: Rows) -> list[Bar]:
     return [
-        Bar(f"{store}: turn with 10,000 events by that with 100", _ratio(rows, store), 1.1)
+        Bar(f"{store}: message after 100,000 by that after 10", _ratio(rows, store), 1.25)
         for store in rows.peers()
     ]
