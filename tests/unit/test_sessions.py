@@ -99,6 +99,23 @@ def test_a_session_expires(minutes: float, setting: float, starts: bool, run: Ru
     run(body())
 
 
+@pytest.mark.parametrize("moment", [10**400, -(10**400), "soon", None, 1e300, True])
+def test_times_of_old_data(moment: Any, run: Run) -> None:
+    """Whatever stands for the time of the last message, the next one is answered."""
+
+    async def body() -> None:
+        store = create_tracker_store({"type": "in_memory"})
+        old = {"event": "user", "text": "old", "timestamp": moment, "message_id": "m0"}
+        about = {"ticketlock_handled": {"a": "b", "c": moment}}
+        start = {"event": "action", "name": "action_session_start", "metadata": about}
+        await store.save(Tracker.from_dict("default", [{**start, "timestamp": moment}, old]))
+        async with client(None, (None, store), max_session_events=10) as http:
+            for i in range(8):
+                assert (await send(http, f"{i}", message_id=f"m{i}")).status_code == 200
+
+    run(body())
+
+
 def test_slots_that_are_not_carried(run: Run) -> None:
     """carry_over_slots false: they begin as the domain says."""
     bot = Remembers()

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from ..event_base import Event
+from ..event_codec import finite
 from ..events import (
     LISTEN,
     SESSION_START,
@@ -72,7 +73,9 @@ class Sessions:
         if not tracker.applied_events():
             return "empty"
         minutes, last = self._settings.session_expiration_time, last_message(tracker)
-        if minutes > 0 and last is not None and time.time() - last.timestamp > 60 * minutes:
+        # What is no time, as old data may have it, is long ago.
+        moment = 0.0 if last is None else finite(last.timestamp) or 0.0
+        if minutes > 0 and last is not None and time.time() - moment > 60 * minutes:
             return "expired"
         return "long" if self._long(turn) else None
 
@@ -112,7 +115,7 @@ class Sessions:
         found = dict(handled_before(tracker))
         for event in tracker.events:
             if isinstance(event, UserUttered) and isinstance(event.message_id, str):
-                found[event.message_id] = event.timestamp
+                found[event.message_id] = finite(event.timestamp) or 0.0
         known = [(name, moment) for name, moment in found.items() if moment >= since]
         return dict(known[-_MOST_HANDLED:])
 
@@ -121,9 +124,9 @@ def handled_before(tracker: Tracker) -> Mapping[str, float]:
     """The messages of sessions before this one that may come again; id -> time."""
     start = tracker.events[0] if tracker.events else None
     found = start.metadata.get(_HANDLED) if isinstance(start, ActionExecuted) else None
-    return (
-        {k: v for k, v in found.items() if isinstance(v, float)} if isinstance(found, dict) else {}
-    )
+    if not isinstance(found, dict):  # anybody may write metadata
+        return {}
+    return {name: finite(moment) or 0.0 for name, moment in found.items()}
 
 
 def last_message(tracker: Tracker) -> UserUttered | None:
