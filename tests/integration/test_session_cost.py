@@ -99,8 +99,9 @@ async def steps(store: Any) -> Callable[[], int]:
 def test_a_turn_reads_the_same(backend: str, tracker_sections: Any, run: Run) -> None:
     """After the first message, which finds that the session has expired, to the byte."""
 
+    section = tracker_sections(backend)
+
     async def body() -> None:
-        section = tracker_sections(backend)
         async with create_tracker_store(dict(section)) as plain:
             importing = plain
             async with metered(dict(section)) as (store, meter):
@@ -127,8 +128,9 @@ def test_a_turn_reads_the_same(backend: str, tracker_sections: Any, run: Run) ->
 def test_a_session_that_never_ends_is_bound(backend: str, tracker_sections: Any, run: Run) -> None:
     """With no expiry, and messages of a moment ago: at 1,000 events, slots carried."""
 
+    section = tracker_sections(backend)
+
     async def body() -> None:
-        section = tracker_sections(backend)
         async with metered(dict(section)) as (store, meter):
             wires = history(20_000, time.time() - 20_000)
             await store.update(Tracker.from_dict("long", wires))
