@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any
-from urllib.parse import quote
 
 from . import forks
 from .bells import Bell, read
@@ -88,12 +87,7 @@ class Engine:
     def send_for(self, waiter: Waiter) -> None:
         """Send for a ticket; the waiter's future gets the grant, `issued` the number."""
         request = waiter.request = next(_requests)
-        member = self.member(request)
-        if waiter.incoming is not None:
-            member += "." + waiter.incoming.field
-        elif waiter.label:
-            member += "." + quote(waiter.label, safe="")
-        waiter.member = member
+        waiter.member = self.member(request) + waiter.suffix
         waiter.future = self.loop.create_future()
         # Before sending: a bell may come in the same packet as the answer.
         self._waiting[request] = waiter
@@ -328,7 +322,7 @@ class Engine:
         lowest: dict[str, Waiter] = {}
         for waiter in list(self._waiting.values()):
             known = lowest.setdefault(waiter.conversation_id, waiter)
-            if _place(waiter) < _place(known):
+            if waiter.place < known.place:
                 lowest[waiter.conversation_id] = waiter
         return [(conversation_id, waiter.member) for conversation_id, waiter in lowest.items()]
 
@@ -395,12 +389,6 @@ class Engine:
         self._deadlines.stop()
         await self.heartbeat.stop()
         await self.link.close()
-
-
-def _place(waiter: Waiter) -> tuple[bool, int]:
-    """The order of tickets: of those whose number is not known yet, that in which they were sent
-    for."""
-    return (True, waiter.request) if waiter.number < 0 else (False, waiter.number)
 
 
 def _log_failure(future: asyncio.Future[Any]) -> None:

@@ -283,8 +283,7 @@ class Link(Sender):
 
     def _take_over(self, connection: Connection) -> None:
         reader, writer = connection._reader, connection._writer
-        assert reader is not None  # connect() returned
-        assert writer is not None
+        assert reader is not None and writer is not None  # noqa: PT018  # connect() returned
         if reader.at_eof() or writer.transport.is_closing():
             discard(connection)
             raise ConnectionError("the server closed the connection")

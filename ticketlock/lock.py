@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from . import forks
 from .body import AnyTask, caller, closed_under
@@ -67,6 +68,18 @@ class Waiter:
         self.member = ""
         self.future: asyncio.Future[Grant] | None = None
         self.issued: asyncio.Future[int] | None = None
+
+    @property
+    def place(self) -> tuple[bool, int]:
+        """The order of tickets; before their numbers are known, that in which they were sent for."""
+        return (True, self.request) if self.number < 0 else (False, self.number)
+
+    @property
+    def suffix(self) -> str:
+        """What a lock store writes behind the name of the ticket: its message's id, or its label."""
+        if self.incoming is not None:
+            return "." + self.incoming.field
+        return "." + quote(self.label, safe="") if self.label else ""
 
     def start(self) -> None:
         """Waiting begins now, in this process: the lock may have been made before a fork."""

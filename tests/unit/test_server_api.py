@@ -106,22 +106,26 @@ def test_a_wrong_field_is_named(
 def test_nested_events_are_refused_in_a_line(
     levels: int, run: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """400, and hardly anything in the log: 1.2 KB of brackets made 270 KB of it."""
+    """400, and hardly anything in the log: 1.2 KB of brackets made 270 KB of it.
+
+    What is deeper than the server takes at all is 413, before it is parsed.
+    """
     caplog.set_level("INFO")
+    status = 400 if levels < 500 else 413
 
     async def body() -> None:
-        async with client() as http:
+        async with client(max_depth=500) as http:
             value = "[" * levels + "]" * levels
             slot = f'{{"event": "slot", "name": "s", "value": {value}}}'
             noted = f'{{"sender": "user", "text": "x", "parse_data": {{"a": {value}}}}}'
             for url, text in (("tracker/events", slot), ("messages", noted)):
                 answer = await http.post(ROOT + url, content=text)
-                assert answer.status_code == 400, url
+                assert answer.status_code == status, url
                 assert len(answer.text) < 1000
             said = {"message": "x", "metadata": {"a": None}}
             text = json.dumps(said).replace("null", value)
             answer = await http.post("/webhooks/rest/webhook", content=text)
-            assert answer.status_code == 400
+            assert answer.status_code == status
             assert sum(map(len, caplog.messages)) < 2000
 
     run(body())

@@ -30,11 +30,11 @@ class Message:
         input_channel: where it came from.
         metadata: free data of the channel.
         parse_data: what was understood of it already: `intent`, `entities` and so on.
+        together: with `coalesce`, the messages that this one stands for, in their order; its
+            text is theirs, one a line, all else is the last one's.
         attempt: how often the bot has been given it, now included: above 1 an earlier turn of it
             failed, was too slow, or lost its process.
         may_repeat: whether it may come again under its id; not if nobody else knows the id.
-        together: with `coalesce`, the messages that this one stands for, in their order; its
-            text is theirs, one a line, all else is the last one's.
     """
 
     text: str
@@ -43,9 +43,9 @@ class Message:
     input_channel: str = "rest"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     parse_data: Mapping[str, Any] = field(default_factory=dict)
+    together: tuple[Message, ...] = ()
     attempt: int = 1
     may_repeat: bool = True
-    together: tuple[Message, ...] = ()
 
     def as_text(self) -> str:
         """It, but for its sender and its id, as a text; `from_text` makes it again."""
