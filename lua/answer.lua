@@ -7,17 +7,20 @@
 local now = clock()
 first_write(KEYS[4])
 forget_old(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], now)
+local _, _, serving = turn(KEYS[1])
 local count = 0
 for i = 4, #ARGV, 2 do
   local state, owner, listeners, ticket = record(KEYS[4], ARGV[i])
-  if owner == ARGV[1] or state == 'k' and ticket == ARGV[1] then
-    if state == 'k' and ticket ~= ARGV[1] then
-      local number = redis.call('ZSCORE', KEYS[2], ticket)
-      if redis.call('ZREM', KEYS[2], ticket) == 1 then
-        forget(KEYS[3], number, redis.call('ZCARD', KEYS[2]))
-      end
-      listeners = listeners .. ',' .. ticket
+  local carried = state == 'k' and ticket ~= ARGV[1]
+  local waits = carried and redis.call('ZSCORE', KEYS[2], ticket)
+  local ours = owner == ARGV[1] or state == 'k' and ticket == ARGV[1]
+  -- A carried message whose own turn has begun, after this one was lost, gets the reply of that.
+  if ours and (not carried or waits or serving == ARGV[1]) then
+    if waits then
+      redis.call('ZREM', KEYS[2], ticket)
+      forget(KEYS[2], KEYS[3], waits)
     end
+    if carried then listeners = listeners .. ',' .. ticket end
     redis.call('HDEL', KEYS[4], ' ' .. ARGV[i])
     keep(KEYS[4], KEYS[5], ARGV[i], 'd ' .. ARGV[1] .. ' - ' .. ARGV[i + 1], ARGV[3], now, 0)
     for listener in string.gmatch(listeners, '%w+%.%d+[^,]*') do

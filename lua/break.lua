@@ -8,8 +8,7 @@
 if ARGV[5] ~= '' then
   local dropped = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[5], 'WITHSCORES')
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[5])
-  local left = redis.call('ZCARD', KEYS[2])
-  for i = 2, #dropped, 2 do forget(KEYS[3], dropped[i], left) end
+  for i = 2, #dropped, 2 do forget(KEYS[2], KEYS[3], dropped[i]) end
 end
 local held = redis.call('GET', KEYS[1])
 local fence, _, member = string.match(held or '', '^(%d+) (%d+) (%S+)')

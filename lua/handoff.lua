@@ -24,24 +24,30 @@ local function grace_left(waiters, now)
 end
 
 -- Forget what was noted of a ticket that has left the queue, and of all waiters with the last one.
-local function forget(waiters, number, left)
-  if left > 0 then redis.call('HDEL', waiters, number) else redis.call('DEL', waiters) end
+local function forget(queue, waiters, number)
+  if redis.call('EXISTS', queue) == 1 then redis.call('HDEL', waiters, number)
+  else redis.call('DEL', waiters) end
 end
 
 -- Grant the head of the queue, skipping the dead, and ring the bell of its process.
+-- `head` is the one that the caller has taken off the queue already, if it has.
 -- Returns the bell's text instead of ringing when the process is `caller`, else false;
 -- and behind it, while more are in the queue, the milliseconds after which to call again.
-local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms, idle_ms, waiting)
+local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms, idle_ms, head)
   local again = 0
-  waiting = waiting or redis.call('ZCARD', queue)
   local now, micros = clock()
-  for left = waiting - 1, math.max(0, waiting - MAX_DEAD_HEADS), -1 do
-    local head = redis.call('ZPOPMIN', queue)
+  for _ = 1, MAX_DEAD_HEADS do
+    -- A write that needs no memory, before those that need some: see keeping.lua.
+    head = head or redis.call('ZPOPMIN', queue)
+    if not head[1] then
+      redis.call('SET', holder, fence, 'PX', idle_ms)
+      return false
+    end
     local process, request, secret = string.match(head[1], MEMBER)
     local seen = redis.call('HMGET', waiters, process, head[2], 'stop')
     local alive, where = string.match(seen[1] or '', '^(%d+) (%S+)$')
     if alive and tonumber(alive) > now then
-      forget(waiters, head[2], left)
+      forget(queue, waiters, head[2])
       local hold = now + tonumber(string.match(seen[2] or '', ' (%d+)$') or lease_ms)
       -- Until the grantee's next heartbeat it holds no longer than it is known to live.
       local lease = math.min(math.max(tonumber(alive), now + 1500), now + lease_ms, hold)
@@ -65,10 +71,7 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
       break
     end
     redis.call('HDEL', waiters, head[2], process)
-  end
-  if waiting <= MAX_DEAD_HEADS and again == 0 then
-    redis.call('SET', holder, fence, 'PX', idle_ms)
-    return false
+    head = nil
   end
   redis.call('SET', holder, fence .. ' 0 - 0 0 0 -', 'PX', idle_ms)
   return false, again

@@ -6,12 +6,12 @@
 local held = redis.call('GET', KEYS[1])
 local fence, _, member = string.match(held or '', '^(%d+) (%d+) (%S+)')
 if fence ~= ARGV[2] or member ~= ARGV[1] then return 0 end
-local waiting = redis.call('ZCARD', KEYS[2])
-if waiting == 0 then
+local head = redis.call('ZPOPMIN', KEYS[2])
+if not head[1] then
   redis.call('SET', KEYS[1], fence, 'PX', ARGV[5])
   return 1
 end
 --@ handoff
 local caller = string.match(ARGV[1], '^%w+')
 return grant_next(
-  KEYS[1], KEYS[2], KEYS[3], fence, ARGV[3], caller, ARGV[4], ARGV[5], waiting) or 1
+  KEYS[1], KEYS[2], KEYS[3], fence, ARGV[3], caller, ARGV[4], ARGV[5], head) or 1

@@ -14,7 +14,7 @@ if not found then
   local number = member and redis.call('ZSCORE', KEYS[2], member)
   if not number then return 0 end
   redis.call('ZREM', KEYS[2], member)
-  forget(KEYS[3], number, redis.call('ZCARD', KEYS[2]))
+  forget(KEYS[2], KEYS[3], number)
 end
 local process, request, secret = string.match(member, MEMBER)
 if request == '0' then redis.call('HDEL', KEYS[3], process) end

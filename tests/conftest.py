@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +32,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from workers import Groups
 
     return Groups(config, log)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """No garbage is collected while a failure is written down.
+
+    Python 3.11 parses sources in two places there: for pytest, and for the traceback of a task
+    that is collected with its exception unread. The second inside the first is a SystemError
+    ("AST constructor recursion depth mismatch") that ends the whole run.
+    """
+    if call.excinfo is None:
+        return (yield)
+    gc.collect()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

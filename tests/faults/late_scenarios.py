@@ -100,6 +100,14 @@ async def a_store_being_closed_takes_no_ticket(server: EmbeddedRedis) -> None:
     """Who comes while it closes is refused, and does not wait for ever."""
     store = store_on(server, **SHORT)
     await warm(store)
+    heartbeat = store._live().heartbeat
+    stop = heartbeat.stop
+
+    async def slowly() -> None:
+        await asyncio.sleep(0.2)
+        await stop()
+
+    heartbeat.stop = slowly  # type: ignore[method-assign]
     closing = asyncio.create_task(store.close())
     await asyncio.sleep(0)
     late = asyncio.create_task(store.lock("c").acquire())

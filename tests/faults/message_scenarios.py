@@ -137,6 +137,25 @@ async def a_carried_message_of_a_dead_turn_keeps_its_place(server: EmbeddedRedis
         assert served == ["a", "b", "c"]
 
 
+async def a_lost_turn_answers_for_no_message_whose_own_turn_has_begun(
+    server: EmbeddedRedis,
+) -> None:
+    """It had carried the message, and was broken; what it says late is not the reply."""
+    async with store_on(server) as one, store_on(server) as two, store_on(server) as three:
+        grant = await one.lock("c", incoming=Incoming("first")).acquire()
+        lock = two.lock("c", incoming=Incoming("a", text="text"), wait_timeout=20)
+        await lock.queue()
+        assert await one.collect(grant) == [("a", "text")]
+        freeze(one)
+        assert await three.break_lock("c", grant.fence)
+        own = await lock.acquire()
+        one.answer(grant, {"first": "late", "a": "late"})
+        await one._live().link.call(("PING",))  # it has come
+        two.answer(own, {"a": "own"})
+        await lock.release()
+        assert await handle(three, Incoming("a"), []) == "own"
+
+
 async def a_carried_message_without_a_reply_keeps_its_place(server: EmbeddedRedis) -> None:
     """The turn failed, and the next begins at once."""
     async with store_on(server) as one, store_on(server) as two:

@@ -170,6 +170,12 @@ def judge(client: redis.Redis, killed: set[int]) -> Found:
             found.figures["replies of broken turns"] += 1
         else:
             replies[note["c"], note["m"]].add(note["reply"])
+    # A process that was killed may have asked turns to stop, and not have noted its ticket.
+    unnoted = Counter((n["p"], n["c"], n["mode"]) for n in notes["means to"] if n["p"] in killed)
+    unnoted.subtract((n["p"], n["c"], n["mode"]) for n in notes["has meant to"])
+    for (_, conversation, mode), count in unnoted.items():
+        if count > 0:
+            superseding[conversation].append((sys.maxsize, mode))
     for name in NAMES:
         entries = _log(client, name)
         _judge_order(found, name, entries, broken, early)

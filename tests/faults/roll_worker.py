@@ -86,7 +86,12 @@ class Worker:
             assert clock() < end, f"no reply to message {number} of {name!r}"
             lock = self.store.lock(name, incoming=incoming)
             try:
+                if incoming.supersede:
+                    # One that is killed before it has noted its ticket may have asked too.
+                    self.recorder.note("means to", c=name, mode=incoming.supersede)
                 ticket = await lock.queue()
+                if incoming.supersede:
+                    self.recorder.note("has meant to", c=name, mode=incoming.supersede)
                 if incoming.supersede and ticket:
                     self.recorder.note("supersedes", c=name, n=ticket, mode=incoming.supersede)
                 reply = await self.turn(dice, lock, str(number))

@@ -191,13 +191,19 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
         lua("messages", "return alive and tonumber(alive) > now", "return true"),
         "a_message_of_a_dead_waiter_is_handled"),
     "anybody answers": (
-        lua("answer", "if owner == ARGV[1] or", "if true or"), "a_stale_turn_cannot_answer"),
+        lua("answer", "local ours = owner == ARGV[1] or", "local ours = true or"), "a_stale_turn_cannot_answer"),
     "nobody is told of a reply": (
         lua("answer", "ring(ARGV[2], process, secret, 'answered ' .. request)", ""),
         "a_reply_comes_without_polling"),
     "carried tickets are served too": (
-        lua("answer", "redis.call('ZREM', KEYS[2], ticket) == 1", "true"),
+        lua("answer", "redis.call('ZREM', KEYS[2], ticket)", ""),
         "carried_messages_are_handled_once"),
+    "a lost turn answers for what it had carried": (
+        lua("answer", "if ours and (not carried or waits or serving == ARGV[1]) then", "if ours then"),
+        "a_lost_turn_answers_for_no_message_whose_own_turn_has_begun"),
+    "a release asks for memory first": (
+        both(lua("release", "redis.call('ZPOPMIN', KEYS[2])", "redis.call('ZRANGE', KEYS[2], 0, 0)")),
+        "a_full_server_ends_no_turn"),
     "all are carried": (
         lua("collect", "if state == 'c' and owner == ticket then", "if state then"),
         "carried_messages_are_handled_once"),

@@ -93,7 +93,7 @@ def test_a_roll_to_a_version_that_cannot_be_read_is_noticed(name: str, tmp_path:
 @pytest.mark.slow
 @pytest.mark.quiet
 def test_bells_that_the_other_version_does_not_hear_are_noticed(tmp_path: Path) -> None:
-    """Turns go on by the heartbeat then, a second each: the median tells."""
+    """Turns go on by the heartbeat then, once a second: the median tells."""
     patch = CHANGE.format(written="if command == 'PUBLISH' then a[1] = a[1] .. 'x' end", read="")
     found = run(versions.changed(tmp_path, {"lua/[!o_t]*.lua": patch}))
-    assert statistics.median(found.handed["new to old"]) > 0.5, summary(found)
+    assert statistics.median(found.handed["new to old"]) > 0.1, summary(found)

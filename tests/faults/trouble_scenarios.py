@@ -44,8 +44,9 @@ async def a_full_server_ends_no_turn(server: EmbeddedRedis) -> None:
     async with store_on(server, **SHORT) as one, store_on(server, **SHORT) as two:
         holder = one.lock("c", incoming=Incoming("m"))
         grant = await holder.acquire()
-        waiting = asyncio.create_task(two.lock("c").acquire())
-        await until(lambda: two._live().attended(), "it waits")
+        behind = two.lock("c")
+        waiting = asyncio.create_task(behind.acquire())
+        await until(lambda: behind._waiter.number > 0, "it waits")
         with out_of_memory(server):
             await asyncio.sleep(4 * LEASE)
             grant.ensure_held()
@@ -304,7 +305,7 @@ async def forged_bells_grant_nothing(server: EmbeddedRedis) -> None:
         async with one.lock("c") as grant:
             waiting = two.lock("c", wait_timeout=20)
             task = asyncio.create_task(waiting.acquire())
-            await until(lambda: two._live().attended(), "it waits")
+            await until(lambda: waiting._waiter.number > 0, "it waits")
             with client_of(server) as client:
                 for fence in (grant.fence, grant.fence + 1, 2**53 - 2, 2**63 - 1):
                     for store, request in ((two, waiting._waiter.request), (one, grant.request)):
