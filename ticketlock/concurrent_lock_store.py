@@ -13,7 +13,7 @@ from . import forks
 from .bells import MAX_FENCE
 from .checks import check_conversation_id, check_count, check_seconds
 from .engine import Engine
-from .errors import LockError, LockStoreConnectionError, QueueFull
+from .errors import CLOSING, LockError, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
 from .incoming import MAX_REPLY, WINDOW
 from .inspection import Holder, Inspection, Waiting
@@ -62,7 +62,7 @@ class ConcurrentRedisLockStore(LockStore):
         engine, loop = self._engine, asyncio.get_running_loop()
         if engine is not None and engine.loop is loop and engine.pid == forks.pid:
             if engine.closed:  # what is sent now would be forgotten with it
-                raise LockStoreConnectionError("the lock store is being closed")
+                raise LockStoreConnectionError(CLOSING)
             return engine
         if engine is not None and engine.pid == forks.pid and not engine.loop.is_closed():
             raise LockStoreConnectionError(

@@ -164,6 +164,11 @@ class SyncTurn:
         """How many events the conversation has had when the block began or last committed."""
         return self._turn.sequence
 
+    @property
+    def size(self) -> int:
+        """About how many bytes of JSON the latest session had when the block began."""
+        return self._turn.size
+
     def discard(self) -> None:
         """Forget the events that were added and not committed; see `Turn.discard`."""
         self._turn.discard()

@@ -6,6 +6,8 @@ from typing import Any
 
 #: What those hear whose lock store was closed while they used it.
 CLOSED = "the lock store has been closed"
+#: What those hear who come while it is being closed.
+CLOSING = "the lock store is being closed"
 
 
 class TicketLockError(Exception):

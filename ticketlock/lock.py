@@ -12,7 +12,14 @@ from urllib.parse import quote
 from . import forks
 from .body import AnyTask, caller, closed_under
 from .checks import check_conversation_id, check_label
-from .errors import CLOSED, AlreadyHeld, LockError, LockStoreConnectionError, LockTimeout
+from .errors import (
+    CLOSED,
+    CLOSING,
+    AlreadyHeld,
+    LockError,
+    LockStoreConnectionError,
+    LockTimeout,
+)
 from .grant import FORKED, Grant, clock
 
 if TYPE_CHECKING:
@@ -169,7 +176,7 @@ class Lock:
             grant = await self._begin()
         except BaseException as error:
             self.withdraw()
-            if isinstance(error, LockStoreConnectionError) and str(error) == CLOSED:
+            if isinstance(error, LockStoreConnectionError) and str(error) in (CLOSED, CLOSING):
                 closed_under(error)
             raise
         self._has(grant)
