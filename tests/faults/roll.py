@@ -170,12 +170,16 @@ def judge(client: redis.Redis, killed: set[int]) -> Found:
             found.figures["replies of broken turns"] += 1
         else:
             replies[note["c"], note["m"]].add(note["reply"])
-    # A process that was killed may have asked turns to stop, and not have noted its ticket.
+    # A process that was killed may have asked turns to stop, and not have noted its ticket. And a
+    # duplicate, that needed none, takes one when the process that had its message is killed.
     unnoted = Counter((n["p"], n["c"], n["mode"]) for n in notes["means to"] if n["p"] in killed)
-    unnoted.subtract((n["p"], n["c"], n["mode"]) for n in notes["has meant to"])
+    unnoted.subtract((n["p"], n["c"], n["mode"]) for n in notes["has meant to"] if n["n"])
     for (_, conversation, mode), count in unnoted.items():
         if count > 0:
             superseding[conversation].append((sys.maxsize, mode))
+    for note in notes["has meant to"] if killed else ():
+        if not note["n"]:
+            superseding[note["c"]].append((sys.maxsize, note["mode"]))
     for name in NAMES:
         entries = _log(client, name)
         _judge_order(found, name, entries, broken, early)

@@ -91,7 +91,7 @@ class Worker:
                     self.recorder.note("means to", c=name, mode=incoming.supersede)
                 ticket = await lock.queue()
                 if incoming.supersede:
-                    self.recorder.note("has meant to", c=name, mode=incoming.supersede)
+                    self.recorder.note("has meant to", c=name, mode=incoming.supersede, n=ticket)
                 if incoming.supersede and ticket:
                     self.recorder.note("supersedes", c=name, n=ticket, mode=incoming.supersede)
                 reply = await self.turn(dice, lock, str(number))
