@@ -13,9 +13,7 @@ import re
 from hmac import compare_digest
 from typing import NamedTuple
 
-#: Highest fence that is believed; those of today's clock are a third of it, and a double,
-#: which Lua calculates with, is exact up to twice as much.
-MAX_FENCE = 2**52
+from .checks import MAX_FENCE
 
 _BELL = re.compile(
     rb"(?:(grant) (\d{1,18}) (\d{1,16}) (\d{1,16}) (\d{1,16})(?: (interrupt|rollback))?"

@@ -7,6 +7,10 @@ from typing import Any
 
 from .errors import InvalidConversationId
 
+#: Highest fence that is believed; those of today's clock are a third of it, and a double,
+#: which Lua calculates with, is exact up to twice as much: one could always follow.
+MAX_FENCE = 2**52
+
 #: Above it a number of seconds or tickets is a mistake: 30 years.
 _MOST = 1e9
 

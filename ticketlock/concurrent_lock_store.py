@@ -10,8 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from . import forks
-from .bells import MAX_FENCE
-from .checks import check_conversation_id, check_count, check_seconds
+from .checks import MAX_FENCE, check_conversation_id, check_count, check_seconds
 from .engine import Engine
 from .errors import CLOSING, LockError, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .checks import MAX_FENCE, check_conversation_id
 from .errors import InvalidConversationId, InvalidEvent, TrackerStoreError
 from .events import intent_name, starts_session
-from .lock import check_conversation_id
 from .plain_json import MAX_DEPTH, TOO_DEEP, brief
 
 #: Refuses cycles, and numbers that JSON has not. Made once: a turn encodes every event.
@@ -142,8 +142,8 @@ def check_sender_id(sender_id: object, max_length: int | None = None) -> str:
 
 def check_claim(fence: object, owner: object) -> None:
     """Raise TrackerStoreError unless these can be compared and stored by every store."""
-    if isinstance(fence, bool) or not isinstance(fence, int) or not 0 < fence < 2**63:
-        raise TrackerStoreError(f"a fence is a whole number from 1 to 2**63 - 1, not {fence!r}")
+    if isinstance(fence, bool) or not isinstance(fence, int) or not 0 < fence <= MAX_FENCE:
+        raise TrackerStoreError(f"a fence is a whole number from 1 to 2**52, not {fence!r}")
     if not isinstance(owner, str) or not 0 < len(owner) <= 255 or "\0" in owner:
         raise TrackerStoreError(f"an owner is text of 1 to 255 characters, not {owner!r:.300}")
     try:

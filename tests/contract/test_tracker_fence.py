@@ -61,11 +61,11 @@ async def test_which_claims_are_accepted(stores: Any) -> None:
             await store.claim("a", fence, owner)
         assert error.value.stored == 7
     await store.claim("b", 1, "another conversation")
-    top = await store.claim("a", 2**63 - 1, "ü" * 255)
+    top = await store.claim("a", 2**52, "ü" * 255)
     await store.append(top, [user("x", 1)])
 
 
-@pytest.mark.parametrize("fence", [0, -1, 2**63, 1.0, True, "1", None], ids=repr)
+@pytest.mark.parametrize("fence", [0, -1, 2**52 + 1, 2**63, 1.0, True, "1", None], ids=repr)
 async def test_bad_fences(stores: Any, fence: Any) -> None:
     with pytest.raises(TrackerStoreError):
         await stores.open().claim("a", fence, "x")

@@ -490,7 +490,7 @@ async def waiters_outlive_a_flush(server: EmbeddedRedis) -> None:
     async with store_on(server) as one, store_on(server) as two:
         holder = one.lock("c")
         await holder.acquire()
-        lock = two.lock("c", wait_timeout=10)
+        lock = two.lock("c", wait_timeout=30)
         number = await lock.queue()
         with redis.Redis.from_url(server.url) as client:
             client.flushall()

@@ -65,7 +65,7 @@ MUTANTS = {
         lua("acquire", "if not waits then", "if true then"),
         Bound(2, Budget()), "mutual exclusion"),
     "last in, first out": Mutant(
-        lua("handoff", "'ZPOPMIN', queue", "'ZPOPMAX', queue"),
+        both(lua("handoff", "'ZPOPMIN'", "'ZPOPMAX'"), lua("release", "'ZPOPMIN'", "'ZPOPMAX'")),
         Bound(3, Budget()), "first in, first out"),
     "the fence does not grow": Mutant(
         lua("handoff", "math.max(tonumber(fence) + 1, micros)", "tonumber(fence)"),

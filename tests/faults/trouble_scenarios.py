@@ -41,19 +41,22 @@ def out_of_memory(server: EmbeddedRedis) -> Iterator[None]:
 
 async def a_full_server_ends_no_turn(server: EmbeddedRedis) -> None:
     """Out of memory for several leases: turns are renewed, handed on, and answered."""
-    async with store_on(server, **SHORT) as one, store_on(server, **SHORT) as two:
+    options = {"lease": 2, "waiter_ttl": 5}
+    async with store_on(server, **options) as one, store_on(server, **options) as two:
         holder = one.lock("c", incoming=Incoming("m"))
         grant = await holder.acquire()
         behind = two.lock("c")
         waiting = asyncio.create_task(behind.acquire())
         await until(lambda: behind._waiter.number > 0, "it waits")
         with out_of_memory(server):
-            await asyncio.sleep(4 * LEASE)
+            await asyncio.sleep(3)  # longer than a lease
             grant.ensure_held()
             one.answer(grant, {"m": "reply"})
             await holder.release()
-            second = await asyncio.wait_for(waiting, 5)
-            await asyncio.sleep(2 * LEASE)
+            # Handed on, and not found when the lease had run out.
+            assert await asyncio.wait({waiting}, timeout=1) == ({waiting}, set())
+            second = await waiting
+            await asyncio.sleep(2.5)
             second.ensure_held()
         with pytest.raises(DuplicateMessage):
             await two.lock("c", incoming=Incoming("m")).acquire()

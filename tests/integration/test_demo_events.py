@@ -23,6 +23,7 @@ from ticketlock.registry import create_event_broker, create_event_listener
 
 #: Messages of a demo, each of which makes two events.
 COUNT = 40
+SESSION = ("action_session_start", "session_started", "action_listen")
 
 #: Python runs it when it starts: what a dead relay had is taken over soon, not after half a
 #: minute, and nobody waits long for what is missing.
@@ -122,9 +123,11 @@ def test_every_event_arrives_though_a_replica_is_killed_and_others_keep_theirs(
     events = values["events"]
     problems = [kind.removeprefix("events_") for kind in EVENT_KINDS]
     assert {name: events[name] for name in problems} == dict.fromkeys(problems, 0)
-    assert events["committed"] == events["received"] == 2 * COUNT
+    # A message and its answer; and what begins the session of each conversation.
+    assert events["committed"] == events["received"] > 2 * COUNT
+    assert (events["committed"] - 2 * COUNT) % len(SESSION) == 0
     assert (values["kills"], events["broker"].lower()) == (kills, kind)
-    everything = 1 + 2 * COUNT + events["duplicates"]
+    everything = 1 + events["committed"] + events["duplicates"]
     found = backend.read(everything)  # by another consumer
     assert len(found) == everything
     assert [event["sender_id"] for event in found].count("somebody") == 1
@@ -147,7 +150,8 @@ def test_of_a_custom_broker_the_outbox_alone_is_seen(demo: Demo) -> None:
     section = {"type": "servers.event_brokers.PlainBroker", "url": "here"}
     events = demo.values(section, "--replicas", "1")["events"]
     assert "PlainBroker is read is not known" in events["unread"]
-    assert (events["committed"], events["received"], events["waiting"]) == (2 * COUNT, None, 0)
+    assert events["committed"] > 2 * COUNT
+    assert (events["received"], events["waiting"]) == (None, 0)
 
 
 def test_a_broker_that_is_away_is_told_before_a_replica_starts(demo: Demo, tmp_path: Path) -> None:

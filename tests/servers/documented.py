@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -83,7 +83,7 @@ def _table(section: Section) -> Iterator[Any]:
 def _write_dynamo(section: Section, sender_id: Any, events: Events) -> None:
     with _table(section) as table:
         client = table.meta.client
-        if section["table_name"] not in client.list_tables()["TableNames"]:
+        with suppress(client.exceptions.ResourceInUseException):  # another call has made it
             client.create_table(
                 TableName=section["table_name"],
                 KeySchema=[{"AttributeName": "sender_id", "KeyType": "HASH"}],

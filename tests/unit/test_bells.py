@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ticketlock.bells import MAX_FENCE, Bell, read
+from ticketlock.bells import Bell, read
+from ticketlock.checks import MAX_FENCE
 
 SECRET = b"0123456789abcdef"
 
