@@ -36,22 +36,28 @@ class Attempts:
         """Connect. Raises what `connect` raises, and TimeoutError."""
         began = clock()
         attempt = asyncio.ensure_future(self._connect())
+        taken = False
         try:
             # In steps: time in which the event loop was blocked is not the server's fault.
             for _ in range(max(1, round(10 * self._limit))):
                 await asyncio.wait({attempt}, timeout=0.1)
                 if attempt.done():
-                    connection = attempt.result()
+                    connection, taken = attempt.result(), True
                     # A network that is slow to connect stays so.
                     self._limit = min(max(SHORTEST, 2 * (clock() - began)), self._timeout)
                     return connection
-        except asyncio.CancelledError:
-            if attempt.done() and not attempt.cancelled() and attempt.exception() is None:
-                discard(attempt.result())
-            raise
         finally:
-            attempt.cancel()
+            if not taken:
+                # It may succeed all the same: `wait_for` of Python 3.11 can lose a cancellation.
+                attempt.cancel()
+                attempt.add_done_callback(_unwanted)
         raise TimeoutError
+
+
+def _unwanted(attempt: asyncio.Future[Connection]) -> None:
+    """End the connection of an attempt that is not waited for any more."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        discard(attempt.result())
 
 
 def discard(connection: Connection) -> None:

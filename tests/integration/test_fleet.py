@@ -139,7 +139,7 @@ def test_it_costs_one_command_each_two_seconds(own_redis: EmbeddedRedis, run: Ru
                 }
         assert calls["eval"] <= 2
         assert calls.keys() <= {
-            "eval", "time", "hset", "pexpire", "hgetall", "config|resetstat", "config", "info",
+            "eval", "time", "hdel", "hset", "pexpire", "hgetall", "config|resetstat", "config", "info",
             "evalsha", "hello", "select", "client|setinfo", "client",
         }  # fmt: skip
 
