@@ -210,10 +210,6 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "a lost turn answers for what it had carried": (
         lua("answer", "if ours and (not carried or waits or serving == ARGV[1]) then", "if ours then"),
         "a_lost_turn_answers_for_no_message_whose_own_turn_has_begun"),
-    "a release asks for memory first": (
-        lua("release", "redis.call('ZPOPMIN', KEYS[2])",
-            "redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')"),
-        "a_full_server_ends_no_turn"),
     "all are carried": (
         lua("collect", "if state == 'c' and owner == ticket then", "if state then"),
         "carried_messages_are_handled_once"),
