@@ -128,8 +128,7 @@ class Engine:
             self.elsewhere.follow(waiter, *answer[1:])
         elif not command.future.done():
             command.future.set_exception(QueueFull(waiter.conversation_id, answer[1]))
-        if waiter.issued is not None and not waiter.issued.done():
-            waiter.issued.set_result(waiter.number)
+        waiter.tell_number()
         return False
 
     def _supersede(self, waiter: Waiter) -> None:
@@ -140,7 +139,8 @@ class Engine:
 
     def _serve(self, waiter: Waiter, number: int, fence: int, lease_until: float) -> None:
         """Give a waiter its turn; `lease_until` is when the server lets it lapse."""
-        waiter.number = number  # the heartbeat asks for tickets that have one
+        waiter.number = number
+        waiter.tell_number()
         # However the server's clock went: no lease is longer than a lease from now.
         deadline = min(lease_until, clock() + self._longest) - self.margin
         if clock() >= deadline:  # the news is old: ask what is true by now

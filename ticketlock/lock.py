@@ -88,6 +88,11 @@ class Waiter:
             return "." + self.incoming.field
         return "." + quote(self.label, safe="") if self.label else ""
 
+    def tell_number(self) -> None:
+        """Say which number the ticket has, to who waits for that alone."""
+        if self.issued is not None and not self.issued.done():
+            self.issued.set_result(self.number)
+
     def start(self) -> None:
         """Waiting begins now, in this process: the lock may have been made before a fork."""
         self.pid = forks.pid

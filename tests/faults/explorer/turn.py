@@ -46,7 +46,9 @@ class Turn:
         """Whether it waits or holds its turn, and is not among what an engine knows."""
         if self.state == "inside" and self.grant is not None and self.grant.reason is None:
             return self.grant not in known
-        return self.state == "waits" and self.waiter not in known
+        # A heartbeat can bring the turn of a ticket whose answer is still to be read.
+        requests = [each.request for each in known]
+        return self.state == "waits" and self.waiter.request not in requests
 
     async def _run(self, store: ConcurrentRedisLockStore) -> None:
         lock = store.lock(CONVERSATION, incoming=self.message)
