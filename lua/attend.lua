@@ -23,8 +23,7 @@ end
 for i = 1, #KEYS / 6 do
   local k = 6 * i - 5
   local holder, queue, waiters, first = KEYS[k + 1], KEYS[k + 2], KEYS[k + 3], ARGV[6 + i]
-  first_write(waiters)
-  redis.call('PEXPIRE', KEYS[k], ARGV[5])
+  redis.call('PEXPIRE', KEYS[k], ARGV[5])  -- and a first write: see keeping.lua
   outlive(KEYS[k + 4], KEYS[k + 5], ARGV[5])
   if redis.call('PEXPIRE', queue, ARGV[5]) == 1 then
     grace_left(waiters, now)

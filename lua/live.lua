@@ -4,7 +4,7 @@
 -- Returns {now, then for each process: its name, what it told}; {now} unless it is to hear
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-redis.call('HDEL', KEYS[1], '')  -- see first_write in holder.lua
+redis.call('HDEL', KEYS[1], '')  -- see first_write in keeping.lua
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f %s', now, ARGV[2]))
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 local out = {now}

@@ -11,8 +11,7 @@ for i = 1, #KEYS / 5 do
   local k = 5 * i - 4
   local whole_turn = KEYS[k] ~= KEYS[k + 1]
   if whole_turn then
-    first_write(KEYS[k + 2])
-    redis.call('PEXPIRE', KEYS[k], ARGV[2])
+    redis.call('PEXPIRE', KEYS[k], ARGV[2])  -- and a first write: see keeping.lua
   end
   local fence, number, member, lease, hold, since, where = turn(KEYS[k + 1])
   local wanted = ARGV[2 * i + 2]

@@ -50,6 +50,7 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self.process = secrets.token_hex(8)
         self._secret = secrets.token_hex(8)
+        self._key = self._secret.encode()
         where = f"{socket.gethostname()[:63] or 'localhost'}:{self.pid}".replace(" ", "_").replace(
             ",", "_"
         )
@@ -256,7 +257,7 @@ class Engine:
 
     def _push(self, push: Sequence[Any]) -> None:
         if push[0] == b"message":
-            self._heard(push[2], self._secret.encode())
+            self._heard(push[2], self._key)
 
     def _heard(self, text: bytes, secret: bytes | None) -> None:
         """Act on a bell, or on an answer that carries its text; drop what is none."""
