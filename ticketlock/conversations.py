@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from .lock_store import LockStore
 from .portal import Portal
 from .registry import create_lock_store, create_tracker_store, event_broker_maker
 from .relay import Relay
+from .sync import given_back_by
 from .tracker import Tracker
 from .tracker_store import TrackerStore
 from .turn import Turn
@@ -136,6 +137,7 @@ class SyncTurn:
         self._twin = twin  # dropped, it would be closed
         self._portal = twin._portal
         self._turn = turn
+        self._dropped: Any = None
         self.sender_id = turn.sender_id
 
     @property
@@ -195,14 +197,17 @@ class SyncTurn:
         self._turn.answer(reply, message_id)
 
     def __enter__(self) -> SyncTurn:
+        self._turn._lock._check_unused()
         self._turn._lock._who = native.me()
         try:
             self._portal.run(self._turn.begin)
+            lock, grant = self._turn._lock, self._turn.grant
+            self._dropped = given_back_by(self, self._portal, lock, grant)
+            return self
         except BaseException:
             # Also when the turn came in the moment of an interrupt.
             self.withdraw()
             raise
-        return self
 
     def __exit__(
         self,
@@ -210,13 +215,27 @@ class SyncTurn:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        turn, begun = self._turn, list[bool]()
+
+        def end() -> Coroutine[Any, Any, None]:
+            begun.append(True)
+            return turn.end(write=error is None)
+
+        def withdraw() -> None:
+            if not begun:  # else it is under way, and goes to its end
+                turn.withdraw()
+
         try:
-            self._portal.run(lambda: self._turn.end(write=error is None), finish=True)
+            self._dropped.detach()
+            self._portal.run(end, finish=True)
         except Exception as late:
             if error is None:
                 raise
             if hasattr(error, "add_note"):  # the block's own exception is not hidden
                 error.add_note(str(late))
+        finally:
+            if not begun:  # an interrupt came first
+                self._portal.post(withdraw)
 
 
 class SyncConversations:

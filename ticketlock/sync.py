@@ -13,7 +13,7 @@ from .grant import FORKED, Grant
 from .incoming import WINDOW, Supersede
 from .inspection import Inspection
 from .lock import Lock
-from .portal import Portal
+from .portal import Portal, finalizer
 from .tickets import TicketLock
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class SyncLock:
         self._portal = portal
         self._lock = lock
         self._life: object = None
+        self._dropped: Any = None
 
     def queue(self) -> int:
         """Take the ticket without waiting for the turn, and return its number."""
@@ -78,6 +79,7 @@ class SyncLock:
             grant = self._portal.run(self._lock._begin)
             self._life = self._portal.life
             self._lock._has(grant)
+            self._dropped = given_back_by(self, self._portal, self._lock, grant)
             return SyncGrant(grant)
         except BaseException:
             # Also when the turn came in the moment of the interrupt.
@@ -93,7 +95,12 @@ class SyncLock:
         grant = self._lock._grant
         if grant is None:
             raise LockError(f"the lock of {self._lock._waiter.conversation_id!r} was not entered")
-        self._leave(grant)
+        try:
+            self._dropped.detach()
+            self._leave(grant)
+        except BaseException:
+            self.withdraw()  # an interrupt before the release was sent
+            raise
         grant.tell_lost(error)
 
     def _leave(self, grant: Grant) -> None:
@@ -105,11 +112,22 @@ class SyncLock:
         elif self._portal.runs_here():  # a garbage collector's doing: waiting would be for ever
             asyncio.ensure_future(self._lock._end(grant))  # noqa: RUF006  # stores keep theirs
         else:
-            try:
-                self._portal.run(lambda: self._lock._end(grant), finish=True)
-            except BaseException:
-                self.withdraw()  # an interrupt before the release was sent
-                raise
+            self._portal.run(lambda: self._lock._end(grant), finish=True)
+
+
+def given_back_by(owner: object, portal: Portal, lock: Lock, grant: Grant) -> Any:
+    """A finalizer that gives the turn back if its owner is dropped without being left.
+
+    An interrupt between `with` and its methods does that. Leaving the turn detaches it.
+    """
+
+    def dropped() -> None:
+        if not lock._over and not lock._spent:
+            grant.reason = grant.reason or "it was dropped without being left"
+            lock._spent = True
+            portal.post(lock.withdraw)
+
+    return finalizer(owner, dropped)
 
 
 class SyncOptionalLock(SyncLock):

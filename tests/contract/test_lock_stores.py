@@ -798,7 +798,8 @@ def test_closing_the_twin_frees_its_threads(make_store: Make) -> None:
     import threading
 
     store = make_store().sync()
-    store.lock("c").__enter__()
+    held = store.lock("c")
+    held.__enter__()
     told: list[str] = []
 
     def wait() -> None:

@@ -16,6 +16,7 @@ from ticketlock import (
     Conversations,
     InMemoryLockStore,
     InvalidEvent,
+    LockError,
     LockLost,
     LockStore,
     LockTimeout,
@@ -202,3 +203,27 @@ def test_the_twin_for_threads(stores: Any, make_locks: Any) -> None:
             turn.add(user("never", 1))
             raise ZeroDivisionError
         assert len(conversations.retrieve("a").events) == 9
+
+
+@pytest.mark.parametrize("kind", ["tasks", "threads"])
+async def test_a_turn_is_entered_once(stores: Any, make_locks: Any, kind: str) -> None:
+    """Entering again is refused, and the turn that is held stays."""
+    if kind == "tasks":
+        async with Conversations(make_locks(), stores.open()) as conversations:
+            async with conversations.turn("a") as turn:
+                with pytest.raises(LockError, match="entered already"):
+                    await turn.__aenter__()
+                turn.add(user("kept", 1))
+            assert await texts(conversations) == ["kept"]
+        return
+    with Conversations(make_locks(), stores.open()).sync() as twin:
+        with twin.turn("a") as entered:
+            with pytest.raises(LockError, match="entered already"):
+                entered.__enter__()
+            with pytest.raises(LockTimeout), twin.turn("a", wait_timeout=0.2):
+                pytest.fail("the turn was given away")
+            entered.ensure_held()
+            entered.add(user("kept", 1))
+        tracker = twin.retrieve("a")
+        assert tracker is not None
+        assert [e.as_dict()["text"] for e in tracker.events] == ["kept"]
