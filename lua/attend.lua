@@ -26,7 +26,7 @@ for i = 1, #KEYS / 6 do
   redis.call('PEXPIRE', KEYS[k], ARGV[5])  -- and a first write: see keeping.lua
   outlive(KEYS[k + 4], KEYS[k + 5], ARGV[5])
   if redis.call('PEXPIRE', queue, ARGV[5]) == 1 then
-    grace_left(waiters, now)
+    grace_left(waiters, now, process)
     redis.call('HSET', waiters, process, alive .. ' ' .. where, 'heard', alive)
     redis.call('PEXPIRE', waiters, ARGV[5])
     drop_dead(waiters)

@@ -1,7 +1,7 @@
 -- Handing a conversation on, for every script that can end a turn.
 --@ holder
 local MAX_DEAD_HEADS = 64  -- more are left to the next call: no script runs long
-local GRACE = 1500  -- ms: several heartbeats of a process that comes back
+local GRACE = 2500  -- ms: for as long, by default, may a living process be silent
 
 -- Ring the bell of a process. It is signed with the secret of the member that it is about, which
 -- neither the channel nor the bell tells. A member of version 1 has none.
@@ -12,10 +12,12 @@ end
 
 -- Milliseconds for which a head that seems dead is waited for. When no waiting process at all was
 -- heard for as long as it may live, the server or the network stood still: order is kept.
-local function grace_left(waiters, now)
-  local seen = redis.call('HMGET', waiters, 'heard', 'grace')
-  local heard, grace = tonumber(seen[1] or nil), tonumber(seen[2] or 0)
-  if heard and heard <= now and grace < heard then
+-- Before the first heartbeat in a queue that is judged by `process` alone.
+local function grace_left(waiters, now, process)
+  local seen = redis.call('HMGET', waiters, 'heard', 'grace', process)
+  local heard = tonumber(seen[1] or string.match(seen[3] or '', '^%d+') or 0)
+  local grace = tonumber(seen[2] or 0)
+  if heard <= now and grace < heard then
     grace = now + GRACE
     redis.call('HSET', waiters, 'grace', whole(grace))
   end
@@ -65,7 +67,7 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
       ring(bell, process, secret, text)
       return false
     end
-    again = request ~= '0' and grace_left(waiters, now) or 0
+    again = request ~= '0' and grace_left(waiters, now, process) or 0
     if again > 0 then
       redis.call('ZADD', queue, head[2], head[1])
       break

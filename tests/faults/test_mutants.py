@@ -132,6 +132,14 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
         both(*MINE_TOO_EARLY), "a_repeated_acquire_that_grants_is_one_ticket"),
     "acquire leaves a dead holder to others": (
         lua("acquire", "if member and tonumber(lease) <= now then", "if false then"), "a_crash_does_not_block_who_will_not_wait"),
+    "those who stood still are dead": (
+        lua("handoff", "if heard <= now and grace < heard then", "if false then"),
+        "troubles_one_after_another_keep_the_order"),
+    "those who stood still are waited for too shortly": (
+        lua("handoff", "GRACE = 2500", "GRACE = 1500"), "troubles_one_after_another_keep_the_order"),
+    "only heartbeats say that a process was heard": (
+        lua("handoff", "or string.match(seen[3] or '', '^%d+')", ""),
+        "troubles_one_after_another_keep_the_order"),
     "no bell": (lua("handoff", "redis.call('PUBLISH', bell .. process, text)", ""),
                 "hand_off_is_pushed"),
     "renew resurrects": (

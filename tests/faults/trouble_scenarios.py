@@ -13,7 +13,7 @@ import pytest
 import redis
 from conftest import until
 from faults.late_scenarios import LEASE, SHORT, warm
-from faults.scenarios import Scenario, freeze, store_on
+from faults.scenarios import WAITER_TTL, Scenario, freeze, store_on
 
 from ticketlock import ConcurrentRedisLockStore, DuplicateMessage, Incoming, LockError
 from ticketlock.embedded import EmbeddedRedis
@@ -150,6 +150,33 @@ async def order_through(
     assert served == sorted(served)
     for store in stores:
         await store.close()
+
+
+async def troubles_one_after_another_keep_the_order(server: EmbeddedRedis) -> None:
+    """The server stood still, and the process whose turn it is comes back two seconds later."""
+    assert server.process is not None
+    async with store_on(server) as one, store_on(server) as two, store_on(server) as three:
+        held = one.lock("c", lock_lifetime=30)
+        await held.acquire()
+        locks = [two.lock("c", wait_timeout=20), three.lock("c", wait_timeout=20)]
+        for lock in locks:
+            await lock.queue()
+        beat = two._live().heartbeat
+        beat._beat = lambda *_: None  # type: ignore[method-assign]
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(2 * WAITER_TTL)
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        await asyncio.gather(held.release(), return_exceptions=True)  # its lease may be over
+        tasks = [asyncio.create_task(lock.acquire()) for lock in locks]
+        await asyncio.sleep(2)
+        del beat._beat
+        await asyncio.wait(tasks, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.done() for task in tasks] == [True, False]
+        await locks[0].release()
+        await asyncio.wait_for(tasks[1], 10)
+        await locks[1].release()
 
 
 async def a_number_is_issued_once_after_a_flush(server: EmbeddedRedis) -> None:
