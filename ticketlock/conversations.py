@@ -197,16 +197,15 @@ class SyncTurn:
         self._turn.answer(reply, message_id)
 
     def __enter__(self) -> SyncTurn:
-        self._turn._lock._check_unused()
-        self._turn._lock._who = native.me()
+        who = native.me()
         try:
-            self._portal.run(self._turn.begin)
+            self._portal.run(lambda: self._turn.begin(who))
             lock, grant = self._turn._lock, self._turn.grant
             self._dropped = given_back_by(self, self._portal, lock, grant)
             return self
         except BaseException:
             # Also when the turn came in the moment of an interrupt.
-            self.withdraw()
+            self._portal.post(lambda: self._turn._lock._give_up(who))
             raise
 
     def __exit__(

@@ -131,7 +131,7 @@ class Lock:
     the fork is the parent's.
     """
 
-    __slots__ = ("_grant", "_over", "_spent", "_store", "_waiter", "_who")
+    __slots__ = ("_entered", "_grant", "_over", "_queued", "_spent", "_store", "_waiter", "_who")
 
     def __init__(self, store: LockStore, waiter: Waiter) -> None:
         self._store = store
@@ -139,6 +139,10 @@ class Lock:
         self._grant: Grant | None = None
         self._spent = False
         self._over = False
+        #: Whether somebody has begun to enter it.
+        self._entered = False
+        #: None: no ticket was taken ahead. False: one is being taken.
+        self._queued: bool | None = None
         #: Who waits for the turn, and has it: a task, or a thread.
         self._who: AnyTask | tuple[object, ...] | None = None
 
@@ -149,14 +153,16 @@ class Lock:
         `incoming` message needs none, another ticket has it.
         Raises QueueFull, LockStoreConnectionError.
         """
-        if self._spent or self._waiter.number >= 0:
+        if self._spent or self._entered or self._queued is not None:
             raise LockError("this lock has its ticket already; a lock is for one turn")
+        self._queued = False
         self._waiter.start()
         try:
             await self._store._issue(self._waiter)
         except BaseException:
             self.withdraw()
             raise
+        self._queued = True
         return self._waiter.number
 
     def withdraw(self) -> None:
@@ -173,10 +179,10 @@ class Lock:
         """
         return await self._take()
 
-    async def _take(self, bind: bool = False, body: AnyTask | None = None) -> Grant:
-        self._check_unused()
-        if self._who is None:
-            self._who = asyncio.current_task()
+    async def _take(
+        self, bind: bool = False, body: AnyTask | None = None, who: tuple[object, ...] | None = None
+    ) -> Grant:
+        self._use(asyncio.current_task() if who is None else who)
         try:
             grant = await self._begin()
         except BaseException as error:
@@ -190,9 +196,19 @@ class Lock:
             grant.bind(None if body is None or body.done() else body)
         return grant
 
-    def _check_unused(self) -> None:
-        if self._spent or self._grant is not None:
-            raise LockError("this lock has been entered already; a lock is for one turn")
+    def _use(self, who: AnyTask | tuple[object, ...] | None) -> None:
+        """One task or thread enters it, once. Called on the event loop: threads share locks too."""
+        if self._spent or self._entered or self._queued is False:
+            raise LockError(
+                "this lock has been entered already, or its ticket is being taken; a lock is for "
+                "one turn: call `lock()` for each"
+            )
+        self._entered, self._who = True, who
+
+    def _give_up(self, who: tuple[object, ...]) -> None:
+        """Withdraw, unless it is another thread's."""
+        if self._who is who:
+            self.withdraw()
 
     def _begin(self) -> Awaitable[Grant]:
         waiter = self._waiter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -73,17 +73,21 @@ class SyncLock:
         self._portal.post(self._lock.withdraw)
 
     def __enter__(self) -> SyncGrant:
-        self._lock._check_unused()
-        self._lock._who = native.me()
+        lock, who = self._lock, native.me()
+
+        def begin() -> Awaitable[Grant]:
+            lock._use(who)
+            return lock._begin()
+
         try:
-            grant = self._portal.run(self._lock._begin)
+            grant = self._portal.run(begin)
             self._life = self._portal.life
-            self._lock._has(grant)
-            self._dropped = given_back_by(self, self._portal, self._lock, grant)
+            lock._has(grant)
+            self._dropped = given_back_by(self, self._portal, lock, grant)
             return SyncGrant(grant)
         except BaseException:
             # Also when the turn came in the moment of the interrupt.
-            self.withdraw()
+            self._portal.post(lambda: lock._give_up(who))
             raise
 
     def __exit__(

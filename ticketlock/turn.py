@@ -174,11 +174,15 @@ class Turn:
                     self._relay.committed(self.sender_id, events)
                 return
 
-    async def begin(self) -> None:
-        """Wait for the turn and claim the conversation; `async with` does it."""
+    async def begin(self, who: tuple[object, ...] | None = None) -> None:
+        """Wait for the turn and claim the conversation; `async with` does it.
+
+        Args:
+            who: the thread whose turn it is to be; default: the task that calls.
+        """
         if self._relay is not None:
             self._relay.start()
-        self._grant = await self._lock.acquire()
+        self._grant = await self._lock._take(who=who)
         try:
             await self._claim_it()
         except BaseException:

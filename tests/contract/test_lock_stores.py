@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
+from threading import Barrier
 
 import pytest
 from conftest import until
@@ -298,8 +301,6 @@ def test_a_body_that_blocks_past_its_lifetime_finds_out(make_store: Make, run: R
     """`ensure_held` looks at the clock: it knows before the event loop does."""
 
     async def body() -> None:
-        import time
-
         async with make_store() as store:
             with pytest.raises(LockLost):
                 async with store.lock("c", lock_lifetime=0.2) as grant:
@@ -540,10 +541,86 @@ def test_a_lock_is_for_one_turn(make_store: Make, run: Run) -> None:
     run(body())
 
 
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_lock_is_for_one_task(make_store: Make, run: Run, ahead: bool) -> None:
+    """Tasks that share a Lock: one enters, the others are told at once, none waits for ever."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            lock, inside = store.lock("c"), 0
+            if ahead:
+                await lock.queue()
+
+            async def share() -> None:
+                nonlocal inside
+                async with lock:
+                    inside += 1
+                    assert inside == 1
+                    await asyncio.sleep(0.05)
+                    inside -= 1
+
+            sharing = [asyncio.create_task(share()) for _ in range(3)]
+            results = await asyncio.wait_for(asyncio.gather(*sharing, return_exceptions=True), 20)
+            assert [type(result) for result in results] == [type(None), LockError, LockError]
+            async with store.lock("c", wait_timeout=5):
+                pass
+
+    run(body())
+
+
+def test_a_lock_takes_one_ticket(make_store: Make, run: Run) -> None:
+    """Two `queue()` of one Lock at once, or one and an entrance, take one ticket."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            lock = store.lock("c")
+            results = await asyncio.wait_for(
+                asyncio.gather(lock.queue(), lock.queue(), return_exceptions=True), 20
+            )
+            assert [type(result) for result in results] == [int, LockError]
+            async with lock:
+                assert (await store.inspect("c")).waiting_count == 0
+            lock = store.lock("c")
+            _, entered = await asyncio.wait_for(
+                asyncio.gather(lock.queue(), lock.acquire(), return_exceptions=True), 20
+            )
+            assert isinstance(entered, (Grant, LockError))  # in memory the ticket is there by then
+            async with nullcontext() if isinstance(entered, Grant) else lock:
+                assert (await store.inspect("c")).waiting_count == 0
+            if isinstance(entered, Grant):
+                await lock.release()
+
+    run(body())
+
+
+@pytest.mark.parametrize("with_turns", [False, True])
+def test_a_lock_is_for_one_thread(make_store: Make, with_turns: bool) -> None:
+    """The same between threads, for locks and for turns."""
+    store = make_store()
+    conversations = Conversations(store)
+    twin = conversations.sync()
+    lock = twin.turn("c") if with_turns else store.sync().lock("c")
+    with twin, ThreadPoolExecutor(3) as pool:
+        barrier, inside = Barrier(3), [0]
+
+        def share() -> None:
+            barrier.wait(20)
+            with lock:
+                inside[0] += 1
+                assert inside[0] == 1
+                time.sleep(0.1)
+                inside[0] -= 1
+
+        errors = [pool.submit(share).exception for _ in range(3)]
+        found = sorted(type(error(20)).__name__ for error in errors)
+        assert found == ["LockError", "LockError", "NoneType"]
+        with twin.turn("c", wait_timeout=5):
+            pass
+
+
 def test_sync_twin(make_store: Make) -> None:
     """The threaded twin: the same locks between threads, and its own errors."""
     import threading
-    import time
 
     served: list[str] = []
     inside = 0
