@@ -73,9 +73,9 @@ class Grant:
     """
 
     __slots__ = (
-        "_body", "_lost", "_pid", "_reason", "_superseding", "conversation_id", "deadline",
-        "expires", "fence", "granted_at", "label", "lease_until", "member", "number", "raising",
-        "request", "superseded",
+        "_body", "_lost", "_pid", "_reason", "_released", "_superseding", "conversation_id",
+        "deadline", "expires", "fence", "granted_at", "label", "lease_until", "member", "number",
+        "raising", "request", "superseded",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +100,8 @@ class Grant:
         self.member = member
         #: How many calls that raise the fence are under way.
         self.raising = 0
+        #: The block was left: the turn is no longer ours, without being lost.
+        self._released = False
         self.label: str | None = None
         self._reason: str | None = None
         self.superseded: Supersede | None = None
@@ -142,16 +144,18 @@ class Grant:
     def ensure_held(self) -> None:
         """Raise LockLost unless the turn is still certainly ours; call it before a write.
 
-        Looks at the clock, not at a flag: a process that was frozen past its lease
-        finds out here, before its event loop has had time to tell it. If the task that
-        entered the lock is over, the task that calls this is the body from then on.
+        Once it was released it is not. Looks at the clock, not at a flag: a process that was
+        frozen past its lease finds out here, before its event loop has had time to tell it. If
+        the task that entered the lock is over, the task that calls this is the body from then on.
         """
         if self.reason is None and self._pid != forks.pid:
             self.reason = FORKED
-        if self.reason is None and clock() >= self.deadline:
+        if self.reason is None and not self._released and clock() >= self.deadline:
             self.reason = self.overdue()
         if self.reason is not None:
             raise LockLost(self.conversation_id, self.reason)
+        if self._released:
+            raise LockLost(self.conversation_id, "it has been released")
         self.keep_bound()
 
     def overdue(self) -> str:
@@ -264,5 +268,7 @@ class Grant:
         return body is not None and await body.settle(error)
 
     def __repr__(self) -> str:
-        state = "held" if self.reason is None else f"lost: {self.reason}"
+        state = "released" if self._released else "held"
+        if self.reason is not None:
+            state = f"lost: {self.reason}"
         return f"<Grant {self.conversation_id!r} number={self.number} fence={self.fence} {state}>"

@@ -266,6 +266,7 @@ class Lock:
 
     def _end(self, grant: Grant) -> Awaitable[None]:
         self._forget()
+        grant._released = True
         if self._waiter.pid != forks.pid:  # the turn is the parent's, and not ours to end
             grant.reason = FORKED
             return asyncio.sleep(0)

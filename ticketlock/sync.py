@@ -34,7 +34,7 @@ class SyncGrant:
 
     @property
     def lost(self) -> bool:
-        """Whether the turn has been lost."""
+        """Whether the turn is no longer ours: lost, or left."""
         try:
             self._grant.ensure_held()
         except LockLost:

@@ -93,6 +93,10 @@ class Turn:
             raise RuntimeError("a turn is used inside its `with` block")
         return self._claim
 
+    def _check_inside(self) -> None:
+        if self.grant._released:
+            raise RuntimeError("a turn is used inside its `with` block, and this one was left")
+
     async def queue(self) -> int:
         """Take the ticket now and enter later; see `Lock.queue`."""
         return await self._lock.queue()
@@ -104,8 +108,10 @@ class Turn:
     def add(self, *events: Event | Mapping[str, Any]) -> None:
         """Add events, typed or plain, to the tracker; they are written with the turn.
 
-        Raises InvalidEvent for what no event is; nothing of this call is added then.
+        Raises InvalidEvent for what no event is; nothing of this call is added then. Raises
+        RuntimeError once the block was left: they would not be written.
         """
+        self._check_inside()
         made = [e if isinstance(e, Event) else Event.from_dict(e) for e in events]
         self.grant.keep_bound()
         for event in made:
@@ -130,6 +136,7 @@ class Turn:
         Args:
             message_id: one that was collected; default: the turn's own.
         """
+        self._check_inside()
         if message_id is None:
             if self._incoming is None:
                 raise ValueError("this turn has no `incoming` message: name the message_id")

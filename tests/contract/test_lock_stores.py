@@ -618,6 +618,25 @@ def test_a_lock_is_for_one_thread(make_store: Make, with_turns: bool) -> None:
             pass
 
 
+def test_a_turn_that_was_left_is_not_held(make_store: Make, run: Run) -> None:
+    """What goes on behind the block, a task it has started, may not write any more."""
+
+    async def body() -> None:
+        async with make_store() as store:
+            async with store.lock("c") as grant:
+                grant.ensure_held()
+            with pytest.raises(LockLost, match="released"):
+                grant.ensure_held()
+            assert grant.reason is None  # nothing was lost, and nothing is logged
+            lock = store.lock("c")
+            grant = await lock.acquire()
+            await lock.release()
+            with pytest.raises(LockLost, match="released"):
+                grant.ensure_held()
+
+    run(body())
+
+
 def test_sync_twin(make_store: Make) -> None:
     """The threaded twin: the same locks between threads, and its own errors."""
     import threading
@@ -654,6 +673,10 @@ def test_sync_twin(make_store: Make) -> None:
         with pytest.raises(LockLost), store.lock("c", lock_lifetime=0.2) as grant:
             time.sleep(0.4)
             assert grant.lost
+        with store.lock("c") as left:
+            assert not left.lost
+        with pytest.raises(LockLost, match="released"):
+            left.ensure_held()
 
 
 async def maybe(value):

@@ -84,6 +84,20 @@ async def test_an_exception_writes_nothing(stores: Any, make_locks: Any) -> None
             assert turn.tracker.events == []
 
 
+async def test_a_turn_that_was_left_takes_no_more(stores: Any, make_locks: Any) -> None:
+    """What is added behind the block would be written by nobody: it is refused."""
+    async with Conversations(make_locks(), stores.open()) as conversations:
+        async with conversations.turn("c") as turn:
+            turn.add({"event": "user", "text": "in time"})
+        with pytest.raises(RuntimeError, match="was left"):
+            turn.add({"event": "user", "text": "late"})
+        with pytest.raises(RuntimeError, match="was left"):
+            turn.answer("late", "message 1")
+        with pytest.raises(LockLost, match="released"):
+            turn.ensure_held()
+        assert [event.as_dict()["text"] for event in turn.tracker.events] == ["in time"]
+
+
 async def test_what_was_committed_stays(stores: Any, make_locks: Any) -> None:
     async with Conversations(make_locks(), stores.open()) as conversations:
         with pytest.raises(ZeroDivisionError):
