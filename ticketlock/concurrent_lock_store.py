@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from . import forks
 from .checks import MAX_FENCE, check_conversation_id, check_count, check_seconds
 from .engine import Engine
-from .errors import CLOSING, LockError, LockStoreConnectionError, QueueFull
+from .errors import CLOSING, ELSEWHERE, LockError, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
 from .incoming import MAX_REPLY, WINDOW
 from .inspection import Holder, Inspection, Waiting
@@ -64,10 +64,7 @@ class ConcurrentRedisLockStore(LockStore):
                 raise LockStoreConnectionError(CLOSING)
             return engine
         if engine is not None and engine.pid == forks.pid and not engine.loop.is_closed():
-            raise LockStoreConnectionError(
-                "this lock store is in use on another event loop: make one store per loop, "
-                "or use store.sync() from threads"
-            )
+            raise LockStoreConnectionError(ELSEWHERE)
         if engine is not None and engine.pid == forks.pid:
             engine.heartbeat.abandon()
         # First use, a forked child, or a loop that is gone: what it had is void.

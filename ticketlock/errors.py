@@ -8,6 +8,11 @@ from typing import Any
 CLOSED = "the lock store has been closed"
 #: What those hear who come while it is being closed.
 CLOSING = "the lock store is being closed"
+#: What those hear who use it on a second event loop, in another thread.
+ELSEWHERE = (
+    "this lock store is in use on another event loop: make one store per loop, "
+    "or use store.sync() from threads"
+)
 
 
 class TicketLockError(Exception):

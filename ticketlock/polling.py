@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from . import forks
 from .checks import check_conversation_id, check_count, check_seconds
 from .deadlines import DeadlineWatch
-from .errors import LockError, LockStoreConnectionError, QueueFull, TicketLockError
+from .errors import ELSEWHERE, LockError, LockStoreConnectionError, QueueFull, TicketLockError
 from .explaining import Explaining
 from .grant import FORKED, Grant, clock
 from .inspection import Holder, Inspection, Waiting
@@ -59,11 +59,17 @@ class Polling(Explaining):
         self._deadlines: DeadlineWatch | None = None
 
     def _check_home(self) -> None:
-        """Begin anew in a forked child, and when the event loop of before is gone."""
+        """Begin anew in a forked child, and when the event loop of before is gone.
+
+        Raises LockStoreConnectionError on a second event loop beside it.
+        """
         if self._pid != forks.pid or (self._home is not None and self._home.is_closed()):
             self._begin_anew()
+        here = asyncio._get_running_loop()  # None outside of one, as `withdraw` may be
         if self._home is None:
-            self._home = asyncio._get_running_loop()  # None outside of one, as `withdraw` may be
+            self._home = here
+        elif here is not None and here is not self._home:
+            raise LockStoreConnectionError(ELSEWHERE)
 
     # -- the documented interface: a custom store implements the first three ---------------
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from . import forks
 from .checks import check_conversation_id
-from .errors import LockStoreConnectionError
+from .errors import ELSEWHERE, LockStoreConnectionError
 from .link import Link
 from .lock_store import LockStore
 from .portal import finalizer
@@ -67,7 +67,7 @@ class RedisLockStore(LockStore):
             self._finalizer.detach()
             self._finalizer = finalizer(self, _abandon, self._link, loop)
         elif loop is not self._loop:
-            raise LockStoreConnectionError("this lock store is in use on another event loop")
+            raise LockStoreConnectionError(ELSEWHERE)
         return self._link
 
     async def _swap(self, conversation_id: str, *texts: str) -> tuple[bool, float, str]:

@@ -24,6 +24,7 @@ from ticketlock import (
     LockError,
     LockLost,
     LockStore,
+    LockStoreConnectionError,
     LockTimeout,
     QueueFull,
     TicketLock,
@@ -633,6 +634,24 @@ def test_a_turn_that_was_left_is_not_held(make_store: Make, run: Run) -> None:
             await lock.release()
             with pytest.raises(LockLost, match="released"):
                 grant.ensure_held()
+
+    run(body())
+
+
+def test_one_store_one_loop(make_store: Make, run: Run) -> None:
+    """A second event loop in another thread is an error at once, that says what to do."""
+
+    async def body() -> None:
+        async with make_store() as store:
+
+            async def use() -> None:
+                async with store.lock("c"):
+                    pass
+
+            async with store.lock("c"):
+                with pytest.raises(LockStoreConnectionError, match="another event loop"):
+                    await asyncio.to_thread(asyncio.run, asyncio.wait_for(use(), 20))
+            await use()
 
     run(body())
 
