@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -21,6 +21,7 @@ import hiredis
 from . import native
 from .cluster_link import ClusterLink
 from .commands import Command
+from .errors import LockStoreConnectionError
 from .grant import Grant, clock
 from .incoming import Supersede
 from .link import Link
@@ -70,12 +71,16 @@ class Heartbeat:
         )
         self._one_slot = settings.deployment_mode == "cluster"
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake = asyncio.Event()
         self._stopping = False
         self._idle = True
         self._due = 0.0
         self._link: Link | ClusterLink
         self._started = self._over = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """What one thread and its loop have."""
+        self._wake = asyncio.Event()
         #: Turns, and conversations with our member there, that are asked about just now.
         self._asked: set[Hashable] = set()
         #: Those about which the last question failed.
@@ -91,9 +96,16 @@ class Heartbeat:
             self._due = clock() + due
             self._idle = False
             if not self._started:
-                self._started = True
-                native.start_thread(self._run, "ticketlock-heartbeat")
+                self._start()
             self._ring()
+
+    def _start(self) -> None:
+        self._started = True
+        try:
+            native.start_thread(self._run, "ticketlock-heartbeat")
+        except RuntimeError as error:  # too many threads, too little memory
+            self._started, self._idle = False, True
+            raise LockStoreConnectionError(f"the heartbeat cannot start: {error}") from error
 
     def abandon(self) -> None:
         """End the thread and its connections, without waiting for that."""
@@ -117,15 +129,20 @@ class Heartbeat:
     # -- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        # Made here: gevent binds what a loop is made of to the OS thread that makes it.
-        loop = self._loop = asyncio.SelectorEventLoop()
         try:
-            loop.run_until_complete(self._beats())
-            loop.run_until_complete(self._settled())
-            loop.run_until_complete(loop.shutdown_default_executor())
+            # Made here: gevent binds what a loop is made of to the OS thread that makes it.
+            with closing(asyncio.SelectorEventLoop()) as loop:
+                self._begin()
+                self._loop = loop
+                loop.run_until_complete(self._beats())
+                loop.run_until_complete(self._settled())
+                loop.run_until_complete(loop.shutdown_default_executor())
+        except OSError as error:  # too many open files
+            log.warning("the heartbeat has ended, the next ticket starts it again: %s", error)
         finally:
-            loop.close()
-            self._over = True
+            self._over = self._stopping
+            if not self._stopping:  # whatever ended it, the next ticket starts it again
+                self._loop, self._started, self._idle = None, False, True
 
     async def _settled(self) -> None:
         """What was cancelled has ended, and what was closed has let go of its sockets."""

@@ -10,6 +10,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from typing import Any, TypeVar
 
 from . import native
@@ -43,6 +44,8 @@ class _Life:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread = 0
         self.over = False
+        #: Why there is no loop.
+        self.problem: OSError | None = None
         self.closing: asyncio.Task[None] | None = None
         self.ending: asyncio.Task[None] | None = None
         #: Those that wait for the start, for something of the loop, or for the end.
@@ -50,13 +53,15 @@ class _Life:
         native.start_thread(self._run, "ticketlock-portal")
 
     def _run(self) -> None:
-        # Made here: gevent binds what a loop is made of to the OS thread that makes it.
-        self.thread, self.loop = native.thread_id(), asyncio.new_event_loop()
-        self._tell()
         try:
-            self.loop.run_forever()
+            # Made here: gevent binds what a loop is made of to the OS thread that makes it.
+            with closing(asyncio.new_event_loop()) as loop:
+                self.thread, self.loop = native.thread_id(), loop
+                self._tell()
+                loop.run_forever()
+        except OSError as error:  # too many open files
+            self.problem = error
         finally:
-            self.loop.close()
             self.over = True
             self._tell()
 
@@ -75,9 +80,13 @@ class _Life:
             self.waiting.discard(done)
 
     def started(self) -> _Life:
-        """Wait until there is a loop; returns self."""
+        """Wait until there is a loop; returns self. Raises LockStoreConnectionError."""
         if self.loop is None:
-            self._wait_for(lambda: self.loop is not None)
+            self._wait_for(lambda: self.loop is not None or self.over)
+        if self.loop is None:
+            raise LockStoreConnectionError(
+                f"the event loop of the threaded twin cannot start: {self.problem}"
+            ) from self.problem
         return self
 
     def join(self) -> None:
@@ -250,8 +259,8 @@ class Portal:
             return  # closed already, when the interpreter began to end
         try:
             life = self._live()
-        except RuntimeError:
-            return  # too late for a new thread: so nothing is in use
+        except (RuntimeError, LockStoreConnectionError):
+            return  # no thread, or no loop, can be had any more: so nothing is in use
         if life.here():
             self._life, self._ending = None, life
             return life.end(0.0, closer)
