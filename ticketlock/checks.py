@@ -5,7 +5,7 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any
 
-from .errors import InvalidConversationId
+from .errors import InvalidConversationId, LockError
 
 #: Highest fence that is believed; those of today's clock are a third of it, and a double,
 #: which Lua calculates with, is exact up to twice as much: one could always follow.
@@ -36,8 +36,8 @@ def check_label(label: object) -> None:
         raise ValueError(f"the label {label!r} is not valid Unicode: {error}") from None
 
 
-def check_seconds(name: str, value: Any, *, above: bool = False) -> None:
-    """Raise ValueError unless `value` is a finite number of seconds, of at least 0.
+def check_seconds(name: str, value: Any, *, above: bool = False) -> float:
+    """Return the number; raise ValueError unless it is a finite number of seconds, of at least 0.
 
     Args:
         above: 0 is refused too.
@@ -46,12 +46,25 @@ def check_seconds(name: str, value: Any, *, above: bool = False) -> None:
     if not number or not (0 < value < _MOST or (value == 0 and not above)):
         bound = "above 0" if above else "of at least 0"
         raise ValueError(f"{name} is a number of seconds {bound}, not {value!r:.80}")
+    return value if type(value) is int else float(value)
 
 
-def check_count(name: str, value: Any, least: int = 0) -> None:
-    """Raise ValueError unless `value` is a whole number of at least `least`."""
+def check_count(name: str, value: Any, least: int = 0) -> int:
+    """Return the number; raise ValueError unless it is a whole number of at least `least`."""
     if not _is(Integral, value) or not least <= value < _MOST:
         raise ValueError(f"{name} is a whole number of at least {least}, not {value!r:.80}")
+    return int(value)
+
+
+def check_floor(conversation_id: str, floor: Any) -> int:
+    """Return the fence that a tracker store has; raise LockError unless one was ever issued so."""
+    if not _is(Integral, floor) or not 0 <= floor < MAX_FENCE:
+        raise LockError(
+            f"conversation {conversation_id!r}: the fence {floor!r:.80} that its tracker store has "
+            f"is out of range (at most {MAX_FENCE - 1}); no lock store issued it: correct or remove "
+            "it there"
+        )
+    return int(floor)
 
 
 def _is(kind: type, value: object) -> bool:

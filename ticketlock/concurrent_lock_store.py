@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from . import forks
-from .checks import MAX_FENCE, check_conversation_id, check_count, check_seconds
+from .checks import check_conversation_id, check_count, check_floor, check_seconds
 from .engine import Engine
-from .errors import CLOSING, ELSEWHERE, LockError, LockStoreConnectionError, QueueFull
+from .errors import CLOSING, ELSEWHERE, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
 from .incoming import MAX_REPLY, WINDOW
 from .inspection import Holder, Inspection, Waiting
@@ -116,13 +116,7 @@ class ConcurrentRedisLockStore(LockStore):
 
     async def raise_fence(self, grant: Grant, floor: int) -> None:
         grant.ensure_held()
-        engine = self._live()
-        if not 0 <= floor < MAX_FENCE:
-            raise LockError(
-                f"conversation {grant.conversation_id!r}: the fence {floor} that its tracker store "
-                f"has is out of range (at most {MAX_FENCE - 1}); no lock store issued it: correct "
-                "or remove it there"
-            )
+        engine, floor = self._live(), check_floor(grant.conversation_id, floor)
         # A repeated acquire finds its own turn; `max_waiting=0` keeps it from queueing anew.
         hold = engine.calls.hold(grant.expires - clock())
         words = engine.scripts.acquire(
@@ -144,7 +138,7 @@ class ConcurrentRedisLockStore(LockStore):
     # -- messages ------------------------------------------------------------------------------
 
     async def collect(self, grant: Grant, most: int = 100) -> list[tuple[str, str]]:
-        check_count("most", most, 1)
+        most = check_count("most", most, 1)
         grant.ensure_held()
         engine = self._live()
         words = engine.scripts.collect(
@@ -154,7 +148,7 @@ class ConcurrentRedisLockStore(LockStore):
         return [(unquote(name), text) for name, text in zip(found[::2], found[1::2], strict=True)]
 
     def answer(self, grant: Grant, replies: Mapping[str, str], window: float = WINDOW) -> None:
-        check_seconds("window", window, above=True)
+        window = check_seconds("window", window, above=True)
         short = {name: text for name, text in replies.items() if len(text.encode()) <= MAX_REPLY}
         if short and self._engine is not None and not self._engine.closed:
             self._engine.answer(grant, short, window)
@@ -171,7 +165,7 @@ class ConcurrentRedisLockStore(LockStore):
         return int(before) + 1
 
     async def inspect(self, conversation_id: str, limit: int = 100) -> Inspection:
-        check_count("limit", limit)
+        limit = check_count("limit", limit)
         engine = self._live()
         words = engine.scripts.inspect(check_conversation_id(conversation_id), limit)
         now, held, count, _, _, tickets, alive, since, last = await engine.link.call(words)
@@ -237,7 +231,7 @@ class ConcurrentRedisLockStore(LockStore):
 
     async def issue_ticket(self, conversation_id: str, lock_lifetime: float | None = None) -> int:
         lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
-        check_seconds("lock_lifetime", lifetime, above=True)
+        lifetime = check_seconds("lock_lifetime", lifetime, above=True)
         return await self._queue_bare(check_conversation_id(conversation_id), lifetime)
 
     async def _queue_bare(self, conversation_id: str, lifetime: float, number: int = 0) -> int:

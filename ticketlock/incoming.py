@@ -44,10 +44,13 @@ class Incoming:
             raise ValueError(
                 f"a message id is text of 1 to {MAX_ID} characters, not {self.message_id!r:.80}"
             )
-        check_seconds("window", self.window, above=True)
+        object.__setattr__(self, "window", check_seconds("window", self.window, above=True))
         if self.supersede not in (None, "interrupt", "rollback"):
             raise ValueError(f"supersede is interrupt or rollback, not {self.supersede!r}")
-        self.message_id.encode()  # a lone surrogate is no text
+        if self.text is not None and not isinstance(self.text, str):
+            raise ValueError(f"the text of a message is text, not {self.text!r:.80}")
+        for text in (self.message_id, self.text or ""):
+            text.encode()  # a lone surrogate is no text
 
     @property
     def field(self) -> str:

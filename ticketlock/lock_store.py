@@ -55,7 +55,7 @@ class LockStore(Polling):
     def __init__(self, endpoint_config: Any = None, *, max_waiting: int | None = None) -> None:
         super().__init__(default_lock_lifetime())
         if max_waiting is not None:
-            check_count("max_waiting", max_waiting)
+            max_waiting = check_count("max_waiting", max_waiting)
         self.max_waiting = max_waiting
         #: conversation -> the lock in whose turn this process is.
         self._inside: dict[str, Lock] = {}
@@ -121,20 +121,23 @@ class LockStore(Polling):
     ) -> Waiter:
         lifetime = self.lock_lifetime
         if lock_lifetime is not None:
-            lifetime = lock_lifetime
-            check_seconds("lock_lifetime", lifetime, above=True)
+            lifetime = check_seconds("lock_lifetime", lock_lifetime, above=True)
         if poll != 1.0:
-            check_seconds("wait_time_in_seconds", poll)
+            poll = check_seconds("wait_time_in_seconds", poll)
         if wait_timeout is not None:
-            check_seconds("wait_timeout", wait_timeout)
+            wait_timeout = check_seconds("wait_timeout", wait_timeout)
         if label is not None:
             check_label(label)
         if incoming is not None:
+            if not isinstance(incoming, Incoming):
+                raise ValueError(  # as all others
+                    f"incoming is an Incoming(message_id), not {incoming!r:.80}"
+                )
             label = incoming.message_id
         if max_waiting is None:
             max_waiting = self.max_waiting
         else:
-            check_count("max_waiting", max_waiting)
+            max_waiting = check_count("max_waiting", max_waiting)
         check_conversation_id(conversation_id)
         return Waiter(conversation_id, lifetime, wait_timeout, max_waiting, label, poll, incoming)
 

@@ -115,7 +115,7 @@ class InMemoryLockStore(LockStore):
         self._serve_next(conversation)
 
     async def collect(self, grant: Grant, most: int = 100) -> list[tuple[str, str]]:
-        check_count("most", most, 1)
+        most = check_count("most", most, 1)
         conversation = self._conversations.get(grant.conversation_id)
         serving = conversation.serving if conversation else None
         found: list[tuple[str, str]] = []
@@ -130,7 +130,7 @@ class InMemoryLockStore(LockStore):
         return found
 
     def answer(self, grant: Grant, replies: Mapping[str, str], window: float = WINDOW) -> None:
-        check_seconds("window", window, above=True)
+        window = check_seconds("window", window, above=True)
         conversation = self._conversations.get(grant.conversation_id)
         if conversation and conversation.serving and conversation.serving.grant is grant:
             for ended in self._messages.answer(conversation.serving.waiter, replies, window):
@@ -215,7 +215,7 @@ class InMemoryLockStore(LockStore):
         return 1 + list(conversation.queue).index(ticket_number)
 
     async def inspect(self, conversation_id: str, limit: int = 100) -> Inspection:
-        check_count("limit", limit)
+        limit = check_count("limit", limit)
         conversation = self._conversations.get(check_conversation_id(conversation_id))
         if conversation is None:
             return Inspection(conversation_id, None, (), 0, 0)
@@ -274,7 +274,7 @@ class InMemoryLockStore(LockStore):
 
     async def issue_ticket(self, conversation_id: str, lock_lifetime: float | None = None) -> int:
         lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
-        check_seconds("lock_lifetime", lifetime, above=True)
+        lifetime = check_seconds("lock_lifetime", lifetime, above=True)
         return await self._queue_bare(check_conversation_id(conversation_id), lifetime)
 
     async def _queue_bare(self, conversation_id: str, lifetime: float, number: int = 0) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from . import forks
-from .checks import check_conversation_id, check_count, check_seconds
+from .checks import check_conversation_id, check_count, check_floor, check_seconds
 from .deadlines import DeadlineWatch
 from .errors import ELSEWHERE, LockError, LockStoreConnectionError, QueueFull, TicketLockError
 from .explaining import Explaining
@@ -96,7 +96,7 @@ class Polling(Explaining):
         The low-level interface: nobody renews the ticket. Raises LockError.
         """
         lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
-        check_seconds("lock_lifetime", lifetime, above=True)
+        lifetime = check_seconds("lock_lifetime", lifetime, above=True)
 
         def issue(lock: TicketLock, now: float) -> int:
             return lock.issue_ticket(lifetime, now)
@@ -137,7 +137,7 @@ class Polling(Explaining):
 
     async def inspect(self, conversation_id: str, limit: int = 100) -> Inspection:
         """Who holds the conversation and who waits, without changing anything."""
-        check_count("limit", limit)
+        limit = check_count("limit", limit)
         lock = await self._read(conversation_id)
         now = await self._now()
         tickets = list(lock.tickets)
@@ -363,6 +363,7 @@ class Polling(Explaining):
         Raises LockLost when the turn is no longer held.
         """
         grant.ensure_held()
+        floor = check_floor(grant.conversation_id, floor)
         self._last_fence = grant.fence = max(grant.fence, self._last_fence, floor) + 1
 
     async def close(self) -> None:

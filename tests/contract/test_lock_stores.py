@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import numbers
 import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from fractions import Fraction
 from threading import Barrier
+from typing import Any
 
 import pytest
 from conftest import until
@@ -656,6 +659,58 @@ def test_one_store_one_loop(make_store: Make, run: Run) -> None:
     run(body())
 
 
+class Count:
+    """A whole number of another library's, as numpy has them."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def __int__(self) -> int:
+        return self._value
+
+    def __le__(self, other: int) -> bool:
+        return self._value <= other
+
+    def __lt__(self, other: int) -> bool:
+        return self._value < other
+
+    def __ge__(self, other: int) -> bool:
+        return self._value >= other
+
+
+numbers.Integral.register(Count)
+
+
+def test_numbers_of_other_libraries(make_store: Make, run: Run) -> None:
+    """They count as what they are; on their way they are ours, beside those of other tasks."""
+
+    async def body() -> None:
+        async with make_store() as store:
+
+            async def use(i: int) -> None:
+                options: dict[str, Any] = {}
+                if i % 2:
+                    lifetime = Fraction(7, 2)
+                    options = {"max_waiting": Count(3), "lock_lifetime": lifetime}
+                async with store.lock(f"c{i}", **options) as grant:
+                    await store.inspect(f"c{i}", limit=Count(2))  # type: ignore[arg-type]
+                    grant.ensure_held()
+
+            for _ in range(2):  # with a connection that is there already too
+                await asyncio.wait_for(asyncio.gather(*(use(i) for i in range(8))), 20)
+
+    run(body())
+
+
+@pytest.mark.parametrize("text", [5, b"bytes", "\ud800"])
+def test_what_no_message_is(make_store: Make, text: object) -> None:
+    """A message that is none, or whose text is none, is an error at once."""
+    with pytest.raises(ValueError, match=r"text|surrogates"):
+        Incoming("id", text=text)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="incoming is an Incoming"):
+        make_store().lock("c", incoming=text)  # type: ignore[arg-type]
+
+
 def test_sync_twin(make_store: Make) -> None:
     """The threaded twin: the same locks between threads, and its own errors."""
     import threading
@@ -715,6 +770,9 @@ def test_raise_fence(make_store: Make, run: Run) -> None:
                 grant.ensure_held()
             async with store.lock("c", wait_timeout=5) as grant:
                 assert grant.fence > raised
+                for floor in (-1, 2**52, "1", None):
+                    with pytest.raises(LockError, match="out of range"):
+                        await store.raise_fence(grant, floor)
 
     run(body())
 
