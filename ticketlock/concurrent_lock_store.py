@@ -263,10 +263,13 @@ class ConcurrentRedisLockStore(LockStore):
 
     async def close(self) -> None:
         engine = self._engine
-        if engine is not None and engine.pid == forks.pid and not engine.loop.is_closed():
-            await engine.close()
-        self._engine = None
-        self._finalizer.detach()
+        try:
+            if engine is not None and engine.pid == forks.pid and not engine.loop.is_closed():
+                await engine.close()
+        finally:  # also when we are cancelled, as by the loss of our own turn
+            if self._engine is engine:
+                self._engine = None
+            self._finalizer.detach()
         await super().close()
 
 

@@ -82,6 +82,7 @@ class Engine:
         self._seen: dict[str, tuple[float, int]] = {}
         self.closed = False
         self._closing: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     # -- tickets ------------------------------------------------------------------------------
 
@@ -388,6 +389,12 @@ class Engine:
             self.post(self.calls.alone(grant))
             self.lost(request, "the lock store has been closed")
         self._deadlines.stop()
+        # To its end, though we are cancelled: by our caller, or by the loss of its own turn.
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._end())
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         await self.heartbeat.stop()
         await self.link.close()
 

@@ -102,3 +102,27 @@ def test_a_waiter_of_a_closed_store_is_told(redis_server: EmbeddedRedis) -> None
         await store.close()
 
     asyncio.run(body())
+
+
+def test_a_close_that_is_cancelled_ends_nevertheless(redis_server: EmbeddedRedis) -> None:
+    """By its caller, or by the loss of the turn in which the store is closed."""
+
+    async def body() -> None:
+        before, store = asyncio.all_tasks(), ConcurrentRedisLockStore(url=redis_server.url, **SHORT)
+        with pytest.raises(LockLost, match="closed"):
+            async with store.lock("closed inside"):
+                await store.close()
+        async with store.lock("closed inside", wait_timeout=20):
+            pass
+        closing = asyncio.create_task(store.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        async with store.lock("closed inside", wait_timeout=20):
+            pass
+        await store.close()
+        while asyncio.all_tasks() - before:  # the two closes that were cancelled
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(body(), 60))
