@@ -357,6 +357,30 @@ def test_a_stores_error_is_logged_not_shown(caplog: pytest.LogCaptureFixture) ->
     assert "stuck" in describe(LockLost("c", "stuck"))["message"]
 
 
+def test_a_bot_that_is_cancelled_by_another_has_not_answered(run: Callable[..., None]) -> None:
+    """What it awaits was cancelled: that is an error, nothing is stored, and it is tried again."""
+    calls: list[str] = []
+
+    async def bot(turn: Turn, message: Message) -> AsyncIterator[Any]:
+        calls.append(message.text)
+        yield "half"
+        if len(calls) == 1:
+            shared = asyncio.create_task(asyncio.sleep(30))
+            asyncio.get_running_loop().call_soon(shared.cancel)
+            await shared
+        yield "whole"
+
+    async def body() -> None:
+        async with client(bot) as http:
+            failed = await send(http, "x", message_id="m1")
+            assert (failed.status_code, failed.json()["reason"]) == (500, "ConversationError")
+            assert await events(http) == []
+            again = await send(http, "x", message_id="m1")
+            assert [reply["text"] for reply in again.json()] == ["half", "whole"]
+
+    run(body())
+
+
 def test_a_lost_lock_is_no_empty_reply(run: Callable[..., None]) -> None:
     """503: nothing was stored. The reference answers 200 with no replies."""
 

@@ -13,7 +13,8 @@ from ..incoming import Supersede
 async def unless_superseded(grant: Grant, work: Coroutine[Any, Any, None]) -> Supersede | None:
     """Do the work of a turn; cancel it when the turn is asked to stop.
 
-    Returns None when the work was done, else how it was asked to stop. Raises what it raised.
+    Returns None when the work was done, else how it was asked to stop. Raises what it raised, and
+    RuntimeError when it was cancelled otherwise: its message was not answered.
     """
     if grant.superseded is not None:  # before it was its turn: there is nothing to begin
         work.close()
@@ -28,6 +29,8 @@ async def unless_superseded(grant: Grant, work: Coroutine[Any, Any, None]) -> Su
             working.cancel()
             await asyncio.wait([working])
     if working.cancelled():
+        if grant.superseded is None:
+            raise RuntimeError("it was cancelled by what it awaits, and not by its turn")
         return grant.superseded
     working.result()
     return None
