@@ -6,13 +6,12 @@ import random
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 
 from .errors import ConfigurationError, LockStoreConnectionError
+from .scratch import Scratch
 
 #: Below the range from which systems take the ports of outgoing connections.
 _PORTS = range(20000, 32000)
@@ -48,6 +47,8 @@ def free_port() -> int:
 class EmbeddedRedis:
     """A Redis server of our own on 127.0.0.1, without persistence; a context manager.
 
+    It does not outlive this process, however that ends; nor does its folder.
+
     Args:
         options: more words for the server's command line.
         binary: the server to run; default: what `server_binary` finds.
@@ -61,7 +62,7 @@ class EmbeddedRedis:
         self._fixed_port = port
         self.port = port or 0
         self.process: subprocess.Popen[bytes] | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: Scratch | None = None
 
     @property
     def url(self) -> str:
@@ -70,18 +71,15 @@ class EmbeddedRedis:
     def start(self) -> EmbeddedRedis:
         """Start the server and wait until it answers. Raises LockStoreConnectionError."""
         binary = self._binary or server_binary()
-        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="ticketlock-redis-")
-        log = Path(self._folder.name, "log")
+        self._scratch = self._scratch or Scratch("redis")
+        folder = self._scratch.path
+        log = folder / "log"
         for _ in range(5):  # a port can be taken between the choice and the listening
             self.port = self._fixed_port or free_port()
-            command = self._command(binary, self._folder.name)
-            with log.open("ab") as output:
+            command = self._command(binary, str(folder))
+            with log.open("ab") as output, self._scratch.tie(command) as (words, options):
                 self.process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
+                    words, stdout=output, stderr=subprocess.STDOUT, **options
                 )
             if self._wait():
                 return self
@@ -125,5 +123,6 @@ class EmbeddedRedis:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
-        if self._folder is not None:
-            self._folder.cleanup()
+        if self._scratch is not None:
+            self._scratch.close()
+            self._scratch = None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from servers.processes import temporary_folder
 
 from ticketlock.demo.traffic import Message
 from ticketlock.progress import Bar
@@ -35,7 +36,7 @@ def run(
         before: the version that the replicas have at first, and after every second roll.
     """
     dice = random.Random(seed)
-    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+    with temporary_folder() as folder:
         with Bar() as bar:
             bar.phase(f"starting, with {broker}")
             with topology(Path(folder), broker, before) as made:

@@ -25,6 +25,7 @@ from ticketlock.demo.records import Records
 from ticketlock.demo.stored import read_turns
 from ticketlock.demo.verify import KINDS
 from ticketlock.embedded import EmbeddedRedis
+from ticketlock.scratch import sweep
 from ticketlock.server import Handler, Message, Settings
 
 Run = Callable[[Awaitable[None]], None]
@@ -195,17 +196,42 @@ def test_a_replica_that_ends_by_itself_ends_the_demo(
     assert not any(child.is_running() for child in replicas)
 
 
-def test_replicas_do_not_outlive_a_killed_demo(
-    command: Command, redis_server: EmbeddedRedis
-) -> None:
-    process = command.start("demo", "--json", "--count", "100000", "--redis", redis_server.url)
+def _started(folder: Path) -> bool:
+    return any(folder.iterdir())
+
+
+def _serves(folder: Path) -> bool:
+    return any("accept connections" in log.read_text() for log in folder.glob("*-redis-*/log"))
+
+
+def _starts_replicas(folder: Path) -> bool:
+    return len(list(folder.glob("*-demo-*/replica-*.log"))) == 3
+
+
+def _handles(folder: Path) -> bool:
+    return len([*folder.glob("*-demo-*/" + "?" * 64)]) > 5
+
+
+@pytest.mark.parametrize("moment", [_started, _serves, _starts_replicas, _handles])
+def test_nothing_outlives_a_killed_demo(moment: Callable[[Path], bool], command: Command) -> None:
+    """Neither its server nor its replicas nor a folder."""
+    process = command.start("demo", "--json", "--count", "100000")
     try:
-        replicas = command.children(process, 3)
+        end = time.monotonic() + 60
+        while not moment(command.folder):
+            assert time.monotonic() < end
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(signal.SIGSTOP)  # so that the list is complete
+        started = psutil.Process(process.pid).children(recursive=True)
     finally:
         process.kill()
         process.communicate()
-    _, alive = psutil.wait_procs(replicas, timeout=20)
+    _, alive = psutil.wait_procs(started, timeout=20)
     assert alive == []
+    # The moment may have been before there was anybody to clear up: then the next start does.
+    sweep(str(command.folder))
+    assert list(command.folder.iterdir()) == []
 
 
 # -- the bot ----------------------------------------------------------------------------------------

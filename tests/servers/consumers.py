@@ -21,6 +21,7 @@ from ticketlock.event_broker import EventBroker, Message
 from ticketlock.registry import create_event_broker
 from ticketlock.settings import Section
 
+from .processes import popen
 from .versions import environment
 
 
@@ -42,9 +43,8 @@ class Consumer:
         command = [sys.executable, "-m", "ticketlock", "events", "consume", "--json"]
         self._log = endpoints.with_name(f"{endpoints.stem} {os.urandom(4).hex()}.log")
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
+            self.process = popen(
                 [*command, "--endpoints", str(endpoints.resolve()), *words],
-                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=endpoints.parent,

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import missing
-from .processes import child, free_port, persistent
+from .processes import child, free_port, persistent, temporary_folder
 
 VARIABLE = "TICKETLOCK_TEST_DYNAMO_URL"
 
@@ -55,7 +54,7 @@ def _server() -> Iterator[str]:
     if importlib.util.find_spec("moto") is None:
         missing("a DynamoDB", f'pip install "moto[server]", or set {VARIABLE}')
     app = Path(__file__).with_name("dynamo_app.py")
-    with tempfile.TemporaryDirectory(prefix="ticketlock-dynamo-", dir="/tmp") as folder:
+    with temporary_folder() as folder:
         port = free_port()
         words = [sys.executable, str(app), str(port)]
         with child(words, lambda: _listens(port), Path(folder, "log"), cwd=folder):

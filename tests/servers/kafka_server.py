@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from . import missing
 from .certificates import Certificates
-from .processes import carry_out, free_port
+from .processes import carry_out, free_port, popen, temporary_folder
 
 VARIABLE = "TICKETLOCK_TEST_KAFKA_BOOTSTRAP"
 USER, PASSWORD = "tester", "p@ss-w0rd"
@@ -56,9 +56,7 @@ class Kafka:
     """
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="ticketlock-kafka-", ignore_cleanup_errors=True
-        )
+        self._folder = temporary_folder()
         self.folder = Path(self._folder.name)
         self.certificates = Certificates(self.folder / "certificates")
         self.ports: dict[str, int] = {}
@@ -154,14 +152,8 @@ class Kafka:
     def start(self) -> Kafka:
         """Start, or start again on the same data; returns when it answers."""
         with (self.folder / "output").open("ab") as output:
-            self.process = subprocess.Popen(
-                [*self._words("kafka.Kafka"), "server.properties"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                cwd=self.folder,
-            )
+            command = [*self._words("kafka.Kafka"), "server.properties"]
+            self.process = popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=self.folder)
         end = time.monotonic() + 60
         while True:
             if self.process.poll() is not None or time.monotonic() > end:

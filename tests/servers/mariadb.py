@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 
 from . import missing
 from .certificates import Certificates
-from .processes import carry_out, child, free_port, own, persistent, unprivileged
+from .processes import carry_out, child, free_port, own, persistent, temporary_folder, unprivileged
 
 VARIABLE = "TICKETLOCK_TEST_MARIADB_URL"
 PASSWORD = "p@ss w:o/r%d"
@@ -74,7 +73,7 @@ def _server(certificates: Certificates | None = None) -> Iterator[dict[str, Any]
     install = shutil.which("mariadb-install-db", path=path)
     if not daemon or not install:
         missing("MariaDB", f"apt-get install mariadb-server, or set {VARIABLE}")
-    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:
+    with temporary_folder() as name:
         folder = Path(name)
         folder.chmod(0o755)
         own(folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
@@ -16,7 +15,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from . import missing
-from .processes import child, free_port, persistent
+from .processes import child, free_port, persistent, temporary_folder
 
 VARIABLE = "TICKETLOCK_TEST_MONGO_URL"
 
@@ -53,7 +52,7 @@ def _server() -> Iterator[str]:
     command = Path(sys.executable).with_name("secantusd-py")
     if importlib.util.find_spec("secantus") is None or not command.exists():
         missing("a MongoDB", f"pip install secantusdb, or set {VARIABLE}")
-    with tempfile.TemporaryDirectory(prefix="ticketlock-mongo-", dir="/tmp") as folder:
+    with temporary_folder() as folder:
         port = free_port()
         found = f"mongodb://127.0.0.1:{port}"
         words = [str(command), "--host", "127.0.0.1", "--port", str(port), "--sync-on-commit"]

@@ -7,14 +7,13 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import missing
-from .processes import child, free_port
+from .processes import child, free_port, temporary_folder
 
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
 #: The ports of nginx.conf: for channels, and for operators.
@@ -72,7 +71,7 @@ def check(command: list[str]) -> str:
 @contextmanager
 def nginx(replicas: Sequence[int]) -> Iterator[Nginx]:
     """Run nginx until the block ends."""
-    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:
+    with temporary_folder() as name:
         folder = Path(name)
         folder.chmod(0o755)
         command, found = write_configuration(folder, replicas)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from . import missing
-from .processes import child, free_port, own, persistent, unprivileged
+from .processes import child, free_port, own, persistent, temporary_folder, unprivileged
 
 #: Connections of the pooler to each database: fewer than its clients have.
 SERVER_CONNECTIONS = 4
@@ -35,7 +34,7 @@ def _server(login: dict[str, Any], settings: dict[str, object]) -> Iterator[dict
     program = shutil.which("pgbouncer", path=path)
     if not program:
         missing("pgbouncer", "apt-get install pgbouncer")
-    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:
+    with temporary_folder() as name:
         folder = Path(name)
         port = settings.get("listen_port", 0) or free_port()
         quoted = login["password"].replace('"', '""')

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 
 from . import missing
 from .certificates import Certificates
-from .processes import carry_out, child, free_port, own, persistent, unprivileged
+from .processes import carry_out, child, free_port, own, persistent, temporary_folder, unprivileged
 
 VARIABLE = "TICKETLOCK_TEST_POSTGRES_URL"
 _TOOLS = ("initdb", "postgres", "pg_isready", "pg_basebackup")
@@ -56,7 +55,7 @@ def with_tls(certificates: Certificates) -> AbstractContextManager[dict[str, Any
 @contextmanager
 def _server(certificates: Certificates | None = None) -> Iterator[dict[str, Any]]:
     tools = _tools()
-    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:
+    with temporary_folder() as name:
         folder = Path(name)
         folder.chmod(0o755)
         (folder / "password").write_text(PASSWORD)
@@ -84,7 +83,7 @@ def _server(certificates: Certificates | None = None) -> Iterator[dict[str, Any]
 def standby(login: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A replica of the server of `login`, which follows it until it is promoted."""
     tools = _tools()
-    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:
+    with temporary_folder() as name:
         folder = Path(name)
         folder.chmod(0o755)
         own(folder)

@@ -1,18 +1,26 @@
-"""Starting servers as children: ports that stay ours, ready when they answer, ended by pid."""
+"""Starting servers as children: ports that stay ours, ready when they answer, ended by pid.
+
+What is started here, and the folders, do not outlive the process that runs the tests.
+"""
 
 from __future__ import annotations
 
+import atexit
 import os
 import pwd
 import random
 import socket
 import subprocess
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
+
+from ticketlock.scratch import Scratch
 
 T = TypeVar("T")
 
@@ -31,6 +39,25 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+
+
+@cache
+def _scratch() -> Scratch:
+    made = Scratch("tests", "/tmp")  # a short name: sockets are made below it
+    made.path.chmod(0o755)  # servers of other users, too
+    atexit.register(made.close)
+    return made
+
+
+def popen(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+    """`subprocess.Popen`, in a session of its own, reading nothing; killed with this process."""
+    with _scratch().tie(command) as (words, tied):
+        return subprocess.Popen(words, **options, **tied)
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder that goes, at the latest, with this process."""
+    return tempfile.TemporaryDirectory(dir=_scratch().path, ignore_cleanup_errors=True)
 
 
 def unprivileged() -> dict[str, Any]:
@@ -66,10 +93,10 @@ def persistent(make: Callable[[], AbstractContextManager[T]], what: str) -> Iter
         yield server
 
 
-def carry_out(command: list[str], **popen: Any) -> None:
+def carry_out(command: list[str], **options: Any) -> None:
     """Run a command to its end. Raises RuntimeError with what it said, where that is not 0."""
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **popen
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options
     )
     if done.returncode:
         said = done.stdout.decode(errors="replace")[-2000:]
@@ -83,18 +110,11 @@ def child(
     log: Path,
     seconds: float = 60,
     stop_with: int = 15,
-    **popen: Any,
+    **options: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until the block ends; `ready` is asked until it says yes."""
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            **popen,
-        )
+        process = popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
     try:
         end = time.monotonic() + seconds
         while True:

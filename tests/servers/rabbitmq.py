@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +18,7 @@ import pika
 
 from . import missing
 from .certificates import Certificates
-from .processes import free_port
+from .processes import free_port, popen, temporary_folder
 
 VARIABLE = "TICKETLOCK_TEST_RABBITMQ_URL"
 USER, PASSWORD = "tester", "p@ss w:o/r%d+"  # what a URL must not be glued together from
@@ -41,9 +40,7 @@ class RabbitMQ:
     """A server with TLS, a second virtual host, and a user `limited` without rights."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="ticketlock-rabbitmq-", ignore_cleanup_errors=True
-        )
+        self._folder = temporary_folder()
         self.folder = Path(self._folder.name)
         self.certificates = Certificates(self.folder / "certificates")
         self.port = self.tls_port = 0
@@ -114,14 +111,8 @@ disk_free_limit.absolute = 1MB
 
     def _popen(self, command: list[str]) -> subprocess.Popen[bytes]:
         with (self.folder / "output").open("ab") as output:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                cwd=self.folder,
-                env=self._env,
+            return popen(
+                command, stdout=output, stderr=subprocess.STDOUT, cwd=self.folder, env=self._env
             )
 
     def start(self) -> RabbitMQ:

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from .processes import free_port
+from .processes import free_port, popen
 from .versions import environment
 
 
@@ -39,13 +39,11 @@ class Replica:
     def start(self) -> None:
         """Start a process; it is ready some time later."""
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = popen(
                 self._command,
-                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.log_file.parent,
-                start_new_session=True,
                 env=environment(self.version),
             )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import tempfile
 import threading
 import time
 import traceback
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from servers.processes import temporary_folder
 
 from ticketlock import ConcurrentRedisLockStore, TicketLockError
 from ticketlock.embedded import EmbeddedRedis
@@ -45,7 +45,7 @@ def run(
     events = Events()
     with ExitStack() as stack:
         records = stack.enter_context(EmbeddedRedis())
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = Path(stack.enter_context(temporary_folder()))
         target = stack.enter_context(TARGETS[on]())
         troubles = [random.Random(rng.random()) for _ in range(2)]
         fleet = Fleet(target.store, records.url, folder, load, seconds, events, troubles[0])

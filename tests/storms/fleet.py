@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from servers.processes import popen
+
 from ticketlock.grant import clock
 
 from .events import Events, shuffled
@@ -65,9 +67,9 @@ class Fleet:
         left, number = max(0.5, self.end - clock()), len(self.processes)
         words = ["", self._records, str(left), str(number), str(self._load.tasks)]
         with self._log(number).open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, str(WORKER), *words, *self._load.names], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=subprocess.STDOUT, env=self._variables,
+            process = popen(
+                [sys.executable, str(WORKER), *words, *self._load.names],
+                stdout=log, stderr=subprocess.STDOUT, env=self._variables,
             )  # fmt: skip
         self.processes.append(process)
 

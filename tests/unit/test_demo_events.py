@@ -36,6 +36,7 @@ from ticketlock.event_service.source import Delivery
 from ticketlock.events import UserUttered
 from ticketlock.outbox import DeadLetter
 from ticketlock.registry import create_event_listener, create_tracker_store
+from ticketlock.scratch import Scratch
 from ticketlock.tracker import Tracker
 
 COUNT = 5
@@ -256,12 +257,13 @@ def test_a_replica_that_does_not_start_leaves_no_other_one_starting(
             ended.append(replica.slot)
 
     monkeypatch.setattr(Replica, "start", start)
-    (tmp_path / "replica-0.0.log").write_text("its last words")
 
-    async def body() -> None:
-        fleet = Fleet(tmp_path / "endpoints.yml", "token", tmp_path)
+    async def body(scratch: Scratch) -> None:
+        (scratch.path / "replica-0.0.log").write_text("its last words")
+        fleet = Fleet(tmp_path / "endpoints.yml", "token", scratch)
         with pytest.raises(ReplicaFailed, match="its last words"):
             await fleet.start(3)
         assert ended == [1, 2]
 
-    asyncio.run(body())
+    with Scratch("test", str(tmp_path)) as scratch:
+        asyncio.run(body(scratch))

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
-import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from ..embedded import EmbeddedRedis
 from ..errors import ConfigurationError
 from ..progress import Bar
+from ..scratch import Scratch
 from .backends import Backends, check_messages, redis_section
 from .course import Course, Options
 from .listening import Listening
@@ -66,8 +66,8 @@ async def _run(options: Options) -> Report:
     messages = [replace(m, conversation=f"{ids}:{m.conversation}") for m in options.messages]
     options = replace(options, messages=messages)
     async with AsyncExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ticketlock-demo-"))
-        found = options.redis, options.endpoints, folder, keys, options.events
+        scratch = stack.enter_context(Scratch("demo"))
+        found = options.redis, options.endpoints, str(scratch.path), keys, options.events
         backends = Backends.choose(*found)
         if options.keep and backends.own_tracker:
             raise ConfigurationError("--keep is for a tracker store of yours: see --endpoints")
@@ -84,4 +84,4 @@ async def _run(options: Options) -> Report:
             listening = Listening(broker, where, stores.tracker_store, ids)
             await stack.enter_async_context(listening)  # before anything is published
         screen = stack.enter_context(Bar())
-        return await Course(options, backends, stores, folder, screen, listening).run()
+        return await Course(options, backends, stores, scratch, screen, listening).run()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..conversations import Conversations
 from ..progress import Bar
+from ..scratch import Scratch
 from .arrivals import Heard
 from .backends import Backends, described
 from .bot import EVENTS, SESSION, START
@@ -64,12 +65,12 @@ class Course:
         options: Options,
         backends: Backends,
         stores: Conversations,
-        folder: str,
+        scratch: Scratch,
         screen: Bar,
         listening: Listening | None = None,
     ) -> None:
         self._options = options
-        self._folder = Path(folder)
+        self._folder = scratch.path
         self._stores = stores
         self._own_tracker = backends.own_tracker
         self._screen = screen
@@ -83,7 +84,7 @@ class Course:
         self._tracker_kind = described(tracker, stores.tracker_store)
         endpoints, token = self._folder / "endpoints.yml", secrets.token_urlsafe()
         backends.write(endpoints, token, options.in_flight, options.unlocked)
-        self._fleet = Fleet(endpoints, token, self._folder)
+        self._fleet = Fleet(endpoints, token, scratch)
         total, parts = len(options.messages), options.kills + 1
         self._kill_at = [total * part // parts for part in range(1, parts)]
 

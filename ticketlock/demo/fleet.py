@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from ..errors import TicketLockError
+from ..scratch import Scratch
 from .bot import FOLDER, NAME
 from .client import Client
 
@@ -38,27 +38,27 @@ class Replica:
 
     client: Client
 
-    def __init__(self, slot: int, life: int, folder: Path) -> None:
+    def __init__(self, slot: int, life: int, scratch: Scratch) -> None:
         self.slot = slot
         self.name = f"{slot}.{life}"
         self.up = False
         self.stopping = False
-        self._folder = folder
-        self._log = folder / f"replica-{self.name}.log"
+        self._scratch = scratch
+        self._log = scratch.path / f"replica-{self.name}.log"
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self, endpoints: Path, token: str) -> None:
         """Return when the replica takes messages. Raises ReplicaFailed."""
         command = [sys.executable, "-m", "ticketlock", "run", "--port", "0"]
         command += ["--endpoints", str(endpoints), "--bot", "ticketlock.demo.replica:bot"]
-        with self._log.open("wb") as log:
+        # In a session of its own: Ctrl-C is for the demo, which then ends its replicas.
+        with self._log.open("wb") as log, self._scratch.tie(command) as (words, options):
             self._process = await asyncio.create_subprocess_exec(
-                *command,
-                env={**os.environ, FOLDER: str(self._folder), NAME: self.name},
-                stdin=subprocess.PIPE,
+                *words,
+                env={**os.environ, FOLDER: str(self._scratch.path), NAME: self.name},
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the demo, which then ends its replicas
+                **options,
             )
         end = time.monotonic() + START_WITHIN
         while (found := _LISTENS.search(self._log.read_text(errors="replace"))) is None:
@@ -105,8 +105,6 @@ class Replica:
             except asyncio.TimeoutError:
                 process.kill()
         await process.wait()
-        if process.stdin is not None:
-            process.stdin.close()
 
 
 class Fleet:
@@ -115,13 +113,13 @@ class Fleet:
     Args:
         endpoints: the `endpoints.yml` of every replica.
         token: which opens them.
-        folder: where they leave their records and logs.
+        scratch: where they leave their records and logs.
     """
 
-    def __init__(self, endpoints: Path, token: str, folder: Path) -> None:
+    def __init__(self, endpoints: Path, token: str, scratch: Scratch) -> None:
         self._endpoints = endpoints
         self._token = token
-        self._folder = folder
+        self._scratch = scratch
         self._all: list[Replica] = []
         self._tasks: list[asyncio.Task[None]] = []
         #: When replicas were killed, by name; moments of `time.monotonic()`.
@@ -140,7 +138,7 @@ class Fleet:
 
     async def _start(self, slot: int) -> None:
         lives = sum(replica.slot == slot for replica in self._all)
-        replica = Replica(slot, lives, self._folder)
+        replica = Replica(slot, lives, self._scratch)
         self._all.append(replica)
         await replica.start(self._endpoints, self._token)
         self._tasks.append(asyncio.create_task(replica.watch()))
