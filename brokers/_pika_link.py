@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,9 +14,6 @@ from pika.adapters.select_connection import IOLoop
 from ticketlock.errors import EventBrokerConnectionError
 
 from ._pika_settings import PikaSettings
-
-# pika reports as errors what comes out of here as errors and outcomes.
-logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 #: A connection that breaks while it is opened: pika guesses the reason from the step that it broke
 #: in, but the server or the network may just as well have failed.
