@@ -16,7 +16,6 @@ from ticketlock.demo.verify import Violation
 @pytest.mark.parametrize(
     "words",
     [
-        [],
         ["dance"],
         ["demo", "--replicas", "0"],
         ["demo", "--kill", "0"],

@@ -3,37 +3,65 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
+import select
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from .. import __version__
 from ..demo import Interrupted
 from ..errors import ConfigurationError, InvalidConversationId, TicketLockError
-from . import config, demo, events, locks, run, tracker
+from . import completion, config, demo, events, locks, run, top, tracker
 from .common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
 
 __all__ = [
     "EXIT_BAD_INPUT", "EXIT_FAILED", "EXIT_OK", "EXIT_SIGNAL", "EXIT_UNAVAILABLE", "main",
 ]  # fmt: skip
 
-EXAMPLES = """\
+EPILOG = """\
 examples:
   ticketlock demo                          three replicas, a Redis of its own
-  ticketlock demo --kill                   the same while replicas are killed
-  ticketlock demo --endpoints FILE         with the stores of an endpoints.yml
-  ticketlock demo --messages chat.jsonl    replay lines of {"sender_id": ..., "text": ...}
-  ticketlock run --bot module:function     serve a bot over HTTP
+  ticketlock demo --compare                the same traffic with and without the lock
+  ticketlock demo --kill                   while replicas are killed
+  ticketlock run                           the echo bot on this machine, in memory
+  ticketlock run --bot module:function     serve a bot with the stores of endpoints.yml
+  ticketlock top                           what is held, who waits, since when
   ticketlock inspect CONVERSATION          who holds it, who waits
   ticketlock break CONVERSATION            end the turn that hangs
   ticketlock config check endpoints.yml    is it right, does everything answer
   ticketlock tracker show CONVERSATION     the events of its tracker store
   ticketlock events consume                store what the event broker carries
-  ticketlock events export                 publish the history to the event broker
+  ticketlock completion bash               completion for your shell
+
+exit status:
+  0    done
+  1    a promise was broken, or there was nothing to act on
+  2    a wrong command, option, file or setting: nothing has been started
+  3    a server or a replica cannot be used
+  128  plus the number of the signal that ended it: 130 after Ctrl-C, 141 if nobody reads on
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
+    # What pika logs as errors are outcomes here, and printed as such.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    try:
+        try:
+            return _run(argv)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+    except BrokenPipeError:
+        if not _dropped():
+            raise
+        return EXIT_SIGNAL + signal.SIGPIPE
+
+
+def _run(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
     try:
         status: int = args.command(args)
@@ -53,14 +81,52 @@ def _fail(error: Exception, status: int) -> int:
     return status
 
 
+def _dropped() -> bool:
+    """Whether nobody reads our output any more; what is left of it then goes nowhere."""
+    dropped = False
+    for stream in (sys.stdout, sys.stderr):
+        asked = select.poll()
+        asked.register(stream.fileno(), 0)
+        if asked.poll(0):  # an error or a hang-up: of nothing else we asked to be told
+            dropped = True
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+    return dropped
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ticketlock",
         description="FIFO ticket locks for replicated chat bots, on Redis.",
-        epilog=EXAMPLES,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for group in (demo, run, locks, config, tracker, events):
+    parser.add_argument("--version", action="version", version=f"ticketlock {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for group in (demo, run, top, locks, config, tracker, events):
         group.add(commands)
+    completion.add(commands, _parser)
+    for one, action in _groups(parser):
+        _help_alone(one, action)
     return parser
+
+
+def _groups(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.ArgumentParser, Any]]:
+    """The parsers that have subcommands, each with its action for them."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield parser, action
+            for one in action.choices.values():
+                yield from _groups(one)
+
+
+def _help_alone(parser: argparse.ArgumentParser, action: Any) -> None:
+    """Without a subcommand, print the help."""
+
+    def show(_: argparse.Namespace) -> int:
+        parser.print_help(sys.stderr)
+        return EXIT_BAD_INPUT
+
+    action.required = False
+    parser.set_defaults(command=show)

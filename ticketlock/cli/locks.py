@@ -8,9 +8,9 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from ..concurrent_lock_store import ConcurrentRedisLockStore
 from ..inspection import Holder, Inspection, Waiting
 from .common import EXIT_FAILED, EXIT_OK, positive
+from .lock_stores import open_lock_store, place_options
 
 
 def add(commands: Any) -> None:
@@ -28,19 +28,13 @@ def add(commands: Any) -> None:
 def _options(command: argparse.ArgumentParser, function: object) -> None:
     command.set_defaults(command=function)
     command.add_argument("conversation", metavar="CONVERSATION", help="its id")
-    command.add_argument("--redis", metavar="URL", help="default: redis://localhost:6379/1")
-    command.add_argument("--key-prefix", help="the lock store's key_prefix")
+    place_options(command)
     command.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _store(args: argparse.Namespace) -> ConcurrentRedisLockStore:
-    keys = {"url": args.redis, "key_prefix": args.key_prefix, "where": "--redis"}
-    return ConcurrentRedisLockStore(**{key: text for key, text in keys.items() if text})
 
 
 def _inspect(args: argparse.Namespace) -> int:
     async def look() -> Inspection:
-        async with _store(args) as store:
+        async with open_lock_store(args) as store:
             return await store.inspect(args.conversation, args.limit)
 
     found = asyncio.run(look())
@@ -50,7 +44,7 @@ def _inspect(args: argparse.Namespace) -> int:
 
 def _break(args: argparse.Namespace) -> int:
     async def end() -> tuple[Holder | None, bool]:
-        async with _store(args) as store:
+        async with open_lock_store(args) as store:
             holder = (await store.inspect(args.conversation, 0)).holder
             # Nobody but the one who is told about is broken, should the turn end meanwhile.
             fence = args.fence or (holder.fence if holder else None)
@@ -77,7 +71,7 @@ def describe(found: Inspection) -> list[str]:
     lines.append(f"  waiting: {found.waiting_count}")
     for ticket in found.waiting:
         dead = "" if ticket.alive else ", not heard of: will be skipped"
-        since = f"for {_span(ticket.waiting_for)}"
+        since = f"for {span(ticket.waiting_for)}"
         lines.append(f"    {_who(ticket)} {since}, ticket {ticket.number}{dead}")
     if (hidden := found.waiting_count - len(found.waiting)) > 0:
         lines.append(f"    ... and {hidden} more")
@@ -85,8 +79,8 @@ def describe(found: Inspection) -> list[str]:
 
 
 def _turn(holder: Holder) -> str:
-    who, since = _who(holder), _span(holder.held_for)
-    return f"{who} for {since}, ticket {holder.number}, fence {holder.fence}"
+    since = span(holder.held_for)
+    return f"{_who(holder)} for {since}, ticket {holder.number}, fence {holder.fence}"
 
 
 def _who(ticket: Holder | Waiting) -> str:
@@ -96,7 +90,8 @@ def _who(ticket: Holder | Waiting) -> str:
     return f"{name} ({ticket.label!r})" if ticket.label else name
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """A time for people."""
     if seconds < 120:
         return f"{max(0.0, seconds):.1f} s"
     minutes, rest = divmod(round(seconds), 60)

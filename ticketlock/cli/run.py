@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..conversations import Conversations
-from ..endpoints import read_endpoints
+from ..endpoints import Endpoints, read_endpoints
 from ..errors import ConfigurationError
 from .common import EXIT_OK
+
+_DEFAULT = Path("endpoints.yml")
+_ECHO = "ticketlock.server:echo"
 
 
 def add(commands: Any) -> None:
@@ -26,11 +29,11 @@ def add(commands: Any) -> None:
     )
     run.set_defaults(command=_run)
     run.add_argument(
-        "--endpoints", type=Path, default=Path("endpoints.yml"), metavar="FILE",
-        help="the endpoints.yml (%(default)s)",
+        "--endpoints", type=Path, metavar="FILE",
+        help="where the stores are named (endpoints.yml; without that file all is in memory)",
     )  # fmt: skip
     run.add_argument(
-        "--bot", metavar="MODULE:FUNCTION", default="ticketlock.server:echo",
+        "--bot", metavar="MODULE:FUNCTION", default=_ECHO,
         help="async def bot(turn, message) that yields replies (default: it echoes)",
     )  # fmt: skip
     run.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
@@ -51,12 +54,34 @@ def _run(args: argparse.Namespace) -> int:
         ) from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # we say the same ourselves
-    endpoints = read_endpoints(args.endpoints)
+    endpoints = _endpoints(args.endpoints)
     settings = Settings.from_section(endpoints.section("server"), endpoints.where("server"))
     if args.drain_timeout is not None:
         settings = replace(settings, drain_timeout=args.drain_timeout)
     bot = load_bot(args.bot)
     conversations = Conversations.from_endpoints(endpoints)
     with listen(args.host, args.port) as listener:
+        if not endpoints.sections:
+            print(_welcome(args.bot, *listener.getsockname()[:2]), flush=True)
         asyncio.run(serve(conversations, bot, settings, listener))
     return EXIT_OK
+
+
+def _endpoints(path: Path | None) -> Endpoints:
+    """Those of the file; of none, where none is named and none is here."""
+    if path is None and not _DEFAULT.exists():
+        return Endpoints(str(_DEFAULT))
+    return read_endpoints(path or _DEFAULT)
+
+
+def _welcome(bot: str, host: str, port: int) -> str:
+    """What to do with a server that was started without stores."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    what = "the echo bot" if bot == _ECHO else bot
+    message = '{"sender": "anna", "message": "hi", "message_id": "1"}'
+    return (
+        f"no {_DEFAULT} names stores: {what} runs in memory, and forgets all when it ends\n"
+        f"page: {url}/\n"
+        f"try:  curl {url}/webhooks/rest/webhook -d '{message}'"
+    )

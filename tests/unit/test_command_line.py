@@ -1,0 +1,177 @@
+"""The `ticketlock` command as a process: help, version, pipes that nobody reads, completion."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import urllib.request
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from ticketlock import Conversations
+from ticketlock.cli import EXIT_BAD_INPUT, EXIT_OK, EXIT_SIGNAL
+
+COMMAND = [sys.executable, "-m", "ticketlock"]
+ENDPOINTS = """
+tracker_store: {type: sql, db: %(db)s}
+event_service: {db: %(events)s}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With an `endpoints.yml`, and a conversation in its tracker store."""
+    made = tmp_path_factory.mktemp("command")
+    places = {"db": made / "bot.db", "events": made / "events.db"}
+    (made / "endpoints.yml").write_text(ENDPOINTS % places)
+    asyncio.run(_say_hi(made / "endpoints.yml"))
+    done = ticketlock(made, "tracker", "export", "history.jsonl")
+    assert done.returncode == EXIT_OK, done.stderr
+    return made
+
+
+async def _say_hi(endpoints: Path) -> None:
+    async with Conversations.from_endpoints(endpoints) as conversations:
+        async with conversations.turn("anna") as turn:
+            turn.add({"event": "user", "text": "hi"})
+
+
+def ticketlock(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *words], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_alone_it_prints_help(tmp_path: Path) -> None:
+    """And what it says of exit statuses is so: it has done nothing."""
+    for words in ([], ["events"], ["tracker"], ["config"]):
+        done = ticketlock(tmp_path, *words)
+        assert (done.returncode, done.stdout) == (EXIT_BAD_INPUT, "")
+        assert done.stderr.startswith(" ".join(["usage: ticketlock", *words, "[-h]"]))
+    for text in ("0    done", "1    ", "2    a wrong", "3    ", "128  plus"):
+        assert text in ticketlock(tmp_path, "--help").stdout
+
+
+def test_its_version(tmp_path: Path) -> None:
+    done = ticketlock(tmp_path, "--version")
+    assert (done.returncode, done.stdout) == (EXIT_OK, f"ticketlock {version('ticketlock')}\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--help", "config schema", "config check endpoints.yml", "completion bash",
+        "tracker list", "tracker show anna", "tracker export -", "tracker import history.jsonl",
+        "events status", "events gaps", "events dead",
+    ],
+)  # fmt: skip
+def test_a_pipe_that_nobody_reads_is_silent(words: str, folder: Path) -> None:
+    """As in `ticketlock ... | head -1`: no traceback, and the status of SIGPIPE."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [*COMMAND, *words.split()], cwd=folder, stdout=write, stderr=subprocess.PIPE,
+            text=True, timeout=60, check=False, env={**os.environ, "PYTHONUNBUFFERED": ""},
+        )  # fmt: skip
+    finally:
+        os.close(write)
+    assert done.returncode == EXIT_SIGNAL + signal.SIGPIPE
+    # An export counts on the other stream what it has written.
+    assert done.stderr == ("1 conversations, 1 events, 0 skipped\n" if "export" in words else "")
+
+
+def test_errors_that_nobody_reads_are_silent(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        words = [*COMMAND, "inspect", "c"]
+        done = subprocess.run(words, cwd=tmp_path, stderr=write, timeout=60, check=False)
+    finally:
+        os.close(write)
+    assert done.returncode == EXIT_SIGNAL + signal.SIGPIPE
+
+
+def test_another_broken_pipe_is_no_end_of_output(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever writes to a connection that is gone has a fault that must be seen."""
+
+    def broken(_: object) -> int:
+        raise BrokenPipeError("a connection")
+
+    from ticketlock import cli
+
+    monkeypatch.setattr(cli, "_run", broken)
+    with capfd.disabled(), pytest.raises(BrokenPipeError, match="a connection"):
+        cli.main(["config", "schema"])
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["to"], {"top"}),
+        (["tracker", "mi"], {"migrate"}),
+        (["demo", "--ki"], {"--kill"}),
+        (["completion", ""], {"bash", "zsh", "fish"}),
+        (["tracker", "show", "--endpoints", "endp"], {"endpoints.yml"}),
+    ],
+)
+def test_bash_completes(words: list[str], found: set[str], folder: Path) -> None:
+    (folder / "completion.bash").write_text(ticketlock(folder, "completion", "bash").stdout)
+    line = " ".join(map(shlex.quote, ["ticketlock", *words]))
+    script = (
+        f"source ./completion.bash; COMP_WORDS=({line}); COMP_CWORD={len(words)};"
+        f" $(complete -p ticketlock | sed 's/.*-F \\([^ ]*\\).*/\\1/') ticketlock"
+        ' "${COMP_WORDS[COMP_CWORD]}" ; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script], cwd=folder, capture_output=True, text=True, timeout=20,
+        check=False,
+    )  # fmt: skip
+    assert set(done.stdout.split()) == found, done.stderr
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_get_all_commands(shell: str, folder: Path) -> None:
+    done = ticketlock(folder, "completion", shell)
+    assert done.returncode == EXIT_OK
+    for word in ("demo", "inspect", "migrate", "until-idle"):
+        assert word in done.stdout
+
+
+def test_run_without_a_file_echoes_in_memory(tmp_path: Path) -> None:
+    """One line says so; the page is where it says; and what it says to paste works."""
+    with subprocess.Popen(
+        [*COMMAND, "run", "--port", "0"], cwd=tmp_path, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            told, page, curl = (process.stdout.readline().strip() for _ in range(3))
+            assert told.startswith("no endpoints.yml names stores: the echo bot runs in memory")
+            asked = urllib.request.Request(page.split()[1], headers={"Accept": "text/html"})
+            with urllib.request.urlopen(asked, timeout=60) as answer:
+                assert b"<title>" in answer.read()
+            _, command, url, option, body = shlex.split(curl)
+            assert (command, option) == ("curl", "-d")
+            with urllib.request.urlopen(url, body.encode(), timeout=60) as answer:
+                assert json.load(answer) == [{"recipient_id": "anna", "text": "hi"}]
+        finally:
+            process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == EXIT_OK, err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_with_a_named_file_that_is_missing(tmp_path: Path) -> None:
+    done = ticketlock(tmp_path, "run", "--endpoints", "endpoints.yml")
+    assert done.returncode == EXIT_BAD_INPUT
+    assert "endpoints.yml: cannot be read" in done.stderr

@@ -1,0 +1,50 @@
+"""`ticketlock completion`: the words of the command line, for a shell."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError
+from .common import EXIT_OK
+
+SHELLS = ("bash", "zsh", "fish")
+
+EPILOG = """\
+to have it in each new shell:
+  bash  ticketlock completion bash >> ~/.bash_completion
+  zsh   ticketlock completion zsh > ~/.zfunc/_ticketlock   # a folder of $fpath
+  fish  ticketlock completion fish > ~/.config/fish/completions/ticketlock.fish
+"""
+
+
+def add(commands: Any, parser: Callable[[], argparse.ArgumentParser]) -> None:
+    """Add the command to a parser's subcommands; `parser` makes that parser."""
+    command = commands.add_parser(
+        "completion", help="print the completion of bash, zsh or fish", epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    command.set_defaults(command=lambda args: _completion(args, parser()))
+    command.add_argument("shell", choices=SHELLS)
+
+
+def _completion(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    try:
+        import shtab
+    except ImportError:
+        raise ConfigurationError('completion needs shtab: pip install "ticketlock[cli]"') from None
+    _name_files(parser, shtab.FILE)
+    print(shtab.complete(parser, args.shell))
+    return EXIT_OK
+
+
+def _name_files(parser: argparse.ArgumentParser, file: Any) -> None:
+    """Have names of files completed where an argument is one."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for one in action.choices.values():
+                _name_files(one, file)
+        elif action.type is Path:
+            action.complete = file  # type: ignore[attr-defined]  # shtab looks for it

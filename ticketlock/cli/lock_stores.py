@@ -1,0 +1,50 @@
+"""The lock store that an operator's command is about: of an `endpoints.yml`, or at a URL."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..concurrent_lock_store import ConcurrentRedisLockStore
+from ..endpoints import read_endpoints
+from ..errors import ConfigurationError
+from ..lock_store import LockStore
+from ..memory_lock_store import InMemoryLockStore
+from ..registry import create_lock_store
+
+_DEFAULT = Path("endpoints.yml")
+
+
+def place_options(command: argparse.ArgumentParser) -> None:
+    """Add the options that `open_lock_store` reads."""
+    command.add_argument(
+        "--endpoints", type=Path, metavar="FILE",
+        help=f"where its lock_store section is ({_DEFAULT})",
+    )  # fmt: skip
+    command.add_argument("--redis", metavar="URL", help="a server, in place of a file")
+    command.add_argument("--key-prefix", help="with --redis: the lock store's key_prefix")
+
+
+def open_lock_store(args: argparse.Namespace) -> LockStore:
+    """The store, not connected yet. Raises ConfigurationError."""
+    if args.redis is not None:
+        if args.endpoints is not None:
+            raise ConfigurationError("--redis and --endpoints: give one of them")
+        keys = {"url": args.redis, "key_prefix": args.key_prefix, "where": "--redis"}
+        return ConcurrentRedisLockStore(**{key: text for key, text in keys.items() if text})
+    if args.key_prefix is not None:
+        raise ConfigurationError("--key-prefix is for --redis: a file has its own key_prefix")
+    if args.endpoints is None and not _DEFAULT.exists():
+        raise ConfigurationError(
+            f"there is no {_DEFAULT} here: name one with --endpoints FILE, "
+            "or a server with --redis URL"
+        )
+    endpoints = read_endpoints(args.endpoints or _DEFAULT)
+    where = endpoints.where("lock_store")
+    store = create_lock_store(endpoints.section("lock_store"), where)
+    if isinstance(store, InMemoryLockStore):
+        raise ConfigurationError(
+            f"{where}: its locks are in the memory of the process that has them, "
+            "and cannot be seen from here: its page shows them (ticketlock run)"
+        )
+    return store
