@@ -122,6 +122,20 @@ def test_bots_without_the_lock_are_found_out(command: Command, redis_server: Emb
     assert values["damaged"] == 0
 
 
+def test_both_are_compared(command: Command, redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+    """The same messages with and without the lock; the picture shows what overlapped."""
+    picture = tmp_path / "compare.svg"
+    values = command.demo(
+        "--compare", "--count", "100", "--conversations", "5", "--redis", redis_server.url,
+        "--picture", str(picture),
+    )  # fmt: skip
+    assert_kept(values["with_lock"], 100)
+    assert values["without_lock"]["overlaps"] > 0
+    assert values["verdict"].startswith("Verdict: with the lock all 100 messages")
+    assert "turns overlapped" in values["verdict"]
+    assert picture.read_text().count("#d0342c") > 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("replicas", [1, 3])
 def test_killed_replicas_break_no_promise(

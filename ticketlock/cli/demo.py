@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..demo import Options, run
-from ..demo.screen import print_report, require_rich
+from ..demo.picture import svg
+from ..demo.report import Report
+from ..demo.screen import print_comparison, print_report, require_rich
+from ..demo.timeline import Span, compare
 from ..demo.traffic import generate, read_transcript
+from ..demo.verdict import compared, verdict
 from ..errors import ConfigurationError
 from .common import EXIT_FAILED, EXIT_OK, positive
 
@@ -50,10 +55,16 @@ def _options(demo: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     option("--keep", action="store_true", help="leave the conversations in that tracker store")
     option("--json", action="store_true", help="print one JSON object instead of the table")
-    option("--unlocked", action="store_true", help=argparse.SUPPRESS)
+    option("--unlocked", action="store_true", help="without the lock: the judge finds what breaks")
+    option(
+        "--compare", action="store_true",
+        help="the same messages with and without the lock, side by side, and how they ran",
+    )  # fmt: skip
+    option("--picture", type=Path, metavar="FILE", help="with --compare: how they ran, as an SVG")
 
 
 def _demo(args: argparse.Namespace) -> int:
+    _check(args)
     if not args.json or sys.stderr.isatty():
         require_rich()
     if args.messages is None:
@@ -63,22 +74,66 @@ def _demo(args: argparse.Namespace) -> int:
         messages = read_transcript(args.messages)
     else:
         raise ConfigurationError("--messages brings its own --count and --conversations")
-    report = run(
-        Options(
-            messages,
-            replicas=args.replicas,
-            redis=args.redis,
-            endpoints=args.endpoints,
-            events=args.events,
-            keep=args.keep,
-            in_flight=args.in_flight,
-            kills=args.kill,
-            seed=args.seed,
-            unlocked=args.unlocked,
-        )
+    options = Options(
+        messages,
+        replicas=args.replicas,
+        redis=args.redis,
+        endpoints=args.endpoints,
+        events=args.events,
+        keep=args.keep,
+        in_flight=args.in_flight,
+        kills=args.kill,
+        seed=args.seed,
+        unlocked=args.unlocked,
+        timeline=args.compare,
     )
+    return _compare(args, options) if args.compare else _one(args, options)
+
+
+def _one(args: argparse.Namespace, options: Options) -> int:
+    report = run(options)
+    said = verdict(report, options.unlocked)
     if args.json:
-        print(json.dumps(report.as_json()), flush=True)
+        print(json.dumps({**report.as_json(), "verdict": said}), flush=True)
     else:
-        print_report(report)
+        print_report(report, said)
+        if not options.unlocked:
+            print("The same without the lock, side by side: ticketlock demo --compare")
     return EXIT_FAILED if report.violations else EXIT_OK
+
+
+def _compare(args: argparse.Namespace, options: Options) -> int:
+    """The status is that of the run with the lock."""
+    locked = run(options)
+    unlocked = run(replace(options, unlocked=True, events=False))
+    said = compared(locked, unlocked)
+    found = compare(_turns(locked), _turns(unlocked))
+    if args.picture is not None:
+        try:
+            args.picture.write_text(svg(found, said), encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"--picture: {args.picture}: {error.strerror}") from error
+    if args.json:
+        acts = {"with_lock": locked.as_json(), "without_lock": unlocked.as_json()}
+        print(json.dumps({**acts, "verdict": said}), flush=True)
+    else:
+        print_comparison(locked, unlocked, found, said)
+    return EXIT_FAILED if locked.violations else EXIT_OK
+
+
+def _turns(report: Report) -> dict[str, list[Span]]:
+    """By the conversation's own name; each run has put a name of its own before it."""
+    return {name.partition(":")[2]: turns for name, turns in (report.turns or {}).items()}
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.picture is not None and not args.compare:
+        raise ConfigurationError("--picture is for --compare")
+    if args.picture is not None and args.picture.suffix != ".svg":
+        raise ConfigurationError(f"--picture: {args.picture}: is written as SVG: name it .svg")
+    if args.picture is not None and not args.picture.parent.is_dir():
+        raise ConfigurationError(f"--picture: {args.picture}: there is no such folder")
+    if args.compare and args.unlocked:
+        raise ConfigurationError("--compare runs both with and without the lock: drop --unlocked")
+    if args.compare and args.keep:
+        raise ConfigurationError("--compare keeps nothing: run the demo without it for --keep")

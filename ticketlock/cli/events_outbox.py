@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from ..endpoints import Endpoints, read_endpoints
@@ -29,8 +30,11 @@ def add(actions: Any) -> None:
     resend = actions.add_parser("resend", help="publish the dead letters once more")
     resend.add_argument("--limit", type=positive, default=1000, help="at most so many (1000)")
     for parser, work in ((status, _status), (dead, _dead), (resend, _resend)):
-        parser.add_argument("--endpoints", default="endpoints.yml", help="(endpoints.yml)")
-        parser.add_argument("--json", action="store_true", help="for machines")
+        parser.add_argument(
+            "--endpoints", type=Path, default=Path("endpoints.yml"), metavar="FILE",
+            help="where its tracker_store and event_broker sections are (%(default)s)",
+        )  # fmt: skip
+        parser.add_argument("--json", action="store_true", help="print JSON")
         parser.set_defaults(command=_command(work))
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..concurrent_lock_store import ConcurrentRedisLockStore
-from ..demo.screen import require_rich
+from ..demo.screen import require_rich, show
 from ..errors import ConfigurationError, LockStoreConnectionError
 from ..inspection import Holder, Waiting
 from ..survey import Look, Row, Survey
@@ -84,12 +84,7 @@ async def _once(args: argparse.Namespace, store: ConcurrentRedisLockStore) -> No
     if args.json:
         print(json.dumps(as_json(look)))
     else:
-        from rich.console import Console
-
-        console = Console()
-        with console.capture() as capture:
-            console.print(table(look, store.settings.address))
-        print(capture.get(), end="")
+        show(table(look, store.settings.address))
 
 
 async def _watch(args: argparse.Namespace, store: ConcurrentRedisLockStore) -> None:

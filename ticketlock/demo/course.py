@@ -43,6 +43,7 @@ class Options:
         in_flight: most messages on their way at a time.
         kills: how many replicas to kill, spread over the run.
         unlocked: let the bots take no lock and no fence.
+        timeline: keep in the report when the turns ran.
     """
 
     messages: Sequence[Message]
@@ -55,6 +56,7 @@ class Options:
     kills: int = 0
     seed: int = 1
     unlocked: bool = False
+    timeline: bool = False
 
 
 class Course:
@@ -174,6 +176,7 @@ class Course:
             len(self._fleet.deaths),
             self._tracker_kind,
             self._lock_kind,
+            turns={} if self._options.timeline else None,
         )
         self._screen.phase("conversations read back", conversations)
         store, deaths = self._stores.tracker_store, self._fleet.deaths

@@ -12,6 +12,7 @@ from ..event_base import Event
 from .arrivals import EVENT_KINDS, EventCounts, Heard, verify_events
 from .records import BEGIN, Entry
 from .sender import Delivery
+from .timeline import Span, spans
 from .verify import KINDS, Violation, verify
 
 #: Violations that are printed one by one; the rest are counted.
@@ -31,6 +32,7 @@ class Report:
             which it left a turn open.
         seconds: from the first sending to the last answer.
         events: the broker's side; None without a broker.
+        turns: when they ran, by conversation; None where that is not kept.
     """
 
     messages: int
@@ -47,6 +49,7 @@ class Report:
     handoffs: list[float] = field(default_factory=list)
     recoveries: list[float] = field(default_factory=list)
     events: EventCounts | None = None
+    turns: dict[str, list[Span]] | None = None
 
     def add(
         self,
@@ -73,6 +76,8 @@ class Report:
         self.violations += found
         readable = [entry for entry in entries if entry is not None and entry.message in by_id]
         self._measure(by_id, readable, deaths)
+        if self.turns is not None:
+            self.turns[conversation] = spans(readable)
 
     def add_events(self, conversation: str, events: Sequence[Event], heard: Heard) -> None:
         """Judge the broker's side of one conversation of which the tracker store has `events`."""

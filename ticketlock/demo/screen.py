@@ -1,11 +1,22 @@
-"""What a demo shows at its end: the table. Needs the `cli` extra."""
+"""What a demo shows at its end: the table, and the timelines. Needs the `cli` extra."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
 from .report import SHOWN, Report
+from .timeline import Comparison, Strip
+from .verify import KINDS
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+#: Characters of a timeline.
+_WIDTH = 52
 
 
 def require_rich() -> None:
@@ -18,18 +29,90 @@ def require_rich() -> None:
         ) from None
 
 
-def print_report(report: Report) -> None:
-    """The table, the first violations under it."""
+def show(*parts: RenderableType) -> None:
+    """Print something of rich's, which would not end like a plain print where nobody reads on."""
     from rich.console import Console
+
+    console = Console(highlight=False)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part)
+    print(capture.get(), end="")
+
+
+def print_report(report: Report, verdict: str) -> None:
+    """The table, the first violations under it, and the verdict."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
     for title, value in report.rows():
         table.add_row(title, value)
-    Console().print(table)
+    show(table)
+    print_violations(report)
+    show(Text(verdict, "bold red" if report.violations else "bold green"))
+
+
+def print_violations(report: Report) -> None:
+    """The first of them."""
+    sys.stdout.flush()
     for violation in report.violations[:SHOWN]:
         print(violation, file=sys.stderr)
     if (hidden := len(report.violations) - SHOWN) > 0:
         print(f"... and {hidden} more", file=sys.stderr)
+
+
+def print_comparison(
+    locked: Report, unlocked: Report, comparisons: Sequence[Comparison], verdict: str
+) -> None:
+    """Both tables beside each other, the timelines, and the verdict."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    table.add_column(style="bold")
+    table.add_column("with the lock", justify="right")
+    table.add_column("without", justify="right")
+    without = dict(unlocked.rows())
+    broken = {kind.replace("_", " ") for kind in KINDS}
+    for title, value in locked.rows():
+        other = without.get(title, "")
+        red = "red" if title in broken and other != "0" else ""
+        table.add_row(title, value, Text("no lock" if title == "lock store" else other, red))
+    show(table, *(line for one in comparisons for line in timeline(one)))
+    print_violations(locked)
+    show(Text(verdict, "bold red" if locked.violations else "bold green"))
+
+
+def timeline(one: Comparison) -> list[Text]:
+    """The turns of a conversation in time, one line for each that run side by side."""
+    from rich.text import Text
+
+    lines = [Text(f"conversation {one.conversation!r}", "bold")]  # so it disturbs no terminal
+    for title, strip in (("with the lock", one.locked), ("without", one.unlocked)):
+        for lane in range(strip.lanes):
+            head = title if lane == 0 else ""
+            tail = f"{1000 * strip.seconds:>6.0f} ms" if lane == 0 else ""
+            lines.append(Text(f"  {head:<14}") + _lane(strip, lane) + Text(f" {tail}"))
+    return [*lines, Text("")]
+
+
+def _lane(strip: Strip, lane: int) -> Text:
+    """A number where a turn begins; what overlaps is red, and dotted where there is no colour."""
+    from rich.text import Text
+
+    text = Text()
+    for span in strip.spans:
+        if span.lane == lane:
+            scale = (_WIDTH - 1) / strip.seconds if strip.seconds else 0.0
+            begin = max(len(text), round(span.begin * scale))
+            length = max(1, round(span.end * scale) - begin)
+            text.append(" " * (begin - len(text)))
+            bar = str(span.label) + ("\N{MEDIUM SHADE}" if span.overlaps else "\N{FULL BLOCK}") * (
+                length - 1
+            )
+            text.append(bar, "red" if span.overlaps else "green")
+    text.append(" " * (_WIDTH - len(text)))
+    return text
