@@ -99,6 +99,12 @@ def test_errors_that_nobody_reads_are_silent(tmp_path: Path) -> None:
     assert done.returncode == EXIT_SIGNAL + signal.SIGPIPE
 
 
+def test_no_output_at_all_is_no_error(tmp_path: Path) -> None:
+    words = " ".join(map(shlex.quote, [*COMMAND, "--version"]))
+    done = subprocess.run(["sh", "-c", f"exec {words} >&- 2>&-"], timeout=60, check=False)
+    assert done.returncode == EXIT_OK
+
+
 def test_another_broken_pipe_is_no_end_of_output(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from servers.processes import STARTS, carry_out, child, persistent
 
@@ -76,6 +79,30 @@ def test_a_child_that_ends_has_not_started(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="the port is taken"):
         with child(words, answers, tmp_path / "log"):
             pytest.fail("it has not started")
+
+
+def test_servers_and_folders_end_with_killed_tests(tmp_path: Path) -> None:
+    """Though nobody leaves the blocks that they were started in."""
+    code = """
+        import os, signal, sys
+        from pathlib import Path
+        from servers.processes import child, temporary_folder
+        with temporary_folder() as folder:
+            with child(["sleep", "600"], lambda: True, Path(folder, "log")) as process:
+                print(process.pid, folder, flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        stdout=subprocess.PIPE, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+    pid, folder = done.stdout.split()
+    end = time.monotonic() + 20
+    while psutil.pid_exists(int(pid)) or Path(folder).exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_test_that_hangs_fails(tmp_path: Path) -> None:

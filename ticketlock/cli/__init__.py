@@ -9,7 +9,7 @@ import select
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from .. import __version__
 from ..demo import Interrupted
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _run(argv)
         finally:
-            for stream in (sys.stdout, sys.stderr):
+            for stream in _streams():
                 stream.flush()
     except BrokenPipeError:
         if not _dropped():
@@ -81,10 +81,15 @@ def _fail(error: Exception, status: int) -> int:
     return status
 
 
+def _streams() -> list[TextIO]:
+    """Where our output goes; a process may be started without."""
+    return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
+
+
 def _dropped() -> bool:
     """Whether nobody reads our output any more; what is left of it then goes nowhere."""
     dropped = False
-    for stream in (sys.stdout, sys.stderr):
+    for stream in _streams():
         asked = select.poll()
         asked.register(stream.fileno(), 0)
         if asked.poll(0):  # an error or a hang-up: of nothing else we asked to be told
