@@ -112,6 +112,7 @@ class Grant:
 
     @property
     def reason(self) -> str | None:
+        """Why the turn was lost; None while it is held."""
         return self._reason
 
     @reason.setter

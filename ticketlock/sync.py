@@ -197,39 +197,50 @@ class SyncLockStore:
         grant.fence = grant._grant.fence
 
     def position(self, conversation_id: str, ticket_number: int) -> int | None:
+        """How many turns come before this ticket's; 0: it is being served; None: not there."""
         return self._portal.run(lambda: self.store.position(conversation_id, ticket_number))
 
     def inspect(self, conversation_id: str, limit: int = 100) -> Inspection:
+        """Who holds the conversation and who waits; see `LockStore.inspect`."""
         return self._portal.run(lambda: self.store.inspect(conversation_id, limit))
 
     def break_lock(self, conversation_id: str, fence: int | None = None) -> bool:
+        """End the turn of whoever holds the conversation; see `LockStore.break_lock`."""
         return self._portal.run(lambda: self.store.break_lock(conversation_id, fence))
 
     def get_or_create_lock(self, conversation_id: str) -> TicketLock:
+        """The stored lock, or a new one that is not saved."""
         return self._portal.run(lambda: self.store.get_or_create_lock(conversation_id))
 
     def get_lock(self, conversation_id: str) -> TicketLock | None:
+        """The stored lock; None when there is none."""
         lock: TicketLock | None = self._portal.run(
             lambda: _awaited(self.store.get_lock, conversation_id)
         )
         return lock
 
     def save_lock(self, lock: TicketLock) -> None:
+        """Replace the stored lock."""
         self._portal.run(lambda: _awaited(self.store.save_lock, lock))
 
     def delete_lock(self, conversation_id: str) -> None:
+        """Remove the stored lock."""
         self._portal.run(lambda: _awaited(self.store.delete_lock, conversation_id))
 
     def issue_ticket(self, conversation_id: str, lock_lifetime: float | None = None) -> int:
+        """Issue a ticket and return its number; see `LockStore.issue_ticket`."""
         return self._portal.run(lambda: self.store.issue_ticket(conversation_id, lock_lifetime))
 
     def finish_serving(self, conversation_id: str, ticket_number: int) -> None:
+        """Remove a ticket; the next one is served."""
         self._portal.run(lambda: self.store.finish_serving(conversation_id, ticket_number))
 
     def is_someone_waiting(self, conversation_id: str) -> bool:
+        """Whether a valid ticket waits behind the one being served."""
         return self._portal.run(lambda: self.store.is_someone_waiting(conversation_id))
 
     def cleanup(self, conversation_id: str, ticket_number: int) -> None:
+        """Finish a ticket, and remove the lock if that was the last one."""
         self._portal.run(lambda: self.store.cleanup(conversation_id, ticket_number))
 
     def close(self) -> None:

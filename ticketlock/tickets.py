@@ -41,6 +41,7 @@ class Ticket:
         return data if self.owner is None else {**data, "owner": self.owner}
 
     def dumps(self) -> str:
+        """The ticket as JSON text."""
         return json.dumps(self.as_dict())
 
     @classmethod
@@ -102,6 +103,7 @@ class TicketLock:
         return data
 
     def dumps(self) -> str:
+        """The lock as JSON text, as it is stored."""
         return json.dumps(self.as_dict())
 
     def issue_ticket(

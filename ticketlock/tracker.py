@@ -86,6 +86,7 @@ class Tracker:
     def from_events(
         cls, sender_id: str, evts: Iterable[Event], slots: Mapping[str, Any] | None = None
     ) -> Tracker:
+        """A tracker of these events; `slots` are the initial ones."""
         return cls(sender_id, evts, slots)
 
     def update(self, event: Event | Mapping[str, Any]) -> None:
@@ -97,6 +98,7 @@ class Tracker:
             self._state = None  # something was taken back: the state is derived anew
 
     def update_with_events(self, new_events: Iterable[Event | Mapping[str, Any]]) -> None:
+        """Apply events, typed or plain, in order."""
         for event in new_events:
             self.update(event)
 
@@ -111,25 +113,31 @@ class Tracker:
 
     @property
     def slots(self) -> dict[str, Any]:
+        """The slots and their values."""
         return self.state.slots
 
     @property
     def latest_message(self) -> dict[str, Any]:
+        """The last message of the user: `text`, `intent`, `entities` and so on."""
         return self.state.latest_message
 
     @property
     def followup_action(self) -> str | None:
+        """The action that must run next; None: that is not set."""
         return self.state.followup_action
 
     @property
     def active_loop(self) -> dict[str, Any]:
+        """The form or loop that runs, with its `name`; empty if none does."""
         return self.state.active_loop
 
     @property
     def latest_action_name(self) -> str | None:
+        """The name of the last action; None if there is none."""
         return self.state.latest_action_name
 
     def is_paused(self) -> bool:
+        """Whether the bot has been told to be silent."""
         return self.state.paused
 
     @property
@@ -140,6 +148,7 @@ class Tracker:
 
     @property
     def latest_event_time(self) -> float | None:
+        """Epoch seconds of the last event; None if there is none."""
         return self.events[-1].timestamp if self.events else None
 
     def applied_events(self) -> list[Event]:
@@ -169,6 +178,7 @@ class Tracker:
             self.origin.stored = max(0, self.origin.stored - cut)
 
     def events_after_latest_restart(self) -> list[Event]:
+        """The events from the latest restart on; all if there is none."""
         return self.events[_last(self.events, lambda x: isinstance(x, e.Restarted)) :]
 
     def unsaved_events(self) -> list[dict[str, Any]]:

@@ -65,6 +65,7 @@ class Turn:
 
     @property
     def tracker(self) -> Tracker:
+        """The latest session, with what has been added to the turn."""
         return self._claimed().tracker
 
     @property
@@ -76,6 +77,7 @@ class Turn:
 
     @property
     def fence(self) -> int:
+        """The fence of the turn: stores refuse writes under a lower one."""
         return self.grant.fence
 
     @property
