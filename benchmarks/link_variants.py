@@ -131,7 +131,7 @@ async def main() -> None:
     options = parser.parse_args()
     results: dict[str, dict[int, list[float]]] = {name: {} for name in VARIANTS}
     with EmbeddedRedis() as server:
-        settings = RedisSettings(host="127.0.0.1", port=server.port)
+        settings = RedisSettings.of({"host": "127.0.0.1", "port": server.port})
         scripts = Scripts(settings, Timing(), "0123456789abcdef", "bench:1")
         for _ in range(options.rounds):
             for tasks in map(int, options.tasks.split(",")):

@@ -1,1 +1,25 @@
-"""Event brokers, one file a backend. Core names them in `ticketlock.registry` alone."""
+"""Event brokers, one file a backend: `from ticketlock.brokers import KafkaEventBroker`.
+
+Each is imported, with its driver, at its first use. Core names them in `ticketlock.registry` alone.
+"""
+
+from typing import TYPE_CHECKING
+
+from ticketlock.late import late
+
+if TYPE_CHECKING:
+    from .file import FileEventBroker
+    from .kafka import KafkaEventBroker
+    from .pika import PikaEventBroker
+    from .sql import SQLEventBroker
+
+__all__ = ["FileEventBroker", "KafkaEventBroker", "PikaEventBroker", "SQLEventBroker"]
+
+_LATE = {
+    "FileEventBroker": "file", "KafkaEventBroker": "kafka", "PikaEventBroker": "pika",
+    "SQLEventBroker": "sql",
+}  # fmt: skip
+_EXTRAS = {"KafkaEventBroker": "kafka", "PikaEventBroker": "pika", "SQLEventBroker": "sql"}
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(__name__, _LATE, _EXTRAS)

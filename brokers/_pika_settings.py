@@ -9,17 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from ticketlock.broker_keys import PikaKeys
 from ticketlock.errors import ConfigurationError
+from ticketlock.keys import declared
 from ticketlock.settings import Section, mask_url
 
 log = logging.getLogger("ticketlock")
-
-#: Keys of the section, in the order of the README's table.
-PIKA_KEYS = (
-    "url", "host", "port", "username", "password", "queues", "exchange_name",
-    "should_keep_unpublished_messages", "raise_on_failure", "connection_attempts",
-    "retry_delay_in_seconds",
-)  # fmt: skip
 
 #: The documented variables for TLS; the second pair is no longer supported, as documented.
 CERTIFICATE, KEY = "RABBITMQ_SSL_CLIENT_CERTIFICATE", "RABBITMQ_SSL_CLIENT_KEY"
@@ -44,17 +39,17 @@ class PikaSettings:
     port: int
     username: str
     password: str = field(repr=False)
-    vhost: str = "/"
-    queues: tuple[str, ...] = ("rasa_core_events",)
-    exchange: str = "rasa-exchange"
-    keep: bool = True
-    raise_on_failure: bool = False
-    attempts: int = 20
-    retry_delay: float = 5.0
-    tls: ssl.SSLContext | None = None
-    server_name: str | None = None
-    heartbeat: int | None = None
-    timeout: float = 10.0
+    vhost: str
+    queues: tuple[str, ...]
+    exchange: str
+    keep: bool
+    raise_on_failure: bool
+    attempts: int
+    retry_delay: float
+    tls: ssl.SSLContext | None
+    server_name: str | None
+    heartbeat: int | None
+    timeout: float
 
     @property
     def address(self) -> str:
@@ -64,11 +59,8 @@ class PikaSettings:
     @classmethod
     def read(cls, section: Section) -> PikaSettings:
         """Take all keys out of `section` and finish it. Raises ConfigurationError."""
-        url, host = section.text("url", None), section.text("host", None)
-        if url is not None and host is not None:
-            raise section.error("url", "and host are the same setting; give one of them")
-        key = "url" if host is None else "host"
-        text = url or host
+        keys = section.read(PikaKeys)
+        key, text = section.place()
         if not text:
             raise section.error(key, "is missing: a host, or an amqp:// or amqps:// URL")
         parts = _split(section, key, text)
@@ -79,22 +71,22 @@ class PikaSettings:
         query.finish()
         settings = cls(
             host=parts.hostname or "",
-            port=_same(section, key, "port", _port(section, key, parts), section.integer(
-                "port", None, 1, 65535)) or (5671 if parts.scheme == "amqps" else 5672),
-            username=_login(section, key, "username", parts.username),
-            password=_login(section, key, "password", parts.password),
+            port=_same(section, key, "port", _port(section, key, parts), keys["port"])
+            or (5671 if parts.scheme == "amqps" else 5672),
+            username=_login(section, key, "username", parts.username, keys["username"]),
+            password=_login(section, key, "password", parts.password, keys["password"]),
             vhost=unquote(parts.path[1:]) or "/",
-            queues=tuple(section.texts("queues")) or ("rasa_core_events",),
-            exchange=section.text("exchange_name", "rasa-exchange"),
-            keep=section.flag("should_keep_unpublished_messages", True),
-            raise_on_failure=section.flag("raise_on_failure", False),
-            attempts=section.integer("connection_attempts", 20, 1),
-            retry_delay=section.number("retry_delay_in_seconds", 5.0, 0),
+            queues=tuple(keys["queues"]) or tuple(declared(PikaKeys)["queues"].default),
+            exchange=keys["exchange_name"],
+            keep=keys["should_keep_unpublished_messages"],
+            raise_on_failure=keys["raise_on_failure"],
+            attempts=keys["connection_attempts"],
+            retry_delay=keys["retry_delay_in_seconds"],
             tls=tls,
             server_name=server_name,
             heartbeat=heartbeat,
             timeout=timeout,
-        )  # fmt: skip
+        )
         section.finish()
         return settings
 
@@ -124,10 +116,10 @@ def _port(section: Section, key: str, parts: SplitResult) -> int | None:
         raise section.error(key, "the port in it is no number from 1 to 65535") from None
 
 
-def _login(section: Section, key: str, name: str, in_url: str | None) -> str:
+def _login(section: Section, key: str, name: str, in_url: str | None, given: str | None) -> str:
     """User or password: of the key, or of the URL where it is percent-encoded."""
     decoded = None if in_url is None else unquote(in_url)
-    found = _same(section, key, name, decoded, section.text(name, None))
+    found = _same(section, key, name, decoded, given)
     if found is None:
         raise section.error(name, f"is missing, here and in {key}")
     return str(found)

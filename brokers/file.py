@@ -7,17 +7,19 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
+from ticketlock.broker_keys import FileKeys
 from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.event_broker import DELIVERED, Outcome
 from ticketlock.private_files import open_private
 from ticketlock.settings import Section
+from ticketlock.store_keys import NoKeys
 
 from ._worker import ThreadedBroker, Wire
 
-#: Keys of the section, in the order of the README's table.
-FILE_KEYS = ("path",)
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 #: Seconds between two tries to have the file to ourselves.
 _PAUSE = 0.002
@@ -32,15 +34,16 @@ class FileEventBroker(ThreadedBroker):
     does, is made anew.
 
     Args:
-        path: the file; made if it is not there, its folder is not.
+        path: the file; made if it is not there, its folder is not. Default `rasa_event.log`.
+        where: names the settings in errors.
     """
 
     def __init__(
-        self, path: str | None = None, *, where: str = "event_broker", **keys: Any
+        self, path: str | None = None, *, where: str = "event_broker", **keys: Unpack[NoKeys]
     ) -> None:
         super().__init__()
-        section = Section(keys if path is None else {"path": path, **keys}, where)
-        self.path = os.path.abspath(section.text("path", "rasa_event.log"))
+        section = Section({"path": path, **keys}, where)
+        self.path = os.path.abspath(section.read(FileKeys)["path"])
         section.finish()
         self.address = f"file {self.path}"
         self._file: int | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -16,6 +16,11 @@ from ticketlock.settings import Section
 from ._kafka_errors import HOPELESS, explain, refused
 from ._kafka_settings import RECORD_BATCH, KafkaSettings
 from ._worker import QUEUE_SIZE, ThreadedBroker, Wire
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ticketlock.broker_keys import KafkaOptions
 
 #: Codes of errors that are the message's own fault.
 _POISON = {
@@ -34,12 +39,19 @@ class KafkaEventBroker(ThreadedBroker):
     conversation in any order and have to sort them by `sequence`.
 
     Args:
-        url: `host:port`, several with commas or as a list. The other keys are those of the
-            README's table.
+        url: `host:port`, several with commas or as a list; it is needed.
+        keys: those of `KafkaOptions`, see docs/reference/endpoints.md.
+        where: names the settings in errors.
     """
 
-    def __init__(self, url: str | None = None, *, where: str = "event_broker", **keys: Any) -> None:
-        section = Section(keys if url is None else {"url": url, **keys}, where)
+    def __init__(
+        self,
+        url: str | Sequence[str] | None = None,
+        *,
+        where: str = "event_broker",
+        **keys: Unpack[KafkaOptions],
+    ) -> None:
+        section = Section({"url": url, **keys}, where)
         self.settings = KafkaSettings.read(section)
         super().__init__(self.settings.queue_size or QUEUE_SIZE)
         self.address = f"Kafka at {self.settings.servers}"

@@ -8,7 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pika
 
@@ -19,6 +19,11 @@ from ticketlock.settings import Section
 from ._pika_link import PikaLink
 from ._pika_settings import PikaSettings
 from ._worker import ThreadedBroker, Wire
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ticketlock.broker_keys import PikaOptions
 
 #: How often a batch may lose its channel or its queues before it is left for another time.
 _SETBACKS = 3
@@ -38,9 +43,11 @@ class PikaEventBroker(ThreadedBroker):
     is the environment variable RASA_ENVIRONMENT.
 
     Args:
-        host: a host, or an `amqp://` or `amqps://` URL. The other keys are those of the
-            README's table.
+        host: a host, or an `amqp://` or `amqps://` URL; it is needed, here or as `url`.
+        username, password: needed unless the URL has them.
         event_loop: documented and not needed: the broker has a thread of its own.
+        keys: those of `PikaOptions`, see docs/reference/endpoints.md.
+        where: names the settings in errors.
     """
 
     def __init__(
@@ -51,12 +58,11 @@ class PikaEventBroker(ThreadedBroker):
         *,
         event_loop: Any = None,
         where: str = "event_broker",
-        **keys: Any,
+        **keys: Unpack[PikaOptions],
     ) -> None:
         super().__init__()
         named = {"host": host, "username": username, "password": password}
-        given = {key: value for key, value in named.items() if value is not None}
-        self.settings = PikaSettings.read(Section({**keys, **given}, where))
+        self.settings = PikaSettings.read(Section({**keys, **named}, where))
         self.address = self.settings.address
         self._keep = self.settings.keep
         self._link: PikaLink | None = None

@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ticketlock.broker_keys import SQLEventKeys, SQLEventOptions
 from ticketlock.errors import (
     ConfigurationError,
     EventBrokerConnectionError,
@@ -24,14 +25,10 @@ from ticketlock.settings import Section
 
 from ._worker import ThreadedBroker, Wire
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-#: Keys of the section, in the order of the README's table.
-SQL_KEYS = (
-    "dialect", "url", "host", "port", "db", "username", "password", "login_db", "query", "timeout",
-    "pool_size", "max_overflow", "pool_timeout", "use_ssl", "ssl_ca_certs", "ssl_certfile",
-    "ssl_keyfile", "ssl_check_hostname", "tls_verify",
-)  # fmt: skip
+T = TypeVar("T")
 
 # Settings, sessions and errors are those of the SQL tracker store. Named as texts, as in the
 # registry: for type checkers stores/ is a root of its own.
@@ -77,17 +74,25 @@ EVENTS = sa.Table(
 class SQLEventBroker(ThreadedBroker):
     """Inserts each event as a row of the table `events`; a batch is one transaction.
 
-    The keys are those of the README's table. A database whose `events` table is another one,
-    such as the tracker store's, is refused.
+    A database whose `events` table is another one, such as the tracker store's, is refused.
+
+    Args:
+        dialect: `sqlite`, `postgresql`, `mysql`, `mariadb` or `oracle`; default `sqlite`.
+        keys: those of `SQLEventOptions`, see docs/reference/endpoints.md.
+        where: names the settings in errors.
     """
 
     def __init__(
-        self, dialect: str | None = None, *, where: str = "event_broker", **keys: Any
+        self,
+        dialect: str | None = None,
+        *,
+        where: str = "event_broker",
+        **keys: Unpack[SQLEventOptions],
     ) -> None:
         super().__init__()
-        section = Section(keys if dialect is None else {"dialect": dialect, **keys}, where)
+        section = Section({"dialect": dialect, **keys}, where)
         # The documented variables are the tracker store's, its schema among them.
-        self.settings = _settings.SQLSettings.read(section, "events.db", variables=False)
+        self.settings = _settings.SQLSettings.read(section, SQLEventKeys, variables=False)
         self.address = self.settings.address
         self._where = where
         self._loop: asyncio.AbstractEventLoop | None = None

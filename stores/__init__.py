@@ -1,1 +1,32 @@
-"""Tracker stores, one file a backend. Core names them in `ticketlock.registry` alone."""
+"""Tracker stores, one file a backend: `from ticketlock.stores import SQLTrackerStore`.
+
+Each is imported, with its driver, at its first use. Core names them in `ticketlock.registry` alone.
+"""
+
+from typing import TYPE_CHECKING
+
+from ticketlock.late import late
+
+if TYPE_CHECKING:
+    from .dynamo import DynamoTrackerStore
+    from .memory import InMemoryTrackerStore
+    from .mongo import MongoTrackerStore
+    from .redis import RedisTrackerStore
+    from .sql import SQLTrackerStore
+
+__all__ = [
+    "DynamoTrackerStore",
+    "InMemoryTrackerStore",
+    "MongoTrackerStore",
+    "RedisTrackerStore",
+    "SQLTrackerStore",
+]
+
+_LATE = {
+    "DynamoTrackerStore": "dynamo", "InMemoryTrackerStore": "memory", "MongoTrackerStore": "mongo",
+    "RedisTrackerStore": "redis", "SQLTrackerStore": "sql",
+}  # fmt: skip
+_EXTRAS = {"DynamoTrackerStore": "dynamo", "MongoTrackerStore": "mongo", "SQLTrackerStore": "sql"}
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(__name__, _LATE, _EXTRAS)

@@ -15,6 +15,7 @@ from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from ticketlock.settings import Section
+from ticketlock.store_keys import MongoKeys
 
 from ._mongo_errors import explained
 
@@ -32,16 +33,13 @@ class Database:
     """
 
     def __init__(self, section: Section) -> None:
-        url, host = section.text("url", None), section.text("host", None)
-        if url is not None and host is not None:
-            raise section.error("url", "and host are the same setting; give one of them")
-        self._url = url or host or "mongodb://localhost:27017"
+        keys = section.read(MongoKeys)
+        self._url = section.place()[1] or "mongodb://localhost:27017"
         _check_url(section, self._url)
         # Where a text speaks of the server, the login before the @ has no business.
         self.where = self._url.rpartition("@")[2].removeprefix("mongodb://").partition("?")[0]
-        self._name = section.text("db", "rasa")
-        self.collection = section.text("collection", "conversations")
-        self._options = _options(section, self._url)
+        self._name, self.collection = keys["db"], keys["collection"]
+        self._options = _options(section, keys, self._url)
         if re.search(r"(?i)[?&](tlsinsecure|tlsallowinvalid\w+)=true", self._url):
             log.warning(
                 "%s: the certificate of MongoDB is not verified (tlsInsecure, tlsAllowInvalid...): "
@@ -117,12 +115,13 @@ def _check_url(section: Section, url: str) -> None:
         ) from None
 
 
-def _options(section: Section, url: str) -> Mapping[str, Any]:
+def _options(section: Section, keys: MongoKeys, url: str) -> Mapping[str, Any]:
     """Keyword arguments of the client; what the url says itself wins."""
-    milliseconds = round(1000 * section.number("socket_timeout", 10.0, 0.001))
-    username = section.text("username", None)
-    password = section.text("password", None)
-    source = section.text("auth_source", "admin" if username else None)
+    milliseconds = round(1000 * keys["socket_timeout"])
+    username, password = keys["username"], keys["password"]
+    source = keys["auth_source"]
+    if source is None and username:
+        source = "admin"
     if username and password is None:
         raise section.error("password", "is missing: a username alone cannot log in")
     options: dict[str, Any] = {

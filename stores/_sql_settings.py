@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,9 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
 from ticketlock.errors import ConfigurationError
+from ticketlock.keys import declared
 from ticketlock.settings import Section, mask_url
+from ticketlock.store_keys import TLSKeys
 
-from ._sql_tls import SQLTLS, TLS_KEYS, is_tls, refuse_others, take_from_query
+from ._sql_tls import SQLTLS, is_tls, refuse_others, take_from_query
 
 #: Database -> the driver that does not block the event loop. A driver of this name is kept;
 #: any other one (configurations name psycopg2, cx_oracle, ...) is replaced.
@@ -23,9 +26,6 @@ DRIVERS = {
     "mariadb": ("aiomysql", "asyncmy"),
     "oracle": ("oracledb",),
 }
-
-#: Connections of a process. What wants more of them waits for one.
-POOL_SIZE, MAX_OVERFLOW = 20, 10
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class SQLSettings:
     """
 
     url: URL = field(repr=False)
-    login_db: str | None = None
-    schema: str | None = None
-    pool_size: int = POOL_SIZE
-    max_overflow: int = MAX_OVERFLOW
-    pool_timeout: float = 10.0
-    timeout: float = 60.0
-    tls: SQLTLS = field(default_factory=SQLTLS)
+    login_db: str | None
+    schema: str | None
+    pool_size: int
+    max_overflow: int
+    pool_timeout: float
+    timeout: float
+    tls: SQLTLS
 
     @property
     def dialect(self) -> str:
@@ -81,53 +81,43 @@ class SQLSettings:
         return replace(self, url=self.url.set(database=":memory:"))
 
     @classmethod
-    def read(
-        cls, section: Section, default_db: str = "rasa.db", variables: bool = True
-    ) -> SQLSettings:
+    def read(cls, section: Section, kind: Any, variables: bool = True) -> SQLSettings:
         """Take the keys out of `section` and finish it; raises ConfigurationError.
 
         Args:
+            kind: the keys: `SQLStoreKeys`, `SQLEventKeys`.
             variables: heed the documented variables, which are those of the tracker store.
         """
-        url, host = section.text("url", None), section.text("host", None)
-        if url is not None and host is not None:
-            raise section.error("url", "and host are the same setting; give one of them")
-        keys: dict[str, Any] = {
-            "drivername": section.text("dialect", "sqlite"),
-            "username": section.text("username", None),
-            "password": section.text("password", None),
-            "database": section.text("db", default_db),
-            "query": _query(section),
-        }
-        login_db = section.text("login_db", None)
-        port = section.integer("port", None, 1, 65535)
-        timeout = section.number("timeout", 60.0, 0.1)
-        tls_keys = Section({key: section.raw(key) for key in TLS_KEYS}, section.where)
-        pool = {
-            "pool_size": section.integer("pool_size", None, 1, 1000),
-            "max_overflow": section.integer("max_overflow", None, 0, 1000),
-            "pool_timeout": section.number("pool_timeout", None, 0.1),
-        }
+        keys = section.values(kind)
+        _, place = section.place()
         section.finish()
-        given = url or host
-        if given and "://" in given:
-            made, login_db = _full_url(section, given), None  # it says all there is to say
+        login_db = keys["login_db"]
+        if place and "://" in place:
+            url, login_db = _full_url(section, place), None  # it says all there is to say
         else:
-            made = URL.create(**keys, **_place(section, given, port))
-        made = made.set(drivername=_driver(section, made.drivername))
-        if login_db and made.get_backend_name() != "postgresql":
+            url = URL.create(
+                drivername=keys["dialect"],
+                username=keys["username"],
+                password=keys["password"],
+                database=keys["db"],
+                query=keys["query"] or {},
+                **_place(section, place, keys["port"]),
+            )
+        url = url.set(drivername=_driver(section, url.drivername))
+        if login_db and url.get_backend_name() != "postgresql":
             raise section.error("login_db", "is for PostgreSQL only; create the database by hand")
-        made, tls = _tls(tls_keys, made, variables)
-        found = {**(_environment(made) if variables else {}), "tls": tls}
-        found |= {key: value for key, value in pool.items() if value is not None}
-        return cls(made, login_db, timeout=timeout, **found)
-
-
-def _query(section: Section) -> dict[str, str]:
-    query = section.raw("query") or {}
-    if not isinstance(query, dict):
-        raise section.error("query", "is not a mapping")
-    return {str(key): str(value) for key, value in query.items()}
+        url, tls = _tls(section, url, variables)
+        heeded = variables and url.get_backend_name() == "postgresql"  # as documented
+        return cls(
+            url,
+            login_db,
+            schema=os.environ.get("POSTGRESQL_SCHEMA") or None if heeded else None,
+            pool_size=_count(section, keys, "pool_size", heeded),
+            max_overflow=_count(section, keys, "max_overflow", heeded),
+            pool_timeout=keys["pool_timeout"],
+            timeout=keys["timeout"],
+            tls=tls,
+        )
 
 
 def _full_url(section: Section, text: str) -> URL:
@@ -168,43 +158,37 @@ def _driver(section: Section, name: str) -> str:
     return f"{backend}+{driver if driver in usual else usual[0]}"
 
 
-def _tls(keys: Section, url: URL, variables: bool) -> tuple[URL, SQLTLS]:
+def _tls(section: Section, url: URL, variables: bool) -> tuple[URL, SQLTLS]:
     """What keys, URL and documented variables say of TLS, and the URL without it."""
     backend, driver = url.get_backend_name(), url.get_driver_name()
     if backend in ("sqlite", "oracle"):
-        for key in TLS_KEYS:
-            if keys.raw(key) is not None:
-                raise keys.error(key, f"is not for {backend}")
+        for key in declared(TLSKeys):
+            if section.has(key):
+                raise section.error(key, f"is not for {backend}")
         return url, SQLTLS()
     libpq = driver == "psycopg"
-    refuse_others(keys, url.query, libpq)
+    refuse_others(section, url.query, libpq)
     mode, files = take_from_query(url.query)
     if backend == "postgresql" and variables:
         mode = mode or os.environ.get("SQL_TRACKER_STORE_SSL_MODE")
         if authority := os.environ.get("SQL_TRACKER_STORE_SSL_ROOT_CERTIFICATE"):
             files = {"ssl_ca_certs": authority, **files}
-    tls = SQLTLS.take(keys, mode, files)
+    tls = SQLTLS.take(section, mode, files)
     if tls.on and driver == "asyncmy":
-        raise keys.error("use_ssl", "is not for asyncmy, which may go on without it: use aiomysql")
+        raise section.error(
+            "use_ssl", "is not for asyncmy, which may go on without it: use aiomysql"
+        )
     return url.difference_update_query([name for name in url.query if is_tls(name, libpq)]), tls
 
 
-def _environment(url: URL) -> dict[str, Any]:
-    """What the documented variables say; they are for PostgreSQL only."""
-    if url.get_backend_name() != "postgresql":
-        return {}
-    return {
-        "schema": os.environ.get("POSTGRESQL_SCHEMA") or None,
-        "pool_size": _count("SQL_POOL_SIZE", POOL_SIZE),
-        "max_overflow": _count("SQL_MAX_OVERFLOW", MAX_OVERFLOW),
-    }
-
-
-def _count(variable: str, default: int) -> int:
-    text = os.environ.get(variable) or str(default)
+def _count(section: Section, keys: Mapping[str, Any], key: str, heeded: bool) -> int:
+    """A number of connections: of the key, else of its variable if that is heeded."""
+    text = os.environ.get(variable := f"SQL_{key.upper()}")
+    if section.has(key) or not heeded or not text:
+        return int(keys[key])
     try:
         return int(text)
     except ValueError:
         raise ConfigurationError(
-            f"environment variable {variable}: {text!r} is no number"
+            f"environment variable {variable}: {text!r} is not a number"
         ) from None

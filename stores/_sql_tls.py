@@ -14,14 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ticketlock.errors import ConfigurationError
+from ticketlock.keys import declared
 from ticketlock.settings import Section
+from ticketlock.store_keys import TLSKeys
 
 log = logging.getLogger("ticketlock")
-
-#: Keys of the section, in the order of the README's table.
-TLS_KEYS = (
-    "use_ssl", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname", "tls_verify",
-)  # fmt: skip
 
 #: What URLs and `query` may say, in the words of libpq and of MySQL's clients -> our key.
 _FILES = {
@@ -69,16 +66,17 @@ class SQLTLS:
 
         Raises ConfigurationError.
         """
-        given = {key: section.text(key, None) for key in TLS_KEYS[1:4]}
+        keys = section.read(TLSKeys)
+        given = {
+            "ssl_ca_certs": keys["ssl_ca_certs"],
+            "ssl_certfile": keys["ssl_certfile"],
+            "ssl_keyfile": keys["ssl_keyfile"],
+        }
         paths = {key: path or files.get(key) or None for key, path in given.items()}
-        asked = section.raw("use_ssl")
-        check, verify = section.raw("ssl_check_hostname"), section.raw("tls_verify")
-        keys = Section(
-            {"use_ssl": asked, "ssl_check_hostname": check, "tls_verify": verify}, section.where
-        )
+        asked, check, verify = keys["use_ssl"], keys["ssl_check_hostname"], keys["tls_verify"]
         on, by_mode = _meaning(section, mode)
         if asked is not None:
-            on = keys.flag("use_ssl")
+            on = asked
         elif any(given.values()) or check is not None or verify is not None:
             on = True
         if on is False and any([*given.values(), check is not None, verify is not None]):
@@ -91,7 +89,7 @@ class SQLTLS:
             raise section.error("ssl_certfile", "and ssl_keyfile go together")
         return cls(
             on, paths["ssl_ca_certs"], paths["ssl_certfile"], paths["ssl_keyfile"],
-            keys.flag("ssl_check_hostname", by_mode), keys.flag("tls_verify", True),
+            by_mode if check is None else check, verify is not False,
         )  # fmt: skip
 
     def warn(self, address: str) -> None:
@@ -167,7 +165,7 @@ def refuse_others(section: Section, query: Mapping[str, Any], libpq: bool) -> No
     """Raise ConfigurationError for words about TLS that no driver would heed."""
     for name in query:
         if is_tls(name, libpq) and name.lower() not in (*_MODES, *_FILES):
-            ours = ", ".join(TLS_KEYS)
+            ours = ", ".join(declared(TLSKeys))
             raise section.error("query", f"{name}: is not known; the keys for TLS are {ours}")
 
 

@@ -20,16 +20,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
 from ticketlock.settings import Section
+from ticketlock.store_keys import DynamoKeys
 
 from ._dynamo_client import Client, explained
 from ._dynamo_conversations import Conversations
 from ._dynamo_outbox import DynamoOutbox
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 T = TypeVar("T")
 
@@ -37,11 +41,11 @@ T = TypeVar("T")
 class DynamoTrackerStore(FencedTrackerStore):
     """Conversations in DynamoDB. Credentials come from the usual AWS chain.
 
+    Tables that do not exist are created, billed per request.
+
     Args:
-        values: the documented keys table_name (`states`), region (`us-east-1`) and
-            max_pool_connections (50, also the most operations at a time); endpoint_url of a
-            local server; socket_timeout (10): seconds to connect, and for an answer. Tables
-            that do not exist are created, billed per request.
+        values: the keys of `DynamoKeys`, see docs/reference/endpoints.md.
+        where: names the settings in errors.
     """
 
     max_id_length = 512  # a key has 2048 bytes, and a character up to four
@@ -52,19 +56,20 @@ class DynamoTrackerStore(FencedTrackerStore):
         event_broker: Any = None,
         *,
         where: str = "tracker_store",
-        **values: Any,
+        **values: Unpack[DynamoKeys],
     ) -> None:
         super().__init__(domain, event_broker)
         section = Section(values, where)
-        connections = section.integer("max_pool_connections", 50, 1)
+        keys = section.read(DynamoKeys)
+        section.finish()
+        connections = keys["max_pool_connections"]
         self._client = Client(
-            section.text("table_name", "states"),
-            section.text("region", "us-east-1"),
-            section.text("endpoint_url", None),
-            section.number("socket_timeout", 10.0, 0.001),
+            keys["table_name"],
+            keys["region"],
+            keys["endpoint_url"],
+            keys["socket_timeout"],
             connections,
         )
-        section.finish()
         self._conversations = Conversations(self._client)
         self._threads = ThreadPoolExecutor(min(32, connections), "ticketlock-dynamo")
         self.outbox = DynamoOutbox(self._client, self._run)

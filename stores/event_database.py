@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ticketlock.broker_keys import SQLEventKeys
 from ticketlock.errors import (
     ConfigurationError,
     InvalidEvent,
@@ -52,7 +53,7 @@ class SQLEventDatabase(EventDatabase):
     """
 
     def __init__(self, section: Section, where: str = "event_service") -> None:
-        self.settings = SQLSettings.read(section, default_db="events.db")
+        self.settings = SQLSettings.read(section, SQLEventKeys)
         self.address = self.settings.address
         self._where = where
         self._dialect = self.settings.dialect

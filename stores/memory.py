@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ticketlock.errors import StaleFence
 from ticketlock.event_codec import EncodedEvent
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
 from ticketlock.outbox import now_ms
 from ticketlock.settings import Section
+from ticketlock.store_keys import NoKeys
 from ticketlock.volatile_outbox import VolatileOutbox
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass
@@ -46,10 +50,10 @@ class InMemoryTrackerStore(FencedTrackerStore):
         event_broker: Any = None,
         *,
         where: str = "tracker_store",
-        **values: Any,
+        **values: Unpack[NoKeys],
     ) -> None:
         super().__init__(domain, event_broker)
-        Section(values, where).finish()  # it has no keys of its own
+        Section(values, where).finish()
         self._conversations: dict[str, _Conversation] = {}
         self._waiting = VolatileOutbox()
         self.outbox = self._waiting

@@ -25,7 +25,7 @@ carried over by the first claim or write of their conversation.
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, PyMongoError
@@ -36,11 +36,15 @@ from ticketlock.fenced_store import FencedTrackerStore, History, Write
 from ticketlock.outbox import now_ms
 from ticketlock.plain_json import load_events
 from ticketlock.settings import Section
+from ticketlock.store_keys import MongoKeys
 from ticketlock.tracker_store import PROBE
 
 from . import _mongo_layout as layout
 from ._mongo_database import Database, Document
 from ._mongo_outbox import MongoOutbox, let_wait
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 #: How often a history that changes under its reader is read again.
 _READS = 20
@@ -50,9 +54,8 @@ class MongoTrackerStore(FencedTrackerStore):
     """Conversations in MongoDB 4.2 or newer, standalone or a replica set.
 
     Args:
-        values: the documented keys: url (default `mongodb://localhost:27017`), db (`rasa`),
-            username, password, auth_source (`admin`), collection (`conversations`); and
-            socket_timeout (10): seconds to find the server, to connect, and for an answer.
+        values: the keys of `MongoKeys`, see docs/reference/endpoints.md.
+        where: names the settings in errors.
     """
 
     max_event_bytes = layout.DOCUMENT_BYTES - 1024
@@ -63,7 +66,7 @@ class MongoTrackerStore(FencedTrackerStore):
         event_broker: Any = None,
         *,
         where: str = "tracker_store",
-        **values: Any,
+        **values: Unpack[MongoKeys],
     ) -> None:
         super().__init__(domain, event_broker)
         section = Section(values, where)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
 from ticketlock.event_codec import EncodedEvent, encode_events
@@ -22,10 +22,14 @@ from ticketlock.fenced_store import FencedTrackerStore, History, Write
 from ticketlock.plain_json import MAX_DEPTH, load, load_events
 from ticketlock.redis_settings import RedisSettings
 from ticketlock.settings import Section
+from ticketlock.store_keys import RedisTrackerKeys
 from ticketlock.tracker_store import PROBE
 
 from ._redis_client import Client
 from ._redis_outbox import RedisOutbox
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 #: Conversations asked about in one go by `keys` and `count_conversations`.
 _PAGE = 500
@@ -35,9 +39,8 @@ class RedisTrackerStore(FencedTrackerStore):
     """Conversations in Redis: standard, cluster or sentinel deployment.
 
     Args:
-        record_exp: seconds after its last write at which a conversation is forgotten;
-            default: never. While events of it wait to be published it is kept.
-        values: the documented keys, see `RedisSettings`; `db` defaults to 0.
+        values: the keys of `RedisTrackerKeys`, see docs/reference/endpoints.md.
+        where: names the settings in errors.
     """
 
     def __init__(
@@ -46,12 +49,12 @@ class RedisTrackerStore(FencedTrackerStore):
         event_broker: Any = None,
         *,
         where: str = "tracker_store",
-        **values: Any,
+        **values: Unpack[RedisTrackerKeys],
     ) -> None:
         super().__init__(domain, event_broker)
         section = Section(values, where)
-        self.settings = RedisSettings.read(section, default_db=0)
-        self.record_exp = section.number("record_exp", None, 0.001)
+        self.settings = RedisSettings.read(section, RedisTrackerKeys)
+        self.record_exp = section.read(RedisTrackerKeys)["record_exp"]
         section.finish()
         self._expiry_ms = 0 if self.record_exp is None else max(1, round(1000 * self.record_exp))
         self._prefix = self.settings.prefixed("tracker:")

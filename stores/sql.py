@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -19,6 +19,7 @@ from ticketlock.events import starts_session
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
 from ticketlock.plain_json import brief, load, load_events
 from ticketlock.settings import Section
+from ticketlock.store_keys import SQLStoreKeys
 from ticketlock.tracker_store import PROBE
 
 from . import _sql_charset as charset
@@ -29,6 +30,9 @@ from . import _sql_schema as schema
 from ._sql_outbox import SQLOutbox
 from ._sql_settings import SQLSettings
 from ._sqlite_engine import SQLiteEngine
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 T = TypeVar("T")
 Row = Any  # sa.Row with the columns of a query
@@ -43,6 +47,10 @@ class SQLTrackerStore(FencedTrackerStore):
 
     Every change first locks that row, so the order of a conversation's rows is the order of
     appending, and its n-th row has sequence number n.
+
+    Args:
+        values: the keys of `SQLStoreKeys`, see docs/reference/endpoints.md.
+        where: names the settings in errors.
     """
 
     def __init__(
@@ -51,10 +59,10 @@ class SQLTrackerStore(FencedTrackerStore):
         event_broker: Any = None,
         *,
         where: str = "tracker_store",
-        **values: Any,
+        **values: Unpack[SQLStoreKeys],
     ) -> None:
         super().__init__(domain, event_broker)
-        self.settings = SQLSettings.read(Section(values, where))
+        self.settings = SQLSettings.read(Section(values, where), SQLStoreKeys)
         self._dialect = self.settings.dialect
         # SQLite has no limit of its own; what MySQL takes in one packet is its limit.
         self.max_id_length = None if self._dialect == "sqlite" else schema.MAX_NAME

@@ -25,4 +25,17 @@ demo = subprocess.run(
 )
 assert demo.returncode == 2, demo
 assert 'pip install "ticketlock[' in demo.stderr, demo.stderr
+for line in (
+    "from ticketlock.server import create_app",
+    "import ticketlock.stores as s; s.SQLTrackerStore",
+):
+    done = subprocess.run([sys.executable, "-c", line], check=False, capture_output=True, text=True)
+    assert 'pip install "ticketlock[s' in done.stderr, done
+schema = subprocess.run(
+    [sys.executable, "-m", "ticketlock", "config", "schema"],
+    check=True,
+    capture_output=True,
+    text=True,
+)
+assert "double_texting" in schema.stdout, schema
 print("the core alone works")

@@ -164,7 +164,9 @@ def _keys() -> Iterator[str]:
     for section, types in KEYS.items():
         for kind, keys in types.items():
             yield f"endpoints {section}: {kind}"
-            yield from (f"endpoints {section}: {kind}: {key}" for key in keys)
+            for name, declared in keys.items():
+                if not declared.key.python_only:
+                    yield f"endpoints {section}: {kind}: {name}"
 
 
 def _http() -> Iterator[str]:

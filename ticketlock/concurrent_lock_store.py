@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from . import forks
@@ -22,7 +22,11 @@ from .portal import finalizer
 from .redis_settings import RedisSettings, endpoint_values
 from .scripts import Timing
 from .settings import Section
+from .store_keys import ConcurrentRedisKeys, TimingKeys
 from .tickets import Ticket, TicketLock
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class ConcurrentRedisLockStore(LockStore):
@@ -30,9 +34,9 @@ class ConcurrentRedisLockStore(LockStore):
 
     Args:
         endpoint_config: the documented drop-in constructor: an object with `url` and `kwargs`.
-        keys: the same settings as keyword arguments: `host`, `port`, `db`, ...; beside the
-            documented ones `max_waiting` (tickets), and `lease`, `waiter_ttl`, `idle_expiry`
-            (seconds).
+        keys: the same settings as keyword arguments; each has its meaning, unit and default
+            in `ConcurrentRedisKeys` and in docs/reference/endpoints.md.
+        where: names the settings in errors.
 
     Raises ConfigurationError. It connects at the first use. One store belongs to one event
     loop; after a fork it starts anew, and turns held before the fork are void.
@@ -40,18 +44,25 @@ class ConcurrentRedisLockStore(LockStore):
 
     keeps_messages = True
 
-    def __init__(self, endpoint_config: Any = None, **keys: Any) -> None:
-        where = keys.pop("where", "lock_store")
+    def __init__(
+        self,
+        endpoint_config: Any = None,
+        *,
+        where: str = "lock_store",
+        **keys: Unpack[ConcurrentRedisKeys],
+    ) -> None:
         values = endpoint_values(endpoint_config) if endpoint_config is not None else {}
         section = Section({**values, **keys}, where)
         self.settings = RedisSettings.read(section)
-        idle = section.number("idle_expiry", 3600.0, 60, 1e9)
+        times = section.read(TimingKeys)
+        for key, seconds in (("lease", times["lease"]), ("waiter_ttl", times["waiter_ttl"])):
+            _check_within(section, key, seconds, times["idle_expiry"])
         self.timing = Timing(
-            lease=round(1000 * _within(section, "lease", 4.0, idle)),
-            waiter_ttl=round(1000 * _within(section, "waiter_ttl", 2.5, idle)),
-            idle=round(1000 * idle),
+            lease=round(1000 * times["lease"]),
+            waiter_ttl=round(1000 * times["waiter_ttl"]),
+            idle=round(1000 * times["idle_expiry"]),
         )
-        super().__init__(max_waiting=section.integer("max_waiting", None, 0))
+        super().__init__(max_waiting=times["max_waiting"])
         section.finish()
         self._engine: Engine | None = None
         self._finalizer = finalizer(self, lambda: None)
@@ -273,14 +284,12 @@ class ConcurrentRedisLockStore(LockStore):
         await super().close()
 
 
-def _within(section: Section, key: str, default: float, idle: float) -> float:
+def _check_within(section: Section, key: str, seconds: float, idle: float) -> None:
     """A clock that the keys it is kept in must outlive."""
-    seconds = section.number(key, default, 0.5)
     if seconds > idle:
         raise section.error(
             key, f"of {seconds:g} s is longer than idle_expiry ({idle:g} s): raise idle_expiry"
         )
-    return seconds
 
 
 def _names(where: str, member: str) -> tuple[str | None, int | None, str | None]:

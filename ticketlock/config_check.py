@@ -6,16 +6,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .endpoints import EndpointConfig, Endpoints, read_endpoints
+from .conversations import Conversations
+from .endpoints import SECTIONS, EndpointConfig, Endpoints, read_endpoints
 from .errors import TicketLockError
+from .extras import pip_line
+from .lock_store import LockStore
 from .redis_settings import RedisSettings
 from .registry import (
     create_event_database,
     create_event_source,
     create_lock_store,
     create_tracker_store,
+    missing_extras,
     prepare_event_broker,
+    require_extras,
 )
+from .server.settings import Settings
 from .settings import is_secret, located, mask_url
 
 
@@ -36,16 +42,50 @@ class Component:
     problem: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
+        """The component as JSON."""
         return {**asdict(self), "ok": self.problem is None}
 
 
-async def check(path: str | Path) -> list[Component]:
+@dataclass(frozen=True)
+class Report:
+    """What a file leads to.
+
+    Attributes:
+        components: of each section.
+        unused: sections and channels of a Rasa file that have no use here -> why.
+        install: the command that brings all missing packages; None: none is missing.
+    """
+
+    components: list[Component]
+    unused: dict[str, str]
+    install: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every component works."""
+        return all(component.problem is None for component in self.components)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON."""
+        components = [component.as_dict() for component in self.components]
+        return {
+            "ok": self.ok,
+            "components": components,
+            "unused": self.unused,
+            "install": self.install,
+        }
+
+
+async def check(path: str | Path) -> Report:
     """Make and connect every component of a file; a file that is not there is not made.
 
-    The event service is among them if the file has its section: bots do without it.
+    The event service and the server are among them if the file has their sections. Of a Rasa
+    credentials file it is said that nothing is used.
     Raises ConfigurationError when the file itself cannot be read.
     """
-    endpoints = read_endpoints(path)
+    endpoints = read_endpoints(path, credentials=True)
+    if endpoints.credentials:
+        return Report([], endpoints.unused)
     found = [
         await _lock_store(endpoints),
         await _tracker_store(endpoints),
@@ -53,7 +93,10 @@ async def check(path: str | Path) -> list[Component]:
     ]
     if endpoints.section("event_service") is not None:
         found.append(await _event_service(endpoints))
-    return found
+    if endpoints.section("server") is not None:
+        found.append(_server(endpoints))
+    lacking = missing_extras(endpoints, *SECTIONS)
+    return Report(found, endpoints.unused, pip_line(lacking) if lacking else None)
 
 
 async def _lock_store(endpoints: Endpoints) -> Component:
@@ -118,6 +161,29 @@ async def _event_service(endpoints: Endpoints) -> Component:
     except TicketLockError as error:
         return Component("event_service", kind, where, located(place, error))
     return Component("event_service", kind, where)
+
+
+def _server(endpoints: Endpoints) -> Component:
+    """Its settings, beside the lock store that they must suit; nothing is listened on."""
+    section, place = endpoints.section("server"), endpoints.where("server")
+    kind = _kind(section, "http")
+    try:
+        settings = Settings.from_section(section, place)
+        require_extras(endpoints, "server")
+        from .server.app import create_app
+
+        create_app(Conversations(_suited(endpoints)), settings=settings)
+    except TicketLockError as error:
+        return Component("server", kind, "-", located(place, error))
+    return Component("server", kind, f"double texting: {settings.double_texting}")
+
+
+def _suited(endpoints: Endpoints) -> LockStore:
+    """The lock store, not connected; one in memory where it cannot be made, which its row says."""
+    try:
+        return create_lock_store(endpoints.section("lock_store"))
+    except TicketLockError:
+        return create_lock_store()
 
 
 def _spare_files(component: object) -> None:

@@ -1,125 +1,145 @@
-"""The JSON Schema of `endpoints.yml`, for editors; the code remains the judge."""
+"""The keys of `endpoints.yml` by section and type, and its JSON Schema; the code is the judge."""
 
 from __future__ import annotations
 
 from typing import Any
 
-_TEXT, _FLAG = "string", "boolean"
-#: Text too, because `${NAME}` is text.
-_NUMBER, _INTEGER = ["number", "string"], ["integer", "string"]
-_TEXTS = {"type": ["array", "string"], "items": {"type": "string"}}
+from .broker_keys import FileKeys, KafkaKeys, PikaKeys, SQLEventKeys
+from .endpoints import FOREIGN
+from .event_service.settings import ServiceSettings
+from .keys import Declared, declared
+from .registry import TYPES
+from .server.settings import Settings
+from .settings import FALSE, TRUE
+from .store_keys import (
+    ConcurrentRedisKeys,
+    DynamoKeys,
+    MongoKeys,
+    NoKeys,
+    RedisLockStoreKeys,
+    RedisTrackerKeys,
+    SQLStoreKeys,
+)
 
-_REDIS: dict[str, Any] = {
-    "url": _TEXT, "host": _TEXT, "port": _INTEGER, "db": _INTEGER, "username": _TEXT,
-    "password": _TEXT, "use_ssl": _FLAG, "ssl_certfile": _TEXT, "ssl_keyfile": _TEXT,
-    "ssl_ca_certs": _TEXT, "ssl_check_hostname": _FLAG, "key_prefix": _TEXT,
-    "socket_timeout": _NUMBER, "deployment_mode": _TEXT, "endpoints": _TEXTS,
-    "sentinel_service": _TEXT, "sentinel_username": _TEXT, "sentinel_password": _TEXT,
-    "unix_socket_path": _TEXT,
-}  # fmt: skip
-
-_SQL: dict[str, Any] = {
-    "url": _TEXT, "host": _TEXT, "dialect": _TEXT, "port": _INTEGER, "db": _TEXT,
-    "username": _TEXT, "password": _TEXT, "login_db": _TEXT, "query": "object",
-    "timeout": _NUMBER, "pool_size": _INTEGER, "max_overflow": _INTEGER, "pool_timeout": _NUMBER,
-    "use_ssl": _FLAG, "ssl_ca_certs": _TEXT, "ssl_certfile": _TEXT, "ssl_keyfile": _TEXT,
-    "ssl_check_hostname": _FLAG, "tls_verify": _FLAG,
-}  # fmt: skip
-
-#: section -> type -> key -> JSON type (or a schema of its own)
-KEYS: dict[str, dict[str, dict[str, Any]]] = {
+#: section -> type -> key -> its declaration
+KEYS: dict[str, dict[str, dict[str, Declared]]] = {
     "lock_store": {
-        "in_memory": {},
-        "redis": {**_REDIS, "max_waiting": _INTEGER},
-        "concurrent_redis": {
-            **_REDIS, "max_waiting": _INTEGER, "lease": _NUMBER, "waiter_ttl": _NUMBER,
-            "idle_expiry": _NUMBER,
-        },
+        "in_memory": declared(NoKeys),
+        "concurrent_redis": declared(ConcurrentRedisKeys),
+        "redis": declared(RedisLockStoreKeys),
     },
     "tracker_store": {
-        "in_memory": {},
-        "sql": _SQL,
-        "redis": {**_REDIS, "record_exp": _NUMBER},
-        "mongod": {
-            "url": _TEXT, "host": _TEXT, "db": _TEXT, "collection": _TEXT, "username": _TEXT,
-            "password": _TEXT, "auth_source": _TEXT, "socket_timeout": _NUMBER,
-        },
-        "dynamo": {
-            "table_name": _TEXT, "region": _TEXT, "endpoint_url": _TEXT,
-            "max_pool_connections": _INTEGER, "socket_timeout": _NUMBER,
-        },
+        "in_memory": declared(NoKeys),
+        "sql": declared(SQLStoreKeys),
+        "redis": declared(RedisTrackerKeys),
+        "mongod": declared(MongoKeys),
+        "dynamo": declared(DynamoKeys),
     },
     "event_broker": {
-        "pika": {
-            "url": _TEXT, "host": _TEXT, "port": _INTEGER, "username": _TEXT, "password": _TEXT,
-            "queues": _TEXTS, "exchange_name": _TEXT, "should_keep_unpublished_messages": _FLAG,
-            "raise_on_failure": _FLAG, "connection_attempts": _INTEGER,
-            "retry_delay_in_seconds": _NUMBER,
-        },
-        "kafka": {
-            "url": _TEXTS, "topic": _TEXT, "client_id": _TEXT, "partition_by_sender": _FLAG,
-            "security_protocol": _TEXT, "sasl_mechanism": _TEXT, "sasl_username": _TEXT,
-            "sasl_password": _TEXT, "sasl_oauthbearer_token_endpoint_url": _TEXT,
-            "ssl_cafile": _TEXT, "ssl_certfile": _TEXT, "ssl_keyfile": _TEXT,
-            "ssl_check_hostname": _FLAG, "queue_size": _INTEGER, "socket_keepalive_enable": _FLAG,
-            "reconnect_backoff_ms": _INTEGER, "reconnect_backoff_max_ms": _INTEGER,
-            "topic_metadata_refresh_interval_ms": _INTEGER,
-        },
-        "sql": _SQL,
-        "file": {"path": _TEXT},
+        "pika": declared(PikaKeys),
+        "kafka": declared(KafkaKeys),
+        "sql": declared(SQLEventKeys),
+        "file": declared(FileKeys),
     },
-    "event_service": {"sql": {**_SQL, "group": _TEXT, "instance": _TEXT, "queue": _TEXT}},
-    "server": {
-        "http": {
-            "double_texting": _TEXT, "message_window": _NUMBER, "max_waiting": _INTEGER,
-            "request_timeout": _NUMBER, "lock_lifetime": _NUMBER, "max_body": _INTEGER,
-            "body_timeout": _NUMBER, "drain_timeout": _NUMBER, "auth_token": _TEXT,
-            "jwt_secret": _TEXT, "jwt_method": _TEXT, "channel_token": _TEXT,
-            "admin_token": _TEXT, "open_channels": _FLAG, "max_duplicates": _INTEGER,
-            "max_turns": _INTEGER, "max_connections": _INTEGER, "head_timeout": _NUMBER,
-            "max_text": _INTEGER, "max_values": _INTEGER, "max_depth": _INTEGER,
-            "body_budget": _INTEGER, "signed_body_budget": _INTEGER,
-            "allowed_hosts": _TEXTS, "cors_origins": _TEXTS, "jwt_leeway": _NUMBER,
-            "jwt_require_exp": _FLAG,
-            "max_attempts": _INTEGER,
-            "session_expiration_time": _NUMBER, "carry_over_slots": _FLAG,
-            "max_session_events": _INTEGER, "max_session_bytes": _INTEGER,
-        },
-    },
-}  # fmt: skip
+    "event_service": {"sql": {**declared(ServiceSettings), **declared(SQLEventKeys)}},
+    "server": {"http": declared(Settings)},
+}
 
-#: Section -> the type that it means without `type`, where the schema judges that too.
-_UNTYPED = {"event_broker": "pika", "event_service": "sql", "server": "http"}
+#: Section -> what it is for.
+MEANINGS = {
+    "lock_store": "who has a conversation's turn, and who waits for it",
+    "tracker_store": "the histories of conversations",
+    "event_broker": "where committed events are published; without it they are not",
+    "event_service": "where `ticketlock events consume` stores what was published",
+    "server": "the bot server of `ticketlock run`",
+}
+#: Sections whose `type` may also be the module path of a class of one's own.
+CUSTOM = ("lock_store", "tracker_store", "event_broker")
+
+#: Text with `${NAME}` stands for any value.
+_VARIABLE = {"type": "string", "pattern": r"\$\{"}
 
 
 def schema() -> dict[str, Any]:
-    """The schema; sections of other programs and custom types are let through."""
+    """The JSON Schema; keys of custom classes, and sections for other programs, are let through."""
+    others = {
+        name: {"description": f"not used by ticketlock: {why}"} for name, why in FOREIGN.items()
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "endpoints.yml of ticketlock",
         "type": "object",
-        "properties": {name: _section(name, types) for name, types in KEYS.items()},
+        "properties": {**{name: _section(name) for name in KEYS}, **others},
+        "additionalProperties": False,
     }
 
 
-def _section(name: str, types: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _section(name: str) -> dict[str, Any]:
     """A section: the keys of its `type`; any keys for the module path of a custom class."""
-    cases = [
-        {
-            "if": {
-                "properties": {"type": {"const": kind}},
-                "required": [] if _UNTYPED.get(name) == kind else ["type"],
-            },
-            "then": {
-                "properties": {"type": {}, **{key: _type(what) for key, what in keys.items()}},
-                "additionalProperties": False,
-            },
-        }
-        for kind, keys in types.items()
-    ]
-    kind = {"type": "string", "description": "or the module path of a class", "examples": [*types]}
-    return {"type": ["object", "null"], "properties": {"type": kind}, "allOf": cases}
+    default = TYPES[name][1]
+    types: list[dict[str, Any]] = [{"enum": [*KEYS[name]]}, _VARIABLE]
+    types += [{"pattern": r"[.:]"}] if name in CUSTOM else []
+    types += [{"pattern": pattern} for pattern in map(_any_case, KEYS[name])]
+    kind = {
+        "type": ["string", "null"],
+        "description": "what it is" + (", or the path of a class" if name in CUSTOM else ""),
+        "default": default,
+        "anyOf": [*types, {"type": "null"}],
+    }
+    return {
+        "type": ["object", "null"],
+        "description": MEANINGS[name],
+        "properties": {"type": kind},
+        "allOf": [_case(name, each, each == default) for each in KEYS[name]],
+    }
 
 
-def _type(what: Any) -> dict[str, Any]:
-    return dict(what) if isinstance(what, dict) else {"type": what}
+def _case(section: str, kind: str, untyped: bool) -> dict[str, Any]:
+    """What holds for one type of a section."""
+    types = [{"type": "string", "pattern": _any_case(kind)}]
+    keys = {
+        name: _value(key) for name, key in KEYS[section][kind].items() if not key.key.python_only
+    }
+    return {
+        "if": {
+            "type": "object",
+            "properties": {"type": {"anyOf": [*types, {"type": "null"}] if untyped else types}},
+            "required": [] if untyped else ["type"],
+        },
+        "then": {"properties": {"type": {}, **keys}, "additionalProperties": False},
+    }
+
+
+def _value(declared: Declared) -> dict[str, Any]:
+    """What a value may be; null is as if the key were not there."""
+    key = declared.key
+    described: dict[str, Any] = {"description": key.meaning}
+    if declared.default is not None:
+        texts = declared.kind == "texts"
+        described["default"] = list(declared.default) if texts else declared.default
+    number: dict[str, Any] = {"type": "integer" if declared.kind == "integer" else "number"}
+    number |= {} if key.low is None else {"minimum": key.low}
+    number |= {} if key.high is None else {"maximum": key.high}
+    kinds: dict[str, list[dict[str, Any]]] = {
+        "text": [{"type": ["string", "integer"]}],
+        "integer": [number, {"type": "string", "pattern": r"^\s*[+-]?\d"}, _VARIABLE],
+        "number": [number, {"type": "string", "pattern": r"^\s*[+-]?\.?\d"}, _VARIABLE],
+        "flag": [
+            {"type": "boolean"}, {"enum": [0, 1]},
+            {"type": "string", "pattern": "|".join(map(_any_case, (*TRUE, *FALSE)))}, _VARIABLE,
+        ],
+        "choice": [
+            {"enum": [*declared.options]},
+            *({"type": "string", "pattern": _any_case(name)} for name in declared.options),
+            _VARIABLE,
+        ],
+        "texts": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}],
+        "mapping": [{"type": "object"}],
+    }  # fmt: skip
+    return {**described, "anyOf": [*kinds[declared.kind], {"type": "null"}]}
+
+
+def _any_case(name: str) -> str:
+    """A pattern of the name in capitals or not, as it may be written."""
+    letters = (f"[{c.upper()}{c.lower()}]" if c.isalpha() else c for c in name)
+    return "^" + "".join(letters) + "$"

@@ -16,7 +16,12 @@ from .event_base import Event
 from .incoming import Incoming
 from .lock_store import LockStore
 from .portal import Portal
-from .registry import create_lock_store, create_tracker_store, event_broker_maker
+from .registry import (
+    create_lock_store,
+    create_tracker_store,
+    event_broker_maker,
+    require_extras,
+)
 from .relay import Relay
 from .sync import given_back_by
 from .tracker import Tracker
@@ -68,6 +73,7 @@ class Conversations:
         """From an `endpoints.yml`. No I/O but reading the file; raises ConfigurationError."""
         if not isinstance(endpoints, Endpoints):
             endpoints = read_endpoints(endpoints)
+        require_extras(endpoints, "lock_store", "tracker_store", "event_broker")
         locks, tracker = endpoints.section("lock_store"), endpoints.section("tracker_store")
         return cls(
             create_lock_store(locks, endpoints.where("lock_store")),
@@ -142,10 +148,12 @@ class SyncTurn:
 
     @property
     def tracker(self) -> Tracker:
+        """The latest session; see `Turn.tracker`."""
         return self._turn.tracker
 
     @property
     def fence(self) -> int:
+        """The fence of the turn; see `Turn.fence`."""
         return self._turn.fence
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -11,11 +12,36 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigurationError
+from .extras import pip_line
+from .settings import hint
+
+log = logging.getLogger("ticketlock")
 
 #: Sections we read.
 SECTIONS = ("lock_store", "tracker_store", "event_broker", "event_service", "server")
-#: Sections of the documented file that other programs read.
-_FOREIGN = ("nlg", "nlu", "action_endpoint", "models", "model_groups", "vector_store")
+#: Sections of a Rasa file that have no use here -> what is there instead.
+FOREIGN = {
+    "action_endpoint": "the bot's function runs its actions itself",
+    "nlg": "the bot's function yields its texts itself",
+    "nlu": "messages are not parsed; parse_data of a message is kept as it comes",
+    "models": "no model is loaded; `ticketlock run --bot` names a function",
+    "model_groups": "the bot's function calls language models itself",
+    "vector_store": "the bot's function searches documents itself",
+    "tracing": "traces are not set up in this file",
+    "metrics": "metrics are not set up in this file",
+    "secrets_manager": "secrets are values, or ${NAME} of the environment",
+    "interaction_handling": "the section server bounds turns and requests",
+    "privacy": "events are stored and published as they are",
+}
+#: Channels of a Rasa credentials file.
+_CHANNELS = (
+    "rest", "callback", "socketio", "rasa", "cmdline", "slack", "telegram", "facebook", "twilio",
+    "twilio_voice", "mattermost", "rocketchat", "webexteams", "botframework", "hangouts",
+    "browser_audio", "genesys", "audiocodes", "audiocodes_stream", "jambonz", "studio_chat",
+    "development_inspector", "vier_cvg",
+)  # fmt: skip
+_REST = "`ticketlock run` serves this channel without the file"
+_OTHER = "`ticketlock run` has the channel rest alone; connect this one by a program of yours"
 
 #: `${NAME}`, `${NAME:-default}`, `${NAME:?what to do}`; `$${NAME}` is the text `${NAME}`.
 _VARIABLE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)(?::(?:-([^}]*)|\?([^}]*)))?\}")
@@ -44,10 +70,14 @@ class Endpoints:
 
     Attributes:
         path: the file, for error texts.
+        unused: sections of a Rasa file that have no use here -> what is there instead.
+        credentials: it is a Rasa credentials file, and `unused` are its channels.
     """
 
     path: str
     sections: dict[str, EndpointConfig] = field(default_factory=dict)
+    unused: dict[str, str] = field(default_factory=dict)
+    credentials: bool = False
 
     def section(self, name: str) -> EndpointConfig | None:
         """A section, None if it is not there."""
@@ -58,8 +88,13 @@ class Endpoints:
         return f"{self.path}: {name}"
 
 
-def read_endpoints(path: str | Path) -> Endpoints:
+def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
     """Read and check the outline of an `endpoints.yml`.
+
+    What a Rasa file has and ticketlock does not use is told in the log.
+
+    Args:
+        credentials: take a Rasa credentials file too, of which nothing is used.
 
     Raises ConfigurationError for a missing or broken file, for unknown sections, and for
     variables that are not set, each named with its line.
@@ -74,13 +109,21 @@ def read_endpoints(path: str | Path) -> Endpoints:
         document = {}
     if not isinstance(document, Mapping):
         raise ConfigurationError(f"{name}: is no mapping of sections such as lock_store")
+    if document and all(key in _CHANNELS or "." in str(key) for key in document):
+        if not credentials:
+            raise ConfigurationError(
+                f"{name}: is a Rasa credentials file, of channels ({', '.join(document)}); an "
+                f"endpoints.yml has the sections {', '.join(SECTIONS)}"
+            )
+        unused = {str(key): _REST if key == "rest" else _OTHER for key in document}
+        return Endpoints(name, unused=unused, credentials=True)
     sections = {}
+    unused = {key: why for key, why in FOREIGN.items() if key in document}
     for key, values in document.items():
-        if key in _FOREIGN:
+        if key in FOREIGN:
             continue
         if key not in SECTIONS:
-            known = ", ".join(SECTIONS)
-            raise ConfigurationError(f"{name}: {key}: is no section here; known: {known}")
+            raise ConfigurationError(f"{name}: {key}: is not a section; {hint(key, SECTIONS)}")
         if values is None:
             continue
         if not isinstance(values, Mapping):
@@ -88,7 +131,9 @@ def read_endpoints(path: str | Path) -> Endpoints:
         if (kind := values.get("type")) is not None and not isinstance(kind, str):
             raise ConfigurationError(f"{name}: {key}: type: {kind!r} is not text")
         sections[str(key)] = EndpointConfig(**{str(k): v for k, v in values.items()})
-    return Endpoints(name, sections)
+    if unused:
+        log.info("%s: not used by ticketlock: %s", name, ", ".join(unused))
+    return Endpoints(name, sections, unused)
 
 
 def write_endpoints(path: Path, sections: Mapping[str, Any]) -> None:
@@ -126,9 +171,7 @@ def _parse(text: str, name: str) -> Any:
         from ruamel.yaml import YAML
         from ruamel.yaml.error import MarkedYAMLError, YAMLError
     except ImportError:
-        raise ConfigurationError(
-            f'{name}: reading YAML needs: pip install "ticketlock[yaml]"'
-        ) from None
+        raise ConfigurationError(f"{name}: reading YAML needs: {pip_line(['yaml'])}") from None
     try:
         return YAML(typ="rt").load(text)
     except MarkedYAMLError as error:

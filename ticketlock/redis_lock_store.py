@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import forks
 from .checks import check_conversation_id
@@ -18,7 +18,11 @@ from .redis_connect import connect, explain
 from .redis_settings import RedisSettings, endpoint_values
 from .scripts import load
 from .settings import Section
+from .store_keys import RedisLockStoreKeys, WaitingKeys
 from .tickets import TicketLock
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 T = TypeVar("T")
 
@@ -35,12 +39,17 @@ class RedisLockStore(LockStore):
     Args: as for `ConcurrentRedisLockStore`.
     """
 
-    def __init__(self, endpoint_config: Any = None, **keys: Any) -> None:
-        where = keys.pop("where", "lock_store")
+    def __init__(
+        self,
+        endpoint_config: Any = None,
+        *,
+        where: str = "lock_store",
+        **keys: Unpack[RedisLockStoreKeys],
+    ) -> None:
         values = endpoint_values(endpoint_config) if endpoint_config is not None else {}
         section = Section({**values, **keys}, where)
         self.settings = RedisSettings.read(section)
-        super().__init__(max_waiting=section.integer("max_waiting", None, 0))
+        super().__init__(max_waiting=section.read(WaitingKeys)["max_waiting"])
         if self.settings.deployment_mode == "cluster":
             raise section.error(
                 "deployment_mode", "cluster is not for type redis; use concurrent_redis"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .errors import ConfigurationError
 from .settings import Section, mask_url
+from .store_keys import RedisLockKeys
 
 log = logging.getLogger("ticketlock")
 
@@ -22,65 +23,45 @@ class RedisSettings:
         endpoints: `(host, port)` of cluster nodes or sentinels.
     """
 
-    host: str = "localhost"
-    port: int = 6379
-    db: int = 1
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    use_ssl: bool = False
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
-    ssl_ca_certs: str | None = None
-    ssl_check_hostname: bool = True
-    key_prefix: str | None = None
-    socket_timeout: float = 10.0
-    deployment_mode: str = "standard"
-    endpoints: tuple[tuple[str, int], ...] = ()
-    sentinel_service: str = "mymaster"
-    sentinel_username: str | None = None
-    sentinel_password: str | None = field(default=None, repr=False)
-    unix_socket_path: str | None = None
-    credential_provider: Any = field(default=None, repr=False)
+    host: str
+    port: int
+    db: int
+    username: str | None
+    password: str | None = field(repr=False)
+    use_ssl: bool
+    ssl_certfile: str | None
+    ssl_keyfile: str | None
+    ssl_ca_certs: str | None
+    ssl_check_hostname: bool
+    key_prefix: str | None
+    socket_timeout: float
+    deployment_mode: str
+    endpoints: tuple[tuple[str, int], ...]
+    sentinel_service: str
+    sentinel_username: str | None
+    sentinel_password: str | None = field(repr=False)
+    unix_socket_path: str | None
+    credential_provider: Any = field(repr=False)
 
     @classmethod
-    def read(cls, section: Section, *, default_db: int = 1) -> RedisSettings:
-        """Take the Redis keys out of `section`; the caller takes its own and finishes it."""
-        url, host = section.text("url", None), section.text("host", None)
-        if url is not None and host is not None:
-            raise section.error("url", "and host are the same setting; give one of them")
-        location = _location(section, "host" if host is not None else "url", url or host)
-        mode = section.choice("deployment_mode", ("standard", "cluster", "sentinel"), "standard")
-        prefix = section.text("key_prefix", None)
-        if prefix and not prefix.isalnum():
-            raise section.error("key_prefix", f"{prefix!r} is not alphanumeric")
-        endpoints = tuple(_endpoint(section, text) for text in section.texts("endpoints"))
-        if mode == "sentinel" and not endpoints:
+    def read(cls, section: Section, declared: Any = RedisLockKeys) -> RedisSettings:
+        """Take the Redis keys out of `section`; the caller takes its own and finishes it.
+
+        Args:
+            declared: the keys, `db` and its default among them.
+        """
+        location = _location(section, *section.place())
+        keys = section.values(declared, location)
+        endpoints = tuple(_endpoint(section, text) for text in keys["endpoints"])
+        if keys["deployment_mode"] == "sentinel" and not endpoints:
             raise section.error("endpoints", "is missing: list the sentinels as host:port")
-        port = section.integer("port", location.get("port", 6379), 1, 65535)
         settings = cls(
-            host=location.get("host", "localhost"),
-            port=port,
-            db=section.integer("db", location.get("db", default_db), 0),
-            username=section.text("username", location.get("username")),
-            password=section.text("password", location.get("password")),
-            use_ssl=section.flag("use_ssl", location.get("use_ssl", False)),
-            ssl_certfile=section.text("ssl_certfile", location.get("ssl_certfile")),
-            ssl_keyfile=section.text("ssl_keyfile", location.get("ssl_keyfile")),
-            ssl_ca_certs=section.text("ssl_ca_certs", location.get("ssl_ca_certs")),
-            ssl_check_hostname=section.flag(
-                "ssl_check_hostname", location.get("ssl_check_hostname", True)
-            ),
-            key_prefix=prefix or None,
-            socket_timeout=section.number(
-                "socket_timeout", location.get("socket_timeout", 10.0), 0.001
-            ),
-            deployment_mode=mode,
-            endpoints=endpoints,
-            sentinel_service=section.text("sentinel_service", "mymaster"),
-            sentinel_username=section.text("sentinel_username", None),
-            sentinel_password=section.text("sentinel_password", None),
-            unix_socket_path=section.text("unix_socket_path", location.get("path")),
-            credential_provider=section.raw("credential_provider"),
+            **{each.name: keys[each.name] for each in fields(cls)}
+            | {
+                "host": location.get("host", "localhost"),
+                "key_prefix": keys["key_prefix"] or None,
+                "endpoints": endpoints,
+            }
         )
         if settings.use_ssl and not settings.ssl_check_hostname:
             log.warning(
@@ -178,6 +159,8 @@ def _location(section: Section, key: str, text: str | None) -> dict[str, Any]:
         for option in parsed.keys() - _IN_URL:
             raise section.error(key, f"{option} is no option of a URL here; give it as a key")
         parsed["use_ssl"] = text.startswith("rediss://")
+        if "path" in parsed:
+            parsed["unix_socket_path"] = parsed.pop("path")
         return parsed
     if text.count(":") == 1 or "@" in text or "]:" in text:
         host, port = _endpoint(section, text, key)

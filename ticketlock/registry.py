@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
 from .custom_event_broker import CustomEventBroker
 from .custom_tracker_store import CustomTrackerStore
-from .endpoints import EndpointConfig
+from .endpoints import EndpointConfig, Endpoints
 from .errors import ConfigurationError
 from .event_broker import EventBroker
 from .event_service.database import EventDatabase
 from .event_service.settings import ServiceSettings
 from .event_service.source import Source
+from .extras import extra_of, missing, needs
 from .lock_store import LockStore
 from .redis_settings import endpoint_values
-from .settings import Section
+from .settings import Section, hint
 from .tracker_store import TrackerStore
 
 #: `type` of a `lock_store` section -> where the class is.
@@ -25,14 +26,6 @@ LOCK_STORES = {
     "in_memory": "ticketlock.memory_lock_store:InMemoryLockStore",
     "redis": "ticketlock.redis_lock_store:RedisLockStore",
     "concurrent_redis": "ticketlock.concurrent_lock_store:ConcurrentRedisLockStore",
-}
-
-#: Module paths under which configurations of the documented system know these classes.
-_DOCUMENTED_PATHS = {
-    "rasa.core.lock_store.InMemoryLockStore": "in_memory",
-    "rasa.core.lock_store.RedisLockStore": "redis",
-    "rasa.core.concurrent_lock_store.ConcurrentRedisLockStore": "concurrent_redis",
-    "rasa_plus.components.concurrent_lock_store.ConcurrentRedisLockStore": "concurrent_redis",
 }
 
 #: `type` of a `tracker_store` section -> where the class is.
@@ -44,30 +37,12 @@ TRACKER_STORES = {
     "dynamo": "ticketlock.stores.dynamo:DynamoTrackerStore",
 }
 
-#: The same for module paths of the documented system; the section's keys are the same.
-_DOCUMENTED_TRACKER_STORES = {
-    "InMemoryTrackerStore": "in_memory",
-    "SQLTrackerStore": "sql",
-    "RedisTrackerStore": "redis",
-    "MongoTrackerStore": "mongod",
-    "DynamoTrackerStore": "dynamo",
-}
-_DOCUMENTED_MODULE = "rasa.core.tracker_store."
-
 #: `type` of an `event_broker` section -> where the class is.
 EVENT_BROKERS = {
     "pika": "ticketlock.brokers.pika:PikaEventBroker",
     "kafka": "ticketlock.brokers.kafka:KafkaEventBroker",
     "sql": "ticketlock.brokers.sql:SQLEventBroker",
     "file": "ticketlock.brokers.file:FileEventBroker",
-}
-
-#: The same for event brokers.
-_DOCUMENTED_BROKERS = {
-    "rasa.core.brokers.pika.PikaEventBroker": "pika",
-    "rasa.core.brokers.kafka.KafkaEventBroker": "kafka",
-    "rasa.core.brokers.sql.SQLEventBroker": "sql",
-    "rasa.core.brokers.file.FileEventBroker": "file",
 }
 
 #: `type` of an `event_broker` section -> what the event service reads it with.
@@ -87,19 +62,72 @@ EVENT_LISTENERS = {
 #: `type` of an `event_service` section -> where the class is.
 EVENT_DATABASES = {"sql": "ticketlock.stores.event_database:SQLEventDatabase"}
 
-#: Extra that a backend of this type needs to be installed.
-_EXTRAS = {"sql": "sql", "mongod": "mongo", "dynamo": "dynamo", "kafka": "kafka", "pika": "pika"}
+#: Section -> its types, and the one that it means without `type`, as documented.
+TYPES: dict[str, tuple[dict[str, str], str]] = {
+    "lock_store": (LOCK_STORES, "in_memory"),
+    "tracker_store": (TRACKER_STORES, "in_memory"),
+    "event_broker": (EVENT_BROKERS, "pika"),
+    "event_service": (EVENT_DATABASES, "sql"),
+    "server": ({"http": "ticketlock.server.app:BotServer"}, "http"),
+}
+
+#: Modules in which configurations of the documented system know classes of these names; the
+#: keys of their sections are the same.
+_DOCUMENTED_MODULES = (
+    "rasa.core.lock_store", "rasa.core.concurrent_lock_store",
+    "rasa_plus.components.concurrent_lock_store", "rasa.core.tracker_store",
+    "rasa.core.brokers.pika", "rasa.core.brokers.kafka", "rasa.core.brokers.sql",
+    "rasa.core.brokers.file",
+)  # fmt: skip
 
 
-def import_class(path: str, where: str) -> type[Any]:
+def type_of(name: str, section: Any) -> str:
+    """The type of a section, by our name for it if it is ours; else the path of a class."""
+    types, default = TYPES[name]
+    kind = getattr(section, "type", None) or default
+    module, _, class_name = kind.rpartition(".")
+    if module in _DOCUMENTED_MODULES:
+        for ours, path in types.items():
+            if path.endswith(f":{class_name}"):
+                return ours
+    return kind.lower() if kind.lower() in types else str(kind)
+
+
+def missing_extras(endpoints: Endpoints, *sections: str) -> dict[str, list[str]]:
+    """Extra -> its modules that are not installed, for all that these sections of a file need.
+
+    A section that is not in the file needs nothing.
+    """
+    found = {}
+    for name in sections:
+        section = endpoints.section(name)
+        if section is not None:
+            extra = extra_of(type_of(name, section), {"url": section.url, **section.kwargs})
+            if extra is not None and (modules := missing(extra)):
+                found[extra] = modules
+    return found
+
+
+def require_extras(endpoints: Endpoints, *sections: str) -> None:
+    """Raise one ConfigurationError for all extras that are missing, with one command to type."""
+    if found := missing_extras(endpoints, *sections):
+        raise ConfigurationError(f"{endpoints.path}: {needs(found)}")
+
+
+def import_class(path: str, where: str, known: Iterable[str] = ()) -> type[Any]:
     """The class at `package.module.Class` or `package.module:Class`.
+
+    Args:
+        known: types that may have been meant.
 
     Raises ConfigurationError naming the part of the path that is wrong; an error that the
     module itself raises while it is imported comes out as its cause.
     """
     module_name, _, class_name = path.replace(":", ".").rpartition(".")
     if not module_name:
-        raise ConfigurationError(f"{where}: type: {path!r} is neither a known type nor a path")
+        raise ConfigurationError(
+            f"{where}: type: {path!r} is neither a known type nor a path; " + hint(path, known)
+        )
     try:
         module = import_module(module_name)
     except ImportError as error:
@@ -116,11 +144,11 @@ def create_lock_store(obj: Any = None, where: str = "lock_store") -> LockStore:
         return obj
     if isinstance(obj, dict):
         obj = EndpointConfig(**obj)
-    kind = getattr(obj, "type", None) or "in_memory"
-    kind = _DOCUMENTED_PATHS.get(kind, kind)
-    path = LOCK_STORES.get(kind.lower())
-    store = import_class(path or kind, where)
-    if path and kind.lower() == "in_memory":
+    kind = type_of("lock_store", obj)
+    path = LOCK_STORES.get(kind)
+    store = import_class(path or kind, where, LOCK_STORES)
+    if kind == "in_memory":
+        Section({} if obj is None else endpoint_values(obj), where).finish()
         return store()  # type: ignore[no-any-return]  # the class is ours
     if path:
         return store(endpoint_config=obj, where=where)  # type: ignore[no-any-return]  # as above
@@ -149,17 +177,14 @@ def create_tracker_store(
         return section
     if isinstance(section, Mapping):
         section = EndpointConfig(**section)
-    kind = getattr(section, "type", None) or "in_memory"
-    if kind.startswith(_DOCUMENTED_MODULE):
-        kind = _DOCUMENTED_TRACKER_STORES.get(kind.removeprefix(_DOCUMENTED_MODULE), kind)
+    kind = type_of("tracker_store", section)
     values = {} if section is None else endpoint_values(section)
-    path = TRACKER_STORES.get(kind.lower())
-    if path:
-        store = _import_extra(path, kind.lower(), where)
+    if kind in TRACKER_STORES:
+        store = _import_extra(TRACKER_STORES[kind], kind, where, values)
         created = store(domain=domain, event_broker=event_broker, where=where, **values)
         return created  # type: ignore[no-any-return]  # the class is ours
     host = values.pop("url", None)
-    custom = import_class(kind, where)
+    custom = import_class(kind, where, TRACKER_STORES)
     try:
         inner = custom(host=host, domain=domain, event_broker=event_broker, **values)
     except TypeError as error:
@@ -204,19 +229,13 @@ async def prepare_event_broker(section: Any, where: str = "event_broker") -> Eve
     return await CustomEventBroker.make(custom, section, where)
 
 
-def _broker_kind(section: Any) -> str:
-    """The type of a section, by our name for it if it is ours; without one it is RabbitMQ's."""
-    kind = getattr(section, "type", None) or "pika"
-    return _DOCUMENTED_BROKERS.get(kind, kind)
-
-
 def _broker_class(section: Any, where: str) -> tuple[type[Any] | None, Any]:
     """The class of a section: (ours, None), or (None, somebody else's)."""
-    kind = _broker_kind(section)
-    path = EVENT_BROKERS.get(kind.lower())
-    if path:
-        return _import_extra(path, kind.lower(), where), None
-    return None, import_class(kind, where)
+    kind = type_of("event_broker", section)
+    if kind in EVENT_BROKERS:
+        values = endpoint_values(section)
+        return _import_extra(EVENT_BROKERS[kind], kind, where, values), None
+    return None, import_class(kind, where, EVENT_BROKERS)
 
 
 def event_broker_maker(
@@ -256,14 +275,14 @@ def create_event_source(
         raise ConfigurationError(f"{where}: is missing: the Kafka or RabbitMQ to read from")
     if isinstance(section, Mapping):
         section = EndpointConfig(**section)
-    kind = _broker_kind(section).lower()
+    kind = type_of("event_broker", section)
     if kind not in EVENT_SOURCES:
         known = ", ".join(EVENT_SOURCES)
         raise ConfigurationError(
             f"{where}: type: events of {kind!r} cannot be consumed, only those of {known}"
         )
-    source = _import_extra(EVENT_SOURCES[kind], kind, where)
     values = endpoint_values(section)
+    source = _import_extra(EVENT_SOURCES[kind], kind, where, values)
     made = source(service or ServiceSettings(), where=where, **values)
     return made  # type: ignore[no-any-return]  # the class is ours
 
@@ -278,11 +297,12 @@ def create_event_listener(section: Any, name: str, where: str = "event_broker") 
     """
     if isinstance(section, Mapping):
         section = EndpointConfig(**section)
-    kind = _broker_kind(section).lower()
+    kind = type_of("event_broker", section)
     if kind not in EVENT_LISTENERS:
         return None
-    listener = _import_extra(EVENT_LISTENERS[kind], kind, where)
-    return listener(name, where=where, **endpoint_values(section))  # type: ignore[no-any-return]  # ours
+    values = endpoint_values(section)
+    listener = _import_extra(EVENT_LISTENERS[kind], kind, where, values)
+    return listener(name, where=where, **values)  # type: ignore[no-any-return]  # ours
 
 
 def create_event_database(
@@ -294,23 +314,20 @@ def create_event_database(
     """
     if isinstance(section, Mapping):
         section = EndpointConfig(**section)
-    kind = (getattr(section, "type", None) or "sql").lower()
+    kind = type_of("event_service", section)
     if kind not in EVENT_DATABASES:
         raise ConfigurationError(f"{where}: type: {kind!r} is not sql, the only type there is")
-    database = _import_extra(EVENT_DATABASES[kind], kind, where)
-    keys = Section({} if section is None else endpoint_values(section), where)
+    values = {} if section is None else endpoint_values(section)
+    # A driver is missed when it is opened: not each dialect of the tracker store will do.
+    database = _import_extra(EVENT_DATABASES[kind], kind, where, {})
+    keys = Section(values, where)
     settings = ServiceSettings.take(keys)
     return settings, database(keys, where)
 
 
-def _import_extra(path: str, kind: str, where: str) -> type[Any]:
+def _import_extra(path: str, kind: str, where: str, keys: Mapping[str, Any]) -> type[Any]:
     """One of our classes; its missing drivers are an error that says what to install."""
-    try:
-        return import_class(path, where)
-    except ConfigurationError as error:
-        missing = getattr(error.__cause__, "name", None) or ""
-        if kind not in _EXTRAS or missing.startswith("ticketlock"):
-            raise
-        raise ConfigurationError(
-            f'{where}: type {kind} needs {missing}: pip install "ticketlock[{_EXTRAS[kind]}]"'
-        ) from error
+    extra = extra_of(kind, keys)
+    if extra is not None and (modules := missing(extra)):
+        raise ConfigurationError(f"{where}: type {kind} {needs({extra: modules})}")
+    return import_class(path, where)

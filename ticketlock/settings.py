@@ -8,14 +8,16 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from .errors import ConfigurationError
+from .keys import Declared, declared
 
 T = TypeVar("T")
 
-_TRUE = {"true", "yes", "on", "1"}
-_FALSE = {"false", "no", "off", "0"}
+#: How a switch may be written.
+TRUE = ("true", "yes", "on", "1")
+FALSE = ("false", "no", "off", "0")
 _SECRET = re.compile(r"pass|secret|token|credential|sasl_password", re.IGNORECASE)
 _REQUIRED: Any = object()
 
@@ -35,6 +37,15 @@ def is_secret(key: str) -> bool:
     return _SECRET.search(key) is not None
 
 
+def hint(name: object, known: Iterable[str], label: str = "known") -> str:
+    """The nearest known name, or all of them: the end of an error about an unknown one."""
+    names = list(known)
+    near = difflib.get_close_matches(str(name).lower(), names, 1)
+    if not names:
+        return "there are none"
+    return f"did you mean {near[0]}?" if near else f"{label}: " + ", ".join(names)
+
+
 def located(where: str, error: Exception) -> str:
     """The text of an error, which names the file and the section."""
     text = str(error)
@@ -48,7 +59,7 @@ def digest(value: object) -> str:
 
 
 class Section:
-    """One mapping of settings; what is read is ticked off, `finish` refuses the rest.
+    """One mapping of settings; `finish` refuses those that nobody read.
 
     Text that comes from `${NAME}` in a YAML file is accepted for numbers and switches.
 
@@ -59,15 +70,58 @@ class Section:
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
         self._values = dict(values)
         self.where = where
-        self._known: list[str] = []
+        self._given = {key for key, value in self._values.items() if value is not None}
+        self._known: dict[str, None] = {}  # in the order in which they were asked for
 
     def error(self, key: str, problem: str) -> ConfigurationError:
         """A ConfigurationError about `key` of this section, to be raised by the caller."""
         return ConfigurationError(f"{self.where}: {key}: {problem}")
 
+    def values(self, keys: Any, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The values of all keys that a TypedDict or dataclass declares, checked.
+
+        Args:
+            defaults: what stands in place of declared defaults.
+
+        Raises ConfigurationError.
+        """
+        instead = defaults or {}
+        return {
+            name: self._read(key, instead.get(name, key.default))
+            for name, key in declared(keys).items()
+        }
+
+    def read(self, keys: type[T], defaults: Mapping[str, Any] | None = None) -> T:
+        """`values` of a TypedDict, with its types."""
+        return cast("T", self.values(keys, defaults))
+
+    def has(self, key: str) -> bool:
+        """Whether the key was given a value."""
+        return key in self._given
+
+    def place(self) -> tuple[str, str | None]:
+        """The value of `url` or `host`, which are one setting, and which of the two was given."""
+        url, host = self._values.get("url"), self._values.get("host")
+        if url is not None and host is not None:
+            raise self.error("url", "and host are the same setting; give one of them")
+        key = "url" if host is None else "host"
+        return key, self.text(key, None)
+
+    def _read(self, declared: Declared, default: Any) -> Any:
+        name, key = declared.name, declared.key
+        if declared.kind in ("number", "integer"):
+            value = getattr(self, declared.kind)(name, default, key.low, key.high)
+        elif declared.kind == "choice":
+            value = self.choice(name, declared.options, default)
+        else:
+            value = getattr(self, declared.kind)(name, default)
+        if key.check is not None and name in self._given and (problem := key.check(value)):
+            raise self.error(name, problem)
+        return value
+
     def _take(self, key: str, default: Any) -> Any:
-        self._known.append(key)
-        value = self._values.pop(key, None)
+        self._known[key] = None
+        value = self._values.get(key)
         if value is None:
             if default is _REQUIRED:
                 raise self.error(key, "is missing")
@@ -100,8 +154,10 @@ class Section:
             number = float(value) if not isinstance(value, bool) else float("nan")
         except (TypeError, ValueError):
             raise self._bad(key, value, "a number") from None
-        if not math.isfinite(number) or (low is not None and number < low):
-            raise self._bad(key, value, f"a number of at least {low:g}" if low else "a number")
+        if not math.isfinite(number):
+            raise self._bad(key, value, "a number")
+        if low is not None and number < low:
+            raise self._bad(key, value, f"a number of at least {low:g}")
         if high is not None and number > high:
             raise self._bad(key, value, f"a number of at most {high:g}")
         return number
@@ -116,32 +172,45 @@ class Section:
             raise self._bad(key, value, "a whole number")
         return int(value)
 
-    def flag(self, key: str, default: bool = False) -> bool:
+    def flag(self, key: str, default: T = _REQUIRED) -> bool | T:
         value = self._take(key, default)
+        if value is default:
+            return value
         word = str(value).strip().lower()
-        if word in _TRUE:
+        if word in TRUE:
             return True
-        if word in _FALSE:
+        if word in FALSE:
             return False
         raise self._bad(key, value, "true or false")
 
     def choice(self, key: str, options: Iterable[str], default: str) -> str:
-        value = str(self._take(key, default)).lower()
-        if value not in (names := list(options)):
-            raise self._bad(key, value, "one of " + ", ".join(names))
-        return value
+        """One of the options, in its spelling; the value's capitals do not count."""
+        value = self._take(key, default)
+        names = {name.lower(): name for name in options}
+        if (found := names.get(str(value).lower())) is None:
+            raise self._bad(key, value, "one of " + ", ".join(names.values()))
+        return found
 
-    def texts(self, key: str) -> list[str]:
+    def texts(self, key: str, default: Iterable[str] = ()) -> tuple[str, ...]:
         """A list of texts; one text is a list of one."""
-        value = self._take(key, [])
+        value = self._take(key, default)
         value = [value] if isinstance(value, str) else value
         if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
             raise self._bad(key, value, "a list of texts")
-        return list(value)
+        return tuple(value)
+
+    def mapping(self, key: str, default: Any = None) -> Any:
+        """A mapping of names to texts, numbers among them."""
+        value = self._take(key, default)
+        if value is default:
+            return value
+        if not isinstance(value, Mapping):
+            raise self.error(key, "is not a mapping")  # the value may be or hold a secret
+        return {str(name): str(text) for name, text in value.items()}
 
     def finish(self) -> None:
         """Raise ConfigurationError for keys nobody asked for, with the nearest known name."""
-        for key in self._values:
-            near = difflib.get_close_matches(str(key), self._known, 1)
-            hint = f"did you mean {near[0]}?" if near else "known keys: " + ", ".join(self._known)
-            raise self.error(str(key), f"is not a setting here; {hint}")
+        for key in self._values.keys() - self._known.keys():
+            raise self.error(
+                str(key), f"is not a setting here; {hint(key, self._known, 'known keys')}"
+            )

@@ -57,7 +57,7 @@ class Adapter:
 
     def __init__(self, url: str) -> None:
         self._batches = [Batch(url) for _ in range(4)]
-        self._scripts = Scripts(RedisSettings(), Timing(), "0123456789abcdef", "bench:1")
+        self._scripts = Scripts(RedisSettings.of({}), Timing(), "0123456789abcdef", "bench:1")
 
     def open(self) -> None:
         ours = [load(name).source for name in ("acquire", "release", "batch")]

@@ -133,7 +133,7 @@ def test_the_printed_line_is_enough_in_a_cluster(
 
 def rights() -> list[tuple[str, str]]:
     """Every right on one server, and in a cluster some, with those that it needs beside."""
-    line = grant_line(RedisSettings(username="locks")).split()[3:]
+    line = grant_line(RedisSettings.of({"username": "locks", "password": "p"})).split()[3:]
     # HELLO is let through for everybody.
     alone = [("standard", right) for right in line if right != "+hello"]
     return alone + [("cluster", right) for right in ("+cluster|slots", "+asking", "+hget")]
@@ -179,7 +179,9 @@ def test_the_line_names_all_that_scripts_call() -> None:
 def test_the_readme_has_the_line() -> None:
     """The README's line is that which errors print."""
     readme = Path(__file__).parents[2].joinpath("README.md").read_text()
-    assert grant_line(RedisSettings(username="bot")) in " ".join(readme.split())
+    assert grant_line(RedisSettings.of({"username": "bot", "password": "p"})) in " ".join(
+        readme.split()
+    )
     assert f"`{SENTINEL_COMMANDS}`" in readme
 
 

@@ -20,6 +20,7 @@ from ticketlock.stores._sql_settings import SQLSettings
 from ticketlock.event_broker import EventBroker, Message
 from ticketlock.registry import create_event_broker
 from ticketlock.settings import Section
+from ticketlock.store_keys import SQLStoreKeys
 
 from .processes import popen
 from .versions import environment
@@ -88,7 +89,7 @@ def query(service: dict[str, Any], text: str) -> list[Any]:
     keys = {k: v for k, v in service.items() if k not in ("type", "group", "instance", "queue")}
 
     async def body() -> list[Any]:
-        engine = make_engine(SQLSettings.read(Section(keys, "test")))
+        engine = make_engine(SQLSettings.read(Section(keys, "test"), SQLStoreKeys))
         try:
             async with engine.connect() as connection:
                 return list((await connection.execute(sa.text(text))).all())

@@ -10,21 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
-from ticketlock import ConfigurationError, cli
+from ticketlock import ConfigurationError, EndpointConfig, cli
 from ticketlock.config_schema import KEYS, schema
 from ticketlock.embedded import EmbeddedRedis, free_port
+from ticketlock.endpoints import FOREIGN, read_endpoints
 from ticketlock.registry import (
-    create_event_broker,
+    TYPES,
     create_event_database,
     create_lock_store,
     create_tracker_store,
+    prepare_event_broker,
 )
 from ticketlock.server import Settings
 
+ROOT = Path(__file__).parents[2]
+
 
 def create_broker(section: dict[str, Any]) -> Any:
-    return asyncio.run(create_event_broker({**section, **LEAST.get(section["type"], {})}))
+    keys = {**LEAST.get(section["type"], {}), **section}
+    return asyncio.run(prepare_event_broker(EndpointConfig(**keys)))
 
 
 CREATE: dict[str, Callable[[Any], Any]] = {
@@ -34,8 +40,6 @@ CREATE: dict[str, Callable[[Any], Any]] = {
     "event_service": create_event_database,
     "server": Settings.from_section,
 }
-#: Known to the constructors in Python only.
-NOT_IN_YAML = {"credential_provider", "max_pool_connections", "oauth_cb"}
 #: What a broker cannot be without.
 LEAST = {
     "kafka": {"url": "h", "security_protocol": "SSL"},
@@ -53,14 +57,14 @@ def test_the_schema_has_every_key(section: str, kind: str) -> None:
         CREATE[section]({"type": kind, "zzzzzzzzzz": 1})
     known = re.search(r"known keys: (.*)", str(caught.value))
     assert known
-    in_code = set(known[1].split(", ")) - NOT_IN_YAML
-    assert in_code == set(KEYS[section][kind]) - NOT_IN_YAML
+    assert set(known[1].split(", ")) == set(KEYS[section][kind])
 
 
 def test_the_schema_judges(tmp_path: Path) -> None:
     """Good and bad documents, by an independent validator."""
     jsonschema = pytest.importorskip("jsonschema")  # moto brings it
     validator = jsonschema.Draft202012Validator(schema())
+    yaml = YAML(typ="safe")
     good: list[dict[str, Any]] = [
         {},
         {"nlg": {"url": "x"}, "lock_store": {"type": "concurrent_redis", "port": "${PORT}"}},
@@ -69,12 +73,27 @@ def test_the_schema_judges(tmp_path: Path) -> None:
         {"event_broker": {"type": "kafka", "url": ["a:1", "b:2"], "queue_size": "${SIZE}"}},
         {"event_broker": {"type": "my.module.Broker", "anything": 1}},
         {"event_service": {"dialect": "postgresql", "group": "g", "timeout": "${SECONDS}"}},
+        {"server": {"max_turns": "${TURNS:-5}", "double_texting": "${WHAT}", "auth_token": None}},
+        {"event_broker": {"type": "Kafka", "url": "h", "security_protocol": "ssl"}},
+        {"lock_store": {"type": "rasa.core.lock_store.RedisLockStore", "host": "h"}},
+        {"tracker_store": {"type": None}, "server": None},
+        {"lock_store": {"type": "${LOCKS:-concurrent_redis}", "host": "h"}},
+        *(yaml.load(path) for path in (ROOT / "docs/deploy").glob("endpoints*.yml")),
     ]
     bad: list[dict[str, Any]] = [
         {"lock_store": 3},
         {"lock_store": {"type": "redis", "prot": 1}},
         {"lock_store": {"type": "redis", "port": []}},
-        {"tracker_store": {"type": "sql", "dialect": 3}},
+        {"tracker_store": {"type": "sql", "dialect": True}},
+        {"tracker_stor": {"type": "sql"}},
+        {"lock_store": {"type": "reddis"}},
+        {"lock_store": {"host": "h"}},
+        {"lock_store": {"type": "redis", "port": 70000}},
+        {"lock_store": {"type": "redis", "deployment_mode": "clusters"}},
+        {"event_broker": {"type": "kafka", "security_protocol": "TLS"}},
+        {"server": {"double_texting": "drop"}},
+        {"server": {"type": "ftp"}},
+        {"server": {"open_channels": "perhaps"}},
         {"event_service": {"type": "sql", "groups": "g"}},
         {"event_service": {"groups": "g"}},
         {"event_broker": {"queue": "a"}},
@@ -84,6 +103,55 @@ def test_the_schema_judges(tmp_path: Path) -> None:
     ]
     assert [document for document in good if not validator.is_valid(document)] == []
     assert [document for document in bad if validator.is_valid(document)] == []
+
+
+def test_every_type_has_its_keys() -> None:
+    """Those that the registry can make, and no other."""
+    assert {s: set(kinds) for s, kinds in KEYS.items()} == {
+        name: set(types) for name, (types, _) in TYPES.items()
+    }
+
+
+#: Of every sort that YAML has.
+VALUES = (
+    0, 1, -1, 3, 70_000, 2.5, 1e12, "", "5", "2.5", "x", "on", "FALSE", "enqueue", "ssl", "PLAIN",
+    "a.example:1", True, False, [], ["a:1"], [1], {}, {"a": 1},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("section", "kind"), [(s, k) for s, kinds in KEYS.items() for k in kinds if k != "in_memory"]
+)
+def test_the_schema_refuses_nothing_that_is_read(section: str, kind: str) -> None:
+    """Each key with values of every sort, by the reader and by the schema."""
+    jsonschema = pytest.importorskip("jsonschema")  # moto brings it
+    validator = jsonschema.Draft202012Validator(schema())
+    read, refused = 0, 0
+    for name, declared in KEYS[section][kind].items():
+        for value in (*VALUES, *declared.options, None):
+            document = {"type": kind, name: value}
+            good = validator.is_valid({section: document})
+            try:
+                CREATE[section](document)
+            except ConfigurationError:
+                refused += not good
+            else:
+                read += 1
+                assert good or declared.key.python_only, document
+    assert read > len(KEYS[section][kind])
+    assert refused > len(KEYS[section][kind])
+
+
+def test_the_schema_describes() -> None:
+    """What an editor shows: meaning, default, options, and where a section is not used."""
+    described = schema()["properties"]
+    assert all(described[name]["description"] for name in (*KEYS, *FOREIGN))
+    kafka = described["event_broker"]["allOf"][1]["then"]["properties"]
+    assert "with a login" in kafka["security_protocol"]["description"]
+    assert kafka["security_protocol"]["default"] == "SASL_PLAINTEXT"
+    assert "SASL_SSL" in kafka["security_protocol"]["anyOf"][0]["enum"]
+    assert kafka["queue_size"]["anyOf"][0]["maximum"] == 10_000_000
+    assert "oauth_cb" not in kafka
 
 
 def write(folder: Path, text: str) -> Path:
@@ -199,6 +267,117 @@ def test_config_check_of_a_broken_file(tmp_path: Path, capsys: pytest.CaptureFix
     path = write(tmp_path, "lock_store:\n  host: ${NOT_SET_ANYWHERE}\n")
     assert cli.main(["config", "check", str(path)]) == cli.EXIT_BAD_INPUT
     assert "line 2: environment variable NOT_SET_ANYWHERE" in capsys.readouterr().err
+
+
+def told(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+    """The status of `config check --json`, and what it printed."""
+    status = cli.main(["config", "check", str(write(folder, text)), "--json"])
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return status, found
+
+
+@pytest.mark.parametrize(
+    ("server", "says"),
+    [
+        ("max_turn: 3", "server: max_turn: is not a setting here; did you mean max_turns?"),
+        ("double_texting: drop", "double_texting: 'drop' is not one of enqueue, reject"),
+        ("auth_token: change-me", "auth_token: is a placeholder"),
+        ("type: https", "type: 'https' is not http"),
+        ("jwt_method: RS256, jwt_secret: 8fj3kd93kd02ld", "is no key for jwt_method RS256"),
+        ("double_texting: coalesce", "RedisLockStore knows nothing of messages"),
+    ],
+)
+def test_config_check_judges_the_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], server: str, says: str
+) -> None:
+    """What `run` would refuse, with the secret left out."""
+    port = free_port()
+    locks = f"lock_store: {{type: redis, host: 127.0.0.1, port: {port}}}\n"
+    status, found = told(tmp_path, f"{locks}server: {{{server}}}\n", capsys)
+    row = found["components"][-1]
+    assert (status, row["section"], row["kind"]) == (cli.EXIT_FAILED, "server", row["kind"])
+    assert says in row["problem"]
+    assert "8fj3kd93kd02ld" not in str(found)
+    assert row["problem"].startswith(f"{tmp_path}/endpoints.yml: server")
+    assert found["components"][0]["problem"].count("nothing listens there") == 1
+
+
+def test_config_check_of_a_good_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside a lock store that cannot be made, which is that row's business."""
+    status, found = told(tmp_path, "server: {double_texting: interrupt}\n", capsys)
+    assert (status, found["components"][-1]["problem"]) == (cli.EXIT_OK, None)
+    assert found["components"][-1]["where"] == "double texting: interrupt"
+    both = "lock_store: {type: redis, prt: 1}\nserver: {double_texting: interrupt}\n"
+    status, found = told(tmp_path, both, capsys)
+    assert [row["ok"] for row in found["components"]] == [False, True, True, True]
+    assert status == cli.EXIT_FAILED
+
+
+RASA = """
+nlg: {url: "http://localhost:5056/nlg"}
+action_endpoint: {url: "http://localhost:5055/webhook"}
+models: {url: "http://localhost:8000/models"}
+lock_store: {type: in_memory}
+"""
+
+
+def test_config_check_of_rasa_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is not used is told, each with what to do; a run tells it in its log."""
+    status, found = told(tmp_path, RASA, capsys)
+    assert (status, [*found["unused"]]) == (cli.EXIT_OK, ["action_endpoint", "nlg", "models"])
+    assert "runs its actions itself" in found["unused"]["action_endpoint"]
+    cli.main(["config", "check", str(tmp_path / "endpoints.yml")])
+    assert "note nlg: not used: the bot's function yields" in capsys.readouterr().out
+    caplog.set_level("INFO")
+    read_endpoints(tmp_path / "endpoints.yml")
+    assert "not used by ticketlock: action_endpoint, nlg, models" in caplog.text
+    channels = "rest:\nslack: {slack_token: hidden}\naddons.mine.Channel: {}\n"
+    status, found = told(tmp_path, channels, capsys)
+    assert (status, found["components"]) == (cli.EXIT_OK, [])
+    assert [*found["unused"]] == ["rest", "slack", "addons.mine.Channel"]
+    assert "hidden" not in str(found)
+    with pytest.raises(ConfigurationError, match="is a Rasa credentials file"):
+        read_endpoints(tmp_path / "endpoints.yml")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("lock_stor: {}", "lock_stor: is not a section; did you mean lock_store?"),
+        ("x: {}", "x: is not a section; known: lock_store, tracker_store"),
+        ("slack: {}\nlock_store: {}", "slack: is not a section"),
+    ],
+)
+def test_a_wrong_section(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, says: str
+) -> None:
+    """The nearest name, or all of them."""
+    assert cli.main(["config", "check", str(write(tmp_path, text))]) == cli.EXIT_BAD_INPUT
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("section", "kind", "says"),
+    [
+        ("lock_store", "concurent_redis", "did you mean concurrent_redis?"),
+        ("tracker_store", "mongo", "did you mean mongod?"),
+        ("tracker_store", "POSTGRESQL", "known: in_memory, sql, redis, mongod, dynamo"),
+        ("event_broker", "kafak", "did you mean kafka?"),
+    ],
+)
+def test_a_wrong_type(section: str, kind: str, says: str) -> None:
+    """The nearest name, or all of them."""
+    with pytest.raises(ConfigurationError) as caught:
+        CREATE[section]({"type": kind})
+    assert f"type: {kind!r} is neither a known type nor a path; {says}" in str(caught.value)
+
+
+def test_a_section_without_type_takes_no_keys() -> None:
+    """Never a store in memory where a host was given."""
+    with pytest.raises(ConfigurationError, match="host: is not a setting here; there are none"):
+        create_lock_store({"host": "redis.example"})
 
 
 def test_config_schema(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,7 @@ def test_a_file_of_endpoints_may_have_either_section(tmp_path: Path) -> None:
         ("lock_store: {type: redis}", ["--redis", "redis://there"], "give one of them"),
         ("lock_store: {type: redis}", ["--keep"], "--keep is for a tracker store of yours"),
         ("tracker_store: {type: nobody.knows}", [], "nobody"),
-        ("sections: {}", [], "is no section here"),
+        ("sections: {}", [], "is not a section"),
     ],
 )
 def test_stores_that_replicas_cannot_use_are_named_and_nothing_is_started(

@@ -59,7 +59,7 @@ def test_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("lock_store: {host: [${H}, 1]}", "put quotes around"),
         ("lock_store: 3", "lock_store: is no mapping"),
         ("- lock_store", "is no mapping of sections"),
-        ("lock_stor:\n  type: redis\n", "lock_stor: is no section here"),
+        ("lock_stor:\n  type: redis\n", "lock_stor: is not a section"),
         ("lock_store:\n  type: [a]\n", "lock_store: type:"),
         ("lock_store:\n  type: redis\n  type: sql\n", "line 3"),
     ],

@@ -6,12 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from ticketlock.brokers._kafka_settings import KAFKA_KEYS
-from ticketlock.brokers._pika_settings import PIKA_KEYS
-from ticketlock.brokers.file import FILE_KEYS
 from ticketlock.brokers.kafka import KafkaEventBroker
 from ticketlock.brokers.pika import PikaEventBroker
-from ticketlock.brokers.sql import SQL_KEYS
 from ticketlock.stores._event_schema import metadata
 
 from ticketlock import cli
@@ -20,7 +16,8 @@ from ticketlock.config_schema import KEYS
 from ticketlock.embedded import EmbeddedRedis
 from ticketlock.endpoints import read_endpoints
 from ticketlock.event_broker import HISTORY_FIELD, SEQUENCE_FIELD
-from ticketlock.event_service.settings import SERVICE_KEYS
+from ticketlock.event_service.settings import ServiceSettings
+from ticketlock.keys import declared
 from ticketlock.registry import EVENT_BROKERS, create_event_database, create_event_source
 
 README = Path(__file__).parents[2] / "README.md"
@@ -58,7 +55,8 @@ def test_every_key_is_in_the_table() -> None:
 def test_every_key_of_the_event_brokers_is_in_a_table() -> None:
     """No setting without a row; the lists are those that the settings read."""
     text = README.read_text().partition("## Event brokers")[2].partition("\n## ")[0]
-    for key in (*KAFKA_KEYS, *PIKA_KEYS, *SQL_KEYS, *FILE_KEYS, *EVENT_BROKERS, SEQUENCE_FIELD):
+    keys = {key for kind in KEYS["event_broker"].values() for key in kind}
+    for key in (*keys, *EVENT_BROKERS, SEQUENCE_FIELD):
         assert f"`{key}`" in text, key
     kafka, pika = KafkaEventBroker("h", security_protocol="SSL"), PikaEventBroker("h", "u", "p")
     assert f"`{kafka.settings.topic}`" in text
@@ -87,7 +85,7 @@ def test_the_event_services_example(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     source = create_event_source(endpoints.section("event_broker"), settings)
     assert source.address == "Kafka at localhost:9092, topic rasa_core_events"
     assert f"`group` | `{settings.group}`" in text
-    for name in (*SERVICE_KEYS, *metadata.tables, HISTORY_FIELD):
+    for name in (*declared(ServiceSettings), *metadata.tables, HISTORY_FIELD):
         assert f"`{name}`" in text, name
     for line in re.findall(r"^ticketlock .*$", text, re.MULTILINE):
         with pytest.raises(SystemExit) as end:

@@ -48,7 +48,7 @@ def test_secrets_do_not_show() -> None:
     ("section", "says"),
     [
         ({"double_texting": "drop"}, "one of enqueue, reject"),
-        ({"jwt_method": "none"}, "one of hs256"),
+        ({"jwt_method": "none"}, "one of HS256"),
         ({"auth_token": ""}, "auth_token: is empty"),
         ({"admin_token": ""}, "admin_token: is empty"),
         ({"admin_token": "change-me"}, "admin_token: is a placeholder"),

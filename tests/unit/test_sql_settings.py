@@ -13,10 +13,11 @@ from ticketlock.stores._sql_settings import SQLSettings
 
 from ticketlock.errors import ConfigurationError
 from ticketlock.settings import Section
+from ticketlock.store_keys import SQLStoreKeys
 
 
 def read(**values: Any) -> SQLSettings:
-    return SQLSettings.read(Section(values, "endpoints.yml: tracker_store"))
+    return SQLSettings.read(Section(values, "endpoints.yml: tracker_store"), SQLStoreKeys)
 
 
 @pytest.mark.parametrize(

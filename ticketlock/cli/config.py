@@ -19,21 +19,26 @@ def add(commands: Any) -> None:
     actions = config.add_subparsers(metavar="ACTION", required=True)
     checking = actions.add_parser("check", help="read it, connect to what it names, report")
     checking.set_defaults(command=_check)
-    checking.add_argument("file", type=Path, metavar="FILE", help="usually endpoints.yml")
+    checking.add_argument(
+        "file", type=Path, metavar="FILE", help="endpoints.yml, or Rasa's credentials.yml"
+    )
     checking.add_argument("--json", action="store_true", help="print one JSON object")
     printing = actions.add_parser("schema", help="print the JSON Schema of the file")
     printing.set_defaults(command=_schema)
 
 
 def _check(args: argparse.Namespace) -> int:
-    components = asyncio.run(check(args.file))
-    good = all(component.problem is None for component in components)
+    report = asyncio.run(check(args.file))
     if args.json:
-        print(json.dumps({"ok": good, "components": [c.as_dict() for c in components]}))
+        print(json.dumps(report.as_dict()))
     else:
-        for component in components:
+        for component in report.components:
             print("\n".join(_describe(component)))
-    return EXIT_OK if good else EXIT_FAILED
+        for name, why in report.unused.items():
+            print(f"note {name}: not used: {why}")
+        if report.install is not None:
+            print(f"to install what is missing: {report.install}")
+    return EXIT_OK if report.ok else EXIT_FAILED
 
 
 def _describe(component: Component) -> list[str]:

@@ -12,6 +12,8 @@ from typing import Any
 from ..conversations import Conversations
 from ..endpoints import Endpoints, read_endpoints
 from ..errors import ConfigurationError
+from ..extras import missing, needs
+from ..registry import missing_extras
 from .common import EXIT_OK
 
 _DEFAULT = Path("endpoints.yml")
@@ -49,9 +51,11 @@ def _run(args: argparse.Namespace) -> int:
         from ..server.run import listen, serve
         from ..server.settings import Settings
     except ImportError as error:
-        raise ConfigurationError(
-            f'run needs {error.name}: pip install "ticketlock[server]"'
-        ) from error
+        found = {"server": missing("server")}
+        if not missing("yaml"):  # else nobody can tell what the file needs
+            sections = ("lock_store", "tracker_store", "event_broker")
+            found |= missing_extras(read_endpoints(args.endpoints), *sections)
+        raise ConfigurationError(f"run {needs(found)}") from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # we say the same ourselves
     endpoints = _endpoints(args.endpoints)

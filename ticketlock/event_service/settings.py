@@ -4,40 +4,38 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Annotated
 
+from ..keys import Key
 from ..settings import Section
 
-#: Keys of the section, less those of the SQL tracker store, in the order of the README's table.
-SERVICE_KEYS = ("group", "instance", "queue")
+
+def _instance(name: str) -> str | None:
+    if not name or re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name):
+        return None
+    return f"{name!r} is not 1 to 100 letters, digits, dots, _ and -"
+
+
+def _group(name: str) -> str | None:
+    return None if name else "is empty: give the consumer group a name, or leave it"
 
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """Checked settings of the event service.
+    """Checked settings of the event service: what its section says beside the database's keys."""
 
-    Attributes:
-        group: Kafka's consumer group; its members share the work.
-        instance: Kafka: a name that this member keeps when it comes back; None for none.
-        queue: RabbitMQ's queue to read; None: the first one of the broker's section.
-    """
-
-    group: str = "ticketlock-event-service"
-    instance: str | None = None
-    queue: str | None = None
+    group: Annotated[str, Key("Kafka: consumer group", check=_group)] = "ticketlock-event-service"
+    instance: Annotated[
+        str | None,
+        Key("Kafka: a name for this instance that no other one has; when it comes back within "
+            "10 s it goes on at once with what it had", check=_instance),
+    ] = None  # fmt: skip
+    queue: Annotated[
+        str | None, Key("RabbitMQ: queue to read", shown="the first of the broker's `queues`")
+    ] = None
 
     @classmethod
     def take(cls, section: Section) -> ServiceSettings:
         """Take the keys out of `section`; the caller takes the others and finishes it."""
-        group = section.text("group", None)
-        if group == "":
-            raise section.error("group", "is empty: give the consumer group a name, or leave it")
-        instance = section.text("instance", None) or None
-        if instance and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", instance):
-            raise section.error(
-                "instance", f"{instance!r} is not 1 to 100 letters, digits, dots, _ and -"
-            )
-        return cls(
-            group=group or cls.group,
-            instance=instance,
-            queue=section.text("queue", None) or None,
-        )
+        keys = section.values(cls)
+        return cls(keys["group"], keys["instance"] or None, keys["queue"] or None)

@@ -5,9 +5,23 @@
 Needs `pip install "ticketlock[server]"`.
 """
 
-from .app import BotServer, create_app
-from .bot import Bot, Message, Reply, echo
-from .handling import Handler
-from .settings import Settings
+from typing import TYPE_CHECKING
+
+from ..late import late
+
+if TYPE_CHECKING:
+    from .app import BotServer, create_app
+    from .bot import Bot, Message, Reply, echo
+    from .handling import Handler
+    from .settings import Settings
 
 __all__ = ["create_app", "BotServer", "Settings", "Message", "Reply", "Bot", "echo", "Handler"]
+
+#: Imported at their first use: the settings are read where the extra is not installed too.
+_LATE = {
+    "Bot": "bot", "BotServer": "app", "Handler": "handling", "Message": "bot", "Reply": "bot",
+    "Settings": "settings", "create_app": "app", "echo": "bot",
+}  # fmt: skip
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(__name__, _LATE, dict.fromkeys(_LATE, "server"))

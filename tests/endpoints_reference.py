@@ -1,0 +1,135 @@
+"""The page of every key of `endpoints.yml`, made of their declarations.
+
+`python tests/endpoints_reference.py` writes docs/reference/endpoints.md anew;
+`unit/test_endpoints_reference.py` fails while the page says something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ticketlock.config_schema import CUSTOM, KEYS, MEANINGS
+from ticketlock.endpoints import FOREIGN
+from ticketlock.extras import extra_of, pip_line
+from ticketlock.keys import Declared
+from ticketlock.registry import TYPES
+
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "endpoints.md"
+COMMAND = f"python tests/{Path(__file__).name}"
+
+HEAD = """\
+# Every key of endpoints.yml
+
+Each section has a `type`, and the keys of that type. An unknown section, type or key is an error
+that names the nearest known one. `${NAME}` is filled in from the environment, `${NAME:-default}`
+has a default, `${NAME:?what to do}` refuses an empty value, `$${NAME}` is the text. Text that is a
+number, or `true`, `false`, `yes`, `no`, `on`, `off`, is read as such where one is wanted.
+
+`ticketlock config check endpoints.yml` reads a file, connects to what it names, and reports.
+`ticketlock config schema` prints the JSON Schema of what follows, for editors. In Python the keys
+of a type are the keyword arguments of its class.
+"""
+
+#: Section and type -> what it is, and from where it is imported.
+CLASSES = {
+    ("lock_store", "in_memory"): "`ticketlock.InMemoryLockStore`: turns within one process",
+    ("lock_store", "concurrent_redis"): "`ticketlock.ConcurrentRedisLockStore`: for replicas",
+    ("lock_store", "redis"): "`ticketlock.RedisLockStore`: the documented storage; waiters poll",
+    ("tracker_store", "in_memory"): "`ticketlock.stores.InMemoryTrackerStore`: gone at the end",
+    ("tracker_store", "sql"): "`ticketlock.stores.SQLTrackerStore`",
+    ("tracker_store", "redis"): "`ticketlock.stores.RedisTrackerStore`",
+    ("tracker_store", "mongod"): "`ticketlock.stores.MongoTrackerStore`",
+    ("tracker_store", "dynamo"): "`ticketlock.stores.DynamoTrackerStore`",
+    ("event_broker", "pika"): "`ticketlock.brokers.PikaEventBroker`: RabbitMQ",
+    ("event_broker", "kafka"): "`ticketlock.brokers.KafkaEventBroker`",
+    ("event_broker", "sql"): "`ticketlock.brokers.SQLEventBroker`",
+    ("event_broker", "file"): "`ticketlock.brokers.FileEventBroker`",
+    ("event_service", "sql"): "the database of `ticketlock events consume`",
+    ("server", "http"): "`ticketlock.server.Settings`",
+}
+
+#: Keys that say where it is come first.
+FIRST = ("dialect", "url", "host", "port", "db")
+
+
+def page() -> str:
+    """The page as the declarations have it."""
+    return "\n".join(_lines())
+
+
+def _lines() -> Iterator[str]:
+    yield HEAD
+    for section, types in KEYS.items():
+        meaning, default = MEANINGS[section], TYPES[section][1]
+        yield f"## `{section}`\n"
+        custom = "; or the path of a class of yours" if section in CUSTOM else ""
+        names = ", ".join(f"`{kind}`" for kind in types)
+        yield f"{meaning[0].upper()}{meaning[1:]}. Its `type` is {names}{custom}. Default `{default}`.\n"
+        for kind, keys in types.items():
+            yield f"### `{section}`: `{kind}`\n"
+            yield f"{CLASSES[section, kind]}. {_needs(kind)}\n"
+            if keys:
+                yield "| key | value | default | meaning |"
+                yield "|---|---|---|---|"
+                yield from map(_row, sorted(keys.values(), key=lambda one: one.name not in FIRST))
+                yield ""
+    yield "## What a Rasa file has and is not used\n"
+    yield "`config check` says so of each. These sections are let through:\n"
+    yield "| section | instead |"
+    yield "|---|---|"
+    yield from (f"| `{name}` | {why} |" for name, why in FOREIGN.items())
+    yield ""
+
+
+def _needs(kind: str) -> str:
+    extra = extra_of(kind, {})
+    if extra is None:
+        return "Needs no extra."
+    others = (
+        " For other databases than SQLite: `postgresql`, `mysql`, `oracle`."
+        if extra == "sql"
+        else ""
+    )
+    return f"Needs `{pip_line([extra])}`.{others}"
+
+
+def _row(declared: Declared) -> str:
+    return f"| `{declared.name}` | {_value(declared)} | {_default(declared)} | {declared.key.meaning} |"
+
+
+def _value(declared: Declared) -> str:
+    key = declared.key
+    if key.python_only:
+        return "object, in Python only"
+    if declared.kind == "choice":
+        return ", ".join(f"`{option}`" for option in declared.options)
+    words = {
+        "text": "text", "integer": "whole number", "number": "number", "flag": "true or false",
+        "texts": "list of texts, or one text", "mapping": "mapping",
+    }[declared.kind]  # fmt: skip
+    if key.low is not None and key.high is not None:
+        return f"{words}, {_number(key.low)} to {_number(key.high)}"
+    return words if key.low is None else f"{words}, at least {_number(key.low)}"
+
+
+def _number(number: float) -> str:
+    return str(int(number)) if float(number).is_integer() else str(number)
+
+
+def _default(declared: Declared) -> str:
+    default = declared.default
+    if declared.key.shown is not None:
+        return declared.key.shown
+    if default is None or default == ():
+        return "none"
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, (int, float)):
+        return _number(default)
+    return f"`{default if isinstance(default, str) else ', '.join(default)}`"
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page())

@@ -1,0 +1,65 @@
+"""Which packages are missing, and the one pip line that brings them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+#: Extra -> the modules that it brings, which ours import.
+MODULES = {
+    "yaml": ("ruamel.yaml",),
+    "sql": ("sqlalchemy", "aiosqlite"),
+    "postgresql": ("sqlalchemy", "psycopg"),
+    "mysql": ("sqlalchemy", "aiomysql"),
+    "oracle": ("sqlalchemy", "oracledb"),
+    "mongo": ("pymongo",),
+    "dynamo": ("boto3",),
+    "kafka": ("confluent_kafka",),
+    "pika": ("pika",),
+    "server": ("starlette", "uvicorn", "jwt", "ruamel.yaml"),
+}
+#: `type` of a section -> its extra; of `sql` it depends on the dialect.
+_OF_TYPES = {
+    "mongod": "mongo", "dynamo": "dynamo", "kafka": "kafka", "pika": "pika", "http": "server",
+}  # fmt: skip
+_OF_DIALECTS = {
+    "postgresql": "postgresql", "postgres": "postgresql", "mysql": "mysql", "mariadb": "mysql",
+    "oracle": "oracle",
+}  # fmt: skip
+
+
+def extra_of(kind: str, keys: Mapping[str, Any]) -> str | None:
+    """The extra that a section of this type needs; None: the core will do."""
+    if kind != "sql":
+        return _OF_TYPES.get(kind)
+    place = keys.get("url") or keys.get("host") or ""
+    scheme, slashes, _ = str(place).partition("://")
+    dialect = scheme if slashes else str(keys.get("dialect") or "sqlite")
+    backend, _, driver = dialect.lower().partition("+")
+    if driver in ("asyncpg", "asyncmy"):  # kept, and brought by none of ours
+        return "sql"
+    return _OF_DIALECTS.get(backend, "sql")
+
+
+def missing(extra: str) -> list[str]:
+    """The modules of an extra that are not installed."""
+    return [name for name in MODULES[extra] if not _is_there(name)]
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # the package that it is in
+        return False
+
+
+def needs(found: Mapping[str, Iterable[str]]) -> str:
+    """The end of an error about missing modules, by extra: what they are, and what to type."""
+    modules = sorted({name for names in found.values() for name in names})
+    return f"needs {', '.join(modules)}: {pip_line(found)}"
+
+
+def pip_line(extras: Iterable[str]) -> str:
+    """What to type."""
+    return f'pip install "ticketlock[{",".join(sorted(set(extras)))}]"'
