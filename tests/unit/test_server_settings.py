@@ -102,9 +102,14 @@ def test_load_a_bot(tmp_path: Path) -> None:
         ("justaname", "module:function"),
         ("no_such_module_x:bot", "No module named 'no_such_module_x'"),
         ("some_bot_b:nothing", "has no nothing"),
-        ("some_bot_b:plain", "yields its replies"),
-        ("some_bot_b:returns", "yields its replies"),
-        ("some_bot_b:Class", "yields its replies"),
+        ("some_bot_b:plain", "is not asynchronous; a bot is `async def bot.turn, message.`"),
+        ("some_bot_b:returns", "write `yield reply` in place of `return reply`; a bot is"),
+        ("some_bot_b:Class", "is a class, give an object of it; a bot is `async def bot.turn"),
+        ("some_bot_b:few", r"takes \(message\); a bot is `async def bot\(turn, message\)` that"),
+        ("some_bot_b:many", r"takes \(turn, message, store\); a bot is `async def"),
+        ("some_bot_b:keywords", r"takes \(\*, turn, message\); a bot is"),
+        ("some_bot_b:swapped", r"takes \(message, turn\), in the wrong order; a bot is"),
+        ("some_bot_b:number", "is int, not a function; a bot is"),
         ("some_bot_c:bot", "cannot be run: ZeroDivisionError"),
         ("some_bot_d:bot", "No module named 'absent_driver'"),
     ],
@@ -115,6 +120,11 @@ def test_what_is_no_bot(path: str, says: str, tmp_path: Path) -> None:
         "def plain(turn, message): return 'x'\n"
         "async def returns(turn, message): return 'x'\n"
         "class Class:\n    pass\n"
+        "async def few(message): yield 'x'\n"
+        "async def many(turn, message, store): yield 'x'\n"
+        "async def keywords(*, turn, message): yield 'x'\n"
+        "async def swapped(message, turn): yield 'x'\n"
+        "number = 3\n"
     )
     (tmp_path / "some_bot_c.py").write_text("1 / 0\n")
     (tmp_path / "some_bot_d.py").write_text("import absent_driver\n")

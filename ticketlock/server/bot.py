@@ -54,6 +54,7 @@ class Message:
 
     @classmethod
     def from_text(cls, text: str, sender_id: str, message_id: str) -> Message:
+        """The message that `as_text` wrote."""
         return cls(sender_id=sender_id, message_id=message_id, **json.loads(text))
 
     @classmethod
@@ -114,10 +115,31 @@ def load_bot(path: str, folder: Path | None = None) -> Bot:
 
 
 def check_bot(bot: Any, where: str = "bot") -> Bot:
-    """Return the bot; raise ConfigurationError unless it is one."""
-    call = None if inspect.isclass(bot) else getattr(bot, "__call__", None)  # noqa: B004  # the method itself
+    """Return the bot; raise ConfigurationError, with the right signature, unless it is one."""
+    if problem := _no_bot(bot):
+        raise ConfigurationError(
+            f"{where}: {problem}; a bot is `async def bot(turn, message)` that yields its replies"
+        )
+    return bot  # type: ignore[no-any-return]  # of unknown type until now
+
+
+def _no_bot(bot: Any) -> str | None:
+    """What is wrong with it; None: nothing that can be told before it is called."""
+    if inspect.isclass(bot):
+        return "is a class, give an object of it"
+    if not callable(bot):
+        return f"is {type(bot).__name__}, not a function"
+    signature = inspect.signature(bot)
+    names = [*signature.parameters]
+    if names[:2] == ["message", "turn"]:
+        return f"takes {signature}, in the wrong order"
+    try:
+        signature.bind("turn", "message")
+    except TypeError:
+        return f"takes {signature}"
+    call = getattr(bot, "__call__", None)  # noqa: B004  # the method itself
     if inspect.isasyncgenfunction(bot) or inspect.isasyncgenfunction(call):
-        return bot  # type: ignore[no-any-return]  # of unknown type until now
-    raise ConfigurationError(
-        f"{where}: is no `async def bot(turn, message)` that yields its replies"
-    )
+        return None
+    if inspect.iscoroutinefunction(bot) or inspect.iscoroutinefunction(call):
+        return "yields nothing: write `yield reply` in place of `return reply`"
+    return "is not asynchronous"
