@@ -1,8 +1,11 @@
-"""FIFO ticket locks with enforced fences, for replicated chat bots and agents."""
+"""FIFO ticket locks with enforced fences, for replicated chat bots and agents.
 
-from importlib import import_module
+Names are imported from here; tracker stores from `ticketlock.stores`, event brokers from
+`ticketlock.brokers`, typed events from `ticketlock.events`, the bot server from `ticketlock.server`.
+"""
+
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 # In a checkout stores/, brokers/ and lua/ lie beside this folder, in a wheel inside it.
 if not Path(__file__).with_name("stores").is_dir():
@@ -14,6 +17,7 @@ from .errors import (
     DuplicateMessage,
     EventBrokerConnectionError,
     EventBrokerError,
+    EventsWaiting,
     InvalidConversationId,
     InvalidEvent,
     LockError,
@@ -25,10 +29,12 @@ from .errors import (
     TicketLockError,
     TrackerStoreConnectionError,
     TrackerStoreError,
+    UnreadableHistory,
 )
 from .grant import Grant
 from .incoming import Incoming
 from .inspection import Holder, Inspection, Waiting
+from .late import late
 from .lock_store import LockStore
 from .tickets import NO_TICKET_ISSUED, Ticket, TicketLock
 
@@ -39,6 +45,8 @@ __all__ = [
     "EventVerbosity",
     "Tracker",
     "Turn",
+    "SyncConversations",
+    "SyncTurn",
     # lock stores
     "ConcurrentRedisLockStore",
     "InMemoryLockStore",
@@ -49,6 +57,12 @@ __all__ = [
     "Holder",
     "Incoming",
     "Inspection",
+    "Lock",
+    "OptionalLock",
+    "SyncGrant",
+    "SyncLock",
+    "SyncLockStore",
+    "SyncOptionalLock",
     "Ticket",
     "TicketLock",
     "NO_TICKET_ISSUED",
@@ -56,6 +70,9 @@ __all__ = [
     # tracker stores
     "Claim",
     "TrackerStore",
+    # export of histories
+    "StateFile",
+    "open_export",
     # event brokers
     "EventBroker",
     "Message",
@@ -67,6 +84,7 @@ __all__ = [
     "ConfigurationError",
     "EventBrokerConnectionError",
     "EventBrokerError",
+    "EventsWaiting",
     "InvalidConversationId",
     "InvalidEvent",
     "LockError",
@@ -79,17 +97,22 @@ __all__ = [
     "TicketLockError",
     "TrackerStoreConnectionError",
     "TrackerStoreError",
+    "UnreadableHistory",
 ]
 
 
 if TYPE_CHECKING:
     from .concurrent_lock_store import ConcurrentRedisLockStore
-    from .conversations import Conversations
+    from .conversations import Conversations, SyncConversations, SyncTurn
     from .endpoints import EndpointConfig
     from .event_base import Event
     from .event_broker import EventBroker, Message, Outcome
+    from .event_export import open_export
+    from .export_state import StateFile
+    from .lock import Lock, OptionalLock
     from .memory_lock_store import InMemoryLockStore
     from .redis_lock_store import RedisLockStore
+    from .sync import SyncGrant, SyncLock, SyncLockStore, SyncOptionalLock
     from .tracker import EventVerbosity, Tracker
     from .tracker_store import Claim, TrackerStore
     from .turn import Turn
@@ -104,25 +127,33 @@ _LATE = {
     "EventBroker": "event_broker",
     "EventVerbosity": "tracker",
     "InMemoryLockStore": "memory_lock_store",
+    "Lock": "lock",
     "Message": "event_broker",
+    "OptionalLock": "lock",
     "Outcome": "event_broker",
     "RedisLockStore": "redis_lock_store",
+    "StateFile": "export_state",
+    "SyncConversations": "conversations",
+    "SyncGrant": "sync",
+    "SyncLock": "sync",
+    "SyncLockStore": "sync",
+    "SyncOptionalLock": "sync",
+    "SyncTurn": "conversations",
     "Tracker": "tracker",
     "TrackerStore": "tracker_store",
     "Turn": "turn",
+    "open_export": "event_export",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
+if TYPE_CHECKING:
+    __version__: str
+else:
+    _of_name, __dir__ = late(__name__, _LATE)
 
-        return version("ticketlock")
-    if name not in _LATE:
-        raise AttributeError(f"module 'ticketlock' has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f".{_LATE[name]}", __name__), name)
-    return found
+    def __getattr__(name):
+        if name == "__version__":
+            from importlib.metadata import version
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATE})
+            return version("ticketlock")
+        return _of_name(name)

@@ -6,8 +6,8 @@ ticketlock run --bot slots_bot:bot
 from collections.abc import AsyncIterator
 from typing import Any
 
+from ticketlock import Turn
 from ticketlock.server import Message, Reply
-from ticketlock.turn import Turn
 
 
 def slot(name: str, value: Any) -> dict[str, Any]:

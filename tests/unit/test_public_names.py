@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_origin
 
+import pytest
 from public_names import COMMAND, _cli, _object, collect, listed, problems
+
+ROOT = Path(__file__).parents[2]
+#: The modules that names are imported from; `ticketlock.__doc__` says so.
+PLACES = (
+    "ticketlock", "ticketlock.stores", "ticketlock.brokers", "ticketlock.events",
+    "ticketlock.server",
+)  # fmt: skip
+#: Older places, which go on working.
+OLDER = ("ticketlock.event_export", "ticketlock.export_state")
+#: Named in the documents for those who read or change the code.
+INTERNAL = {"ThreadedBroker"}
 
 
 def test_the_public_names_are_those_of_the_list() -> None:
@@ -64,3 +82,60 @@ def test_options_of_commands_are_names() -> None:
     command.add_argument("what", metavar="WHAT")
     command.add_argument("-j", "--json", action="store_true")
     assert set(_cli(parser, "t")) == {"t show", "t show WHAT", "t show -j", "t show --json"}
+
+
+def _found(path: str) -> Any:
+    """What a name of the list stands for, properties as they are."""
+    parts = path.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: Any = import_module(".".join(parts[:length]))
+        except ImportError:
+            continue
+        for name in parts[length:]:
+            look = inspect.getattr_static if inspect.isclass(found) else getattr
+            found = look(found, name, None)  # None of a field without default
+        return found
+    raise AssertionError(path)
+
+
+def test_everything_public_has_a_docstring() -> None:
+    """Classes, functions, methods and properties; an overridden method has its base's."""
+    names = {name.partition(" ")[2].partition("(")[0] for name in collect() if name[:3] == "pyt"}
+    without = []
+    for name in sorted(names):
+        found = _found(name)
+        function = getattr(found, "__func__", found)  # of a classmethod, a staticmethod
+        kind = inspect.isclass(found) and get_origin(found) is None  # an alias is no class
+        if not (kind or inspect.isfunction(function) or isinstance(found, property)):
+            continue  # a value, an attribute: their class's docstring has them
+        owner, _, last = name.rpartition(".")
+        said = inspect.getdoc(function) or inspect.getdoc(getattr(_found(owner), last, None))
+        if not said:
+            without.append(name)
+    assert len(names) > 300
+    assert without == []
+
+
+def _documents() -> Iterator[Path]:
+    yield ROOT / "README.md"
+    yield from (path for path in (ROOT / "docs").rglob("*") if path.suffix in (".md", ".py"))
+
+
+@pytest.mark.skipif(not (ROOT / "ticketlock").is_dir(), reason="the sources are removed")
+def test_what_the_documents_name_is_imported_from_few_places() -> None:
+    """Each class of ours that a document names is in `__all__` of one of them."""
+    public = {name for place in PLACES for name in import_module(place).__all__}
+    sources = [path.read_text() for path in (ROOT / "ticketlock").glob("*.py")]
+    for folder in ("stores", "brokers"):
+        sources += [path.read_text() for path in (ROOT / folder).glob("*.py")]
+    ours = set(re.findall(r"^class ([A-Z]\w+)", "\n".join(sources), re.MULTILINE))
+    assert {"SQLTrackerStore", "Conversations", "KafkaEventBroker"} <= ours & public
+    for path in _documents():
+        text = path.read_text()
+        named = set(
+            re.findall(r"(?<![\w-])[A-Z]\w+(?![\w-])", " ".join(re.findall(r"`[^`\n]+`", text)))
+        )
+        assert named & ours <= public | INTERNAL, path
+        for place in re.findall(r"^\s*(?:from|import) (ticketlock[\w.]*)", text, re.MULTILINE):
+            assert place in (*PLACES, *OLDER), (path, place)
