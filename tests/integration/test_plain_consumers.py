@@ -1,4 +1,4 @@
-"""Consumers that know nothing of us read what turns publish: the README's, as they stand there."""
+"""Consumers that know nothing of us read what turns publish: those of docs/how-to/consumers.md."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from urllib.parse import quote
 
 import pytest
 from contract_events import LEGACY_TYPES, action, user
+from documents import ROOT, blocks
 
 from ticketlock import Conversations
 
-README = Path(__file__).parents[2] / "README.md"
 TURNS = [
     ("ä b", [user("hello", 1.5), action("utter", 2)]),
     ("b", LEGACY_TYPES),
@@ -28,10 +28,8 @@ TURNS = [
 
 def example(imported: str, **literals: str) -> str:
     """The example that imports a driver, with other texts in the place of some of its own."""
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    (code,) = (
-        block for block in blocks if f"import {imported}\n" in block or f"from {imported} " in block
-    )
+    every = [block.code for block in blocks(ROOT / "docs/how-to/consumers.md")]
+    (code,) = (c for c in every if f"import {imported}\n" in c or f"from {imported} " in c)
     for old, new in literals.items():
         assert code.count(f'"{old}"') == 1, old
         code = code.replace(f'"{old}"', repr(new))

@@ -176,13 +176,12 @@ def test_the_line_names_all_that_scripts_call() -> None:
     assert granted - tried <= {"EVAL", "EVALSHA", "SCRIPT|LOAD", "HELLO", "SUBSCRIBE"}
 
 
-def test_the_readme_has_the_line() -> None:
-    """The README's line is that which errors print."""
-    readme = Path(__file__).parents[2].joinpath("README.md").read_text()
-    assert grant_line(RedisSettings.of({"username": "bot", "password": "p"})) in " ".join(
-        readme.split()
-    )
-    assert f"`{SENTINEL_COMMANDS}`" in readme
+def test_the_documents_have_the_line() -> None:
+    """The line of docs/how-to/redis.md is that which errors print."""
+    page = Path(__file__).parents[2].joinpath("docs/how-to/redis.md").read_text()
+    line = grant_line(RedisSettings.of({"username": "bot", "password": "p"}))
+    assert line in " ".join(page.split())
+    assert f"`{SENTINEL_COMMANDS}`" in page
 
 
 # -- sentinels --------------------------------------------------------------------------------

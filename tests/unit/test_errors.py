@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
+from error_classes import every_error
 
 import ticketlock
 from ticketlock import (
@@ -36,19 +34,6 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "StaleFence": ("c", 5, 6),
     "EventBrokerConnectionError": ("the broker is away", False),
 }
-
-
-def every_error() -> Iterator[type[TicketLockError]]:
-    """All error classes of the package."""
-    folder = Path(ticketlock.__file__).parent
-    for path in folder.rglob("*.py"):
-        names = path.relative_to(folder).with_suffix("").parts
-        if "Error)" in path.read_text() and names[-1] != "__init__":
-            import_module(".".join(("ticketlock", *names)))
-    found: list[type[TicketLockError]] = [TicketLockError]
-    for kind in found:
-        found += [sub for sub in kind.__subclasses__() if sub not in found]
-    return (kind for kind in found if kind.__module__.startswith("ticketlock"))
 
 
 def made(kind: type[TicketLockError]) -> TicketLockError:
