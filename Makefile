@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV = .tools/bin/uv
 RUN = .venv/bin/
 
-.PHONY: help demo test containers e2e explore storms lint wheel servers bench clean
+.PHONY: help demo test containers docs e2e explore storms lint wheel servers bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -26,6 +26,11 @@ $(UV):
 	$(UV) pip install --quiet --python .venv --group bench
 	touch $@
 
+.venv/docs: pyproject.toml | $(UV)
+	test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip install --quiet --python .venv --group docs
+	touch $@
+
 demo: .venv/demo ## set up, and run the main job: replicas, real traffic, verified
 	$(RUN)ticketlock demo $(ARGS)
 
@@ -38,6 +43,9 @@ test: .venv/test servers ## set up, and run all tests
 containers: .venv/test ## tests on servers in containers: ARGS="kafka mongo -- contract"
 	$(UV) pip install --quiet --python .venv --group containers
 	$(RUN)python tests/in_containers.py $(ARGS)
+
+docs: .venv/docs ## build the documentation site, strictly, into build/site
+	NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --quiet --strict -f docs/site/mkdocs.yml
 
 e2e: .venv/test servers ## the deployment as processes, killed, rolled from 0.1.0 and back; minutes
 	cd tests && $(CURDIR)/$(RUN)python -m e2e $(ARGS)

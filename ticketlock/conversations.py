@@ -33,7 +33,8 @@ class Conversations:
     """The one object that an embedding server needs.
 
     Args:
-        lock_store, tracker_store: stores, sections, or None for the in-memory ones.
+        lock_store: a lock store, its section as a mapping, or None: in memory.
+        tracker_store: a tracker store, its section, or None: in memory.
         event_broker: a broker, a section, or None: what is committed is published to it,
             from the outbox, and no turn waits for it or fails with it.
 
