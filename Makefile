@@ -34,7 +34,7 @@ $(UV):
 demo: .venv/demo ## set up, and run the main job: replicas, real traffic, verified
 	$(RUN)ticketlock demo $(ARGS)
 
-servers: ## install the real servers of the tests, where apt and the rights are there
+servers: ## install the real servers of the tests, if apt and the rights are there; asks on a terminal
 	sh .ci/servers
 
 test: .venv/test servers ## set up, and run all tests

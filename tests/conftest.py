@@ -15,7 +15,7 @@ from typing import Any
 import first_logs
 import pytest
 from hypothesis import HealthCheck, settings
-from servers import missing
+from servers import left_out, missing
 from servers.processes import persistent
 from servers.tracker_stores import TRACKER_STORES
 
@@ -67,6 +67,13 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     file = os.environ.get(first_logs.VARIABLE)
     if file and report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
         first_logs.keep(report, Path(file))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Whoever has declined to install the servers is shown what was left out."""
+    if lines := left_out(terminalreporter.stats.get("skipped", ())):
+        terminalreporter.section("left out, because a server is not here")
+        terminalreporter.line("\n".join(lines))
 
 
 @pytest.fixture(scope="session")
