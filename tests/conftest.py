@@ -78,7 +78,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[EmbeddedRedis]:
-    """One Redis for the session; tests use conversations of their own."""
+    """One Redis for the session, the given one if there is one; tests use own conversations."""
+    if port := os.environ.get("TICKETLOCK_TEST_REDIS_PORT"):
+        yield EmbeddedRedis(port=int(port))
+        return
     with EmbeddedRedis() as server:
         yield server
 
