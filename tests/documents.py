@@ -7,10 +7,14 @@ exist. A comment above a block says what else it is:
     <!-- file: my_bot.py -->    it is saved under this name, for the page's commands and Python
     <!-- run by tests/… -->     this test runs it, because it needs a server or has no end
     <!-- not run: why -->       it cannot run
+
+A block with `title="docs/examples/NAME.py"` is that file, whose own tests run it. Python with a bare
+`await` or `async with` is a fragment of what stands elsewhere on the page, and is compiled only.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +26,8 @@ PLAIN = ("CONTRIBUTING.md", "CHANGELOG.md")
 NOTES = re.compile(r"output|file: [\w.]+|run by tests/[\w/]+\.py|not run: .+")
 
 _BLOCK = re.compile(
-    r"^(?:<!-- (?P<note>.*?) -->\n)?```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```$",
+    r"^(?:<!-- (?P<note>.*?) -->\n)?"
+    r"```(?P<language>\w*)(?: title=\"(?P<title>[^\"\n]+)\")?[^\n]*\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -35,6 +40,7 @@ class Block(NamedTuple):
     Attributes:
         place: file and line.
         note: what the comment above it says; empty without one.
+        title: the file that it shows.
         output: what the page says that it prints; None if it does not say.
     """
 
@@ -43,7 +49,18 @@ class Block(NamedTuple):
     language: str
     code: str
     note: str
+    title: str | None = None
     output: str | None = None
+
+    @property
+    def fragment(self) -> bool:
+        """Whether it is Python that does not stand by itself."""
+        try:
+            compile(self.code, self.place, "exec")
+        except SyntaxError:
+            compile(self.code, self.place, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            return True
+        return False
 
 
 def pages() -> list[Path]:
@@ -61,7 +78,7 @@ def blocks(path: Path) -> list[Block]:
             found[-1] = found[-1]._replace(output=match["code"])
             continue
         place = f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, match.start()) + 1}"
-        found.append(Block(path, place, match["language"], match["code"], note))
+        found.append(Block(path, place, match["language"], match["code"], note, match["title"]))
     return found
 
 

@@ -65,7 +65,7 @@ def _expanded(nav: Any, pages: list[str], named: set[str]) -> Any:
             found += new
         else:
             found.append(_expanded(item, pages, named))
-    return found
+    return [item for item in found if not isinstance(item, dict) or any(item.values())]
 
 
 def _outside(page: str, target: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Consumers that know nothing of us read what turns publish: those of docs/how-to/consumers.md."""
+"""Consumers that know nothing of us read what turns publish: those of docs/guides/consumers.md."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TURNS = [
 
 def example(imported: str, **literals: str) -> str:
     """The example that imports a driver, with other texts in the place of some of its own."""
-    every = [block.code for block in blocks(ROOT / "docs/how-to/consumers.md")]
+    every = [block.code for block in blocks(ROOT / "docs/guides/consumers.md")]
     (code,) = (c for c in every if f"import {imported}\n" in c or f"from {imported} " in c)
     for old, new in literals.items():
         assert code.count(f'"{old}"') == 1, old

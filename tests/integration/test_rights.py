@@ -177,8 +177,8 @@ def test_the_line_names_all_that_scripts_call() -> None:
 
 
 def test_the_documents_have_the_line() -> None:
-    """The line of docs/how-to/redis.md is that which errors print."""
-    page = Path(__file__).parents[2].joinpath("docs/how-to/redis.md").read_text()
+    """The line of docs/guides/redis.md is that which errors print."""
+    page = Path(__file__).parents[2].joinpath("docs/guides/redis.md").read_text()
     line = grant_line(RedisSettings.of({"username": "bot", "password": "p"}))
     assert line in " ".join(page.split())
     assert f"`{SENTINEL_COMMANDS}`" in page
