@@ -45,7 +45,7 @@ containers: .venv/test ## tests on servers in containers: ARGS="kafka mongo -- c
 	$(RUN)python tests/in_containers.py $(ARGS)
 
 docs: .venv/docs ## build the documentation site, strictly, into build/site
-	NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --quiet --strict -f docs/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --strict -f docs/site/mkdocs.yml
 
 e2e: .venv/test servers ## the deployment as processes, killed, rolled from 0.1.0 and back; minutes
 	cd tests && $(CURDIR)/$(RUN)python -m e2e $(ARGS)
