@@ -60,7 +60,11 @@ async def use(store: ConcurrentRedisLockStore, names: list[str]) -> None:
     engine = store._live()
     words = ("EVAL", load("live").source, 1, store.settings.prefixed("concurrent_lock:live"))
     if store.settings.deployment_mode != "cluster":
-        await engine.link.call((*words, "me", "text", 1000, 1))  # the operator's page
+        await engine.link.call((*words, "me", "text", 1000, 2, "[]"))  # the operator's page
+        audit = store.settings.prefixed("concurrent_lock:audit")
+        for _ in range(2):  # what is over the bound is taken away
+            words = ("EVAL", load("audit").source, 1, audit, "deed", 0, 1000, 1)
+            await engine.link.call(words)
     await store.inspect(names[0])
     await asyncio.gather(*(lock.release() for lock in held))
     await asyncio.gather(*waiting)

@@ -9,28 +9,49 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import JSONResponse
 
 from ticketlock.conversations import Conversations
 from ticketlock.server import Settings, create_app
-from ticketlock.server.fleet import _parse
-from ticketlock.server.fleet_view import ALIVE, merge
-from ticketlock.server.meter import SAMPLES, STEP, Meter, merged, p99
-from ticketlock.server.told import VERSION
+from ticketlock.server.fleet import Heard, _others
+from ticketlock.server.fleet_view import ALIVE, View
+from ticketlock.server.look import age
+from ticketlock.server.meter import SAMPLES, STEP, Meter, merged, percentile
+from ticketlock.server.told import MOST, ROWS_BYTES, VERSION, pack_rows, parse_rows
 
 Run = Callable[[Awaitable[None]], None]
 
 
 def told(name: str, *rows: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What a process tells, in the form of version 0.2.0."""
     counters = {"handled": 1, "duplicates": 2, "rejected": 3, "errors": 4}
     own = {"gone": False, "draining": False, "held": 1, "waiting": 2, "conversations": len(rows)}
     return {**own, "name": name, "rows": list(rows), "counters": counters, "samples": [], **more}
 
 
+#: What a process of that version does not tell.
+ADDED: dict[str, Any] = {
+    "spread": [], "address": "", "version": "", "uptime": None, "stores": {}, "reasons": {},
+    "failed": [], "errors": [],
+}  # fmt: skip
+
+
+def merge(heard: dict[str, tuple[float, dict[str, Any]]], **rows: Any) -> dict[str, Any]:
+    """The page's object of what processes told; `rows`: of which process what one by one."""
+    each = [
+        Heard(since, {**ADDED, **summary}, since, rows.get(summary["name"]))
+        for since, summary in heard.values()
+    ]
+    view = View(each)
+    return {**view.whole, "conversations": sorted(view.rows, key=age, reverse=True)}
+
+
 def row(fence: int | None, waiting: int = 0, wait: float = 0.0, name: str = "c") -> dict[str, Any]:
-    holder = {"label": None, "number": 1, "fence": fence, "held_for": 5.0} if fence else None
+    holder = {"label": None, "number": 1, "fence": fence, "held_for": 5.0, "lifetime": None}
+    holder = holder if fence else None
     return {"id": name, "holder": holder, "waiting": waiting, "longest_wait": wait}
 
 
@@ -50,7 +71,7 @@ def test_of_two_holders_the_later_turn_counts() -> None:
         assert found["holder"]["fence"] == 9
 
 
-def test_the_dead_and_the_gone_are_left_out_but_for_the_past() -> None:
+def test_the_dead_and_the_gone_stay_to_be_seen_and_count_no_more() -> None:
     samples = [[4, 1, 250]]
     heard = {
         "1": (0.0, told("a")),
@@ -58,10 +79,13 @@ def test_the_dead_and_the_gone_are_left_out_but_for_the_past() -> None:
         "3": (3.0, told("gone", row(8), gone=True)),
     }
     found = merge(heard)
-    assert [process["name"] for process in found["processes"]] == ["a"]
+    names = [(p["name"], p["here"], p["ended"]) for p in found["processes"]]
+    assert names == [("a", True, False), ("gone", False, True), ("dead", False, False)]
+    assert found["processes"][2]["counters"]["handled"] == 1
     assert found["conversations"] == []
     assert found["counters"] == {"handled": 1, "duplicates": 2, "rejected": 3, "errors": 4}
-    assert found["totals"] == {"held": 1, "waiting": 2, "conversations": 0}
+    totals = {"held": 1, "waiting": 2, "conversations": 0, "unlisted": 0, "slow": 0, "stuck": 0}
+    assert found["totals"] == totals
     assert found["history"]["turns"][0] == 4 / STEP
 
 
@@ -71,11 +95,52 @@ def test_the_longest_come_first() -> None:
     assert [r["id"] for r in found] == ["waits 9 s", "held 5 s", "waits 1 s"]
 
 
+def test_no_conversation_is_hidden_silently() -> None:
+    """Two processes with 90 each, of which each names 50: the other 80 are told to be there."""
+    ninety = {
+        name: [row(i + 1, name=f"{name} {i}") for i in range(90)] for name in ("one", "other")
+    }
+    heard = {
+        name: (0.0, told(name, *rows[:MOST], conversations=90)) for name, rows in ninety.items()
+    }
+    found = merge(heard)
+    assert (len(found["conversations"]), found["totals"]["unlisted"]) == (100, 80)
+    assert found["totals"]["conversations"] == 180
+    found = merge(heard, one=ninety["one"])
+    assert (len(found["conversations"]), found["totals"]["unlisted"]) == (140, 40)
+    found = merge(heard, **ninety)
+    assert (len(found["conversations"]), found["totals"]["unlisted"]) == (180, 0)
+
+
+@pytest.mark.parametrize(
+    ("held_for", "lifetime", "state"),
+    [(5, 60, "held"), (10, 60, "slow"), (30, 60, "stuck"), (30, None, "stuck"), (99, 600, "held"),
+     (100, 600, "slow"), (1, 1.5, "stuck")],
+)  # fmt: skip
+def test_slow_and_stuck_are_parts_of_the_lifetime(
+    held_for: float, lifetime: float | None, state: str
+) -> None:
+    one = row(7)
+    one["holder"] |= {"held_for": held_for, "lifetime": lifetime}
+    found = merge({"1": (0.0, told("a", one))})
+    assert found["conversations"][0]["state"] == state
+    assert found["totals"]["stuck"] == (state == "stuck")
+
+
+def samples(*each: list[int], **more: Any) -> dict[str, Any]:
+    return {"samples": list(each), "spread": [], "failed": [], **more}
+
+
 def test_samples_are_laid_side_by_side_by_age() -> None:
-    found = merged([(0.1, [[2, 1, 100], [4, 2, 300]]), (STEP + 0.1, [[6, 3, 200]])])
+    one = samples([2, 1, 100], [4, 2, 300], spread=[[1, 2, 3], [4, 5, 6]], failed=[{}, {"Busy": 2}])
+    other = samples([6, 3, 200], spread=[[9, 9, 9]], failed=[{"Busy": 1, "LockLost": 1}])
+    found = merged([(0.1, one), (STEP + 0.1, other)])
     assert found["turns"] == [(2 + 6) / STEP, 4 / STEP]
     assert found["waiting"] == [4, 2]
     assert found["wait"] == [0.2, 0.3]
+    assert found["wait_p50"] == [0.009, 0.004]
+    assert (found["turn_p50"], found["turn_p99"]) == ([0.009, 0.005], [0.009, 0.006])
+    assert found["failed"] == {"Busy": [1, 2], "LockLost": [1, 0]}
 
 
 @given(
@@ -94,8 +159,9 @@ def test_samples_are_laid_side_by_side_by_age() -> None:
 )
 def test_any_histories_make_charts(histories: list[Any]) -> None:
     """Of equal lengths, with nothing lost that is recent enough."""
-    found = merged(histories)
-    lengths = {len(found[key]) for key in ("turns", "waiting", "wait")}
+    found = merged([(age, samples(*each, spread=each)) for age, each in histories])
+    keys = ("turns", "waiting", "wait", "wait_p50", "turn_p50", "turn_p99")
+    lengths = {len(found[key]) for key in keys}
     assert len(lengths) == 1
     assert lengths.pop() <= SAMPLES
     recent = [s for age, samples in histories if age < STEP for s in samples]
@@ -104,17 +170,25 @@ def test_any_histories_make_charts(histories: list[Any]) -> None:
 
 def test_a_queue_that_does_not_move_is_in_the_percentile() -> None:
     meter = Meter()
-    meter.ended(0.5)
+    meter.ended(0.5, 0.25)
     meter.sample([9.0])
     meter.sample([])
     assert list(meter.samples) == [(1, 1, 9000), (0, 0, 0)]
-    assert p99([i / 1000 for i in range(1, 201)]) == 198
+    assert list(meter.spread) == [(500, 250, 250), (0, 0, 0)]
+    milliseconds = [i / 1000 for i in range(1, 201)]
+    assert [percentile(milliseconds, percent) for percent in (50, 99)] == [100, 198]
+
+
+def others(*fields: bytes) -> list[Heard]:
+    return _others(5000, fields, b"own")
 
 
 def test_what_is_not_of_our_form_is_passed_over() -> None:
+    """What a process of 0.2.0 tells is read; its own entry nobody reads."""
     summary = {**told("a", row(7, 1, 2.0), row(None, 1)), "v": VERSION, "samples": [[1, 2, 3]]}
     good = json.dumps({**summary, "added later": 1}).encode()
-    assert _parse(5000, b"3000 " + good) == (2.0, summary)
+    assert others(b"a", b"3000 " + good) == [Heard(2.0, {**summary, **ADDED})]
+    assert others(b"own", b"3000 " + good) == []
     for text in (
         b"",
         b"3000",
@@ -126,26 +200,68 @@ def test_what_is_not_of_our_form_is_passed_over() -> None:
         b"9" * 5000 + b" " + good,
         b'3000 {"v": 1}',
     ):
-        assert _parse(5000, text) is None
+        assert others(b"a", text) == []
+
+
+def test_conversations_are_told_one_by_one_within_a_bound() -> None:
+    """What is packed is read again; of more than fits the first are told."""
+    rows = [row(7, 1, 2.0, "ä\n"), row(None, 2, 3.0, "b")]
+    rows[0]["holder"]["lifetime"] = 60.0
+    assert parse_rows(pack_rows(rows).encode()) == rows
+    many = [row(None, 1, 1.0, f"{'x' * 250}{i}") for i in range(20_000)]
+    packed = pack_rows(many)
+    assert len(packed) <= ROWS_BYTES
+    assert (read := parse_rows(packed.encode())) is not None
+    assert read == many[: len(read)]
+    summary = json.dumps({**told("a", row(7)), "v": VERSION}).encode()
+    one_by_one = b"4000 " + pack_rows(rows).encode()
+    (found,) = others(b"a rows", one_by_one, b"a", b"3000 " + summary)
+    assert (found.rows_since, found.rows) == (1.0, rows)
+    (found,) = others(b"a", b"3000 " + summary, b"a rows", b'4000 [["x", 1, 2]]')
+    assert found.rows is None
 
 
 STRANGE = [None, True, -1, 1.5, float("nan"), 10**400, "x", "\ud800", "x" * 2000, [], [[]], {}, [{}],
            [None], [[1, 2]], [[1, 2, None]], {"id": 5}, {"fence": None}]  # fmt: skip
 
 
+HOLDER = {"label": "m", "number": 1, "fence": 7, "held_for": 5.0, "lifetime": 60.0}
+
+
 @given(st.data())
 def test_no_part_of_it_is_trusted(data: st.DataObject) -> None:
     """With any part replaced by anything, it is passed over, or can be merged and sent on."""
-    summary: Any = {**told("a", row(7, 1, 2.0), row(None)), "v": VERSION, "samples": [[1, 2, 3]]}
+    summary: Any = {
+        **told("a", row(7, 1, 2.0), row(None)), "v": VERSION, "samples": [[1, 2, 3]],
+        "spread": [[1, 2, 3]], "address": "a:1", "version": "1", "uptime": 1.0,
+        "stores": {"lock_store": {"ms": 0.5, "problem": ""}}, "reasons": {"Busy": 1},
+        "failed": [{"Busy": 1}], "errors": [
+            {"ago": 1.0, "status": 500, "reason": "Busy", "conversation": "c", "label": None,
+             "text": "x"},
+        ],
+    }  # fmt: skip
     part, key = summary, data.draw(st.sampled_from(sorted(summary)))
     while isinstance(part[key], (dict, list)) and part[key] and data.draw(st.booleans()):
         part = part[key]
         keys = sorted(part) if isinstance(part, dict) else list(range(len(part)))
         key = data.draw(st.sampled_from(keys))
     part[key] = data.draw(st.sampled_from(STRANGE))
-    found = _parse(5000, b"3000 " + json.dumps(summary).encode())
-    merged = merge({"1": found} if found else {})
-    JSONResponse(merged)
+    view = View(others(b"a", b"3000 " + json.dumps(summary).encode()))
+    JSONResponse({**view.whole, "rows": view.rows})
+
+
+@given(st.data())
+def test_no_row_is_trusted(data: st.DataObject) -> None:
+    """With any part replaced by anything, the rows are passed over, or are whole."""
+    rows: Any = json.loads(pack_rows([{**row(7, 1, 2.0), "holder": HOLDER}, row(None)]))
+    part: Any = rows
+    key = data.draw(st.integers(0, len(part) - 1))
+    while isinstance(part[key], list) and data.draw(st.booleans()):
+        part = part[key]
+        key = data.draw(st.integers(0, len(part) - 1))
+    part[key] = data.draw(st.sampled_from(STRANGE))
+    if (found := parse_rows(json.dumps(rows).encode())) is not None:
+        JSONResponse(found)
 
 
 # -- over HTTP -----------------------------------------------------------------------------------------
@@ -236,6 +352,9 @@ def test_where_a_token_is_configured_nothing_is_shown_without(run: Run) -> None:
                 {"conversation": "c"},
                 {**this, "fence": "1"},
                 {**this, "fence": True},
+                {"turns": []},
+                {"turns": [{"conversation": "c"}]},
+                {**this, "who": "x" * 101},
             ):
                 assert (await end("it-breaks", wrong)).status_code == 400
 
@@ -247,5 +366,97 @@ def test_without_an_admin_token_nobody_breaks(run: Run) -> None:
         async with Conversations() as conversations, client(conversations) as http:
             answer = await http.post("/live/break", json={"conversation": "c", "fence": 1})
             assert answer.status_code == 403
+
+    run(body())
+
+
+def test_a_view_token_opens_the_page_to_be_read_and_nothing_else(run: Run) -> None:
+    """And closes it: where one is set nobody reads without a token."""
+
+    async def body() -> None:
+        tokens = {"view_token": "it-only-looks", "admin_token": "it-breaks"}
+        async with Conversations() as conversations, client(conversations, **tokens) as http:
+            places = ("/live", "/live/turns", "/live/conversation?id=c")
+
+            async def each(token: str) -> set[int]:
+                headers = {"authorization": f"Bearer {token}"}
+                return {(await http.get(path, headers=headers)).status_code for path in places}
+
+            assert [await each(t) for t in ("it-only-looks", "it-breaks", "it-guesses")] == [
+                {200}, {200}, {401},
+            ]  # fmt: skip
+            roles = []
+            for token in tokens.values():
+                answer = await http.get("/live", headers={"authorization": f"Bearer {token}"})
+                roles.append(answer.json()["role"])
+            assert roles == ["viewer", "operator"]
+            looks = {"authorization": "Bearer it-only-looks"}
+            for path in ("/live/break", "/live/letters"):
+                assert (await http.post(path, headers=looks, json={})).status_code == 401
+            lock = await http.delete("/conversations/c/lock", headers=looks)
+            assert lock.status_code == 401
+
+    run(body())
+
+
+def test_a_conversation_is_opened_with_all_that_is_known_of_it(run: Run) -> None:
+    """Holder, queue, transcript; and an id that nobody knows is no error."""
+
+    async def body() -> None:
+        async with Conversations() as conversations, client(conversations) as http:
+            sent = await http.post("/webhooks/rest/webhook", json={"sender": "c", "message": "hi"})
+            assert sent.status_code == 200
+            async with conversations.turn("c", label="by hand"):
+                found = (await http.get("/live/conversation", params={"id": "c"})).json()
+            assert found["lock"]["holder"]["label"] == "by hand"
+            assert found["lock"]["waiting"] == []
+            said = [(e["who"], e["text"]) for e in found["transcript"]["events"]]
+            assert said == [("event", "session_started"), ("user", "hi"), ("bot", "hi")]
+            unknown = (await http.get("/live/conversation", params={"id": "nobody"})).json()
+            assert unknown["lock"]["holder"] is None
+            assert unknown["transcript"]["events"] == []
+            assert (await http.get("/live/conversation")).status_code == 400
+
+    run(body())
+
+
+def test_what_operators_do_is_written_down(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """Who, why and from where: in the log and on the page, the latest first."""
+
+    async def body() -> None:
+        async with (
+            Conversations() as conversations,
+            client(conversations, admin_token="it-breaks") as http,
+        ):
+            headers = {"authorization": "Bearer it-breaks"}
+            async with conversations.turn("one") as turn:
+                one = {"conversation": "one", "fence": turn.fence}
+                said = {"who": "anna", "why": "it hangs\nsince 3"}
+                ended = {"conversation": "one", "fence": turn.fence + 1}
+                answer = await http.post(
+                    "/live/break", headers=headers, json={"turns": [ended], **said}
+                )
+                assert answer.json() == {"broken": 0, "ended": 1}
+            answer = await http.post("/live/break", headers=headers, json={**one, **said})
+            assert answer.json()["broken"] is False
+            last = (await http.get("/live")).json()["audit"]
+            assert [(d["action"], d["conversation"], d["who"]) for d in last] == [
+                ("break", "one", "anna"), ("break", "", "anna"),
+            ]  # fmt: skip
+            assert last[0]["why"] == "it hangs\nsince 3"
+
+    run(body())
+    lines = [r.getMessage() for r in caplog.records if r.name == "ticketlock.audit"]
+    assert len(lines) == 2
+    assert all("by 'anna' from" in line and "'it hangs\\nsince 3'" in line for line in lines)
+
+
+def test_a_wrong_question_is_refused_with_what_is_right(run: Run) -> None:
+    async def body() -> None:
+        async with Conversations() as conversations, client(conversations) as http:
+            for query in ("show=some", "sort=size", "order=up", "start=-1", "limit=0", "limit=x"):
+                answer = await http.get(f"/live?{query}")
+                assert answer.status_code == 400
+                assert query.partition("=")[0] in answer.json()["message"]
 
     run(body())

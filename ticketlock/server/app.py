@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..conversations import Conversations
 from ..errors import ConfigurationError, TicketLockError
-from . import conversations_api, health, live, openapi, rest
+from . import conversations_api, health, live, live_routes, openapi, rest
 from .auth import Auth
 from .bot import Bot, check_bot, echo
 from .errors import BadRequest, BodiesOverloaded, TooLarge, classify, describe, failure, headers
@@ -85,7 +85,7 @@ def create_app(
             *rest.routes(handler, auth),
             *conversations_api.routes(handler, auth),
             *openapi.routes(settings),
-            *live.routes(view, auth),
+            *live_routes.routes(view, auth),
         ],
         exception_handlers={
             TicketLockError: _failed,

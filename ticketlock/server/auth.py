@@ -6,6 +6,7 @@ webhooks too want a token or JWT then, unless `open_channels` says otherwise.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import logging
 from collections.abc import Mapping
@@ -85,6 +86,21 @@ class Auth:
         if self._settings.admin_token is None:
             raise NotAuthorized("no admin_token is configured: nobody may do this over HTTP")
         self._check(request, (self._settings.admin_token,), jwt_counts=False)
+
+    def page(self, request: Request) -> str:
+        """The role that the request has on the operator's page: `operator` or `viewer`.
+
+        Raises NotAuthenticated, NotAuthorized.
+        """
+        with contextlib.suppress(NotAuthenticated, NotAuthorized):
+            self.admin(request)
+            return "operator"
+        settings = self._settings
+        if settings.view_token is None:
+            self.api(request)  # as open as the conversations are
+        else:
+            self._check(request, (settings.view_token, settings.auth_token)).speak_for(None)
+        return "viewer"
 
     def _check(
         self, request: Request, tokens: tuple[str | None, ...], jwt_counts: bool = True

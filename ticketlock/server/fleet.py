@@ -1,8 +1,9 @@
 """What all replicas are doing: each tells a little of itself every two seconds, through Redis.
 
 One hash has a field for every process. Telling is one small command beside the turns; it never
-opens a connection, and when it fails the page shows less and nothing else happens. With other
-lock stores a process knows of itself alone.
+opens a connection, and when it fails the page shows less and nothing else happens. While an
+operator looks, a process also tells of its conversations one by one, and asks its stores whether
+they answer. With other lock stores a process knows of itself alone.
 """
 
 from __future__ import annotations
@@ -15,29 +16,50 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from .. import __version__
 from ..concurrent_lock_store import ConcurrentRedisLockStore
 from ..engine import Engine
-from ..errors import TicketLockError
-from ..grant import Grant, clock
+from ..errors import DuplicateMessage, LockStoreConnectionError, TicketLockError
+from ..grant import clock
 from ..scripts import load
-from ..turn import Turn
 from .handling import Handler
 from .jobs import Job
-from .meter import SAMPLES, STEP, Meter
-from .told import MOST, VERSION, parse
+from .look import Look, age
+from .meter import STEP, Meter
+from .told import MOST, VERSION, Row, pack_rows, parse, parse_rows
+from .vitals import Vitals
 
 log = logging.getLogger("ticketlock")
 
-#: Seconds for which what a process told is kept: as long as its samples are shown.
-KEPT = SAMPLES * STEP
+#: Seconds for which what a process told is kept: one that died stays to be seen.
+KEPT = 3600
+#: Seconds after an operator has looked for which conversations are told one by one.
+WATCHED = 15.0
 #: Seconds that Redis has for an answer.
 _PATIENCE = 2.0
+#: Ends the name of the field in which a process tells of its conversations.
+_ROWS = b" rows"
 
-#: Process -> (seconds since it told, what it told).
-Heard = dict[str, tuple[float, dict[str, Any]]]
+
+@dataclass
+class Heard:
+    """What one process told.
+
+    Attributes:
+        since: seconds since then.
+        summary: see `told.parse`; its `rows` are those that take longest.
+        rows_since, rows: the same of all its conversations, of which it tells while an operator
+            looks; None: not told.
+    """
+
+    since: float
+    summary: dict[str, Any]
+    rows_since: float = 0.0
+    rows: list[Row] | None = None
 
 
 class Fleet:
@@ -45,6 +67,8 @@ class Fleet:
 
     Attributes:
         shared: whether other processes can be heard of.
+        address: where this process listens, for people; empty if it is not known.
+        down_for: seconds since the lock store's last answer; None: it answers.
     """
 
     def __init__(self, handler: Handler) -> None:
@@ -52,12 +76,18 @@ class Fleet:
         self._store = store if isinstance(store, ConcurrentRedisLockStore) else None
         self._jobs = handler.jobs
         self._counters = handler.counters
+        self._failures = handler.failures
         self._meter = Meter()
+        self._vitals = Vitals(handler.conversations)
         self._jobs.on_end = self._ended
         self._field = secrets.token_hex(8)
         self._name = f"{socket.gethostname()[:63]}:{os.getpid()}"
+        self._started = self._watched = clock()
+        self._watched -= WATCHED
         self._task: asyncio.Task[None] | None = None
         self.shared = self._store is not None
+        self.address = ""
+        self._answered, self._answers = clock(), True
 
     def start(self) -> None:
         """Begin, in the running event loop; harmless when it has begun."""
@@ -69,53 +99,92 @@ class Fleet:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+            await self._vitals.close()
             await self._tell(Look(self._jobs), gone=True)
 
-    async def hear(self) -> Heard:
-        """What all processes tell, this one included. Raises LockStoreConnectionError."""
-        own = self._summary(Look(self._jobs))
+    @property
+    def down_for(self) -> float | None:
+        return None if self._answers else clock() - self._answered
+
+    def listens(self, host: str, port: int) -> None:
+        """Note where this process listens."""
+        if host in ("0.0.0.0", "::"):
+            host = self._name.rpartition(":")[0]
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def hear(self) -> list[Heard]:
+        """What all processes tell, this one first, because an operator looks.
+
+        Raises LockStoreConnectionError.
+        """
+        self._watched = clock()
+        own = self.own()
+        if not self._vitals.found:
+            await self._vitals.ask()
         if self._store is None:
-            return {self._field: (0.0, own)}
-        now, *fields = await self._call(self._store._live(), own, hear=True)
-        heard = dict(zip(fields[::2], fields[1::2], strict=True))
-        return {
-            process.decode(errors="replace"): found
-            for process, text in heard.items()
-            if (found := _parse(now, text)) is not None
-        }
+            return [own]
+        now, _, *fields = await self._call(self._store._live(), own.summary, hear=2)
+        return [own, *await asyncio.to_thread(_others, now, fields, self._field.encode())]
+
+    def own(self) -> Heard:
+        """What this process has to tell, now."""
+        look = Look(self._jobs)
+        return Heard(0.0, self._summary(look), 0.0, list(look.rows.values()))
 
     def _ended(self, job: Job[Any]) -> None:
-        if (wait := waited(job)) is not None:
-            self._meter.ended(wait)
+        grant = job.turn._grant
+        if grant is not None:
+            wait = grant.granted_at - job.turn._lock._waiter.started
+            self._meter.ended(wait, clock() - grant.granted_at)
+        error = job._why if job.task.cancelled() else job.task.exception()
+        if error is not None and not isinstance(error, DuplicateMessage):
+            self._failures.note(error, job.turn.sender_id, job.turn._lock._waiter.label)
 
     async def _run(self) -> None:
-        first = True
+        # The first time it hears as well: that clears away what is left of the dead.
+        hear = 1
         while True:
             look = Look(self._jobs)
             self._meter.sample(look.waits)
-            # The first time it hears as well: that clears away what is left of the dead.
-            await self._tell(look, hear=first)
-            first = False
+            self._failures.sample()
+            if clock() - self._watched < WATCHED:
+                self._vitals.look()
+            await self._tell(look, hear=hear)
+            hear = 0
             await asyncio.sleep(STEP)
 
-    async def _tell(self, look: Look, *, gone: bool = False, hear: bool = False) -> None:
+    async def _tell(self, look: Look, *, gone: bool = False, hear: int = 0) -> None:
         """Tell once. Whatever is wrong, the next time may be better."""
         engine = self._store._engine if self._store is not None else None
         if engine is None or engine.closed or engine.loop is not asyncio.get_running_loop():
             return
+        rows = ""
+        if clock() - self._watched < WATCHED:
+            oldest = sorted(look.rows.values(), key=age, reverse=True)
+            rows = await asyncio.to_thread(pack_rows, oldest)
         try:
-            await self._call(engine, self._summary(look, gone), hear)
+            _, watched, *_ = await self._call(engine, self._summary(look, gone), hear, rows)
+            if watched >= 0:
+                self._watched = max(self._watched, clock() - watched / 1000)
         except TicketLockError as error:
             log.debug("the other replicas do not hear of this one: %s", error)
         except Exception:
             log.exception("the other replicas do not hear of this one")
 
-    async def _call(self, engine: Engine, summary: Mapping[str, Any], hear: bool) -> list[Any]:
+    async def _call(
+        self, engine: Engine, summary: Mapping[str, Any], hear: int, rows: str = ""
+    ) -> list[Any]:
         assert self._store is not None  # it has the engine
         key = self._store.settings.prefixed("concurrent_lock:live")
         text = json.dumps(summary, separators=(",", ":"))
-        words = ("EVAL", load("live").source, 1, key, self._field, text, 1000 * KEPT, int(hear))
-        answer: list[Any] = await engine.link.submit(words, _PATIENCE).future
+        source = load("live").source
+        words = ("EVAL", source, 1, key, self._field, text, 1000 * KEPT, hear, rows)
+        try:
+            answer: list[Any] = await engine.link.submit(words, _PATIENCE).future
+        except LockStoreConnectionError:
+            self._answers = False
+            raise
+        self._answered, self._answers = clock(), True
         return answer
 
     def _summary(self, look: Look, gone: bool = False) -> dict[str, Any]:
@@ -130,73 +199,41 @@ class Fleet:
             "rows": heapq.nlargest(MOST, look.rows.values(), key=age),
             "counters": vars(self._counters),
             "samples": list(self._meter.samples),
+            "spread": list(self._meter.spread),
+            "address": self.address,
+            "version": __version__,
+            "uptime": round(clock() - self._started, 1),
+            "stores": self._vitals.found,
+            **self._failures.told(),
         }
 
 
-class Look:
-    """What a process is doing at a moment, seen in one pass: there may be thousands of jobs.
-
-    Attributes:
-        rows: conversation -> who holds it here, how many wait for it here, and for how long.
-        waits: seconds for which each has been waiting that waits.
-        held: how many turns are held.
-    """
-
-    def __init__(self, jobs: Iterable[Job[Any]]) -> None:
-        self.rows: dict[str, dict[str, Any]] = {}
-        self.waits: list[float] = []
-        self.held = 0
-        self._now = clock()
-        for job in jobs:
-            turn = job.turn
-            if turn._grant is not None:
-                self._holds(turn, turn._grant)
-            elif started := turn._lock._waiter.started:  # else it has not come to its ticket
-                self._waits(turn.sender_id, self._now - started)
-
-    def _row(self, name: str) -> dict[str, Any]:
-        if (row := self.rows.get(name)) is None:
-            row = {"id": name, "holder": None, "waiting": 0, "longest_wait": 0.0}
-            self.rows[name] = row
-        return row
-
-    def _holds(self, turn: Turn, grant: Grant) -> None:
-        self.held += 1
-        self._row(turn.sender_id)["holder"] = {
-            "label": turn._lock._waiter.label,
-            "number": grant.number,
-            "fence": grant.fence,
-            "held_for": self._now - grant.granted_at,
-        }
-
-    def _waits(self, name: str, seconds: float) -> None:
-        self.waits.append(seconds)
-        row = self._row(name)
-        row["waiting"] += 1
-        row["longest_wait"] = max(row["longest_wait"], seconds)
+def _others(now: int, fields: Sequence[bytes], own: bytes) -> list[Heard]:
+    """What the processes but our own tell; what is not of our form is passed over."""
+    found: dict[bytes, Heard] = {}
+    rows: dict[bytes, tuple[float, list[Row]]] = {}
+    for name, text in zip(fields[::2], fields[1::2], strict=True):
+        process = name.removesuffix(_ROWS)
+        if process == own or (told := _told(now, text)) is None:
+            continue
+        since, body = told
+        if name.endswith(_ROWS):
+            if (parsed := parse_rows(body)) is not None:
+                rows[process] = since, parsed
+        elif (summary := parse(body)) is not None:
+            found[process] = Heard(since, summary)
+    for process, heard in found.items():
+        if process in rows:
+            heard.rows_since, heard.rows = rows[process]
+    return list(found.values())
 
 
-def _parse(now: int, text: bytes) -> tuple[float, dict[str, Any]] | None:
+def _told(now: int, text: bytes) -> tuple[float, bytes] | None:
     """How long ago something was told, and what; None of what is not of our form."""
     told, _, body = text.partition(b" ")
     with contextlib.suppress(ValueError):
         since = (now - int(told)) / 1000
         # By the one clock of Redis nothing is told in the future; a failover may bend it a little.
-        if since > -KEPT and (summary := parse(body)) is not None:
-            return max(0.0, since), summary
+        if since > -KEPT:
+            return max(0.0, since), body
     return None
-
-
-def age(row: Mapping[str, Any]) -> float:
-    """Seconds of the longest turn or wait of a conversation: the oldest are shown first."""
-    wait: float = row["longest_wait"]
-    return max(wait, row["holder"]["held_for"]) if row["holder"] else wait
-
-
-def waited(job: Job[Any]) -> float | None:
-    """Seconds that a job that had its turn waited for it, None if it had none."""
-    turn = job.turn
-    if turn._grant is None:
-        return None
-    wait: float = turn._grant.granted_at - turn._lock._waiter.started
-    return wait

@@ -28,6 +28,7 @@ from .errors import (
     add_details,
     classify,
 )
+from .failures import Failures
 from .jobs import Job, Jobs, overdue
 from .meter import Counters
 from .replies import handled_at, replies_after, reply_event, rest_objects
@@ -54,6 +55,7 @@ class Handler:
     Attributes:
         jobs: what is being done.
         counters: what has been done.
+        failures: what went wrong.
     """
 
     def __init__(self, conversations: Conversations, bot: Bot, settings: Settings) -> None:
@@ -61,6 +63,7 @@ class Handler:
         self.settings = settings
         self.jobs = Jobs(settings.max_turns, settings.max_duplicates)
         self.counters = Counters()
+        self.failures = Failures()
         self.sessions = Sessions(settings)
         self._attempts = Attempts(conversations.lock_store, settings.message_window)
         self._bot = bot
@@ -144,6 +147,8 @@ class Handler:
         except DuplicateMessage:
             raise
         except Exception as error:
+            if not (jobs and jobs[0].task.done()):  # else it is counted with the turn
+                self.failures.note(error, sender_id)
             if classify(error)[0] in CONTENDED:
                 job = jobs[0] if jobs else None
                 turn = job.turn if job is not None else None

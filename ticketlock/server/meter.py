@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,62 +41,91 @@ class Counters:
 
 
 class Meter:
-    """The samples of one process, oldest first.
+    """The samples of one process, oldest first; times are milliseconds of one step.
 
-    A sample is (turns ended, messages waiting, p99 of waits in milliseconds), of one step.
+    Attributes:
+        samples: (turns ended, messages waiting, p99 of waits).
+        spread: (p50 of waits, p50 and p99 of the turns that ended).
     """
 
     def __init__(self) -> None:
         self.samples: deque[tuple[int, int, int]] = deque(maxlen=SAMPLES)
+        self.spread: deque[tuple[int, int, int]] = deque(maxlen=SAMPLES)
         self._turns = 0
         self._waits: list[float] = []
+        self._durations: list[float] = []
 
-    def ended(self, wait: float) -> None:
-        """A turn has ended that had been waited for so long, in seconds."""
+    def ended(self, wait: float, took: float = 0.0) -> None:
+        """A turn has ended that had been waited for, and that took, so many seconds."""
         self._turns += 1
         if len(self._waits) < _WAITS:
             self._waits.append(wait)
+            self._durations.append(took)
 
     def sample(self, waiting: Sequence[float]) -> None:
         """End a step.
 
         Args:
             waiting: for how long those wait who still do, seconds; they count in the
-                percentile, so that a queue that does not move is seen.
+                percentiles, so that a queue that does not move is seen.
         """
-        self.samples.append((self._turns, len(waiting), p99([*self._waits, *waiting])))
+        waits, took = sorted([*self._waits, *waiting]), sorted(self._durations)
+        self.samples.append((self._turns, len(waiting), percentile(waits, 99)))
+        self.spread.append((percentile(waits, 50), percentile(took, 50), percentile(took, 99)))
         self._turns = 0
         self._waits.clear()
+        self._durations.clear()
 
 
-def p99(seconds: Sequence[float]) -> int:
-    """The 99th percentile in milliseconds, 0 of nothing."""
-    if not seconds:
+def percentile(ascending: Sequence[float], percent: int) -> int:
+    """A percentile of seconds in ascending order, in milliseconds; 0 of nothing."""
+    if not ascending:
         return 0
-    return max(0, round(1000 * sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1]))
+    place = math.ceil(percent * len(ascending) / 100) - 1
+    return max(0, round(1000 * ascending[max(0, place)]))
 
 
-def merged(histories: Sequence[tuple[float, Sequence[Sequence[int]]]]) -> dict[str, Any]:
+#: What is drawn -> its place in a `spread`.
+_SPREAD = {"wait_p50": 0, "turn_p50": 1, "turn_p99": 2}
+
+
+def merged(told: Sequence[tuple[float, Mapping[str, Any]]]) -> dict[str, Any]:
     """The charts of several processes' samples, laid side by side by their age.
 
     Args:
-        histories: seconds since the newest sample, and the samples, of each.
+        told: seconds since the newest sample, and `samples`, `spread` and `failed`, of each.
 
     Returns:
         `step` (seconds), and of each step, oldest first: `turns` a second, all that were
-        `waiting`, and the largest p99 as `wait` (seconds); None where nobody has a sample.
+        `waiting`, the largest of the replicas' percentiles (seconds) as `wait_p50`, `wait`,
+        `turn_p50`, `turn_p99`, and how many `failed`, by kind; None where nobody has a sample.
     """
-    steps: list[list[Sequence[int]]] = [[] for _ in range(SAMPLES)]
+    samples = _by_step([(age, one["samples"]) for age, one in told])
+    spread = _by_step([(age, one["spread"]) for age, one in told])
+    failed = _by_step([(age, one["failed"]) for age, one in told])
+    first = next((i for i, step in enumerate(samples) if step), SAMPLES - 1)
+    made: dict[str, Any] = {
+        "turns": [sum(s[0] for s in step) / STEP if step else None for step in samples],
+        "waiting": [sum(s[1] for s in step) if step else None for step in samples],
+        "wait": [max(s[2] for s in step) / 1000 if step else None for step in samples],
+    }
+    for name, i in _SPREAD.items():
+        made[name] = [max(s[i] for s in step) / 1000 if step else None for step in spread]
+    kinds = sorted({kind for step in failed for one in step for kind in one})
+    made = {name: values[first:] for name, values in made.items()}
+    made["failed"] = {
+        kind: [sum(one.get(kind, 0) for one in step) for step in failed[first:]] for kind in kinds
+    }
+    return {"step": STEP, **made}
+
+
+def _by_step(histories: Sequence[tuple[float, Sequence[Any]]]) -> list[list[Any]]:
+    """What there is of each step, oldest first."""
+    steps: list[list[Any]] = [[] for _ in range(SAMPLES)]
     for age, samples in histories:
         newest = SAMPLES - 1 - int(age / STEP)
         for back, sample in enumerate(reversed(samples)):
-            if newest - back >= 0:
-                steps[newest - back].append(sample)
-    while len(steps) > 1 and not steps[0]:
-        del steps[0]
-    return {
-        "step": STEP,
-        "turns": [sum(s[0] for s in step) / STEP if step else None for step in steps],
-        "waiting": [sum(s[1] for s in step) if step else None for step in steps],
-        "wait": [max(s[2] for s in step) / 1000 if step else None for step in steps],
-    }
+            if newest - back < 0:
+                break
+            steps[newest - back].append(sample)
+    return steps

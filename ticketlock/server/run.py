@@ -105,10 +105,11 @@ async def _serve(app: BotServer, listener: socket.socket, connections: Connectio
             timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=_LAST_ANSWERS,
         )
     )  # fmt: skip
+    name, port = listener.getsockname()[:2]
+    app.live.fleet.listens(name, port)
     app.live.fleet.start()
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     stopping = asyncio.create_task(stop.wait())
-    name, port = listener.getsockname()[:2]
     log.info("listening on http://%s:%d", f"[{name}]" if ":" in name else name, port)
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

@@ -90,7 +90,8 @@ class Settings:
     ] = field(default=None, repr=False)
     admin_token: Annotated[
         str | None,
-        _secret("token that opens the breaking of locks; without one nobody may break them"),
+        _secret("token that opens the operator's page with all that it does, and the breaking of "
+                "locks; without one nobody may break them"),
     ] = field(default=None, repr=False)
     open_channels: Annotated[bool, Key("webhooks need no token although other endpoints do")] = (
         False
@@ -166,6 +167,11 @@ class Settings:
     max_session_bytes: Annotated[int, Key("the same in bytes of the events' JSON", low=1024)] = (
         1024 * 1024
     )
+    view_token: Annotated[
+        str | None,
+        _secret("token that opens the operator's page to be read; where it is set nobody sees the "
+                "page without a token"),
+    ] = field(default=None, repr=False)  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.double_texting not in POLICIES:
