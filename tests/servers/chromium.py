@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -46,7 +47,7 @@ class Browser:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
+        for domain in ("Page", "Runtime", "Log", "Network", "DOM", "Accessibility"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
@@ -128,11 +129,68 @@ class Browser:
             " e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect();"
             " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
+        self._mouse(*box)
+
+    def _mouse(self, x: float, y: float) -> None:
         for kind in ("mousePressed", "mouseReleased"):
-            self.call(
-                "Input.dispatchMouseEvent",
-                type=kind, x=box[0], y=box[1], button="left", clickCount=1,
-            )  # fmt: skip
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    # -- by role and name, as somebody who listens to the page finds things ---------------------
+
+    def found(self, role: str, name: str | re.Pattern[str]) -> list[int]:
+        """The elements of a role with an accessible name, or one that a pattern is found in."""
+        root = self.call("DOM.getDocument", depth=0)["root"]["nodeId"]
+        exact = {"accessibleName": name} if isinstance(name, str) else {}
+        nodes = self.call("Accessibility.queryAXTree", nodeId=root, role=role, **exact)["nodes"]
+        return [
+            node["backendDOMNodeId"]
+            for node in nodes
+            if not node["ignored"]
+            and (isinstance(name, str) or name.search(node.get("name", {}).get("value", "")))
+        ]
+
+    def element(self, role: str, name: str | re.Pattern[str], seconds: float = 15) -> int:
+        """The first such element, waited for."""
+        end = time.monotonic() + seconds
+        while not (found := self.found(role, name)):
+            assert time.monotonic() < end, (role, name, self.text(), self.complaints)
+            time.sleep(0.05)
+        return found[0]
+
+    def press(self, role: str, name: str | re.Pattern[str]) -> None:
+        """Click in the middle of an element."""
+        node = self.element(role, name)
+        self.call("DOM.scrollIntoViewIfNeeded", backendNodeId=node)
+        x1, y1, _, _, x2, y2, _, _ = self.call("DOM.getBoxModel", backendNodeId=node)["model"][
+            "content"
+        ]
+        self._mouse((x1 + x2) / 2, (y1 + y2) / 2)
+
+    def fill(self, role: str, name: str | re.Pattern[str], text: str) -> None:
+        """Put a text into a field, as if it was typed, in place of what is there."""
+        node = self.element(role, name)
+        self.call("DOM.focus", backendNodeId=node)
+        self.run("document.activeElement.select()")
+        self.type(text)
+
+    def read(self, role: str, name: str | re.Pattern[str]) -> str:
+        """What can be read in an element."""
+        node = self.call("DOM.resolveNode", backendNodeId=self.element(role, name))["object"]
+        answer = self.call(
+            "Runtime.callFunctionOn", objectId=node["objectId"], returnByValue=True,
+            functionDeclaration="function () { return this.innerText; }",
+        )  # fmt: skip
+        return str(answer["result"]["value"])
+
+    def until_read(
+        self, role: str, name: str | re.Pattern[str], pattern: str, seconds: float = 15
+    ) -> str:
+        """What can be read in an element, once a pattern is found in it, across lines."""
+        end = time.monotonic() + seconds
+        while not re.search(pattern, text := self.read(role, name), re.DOTALL):
+            assert time.monotonic() < end, (pattern, text, self.complaints)
+            time.sleep(0.05)
+        return text
 
     def type(self, text: str) -> None:
         """Type into what has the focus."""

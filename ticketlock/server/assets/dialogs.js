@@ -1,0 +1,247 @@
+// -- questions: what is to be done, by whom and why ---------------------------------------------------
+
+// Asks whether to go on, and for what is needed; `go` gives what is wrong, or null. `wants` may have
+// `deed`: a name and a reason; `count`: a number that must be typed; `danger`.
+function ask(title, text, go_text, go, wants = {}) {
+  const dialog = at("ask"), field = (id) => at(id).querySelector("input");
+  put(at("ask-title"), title);
+  put(at("ask-text"), text);
+  put(at("ask-go"), go_text, wants.danger ? "danger" : "");
+  at("ask-error").hidden = true;
+  at("ask-token").hidden = !wants.token && token !== null && (!wants.deed || live.role === "operator");
+  at("ask-who").hidden = at("ask-why").hidden = !wants.deed;
+  at("ask-count").hidden = wants.count === undefined;
+  at("ask-count").querySelector("span").textContent = `Type ${wants.count} to go on`;
+  for (const id of ["ask-token", "ask-why", "ask-count"]) field(id).value = "";
+  field("ask-who").value = who;
+  const fail = (what, id) => {
+    put(at("ask-error"), what);
+    at("ask-error").hidden = false;
+    field(id).focus();
+    field(id).select();
+  };
+  return new Promise((resolve) => {
+    dialog.querySelector("form").onsubmit = async (event) => {
+      event.preventDefault();
+      const deed = { who: field("ask-who").value.trim(), why: field("ask-why").value.trim() };
+      if (wants.count !== undefined && field("ask-count").value.replace(/\D/g, "") !== String(wants.count)) {
+        return fail(`Type ${wants.count}, the number of those that it is about.`, "ask-count");
+      }
+      if (wants.deed && !deed.who) return fail("Your name is needed: it is written down.", "ask-who");
+      if (wants.deed && !deed.why) return fail("A reason is needed: it is written down.", "ask-why");
+      const before = token;
+      if (!at("ask-token").hidden) token = field("ask-token").value;
+      at("ask-go").disabled = true;
+      const what = await go(deed).catch((error) => "No answer: " + error.message);
+      at("ask-go").disabled = false;
+      if (what === null) {
+        if (wants.deed) who = deed.who;
+        return dialog.close();
+      }
+      if (!at("ask-token").hidden) token = before;
+      at("ask-token").hidden = false;
+      fail(what, "ask-token");
+    };
+    at("ask-cancel").onclick = () => dialog.close();
+    dialog.onclose = resolve;
+    dialog.showModal();
+  });
+}
+
+function breakTurn(id, holder) {
+  const turn = `ticket ${holder.number}, fence ${holder.fence}`;
+  const text = `${quoted(id)} is held by ${holderOf(holder)}: ${turn}. Its handler is told that the turn is `
+    + "lost and can write nothing more; the next message goes on. Only this very turn is broken.";
+  return ask("Break this turn?", text, "Break it", async (deed) => {
+    const answer = await call("live/break", { conversation: id, fence: holder.fence, ...deed });
+    if (answer.status !== 200) return wrong(answer);
+    const { broken, next } = answer.value;
+    const follows = next ? ` Next: ${holderOf(next)}, ticket ${next.number}.` : "";
+    if (broken) note(`Broken: ${quoted(id)}, ${turn}, held by ${holderOf(holder)}.${follows}`);
+    else note(`Not broken: ${quoted(id)}, ${turn} had ended already.`, true);
+    soon();
+    return null;
+  }, { deed: true, danger: true });
+}
+
+// All turns that the filter finds: counted first, and then exactly those.
+async function breakAll() {
+  const answer = await call("live/turns?" + question());
+  if (answer.status !== 200) return note("The turns cannot be counted: " + wrong(answer), true);
+  const { turns, cut } = answer.value, n = turns.length;
+  if (n === 0) return note("No turn matches any more.");
+  const of = (state) => turns.filter((turn) => turn.state === state).length;
+  const text = `${counted(n, "turn")} of as many conversations: ${of("stuck")} stuck, ${of("slow")} slow, ${of("held")} not slow.`
+    + (cut ? ` ${count(cut)} more match: do it again for them.` : "")
+    + " Their handlers are told that the turns are lost and can write nothing more. Exactly these turns are broken, those that have not ended by then.";
+  return ask(`Break ${counted(n, "turn")}?`, text, `Break ${count(n)}`, async (deed) => {
+    const sent = turns.map(({ conversation, fence }) => ({ conversation, fence }));
+    const made = await call("live/break", { turns: sent, ...deed });
+    if (made.status !== 200) return wrong(made);
+    const { broken, ended } = made.value;
+    note(`Broken: ${counted(broken, "turn")}.` + (ended ? ` ${count(ended)} had ended already.` : ""));
+    soon();
+    return null;
+  }, { deed: true, danger: true, count: n });
+}
+
+function settle(action, letters) {
+  const n = letters.length, resend = action === "resend", events = counted(n, "event");
+  const whose = n === 1 ? ` of ${quoted(letters[0].conversation)}` : "";
+  const text = resend ? `${events}${whose} will be given to the event broker once more. A consumer may see what is late out of order.`
+    : `${events}${whose} will be forgotten: no consumer will ever get what was set apart. The history of the conversation keeps it.`;
+  return ask(`${resend ? "Resend" : "Drop"} ${events}?`, text, resend ? "Resend" : "Drop", async (deed) => {
+    const named = letters.map(({ conversation, history: life, sequence }) => ({ conversation, history: life, sequence }));
+    const answer = await call("live/letters", { action, letters: named, ...deed });
+    if (answer.status !== 200) return wrong(answer);
+    const { done, left, problem } = answer.value;
+    note(`${resend ? "Resent" : "Dropped"}: ${counted(done, "event")}.` + (left ? ` ${count(left)} not: ${plain(problem)}` : ""), left > 0);
+    soon();
+    return null;
+  }, { deed: true, danger: !resend, ...(n > 1 && !resend ? { count: n } : {}) });
+}
+
+// Other rights, or none: by another token.
+function changeRole() {
+  if (live.role === "operator" && token !== null) {
+    token = null;
+    who = "";
+    return soon();
+  }
+  return ask("Become operator", "The admin token lets you break turns and settle dead letters.", "Go on", async () => {
+    const answer = await call("live?limit=1");
+    if (answer.status !== 200) return wrong(answer);
+    if (answer.value.role !== "operator") return "That is not the admin token.";
+    soon();
+    return null;
+  }, { token: true });
+}
+
+// -- one conversation ----------------------------------------------------------------------------------
+
+let detail = null, detailed = 0;
+
+function openConversation(id) {
+  writeAddress({ open: id }, true);
+  showOpened();
+}
+
+function closeConversation() {
+  if (view.open) writeAddress({ open: "" }, true);
+  showOpened();
+}
+
+// Opens or closes the dialog as the address says, and fills it.
+function showOpened() {
+  const dialog = at("opened");
+  if (!view.open) {
+    detail = null;
+    if (dialog.open) dialog.close();
+    return;
+  }
+  if (!detail || detail.id !== view.open) {
+    detail = null;
+    put(dialog.querySelector("bdi"), plain(view.open));
+    for (const section of dialog.querySelectorAll("section")) section.hidden = true;
+    at("opened-problem").hidden = true;
+    refreshOpened().catch((error) => openedProblem(error.message));
+  }
+  if (!dialog.open) dialog.showModal();
+}
+
+function openedProblem(text) {
+  put(at("opened-problem"), text);
+  at("opened-problem").hidden = !text;
+}
+
+async function refreshOpened() {
+  const id = view.open;
+  if (!id || !live) return;
+  const answer = await call("live/conversation?" + new URLSearchParams({ id }));
+  if (view.open !== id) return;
+  if (answer.status !== 200) return openedProblem(wrong(answer));
+  openedProblem("");
+  detail = answer.value;
+  detailed = performance.now();
+  for (const section of at("opened").querySelectorAll("section")) section.hidden = false;
+  const { lock, transcript, letters, errors } = detail;
+  at("opened-waiting").parentElement.hidden = Boolean(lock.problem);
+  list("opened-waiting", "Waiting", lock.waiting || [], ticketLine, lock.waiting_count ? "" : "Nobody waits.", lock.waiting_count);
+  list("opened-errors", "Errors", errorKeys(errors), errorLine(false), "", errors.length);
+  list("opened-letters", "Dead letters", (letters.rows || []).map((l) => [l.history + " " + l.sequence, l]), deadLine, "", (letters.rows || []).length);
+  at("opened-errors").parentElement.hidden = errors.length === 0;
+  at("opened-letters").parentElement.hidden = !(letters.rows || []).length;
+  showTranscript(transcript);
+  tickOpened();
+}
+
+function list(id, title, found, make, none, n) {
+  const body = at(id), pairs = found.map((one) => (Array.isArray(one) ? one : [one.number, one]));
+  rows(body, pairs, make);
+  put(at(id + "-title"), n ? `${title} (${count(n)})` + (pairs.length < n ? `, the first ${pairs.length}` : "") : none || title);
+  body.hidden = pairs.length === 0;
+}
+
+const ticketLine = line((head) => {
+  const label = element("strong"), about = element("span", "soft");
+  head.append(label, about);
+  return (ticket) => {
+    put(label, ticket.label ? "message " + plain(ticket.label) : "a message without an id");
+    put(about, `ticket ${ticket.number}, for ${span(ticket.waiting_for)}, at ${plain(ticket.process || "another process")}`
+      + (ticket.alive ? "" : ", not heard of: will be skipped"));
+  };
+});
+
+const deadLine = line((head, text) => {
+  const what = element("strong"), when = element("span", "soft");
+  head.append(what, when);
+  return (letter) => {
+    put(what, `${plain(letter.event)}, number ${letter.sequence}`);
+    put(when, "set apart " + past(letter.ago));
+    put(text, plain(letter.reason));
+  };
+});
+
+function showTranscript(transcript) {
+  const place = at("opened-transcript"), { events = [], problem, stored } = transcript;
+  const titles = { user: "User", bot: "Bot", action: "Action", slot: "Slot", event: "Event" };
+  put(at("opened-transcript-title"), problem ? "Transcript: not known, " + plain(problem)
+    : !stored ? "Transcript: nothing is stored yet"
+      : transcript.cut ? `Transcript, the last of ${counted(stored, "event")} of the session` : "Transcript");
+  const key = JSON.stringify(events.map(({ who, text }) => [who, text]));
+  if (place.key !== key) {
+    const below = place.scrollHeight - place.scrollTop - place.clientHeight < 40;
+    place.key = key;
+    place.replaceChildren(...events.map((event) => {
+      const spoken = event.who === "user" || event.who === "bot", item = element("li", spoken ? event.who : "other");
+      item.append(element("small", "", titles[event.who] + (event.ago === null ? "" : ", " + past(event.ago))), prose(event.text));
+      return item;
+    }));
+    if (below) place.scrollTop = place.scrollHeight;
+  }
+  place.hidden = events.length === 0;
+  at("opened-running").hidden = !detail.lock.holder;
+}
+
+// What of it goes on by itself: how long the turn has been held.
+function tickOpened() {
+  if (!detail) return;
+  const { holder, problem } = detail.lock, since = (performance.now() - detailed) / 1000, meter = at("opened-meter");
+  at("opened-break").hidden = !(holder && live.can_break);
+  for (const part of [meter, at("opened-lifetime"), at("opened-for"), at("opened-ticket")]) part.hidden = !holder;
+  if (!holder) return put(at("opened-who"), problem ? "not known: " + plain(problem) : "nobody");
+  const now = { ...holder, held_for: holder.held_for + since }, state = stateOf(now, 0);
+  const late = state === "held" ? "" : state, lifetime = holder.lifetime || live.lifetime;
+  put(at("opened-for"), `for ${span(now.held_for)}${late ? ", " + late : ""}`, late);
+  put(at("opened-who"), holderOf(holder) + (holder.lease > since ? "" : ", which is not heard of"));
+  put(at("opened-ticket"), `ticket ${holder.number}, fence ${holder.fence}`);
+  meter.className = "lifetime " + late;
+  meter.firstElementChild.style.width = Math.min(100, 100 * now.held_for / lifetime) + "%";
+  for (const [name, value] of [["min", 0], ["max", Math.round(lifetime)], ["now", Math.round(Math.min(lifetime, now.held_for))]]) {
+    meter.setAttribute("aria-value" + name, value);
+  }
+  meter.setAttribute("aria-valuetext", `${span(now.held_for)} of ${count(Math.round(lifetime))} s`);
+  put(at("opened-lifetime"), holder.lifetime
+    ? `${span(now.held_for)} of its lock_lifetime of ${count(Math.round(lifetime))} s; given up ${lifetime > now.held_for ? "in " + span(lifetime - now.held_for) : "any moment"}.`
+    : `Its lock_lifetime is not known: no replica has told of this turn. The bar is of ${count(lifetime)} s.`);
+}
