@@ -90,8 +90,10 @@ class Settings:
     ] = field(default=None, repr=False)
     admin_token: Annotated[
         str | None,
-        _secret("token that opens the operator's page with all that it does, and the breaking of "
-                "locks; without one nobody may break them"),
+        _secret(
+            "token that opens the operator's page with all that it does, and the breaking of "
+            "locks; without one nobody may break them"
+        ),
     ] = field(default=None, repr=False)
     open_channels: Annotated[bool, Key("webhooks need no token although other endpoints do")] = (
         False
