@@ -9,17 +9,24 @@ from typing import Any
 from flask import Flask, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from ticketlock import Conversations, LockTimeout, QueueFull
+from ticketlock import Conversations, DuplicateMessage, Incoming, LockTimeout, QueueFull
 
 app = Flask(__name__)
-conversations = Conversations.from_endpoints(os.environ.get("ENDPOINTS", "endpoints.yml")).sync()
+conversations = Conversations(
+    lock_store={
+        "type": "concurrent_redis",
+        "url": os.environ.get("REDIS_URL", "redis://localhost:6379/1"),
+    },
+    tracker_store={"type": "sql", "db": "bot.db"},  # SQLite; or a dialect, url, db of a server
+).sync()
 
 
 @app.post("/messages/<path:sender_id>")
 def message(sender_id: str) -> ResponseReturnValue:
-    """Count the message; two of one conversation are handled one after the other."""
+    """Handle one message of a conversation at a time, and each of them once."""
     body: dict[str, Any] = request.get_json()
-    with conversations.turn(sender_id, wait_timeout=10, max_waiting=100) as turn:
+    incoming = Incoming(body["message_id"])
+    with conversations.turn(sender_id, wait_timeout=10, max_waiting=100, incoming=incoming) as turn:
         count = turn.tracker.slots.get("count", 0) + 1
         reply = f"message {count}: {body['message']}"
         turn.add(
@@ -27,7 +34,14 @@ def message(sender_id: str) -> ResponseReturnValue:
             {"event": "slot", "name": "count", "value": count},
             {"event": "bot", "text": reply},
         )
+        turn.answer(reply)
     return jsonify([reply])  # here all three events are written
+
+
+@app.errorhandler(DuplicateMessage)
+def duplicate(error: DuplicateMessage) -> ResponseReturnValue:
+    """The message was sent again: it gets the reply of the first time."""
+    return jsonify([error.reply])
 
 
 @app.errorhandler(LockTimeout)

