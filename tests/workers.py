@@ -15,7 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 #: server that their tests share, as the tests' parameters or their own names name it.
 GROUPS = (
     "demo", "e2e", "dynamo", "kafka", "mutants", "postgres", "mariadb", "mongo", "pika",
-    "redis-cluster", "bot-server",
+    "redis-cluster", "bot-server", "webhooks",
 )  # fmt: skip
 
 #: Groups of the tests without such a parameter. Those of the demo keep all processors busy,
@@ -30,6 +30,7 @@ FILES = {
     "test_pika_broker.py": "pika",
     "test_server.py": "bot-server",
     "test_sql_store.py": "postgres",
+    "test_webhooks.py": "webhooks",
 }
 
 
