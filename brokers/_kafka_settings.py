@@ -12,7 +12,7 @@ from ticketlock.settings import Section
 
 from ._worker import QUEUE_SIZE
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.brokers")
 
 #: Bytes of the largest message that is offered to the server, which has its own, lower limit.
 LARGEST_MESSAGE = 64 * 2**20

@@ -14,7 +14,7 @@ from ticketlock.errors import ConfigurationError
 from ticketlock.keys import declared
 from ticketlock.settings import Section, mask_url
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.brokers")
 
 #: The documented variables for TLS; the second pair is no longer supported, as documented.
 CERTIFICATE, KEY = "RABBITMQ_SSL_CLIENT_CERTIFICATE", "RABBITMQ_SSL_CLIENT_KEY"

@@ -29,7 +29,7 @@ from ticketlock.redis_settings import endpoint_values
 T = TypeVar("T")
 B = TypeVar("B", bound="ThreadedBroker")
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.brokers")
 
 #: Published events that may wait in memory where no setting says otherwise.
 QUEUE_SIZE = 10_000

@@ -16,7 +16,7 @@ from ticketlock.settings import Section
 from ._kafka_errors import HOPELESS, explain, refused
 from ._kafka_settings import KafkaSettings
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.brokers")
 
 #: Seconds after which the group gives a silent member's partitions to others.
 SESSION_TIMEOUT = 10

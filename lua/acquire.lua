@@ -4,12 +4,13 @@
 -- ARGV  1 member  2 where  3 number to return to (0: a new one)  4 lease ms
 --       5 waiter ttl ms  6 hold ms  7 idle expiry ms  8 most waiting (-1: any)  9 fence floor
 --       10 bell channel prefix
--- Returns {1, number, fence, lease ms} granted | {0, number, now, holder's lease ms} waiting
+-- Returns {1, number, fence, lease ms} granted
+--       | {0, number, now, holder's lease ms, turns before it} waiting
 --       | {-1, waiting} the queue is full
 --@ holder
 local now, micros = clock()
 local fence, number, member, lease, hold, since = turn(KEYS[2])
-local mine, waits, queued
+local mine, waits, queued, waiting
 local returns = ARGV[3] ~= '0'
 if member or returns then
   if member and tonumber(lease) <= now then
@@ -22,7 +23,7 @@ if member or returns then
   waits = member and not mine
   queued = waits and redis.call('ZSCORE', KEYS[3], ARGV[1])
   if waits and not queued and ARGV[8] ~= '-1' then
-    local waiting = redis.call('ZCARD', KEYS[3])
+    waiting = redis.call('ZCARD', KEYS[3])
     if waiting >= tonumber(ARGV[8]) then return {-1, waiting} end
   end
   returns = returns and not mine and not queued
@@ -64,4 +65,5 @@ end
 local process = string.match(ARGV[1], '^%w+')
 redis.call('HSET', KEYS[4], process, whole(now + ARGV[5]) .. ' ' .. ARGV[2])
 for _, key in ipairs({KEYS[3], KEYS[4]}) do redis.call('PEXPIRE', key, ARGV[7]) end
-return {0, tonumber(number), now, math.max(0, tonumber(lease) - now)}
+local ahead = waiting and waiting + 1 or redis.call('ZCARD', KEYS[3])
+return {0, tonumber(number), now, math.max(0, tonumber(lease) - now), ahead}

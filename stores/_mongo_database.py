@@ -19,7 +19,7 @@ from ticketlock.store_keys import MongoKeys
 
 from ._mongo_errors import explained
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.stores")
 
 Document = dict[str, Any]
 

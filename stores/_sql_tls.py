@@ -18,7 +18,7 @@ from ticketlock.keys import declared
 from ticketlock.settings import Section
 from ticketlock.store_keys import TLSKeys
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.stores")
 
 #: What URLs and `query` may say, in the words of libpq and of MySQL's clients -> our key.
 _FILES = {

@@ -36,7 +36,7 @@ OTHERS = (
 )  # fmt: skip
 #: What our modules say to each other through classes that callers get, and do not make.
 INNER = {
-    "Grant": "__init__ bind expires extend lose member overdue request settle supersede tell_lost"
+    "Grant": "__init__ bind expires extend lose member observers overdue request settle supersede tell_lost"
     " unbind",
     "Turn": "__init__ begin end",
     **dict.fromkeys(("Lock", "OptionalLock", "SyncGrant", "SyncLock", "SyncLockStore"), "__init__"),

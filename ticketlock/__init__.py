@@ -36,6 +36,7 @@ from .incoming import Incoming
 from .inspection import Holder, Inspection, Waiting
 from .late import late
 from .lock_store import LockStore
+from .observing import Handled, Observer, Published, Written
 from .tickets import NO_TICKET_ISSUED, Ticket, TicketLock
 
 __all__ = [
@@ -77,6 +78,11 @@ __all__ = [
     "EventBroker",
     "Message",
     "Outcome",
+    # being told
+    "Handled",
+    "Observer",
+    "Published",
+    "Written",
     # settings
     "EndpointConfig",
     # errors

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -20,7 +21,7 @@ from .lock import Waiter, before
 from .lock_store import LockStore
 from .portal import finalizer
 from .redis_settings import RedisSettings, endpoint_values
-from .scripts import Timing
+from .scripts import Timing, load
 from .settings import Section
 from .store_keys import ConcurrentRedisKeys, TimingKeys
 from .tickets import Ticket, TicketLock
@@ -80,6 +81,7 @@ class ConcurrentRedisLockStore(LockStore):
             engine.heartbeat.abandon()
         # First use, a forked child, or a loop that is gone: what it had is void.
         self._engine = engine = Engine(self.settings, self.timing)
+        engine.observers = self.observers
         self._finalizer.detach()
         self._finalizer = finalizer(self, engine.abandon)
         return engine
@@ -163,6 +165,22 @@ class ConcurrentRedisLockStore(LockStore):
         short = {name: text for name, text in replies.items() if len(text.encode()) <= MAX_REPLY}
         if short and self._engine is not None and not self._engine.closed:
             self._engine.answer(grant, short, window)
+
+    def _leave_mark(self, grant: Grant, mark: str, found: Callable[[str], object]) -> None:
+        def answered(future: asyncio.Future[bytes | None]) -> None:
+            if future.cancelled() or future.exception() is not None:
+                return  # nothing depends on it
+            last = future.result()
+            if last is not None and last != mark.encode():  # a repetition finds its own
+                found(last.decode())
+
+        with suppress(LockStoreConnectionError):  # closing
+            engine = self._live()
+            # A key of its own, at which no version before looks.
+            key = engine.scripts.keys.of_messages(grant.conversation_id)[0]
+            key = f"{key.removesuffix('messages')}mark"
+            words = ("EVAL", load("mark").source, 1, key, mark, self.timing.idle)
+            engine.link.submit(words).future.add_done_callback(answered)
 
     # -- looking and breaking -----------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from .endpoints import Endpoints, read_endpoints
 from .event_base import Event
 from .incoming import Incoming
 from .lock_store import LockStore
+from .observing import Observer
 from .portal import Portal
 from .registry import (
     create_lock_store,
@@ -56,6 +57,8 @@ class Conversations:
         self.tracker_store: TrackerStore = create_tracker_store(tracker_store)
         make_broker = event_broker_maker(event_broker, broker_where)
         self.relay = None if make_broker is None else Relay(self.tracker_store, make_broker)
+        if self.relay is not None:
+            self.relay.observers = self.lock_store.observers
         self._owners: dict[int, str] = {}
         self._portal: Portal | None = None
 
@@ -98,7 +101,8 @@ class Conversations:
         Raises, on entering: what `LockStore.lock` raises, and the tracker store's
         connection errors. On leaving: see `Turn`.
         """
-        return Turn(
+        make = _observed() if self.lock_store.observers.of_turns else Turn
+        return make(
             self.lock_store,
             self.tracker_store,
             sender_id,
@@ -110,6 +114,10 @@ class Conversations:
             label=label,
             incoming=incoming,
         )
+
+    def observe(self, observer: Observer) -> None:
+        """Tell an observer what becomes of turns and events, from now on. See `Observer`."""
+        self.lock_store.observe(observer)
 
     def sync(self) -> SyncConversations:
         """The same for threads: `with conversations.sync().turn("id") as turn:`."""
@@ -135,6 +143,12 @@ class Conversations:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+def _observed() -> type[Turn]:
+    from .observed import ObservedTurn  # only where there is an observer
+
+    return ObservedTurn
 
 
 class SyncTurn:
@@ -268,6 +282,10 @@ class SyncConversations:
     def turn(self, sender_id: str, lock_lifetime: float | None = None, **options: Any) -> SyncTurn:
         """`with conversations.turn("id") as turn:`; parameters as for `Conversations.turn`."""
         return SyncTurn(self, self.conversations.turn(sender_id, lock_lifetime, **options))
+
+    def observe(self, observer: Observer) -> None:
+        """Tell an observer what becomes of turns and events. It is called in another thread."""
+        self.conversations.observe(observer)
 
     def retrieve(self, sender_id: str) -> Tracker | None:
         """The latest session, without a turn."""

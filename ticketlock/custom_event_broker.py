@@ -11,7 +11,7 @@ from typing import Any
 from .errors import ConfigurationError, EventBrokerError
 from .event_broker import EventBroker
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.brokers")
 
 #: Events that an async `publish` may leave waiting; more are refused.
 MOST_WAITING = 10_000

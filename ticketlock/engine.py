@@ -28,11 +28,13 @@ from .heartbeat import Heartbeat, Seen
 from .incoming import Supersede
 from .links import open_link
 from .lock import Waiter
+from .log_observer import LOG
+from .observing import Observer
 from .redis_settings import RedisSettings
 from .rights import Rights
 from .scripts import Scripts, Timing
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.lock")
 
 #: Numbers by which scripts and bells name what this process has; they never come again, for what
 #: an engine had can outlive it: a handler leaves late, after `close` and reuse.
@@ -47,6 +49,7 @@ class Engine:
 
     def __init__(self, settings: RedisSettings, timing: Timing) -> None:
         self.pid = forks.pid
+        self.observers = LOG
         self.loop = asyncio.get_running_loop()
         self.process = secrets.token_hex(8)
         self._secret = secrets.token_hex(8)
@@ -122,6 +125,8 @@ class Engine:
         elif kind == 1:
             self._serve(waiter, answer[1], answer[2], command.sent_at + answer[3] / 1000)
         elif kind == 0:
+            if waiter.number <= 0:  # else it has come back, and others may be behind it
+                waiter.ahead = answer[4]
             waiter.number = answer[1]
             self._seen[waiter.conversation_id] = (command.sent_at, answer[2])
             self.heartbeat.expect(answer[3] / 1000)
@@ -152,14 +157,9 @@ class Engine:
         if future is None or future.done():
             return None  # given up meanwhile; its withdrawal hands the turn on
         grant = Grant(
-            waiter.conversation_id,
-            number,
-            fence,
-            deadline,
-            waiter.lock_lifetime,
-            request=waiter.request,
-            member=waiter.member,
-        )
+            waiter.conversation_id, number, fence, deadline, waiter.lock_lifetime,
+            request=waiter.request, member=waiter.member,
+        )  # fmt: skip
         self._held[waiter.request] = grant
         self.heartbeat.expect(None)
         self._deadlines.watch(grant)
@@ -359,6 +359,7 @@ class Engine:
         missing = {row.conversation_id for row in seen if row.missing}
         for waiter in list(self._waiting.values()) if missing else ():
             if waiter.conversation_id in missing and waiter.number >= 0:
+                self.observers.tell(Observer.on_skipped, waiter.conversation_id, waiter.number)
                 self._return(waiter)
 
     def _return(self, waiter: Waiter) -> None:

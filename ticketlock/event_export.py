@@ -30,7 +30,7 @@ from .tracker import Tracker
 from .tracker_store import TrackerStore, result
 from .transfer import Progress
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.events")
 
 #: The documented header, one value for each run, where the broker has headers.
 PROCESS_ID_HEADER = "rasa-export-process-id"

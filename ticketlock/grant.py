@@ -11,8 +11,10 @@ from . import forks
 from .body import GRACE, REMEDY, AnyTask, Body, caller, closed_under
 from .errors import CLOSED, LockLost
 from .incoming import Supersede
+from .log_observer import LOG
+from .observing import Observer
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.lock")
 
 #: Why a turn is none of a child's, which has a copy of it.
 FORKED = "a forked child does not inherit the turn"
@@ -64,6 +66,9 @@ class Grant:
         fence: the authority to write: higher than that of every earlier turn of the
             conversation. A store that remembers the highest one can refuse stale writers.
         label: the text, or message id, that `inspect` shows for it; None: it has none.
+        waited: seconds from the wish for the ticket to the turn.
+        ahead: how many turns were before it when the ticket was taken, the one being served
+            included; those whose waiters gave up later are counted too.
         reason: why the grant was lost, None while it is held.
         superseded: set when a later message asks this turn to stop, to how; the turn stays
             ours, and what it makes of that is its own affair.
@@ -73,9 +78,9 @@ class Grant:
     """
 
     __slots__ = (
-        "_body", "_lost", "_pid", "_reason", "_released", "_superseding", "conversation_id",
-        "deadline", "expires", "fence", "granted_at", "label", "lease_until", "member", "number",
-        "raising", "request", "superseded",
+        "_body", "_lost", "_pid", "_reason", "_released", "_superseding", "ahead",
+        "conversation_id", "deadline", "expires", "fence", "granted_at", "label", "lease_until",
+        "member", "number", "observers", "raising", "request", "superseded", "waited",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +108,10 @@ class Grant:
         #: The block was left: the turn is no longer ours, without being lost.
         self._released = False
         self.label: str | None = None
+        self.waited = 0.0
+        self.ahead = 0
+        #: Those of its lock store; told when it is lost.
+        self.observers = LOG
         self._reason: str | None = None
         self.superseded: Supersede | None = None
         self._superseding: asyncio.Event | None = None
@@ -117,20 +126,35 @@ class Grant:
 
     @reason.setter
     def reason(self, reason: str | None) -> None:
-        """The first one is written to the log: everything that finds a turn lost sets it."""
+        """Of the first one the observers are told: everything that finds a turn lost sets it."""
         first, self._reason = self._reason is None and reason is not None, reason
         if first and reason != FORKED:
-            untold = self._body is not None and self._body.over
-            log.warning(
-                "lost the lock of conversation %r%s, held for %.1f s: %s%s",
-                self.conversation_id,
-                self._labelled(),
-                clock() - self.granted_at,
-                reason,
-                f"; the task that entered it is over, none was cancelled: {REMEDY}"
-                if untold
-                else "",
-            )
+            self.observers.tell(Observer.on_turn_lost, self)
+
+    @property
+    def cause(self) -> str:
+        """Why it was lost, in a word: `too_slow` (its lock_lifetime is over), `broken`, `closed`
+        (the lock store), or `lease` (not renewed in time, or wiped); empty while it is held."""
+        reason = self._reason
+        if reason is None:
+            return ""
+        if reason.startswith("its lock_lifetime"):
+            return "too_slow"
+        if "closed" in reason:
+            return "closed"
+        told = ("the lock was broken", "an operator broke", "its ticket was finished")
+        return "broken" if reason.startswith(told) else "lease"
+
+    @property
+    def _remedy(self) -> str:
+        """What the log adds where no task could be cancelled."""
+        if self._body is None or not self._body.over:
+            return ""
+        return f"; the task that entered it is over, none was cancelled: {REMEDY}"
+
+    def held_for(self) -> float:
+        """Seconds since the turn began."""
+        return clock() - self.granted_at
 
     def _labelled(self) -> str:
         return "" if self.label is None else f" ({self.label})"

@@ -26,13 +26,14 @@ from .grant import Grant, clock
 from .incoming import Supersede
 from .link import Link
 from .links import open_link
+from .observing import Observer
 from .redis_settings import RedisSettings
 from .scripts import Scripts, Timing, load
 
 if TYPE_CHECKING:
     from .engine import Engine
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.lock")
 T = TypeVar("T", bound=Hashable)
 
 #: Turns or conversations in one script call: bounds how long a call keeps the server.
@@ -164,7 +165,7 @@ class Heartbeat:
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause)
                 continue
-            self._due = clock() + self._interval
+            due, self._due = self._due, clock() + self._interval
             turns, waiting = self._engine.turns(), self._engine.attended()
             self._failing.intersection_update([*turns, *waiting])
             if not turns and not waiting:
@@ -173,20 +174,23 @@ class Heartbeat:
                 if self._engine.turns() or self._engine.attended():
                     self._idle = False
                 continue
-            self._beat(turns, waiting)
+            self._beat(turns, waiting, due)
         await self._link.close(patience=0)
 
-    def _beat(self, turns: list[Grant], waiting: list[tuple[str, str]]) -> None:
+    def _beat(
+        self, turns: list[Grant], waiting: list[tuple[str, str]], due: float | None = None
+    ) -> None:
         """Ask about all of them, but for those about whom an answer is still due."""
+        due = clock() if due is None else due
         for batch in self._batches(turns):
             # While a fence is being raised either can be the one there is.
             fences = [None if grant.raising else grant.fence for grant in batch]
             named = zip(batch, fences, strict=True)
             names = [(grant.conversation_id, grant.member, fence) for grant, fence in named]
-            question = _Question(batch, fences, partial(self._scripts.renew, names))
+            question = _Question(batch, fences, partial(self._scripts.renew, names), due)
             self._ask(question, self._renewed)
         for tickets in self._batches(waiting):
-            question = _Question(tickets, (), partial(self._scripts.attend, tickets))
+            question = _Question(tickets, (), partial(self._scripts.attend, tickets), due)
             self._ask(question, self._attended)
 
     def _batches(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -207,8 +211,10 @@ class Heartbeat:
     # -- answers ---------------------------------------------------------------------------------
 
     def _renewed(self, command: Command, answer: Any) -> bool:
+        question: _Question = command.subject
+        if isinstance(answer, Exception) or clock() - question.due > self._interval:
+            self._late(len(question.batch))
         if self._told(command, answer):
-            question: _Question = command.subject
             rows = zip(question.batch, question.fences, answer, strict=True)
             for grant, fence, (left, mode) in rows:
                 if mode:
@@ -218,6 +224,13 @@ class Heartbeat:
                 else:
                     self._news.lost.append((grant, fence))
         return False
+
+    def _late(self, count: int) -> None:
+        engine = self._engine
+        if engine.observers.hear("on_late_renewals"):
+            with suppress(RuntimeError):  # the loop has been closed
+                tell = engine.observers.tell
+                engine.loop.call_soon_threadsafe(tell, Observer.on_late_renewals, count)
 
     def _attended(self, command: Command, answer: Any) -> bool:
         if self._told(command, answer):
@@ -277,12 +290,14 @@ class _Question(NamedTuple):
     Attributes:
         batch: the turns, or conversations with our member there, that it is about.
         fences: those that are asked for, where it is about turns; None: whichever there is.
+        due: moment of `clock()` at which it was to be asked.
         words: makes the call; with `narrow` one that has no key of which the server has none.
     """
 
     batch: Sequence[Any]
     fences: Sequence[int | None]
     words: Callable[..., tuple[Any, ...]]
+    due: float
 
 
 def _narrow(command: Command) -> bytes:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.lock")
 
 __all__ = ["Lock", "OptionalLock", "Waiter", "before", "check_conversation_id", "check_label"]
 
@@ -41,13 +41,15 @@ class Waiter:
         deadline: moment of `clock()` at which waiting ends; None: never.
         future: resolved with the Grant; made by event-driven stores.
         issued: resolved with the number, where somebody waits for that alone.
+        ahead: how many turns were before it when it was issued.
         incoming: the message that the ticket is for, if any.
         pid: the process that has taken the ticket, or is about to.
     """
 
     __slots__ = (
-        "conversation_id", "deadline", "future", "incoming", "issued", "label", "lock_lifetime",
-        "max_waiting", "member", "number", "pid", "poll", "request", "started", "wait_timeout",
+        "ahead", "conversation_id", "deadline", "future", "incoming", "issued", "label",
+        "lock_lifetime", "max_waiting", "member", "number", "pid", "poll", "request", "started",
+        "wait_timeout",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +73,7 @@ class Waiter:
         self.deadline: float | None = None
         self.pid = forks.pid
         self.number = -1
+        self.ahead = 0
         self.request = 0
         self.member = ""
         self.future: asyncio.Future[Grant] | None = None
@@ -242,7 +245,11 @@ class Lock:
 
     def _has(self, grant: Grant) -> None:
         """The turn is ours."""
-        grant.label = self._waiter.label
+        waiter = self._waiter
+        grant.label = waiter.label
+        grant.waited = grant.granted_at - waiter.started
+        grant.ahead = waiter.ahead
+        grant.observers = self._store.observers
         self._grant = grant
         self._store._enters(self)
 
@@ -273,6 +280,9 @@ class Lock:
         if grant._reason is None and clock() >= grant.deadline:
             grant.reason = grant.overdue()
         return self._store._release(grant)
+
+    def _note(self, error: BaseException | None) -> None:
+        """What the block of a thread has raised, for observers."""
 
     def _forget(self) -> None:
         """The turn is over, or about to be."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -12,6 +12,8 @@ from .errors import ConfigurationError
 from .grant import Grant, clock
 from .incoming import WINDOW, Incoming
 from .lock import Lock, OptionalLock, Waiter
+from .log_observer import observers
+from .observing import Observer
 from .polling import Polling
 from .portal import Portal
 from .sync import SyncLockStore
@@ -22,6 +24,9 @@ T = TypeVar("T")
 #: Seconds a served ticket lives at most, when neither the call nor the environment says.
 DEFAULT_LOCK_LIFETIME = 60.0
 LIFETIME_VARIABLE = "TICKET_LOCK_LIFETIME"
+
+#: Conversations of which a process remembers the mark of the last turn.
+_MARKS = 10_000
 
 
 def default_lock_lifetime() -> float:
@@ -49,6 +54,9 @@ class LockStore(Polling):
         max_waiting: most tickets that may wait for one conversation; None: any number.
     """
 
+    _lock_type: type[Lock]
+    _optional_type: type[OptionalLock]
+
     #: Whether tickets know the messages they are for; see `Incoming`.
     keeps_messages = False
 
@@ -62,6 +70,10 @@ class LockStore(Polling):
         self._most_inside = 1000
         #: Of its threaded twins.
         self._portal: Portal | None = None
+        self.observers = observers()
+        self._lock_type, self._optional_type = Lock, OptionalLock
+        #: conversation -> the mark of its last turn in this process; the oldest are forgotten.
+        self._marks: dict[str, str] = {}
 
     # -- using it ----------------------------------------------------------------------
 
@@ -95,7 +107,7 @@ class LockStore(Polling):
             AlreadyHeld, if the task that enters has the turn itself. On leaving: LockLost, if the turn was
             lost; the task that entered has then been cancelled, see `Grant.bind`.
         """
-        return Lock(
+        return self._lock_type(
             self,
             self._waiter(
                 conversation_id, lock_lifetime, wait_timeout, max_waiting, label,
@@ -107,7 +119,28 @@ class LockStore(Polling):
         self, conversation_id: str, lock_lifetime: float | None = None, *, label: str | None = None
     ) -> OptionalLock:
         """Like `lock`, without waiting: the grant is None when the lock is not free."""
-        return OptionalLock(self, self._waiter(conversation_id, lock_lifetime, 0, None, label, 1.0))
+        waiter = self._waiter(conversation_id, lock_lifetime, 0, None, label, 1.0)
+        return self._optional_type(self, waiter)
+
+    def observe(self, observer: Observer) -> None:
+        """Tell an observer what becomes of turns, from now on. See `Observer`."""
+        self.observers.add(observer)
+        if self.observers.of_turns:
+            from .observed import ObservedLock, ObservedOptionalLock
+
+            self._lock_type, self._optional_type = ObservedLock, ObservedOptionalLock
+
+    def _leave_mark(self, grant: Grant, mark: str, found: Callable[[str], object]) -> None:
+        """Leave a text for the conversation's next turn, and give `found` that of the last one.
+
+        It does not wait and does not fail. Here, between the turns of one process.
+        """
+        last = self._marks.pop(grant.conversation_id, None)
+        if len(self._marks) >= _MARKS:
+            del self._marks[next(iter(self._marks))]
+        self._marks[grant.conversation_id] = mark
+        if last is not None:
+            found(last)
 
     def _waiter(
         self,

@@ -97,6 +97,7 @@ class InMemoryLockStore(LockStore):
             raise QueueFull(waiter.conversation_id, waiting)
         conversation.last_issued += 1
         waiter.number = conversation.last_issued
+        waiter.ahead = busy + waiting
         conversation.queue[waiter.number] = waiter
         mode = waiter.incoming and waiter.incoming.supersede
         if mode:

@@ -25,7 +25,7 @@ from .lock import Waiter
 from .tickets import Ticket, TicketLock
 
 T = TypeVar("T")
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.lock")
 
 
 class Polling(Explaining):
@@ -216,6 +216,7 @@ class Polling(Explaining):
         except asyncio.CancelledError:
             self._spawn(self._take_back(waiter, issuing))
             raise
+        waiter.ahead = waiting + 1
         if waiter.number < 0:
             if waiter.wait_timeout == 0:
                 raise await self._timed_out(waiter)

@@ -17,7 +17,7 @@ from . import native
 from .errors import LockStoreConnectionError
 
 T = TypeVar("T")
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.lock")
 
 #: Seconds that closing waits for what is still going on, and again for what was cancelled.
 _CLOSING = 2.0

@@ -11,7 +11,7 @@ from .errors import ConfigurationError
 from .settings import Section, mask_url
 from .store_keys import RedisLockKeys
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.lock")
 
 
 @dataclass(frozen=True)

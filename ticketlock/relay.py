@@ -18,6 +18,9 @@ from typing import Any, TypeVar
 from . import forks
 from .errors import TicketLockError
 from .event_broker import EventBroker, Message, Outcome
+from .grant import clock
+from .log_observer import LOG
+from .observing import Observer, Published
 from .outbox import DeadLetter, Lease, Parcel, now_ms
 from .running import Running
 from .tracker_store import TrackerStore
@@ -25,7 +28,7 @@ from .volatile_outbox import VolatileOutbox
 
 T = TypeVar("T")
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.relay")
 
 #: Conversations that make a batch, its events, and events of one of them at most: turns wait
 #: while the store reads them, which is to be a millisecond or two.
@@ -43,6 +46,9 @@ SWEEP_SECONDS, LEFT_SECONDS = 3.0, 2.0
 
 #: Conversations that a relay remembers; the sweep finds the others.
 REMEMBERED = 10_000
+
+#: Seconds between two looks at how much waits, for observers.
+LOOK_SECONDS = 5.0
 
 #: Seconds to wait while the broker or the store is away: at first, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -97,6 +103,8 @@ class Relay:
         self._pid = forks.pid
         self._next_sweep = self._next_warning = 0.0
         self._closing = False
+        self.observers = LOG
+        self._next_look = 0.0
         self._running = Running()  # a driver that is stopped half way leaves things behind
         store.publishes = True
 
@@ -161,6 +169,7 @@ class Relay:
         pause = 0.0
         while not self._closing or (self._known and not pause):
             try:
+                await self._look()
                 trouble = await self._round(probe=pause > 0)
             except TicketLockError as error:
                 trouble = str(error)
@@ -174,6 +183,14 @@ class Relay:
                 await asyncio.sleep(pause)
             elif not self._known and not self._closing:
                 await self._sleep()
+
+    async def _look(self) -> None:
+        """Tell observers that want to know what waits, now and then."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_look and self.observers.hear("on_backlog"):
+            self._next_look = now + LOOK_SECONDS
+            backlog = await self._running.finish(self._outbox.backlog())
+            self.observers.tell(Observer.on_backlog, backlog)
 
     def _note(self, trouble: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -241,11 +258,13 @@ class Relay:
         self._next_sweep = now if len(found) == 4 * CONVERSATIONS else now + SWEEP_SECONDS
 
     async def _publish(self, broker: EventBroker, parcels: Sequence[Parcel]) -> str:
+        headers = self._headers if self.observers.hear("headers") else lambda name, number: None
         messages = [
-            Message(parcel.sender_id, number, event, history=parcel.history)
+            Message(name := parcel.sender_id, number, event, headers(name, number), parcel.history)
             for parcel in parcels
             for number, event in enumerate(parcel.events, parcel.first)
         ]
+        began = clock()
         outcomes = await broker.deliver(messages, DELIVER_SECONDS) if messages else []
         some = any(outcome.status == "delivered" for outcome in outcomes)
         fates, start = [], 0
@@ -253,12 +272,22 @@ class Relay:
             end = start + len(parcel.events)
             fates.append(self._fate(parcel, outcomes[start:end], some))
             start = end
+            self._tell(fates[-1], clock() - began)
         if letters := [letter for fate in fates for letter in fate.letters]:
             await self._bury(letters)
         stuck = not some and not letters
         await self._each(self._step_back(fate) for fate in fates if stuck and fate.waits)
         await self._advance([fate for fate in fates if not (stuck and fate.waits)])
         return next((fate.waits for fate in fates if fate.waits), "") if stuck else ""
+
+    def _headers(self, sender_id: str, number: int) -> Mapping[str, str] | None:
+        return self.observers.ask(Observer.headers, sender_id, number)
+
+    def _tell(self, fate: _Fate, seconds: float) -> None:
+        parcel, dead = fate.parcel, len(fate.letters)
+        delivered = fate.to - parcel.first - dead if parcel.events else 0
+        published = Published(parcel.sender_id, parcel.first, delivered, dead, fate.waits, seconds)
+        self.observers.tell(Observer.on_published, published)
 
     def _fate(self, parcel: Parcel, outcomes: Sequence[Outcome], others_pass: bool) -> _Fate:
         """How far a parcel got."""
@@ -300,10 +329,7 @@ class Relay:
         await self._running.finish(self._outbox.bury(letters))
         self.counts.buried += len(letters)
         for letter in letters:
-            log.error(
-                "event %d of conversation %r cannot be published and is set apart (`ticketlock "
-                "events dead`): %s", letter.sequence, letter.sender_id, letter.reason,
-            )  # fmt: skip
+            self.observers.tell(Observer.on_dead_letter, letter)
 
     async def _advance(self, fates: Sequence[_Fate]) -> None:
         few = self._outbox.parallel

@@ -13,6 +13,7 @@ from .grant import FORKED, Grant
 from .incoming import WINDOW, Supersede
 from .inspection import Inspection
 from .lock import Lock
+from .observing import Observer
 from .portal import Portal, finalizer
 from .tickets import TicketLock
 
@@ -31,6 +32,17 @@ class SyncGrant:
         self.conversation_id = grant.conversation_id
         self.number = grant.number
         self.fence = grant.fence
+        self.waited = grant.waited
+        self.ahead = grant.ahead
+
+    @property
+    def cause(self) -> str:
+        """Why it was lost, in a word; see `Grant.cause`."""
+        return self._grant.cause
+
+    def held_for(self) -> float:
+        """Seconds since the turn began."""
+        return self._grant.held_for()
 
     @property
     def lost(self) -> bool:
@@ -99,6 +111,7 @@ class SyncLock:
         grant = self._lock._grant
         if grant is None:
             raise LockError(f"the lock of {self._lock._waiter.conversation_id!r} was not entered")
+        self._lock._note(error)
         try:
             self._dropped.detach()
             self._leave(grant)
@@ -242,6 +255,10 @@ class SyncLockStore:
     def cleanup(self, conversation_id: str, ticket_number: int) -> None:
         """Finish a ticket, and remove the lock if that was the last one."""
         self._portal.run(lambda: self.store.cleanup(conversation_id, ticket_number))
+
+    def observe(self, observer: Observer) -> None:
+        """Tell an observer what becomes of turns, from now on. It is called in another thread."""
+        self.store.observe(observer)
 
     def close(self) -> None:
         """Close the store and the thread. Nothing happens if it is not in use."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
+from itertools import count
 from types import TracebackType
 from typing import Any
 
@@ -14,11 +15,12 @@ from .event_base import Event
 from .grant import Grant, clock
 from .incoming import WINDOW, Incoming
 from .lock_store import LockStore
+from .observing import Observer
 from .relay import Relay
 from .tracker import Tracker
 from .tracker_store import Claim, TrackerStore
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.turn")
 
 #: How often a claim is repeated under a higher fence, when the lock store lost its memory.
 _CLAIMS = 5
@@ -168,13 +170,16 @@ class Turn:
 
     async def _write(self) -> None:
         events, pause = list(self._pending), _FIRST_RETRY
-        while True:
+        for attempt in count(2):
             try:
                 await self._store.append(self._claimed(), events)
-            except TrackerStoreConnectionError:
+            except TrackerStoreConnectionError as error:
                 # The outcome is not known; the same events again are stored once.
-                if clock() + pause >= self.grant.deadline:
+                grant = self.grant
+                if clock() + pause >= grant.deadline:
                     raise
+                why = f"the write is repeated: {error}"
+                grant.observers.tell(Observer.on_retry, grant, grant.label, attempt, why)
                 await asyncio.sleep(pause)
                 pause *= 2
             else:

@@ -141,7 +141,7 @@ async def test_another_task_may_leave(make_store: Make) -> None:
 
 
 async def test_a_loss_is_in_the_log(make_store: Make, caplog: pytest.LogCaptureFixture) -> None:
-    """Once: the conversation, the label, how long it was held, and why."""
+    """Once: the conversation, the label, the ticket, how long it was held, and why."""
     async with make_store() as store:
         with pytest.raises(LockLost):
             async with store.lock("c", label="message 7", lock_lifetime=0.2):
@@ -153,10 +153,18 @@ async def test_a_loss_is_in_the_log(make_store: Make, caplog: pytest.LogCaptureF
     found = [r for r in caplog.records if "lost the lock" in r.getMessage()]
     texts = [record.getMessage() for record in found]
     assert len(texts) == 2
-    assert texts[0].startswith("lost the lock of conversation 'c' (message 7), held for 0.")
+    start = (
+        f"lost the lock of conversation 'c' (message 7), ticket {vars(found[0])['ticket']}, held"
+    )
+    assert texts[0].startswith(start)
     assert "lock_lifetime of 0.2 s" in texts[0]
-    assert "conversation 'd', held" in texts[1]
-    assert {(r.name, r.levelno) for r in found} == {("ticketlock", logging.WARNING)}
+    assert "conversation 'd', ticket" in texts[1]
+    assert {(r.name, r.levelno) for r in found} == {("ticketlock.lock", logging.WARNING)}
+    facts = vars(found[0])
+    assert (facts["conversation"], facts["message_id"]) == ("c", "message 7")
+    assert (facts["why"], facts["cause"]) == ("its lock_lifetime of 0.2 s is over", "too_slow")
+    assert 0.2 <= facts["held_for"] < 20
+    assert vars(found[1])["cause"] == "broken"
 
 
 async def test_a_turn_broken_elsewhere_is_in_the_log(

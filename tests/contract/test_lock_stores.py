@@ -965,7 +965,7 @@ def test_the_twin_has_what_the_store_has(make_store: Make) -> None:
             "begin", "end", "grant", "bind", "bound", "keep_bound", "deadline", "expires",
             "extend", "granted_at", "label", "lease_until", "lose", "member", "overdue", "raising", "reason",
             "request", "settle", "supersede", "tell_lost", "unbind", "until_superseded",
-            "conversation_id", "fence", "number",
+            "conversation_id", "fence", "number", "observers",
         }  # fmt: skip
         assert not missing, (twin, missing)
 

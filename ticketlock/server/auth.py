@@ -19,7 +19,7 @@ from ..errors import ConfigurationError
 from .errors import NotAuthenticated, NotAuthorized
 from .settings import Settings
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.server")
 
 
 class Pass:

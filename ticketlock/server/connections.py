@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from .errors import failure
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.server")
 
 #: Bytes of a head.
 MAX_HEAD = 64 * 1024

@@ -33,7 +33,7 @@ from .limits import check_message, field, path_id, read_json, read_object
 from .rest import flag
 from .story import stories
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.server")
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 

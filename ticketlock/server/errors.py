@@ -11,7 +11,7 @@ from typing import Any
 from .. import errors as e
 from ..errors import TicketLockError
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.server")
 
 #: The innermost calls of an unexpected error that are logged, and most characters of them.
 _FRAMES, _TRACE = 20, 8000

@@ -33,7 +33,7 @@ from .meter import STEP, Meter
 from .told import MOST, VERSION, Row, pack_rows, parse, parse_rows
 from .vitals import Vitals
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.server")
 
 #: Seconds for which what a process told is kept: one that died stays to be seen.
 KEPT = 3600

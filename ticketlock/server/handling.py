@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from ..conversations import Conversations
 from ..errors import DuplicateMessage, InvalidEvent, TicketLockError
 from ..incoming import Incoming, Supersede
+from ..log_observer import facts
+from ..observing import Observer
 from ..tracker import Tracker
 from ..tracker_store import result
 from ..turn import Turn
@@ -36,8 +38,9 @@ from .sessions import Sessions, handled_before
 from .settings import Settings
 from .situation import situation
 from .superseding import unless_superseded
+from .telling import Telling
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.server")
 
 T = TypeVar("T")
 
@@ -53,6 +56,7 @@ class Handler:
     """Gives each message to the bot once, in its turn, whoever still waits for the reply.
 
     Attributes:
+        observers: the lock store's.
         jobs: what is being done.
         counters: what has been done.
         failures: what went wrong.
@@ -64,6 +68,7 @@ class Handler:
         self.jobs = Jobs(settings.max_turns, settings.max_duplicates)
         self.counters = Counters()
         self.failures = Failures()
+        self.observers = conversations.lock_store.observers
         self.sessions = Sessions(settings)
         self._attempts = Attempts(conversations.lock_store, settings.message_window)
         self._bot = bot
@@ -85,7 +90,7 @@ class Handler:
     ) -> tuple[list[RestObject], Tracker | None]:
         """As `handle`, with the tracker as the turn left it; None of a duplicate."""
         try:
-            async with self._explained(message.sender_id) as jobs:
+            async with self._explained(message.sender_id, message.message_id) as jobs:
                 job = self._start(message, policy, _ignore)
                 jobs.append(job)
                 return _kept(await job.wait(self.settings.request_timeout)), job.tracker
@@ -111,7 +116,7 @@ class Handler:
 
         seconds = self.settings.request_timeout
         try:
-            async with self._explained(message.sender_id) as jobs:
+            async with self._explained(message.sender_id, message.message_id) as jobs:
                 job = self._start(message, policy, replies.put_nowait, queued if ticket else None)
                 jobs.append(job)
                 job.task.add_done_callback(lambda _: replies.put_nowait(None))
@@ -133,18 +138,27 @@ class Handler:
         self, sender_id: str, body: Callable[[Turn], Awaitable[T]], label: str | None = None
     ) -> T:
         """What `body` returns in a turn of the conversation, once it is stored."""
-        async with self._explained(sender_id) as jobs:
+        async with self._explained(sender_id, label) as jobs:
             job = self.jobs.start(self._turn(sender_id, label, None), body)
             jobs.append(job)
             return await job.wait(self.settings.request_timeout)
 
     @asynccontextmanager
-    async def _explained(self, sender_id: str) -> AsyncIterator[list[Job[Any]]]:
-        """Give an error that comes out the details of its answer; the block appends its job."""
+    async def _explained(
+        self, sender_id: str, message_id: str | None
+    ) -> AsyncIterator[list[Job[Any]]]:
+        """Give an error that comes out the details of its answer, and tell the observers what
+        the answer is; the block appends its job."""
         jobs: list[Job[Any]] = []
+        tell = Telling(self.observers, sender_id, message_id, jobs)
         try:
             yield jobs
+            tell(200, "ok")
         except DuplicateMessage:
+            tell(200, "duplicate")
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            tell(499, "ClientGone")
             raise
         except Exception as error:
             if not (jobs and jobs[0].task.done()):  # else it is counted with the turn
@@ -157,6 +171,7 @@ class Handler:
                 counted = {"attempts": job.attempts} if job is not None and job.attempts else {}
                 limit = {"max_attempts": self.settings.max_attempts} if counted else {}
                 add_details(error, {**found.as_dict(), **counted, **limit})
+            tell.refused(error)
             raise
 
     def _start(
@@ -222,6 +237,9 @@ class Handler:
         since = time.time() - self.settings.message_window
         fresh = [m for m in messages if not self._handled(turn, before, m, since)]
         self.counters.duplicates += len(messages) - len(fresh)
+        for again in messages if len(fresh) < len(messages) else ():
+            if again not in fresh:
+                self.observers.tell(Observer.on_duplicate, again.sender_id, again.message_id)
         if fresh:
             fresh, given_up = await self._counted(job, fresh)
             messages = [m for m in messages if m.message_id not in given_up]
@@ -255,13 +273,18 @@ class Handler:
             if message.may_repeat:
                 attempt = await self._attempts.count(message.sender_id, message.message_id)
                 job.attempts = max(job.attempts, attempt)
+            grant, message_id = job.turn.grant, message.message_id
             if attempt <= self.settings.max_attempts:
+                if attempt > 1:
+                    why = "no turn of the message has come to an end before"
+                    self.observers.tell(Observer.on_retry, grant, message_id, attempt, why)
                 kept.append(replace(message, attempt=attempt))
                 continue
-            given_up.add(message.message_id)
+            given_up.add(message_id)
             log.warning(
-                "message %r of conversation %r is given up: the bot has been given it %d times",
-                message.message_id, message.sender_id, self.settings.max_attempts,
+                "message %r of conversation %r, ticket %d, is given up: the bot has been given it "
+                "%d times", message_id, message.sender_id, grant.number, self.settings.max_attempts,
+                extra=facts(grant, why="TooManyAttempts") | {"message_id": message_id},
             )  # fmt: skip
             if message.message_id == job.turn._lock._waiter.label:
                 raise TooManyAttempts(
@@ -313,7 +336,10 @@ class Handler:
         except TicketLockError:
             raise
         except Exception as error:
-            log.exception("the bot failed in conversation %r", turn.sender_id)
+            log.exception(
+                "the bot failed in conversation %r, ticket %d", turn.sender_id, turn.grant.number,
+                extra=facts(turn.grant, why=type(error).__name__),
+            )  # fmt: skip
             # Its text may hold anything, and the sender may be anybody.
             raise BotError(f"the bot failed: {type(error).__name__}") from error
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
 from ..grant import clock
+from ..log_observer import facts
 from ..tracker import Tracker
 from ..turn import Turn
 from .errors import (
@@ -21,7 +22,7 @@ from .errors import (
     add_details,
 )
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.server")
 
 T = TypeVar("T")
 
@@ -71,9 +72,10 @@ class Job(Generic[T]):
         took, lifetime = clock() - grant.granted_at, self.turn._lock._waiter.lock_lifetime
         # Said here, and not in the answer: who asked may have gone long ago.
         log.warning(
-            "a turn of conversation %r was given up, message %r, attempt %d: it took %.1f s, and "
-            "its lock_lifetime is %g s",
-            self.turn.sender_id, self.turn._lock._waiter.label, self.attempts, took, lifetime,
+            "a turn of conversation %r was given up, message %r, attempt %d, ticket %d: it took "
+            "%.1f s, and its lock_lifetime is %g s",
+            self.turn.sender_id, self.turn._lock._waiter.label, self.attempts, grant.number, took,
+            lifetime, extra=facts(grant, why="TurnTooSlow", attempt=self.attempts),
         )  # fmt: skip
         slow = TurnTooSlow(
             f"the turn took longer than its lock_lifetime of {lifetime:g} s and was given up; what "

@@ -23,7 +23,7 @@ from .connections import MAX_HEAD, Connections
 from .settings import Settings
 from .sites import LOCAL, is_loopback
 
-log = logging.getLogger("ticketlock")
+log = logging.getLogger("ticketlock.server")
 
 #: Connections that the system accepts for us before we do.
 _BACKLOG = 2048

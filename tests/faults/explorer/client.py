@@ -234,5 +234,6 @@ def modelled() -> Iterator[None]:
             Scripts, "prologue", lambda self: [c for c in prologue(self) if c[0] != "SCRIPT"]
         )
         patch.setattr(secrets, "token_hex", lambda *_: _current.token())
-        patch.setattr(logging.getLogger("ticketlock"), "disabled", True)
+        for part in ("lock", "turn", "relay"):
+            patch.setattr(logging.getLogger(f"ticketlock.{part}"), "disabled", True)
         yield
