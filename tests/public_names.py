@@ -34,6 +34,7 @@ OTHERS = (
     "ticketlock.conversations:SyncTurn", "ticketlock.event_export:open_export",
     "ticketlock.export_state:StateFile",
 )  # fmt: skip
+OBSERVERS = ("ticketlock.log_observer:AccessLog",)
 #: What our modules say to each other through classes that callers get, and do not make.
 INNER = {
     "Grant": "__init__ bind expires extend lose member observers overdue request settle supersede tell_lost"
@@ -100,7 +101,8 @@ def _python() -> Iterator[str]:
         module, _, name = place.partition(":")
         found = getattr(import_module(module), name)
         yield from _object(f"python {module}.{name}", found)
-    for place in (*LOCK_STORES.values(), *TRACKER_STORES.values(), *EVENT_BROKERS.values()):
+    stores = (*LOCK_STORES.values(), *TRACKER_STORES.values())
+    for place in (*stores, *EVENT_BROKERS.values(), *OBSERVERS):
         module, _, name = place.partition(":")  # what they do is their interface's
         yield f"python {module}.{name}"
         yield from _parameters(f"python {module}.{name}", getattr(import_module(module), name))

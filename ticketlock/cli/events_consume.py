@@ -19,6 +19,7 @@ from ..event_service.settings import ServiceSettings
 from ..event_service.watch import describe
 from ..progress import Bar
 from ..registry import create_event_database, create_event_source
+from . import logs
 from .common import EXIT_FAILED, EXIT_OK
 
 #: Seconds between two lines of progress where there is no terminal.
@@ -39,6 +40,7 @@ def add(actions: Any) -> None:
         "--until-idle", type=_seconds, metavar="SECONDS",
         help="end when nothing has come for so long",
     )  # fmt: skip
+    logs.add(consume)
     gaps = actions.add_parser("gaps", help="the events that are missing; status 1 if there are")
     _options(gaps, _gaps)
 
@@ -74,7 +76,7 @@ def _consume(args: argparse.Namespace) -> int:
     source = create_event_source(section, settings, where)
 
     async def body() -> tuple[Stored, list[Gap]]:
-        with Bar() as bar, _Log(bar) as progress:
+        with Bar() as bar, _Log(bar, args) as progress:
             bar.phase("events stored")
             service = EventService(
                 source, database, until_idle=args.until_idle, report=progress.report
@@ -102,11 +104,12 @@ def _consume(args: argparse.Namespace) -> int:
 class _Log(logging.Handler):
     """The log's lines and the progress, above and in the bar; without a bar, lines alone."""
 
-    def __init__(self, bar: Bar) -> None:
-        super().__init__(logging.INFO)
+    def __init__(self, bar: Bar, args: argparse.Namespace) -> None:
+        super().__init__()
         self._bar = bar
         self._next = time.monotonic() + LINE_SECONDS
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.setFormatter(logs.formatter(args))
+        self._level = args.log_level.upper()
 
     def emit(self, record: logging.LogRecord) -> None:
         self._bar.say(self.format(record))
@@ -124,7 +127,7 @@ class _Log(logging.Handler):
     def __enter__(self) -> _Log:
         logger = logging.getLogger("ticketlock")
         logger.addHandler(self)
-        logger.setLevel(logging.INFO)
+        logger.setLevel(self._level)
         return self
 
     def __exit__(self, *_: object) -> None:

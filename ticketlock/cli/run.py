@@ -13,7 +13,9 @@ from ..conversations import Conversations
 from ..endpoints import Endpoints, read_endpoints
 from ..errors import ConfigurationError
 from ..extras import missing, needs
+from ..log_observer import AccessLog
 from ..registry import missing_extras
+from . import logs
 from .common import EXIT_OK
 
 _DEFAULT = Path("endpoints.yml")
@@ -43,6 +45,10 @@ def add(commands: Any) -> None:
     run.add_argument(
         "--drain-timeout", type=float, metavar="SECONDS", help="instead of the file's drain_timeout"
     )
+    logs.add(run)
+    run.add_argument(
+        "--access-log", action="store_true", help="log a line for each message (level info)"
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -54,9 +60,9 @@ def _run(args: argparse.Namespace) -> int:
         found = {"server": missing("server")}
         if not missing("yaml"):  # else nobody can tell what the file needs
             sections = ("lock_store", "tracker_store", "event_broker")
-            found |= missing_extras(read_endpoints(args.endpoints), *sections)
+            found |= missing_extras(_endpoints(args.endpoints), *sections)
         raise ConfigurationError(f"run {needs(found)}") from error
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logs.set_up(args)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # we say the same ourselves
     endpoints = _endpoints(args.endpoints)
     settings = Settings.from_section(endpoints.section("server"), endpoints.where("server"))
@@ -64,6 +70,8 @@ def _run(args: argparse.Namespace) -> int:
         settings = replace(settings, drain_timeout=args.drain_timeout)
     bot = load_bot(args.bot)
     conversations = Conversations.from_endpoints(endpoints)
+    if args.access_log:
+        conversations.observe(AccessLog())
     with listen(args.host, args.port) as listener:
         if not endpoints.sections:
             print(_welcome(args.bot, *listener.getsockname()[:2]), flush=True)
