@@ -34,7 +34,7 @@ OTHERS = (
     "ticketlock.conversations:SyncTurn", "ticketlock.event_export:open_export",
     "ticketlock.export_state:StateFile",
 )  # fmt: skip
-OBSERVERS = ("ticketlock.log_observer:AccessLog",)
+OBSERVERS = ("ticketlock.log_observer:AccessLog", "ticketlock.prometheus:PrometheusMetrics")
 #: What our modules say to each other through classes that callers get, and do not make.
 INNER = {
     "Grant": "__init__ bind expires extend lose member observers overdue request settle supersede tell_lost"

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..conversations import Conversations
 from ..errors import ConfigurationError, TicketLockError
-from . import conversations_api, health, live, live_routes, openapi, rest
+from . import conversations_api, health, live, live_routes, metrics, openapi, rest
 from .auth import Auth
 from .bot import Bot, check_bot, echo
 from .errors import BadRequest, BodiesOverloaded, TooLarge, classify, describe, failure, headers
@@ -79,6 +79,7 @@ def create_app(
     except BadRequest as error:
         raise ConfigurationError(f"server, {error}") from None
     view = live.Live(handler)
+    exposed = metrics.observe(conversations)
     app = BotServer(
         routes=[
             *health.routes(handler, auth, _name(bot)),
@@ -86,6 +87,7 @@ def create_app(
             *conversations_api.routes(handler, auth),
             *openapi.routes(settings),
             *live_routes.routes(view, auth),
+            *metrics.routes(exposed, auth),
         ],
         exception_handlers={
             TicketLockError: _failed,

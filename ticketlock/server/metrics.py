@@ -1,0 +1,41 @@
+"""`GET /metrics`: what this process has counted, in the text format of Prometheus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..conversations import Conversations
+from .auth import Auth
+from .errors import NotAuthenticated, NotAuthorized, NotFound
+
+if TYPE_CHECKING:
+    from ..prometheus import PrometheusMetrics
+
+
+def observe(conversations: Conversations) -> PrometheusMetrics | None:
+    """Count from now on; None without the extra `prometheus`."""
+    try:
+        from ..prometheus import PrometheusMetrics
+    except ImportError:
+        return None
+    made = PrometheusMetrics()
+    conversations.observe(made)
+    return made
+
+
+def routes(metrics: PrometheusMetrics | None, auth: Auth) -> list[Route]:
+    async def show(request: Request) -> Response:
+        try:
+            auth.admin(request)
+        except (NotAuthenticated, NotAuthorized):
+            auth.api(request)
+        if metrics is None:
+            raise NotFound('there are no metrics here: pip install "ticketlock[prometheus]"')
+        text, content_type = metrics.exposition(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": content_type})
+
+    return [Route("/metrics", show, methods=["GET"])]
