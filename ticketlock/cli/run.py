@@ -14,6 +14,7 @@ from ..endpoints import Endpoints, read_endpoints
 from ..errors import ConfigurationError
 from ..extras import missing, needs
 from ..log_observer import AccessLog
+from ..observing import Observer
 from ..registry import missing_extras
 from . import logs
 from .common import EXIT_OK
@@ -49,6 +50,21 @@ def add(commands: Any) -> None:
     run.add_argument(
         "--access-log", action="store_true", help="log a line for each message (level info)"
     )
+    run.add_argument(
+        "--otel", action="store_true",
+        help="traces and metrics by the OpenTelemetry API, to the SDK that is configured: "
+        "opentelemetry-instrument ticketlock run --otel",
+    )  # fmt: skip
+
+
+def _otel() -> Observer:
+    try:
+        from ..otel import OpenTelemetry
+    except ImportError as error:
+        raise ConfigurationError(
+            f'--otel needs {error.name}: pip install "ticketlock[otel]"'
+        ) from error
+    return OpenTelemetry()
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -72,6 +88,8 @@ def _run(args: argparse.Namespace) -> int:
     conversations = Conversations.from_endpoints(endpoints)
     if args.access_log:
         conversations.observe(AccessLog())
+    if args.otel:
+        conversations.observe(_otel())
     with listen(args.host, args.port) as listener:
         if not endpoints.sections:
             print(_welcome(args.bot, *listener.getsockname()[:2]), flush=True)

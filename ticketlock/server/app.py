@@ -100,6 +100,9 @@ def create_app(
     app.add_middleware(live.Metered, live=view)
     app.add_middleware(_Parting, handler=handler)
     app.add_middleware(Intake, settings=settings)
+    for observer in conversations.lock_store.observers.each:
+        if observer.asgi is not None:
+            app.add_middleware(observer.asgi)
     app.add_middleware(Sites, hosts=settings.allowed_hosts, origins=settings.cors_origins)
     if settings.cors_origins:
         app.add_middleware(
