@@ -44,7 +44,8 @@ class PikaEventBroker(ThreadedBroker):
 
     Args:
         host: a host, or an `amqp://` or `amqps://` URL; it is needed, here or as `url`.
-        username, password: needed unless the URL has them.
+        username: needed unless the URL has them.
+        password: its password.
         event_loop: documented and not needed: the broker has a thread of its own.
         keys: those of `PikaOptions`, see docs/reference/endpoints.md.
         where: names the settings in errors.

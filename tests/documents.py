@@ -106,12 +106,6 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", name).strip().lower()) for name in names}
 
 
-def pending() -> set[Path]:
-    """Pages that are being written elsewhere."""
-    lines = (ROOT / "docs/site/pending.txt").read_text().splitlines()
-    return {ROOT / line for line in lines if line and not line.startswith("#")}
-
-
 def as_told(output: str, printed: str) -> bool:
     """Whether a program has printed what a page says."""
     pattern = re.escape(output.strip()).replace(re.escape("..."), "[^\n]*")

@@ -18,14 +18,10 @@ from markdownify import markdownify
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[2]
-_LINK = re.compile(r"\[([^\]]+)\]\(([^)\s#]+)(?:#[^)\s]*)?\)")
 #: A link's target, without its anchor.
 _TARGET = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
 
 _PERMALINK = re.compile(r'<a [^>]*class="headerlink".*?</a>')
-
-#: Pages that are being written elsewhere: a link to one that is not here yet is plain text.
-_PENDING = Path(__file__).with_name("pending.txt").read_text().split()
 
 #: Page -> (title, first sentence, Markdown).
 _pages: dict[str, tuple[str, str, str]] = {}
@@ -85,16 +81,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Lead the links that leave docs/ to the copies."""
     here = posixpath.dirname(page.file.src_uri)
 
-    def whole(found: re.Match[str]) -> str:
-        path = posixpath.normpath(posixpath.join("docs", here, found[2]))
-        missing = path in _PENDING and not (ROOT / path).exists()
-        return found[1] if missing else found[0]
-
     def link(found: re.Match[str]) -> str:
         source = _outside(page.file.src_uri, found[1])
         return found[1] if source is None else posixpath.relpath(_copy(source), here or ".")
 
-    return _TARGET.sub(link, _LINK.sub(whole, markdown))
+    return _TARGET.sub(link, markdown)
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> None:

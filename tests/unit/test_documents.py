@@ -22,7 +22,6 @@ from documents import (
     blocks,
     links,
     pages,
-    pending,
 )
 from error_classes import every_error
 from ticketlock.stores._event_schema import metadata as service_tables
@@ -189,8 +188,6 @@ def test_notes_are_those_that_are_known() -> None:
 def test_links(path: Path) -> None:
     """Each leads to a file that is here, and to a heading that it has."""
     for target, anchor in links(path):
-        if target in pending() and not target.exists():
-            continue
         assert target.exists(), f"{path}: {target}"
         assert not anchor or anchor in anchors(target), f"{path}: {target}#{anchor}"
 
