@@ -56,6 +56,13 @@ def check_count(name: str, value: Any, least: int = 0) -> int:
     return int(value)
 
 
+def check_number(name: str, value: Any) -> int:
+    """Return a ticket number or a fence; raise ValueError unless it can be one."""
+    if not _is(Integral, value) or not 0 <= value < 2**63:
+        raise ValueError(f"{name} is a whole number from 0 to 2**63 - 1, not {value!r:.80}")
+    return int(value)
+
+
 def check_floor(conversation_id: str, floor: Any) -> int:
     """Return the fence that a tracker store has; raise LockError unless one was ever issued so."""
     if not _is(Integral, floor) or not 0 <= floor < MAX_FENCE:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from . import forks
-from .checks import check_conversation_id, check_count, check_floor, check_seconds
+from .checks import check_conversation_id, check_count, check_floor, check_number, check_seconds
 from .engine import Engine
 from .errors import CLOSING, ELSEWHERE, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
@@ -185,6 +185,7 @@ class ConcurrentRedisLockStore(LockStore):
     # -- looking and breaking -----------------------------------------------------------------
 
     async def position(self, conversation_id: str, ticket_number: int) -> int | None:
+        ticket_number = check_number("ticket_number", ticket_number)
         engine = self._live()
         words = engine.scripts.inspect(check_conversation_id(conversation_id), 0, ticket_number)
         _, held, _, before, there, *_ = await engine.link.call(words)
@@ -216,6 +217,8 @@ class ConcurrentRedisLockStore(LockStore):
         return Inspection(conversation_id, holder, tuple(waiting), count, last)
 
     async def break_lock(self, conversation_id: str, fence: int | None = None) -> bool:
+        if fence is not None:
+            fence = check_number("fence", fence)
         engine = self._live()
         if fence is None:  # whichever there is now: named, so that a repetition breaks no other
             fence, _ = await self._turn_and_last_number(engine, conversation_id)
@@ -282,6 +285,7 @@ class ConcurrentRedisLockStore(LockStore):
         return int((await engine.link.call(words))[1])
 
     async def finish_serving(self, conversation_id: str, ticket_number: int) -> None:
+        ticket_number = check_number("ticket_number", ticket_number)
         engine = self._live()
         words = engine.scripts.withdraw(check_conversation_id(conversation_id), "", ticket_number)
         await engine.link.call(words)

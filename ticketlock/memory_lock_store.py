@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from .checks import check_conversation_id, check_count, check_seconds
+from .checks import check_conversation_id, check_count, check_number, check_seconds
 from .errors import LockLost, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
 from .incoming import WINDOW, Supersede
@@ -206,6 +206,7 @@ class InMemoryLockStore(LockStore):
             self._end(grant.conversation_id, grant.number)
 
     async def position(self, conversation_id: str, ticket_number: int) -> int | None:
+        ticket_number = check_number("ticket_number", ticket_number)
         conversation = self._conversations.get(check_conversation_id(conversation_id))
         if conversation is None or conversation.serving is None:
             return None
@@ -235,6 +236,8 @@ class InMemoryLockStore(LockStore):
         )
 
     async def break_lock(self, conversation_id: str, fence: int | None = None) -> bool:
+        if fence is not None:
+            fence = check_number("fence", fence)
         conversation = self._conversations.get(check_conversation_id(conversation_id))
         if conversation is None or conversation.serving is None:
             return False
@@ -290,6 +293,7 @@ class InMemoryLockStore(LockStore):
         return waiter.number
 
     async def finish_serving(self, conversation_id: str, ticket_number: int) -> None:
+        ticket_number = check_number("ticket_number", ticket_number)
         grant = self._end(check_conversation_id(conversation_id), ticket_number)
         if grant is not None:
             return grant.lose("its ticket was finished")

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from . import forks
-from .checks import check_conversation_id, check_count, check_floor, check_seconds
+from .checks import check_conversation_id, check_count, check_floor, check_number, check_seconds
 from .deadlines import DeadlineWatch
 from .errors import ELSEWHERE, LockError, LockStoreConnectionError, QueueFull, TicketLockError
 from .explaining import Explaining
@@ -110,6 +110,7 @@ class Polling(Explaining):
 
     async def finish_serving(self, conversation_id: str, ticket_number: int) -> None:
         """Remove a ticket; the next one is served."""
+        ticket_number = check_number("ticket_number", ticket_number)
 
         def finish(lock: TicketLock, now: float) -> None:
             lock.remove_ticket_for(ticket_number)
@@ -131,6 +132,7 @@ class Polling(Explaining):
 
     async def position(self, conversation_id: str, ticket_number: int) -> int | None:
         """How many turns come before this ticket's; 0: it is being served; None: not there."""
+        ticket_number = check_number("ticket_number", ticket_number)
         lock = await self._read(conversation_id)
         numbers = [ticket.number for ticket in lock.tickets]
         return numbers.index(ticket_number) if ticket_number in numbers else None
@@ -158,6 +160,8 @@ class Polling(Explaining):
 
         Returns: whether a turn was ended.
         """
+        if fence is not None:
+            fence = check_number("fence", fence)
         state = await self.inspect(conversation_id)
         if state.holder is None or fence not in (None, state.holder.fence):
             return False

@@ -681,6 +681,25 @@ class Count:
 numbers.Integral.register(Count)
 
 
+@pytest.mark.parametrize("number", ["1", 1.5, True, None, -1, 2**63])
+def test_what_is_no_ticket_number_or_fence_is_refused(
+    make_store: Make, run: Run, number: Any
+) -> None:
+    """The error names the argument, and nothing is changed."""
+
+    async def body() -> None:
+        async with make_store() as store, store.lock("c") as grant:
+            for call in (store.position, store.finish_serving, store.cleanup):
+                with pytest.raises(ValueError, match="ticket_number is a whole number"):
+                    await call("c", number)
+            if number is not None:  # which stands for any turn
+                with pytest.raises(ValueError, match="fence is a whole number"):
+                    await store.break_lock("c", number)
+            grant.ensure_held()
+
+    run(body())
+
+
 def test_numbers_of_other_libraries(make_store: Make, run: Run) -> None:
     """They count as what they are; on their way they are ours, beside those of other tasks."""
 

@@ -381,6 +381,28 @@ def test_a_bot_that_is_cancelled_by_another_has_not_answered(run: Callable[..., 
     run(body())
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_a_bot_cannot_end_the_server(
+    run: Callable[..., None], kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What would end a program is the failure of one message, answered like any other."""
+
+    async def bot(turn: Turn, message: Message) -> AsyncIterator[Any]:
+        yield "half"
+        if message.text == "end":
+            raise kind("enough")
+
+    async def body() -> None:
+        async with client(bot) as http:
+            failed = await send(http, "end", message_id="m1")
+            assert (failed.status_code, failed.json()["reason"]) == (500, "ConversationError")
+            assert await events(http) == []
+            assert (await send(http, "go on", message_id="m2")).status_code == 200
+
+    run(body())
+    assert f"{kind.__name__}('enough')" in caplog.text
+
+
 def test_a_lost_lock_is_no_empty_reply(run: Callable[..., None]) -> None:
     """503: nothing was stored. The reference answers 200 with no replies."""
 

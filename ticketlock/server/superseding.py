@@ -13,13 +13,13 @@ from ..incoming import Supersede
 async def unless_superseded(grant: Grant, work: Coroutine[Any, Any, None]) -> Supersede | None:
     """Do the work of a turn; cancel it when the turn is asked to stop.
 
-    Returns None when the work was done, else how it was asked to stop. Raises what it raised, and
-    RuntimeError when it was cancelled otherwise: its message was not answered.
+    Returns None when the work was done, else how it was asked to stop. Raises what it raised;
+    RuntimeError when that would end the server, or when something else has cancelled it.
     """
     if grant.superseded is not None:  # before it was its turn: there is nothing to begin
         work.close()
         return grant.superseded
-    working = asyncio.ensure_future(work)
+    working = asyncio.ensure_future(_contained(work))
     asked = asyncio.ensure_future(grant.until_superseded())
     try:
         await asyncio.wait([working, asked], return_when=asyncio.FIRST_COMPLETED)
@@ -32,5 +32,20 @@ async def unless_superseded(grant: Grant, work: Coroutine[Any, Any, None]) -> Su
         if grant.superseded is None:
             raise RuntimeError("it was cancelled by what it awaits, and not by its turn")
         return grant.superseded
+    error = working.exception()
+    if error is not None and not isinstance(error, Exception):
+        raise _ended(error) from error
     working.result()
     return None
+
+
+async def _contained(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work; what asyncio would end the server for is an error of the work alone."""
+    try:
+        await work
+    except (KeyboardInterrupt, SystemExit) as error:
+        raise _ended(error) from error
+
+
+def _ended(error: BaseException) -> RuntimeError:
+    return RuntimeError(f"the bot raised {error!r}, which is meant to end a program")
