@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 
 from .errors import ConfigurationError, LockStoreConnectionError
@@ -93,12 +95,18 @@ class EmbeddedRedis:
         assert self.process is not None  # just started
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), 0.5):
+            with suppress(OSError):
+                if self._answers(self.process.pid):
                     return True
-            except OSError:
-                time.sleep(0.01)
+            time.sleep(0.01)
         return False
+
+    def _answers(self, pid: int) -> bool:
+        """Whether what listens on the port is our server, and not one that took it before."""
+        with socket.create_connection(("127.0.0.1", self.port), 0.5) as asking:
+            asking.sendall(b"INFO server\r\n")
+            found = re.search(rb"process_id:(\d+)", asking.recv(65536))
+        return found is None or int(found[1]) == pid  # None: it wants a password, or speaks TLS
 
     def stop(self, *, kill: bool = False) -> None:
         """End the server; `kill` with SIGKILL. `start` starts it again, on the same port."""

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from ticketlock import watchdog
+from ticketlock.embedded import EmbeddedRedis, free_port
 from ticketlock.scratch import Scratch, sweep
 
 #: Makes a scratch with a process in it and a child of that, tells their ids, and waits.
@@ -163,3 +164,12 @@ def test_many_that_begin_at_once_do_not_take_each_others_folders(tmp_path: Path)
     started = [subprocess.Popen(words) for _ in range(4)]
     assert [process.wait(60) for process in started] == [0] * 4
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_another_server_took_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the choice of a port and the listening another server can take it."""
+    with EmbeddedRedis() as other:
+        ports = iter([other.port, free_port()])
+        monkeypatch.setattr("ticketlock.embedded.free_port", lambda: next(ports))
+        with EmbeddedRedis() as ours:
+            assert ours.port != other.port
