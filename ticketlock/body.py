@@ -9,7 +9,7 @@ from collections.abc import Callable
 GRACE = 1.0
 
 #: What to do about a turn whose task is over.
-REMEDY = "call grant.bind() in the task that works, or enter with `async with` there"
+REMEDY = "in the task that does the work, call grant.bind() or enter the lock with `async with`"
 
 AnyTask = asyncio.Task[object]
 

@@ -18,7 +18,9 @@ _MOST = 1e9
 def check_conversation_id(conversation_id: object) -> str:
     """Return the id; raise InvalidConversationId unless it is text that can be stored."""
     if not isinstance(conversation_id, str) or not conversation_id:
-        raise InvalidConversationId(f"a conversation id is non-empty text, not {conversation_id!r}")
+        raise InvalidConversationId(
+            f"a conversation id must be non-empty text, not {conversation_id!r}"
+        )
     try:
         conversation_id.isascii() or conversation_id.encode()
     except UnicodeEncodeError as error:
@@ -29,7 +31,7 @@ def check_conversation_id(conversation_id: object) -> str:
 def check_label(label: object) -> None:
     """Raise ValueError unless a label is text that can be stored."""
     if not isinstance(label, str):
-        raise ValueError(f"a label is text, not {label!r}")  # noqa: TRY004  # as all others
+        raise ValueError(f"a label must be text, not {label!r}")  # noqa: TRY004  # as all others
     try:
         label.encode()
     except UnicodeEncodeError as error:
@@ -67,9 +69,9 @@ def check_floor(conversation_id: str, floor: Any) -> int:
     """Return the fence that a tracker store has; raise LockError unless one was ever issued so."""
     if not _is(Integral, floor) or not 0 <= floor < MAX_FENCE:
         raise LockError(
-            f"conversation {conversation_id!r}: the fence {floor!r:.80} that its tracker store has "
-            f"is out of range (at most {MAX_FENCE - 1}); no lock store issued it: correct or remove "
-            "it there"
+            f"conversation {conversation_id!r}: the fence {floor!r:.80} in its tracker store is "
+            f"out of range (at most {MAX_FENCE - 1}); no lock store issued it: correct or remove it "
+            "there"
         )
     return int(floor)
 

@@ -263,4 +263,4 @@ def _unheard(_: Command, __: Any) -> bool:
 def log_failure(future: asyncio.Future[Any]) -> None:
     """Say so when a command that nobody waits for has failed: what it was to do lapses."""
     if not future.cancelled() and (error := future.exception()) is not None:
-        log.warning("a ticket is left to lapse by itself: %s", error)
+        log.warning("a ticket could not be withdrawn and will expire by itself: %s", error)

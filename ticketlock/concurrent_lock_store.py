@@ -143,7 +143,7 @@ class ConcurrentRedisLockStore(LockStore):
             else:
                 if answer[0] == 1:  # free, and granted anew: not the turn we had
                     engine.post(engine.scripts.withdraw(grant.conversation_id, grant.member))
-                engine.lost(grant.request, "its lease had run out when its fence was to be raised")
+                engine.lost(grant.request, "its lease ran out before its fence could be raised")
         finally:
             grant.raising -= 1
         grant.ensure_held()

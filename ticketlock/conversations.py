@@ -216,7 +216,7 @@ class SyncTurn:
         self._portal.run(lambda: self._turn.commit())
 
     def answer(self, reply: str, message_id: str | None = None) -> None:
-        """Say what duplicates of a message are told; see `Turn.answer`."""
+        """Set the reply for duplicates of a message; see `Turn.answer`."""
         self._turn.answer(reply, message_id)
 
     def __enter__(self) -> SyncTurn:

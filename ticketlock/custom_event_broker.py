@@ -46,7 +46,9 @@ class CustomEventBroker(EventBroker):
         if inspect.isawaitable(made):
             made = await made
         if made is None:
-            raise ConfigurationError(f"{where}: type: {kind.__name__} made no broker")
+            raise ConfigurationError(
+                f"{where}: type: {kind.__name__}.from_endpoint_config returned None"
+            )
         own = getattr(type(made), "deliver", EventBroker.deliver) is not EventBroker.deliver
         return made if own and isinstance(made, EventBroker) else cls(made)
 
@@ -57,7 +59,7 @@ class CustomEventBroker(EventBroker):
         if not inspect.iscoroutinefunction(self.inner.publish):
             return self.inner.publish(event)
         if len(self._waiting) >= MOST_WAITING:
-            raise EventBrokerError(f"{MOST_WAITING} events wait already: the event is not taken")
+            raise EventBrokerError(f"the event is rejected: {MOST_WAITING} events wait already")
         self._waiting.append(event)
         if self._feeder is None or self._feeder.done():
             self._feeder = asyncio.get_running_loop().create_task(self._feed())
@@ -69,7 +71,7 @@ class CustomEventBroker(EventBroker):
             try:
                 await self.inner.publish(self._waiting[0])
             except Exception:
-                log.exception("the event broker did not take an event; it is tried again")
+                log.exception("the event broker did not accept an event; it is tried again")
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
                 continue

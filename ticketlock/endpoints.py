@@ -41,7 +41,7 @@ _CHANNELS = (
     "development_inspector", "vier_cvg",
 )  # fmt: skip
 _REST = "`ticketlock run` serves this channel without the file"
-_OTHER = "`ticketlock run` has the channel rest alone; connect this one by a program of yours"
+_OTHER = "`ticketlock run` has only the channel rest; connect this one by your own program"
 
 #: `${NAME}`, `${NAME:-default}`, `${NAME:?what to do}`; `$${NAME}` is the text `${NAME}`.
 _VARIABLE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)(?::(?:-([^}]*)|\?([^}]*)))?\}")
@@ -91,7 +91,7 @@ class Endpoints:
 def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
     """Read and check the outline of an `endpoints.yml`.
 
-    What a Rasa file has and ticketlock does not use is told in the log.
+    Sections of a Rasa file that ticketlock does not use are logged.
 
     Args:
         credentials: take a Rasa credentials file too, of which nothing is used.
@@ -108,7 +108,7 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
     if document is None:
         document = {}
     if not isinstance(document, Mapping):
-        raise ConfigurationError(f"{name}: is no mapping of sections such as lock_store")
+        raise ConfigurationError(f"{name}: is not a mapping of sections such as lock_store")
     if document and all(key in _CHANNELS or "." in str(key) for key in document):
         if not credentials:
             raise ConfigurationError(
@@ -127,7 +127,7 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
         if values is None:
             continue
         if not isinstance(values, Mapping):
-            raise ConfigurationError(f"{name}: {key}: is no mapping of settings")
+            raise ConfigurationError(f"{name}: {key}: is not a mapping of settings")
         if (kind := values.get("type")) is not None and not isinstance(kind, str):
             raise ConfigurationError(f"{name}: {key}: type: {kind!r} is not text")
         sections[str(key)] = EndpointConfig(**{str(k): v for k, v in values.items()})
@@ -179,7 +179,7 @@ def _parse(text: str, name: str) -> Any:
         hint = "; put quotes around ${NAME} in a list" if "${" in text else ""
         raise ConfigurationError(f"{name}: {line}{error.problem}{hint}") from error
     except YAMLError as error:
-        raise ConfigurationError(f"{name}: is no YAML: {error}") from error
+        raise ConfigurationError(f"{name}: is not valid YAML: {error}") from error
 
 
 def _filled(value: Any, name: str, line: int = 0) -> Any:

@@ -219,12 +219,12 @@ class Engine:
         grant: Grant = command.subject
         if isinstance(answer, Exception):
             # The turn was ours to its end; what could not be said, the lapse of the lease says.
-            log.warning("%r ends when its lease runs out: %s", grant.conversation_id, answer)
+            log.warning("cannot release %r; its lease must end: %s", grant.conversation_id, answer)
         elif isinstance(answer, bytes):  # the next ticket is ours too: no bell was rung
             self._heard(answer, None)
         # A repeated release finds what its first sending did, if the lease still ran.
         elif answer == 0 and not (command.repeated and clock() < grant.deadline):
-            reason = "it was given to another: its lease ran out or it was broken"
+            reason = "it was granted to another ticket: the lease ran out, or the lock was broken"
             grant.reason = grant.reason or reason
         if not command.future.done():
             command.future.set_result(None)

@@ -40,11 +40,11 @@ class ConfigurationError(TicketLockError):
 
 
 class InvalidConversationId(TicketLockError, ValueError):
-    """A conversation id is empty, no text, or text that UTF-8 cannot encode."""
+    """A conversation id is empty, not text, or text that UTF-8 cannot encode."""
 
 
 class LockError(TicketLockError):
-    """A lock could not be had or kept; also the documented error of `issue_ticket`."""
+    """A lock could not be taken or kept; also the documented error of `issue_ticket`."""
 
 
 class LockTimeout(LockError):
@@ -86,7 +86,7 @@ class LockTimeout(LockError):
 
 
 class AlreadyHeld(LockError):
-    """Who waits for the turn has it already, and would wait for itself without end.
+    """The task or thread already holds the turn that it asks for, and would wait for itself.
 
     Attributes:
         conversation_id: the conversation.
@@ -100,14 +100,14 @@ class AlreadyHeld(LockError):
 
     def __str__(self) -> str:
         return (
-            f"conversation {self.conversation_id!r} is held already, as ticket {self.number}, by "
-            "the task or thread that waits for it, which would wait for itself: pass the grant on "
+            f"conversation {self.conversation_id!r} is already held, as ticket {self.number}, by "
+            "the task or thread that asks for it, which would wait for itself: pass the grant on "
             "to the inner code, leave the outer block first, or take store.try_lock()"
         )
 
 
 class LockLost(LockError):
-    """The turn was no longer ours: its lease or lifetime ran out, or an operator broke it.
+    """The turn was lost: its lease or lifetime ran out, or an operator broke it.
 
     Attributes:
         conversation_id: the conversation.
@@ -141,7 +141,7 @@ class QueueFull(LockError):
 
 
 class DuplicateMessage(LockError):
-    """Another ticket has had this message id, and its turn has answered: here is the reply.
+    """A message with this id was answered already; the error has the reply.
 
     Attributes:
         conversation_id: the conversation.
@@ -168,7 +168,7 @@ class InvalidEvent(TicketLockError, ValueError):
 
 
 class TrackerStoreError(TicketLockError):
-    """A tracker store could not do what it was asked; nothing was half-written."""
+    """An operation of a tracker store failed; no write is stored in part."""
 
 
 class TrackerStoreConnectionError(TrackerStoreError):
@@ -176,11 +176,11 @@ class TrackerStoreConnectionError(TrackerStoreError):
 
 
 class UnreadableHistory(TrackerStoreError):
-    """What is stored of a conversation is no history; the text says where, and what is wrong."""
+    """The stored data of a conversation is not a history; the text says where and why."""
 
 
 class EventsWaiting(TrackerStoreError):
-    """Events of a conversation that is to be replaced have not been published yet.
+    """A history cannot be replaced yet: some of its events wait to be published.
 
     Attributes:
         conversation_id: the conversation.
@@ -215,12 +215,16 @@ class StaleFence(TrackerStoreError):
 
     def __str__(self) -> str:
         another = self.stored == self.fence
-        why = "is held by another owner" if another else f"is not the stored {self.stored}"
+        why = (
+            "is held by another owner"
+            if another
+            else f"does not match the stored fence {self.stored}"
+        )
         return f"conversation {self.conversation_id!r}: fence {self.fence} {why}; nothing written"
 
 
 class EventBrokerError(TicketLockError):
-    """An event broker did not take what it was given, or is closed; the text says why."""
+    """An event broker did not accept an event, or is closed; the text says why."""
 
 
 class EventBrokerConnectionError(EventBrokerError):

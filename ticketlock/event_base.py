@@ -65,7 +65,7 @@ class Event:
         try:
             kept = copied(dict(wire)) if stamp else dict(wire)
         except ValueError as error:
-            raise InvalidEvent(f"an event {kind!r:.80} is {error}") from None
+            raise InvalidEvent(f"event {kind!r:.80}: {error}") from None
         if stamp and kept.get("timestamp") is None:
             kept["timestamp"] = time.time()
         made_as = EVENT_TYPES.get(kind, UnknownEvent)

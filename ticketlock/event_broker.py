@@ -123,7 +123,7 @@ def in_order(batch: Sequence[Message], outcomes: Sequence[Outcome]) -> list[Outc
         if outcome.status == "retry":
             waiting.add(message.conversation_id)
         elif outcome.status == "delivered" and message.conversation_id in waiting:
-            outcome = retry("an earlier event of the conversation has to be sent again first")
+            outcome = retry("an earlier event of the conversation must be sent first")
         result.append(outcome)
     return result
 
@@ -202,7 +202,7 @@ class EventBroker:
 
     async def _publish_one(self, message: Message, seconds: float) -> Outcome:
         if seconds <= 0:
-            return retry("the time was up before its turn")
+            return retry("the time ran out before it was sent")
         try:
             message.encode()
             answer = self._hand_over(message.document())

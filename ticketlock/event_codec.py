@@ -55,7 +55,7 @@ def encode_events(
 def _encode(event: Mapping[str, Any], place: int, max_bytes: int) -> EncodedEvent:
     kind = event.get("event") if isinstance(event, Mapping) else None
     if not isinstance(kind, str):
-        raise InvalidEvent(f"event {place}: no mapping with a text 'event': {brief(event)}")
+        raise InvalidEvent(f"event {place}: not a mapping with a text 'event': {brief(event)}")
     wire = dict(event)
     where = f"event {place} ({kind!r:.80})"
     try:
@@ -102,7 +102,7 @@ def _check_inside(wire: object) -> None:
             if isinstance(value, dict):
                 for key in value:
                     if not isinstance(key, str):
-                        raise TypeError(f"the key {brief(key)} is no text")
+                        raise TypeError(f"the key {brief(key)} is not text")
                 inside += [x for x in value.values() if isinstance(x, (dict, list, tuple))]
             else:
                 inside += [x for x in value if isinstance(x, (dict, list, tuple))]
@@ -143,9 +143,9 @@ def check_sender_id(sender_id: object, max_length: int | None = None) -> str:
 def check_claim(fence: object, owner: object) -> None:
     """Raise TrackerStoreError unless these can be compared and stored by every store."""
     if isinstance(fence, bool) or not isinstance(fence, int) or not 0 < fence <= MAX_FENCE:
-        raise TrackerStoreError(f"a fence is a whole number from 1 to 2**52, not {fence!r}")
+        raise TrackerStoreError(f"a fence must be a whole number from 1 to 2**52, not {fence!r}")
     if not isinstance(owner, str) or not 0 < len(owner) <= 255 or "\0" in owner:
-        raise TrackerStoreError(f"an owner is text of 1 to 255 characters, not {owner!r:.300}")
+        raise TrackerStoreError(f"an owner must be text of 1 to 255 characters, not {owner!r:.300}")
     try:
         owner.encode()
     except UnicodeEncodeError:

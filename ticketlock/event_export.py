@@ -160,7 +160,7 @@ class EventExport:
         if late > 0:
             self._say(
                 f"{late} of the conversations are new since the export began and sort before the "
-                "place where it goes on: they are left out"
+                "place where it continues: they are left out"
             )
         for sender_id in left:
             for entry in await self._entries(sender_id):
@@ -262,15 +262,15 @@ async def open_export(
         section = found.section(name)
         if section is None:
             raise ConfigurationError(
-                f"{found.where(name)}: is missing: it says what the events are {use}"
+                f"{found.where(name)}: is missing: it names the place that events are {use}"
             )
         sections[name] = section
     where, broker_where = found.where("tracker_store"), found.where("event_broker")
     store = create_tracker_store(sections["tracker_store"], where=where)
     if type(store).__name__ == "InMemoryTrackerStore":  # core imports no backend
         raise ConfigurationError(
-            f"{where}: an in-memory tracker store has nothing to export: its histories are in "
-            "the process of the bot, and go with it"
+            f"{where}: an in_memory tracker store cannot be exported: its histories are in the "
+            "memory of the bot's process"
         )
     places = {name: _place(section) for name, section in sections.items()}
     broker = await prepare_event_broker(sections["event_broker"], broker_where)

@@ -100,7 +100,7 @@ class StateFile:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigurationError(
-                f"{self.path}: another export is at work with this file: wait for it, or give "
+                f"{self.path}: another export is using this file: wait for it, or give "
                 "this one a --state of its own"
             ) from None
 
@@ -116,19 +116,19 @@ class StateFile:
             if found is not None and found[0].conversation is not None and not found[0].complete:
                 raise ConfigurationError(
                     f"{self.path}: an export was interrupted after {found[0].published} events: "
-                    "go on with it by --resume, or delete the file to begin anew"
+                    "continue it with --resume, or delete the file to start again"
                 )
             return Position()
         if found is None:
             raise ConfigurationError(
-                f"{self.path}: there is no export to go on with; without --resume one begins"
+                f"{self.path}: there is no export to continue: leave out --resume to start one"
             )
         position, before = found
         changed = [key for key in options if before.get(key) != options[key]]
         if changed:
             raise ConfigurationError(
-                f"{self.path}: the export was begun with another {', another '.join(changed)}: "
-                "repeat the command as it was, or delete the file to begin anew"
+                f"{self.path}: the export was started with another {', another '.join(changed)}: "
+                "repeat the command as it was, or delete the file to start again"
             )
         return position
 
@@ -143,7 +143,7 @@ class StateFile:
             return Position(**_typed(state["position"])), dict(state["options"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigurationError(
-                f"{self.path}: is no state of an export ({error or 'empty'}); nothing was changed"
+                f"{self.path}: is not the state of an export ({error or 'empty'}); nothing was changed"
             ) from error
 
     def write(self, position: Position) -> None:

@@ -239,7 +239,7 @@ class FencedTrackerStore(TrackerStore):
             raise
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise UnreadableHistory(
-                f"what is stored of conversation {sender_id!r} cannot be read: {error!r:.300}; "
+                f"the stored history of conversation {sender_id!r} cannot be read: {error!r:.300}; "
                 "repair or remove it"
             ) from error
 

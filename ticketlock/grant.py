@@ -150,7 +150,7 @@ class Grant:
         """What the log adds where no task could be cancelled."""
         if self._body is None or not self._body.over:
             return ""
-        return f"; the task that entered it is over, none was cancelled: {REMEDY}"
+        return f"; the task that entered it has ended, so no task was cancelled: {REMEDY}"
 
     def held_for(self) -> float:
         """Seconds since the turn began."""
@@ -161,7 +161,7 @@ class Grant:
 
     @property
     def lost(self) -> Lost:
-        """Set when the turn is no longer ours; by then the body has been cancelled."""
+        """Set when the turn is lost; by then its block has been cancelled."""
         if self._lost is None:
             self._lost = Lost(self)
         return self._lost
@@ -242,7 +242,7 @@ class Grant:
         """
         task = task or asyncio.current_task()
         if task is None:
-            raise RuntimeError("bind() is called in the task that works under the grant")
+            raise RuntimeError("call bind() in the task that works under the grant")
         if self._body is not None:
             self._body.leave()
         self._body = Body(task, self._body_over)
@@ -265,8 +265,8 @@ class Grant:
     def _check_body(self, task: AnyTask) -> None:
         if self.reason is None and self._body is not None and self._body.task is task:
             log.warning(
-                "the task that entered the lock of conversation %r%s is over, the turn is not: "
-                "if it is lost, no task can be cancelled: %s",
+                "the task that entered the lock of conversation %r%s has ended before its "
+                "turn: if the turn is lost, no task can be cancelled: %s",
                 self.conversation_id,
                 self._labelled(),
                 REMEDY,

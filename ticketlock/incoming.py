@@ -42,13 +42,13 @@ class Incoming:
     def __post_init__(self) -> None:
         if not isinstance(self.message_id, str) or not 0 < len(self.message_id) <= MAX_ID:
             raise ValueError(
-                f"a message id is text of 1 to {MAX_ID} characters, not {self.message_id!r:.80}"
+                f"a message id must be text of 1 to {MAX_ID} characters, not {self.message_id!r:.80}"
             )
         object.__setattr__(self, "window", check_seconds("window", self.window, above=True))
         if self.supersede not in (None, "interrupt", "rollback"):
-            raise ValueError(f"supersede is interrupt or rollback, not {self.supersede!r}")
+            raise ValueError(f"supersede must be interrupt or rollback, not {self.supersede!r}")
         if self.text is not None and not isinstance(self.text, str):
-            raise ValueError(f"the text of a message is text, not {self.text!r:.80}")
+            raise ValueError(f"the text of a message must be a string, not {self.text!r:.80}")
         for text in (self.message_id, self.text or ""):
             text.encode()  # a lone surrogate is no text
 

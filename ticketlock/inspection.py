@@ -35,7 +35,7 @@ class Waiting:
 
     Attributes:
         waiting_for: seconds since the ticket was issued.
-        alive: False when its process has not been heard of; it will be skipped.
+        alive: False when its process sends no heartbeat; the ticket will be skipped.
     """
 
     number: int

@@ -157,7 +157,9 @@ class Lock:
         Raises QueueFull, LockStoreConnectionError.
         """
         if self._spent or self._entered or self._queued is not None:
-            raise LockError("this lock has its ticket already; a lock is for one turn")
+            raise LockError(
+                "this lock already has a ticket, and is for one turn: call `lock()` for each"
+            )
         self._queued = False
         self._waiter.start()
         try:

@@ -91,10 +91,10 @@ class LockStore(Polling):
         """`async with store.lock("id") as grant:` one turn of a conversation.
 
         Args:
-            lock_lifetime: seconds the turn may last, counted from the grant: waiting never
-                eats it. Default `TICKET_LOCK_LIFETIME` or 60.
-            wait_time_in_seconds: longest pause between two looks of a polling store; the
-                stores that are told of their turn have no use for it.
+            lock_lifetime: seconds the turn may last, counted from the grant: waiting does
+                not count. Default `TICKET_LOCK_LIFETIME` or 60.
+            wait_time_in_seconds: longest pause between two polls of a store that polls;
+                other stores ignore it.
             wait_timeout: seconds to wait for the turn; None: as long as it takes;
                 0: do not queue at all.
             max_waiting: most tickets that may wait already; default the store's.
@@ -164,7 +164,7 @@ class LockStore(Polling):
         if incoming is not None:
             if not isinstance(incoming, Incoming):
                 raise ValueError(  # as all others
-                    f"incoming is an Incoming(message_id), not {incoming!r:.80}"
+                    f"incoming must be an Incoming(message_id), not {incoming!r:.80}"
                 )
             label = incoming.message_id
         if max_waiting is None:

@@ -83,7 +83,7 @@ LATE = Metric(
 )  # fmt: skip
 SKIPPED = Metric(
     "ticketlock.tickets.skipped", "counter", "{ticket}",
-    "Tickets of this process that were skipped as if it were dead, and then returned",
+    "Tickets that were skipped because this process seemed dead, before it came back",
 )  # fmt: skip
 CLAIM = Metric("ticketlock.claim.duration", "histogram", "s", "Claiming and reading a history")
 COMMIT = Metric("ticketlock.commit.duration", "histogram", "s", "Writing the events of a turn")

@@ -79,10 +79,10 @@ class Published:
 
 
 class Observer:
-    """Override what you want to be told of, and give it to `Conversations.observe`.
+    """Override the methods that you need, and pass it to `Conversations.observe`.
 
-    The methods are called in the event loop that the turns are in: they must not block. What
-    they raise is logged and goes no further.
+    The methods are called in the event loop that the turns are in: they must not block. An
+    exception in them is logged and goes no further.
 
     Attributes:
         asgi: an ASGI middleware that the bot server puts around its requests; None: none.

@@ -306,7 +306,9 @@ class Polling(Explaining):
                 grant.lose("its ticket is gone: it expired, or the lock was broken")
         except Exception as error:  # noqa: BLE001  # whatever a custom store raises: the next
             # round tries again, and the turn's deadline decides.
-            log.warning("a turn of %r is not renewed: %s", grant.conversation_id, error)
+            log.warning(
+                "cannot renew the turn of conversation %r: %s", grant.conversation_id, error
+            )
 
     def _held_here(self, conversation_id: str, number: int) -> list[Grant]:
         return [
@@ -359,7 +361,7 @@ class Polling(Explaining):
     def _worked(self, task: asyncio.Future[Any]) -> None:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("a ticket is left to expire by itself: %s", error)
+            log.warning("a ticket could not be withdrawn and will expire by itself: %s", error)
 
     async def raise_fence(self, grant: Grant, floor: int) -> None:
         """Give a turn that is held a fence above `floor`: the highest that its tracker store

@@ -85,7 +85,7 @@ class _Life:
             self._wait_for(lambda: self.loop is not None or self.over)
         if self.loop is None:
             raise LockStoreConnectionError(
-                f"the event loop of the threaded twin cannot start: {self.problem}"
+                f"the event loop of store.sync() cannot start: {self.problem}"
             ) from self.problem
         return self
 
@@ -191,7 +191,7 @@ class Portal:
             raise LockStoreConnectionError(str(error)) from error
         if life.here():
             raise LockStoreConnectionError(
-                "called on the event loop of the threaded twin, which would wait for itself"
+                "store.sync() was called on its own event loop, and would wait for itself"
             )
         done = native.answer()
         futures: list[asyncio.Future[T]] = []
@@ -244,7 +244,9 @@ class Portal:
             with self._guard:
                 if self._life is None or self._life.over:
                     if sys.is_finalizing():
-                        raise RuntimeError("the interpreter ends: no turn can be had any more")
+                        raise RuntimeError(
+                            "the interpreter is shutting down: no turn can start any more"
+                        )
                     self._life = _Life()
                 life = self._life
         # Waited for without the guard, which may not know greenlets.

@@ -26,7 +26,7 @@ _EXPLANATIONS: tuple[tuple[str, str, bool], ...] = (
     ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted: check ssl_ca_certs", False),
     (
         "certificate required",
-        "it wants a client certificate: set ssl_certfile and ssl_keyfile",
+        "it requires a client certificate: set ssl_certfile and ssl_keyfile",
         False,
     ),
     ("unknown ca", "it does not trust our certificate: check ssl_certfile", False),
@@ -35,8 +35,8 @@ _EXPLANATIONS: tuple[tuple[str, str, bool], ...] = (
     ("WRONGPASS", "it refused the login: check username and password", False),
     ("invalid username-password", "it refused the login: check username and password", False),
     ("invalid password", "it refused the login: check password", False),
-    ("NOAUTH", "it wants a login: set password (and username)", False),
-    ("HELLO must be called", "it wants a login: set password (and username)", False),
+    ("NOAUTH", "it requires a login: set password (and username)", False),
+    ("HELLO must be called", "it requires a login: set password (and username)", False),
     ("DB index is out of range", "it has no such database: check db", False),
     ("Invalid Database", "it has no such database: check db", False),
     ("NOPERM", _RIGHTS, False),
@@ -60,11 +60,15 @@ _EXPLANATIONS: tuple[tuple[str, str, bool], ...] = (
     ("MISCONF ", "it refuses writes because it cannot save to disk", True),
     ("refused", "nothing listens there: check host and port, and that the server runs", True),
     ("Connect call failed", "nothing listens there: check host and port", True),
-    ("No master found", "the sentinels know no master of that name: check sentinel_service", True),
+    (
+        "No master found",
+        "the sentinels do not know a master of that name: check sentinel_service",
+        True,
+    ),
     ("master is down", "the sentinels wait for another master", True),
     ("TRYAGAIN", "the slot of this conversation is moving between two nodes", True),
     ("CLUSTERDOWN", "the cluster does not serve all slots: see CLUSTER INFO", True),
-    ("LOADING ", "it is reading its data, and will answer then", True),
+    ("LOADING ", "it is loading its data, and will answer when it is done", True),
     ("closed", "it closed the connection", True),
     ("reset", "it closed the connection", True),
 )
@@ -142,7 +146,7 @@ def explain(settings: RedisSettings, error: BaseException) -> tuple[LockStoreCon
                     words = advice(settings)
                 elif "closed" in words:
                     words += (
-                        "; if it wants a client certificate, set ssl_certfile and ssl_keyfile"
+                        "; if it requires a client certificate, set ssl_certfile and ssl_keyfile"
                         if settings.use_ssl
                         else "; if it expects TLS, set use_ssl"
                     )

@@ -153,6 +153,6 @@ def _parse(conversation_id: str, text: str) -> TicketLock:
         return TicketLock.from_dict(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LockStoreConnectionError(
-            f"the stored lock of conversation {conversation_id!r} is no ticket lock ({error}): "
+            f"the stored lock of conversation {conversation_id!r} is not a ticket lock ({error}): "
             "delete_lock removes it"
         ) from error

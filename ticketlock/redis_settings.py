@@ -154,10 +154,10 @@ def _location(section: Section, key: str, text: str | None) -> dict[str, Any]:
         try:
             parsed: dict[str, Any] = dict(parse_url(text))
         except ValueError:  # its text would quote parts of a password
-            raise section.error(key, f"{mask_url(text)!r} is no Redis URL") from None
+            raise section.error(key, f"{mask_url(text)!r} is not a Redis URL") from None
         parsed.pop("connection_class", None)
         for option in parsed.keys() - _IN_URL:
-            raise section.error(key, f"{option} is no option of a URL here; give it as a key")
+            raise section.error(key, f"{option} is not supported in the URL; give it as a key")
         parsed["use_ssl"] = text.startswith("rediss://")
         if "path" in parsed:
             parsed["unix_socket_path"] = parsed.pop("path")
@@ -193,7 +193,7 @@ def endpoint_values(endpoint_config: Any) -> dict[str, Any]:
     """The plain keys of a documented `EndpointConfig`-like object (`url` and `kwargs`)."""
     values = getattr(endpoint_config, "kwargs", None)
     if not isinstance(values, Mapping):
-        raise ConfigurationError(f"{endpoint_config!r} is no endpoint configuration")
+        raise ConfigurationError(f"{endpoint_config!r} is not an endpoint configuration")
     keys = {key: value for key, value in values.items() if key not in ("type", "store_type")}
     url = getattr(endpoint_config, "url", None)
     return keys if url is None else {"url": url, **keys}

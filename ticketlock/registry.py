@@ -126,7 +126,8 @@ def import_class(path: str, where: str, known: Iterable[str] = ()) -> type[Any]:
     module_name, _, class_name = path.replace(":", ".").rpartition(".")
     if not module_name:
         raise ConfigurationError(
-            f"{where}: type: {path!r} is neither a known type nor a path; " + hint(path, known)
+            f"{where}: type: {path!r} is neither a known type nor the path of a class; "
+            + hint(path, known)
         )
     try:
         module = import_module(module_name)
@@ -153,7 +154,7 @@ def create_lock_store(obj: Any = None, where: str = "lock_store") -> LockStore:
     if path:
         return store(endpoint_config=obj, where=where)  # type: ignore[no-any-return]  # as above
     if not issubclass(store, LockStore):
-        raise ConfigurationError(f"{where}: type: {kind} is no subclass of ticketlock.LockStore")
+        raise ConfigurationError(f"{where}: type: {kind} is not a subclass of ticketlock.LockStore")
     created = store(endpoint_config=obj)
     if not hasattr(created, "lock_lifetime"):  # its __init__ did not call ours
         LockStore.__init__(created, obj)
@@ -272,7 +273,9 @@ def create_event_source(
     Raises ConfigurationError, also for a broker whose events nobody can be told to consume.
     """
     if section is None:
-        raise ConfigurationError(f"{where}: is missing: the Kafka or RabbitMQ to read from")
+        raise ConfigurationError(
+            f"{where}: is missing: it names the Kafka or RabbitMQ to read from"
+        )
     if isinstance(section, Mapping):
         section = EndpointConfig(**section)
     kind = type_of("event_broker", section)
@@ -316,7 +319,7 @@ def create_event_database(
         section = EndpointConfig(**section)
     kind = type_of("event_service", section)
     if kind not in EVENT_DATABASES:
-        raise ConfigurationError(f"{where}: type: {kind!r} is not sql, the only type there is")
+        raise ConfigurationError(f"{where}: type: {kind!r} is not known; the only type is sql")
     values = {} if section is None else endpoint_values(section)
     # A driver is missed when it is opened: not each dialect of the tracker store will do.
     database = _import_extra(EVENT_DATABASES[kind], kind, where, {})

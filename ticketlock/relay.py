@@ -145,7 +145,10 @@ class Relay:
         try:
             await asyncio.wait_for(self._let_go(), CLOSE_SECONDS)
         except (TicketLockError, asyncio.TimeoutError, TimeoutError) as error:
-            log.warning("the relay's conversations stay leased for half a minute: %s", error)
+            log.warning(
+                "the relay cannot give back its conversations, which stay leased for half a minute: %s",
+                error,
+            )
         finally:
             if self.broker is not None:
                 await self.broker.close()
@@ -310,7 +313,7 @@ class Relay:
             self._suspects.pop(parcel.sender_id, None)
             fate.to = number + 1
             if outcome.status == "retry":
-                fate.waits = "what follows an event that was set apart"
+                fate.waits = "an event before it was set apart as a dead letter"
                 break
         return fate
 

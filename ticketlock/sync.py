@@ -46,7 +46,7 @@ class SyncGrant:
 
     @property
     def lost(self) -> bool:
-        """Whether the turn is no longer ours: lost, or left."""
+        """Whether the turn is over: lost, or its block has ended."""
         try:
             self._grant.ensure_held()
         except LockLost:
@@ -140,7 +140,7 @@ def given_back_by(owner: object, portal: Portal, lock: Lock, grant: Grant) -> An
 
     def dropped() -> None:
         if not lock._over and not lock._spent:
-            grant.reason = grant.reason or "it was dropped without being left"
+            grant.reason = grant.reason or "its `with` block was interrupted and never left"
             lock._spent = True
             portal.post(lock.withdraw)
 
@@ -218,7 +218,7 @@ class SyncLockStore:
         return self._portal.run(lambda: self.store.inspect(conversation_id, limit))
 
     def break_lock(self, conversation_id: str, fence: int | None = None) -> bool:
-        """End the turn of whoever holds the conversation; see `LockStore.break_lock`."""
+        """End the turn that holds the conversation; see `LockStore.break_lock`."""
         return self._portal.run(lambda: self.store.break_lock(conversation_id, fence))
 
     def get_or_create_lock(self, conversation_id: str) -> TicketLock:

@@ -36,7 +36,7 @@ class Claim:
     Attributes:
         sender_id: the conversation.
         fence: the fence of the turn; higher than that of every earlier one.
-        owner: who claimed it, so that a retried claim is told from another one.
+        owner: who claimed it, so that a retried claim is recognised.
         tracker: the latest session when it was claimed; empty for a new conversation.
         sequence: how many events the conversation has ever had, and so the sequence number
             of the next one. `append` advances it.

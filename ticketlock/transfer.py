@@ -139,13 +139,13 @@ def check_export(path: Path) -> Tally:
     for number, text in _lines(path):
         where = f"{path}: line {number}"
         if trailer is not None:
-            raise TransferError(f"{where}: there is something behind the last line")
+            raise TransferError(f"{where}: there is text after the last line")
         try:
             line = json.loads(text)
         except ValueError as error:
-            raise TransferError(f"{where}: is no JSON, the file may be cut off: {error}") from None
+            raise TransferError(f"{where}: is not JSON, the file may be cut off: {error}") from None
         if not isinstance(line, dict):
-            raise TransferError(f"{where}: is no JSON object")
+            raise TransferError(f"{where}: is not a JSON object")
         if _TRAILER in line:
             trailer = line
             continue
@@ -153,10 +153,14 @@ def check_export(path: Path) -> Tally:
         tally.conversations += 1
         digest.update(text.encode())
     if trailer is None:
-        raise TransferError(f"{path}: has no last line that counts: it has been cut off")
+        raise TransferError(
+            f"{path}: the last line, with the counts, is missing: the file has been cut off"
+        )
     found = (tally.conversations, tally.events, digest.hexdigest())
     if found != (trailer.get("conversations"), trailer.get("events"), trailer.get("sha256")):
-        raise TransferError(f"{path}: its last line counts something else: it has been changed")
+        raise TransferError(
+            f"{path}: the counts in the last line do not match: the file has been changed"
+        )
     return tally
 
 
@@ -189,8 +193,8 @@ async def load(
             there = await history_of(store, line["sender_id"])
             if there and there != line["events"] and not replace:
                 raise TransferError(
-                    f"{path}: line {number}: conversation {line['sender_id']!r} is there with other "
-                    "events; nothing was changed in it (--replace replaces it)"
+                    f"{path}: line {number}: conversation {line['sender_id']!r} has other "
+                    "events here and was left unchanged (--replace replaces it)"
                 )
             await _put(store, line["sender_id"], line["events"], there, tally)
         progress(tally.done, total)

@@ -74,7 +74,7 @@ class Turn:
     def grant(self) -> Grant:
         """The lock's side of the turn: `number`, `fence`, `lost`."""
         if self._grant is None:
-            raise RuntimeError("a turn is used inside its `with` block")
+            raise RuntimeError("a turn can be used only inside its `with` block")
         return self._grant
 
     @property
@@ -94,12 +94,14 @@ class Turn:
 
     def _claimed(self) -> Claim:
         if self._claim is None:
-            raise RuntimeError("a turn is used inside its `with` block")
+            raise RuntimeError("a turn can be used only inside its `with` block")
         return self._claim
 
     def _check_inside(self) -> None:
         if self.grant._released:
-            raise RuntimeError("a turn is used inside its `with` block, and this one was left")
+            raise RuntimeError(
+                "a turn can be used only inside its `with` block, and this one has ended"
+            )
 
     async def queue(self) -> int:
         """Take the ticket now and enter later; see `Lock.queue`."""
@@ -135,7 +137,7 @@ class Turn:
         return await self._lock_store.collect(self.grant, most)
 
     def answer(self, reply: str, message_id: str | None = None) -> None:
-        """Say what duplicates of a message are told, once the turn has been written.
+        """Set the reply for duplicates of a message, valid once the turn is written.
 
         Args:
             message_id: one that was collected; default: the turn's own.
@@ -143,7 +145,7 @@ class Turn:
         self._check_inside()
         if message_id is None:
             if self._incoming is None:
-                raise ValueError("this turn has no `incoming` message: name the message_id")
+                raise ValueError("this turn has no `incoming` message: pass the message_id")
             message_id = self._incoming.message_id
         self._replies[message_id] = reply
 
@@ -178,7 +180,7 @@ class Turn:
                 grant = self.grant
                 if clock() + pause >= grant.deadline:
                     raise
-                why = f"the write is repeated: {error}"
+                why = f"the write failed and is tried again: {error}"
                 grant.observers.tell(Observer.on_retry, grant, grant.label, attempt, why)
                 await asyncio.sleep(pause)
                 pause *= 2
@@ -228,7 +230,7 @@ class Turn:
             # Everything was written under a fence that nobody had passed: the turn counts.
             if not write:
                 raise
-            log.warning("the turn was written, then %s", lost)
+            log.warning("the events of the turn are stored, but it then %s", lost)
 
     def _answer(self) -> None:
         if self._replies:

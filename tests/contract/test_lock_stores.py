@@ -726,7 +726,7 @@ def test_what_no_message_is(make_store: Make, text: object) -> None:
     """A message that is none, or whose text is none, is an error at once."""
     with pytest.raises(ValueError, match=r"text|surrogates"):
         Incoming("id", text=text)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="incoming is an Incoming"):
+    with pytest.raises(ValueError, match="incoming must be an Incoming"):
         make_store().lock("c", incoming=text)  # type: ignore[arg-type]
 
 

@@ -70,7 +70,9 @@ class Topology:
     def stop_consumer(self) -> dict[str, int]:
         """End the event service as an operator does; what it counted."""
         end = time.monotonic() + 60
-        while "INFO from" not in self.consumer.log:  # before that it does not listen to signals
+        while (
+            "INFO reading from" not in self.consumer.log
+        ):  # before that it does not listen to signals
             assert time.monotonic() < end, self.consumer.log
             time.sleep(0.05)
         return self.consumer.stop()

@@ -193,7 +193,7 @@ async def test_a_wrong_password(tracker_sections: Any, name: str) -> None:
 @pytest.mark.parametrize(
     ("section", "error"),
     [
-        ({"type": "mongod"}, "event_service: type: 'mongod' is not sql"),
+        ({"type": "mongod"}, "event_service: type: 'mongod' is not known; the only type is sql"),
         ({"dialect": "oracle", "url": "h"}, "event_service: dialect: 'oracle' is not one of"),
         ({"grup": "g"}, "event_service: grup: is not a setting here; did you mean group?"),
         ({"group": ""}, "event_service: group: is empty"),

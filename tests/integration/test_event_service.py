@@ -115,7 +115,7 @@ def test_the_consumer_of_pika_may_come_first(
     broker = broker_section(request, "pika")
     endpoints = write_endpoints(tmp_path / "endpoints.yml", broker, service)
     with Consumer(endpoints) as consumer:
-        wait(lambda: "INFO from" in consumer.log, "it reads")
+        wait(lambda: "INFO reading from" in consumer.log, "it reads")
         publish(broker, messages(10))
         wait(lambda: count(service) == 10, "they arrive")
         connection = request.getfixturevalue("rabbitmq").connect()
@@ -224,7 +224,7 @@ def test_the_broker_goes_and_comes(
 @pytest.mark.parametrize(
     ("document", "status", "said"),
     [
-        ({}, cli.EXIT_BAD_INPUT, "event_broker: is missing: the Kafka or RabbitMQ"),
+        ({}, cli.EXIT_BAD_INPUT, "event_broker: is missing: it names the Kafka or RabbitMQ"),
         ({"event_broker": {"type": "file"}}, cli.EXIT_BAD_INPUT, "cannot be consumed"),
         ({"event_broker": {"type": "kafka"}}, cli.EXIT_BAD_INPUT, "event_broker: url: is missing"),
         ({"event_service": {"type": "x"}}, cli.EXIT_BAD_INPUT, "event_service: type: 'x' is not"),

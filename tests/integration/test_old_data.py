@@ -201,7 +201,7 @@ def test_redis_keys_are_bytes(tmp_path: Path, tracker_sections: Any, capsys: Cap
 
 
 def test_an_import_goes_on(tmp_path: Path, capsys: Capture) -> None:
-    """Past a conversation that is there with other events, which is named."""
+    """Past a conversation that has other events here, which is named."""
     one, two = {"type": "sql", "db": f"{tmp_path}/1.db"}, {"type": "sql", "db": f"{tmp_path}/2.db"}
 
     async def fill(section: dict[str, Any], *names: str) -> None:
@@ -227,4 +227,4 @@ def test_an_import_goes_on(tmp_path: Path, capsys: Capture) -> None:
     )
     out, errors = capsys.readouterr()
     assert json.loads(out)["conversations"] == 2
-    assert "'b' is there with other events" in errors
+    assert "'b' has other events here" in errors

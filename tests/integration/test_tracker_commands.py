@@ -112,7 +112,7 @@ def test_import_does_not_overwrite(tmp_path: Path, capsys: Capture) -> None:
     file = tmp_path / "all.jsonl"
     run("tracker", "export", file, "--endpoints", one)
     assert run("tracker", "import", file, "--endpoints", two) != 0
-    assert "'a' is there with other events" in capsys.readouterr().err
+    assert "'a' has other events here" in capsys.readouterr().err
     assert run("tracker", "import", file, "--replace", "--endpoints", two) == 0
 
 

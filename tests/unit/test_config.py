@@ -371,7 +371,9 @@ def test_a_wrong_type(section: str, kind: str, says: str) -> None:
     """The nearest name, or all of them."""
     with pytest.raises(ConfigurationError) as caught:
         CREATE[section]({"type": kind})
-    assert f"type: {kind!r} is neither a known type nor a path; {says}" in str(caught.value)
+    assert f"type: {kind!r} is neither a known type nor the path of a class; {says}" in str(
+        caught.value
+    )
 
 
 def test_a_section_without_type_takes_no_keys() -> None:

@@ -105,7 +105,7 @@ def test_the_documented_constructor(module: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("slq", "neither a known type nor a path"),
+        ("slq", "neither a known type nor the path of a class"),
         ("no.such.module.Store", "no.such|No module"),
         ("ticketlock.errors.NoStore", "has no class NoStore"),
         ("ticketlock.errors.StaleFence", "host=, domain=, event_broker="),

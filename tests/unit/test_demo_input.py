@@ -147,7 +147,7 @@ def test_a_transcript_is_read_in_file_order(tmp_path: Path) -> None:
         (b'{"text": "x"}', "sender_id is missing"),
         (b'{"sender_id": "a"}', "text is missing"),
         (b'{"sender_id": 1, "text": "x"}', "sender_id: 1 is not text"),
-        (b'{"sender_id": "", "text": "x"}', "sender_id: a conversation id is non-empty text"),
+        (b'{"sender_id": "", "text": "x"}', "sender_id: a conversation id must be non-empty text"),
         (b'{"sender_id": "\\ud800", "text": "x"}', "is not valid Unicode"),
         (b'{"sender_id": "a\\u0000", "text": "x"}', "contains a NUL character"),
         (b'{"sender_id": "a", "text": "\\ud800"}', "text: is not valid Unicode"),

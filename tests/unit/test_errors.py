@@ -109,6 +109,6 @@ def test_texts_are_as_before() -> None:
     assert str(LockLost("c", "why")) == "lost the lock of conversation 'c': why"
     assert repr(QueueFull("c", 3)) == "QueueFull(\"3 tickets already wait for conversation 'c'\")"
     assert "answered" in str(DuplicateMessage("c", "m", "r"))
-    assert "is not the stored 6" in str(StaleFence("c", 5, 6))
+    assert "does not match the stored fence 6" in str(StaleFence("c", 5, 6))
     assert "events status" in str(EventsWaiting("c"))
     assert str(EventBrokerConnectionError("away")) == "away"

@@ -158,7 +158,7 @@ def test_without_a_type_it_is_rabbitmq() -> None:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("kafak", "neither a known type nor a path"),
+        ("kafak", "neither a known type nor the path of a class"),
         ("no.such.module.Class", "No module named 'no'"),
         ("ticketlock.tickets.Nope", "has no class Nope"),
         ("ticketlock.tickets.Ticket", "has no from_endpoint_config, publish"),

@@ -340,7 +340,7 @@ def test_the_state_is_small_and_strict(tmp_path: Path) -> None:
     def stopped(**more: Any) -> None:
         export(away, state=StateFile(path), patience=0, say=lambda _: None, **more)
 
-    with pytest.raises(ConfigurationError, match="no export to go on with"):
+    with pytest.raises(ConfigurationError, match="no export to continue"):
         export(away, state=StateFile(path, resume=True))
     assert not path.exists()
     with pytest.raises(EventBrokerConnectionError):
@@ -351,11 +351,14 @@ def test_the_state_is_small_and_strict(tmp_path: Path) -> None:
         stopped()
     with pytest.raises(ConfigurationError, match="another minimum timestamp, another event_brok"):
         export(away, state=StateFile(path, resume=True), places={"event_broker": "y"})
-    with StateFile(path), pytest.raises(ConfigurationError, match="another export is at work"):
+    with (
+        StateFile(path),
+        pytest.raises(ConfigurationError, match="another export is using this file"),
+    ):
         export(away, state=StateFile(path, resume=True))
     for content in ("{}", "[]", "no", '{"ticketlock_events_export": 2, "position": {}}', "\x00"):
         path.write_text(content)
-        with pytest.raises(ConfigurationError, match="is no state of an export"):
+        with pytest.raises(ConfigurationError, match="is not the state of an export"):
             stopped()
         assert path.read_text() == content
     with pytest.raises(ConfigurationError, match="No such file"):

@@ -135,7 +135,7 @@ def test_nothing_is_confirmed_while_the_database_is_away(
         run(service.run())
     assert script.names("store", "confirm") == ["store"] * 5 + ["confirm"]
     assert "waiting for the database: PostgreSQL is away" in caplog.text
-    assert "the database is there again" in caplog.text
+    assert "the database answers again" in caplog.text
 
 
 def test_a_slow_database(run: Callable[..., None], script: Script) -> None:

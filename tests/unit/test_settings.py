@@ -69,13 +69,13 @@ def test_accepted(store: type[Any], keys: dict[str, Any], expected: dict[str, An
         ({"endpoints": 3}, "endpoints: 3 is not a list of texts"),
         ({"socket_timeout": 0}, "socket_timeout: 0"),
         ({"password": ["x-s3cret"]}, "password: the value is not text"),
-        ({"url": "http://h"}, "no Redis URL"),
-        ({"url": "http://u:x-s3cret@h"}, "no Redis URL"),
-        ({"url": "redis://:x-s3cret/more@h"}, "no Redis URL"),
-        ({"url": "redisx://u:p@x-s3cret@h"}, "no Redis URL"),
+        ({"url": "http://h"}, "not a Redis URL"),
+        ({"url": "http://u:x-s3cret@h"}, "not a Redis URL"),
+        ({"url": "redis://:x-s3cret/more@h"}, "not a Redis URL"),
+        ({"url": "redisx://u:p@x-s3cret@h"}, "not a Redis URL"),
         ({"host": "default:x-s3cret@h"}, "'***@h' is not host:port"),
         ({"endpoints": ["u:x-s3cret@h:1"]}, "'***@h:1' is not host:port"),
-        ({"url": "redis://h?foo=bar"}, "foo is no option of a URL here"),
+        ({"url": "redis://h?foo=bar"}, "foo is not supported in the URL"),
     ],
 )
 def test_refused(store: type[Any], keys: dict[str, Any], said: str) -> None:
@@ -125,10 +125,10 @@ def test_a_store_passes_through() -> None:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("reddis", "neither a known type nor a path"),
+        ("reddis", "neither a known type nor the path of a class"),
         ("no.such.module.Class", "No module named 'no'"),
         ("ticketlock.tickets.Nope", "has no class Nope"),
-        ("ticketlock.tickets.Ticket", "no subclass"),
+        ("ticketlock.tickets.Ticket", "not a subclass"),
     ],
 )
 def test_unresolvable_types_are_errors(kind: str, said: str) -> None:

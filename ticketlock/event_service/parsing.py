@@ -81,7 +81,7 @@ def reject(delivery: Delivery, reason: str) -> Reject:
 
 def _event(delivery: Delivery, limits: Limits) -> Event:
     if limits.size is not None and len(delivery.body) > limits.size:
-        raise _Bad(f"{len(delivery.body)} bytes are more than the database takes: {limits.size}")
+        raise _Bad(f"the body has {len(delivery.body)} bytes, the database takes {limits.size}")
     text, fields = _object(delivery.body)
     sender_id = _sender_id(fields.get("sender_id"), limits)
     history, sequence = fields.get(HISTORY_FIELD), fields.get(SEQUENCE_FIELD)
@@ -105,12 +105,12 @@ def _object(body: bytes) -> tuple[str, dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise _Bad(f"it is not JSON: {error}") from None
     if not isinstance(fields, dict):
-        raise _Bad(f"it is JSON, but no object: {type(fields).__name__}")
+        raise _Bad(f"it is JSON, but not an object: {type(fields).__name__}")
     return text, fields
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no value of JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 _decode = json.JSONDecoder(parse_constant=_no_constant).decode
@@ -118,7 +118,7 @@ _decode = json.JSONDecoder(parse_constant=_no_constant).decode
 
 def _sender_id(value: Any, limits: Limits) -> str:
     if not isinstance(value, str) or not value:
-        raise _Bad("sender_id is missing, or no text")
+        raise _Bad("sender_id is missing, or is not text")
     if limits.id_length is not None and len(value) > limits.id_length:
         raise _Bad(f"sender_id has {len(value)} characters, the database takes {limits.id_length}")
     if not limits.nul and "\0" in value:
@@ -138,7 +138,7 @@ def _encodable(text: str) -> bool:
 
 def _number(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < LARGEST:
-        raise _Bad(f"{name} is no whole number from 0 to {LARGEST - 1}")
+        raise _Bad(f"{name} is not a whole number from 0 to {LARGEST - 1}")
     return value
 
 

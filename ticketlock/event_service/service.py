@@ -129,7 +129,7 @@ class EventService:
         await self._again(self._database.open, "the database", first=True)
         await self._connect(first=True)
         if not self._stopped_early:
-            log.info("from %s into %s", self._source.address, self._database.address)
+            log.info("reading from %s, writing to %s", self._source.address, self._database.address)
 
     async def _connect(self, *, first: bool = False) -> None:
         def open_() -> None:
@@ -161,7 +161,7 @@ class EventService:
                 pause = min(pause * 2, longest)
             else:
                 if failed:
-                    log.info("%s is there again", what)
+                    log.info("%s answers again", what)
                 return result
         return None
 
@@ -208,7 +208,7 @@ class EventService:
                 f"broker: {self._last_error}"
             )
         if not self.done.stored and found.stored:
-            log.info("%d events stored, the first ones", found.stored)
+            log.info("the first %d events are stored", found.stored)
         self.done.add(found)
         self._watch.note(found.gaps)
         self.done.gaps.clear()  # the watch keeps what matters of them
@@ -217,4 +217,4 @@ class EventService:
         try:
             await self._watch.look()
         except EventDatabaseError as error:
-            log.debug("gaps not looked at: %s", error)
+            log.debug("cannot look for gaps: %s", error)

@@ -17,7 +17,7 @@ def _instance(name: str) -> str | None:
 
 
 def _group(name: str) -> str | None:
-    return None if name else "is empty: give the consumer group a name, or leave it"
+    return None if name else "is empty: give the consumer group a name, or leave it out"
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class ServiceSettings:
     group: Annotated[str, Key("Kafka: consumer group", check=_group)] = "ticketlock-event-service"
     instance: Annotated[
         str | None,
-        Key("Kafka: a name for this instance that no other one has; when it comes back within "
-            "10 s it goes on at once with what it had", check=_instance),
+        Key("Kafka: a unique name for this instance; after a restart within 10 s it "
+            "continues at once with its partitions", check=_instance),
     ] = None  # fmt: skip
     queue: Annotated[
         str | None, Key("RabbitMQ: queue to read", shown="the first of the broker's `queues`")
