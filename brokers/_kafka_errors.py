@@ -57,7 +57,7 @@ _ADVICE: dict[int, tuple[str, bool]] = {
     KafkaError.UNKNOWN_TOPIC_OR_PART: ("there is no such topic: create it, or check topic", True),
     KafkaError._UNKNOWN_PARTITION: ("there is no such topic: create it, or check topic", True),
     KafkaError.INVALID_RECORD: (
-        "the topic takes no such record: if it is compacted, set partition_by_sender",
+        "the topic rejected the record: if it is compacted, set partition_by_sender",
         True,
     ),
 }

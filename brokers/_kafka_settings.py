@@ -94,8 +94,8 @@ class KafkaSettings:
         if self.sasl_mechanism == "OAUTHBEARER" and not self.token_url:
             raise section.error(
                 "sasl_oauthbearer_token_endpoint_url",
-                "is missing: where tokens are had for sasl_username and sasl_password; "
-                "in Python, oauth_cb is the other way",
+                "is missing: the URL that issues tokens for sasl_username and sasl_password; "
+                "in Python, oauth_cb can be used instead",
             )
         for key in ("sasl_username", "sasl_password"):
             if not getattr(self, key):

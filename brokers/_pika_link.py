@@ -34,7 +34,7 @@ _ADVICE = (
     (
         "certificate required",
         (
-            "it wants a client certificate: set RABBITMQ_SSL_CLIENT_CERTIFICATE "
+            "it requires a client certificate: set RABBITMQ_SSL_CLIENT_CERTIFICATE "
             "and RABBITMQ_SSL_CLIENT_KEY"
         ),
         False,
@@ -46,7 +46,7 @@ _ADVICE = (
     ),
     (
         "IncompatibleProtocolError: StreamLostError",
-        _BROKE + "it does not speak AMQP 0-9-1 there, or it wants TLS (amqps://) or a client "
+        _BROKE + "it does not speak AMQP 0-9-1 there, or it requires TLS (amqps://) or a client "
         "certificate: check url and port",
         True,
     ),
@@ -78,7 +78,7 @@ _ADVICE = (
     (
         "IncompatibleProtocolError",
         (
-            "it does not speak AMQP 0-9-1 there, or it wants TLS (amqps://) "
+            "it does not speak AMQP 0-9-1 there, or it requires TLS (amqps://) "
             "or a client certificate: check url and port"
         ),
         False,

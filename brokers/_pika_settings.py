@@ -97,7 +97,8 @@ def _split(section: Section, key: str, text: str) -> SplitResult:
         parts = urlsplit(text if "://" in text else f"amqp://{text}")
     except ValueError:  # brackets; the error would show the password
         raise section.error(
-            key, f"{mask_url(text)!r} is no URL: [ and ] in user and password are %5B and %5D"
+            key,
+            f"{mask_url(text)!r} is not a URL: in user and password write [ as %5B and ] as %5D",
         ) from None
     if "@" in parts.path:  # part of a password, which would be shown as that of the vhost
         raise section.error(
@@ -105,7 +106,7 @@ def _split(section: Section, key: str, text: str) -> SplitResult:
         )
     if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
         shown = mask_url(text)
-        raise section.error(key, f"{shown!r} is no host and no amqp:// or amqps:// URL")
+        raise section.error(key, f"{shown!r} is neither a host nor an amqp:// or amqps:// URL")
     return parts
 
 
@@ -113,7 +114,7 @@ def _port(section: Section, key: str, parts: SplitResult) -> int | None:
     try:
         return parts.port
     except ValueError:
-        raise section.error(key, "the port in it is no number from 1 to 65535") from None
+        raise section.error(key, "its port is not a number from 1 to 65535") from None
 
 
 def _login(section: Section, key: str, name: str, in_url: str | None, given: str | None) -> str:
@@ -161,8 +162,8 @@ def _tls(query: Section, parts: SplitResult) -> tuple[ssl.SSLContext | None, str
         ) from error
     if trusting:
         log.warning(
-            "RabbitMQ at %s: its certificate is not verified (verify, no_verify_ssl): whoever is in "
-            "between can read and change everything; set cacertfile instead", parts.hostname,
+            "RabbitMQ at %s: its certificate is not verified (verify, no_verify_ssl): anyone on the "
+            "network path can read and change everything; set cacertfile instead", parts.hostname,
         )  # fmt: skip
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

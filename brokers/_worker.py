@@ -135,11 +135,11 @@ class ThreadedBroker(EventBroker):
         message = Message.of_event(event, headers)
         wire = Wire(message, message.encode())
         if self._closed:
-            raise EventBrokerError(f"{self.address} is closed: the event is not taken")
+            raise EventBrokerError(f"{self.address} is closed: the event is rejected")
         if len(self._waiting) >= self._most_waiting:
             raise EventBrokerError(
-                f"{self.address}: {self._most_waiting} events wait already, the event is not "
-                "taken: check that the broker is up"
+                f"{self.address}: {self._most_waiting} events wait already, the event is "
+                "rejected: check that the broker is up"
             )
         self._waiting.append(wire)
         if len(self._waiting) == 1:
@@ -191,7 +191,7 @@ class ThreadedBroker(EventBroker):
         threading.Thread(target=wait, daemon=True).start()
         await ended.wait()
         if thread.is_alive():
-            log.error("%s: the driver does not end; its thread is left behind", self.address)
+            log.error("%s: the driver did not stop in time; its thread is abandoned", self.address)
         self._report_lost()
 
     def _report_lost(self) -> None:
@@ -277,7 +277,7 @@ class ThreadedBroker(EventBroker):
         if not batch:
             return []
         if self.left(end) <= 0:
-            return [retry(f"{self.address}: the time was up before anything was sent")] * len(batch)
+            return [retry(f"{self.address}: the time ran out before it was sent")] * len(batch)
         try:
             return self._send(batch, end)
         except TicketLockError as error:

@@ -92,7 +92,7 @@ class FileEventBroker(ThreadedBroker):
                 fcntl.flock(self._file, fcntl.LOCK_UN)
         except TimeoutError:
             raise EventBrokerConnectionError(
-                f"{self.address}: another process has it locked: see who does (fuser, lsof)"
+                f"{self.address}: another process has locked it: find it with fuser or lsof"
             ) from None
         except OSError as error:
             self._shut(end)

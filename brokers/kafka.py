@@ -160,7 +160,7 @@ class KafkaEventBroker(ThreadedBroker):
                 if self._given_up(end):
                     break
             if wire.key in held:
-                note(i, retry("an earlier event of the conversation was not taken"))
+                note(i, retry("an earlier event of the conversation was not accepted"))
                 continue
             error = self._produce(
                 producer, wire, lambda error, _, i=i: note(i, self._outcome(error)), end

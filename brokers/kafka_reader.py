@@ -276,7 +276,7 @@ class KafkaReader(Source):
         for place in partitions:
             self._done.pop(place.partition, None)
         numbers = ", ".join(str(place.partition) for place in partitions)
-        log.info("%s: given partitions %s", self.address, numbers or "none")
+        log.info("%s: assigned partitions %s", self.address, numbers or "none")
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # All that was read has been stored by now, or is in the caller's hands and comes again.

@@ -198,7 +198,7 @@ class PikaEventBroker(ThreadedBroker):
         if self._trouble is not None:
             return str(self._trouble)
         if link is not None and link.blocked is not None:
-            return f"{self.address}: it takes no messages at the moment: {link.blocked}"
+            return f"{self.address}: it accepts no messages at the moment: {link.blocked}"
         if link is not None and link.reason is not None:
             return str(link.explain(link.reason))
         if self.left(end) <= 0:

@@ -30,7 +30,7 @@ from ._dynamo_layout import Item
 _CODES = {
     "UnrecognizedClientException": "it refused the credentials: check those of the AWS chain",
     "InvalidSignatureException": "it refused the credentials: check the secret key and the clock",
-    "MissingAuthenticationTokenException": "it wants credentials: provide them in the AWS chain",
+    "MissingAuthenticationTokenException": "it requires credentials: provide them in the AWS chain",
     "ExpiredTokenException": "the session token has expired: renew it",
     "AccessDeniedException": (
         "the role lacks rights: allow dynamodb:DescribeTable, GetItem, PutItem, UpdateItem, "
@@ -40,8 +40,8 @@ _CODES = {
     "ProvisionedThroughputExceededException": "the table's throughput is used up: raise it",
     "ThrottlingException": "it throttles us: raise the table's or the account's limits",
     "RequestLimitExceeded": "it throttles us: raise the account's limits",
-    "LimitExceededException": "too many tables are being made at a time: try again",
-    "InternalServerError": "it failed inside: try again",
+    "LimitExceededException": "too many tables are being created at a time: try again",
+    "InternalServerError": "it had an internal error: try again",
     "ServiceUnavailable": "it is not available: try again",
 }
 

@@ -94,8 +94,8 @@ class Conversations:
             pause = 0.1 if len(batches) > 1 else 0.002
             time.sleep(random.uniform(0, min(80 * pause, pause * 2**attempt)))
         raise TrackerStoreError(
-            f"DynamoDB at {self._client.where}: conversation {write.sender_id!r} is written to by "
-            f"too many at a time: gave up after {_TRIES} tries, nothing written"
+            f"DynamoDB at {self._client.where}: conversation {write.sender_id!r}: too many "
+            f"writers at a time: gave up after {_TRIES} tries, nothing written"
         )
 
     def _commit(

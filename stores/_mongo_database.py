@@ -43,7 +43,7 @@ class Database:
         if re.search(r"(?i)[?&](tlsinsecure|tlsallowinvalid\w+)=true", self._url):
             log.warning(
                 "%s: the certificate of MongoDB is not verified (tlsInsecure, tlsAllowInvalid...): "
-                "whoever is in between can read and change everything", section.where,
+                "anyone on the network path can read and change everything", section.where,
             )  # fmt: skip
         self._client: AsyncMongoClient[Document] | None = None
         self._indexed = False
@@ -110,7 +110,7 @@ def _check_url(section: Section, url: str) -> None:
         # Its text is not repeated: what it takes for a port may be half of a password.
         raise section.error(
             "url",
-            "is no MongoDB URL; it looks like mongodb://user:password@host:27017/?option=value, "
+            "is not a MongoDB URL; one looks like mongodb://user:password@host:27017/?option=value, "
             "with the characters /?#[]@:% of user and password written as %2F and so on",
         ) from None
 

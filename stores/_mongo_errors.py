@@ -19,10 +19,10 @@ from ticketlock.errors import TrackerStoreConnectionError, TrackerStoreError
 #: Codes of MongoDB's answers -> what to do; the login ones first.
 _CODES = {
     18: "it refused the login: check username, password and auth_source",
-    11: "it knows no such user: check username and auth_source",
+    11: "it does not know the user: check username and auth_source",
     13: "the user lacks rights: grant the role readWrite on the database in db",
     8000: "it refused the login: check username, password and auth_source",
-    10107: "it is no primary any more: name all members of the replica set in url",
+    10107: "it is no longer the primary: name all members of the replica set in url",
     50: "it took too long: check its load (socket_timeout)",
     14031: "its disk is full",
 }

@@ -181,6 +181,6 @@ def _explained(settings: RedisSettings, error: BaseException) -> TrackerStoreErr
             f"{settings.prefixed('tracker_outbox:')}* ({text})"
         )
     if isinstance(error, (ResponseError, hiredis.ReplyError)) and not text.startswith(_UNAVAILABLE):
-        advice = "the key is of another program; set key_prefix" if "WRONGTYPE" in text else ""
+        advice = "the key belongs to another program: set key_prefix" if "WRONGTYPE" in text else ""
         return TrackerStoreError(f"{where}: {advice or 'it refused the command'} ({text})")
     return TrackerStoreConnectionError(str(explain(settings, error)[0]))

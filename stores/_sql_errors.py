@@ -14,7 +14,7 @@ from ._sql_settings import SQLSettings
 #: What a driver says -> what to do about it; the first match counts.
 _REMEDIES = (
     (r"too many|remaining connection slots|max_user_connections|no more connections",
-     "it takes no more connections: lower pool_size and max_overflow, or let it take more"),
+     "it takes no more connections: lower pool_size and max_overflow, or raise its limit"),
     (r"QueuePool limit",
      ("all connections of this process are in use: find out what the database is busy with, or"
      " raise pool_size")),
@@ -23,12 +23,12 @@ _REMEDIES = (
     (r"database .* does not exist|unknown database",
      "create the database, check db, or (PostgreSQL) set login_db"),
     (r"unsupported startup parameter|command-line options",
-     "a pooler takes no options: take them out of query"),
+     "a pooler accepts no options: remove them from query"),
     (r"statement pooling mode", "set the pooler's pool_mode to transaction, or to session"),
     (r"invalid connection option|invalid dsn", "check query"),
     (r"certificate|\bssl\b|\btls\b",
      ("check use_ssl, ssl_ca_certs and ssl_check_hostname, and that the certificate is for this"
-     " host and of today")),
+     " host and has not expired")),
     (r"refused|can't connect|could not connect|connection failed|unreachable",
      "check url and port, and that the server runs"),
     (r"name or service|could not translate|resolve|nodename|getaddrinfo", "check the host name"),
@@ -40,7 +40,7 @@ _REMEDIES = (
     (r"database is locked", "another process holds the file; for replicas use PostgreSQL"),
     (r"max_allowed_packet", "raise the server's max_allowed_packet"),
     (r"illegal mix of collations|incorrect string value|equivalent in encoding|impossible for",
-     ("it has no such characters: ALTER TABLE events CONVERT TO CHARACTER SET utf8mb4;"
+     ("its character set lacks these: ALTER TABLE events CONVERT TO CHARACTER SET utf8mb4;"
      " PostgreSQL: use a database with the encoding UTF8")),
     (r"integer out of range|maximum value of sequence|'2147483647' for key|column 'id'",
      "the numbers of its rows are used up: change the column id of events to BIGINT"),

@@ -84,7 +84,9 @@ def _threshold(text: str) -> int | None:
     if text.lower() in ("", "none", "null"):
         return None
     if not text.isdigit():
-        raise ConfigurationError(f"query: prepare_threshold: {text!r} is no whole number, nor none")
+        raise ConfigurationError(
+            f"query: prepare_threshold: {text!r} is neither a whole number nor none"
+        )
     return int(text)
 
 
@@ -141,7 +143,7 @@ def _connect(dialect: Any, args: Any, parameters: dict[str, Any]) -> Any:
     except (TypeError, ValueError, AttributeError) as error:
         # The driver's own errors are of other types; these are about the arguments.
         raise ConfigurationError(
-            f"query: {dialect.driver} does not take what it says: {error}; see its documentation"
+            f"query: {dialect.driver} does not accept it: {error}; see its documentation"
         ) from error
 
 

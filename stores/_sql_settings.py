@@ -125,7 +125,7 @@ def _full_url(section: Section, text: str) -> URL:
         url = make_url(text)
     except (sa.exc.ArgumentError, ValueError):
         # The original error may hold the password.
-        raise section.error("url", f"{mask_url(text)!r} is no database URL") from None
+        raise section.error("url", f"{mask_url(text)!r} is not a database URL") from None
     parts = [url.host, *url.query]
     parts += [] if url.get_backend_name() == "sqlite" else [url.database]
     if any("@" in part for part in parts if part):
@@ -145,7 +145,7 @@ def _place(section: Section, host: str | None, port: int | None) -> dict[str, An
     if not colon or (host.count(":") > 1 and not name.endswith("]")):
         return {"host": host.strip("[]"), "port": port}
     if not digits.isdigit() or not 0 < int(digits) < 65536:
-        raise section.error("url", f"{digits!r} in {host!r} is no port")
+        raise section.error("url", f"{digits!r} in {host!r} is not a port")
     return {"host": name.strip("[]"), "port": int(digits)}
 
 

@@ -80,8 +80,8 @@ class SQLTLS:
         elif any(given.values()) or check is not None or verify is not None:
             on = True
         if on is False and any([*given.values(), check is not None, verify is not None]):
-            raise section.error("use_ssl", "is false, or the mode of TLS is disable, beside keys "
-                                "that are about TLS: leave the one or the others out")  # fmt: skip
+            raise section.error("use_ssl", "is false (or the TLS mode is disable), but other keys "
+                                "set up TLS: leave out the one or the others")  # fmt: skip
         for key, path in paths.items():
             if on and path is not None and not os.access(path, os.R_OK):
                 raise section.error(key, f"{path!r} cannot be read")
@@ -98,7 +98,7 @@ class SQLTLS:
             return
         if not self.verify:
             log.warning(
-                "%s: tls_verify is false: whoever is in between can read and change everything; "
+                "%s: tls_verify is false: anyone on the network path can read and change everything; "
                 "set ssl_ca_certs instead", address,
             )  # fmt: skip
         elif not self.check_hostname:

@@ -258,7 +258,7 @@ class SQLEventDatabase(EventDatabase):
     def _reject_row(self, reject: Reject) -> dict[str, Any]:
         reason, size = reject.reason, self.limits.size
         if size is not None and len(reject.body) > size:
-            reason += f"; of its body the first {size} bytes are kept"
+            reason += f"; the first {size} bytes of its body are kept"
         printable = reason.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
         return {**reject._asdict(), "reason": printable, "body": reject.body[:size],
                 "rejected_at": time.time()}  # fmt: skip

@@ -211,7 +211,7 @@ def _documented(key: str, text: bytes) -> list[EncodedEvent]:
         return encode_events(load(text, 2 + MAX_DEPTH)["events"])
     except (ValueError, KeyError, TypeError) as error:
         raise UnreadableHistory(
-            f"Redis key {key!r} holds no tracker (JSON with a list 'events'): {error!r:.300}; "
+            f"Redis key {key!r} is not a tracker (JSON with a list 'events'): {error!r:.300}; "
             "repair or remove it"
         ) from error
 

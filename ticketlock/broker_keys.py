@@ -11,7 +11,9 @@ from .store_keys import Dialect, SQLKeys
 
 def _topic(name: str) -> str | None:
     known = re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) and name not in (".", "..")
-    return None if known else f"{name!r} is no name that Kafka takes for a topic"
+    return (
+        None if known else f"{name!r} is not a valid Kafka topic name (letters, digits, . _ and -)"
+    )
 
 
 def _readable(path: str) -> str | None:
@@ -26,7 +28,7 @@ class KafkaOptions(TypedDict, total=False):
     """Of Kafka, without its address."""
 
     topic: Annotated[str, Key("topic to publish to", "rasa_core_events", check=_topic)]
-    client_id: Annotated[str | None, Key("what this client is called in the servers' logs")]
+    client_id: Annotated[str | None, Key("name of this client in the servers' logs")]
     partition_by_sender: Annotated[
         bool,
         Key("the conversation is the key of its messages. The documented default is false, a "
@@ -44,7 +46,7 @@ class KafkaOptions(TypedDict, total=False):
     sasl_username: Annotated[str | None, Key("user; with `OAUTHBEARER` the client's id")]
     sasl_password: Annotated[str | None, Key("password; with `OAUTHBEARER` the client's secret")]
     sasl_oauthbearer_token_endpoint_url: Annotated[
-        str | None, Key("where `OAUTHBEARER` has its tokens")
+        str | None, Key("URL from which `OAUTHBEARER` gets its tokens")
     ]
     oauth_cb: Annotated[
         Callable[[str], Any] | None,
@@ -77,7 +79,7 @@ class KafkaOptions(TypedDict, total=False):
     ]
     topic_metadata_refresh_interval_ms: Annotated[
         int,
-        Key("milliseconds between two looks at the topics; -1: none", 300_000, -1, 3_600_000),
+        Key("milliseconds between two metadata requests; -1: never", 300_000, -1, 3_600_000),
     ]  # fmt: skip
 
 

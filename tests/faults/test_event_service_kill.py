@@ -117,14 +117,14 @@ def test_each_event_once(
             return 0
 
     try:
-        storm.wait_for("INFO from" if broker == "pika" else r"given partitions \d")
+        storm.wait_for("INFO reading from" if broker == "pika" else r"assigned partitions \d")
         publishing.start()
         storm.rage(progress, count)
         publishing.join()
         end = time.monotonic() + 120
         while progress() < count and time.monotonic() < end:
             time.sleep(0.05)
-        storm.wait_for("INFO from")  # the last one started may not listen to signals yet
+        storm.wait_for("INFO reading from")  # the last one started may not listen to signals yet
         summaries = [consumer.stop() for consumer in storm.consumers]
     finally:
         storm.end()
@@ -136,6 +136,6 @@ def test_each_event_once(
     assert query(service, "SELECT * FROM ticketlock_service_rejects") == []
     assert [summary["gaps"] for summary in summaries] == [0, 0]
     for instances in storm.all:
-        assert any("the first ones" in consumer.log for consumer in instances)
+        assert any("events are stored" in consumer.log for consumer in instances)
     # What the killed ones had stored is not stored again.
     assert sum(summary["stored"] for summary in summaries) < count

@@ -154,7 +154,7 @@ async def test_a_message_larger_than_a_packet(tracker_sections: Any) -> None:
         service, "SELECT LENGTH(body), reason FROM ticketlock_service_rejects"
     )
     assert size == limit
-    assert f"the first {limit} bytes are kept" in reason
+    assert f"the first {limit} bytes of its body are kept" in reason
 
 
 async def test_beside_a_tracker_store(service: dict[str, Any]) -> None:

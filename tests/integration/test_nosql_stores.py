@@ -177,7 +177,7 @@ async def test_foreign_values_are_errors(one: Any) -> None:
     with Redis(port=one.section["port"]) as plain:
         plain.set(f"{one.section['key_prefix']}:tracker:a", "no tracker")
         plain.set(f"{one.section['key_prefix']}:tracker:{{b}}:events", "no hash")
-        with pytest.raises(TrackerStoreError, match="tracker:a' holds no tracker"):
+        with pytest.raises(TrackerStoreError, match="tracker:a' is not a tracker"):
             await store.retrieve("a")
         with pytest.raises(TrackerStoreError, match="another program"):
             await store.retrieve("b")

@@ -72,8 +72,8 @@ def test_rabbitmq_defaults() -> None:
     [
         ({}, "url: is missing"),
         ({"url": "h", "host": "h"}, "url: and host are the same setting"),
-        ({"url": "http://u:x-s3cret@h"}, "no amqp:// or amqps:// URL"),
-        ({"url": "amqp://h:70000"}, "url: the port in it is no number"),
+        ({"url": "http://u:x-s3cret@h"}, "neither a host nor an amqp:// or amqps:// URL"),
+        ({"url": "amqp://h:70000"}, "url: its port is not a number"),
         ({"url": "amqp://h:1", "port": 2}, "port: is not the one in url"),
         ({"url": "amqp://other@h"}, "username: is not the one in url"),
         ({"url": "amqp://u:x-s3cret2@h"}, "password: is not the one in url"),
@@ -159,7 +159,7 @@ def test_kafka_keys(keys: dict[str, Any], expected: dict[str, Any]) -> None:
     [
         ({"url": None}, "url: is missing"),
         ({"url": 5.5}, "url: 5.5 is not a list of texts"),
-        ({"topic": "a b"}, "topic: 'a b' is no name"),
+        ({"topic": "a b"}, "topic: 'a b' is not a valid Kafka topic name"),
         ({"security_protocol": "TLS"}, "one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
         ({"sasl_mechanism": "MD5"}, "one of PLAIN, GSSAPI"),
         ({"sasl_username": None}, "sasl_username: is missing: SASL_PLAINTEXT with PLAIN logs in"),
@@ -208,7 +208,7 @@ def test_sql_places(keys: dict[str, Any], url: str) -> None:
         ({"dialect": "foo"}, "'foo' is not one of sqlite"),
         ({"port": "x"}, "port: 'x'"),
         ({"login_db": "x"}, "login_db: is for PostgreSQL only"),
-        ({"url": "://u:x-s3cret@"}, "no database URL"),
+        ({"url": "://u:x-s3cret@"}, "not a database URL"),
     ],
 )
 def test_refused_sql(keys: dict[str, Any], said: str) -> None:

@@ -49,8 +49,8 @@ def test_the_url(values: dict[str, Any], url: str) -> None:
     [
         ({"port": "many"}, "port: 'many'"),
         ({"url": "h", "host": "h"}, "same setting"),
-        ({"url": "h:x"}, "'x' in 'h:x' is no port"),
-        ({"url": "postgresql://u:geheim@h:x/d"}, "no database URL"),
+        ({"url": "h:x"}, "'x' in 'h:x' is not a port"),
+        ({"url": "postgresql://u:geheim@h:x/d"}, "not a database URL"),
         ({"dialect": "access"}, "dialect: 'access'"),
         ({"login_db": "postgres"}, "login_db: is for PostgreSQL only"),
         ({"query": "a=b"}, "query: is not a mapping"),
