@@ -130,7 +130,7 @@ class TLSKeys(TypedDict, total=False):
     ]  # fmt: skip
     tls_verify: Annotated[
         bool | None,
-        Key("false takes any certificate, and warns at each start", shown="true"),
+        Key("false accepts any certificate, and warns at each start", shown="true"),
     ]  # fmt: skip
 
 

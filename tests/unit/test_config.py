@@ -282,9 +282,12 @@ def told(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> tuple[i
         ("max_turn: 3", "server: max_turn: is not a setting here; did you mean max_turns?"),
         ("double_texting: drop", "double_texting: 'drop' is not one of enqueue, reject"),
         ("auth_token: change-me", "auth_token: is a placeholder"),
-        ("type: https", "type: 'https' is not http"),
-        ("jwt_method: RS256, jwt_secret: 8fj3kd93kd02ld", "is no key for jwt_method RS256"),
-        ("double_texting: coalesce", "RedisLockStore knows nothing of messages"),
+        ("type: https", "type: 'https' is not known"),
+        (
+            "jwt_method: RS256, jwt_secret: 8fj3kd93kd02ld",
+            "is not a valid key for jwt_method RS256",
+        ),
+        ("double_texting: coalesce", "RedisLockStore supports only enqueue and reject"),
     ],
 )
 def test_config_check_judges_the_server(

@@ -43,7 +43,7 @@ def test_objects(reply: Any, objects: list[dict[str, Any]]) -> None:
         (None, "NoneType"),
         (["a"], "list"),
         ({"txt": "a"}, "key 'txt'; known: text"),
-        ({"text": 5}, "is no text, but int"),
+        ({"text": 5}, "is not text, but int"),
         ({"metadata": 5}, "metadata"),
         ({"custom": {1: 2}}, "cannot be stored"),
         ({"custom": float("nan")}, "cannot be stored"),

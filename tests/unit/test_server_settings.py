@@ -55,7 +55,7 @@ def test_secrets_do_not_show() -> None:
         ({"auth_token": "<your token>"}, "auth_token: is a placeholder"),
         ({"jwt_secret": "thisismysecret"}, "jwt_secret: is a placeholder"),
         ({"channel_token": "x"}, "channel_token: is (a placeholder|shorter than 8)"),
-        ({"auth_token": "aaaaaaaaaaaa"}, "auth_token: is shorter than 8 characters, or almost all"),
+        ({"auth_token": "aaaaaaaaaaaa"}, "auth_token: is shorter than 8 characters, or repeats"),
         ({"jwt_secret": "7kQ$"}, "openssl rand -hex 32"),
         ({"allowed_hosts": "a.example:80"}, "allowed_hosts: 'a.example:80' is not a host"),
         (

@@ -55,9 +55,9 @@ class BotServer(Starlette):
     settings: Settings
 
     async def drain(self) -> None:
-        """Begin nothing more, and wait for what has begun; see `Settings.drain_timeout`.
+        """Accept no more messages, and wait for running turns; see `Settings.drain_timeout`.
 
-        For whoever mounts it: call it when the process is told to end.
+        If you mount the application, call it when the process is stopped.
         """
         await self.handler.jobs.drain(self.settings.drain_timeout)
         await self.live.fleet.close()
@@ -70,7 +70,7 @@ def create_app(
 
     The caller opens and closes `conversations`.
 
-    Raises ConfigurationError for what is no bot, and for a JWT key that cannot be used.
+    Raises ConfigurationError if `bot` is not a bot, or the JWT key cannot be used.
     """
     settings = settings or Settings()
     handler, auth = Handler(conversations, check_bot(bot), settings), Auth(settings)

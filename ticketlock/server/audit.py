@@ -71,7 +71,7 @@ class Audit:
         try:
             await self._call(json.dumps([secrets.token_hex(4), asdict(deed)]))
         except TicketLockError as error:
-            log.warning("the page does not show what was just done: %s", error)
+            log.warning("cannot keep an action for the page to show: %s", error)
 
     async def last(self) -> list[dict[str, Any]]:
         """The last deeds, the latest first, each with `ago` (seconds).

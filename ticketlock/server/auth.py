@@ -84,7 +84,7 @@ class Auth:
     def admin(self, request: Request) -> None:
         """Whether the request may end others' turns: the admin token alone lets it."""
         if self._settings.admin_token is None:
-            raise NotAuthorized("no admin_token is configured: nobody may do this over HTTP")
+            raise NotAuthorized("this needs the admin token: set admin_token in the section server")
         self._check(request, (self._settings.admin_token,), jwt_counts=False)
 
     def page(self, request: Request) -> str:
@@ -130,7 +130,7 @@ class Auth:
         if "exp" not in payload and not self._warned:
             self._warned = True
             log.warning(
-                "a JWT without exp was accepted: whoever has it has it for ever; give JWTs an exp, "
+                "a JWT without exp was accepted: it is valid for ever; give JWTs an exp, "
                 "and set jwt_require_exp"
             )
         return payload
@@ -153,6 +153,6 @@ def _try_key(settings: Settings) -> None:
     except (NotImplementedError, jwt.PyJWTError, ValueError, TypeError) as error:
         method = settings.jwt_method
         raise ConfigurationError(
-            f"server: jwt_secret: is no key for jwt_method {method}: {type(error).__name__} "
+            f"server: jwt_secret: is not a valid key for jwt_method {method}: {type(error).__name__} "
             '(asymmetric methods need a public key in PEM, and: pip install "pyjwt[crypto]")'
         ) from None

@@ -153,7 +153,7 @@ class ConversationsApi:
             try:
                 tracker = await self._read(sender_id, verbosity, None)
             except TicketLockError as error:  # it is stored: an error would have it sent again
-                log.warning("trigger_intent is answered with less than all events: %s", error)
+                log.warning("the answer to trigger_intent has only some of the events: %s", error)
         state = None if tracker is None else tracker.current_state(verbosity)
         return answer({"tracker": state, "messages": messages})
 
@@ -178,7 +178,7 @@ class ConversationsApi:
         broken = await self._locks.break_lock(sender_id, int(fence) if fence else None)
         if not broken:
             raise NotFound(
-                f"nobody holds conversation {sender_id!r}" + " with that fence" * bool(fence)
+                f"no turn holds conversation {sender_id!r}" + " with that fence" * bool(fence)
             )
         return JSONResponse({"broken": True})
 

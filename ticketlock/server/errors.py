@@ -180,7 +180,7 @@ _HINTS = {
     "stored twice",
     "EventBrokerUnavailable": "send it again with the same message_id",
     "Draining": "send it again with the same message_id: another replica takes it",
-    "Timeout": "the turn goes on: send it again with the same message_id to get its reply",
+    "Timeout": "the turn continues: send it again with the same message_id to get its reply",
 }
 
 
@@ -215,7 +215,7 @@ def failure(
 
 #: What the client reads instead of a text that names places in a store.
 _UNREADABLE = (
-    "what is stored of this conversation cannot be read; the log of the server says where and why"
+    "the stored history of this conversation cannot be read; the server's log says where and why"
 )
 
 

@@ -167,9 +167,9 @@ class Fleet:
             if watched >= 0:
                 self._watched = max(self._watched, clock() - watched / 1000)
         except TicketLockError as error:
-            log.debug("the other replicas do not hear of this one: %s", error)
+            log.debug("cannot report this replica to the others: %s", error)
         except Exception:
-            log.exception("the other replicas do not hear of this one")
+            log.exception("cannot report this replica to the others")
 
     async def _call(
         self, engine: Engine, summary: Mapping[str, Any], hear: int, rows: str = ""

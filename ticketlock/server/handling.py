@@ -53,7 +53,7 @@ Replies = list[RestObject] | None
 
 
 class Handler:
-    """Gives each message to the bot once, in its turn, whoever still waits for the reply.
+    """Calls the bot once with each message, in its turn, even if its client has disconnected.
 
     Attributes:
         observers: the lock store's.
@@ -204,8 +204,8 @@ class Handler:
         store = self.conversations.lock_store
         if policy not in ("enqueue", "reject") and not store.keeps_messages:
             raise BadRequest(
-                f"double_texting: {type(store).__name__} knows nothing of messages and has only "
-                "enqueue and reject; in_memory and concurrent_redis have all"
+                f"double_texting: {type(store).__name__} supports only enqueue and "
+                "reject; use in_memory or concurrent_redis for the others"
             )
 
     def _turn(
@@ -276,20 +276,21 @@ class Handler:
             grant, message_id = job.turn.grant, message.message_id
             if attempt <= self.settings.max_attempts:
                 if attempt > 1:
-                    why = "no turn of the message has come to an end before"
+                    why = "no earlier turn of the message has ended"
                     self.observers.tell(Observer.on_retry, grant, message_id, attempt, why)
                 kept.append(replace(message, attempt=attempt))
                 continue
             given_up.add(message_id)
             log.warning(
-                "message %r of conversation %r, ticket %d, is given up: the bot has been given it "
-                "%d times", message_id, message.sender_id, grant.number, self.settings.max_attempts,
+                "message %r of conversation %r, ticket %d, is given up: the bot was called with it "
+                "%d times, and no turn ended",
+                message_id, message.sender_id, grant.number, self.settings.max_attempts,
                 extra=facts(grant, why="TooManyAttempts") | {"message_id": message_id},
             )  # fmt: skip
             if message.message_id == job.turn._lock._waiter.label:
                 raise TooManyAttempts(
-                    f"the bot has been given this message {self.settings.max_attempts} times, and "
-                    "no turn of it came to an end"
+                    f"the bot was called with this message {self.settings.max_attempts} times, "
+                    "and no turn of it ended"
                 )
         return kept, given_up
 

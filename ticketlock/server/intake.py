@@ -41,7 +41,9 @@ class Budget:
     def take(self, count: int) -> None:
         """Raises BodiesOverloaded."""
         if self.taken + count > self._size:
-            raise BodiesOverloaded("this server holds as much of messages as it may; send it again")
+            raise BodiesOverloaded(
+                "this server has no room for more request bodies (body_budget); send it again"
+            )
         self.taken += count
 
     def give_back(self, count: int) -> None:
@@ -111,7 +113,7 @@ async def read_signed(request: Request, verify: Callable[[bytes], bool]) -> byte
     request.scope[_HELD].signed()
     body = await _read(request, SIGNED_BODY, SIGNED_SECONDS)
     if not verify(body):
-        raise NotAuthenticated("the signature is not that of this body")
+        raise NotAuthenticated("the signature does not match the body")
     return body
 
 

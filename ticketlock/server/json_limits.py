@@ -40,7 +40,7 @@ def parse(body: bytes, settings: Settings) -> Any:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _check_structure(body: bytes, settings: Settings) -> None:

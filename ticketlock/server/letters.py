@@ -66,7 +66,7 @@ class Letters:
         """
         relay = self._conversations.relay
         if relay is None or relay.broker is None:
-            raise Conflict("the event broker is not connected: see what the page says of it")
+            raise Conflict("the event broker is not connected; the page shows its last error")
         outbox, done, left, problem = self._conversations.tracker_store.outbox, 0, 0, ""
         wanted = set(names)
         for letter in await self._read(MOST):

@@ -69,7 +69,7 @@ def routes(live: Live, auth: Auth) -> list[Route]:
 def _deed(action: str, body: dict[str, Any], request: Request) -> Deed:
     who, why = (field(body, key, str, "a text", "").strip() for key in ("who", "why"))
     if len(who) > _WHO or len(why) > _WHY:
-        raise BadRequest(f"who may have {_WHO} characters, why {_WHY}")
+        raise BadRequest(f"who may have at most {_WHO} characters, why at most {_WHY}")
     client = request.client.host if request.client else "an unknown address"
     return Deed(action, "", "", _sendable(who), _sendable(why), client)
 

@@ -34,7 +34,9 @@ def routes(metrics: PrometheusMetrics | None, auth: Auth) -> list[Route]:
         except (NotAuthenticated, NotAuthorized):
             auth.api(request)
         if metrics is None:
-            raise NotFound('there are no metrics here: pip install "ticketlock[prometheus]"')
+            raise NotFound(
+                '/metrics needs the extra prometheus: pip install "ticketlock[prometheus]"'
+            )
         text, content_type = metrics.exposition(request.headers.get("accept", ""))
         return Response(text, headers={"content-type": content_type})
 

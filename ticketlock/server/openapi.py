@@ -59,19 +59,24 @@ def _server() -> Json:
     return {
         "/": {"get": {"summary": "A greeting", "responses": text, **open_to_all}},
         "/version": {"get": {**_get("The versions", _OBJECT, ()), **open_to_all}},
-        "/health": {"get": {**_get("The process lives", _OBJECT, ()), **open_to_all}},
+        "/health": {"get": {**_get("The process is alive", _OBJECT, ()), **open_to_all}},
         "/ready": {
-            "get": {**_get("Stores answer, and nobody stops it", _OBJECT, ()), **open_to_all}
+            "get": {
+                **_get("The stores answer, and the server is not stopping", _OBJECT, ()),
+                **open_to_all,
+            }
         },
-        "/status": {"get": _get("What it is doing", _OBJECT, (401, 403))},
+        "/status": {"get": _get("Load and limits of this replica", _OBJECT, (401, 403))},
     }
 
 
 def _channel() -> Json:
-    stream = _query("stream", {"type": "boolean"}, "one object a line, each when it is there")
+    stream = _query(
+        "stream", {"type": "boolean"}, "one JSON object a line, each as soon as it is ready"
+    )
     ticket = _query(
         "ticket", {"type": "boolean"},
-        "stream, and begin with the ticket number, as soon as the message's place is certain",
+        "stream, and send the ticket number first, as soon as the message has its place",
     )  # fmt: skip
     key = {
         "name": "Idempotency-Key", "in": "header", "description": "message_id, if the body has none",
@@ -89,7 +94,7 @@ def _channel() -> Json:
     replies = _answer("the replies", {"type": "array", "items": _ref("Reply")})
     replies["content"]["application/x-ndjson"] = {"schema": {"type": "string"}}
     return {
-        "/webhooks/rest/": {"get": {**_get("The channel lives", _OBJECT, ()), "security": []}},
+        "/webhooks/rest/": {"get": {**_get("The channel is alive", _OBJECT, ()), "security": []}},
         "/webhooks/rest/webhook": {
             "post": {
                 "summary": "Send a message and get the bot's replies",
@@ -105,7 +110,7 @@ def _conversations() -> Json:
     shown = _query(
         "include_events", {"type": "string", "enum": list(EventVerbosity.__members__)}, "which"
     )
-    until = _query("until", {"type": "number"}, "as it was then, seconds since 1970")
+    until = _query("until", {"type": "number"}, "the state at that time, in seconds since 1970")
     state = _ref("State")
     events = {"oneOf": [_ref("Event"), {"type": "array", "items": _ref("Event"), "minItems": 1}]}
     named = _mapping(["name"], name={**_TEXT, "minLength": 1}, entities=_ENTITIES)
@@ -118,7 +123,7 @@ def _conversations() -> Json:
         "properties": {"tracker": state, "messages": {"type": "array", "items": _ref("Reply")}},
     }
     channel = _query("output_channel", _TEXT, "")
-    every = _query("all_sessions", {"type": "boolean"}, "not only the latest")
+    every = _query("all_sessions", {"type": "boolean"}, "all sessions, not only the latest")
     effects = _query("execute_side_effects", {"type": "boolean", "enum": [False]}, "never")
     story = _get("As a story", {}, _ALWAYS, [until, every], "text/yaml")
     paths: Json = {
@@ -128,17 +133,17 @@ def _conversations() -> Json:
             "put": _post("Replace the history", events, state, [shown]),
         },
         "story": {"get": story},
-        "messages": {"post": _post("Store a message, do not answer", message, state, [shown])},
+        "messages": {"post": _post("Store a message without answering it", message, state, [shown])},
         "trigger_intent": {
             "post": _post("Let the bot answer to an intent", named, answered, [shown, channel])
         },
         "execute": {"post": _without_model("Run an action")},
-        "predict": {"post": _without_model("Say what a model would do")},
+        "predict": {"post": _without_model("Predict the next action")},
         "lock": {
-            "get": _get("Who holds it, who waits", _OBJECT, _ALWAYS),
+            "get": _get("Who holds the conversation, and who waits", _OBJECT, _ALWAYS),
             "delete": _get(
-                "End the turn of whoever holds it (needs the admin token)", _OBJECT, _ALWAYS,
-                [_query("fence", {"type": "integer", "minimum": 0}, "only this turn")],
+                "End the turn that holds the conversation (needs the admin token)", _OBJECT, _ALWAYS,
+                [_query("fence", {"type": "integer", "minimum": 0}, "only the turn with this fence")],
             ),
         },
     }  # fmt: skip

@@ -31,9 +31,9 @@ def reply_event(reply: Any) -> BotUttered:
     said = {key: value for key, value in reply.items() if value is not None}
     text, metadata = said.pop("text", None), said.pop("metadata", {})
     if text is not None and not isinstance(text, str):
-        raise BotError(f"the text of the bot's reply is no text, but {type(text).__name__}")
+        raise BotError(f"the text of the bot's reply is not text, but {type(text).__name__}")
     if not isinstance(metadata, Mapping):
-        raise BotError("the metadata of the bot's reply is no mapping")
+        raise BotError("the metadata of the bot's reply is not a mapping")
     event = BotUttered(text, data=said, metadata=dict(metadata))
     try:
         encode_events([event.as_dict()])

@@ -83,7 +83,7 @@ def _reachable(settings: Settings, listener: socket.socket) -> Settings:
         return replace(settings, allowed_hosts=(*LOCAL, *settings.allowed_hosts))
     if settings.auth_token is None and settings.jwt_secret is None:
         log.warning(
-            "whoever reaches %s can read and change all conversations: set auth_token or "
+            "anyone who can reach %s can read and change all conversations: set auth_token or "
             "jwt_secret in the section server", host,
         )  # fmt: skip
     return settings

@@ -62,7 +62,7 @@ class Settings:
     ] = 100
     request_timeout: Annotated[
         float,
-        Key("seconds after which a request is answered 504; its turn goes on", low=0.1, high=1e6),
+        Key("seconds after which a request is answered 504; its turn continues", low=0.1, high=1e6),
     ] = 60.0
     lock_lifetime: Annotated[
         float | None,
@@ -71,11 +71,11 @@ class Settings:
     ] = None  # fmt: skip
     max_body: Annotated[int, Key("bytes of a request body; more get 413", low=1024)] = 1024 * 1024
     body_timeout: Annotated[
-        float, Key("seconds in which the whole body must have come", low=0.1, high=1e6)
+        float, Key("seconds in which the whole body must arrive", low=0.1, high=1e6)
     ] = 10.0
     drain_timeout: Annotated[
         float,
-        Key("seconds that turns have to end when the server is told to end", low=0, high=1e6),
+        Key("seconds that running turns have to end after SIGTERM", low=0, high=1e6),
     ] = 20.0
     auth_token: Annotated[str | None, _secret("token that opens the conversations' endpoints")] = (
         field(default=None, repr=False)
@@ -91,8 +91,8 @@ class Settings:
     admin_token: Annotated[
         str | None,
         _secret(
-            "token that opens the operator's page with all that it does, and the breaking of "
-            "locks; without one nobody may break them"
+            "token for the operator's page with all its actions, and for breaking locks; "
+            "without it locks cannot be broken over HTTP"
         ),
     ] = field(default=None, repr=False)
     open_channels: Annotated[bool, Key("webhooks need no token although other endpoints do")] = (
@@ -104,15 +104,15 @@ class Settings:
     ] = 10
     max_turns: Annotated[
         int,
-        Key("most turns that run and wait here, whoever still waits for them; more get 503",
+        Key("most turns that run and wait here, also those whose client has gone; more get 503",
             low=1),
     ] = 2000  # fmt: skip
-    max_connections: Annotated[int, Key("most connections; of `ticketlock run` alone", low=1)] = (
+    max_connections: Annotated[int, Key("most connections; only for `ticketlock run`", low=1)] = (
         4096
     )
     head_timeout: Annotated[
         float,
-        Key("seconds in which a request's head must have come; of `ticketlock run` alone",
+        Key("seconds in which a request's head must arrive; only for `ticketlock run`",
             low=0.1, high=1e6),
     ] = 10.0  # fmt: skip
     max_text: Annotated[
@@ -129,11 +129,11 @@ class Settings:
     ] = 64 * 1024 * 1024  # fmt: skip
     signed_body_budget: Annotated[
         int,
-        Key("the same of bodies that must be read before it is known who sent them", low=1024),
+        Key("the same for bodies that must be read before their signature is checked", low=1024),
     ] = 8 * 1024 * 1024
     allowed_hosts: Annotated[
         tuple[str, ...],
-        Key("names that the server answers to, a list or with commas; none: any, but "
+        Key("names that the server answers to, a list or with commas; empty: any, but "
             "`ticketlock run` on an address of this machine alone answers to `localhost` and to "
             "addresses only"),
     ] = ()  # fmt: skip
@@ -144,35 +144,35 @@ class Settings:
     ] = ()  # fmt: skip
     jwt_leeway: Annotated[
         float,
-        Key("seconds by which the clock of whoever makes JWTs may differ from ours",
+        Key("seconds by which the clock of the JWT issuer may differ from ours",
             low=0, high=3600),
     ] = 10.0  # fmt: skip
     jwt_require_exp: Annotated[bool, Key("refuse JWTs that never expire")] = False
     max_attempts: Annotated[
         int,
-        Key("how often the bot is given the same message, as long as its turns fail or are too "
-            "slow; then it is answered 409", low=1),
+        Key("how often the bot is called with one message whose turns fail or are too slow; "
+            "after that it is answered 409", low=1),
     ] = 5  # fmt: skip
     session_expiration_time: Annotated[
         float,
-        Key("minutes since the user's last message after which the next one starts a session; "
-            "0: none does for that", low=0, high=1e9),
+        Key("minutes since the user's last message after which the next one starts a new session; "
+            "0: never", low=0, high=1e9),
     ] = 60.0  # fmt: skip
     carry_over_slots: Annotated[bool, Key("a session begins with the slots of the one before")] = (
         True
     )
     max_session_events: Annotated[
         int,
-        Key("events after which a session is long: the next turn starts another one, with slots, "
-            "loop and pause carried", low=10),
+        Key("events after which the next turn starts a new session, which keeps slots, loop and "
+            "pause", low=10),
     ] = 1000  # fmt: skip
     max_session_bytes: Annotated[int, Key("the same in bytes of the events' JSON", low=1024)] = (
         1024 * 1024
     )
     view_token: Annotated[
         str | None,
-        _secret("token that opens the operator's page to be read; where it is set nobody sees the "
-                "page without a token"),
+        _secret("token for reading the operator's page; where it is set the page needs a "
+                "token"),
     ] = field(default=None, repr=False)  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -197,7 +197,7 @@ class Settings:
             section = EndpointConfig(**section)
         keys = Section(endpoint_values(section), where)
         if (section.type or "http") != "http":
-            raise keys.error("type", f"{section.type!r} is not http, the only type there is")
+            raise keys.error("type", f"{section.type!r} is not known; the only type is http")
         values = keys.values(cls)
         keys.finish()
         made = cls(

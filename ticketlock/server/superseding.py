@@ -30,7 +30,7 @@ async def unless_superseded(grant: Grant, work: Coroutine[Any, Any, None]) -> Su
             await asyncio.wait([working])
     if working.cancelled():
         if grant.superseded is None:
-            raise RuntimeError("it was cancelled by what it awaits, and not by its turn")
+            raise RuntimeError("it was cancelled by something that it awaits, not by its turn")
         return grant.superseded
     error = working.exception()
     if error is not None and not isinstance(error, Exception):

@@ -25,9 +25,9 @@ def weakness(secret: str) -> str | None:
         return "is empty: give it a value, or leave the key out"
     bare = re.sub(r"[^a-z0-9]", "", secret.lower())
     if _PLACEHOLDERS.fullmatch(bare) or re.fullmatch(r"\$?[<{\[(].*[>}\])]", secret.strip()):
-        return f"is a placeholder that anybody guesses; {_WAY}"
+        return f"is a placeholder that is easy to guess; {_WAY}"
     if len(secret) < LEAST or len(set(secret)) < LEAST_DIFFERENT:
-        return f"is shorter than {LEAST} characters, or almost all of one; {_WAY}"
+        return f"is shorter than {LEAST} characters, or repeats almost only one; {_WAY}"
     return None
 
 

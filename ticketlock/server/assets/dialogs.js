@@ -11,7 +11,7 @@ function ask(title, text, go_text, go, wants = {}) {
   at("ask-token").hidden = !wants.token && token !== null && (!wants.deed || live.role === "operator");
   at("ask-who").hidden = at("ask-why").hidden = !wants.deed;
   at("ask-count").hidden = wants.count === undefined;
-  at("ask-count").querySelector("span").textContent = `Type ${wants.count} to go on`;
+  at("ask-count").querySelector("span").textContent = `Type ${wants.count} to confirm`;
   for (const id of ["ask-token", "ask-why", "ask-count"]) field(id).value = "";
   field("ask-who").value = who;
   const fail = (what, id) => {
@@ -25,10 +25,10 @@ function ask(title, text, go_text, go, wants = {}) {
       event.preventDefault();
       const deed = { who: field("ask-who").value.trim(), why: field("ask-why").value.trim() };
       if (wants.count !== undefined && field("ask-count").value.replace(/\D/g, "") !== String(wants.count)) {
-        return fail(`Type ${wants.count}, the number of those that it is about.`, "ask-count");
+        return fail(`Type ${wants.count} to confirm.`, "ask-count");
       }
-      if (wants.deed && !deed.who) return fail("Your name is needed: it is written down.", "ask-who");
-      if (wants.deed && !deed.why) return fail("A reason is needed: it is written down.", "ask-why");
+      if (wants.deed && !deed.who) return fail("Enter your name: it is kept in the audit log.", "ask-who");
+      if (wants.deed && !deed.why) return fail("Enter a reason: it is kept in the audit log.", "ask-why");
       const before = token;
       if (!at("ask-token").hidden) token = field("ask-token").value;
       at("ask-go").disabled = true;
@@ -50,8 +50,8 @@ function ask(title, text, go_text, go, wants = {}) {
 
 function breakTurn(id, holder) {
   const turn = `ticket ${holder.number}, fence ${holder.fence}`;
-  const text = `${quoted(id)} is held by ${holderOf(holder)}: ${turn}. Its handler is told that the turn is `
-    + "lost and can write nothing more; the next message goes on. Only this very turn is broken.";
+  const text = `${quoted(id)} is held by ${holderOf(holder)}: ${turn}. Its handler is cancelled `
+    + "and can write nothing more; the next message is handled. Only this turn is broken.";
   return ask("Break this turn?", text, "Break it", async (deed) => {
     const answer = await call("live/break", { conversation: id, fence: holder.fence, ...deed });
     if (answer.status !== 200) return wrong(answer);
@@ -108,7 +108,7 @@ function changeRole() {
     who = "";
     return soon();
   }
-  return ask("Become operator", "The admin token lets you break turns and settle dead letters.", "Go on", async () => {
+  return ask("Become operator", "The admin token lets you break turns and settle dead letters.", "Continue", async () => {
     const answer = await call("live?limit=1");
     if (answer.status !== 200) return wrong(answer);
     if (answer.value.role !== "operator") return "That is not the admin token.";
@@ -166,7 +166,7 @@ async function refreshOpened() {
   for (const section of at("opened").querySelectorAll("section")) section.hidden = false;
   const { lock, transcript, letters, errors } = detail;
   at("opened-waiting").parentElement.hidden = Boolean(lock.problem);
-  list("opened-waiting", "Waiting", lock.waiting || [], ticketLine, lock.waiting_count ? "" : "Nobody waits.", lock.waiting_count);
+  list("opened-waiting", "Waiting", lock.waiting || [], ticketLine, lock.waiting_count ? "" : "No message waits.", lock.waiting_count);
   list("opened-errors", "Errors", errorKeys(errors), errorLine(false), "", errors.length);
   list("opened-letters", "Dead letters", (letters.rows || []).map((l) => [l.history + " " + l.sequence, l]), deadLine, "", (letters.rows || []).length);
   at("opened-errors").parentElement.hidden = errors.length === 0;
@@ -188,7 +188,7 @@ const ticketLine = line((head) => {
   return (ticket) => {
     put(label, ticket.label ? "message " + plain(ticket.label) : "a message without an id");
     put(about, `ticket ${ticket.number}, for ${span(ticket.waiting_for)}, at ${plain(ticket.process || "another process")}`
-      + (ticket.alive ? "" : ", not heard of: will be skipped"));
+      + (ticket.alive ? "" : ", no heartbeat: will be skipped"));
   };
 });
 
@@ -229,11 +229,11 @@ function tickOpened() {
   const { holder, problem } = detail.lock, since = (performance.now() - detailed) / 1000, meter = at("opened-meter");
   at("opened-break").hidden = !(holder && live.can_break);
   for (const part of [meter, at("opened-lifetime"), at("opened-for"), at("opened-ticket")]) part.hidden = !holder;
-  if (!holder) return put(at("opened-who"), problem ? "not known: " + plain(problem) : "nobody");
+  if (!holder) return put(at("opened-who"), problem ? "not known: " + plain(problem) : "not held");
   const now = { ...holder, held_for: holder.held_for + since }, state = stateOf(now, 0);
   const late = state === "held" ? "" : state, lifetime = holder.lifetime || live.lifetime;
   put(at("opened-for"), `for ${span(now.held_for)}${late ? ", " + late : ""}`, late);
-  put(at("opened-who"), holderOf(holder) + (holder.lease > since ? "" : ", which is not heard of"));
+  put(at("opened-who"), holderOf(holder) + (holder.lease > since ? "" : ", no heartbeat"));
   put(at("opened-ticket"), `ticket ${holder.number}, fence ${holder.fence}`);
   meter.className = "lifetime " + late;
   meter.firstElementChild.style.width = Math.min(100, 100 * now.held_for / lifetime) + "%";
@@ -243,5 +243,5 @@ function tickOpened() {
   meter.setAttribute("aria-valuetext", `${span(now.held_for)} of ${count(Math.round(lifetime))} s`);
   put(at("opened-lifetime"), holder.lifetime
     ? `${span(now.held_for)} of its lock_lifetime of ${count(Math.round(lifetime))} s; given up ${lifetime > now.held_for ? "in " + span(lifetime - now.held_for) : "any moment"}.`
-    : `Its lock_lifetime is not known: no replica has told of this turn. The bar is of ${count(lifetime)} s.`);
+    : `Its lock_lifetime is not known: no replica has reported this turn. The bar is of ${count(lifetime)} s.`);
 }

@@ -10,7 +10,7 @@ async function refresh() {
   const { status, value } = await call("live?" + question());
   if (status === 401 || status === 403) {
     state("needs a token", true);
-    await ask("Token", "This server shows its conversations to those who know its token.", "Go on",
+    await ask("Token", "This server needs a token to show its conversations.", "Continue",
       async () => ((await call("live?limit=1")).status === 200 ? null : "That token is not accepted."), { token: true });
     return;
   }
@@ -36,7 +36,7 @@ async function loop() {
   } catch (error) {
     const since = live ? ` for ${span(passed())}` : "";
     state("no answer" + since, true);
-    showProblems([`This replica does not answer${since}: ${error.message}.` + (live ? " What is shown below is what it said last." : "")]);
+    showProblems([`This replica does not answer${since}: ${error.message}.` + (live ? " Below is its last answer." : "")]);
     if (live) showTitle(true);
     else document.title = "no answer - ticketlock";
   }

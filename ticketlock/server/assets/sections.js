@@ -12,7 +12,7 @@ function show() {
   put(at("no-audit"), live.problems.lock_store ? "Not known: the lock store does not answer." : "Nothing yet.");
   put(at("role"), live.role === "operator" ? "operator" + (who ? ": " + plain(who) : "") : "read only");
   at("role").disabled = !live.can_break;
-  at("role").title = live.can_break ? "Change the token" : "No admin_token is configured: nobody can break or resend from here.";
+  at("role").title = live.can_break ? "Change the token" : "No admin_token is configured: turns cannot be broken, nor dead letters resent, from here.";
   put(at("foot"), `ticketlock ${live.version}. Handled, duplicates, rejected and failed count since the start `
     + "of the replicas that run now; percentiles are those of the worst replica.");
 }
@@ -27,7 +27,7 @@ function showProblems(more) {
     said.push(`${STORES[name] || name} does not answer${since}: ${plain(text)}`);
   }
   if (live && live.problems.lock_store && live.scope === "fleet") {
-    said.push("What is shown below is this replica alone; what the others hold is not known.");
+    said.push("What is shown below is this replica alone; it is not known what the others hold.");
   }
   const box = at("problems");
   box.hidden = said.length === 0;
@@ -83,7 +83,7 @@ function showConversations() {
   at("quiet").hidden = shown > 0;
   put(at("quiet"), filtered() ? "No conversation matches."
     : live.problems.lock_store ? "Not known: the lock store does not answer. This replica holds no conversation."
-      : totals.unlisted ? "The replicas list none yet." : "No conversation is held, and nobody waits.");
+      : totals.unlisted ? "The replicas have not listed any yet." : "No conversation is held, and no message waits.");
   at("pages").hidden = matching <= shown;
   at("previous").disabled = start === 0;
   at("next").disabled = start + shown >= matching;

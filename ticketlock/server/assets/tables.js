@@ -66,7 +66,7 @@ function conversationRow() {
   row.update = (value) => {
     row.value = value;
     open.show(value.id);
-    put(process, value.holder ? plain(value.holder.process || "another process") : "nobody yet");
+    put(process, value.holder ? plain(value.holder.process || "another process") : "not held yet");
     put(label, value.holder && value.holder.label ? plain(value.holder.label) : "");
     put(waiting, count(value.waiting));
     end.setAttribute("aria-label", "Break the turn of " + plain(value.id));
@@ -92,7 +92,7 @@ function replicaRow() {
   who.append(name, about);
   const stores = cell(row, "wide"), locks = storeLine("lock store"), tracker = storeLine("tracker store");
   stores.append(locks, tracker);
-  const names = ["turns held", "waiting", "handled", "duplicates", "rejected / failed", "heard of"];
+  const names = ["turns held", "waiting", "handled", "duplicates", "rejected / failed", "last seen"];
   const cells = names.map((n) => cell(row, "number", n));
   row.tick = () => {
     const { here, uptime, age, address, version } = row.value, since = passed();
@@ -184,7 +184,7 @@ const auditLine = line((head, text) => {
     put(action, plain(deed.action));
     open.hidden = !deed.conversation;
     open.show(deed.conversation);
-    put(by, `by ${plain(deed.who) || "somebody without a name"} from ${plain(deed.client)}`);
+    put(by, `by ${plain(deed.who) || "an operator without a name"} from ${plain(deed.client)}`);
     put(text, plain(deed.what) + (deed.why ? `. Why: ${plain(deed.why)}` : ". No reason was given."));
   };
 });
