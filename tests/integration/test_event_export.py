@@ -171,7 +171,7 @@ def test_interrupted_and_resumed(backend: Any, tmp_path: Path, capsys: Capture) 
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
         assert process.returncode == cli.EXIT_SIGNAL + number, err
-        assert "--resume goes on" in err
+        assert "--resume continues" in err
         told = json.loads(out)
         published = told["published_total"]
         assert not told["complete"]

@@ -156,7 +156,7 @@ def test_a_walk_goes_on(
     assert run("list", "--json", "--endpoints", config)[0] == 0
     status, _, errors = run("export", tmp_path / "all.jsonl", "--endpoints", config)
     assert status == cli.EXIT_FAILED
-    assert errors.count("was not taken") == 1
+    assert errors.count("was not copied") == 1
     assert "conversation torn was not taken" in errors
     status, out, errors = run("migrate", "--to", other, "--json", "--endpoints", config)
     assert status == cli.EXIT_FAILED
@@ -180,7 +180,7 @@ def test_sqlite_keeps_bytes_as_text(tmp_path: Path, tracker_sections: Any, capsy
     config.write_text(json.dumps({"tracker_store": section}))
     words = ["tracker", "export", str(tmp_path / "all.jsonl"), "--endpoints", str(config)]
     assert cli.main(words) == cli.EXIT_FAILED
-    assert "conversation '\\udcff' was not taken" in capsys.readouterr().err
+    assert "conversation '\\udcff' was not copied" in capsys.readouterr().err
     line, _ = (tmp_path / "all.jsonl").read_text().splitlines()
     assert json.loads(line)["events"] == [{"event": "slot", "name": "\\udcff", "value": 1}]
 
@@ -196,7 +196,7 @@ def test_redis_keys_are_bytes(tmp_path: Path, tracker_sections: Any, capsys: Cap
     config.write_text(json.dumps({"tracker_store": section}))
     words = ["tracker", "export", str(tmp_path / "all.jsonl"), "--endpoints", str(config)]
     assert cli.main(words) == cli.EXIT_FAILED
-    assert "conversation '\\udcff' was not taken" in capsys.readouterr().err
+    assert "conversation '\\udcff' was not copied" in capsys.readouterr().err
     assert len((tmp_path / "all.jsonl").read_text().splitlines()) == 2
 
 

@@ -219,7 +219,7 @@ def test_operators_commands_read_endpoints_yml(
             assert "'hangs'" in out
             # Another server, where nobody holds it.
             status, out, _ = await ticketlock(tmp_path, "break", "c", "--redis", own_redis.url)
-            assert (status, out) == (EXIT_FAILED, "not broken: nobody holds it\n")
+            assert (status, out) == (EXIT_FAILED, "not broken: no turn holds it\n")
             status, out, _ = await ticketlock(tmp_path, "break", "c")
             assert (status, out.partition(":")[0]) == (EXIT_OK, "broken")
 
@@ -229,8 +229,8 @@ def test_operators_commands_read_endpoints_yml(
 @pytest.mark.parametrize(
     ("section", "words", "said"),
     [
-        ("{type: in_memory}", ["inspect", "c"], "in the memory of the process"),
-        ("{type: in_memory}", ["top", "--json"], "in the memory of the process"),
+        ("{type: in_memory}", ["inspect", "c"], "in_memory locks can be seen only"),
+        ("{type: in_memory}", ["top", "--json"], "in_memory locks can be seen only"),
         ("{type: redis}", ["top", "--json"], "not RedisLockStore"),
         ("{type: redis}", ["top", "--redis", "redis://x", "--endpoints", "x"], "give one of them"),
         ("{type: redis}", ["break", "c", "--key-prefix", "x"], "--key-prefix is for --redis"),

@@ -87,7 +87,7 @@ def test_an_inspection_is_told_in_words() -> None:
         "    its lease has 2.5 s left",
         "  waiting: 5",
         "    host beta process 43 for 1.2 s, ticket 8",
-        "    unknown process for 0.5 s, ticket 9, not heard of: will be skipped",
+        "    unknown process for 0.5 s, ticket 9, no heartbeat: will be skipped",
         "    ... and 3 more",
     ]
-    assert "nobody holds it" in "".join(describe(Inspection("c", None, (), 0, 0)))
+    assert "not held" in "".join(describe(Inspection("c", None, (), 0, 0)))

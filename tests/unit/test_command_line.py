@@ -162,7 +162,7 @@ def test_run_without_a_file_echoes_in_memory(tmp_path: Path) -> None:
         try:
             assert process.stdout is not None
             told, page, curl = (process.stdout.readline().strip() for _ in range(3))
-            assert told.startswith("no endpoints.yml names stores: the echo bot runs in memory")
+            assert told.startswith("no endpoints.yml with stores: the echo bot runs in memory")
             asked = urllib.request.Request(page.split()[1], headers={"Accept": "text/html"})
             with urllib.request.urlopen(asked, timeout=60) as answer:
                 assert b"<title>" in answer.read()

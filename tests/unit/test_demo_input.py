@@ -43,11 +43,11 @@ def test_a_file_of_endpoints_may_have_either_section(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words", "problem"),
     [
-        ("tracker_store: {type: in_memory}", [], "tracker_store: InMemoryTrackerStore is each"),
-        ("tracker_store: {type: sql, db: ':memory:'}", [], "SQLTrackerStore is each"),
-        ("lock_store: {type: in_memory}", [], "lock_store: InMemoryLockStore is each"),
+        ("tracker_store: {type: in_memory}", [], "tracker_store: InMemoryTrackerStore is private"),
+        ("tracker_store: {type: sql, db: ':memory:'}", [], "SQLTrackerStore is private"),
+        ("lock_store: {type: in_memory}", [], "lock_store: InMemoryLockStore is private"),
         ("lock_store: {type: redis}", ["--redis", "redis://there"], "give one of them"),
-        ("lock_store: {type: redis}", ["--keep"], "--keep is for a tracker store of yours"),
+        ("lock_store: {type: redis}", ["--keep"], "--keep needs a tracker store of yours"),
         ("tracker_store: {type: nobody.knows}", [], "nobody"),
         ("sections: {}", [], "is not a section"),
     ],

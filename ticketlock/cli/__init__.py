@@ -23,25 +23,25 @@ __all__ = [
 
 EPILOG = """\
 examples:
-  ticketlock demo                          three replicas, a Redis of its own
+  ticketlock demo                          three replicas that share conversations
   ticketlock demo --compare                the same traffic with and without the lock
-  ticketlock demo --kill                   while replicas are killed
+  ticketlock demo --kill                   the same, while replicas are killed
   ticketlock run                           the echo bot on this machine, in memory
   ticketlock run --bot module:function     serve a bot with the stores of endpoints.yml
-  ticketlock top                           what is held, who waits, since when
-  ticketlock inspect CONVERSATION          who holds it, who waits
+  ticketlock top                           a live table of held conversations
+  ticketlock inspect CONVERSATION          who holds it, and who waits
   ticketlock break CONVERSATION            end the turn that hangs
-  ticketlock config check endpoints.yml    is it right, does everything answer
+  ticketlock config check endpoints.yml    check the file and all that it names
   ticketlock tracker show CONVERSATION     the events of its tracker store
-  ticketlock events consume                store what the event broker carries
+  ticketlock events consume                store published events in a database
   ticketlock completion bash               completion for your shell
 
 exit status:
   0    done
   1    a promise was broken, or there was nothing to act on
-  2    a wrong command, option, file or setting: nothing has been started
+  2    a wrong command, option, file or setting; nothing was started
   3    a server or a replica cannot be used
-  128  plus the number of the signal that ended it: 130 after Ctrl-C, 141 if nobody reads on
+  128  plus the number of the signal that ended it: 130 after Ctrl-C, 141 after a broken pipe
 """
 
 

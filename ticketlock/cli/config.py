@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
     """Add the commands to a parser's subcommands."""
     config = commands.add_parser("config", help="check an endpoints.yml")
     actions = config.add_subparsers(metavar="ACTION", required=True)
-    checking = actions.add_parser("check", help="read it, connect to what it names, report")
+    checking = actions.add_parser("check", help="check the file, and connect to all that it names")
     checking.set_defaults(command=_check)
     checking.add_argument(
         "file", type=Path, metavar="FILE", help="endpoints.yml, or Rasa's credentials.yml"

@@ -25,42 +25,61 @@ CONVERSATIONS, COUNT = 50, 2000
 
 def add(commands: Any) -> None:
     """Add the command to a parser's subcommands."""
-    _options(commands.add_parser("demo", help="see replicas share conversations, and judge"))
+    _options(
+        commands.add_parser("demo", help="let replicas share conversations, and check the result")
+    )
 
 
 def _options(demo: argparse.ArgumentParser) -> None:
     demo.set_defaults(command=_demo)
     option = demo.add_argument
     option("--replicas", type=positive, default=3, help="bot servers (%(default)s)")
-    option("--conversations", type=positive, help=f"of generated traffic ({CONVERSATIONS})")
-    option("--count", type=positive, help=f"messages of generated traffic ({COUNT})")
-    option("--messages", type=Path, metavar="FILE", help="replay this JSON-lines file instead")
-    option("--in-flight", type=positive, default=64, help="most messages at once (%(default)s)")
+    option("--conversations", type=positive, help=f"conversations to generate ({CONVERSATIONS})")
+    option("--count", type=positive, help=f"messages to generate ({COUNT})")
+    option(
+        "--messages",
+        type=Path,
+        metavar="FILE",
+        help="send the messages of this JSON-lines file instead",
+    )
+    option(
+        "--in-flight", type=positive, default=64, help="maximum of messages at once (%(default)s)"
+    )
     option(
         "--kill", type=positive, nargs="?", const=3, default=0, metavar="TIMES",
         help="kill replicas during the run (%(const)s times)",
     )  # fmt: skip
-    option("--seed", type=int, default=1, help="of all chance (%(default)s)")
+    option("--seed", type=int, default=1, help="for random numbers (%(default)s)")
     option(
-        "--redis", metavar="URL", help="default: one of its own; in yours, its keys go within 1 h"
+        "--redis",
+        metavar="URL",
+        help="default: starts its own; in yours, its keys expire within 1 h",
     )
     option(
         "--endpoints", type=Path, metavar="FILE",
-        help="use its lock_store, tracker_store and event_broker; default: a Redis and an SQLite "
-        "of its own",
+        help="use its lock_store, tracker_store and event_broker; default: starts a Redis, "
+        "and uses SQLite",
     )  # fmt: skip
     option(
         "--events", action="store_true",
-        help="publish to a file of its own, and verify what arrives there",
+        help="publish events to a file, and verify what arrives there",
     )  # fmt: skip
-    option("--keep", action="store_true", help="leave the conversations in that tracker store")
+    option(
+        "--keep",
+        action="store_true",
+        help="keep the conversations in the tracker store of --endpoints",
+    )
     option("--json", action="store_true", help="print one JSON object instead of the table")
-    option("--unlocked", action="store_true", help="without the lock: the judge finds what breaks")
+    option(
+        "--unlocked", action="store_true", help="run without the lock, and count what goes wrong"
+    )
     option(
         "--compare", action="store_true",
-        help="the same messages with and without the lock, side by side, and how they ran",
+        help="run the same messages with and without the lock, and show both side by side",
     )  # fmt: skip
-    option("--picture", type=Path, metavar="FILE", help="with --compare: how they ran, as an SVG")
+    option(
+        "--picture", type=Path, metavar="FILE", help="with --compare: write the timeline as an SVG"
+    )
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -73,7 +92,9 @@ def _demo(args: argparse.Namespace) -> int:
     elif args.count is None and args.conversations is None:
         messages = read_transcript(args.messages)
     else:
-        raise ConfigurationError("--messages brings its own --count and --conversations")
+        raise ConfigurationError(
+            "--messages: the file says how many there are; leave out --count and --conversations"
+        )
     options = Options(
         messages,
         replicas=args.replicas,
@@ -128,12 +149,16 @@ def _turns(report: Report) -> dict[str, list[Span]]:
 
 def _check(args: argparse.Namespace) -> None:
     if args.picture is not None and not args.compare:
-        raise ConfigurationError("--picture is for --compare")
+        raise ConfigurationError("--picture needs --compare")
     if args.picture is not None and args.picture.suffix != ".svg":
-        raise ConfigurationError(f"--picture: {args.picture}: is written as SVG: name it .svg")
+        raise ConfigurationError(
+            f"--picture: {args.picture}: the picture is an SVG: its name must end in .svg"
+        )
     if args.picture is not None and not args.picture.parent.is_dir():
         raise ConfigurationError(f"--picture: {args.picture}: there is no such folder")
     if args.compare and args.unlocked:
         raise ConfigurationError("--compare runs both with and without the lock: drop --unlocked")
     if args.compare and args.keep:
-        raise ConfigurationError("--compare keeps nothing: run the demo without it for --keep")
+        raise ConfigurationError(
+            "--compare does not keep conversations: leave out --compare or --keep"
+        )

@@ -9,7 +9,9 @@ from . import events_consume, events_export, events_outbox
 
 def add(commands: Any) -> None:
     """Add the commands to a parser's subcommands."""
-    events = commands.add_parser("events", help="published events: consume, export, what waits")
+    events = commands.add_parser(
+        "events", help="published events: consume, export, count those that wait"
+    )
     actions = events.add_subparsers(metavar="ACTION", required=True)
     for part in (events_consume, events_export, events_outbox):
         part.add(actions)

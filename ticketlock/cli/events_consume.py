@@ -31,17 +31,17 @@ def add(actions: Any) -> None:
     consume = actions.add_parser(
         "consume",
         help="store the events of a Kafka topic or RabbitMQ queue in an SQL database",
-        description="Reads what the event_broker section names, stores it where the "
-        "event_service section says (default: the SQLite file events.db). Several may run "
-        "at once. SIGTERM and SIGINT end it after the batch in hand.",
+        description="Reads from the broker of the section event_broker and stores in the "
+        "database of the section event_service (default: the SQLite file events.db). Several "
+        "may run at once. SIGTERM and SIGINT end it after the current batch.",
     )
     _options(consume, _consume)
     consume.add_argument(
         "--until-idle", type=_seconds, metavar="SECONDS",
-        help="end when nothing has come for so long",
+        help="end when no event has arrived for this long",
     )  # fmt: skip
     logs.add(consume)
-    gaps = actions.add_parser("gaps", help="the events that are missing; status 1 if there are")
+    gaps = actions.add_parser("gaps", help="list missing events; exit status 1 if there are any")
     _options(gaps, _gaps)
 
 
@@ -49,7 +49,7 @@ def _options(command: argparse.ArgumentParser, function: object) -> None:
     command.set_defaults(command=function)
     command.add_argument(
         "--endpoints", type=Path, default=Path("endpoints.yml"), metavar="FILE",
-        help="where its event_broker and event_service sections are (%(default)s)",
+        help="file with the sections event_broker and event_service (%(default)s)",
     )  # fmt: skip
     command.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -28,33 +28,39 @@ def add(actions: Any) -> None:
     option = parser.add_argument
     option(
         "--endpoints", type=Path, default=Path("endpoints.yml"), metavar="FILE",
-        help="where the sections tracker_store and event_broker are (%(default)s)",
+        help="file with the sections tracker_store and event_broker (%(default)s)",
     )  # fmt: skip
-    option("--minimum-timestamp", type=float, metavar="SECONDS", help="events from here on")
-    option("--maximum-timestamp", type=float, metavar="SECONDS", help="events before this")
+    option(
+        "--minimum-timestamp", type=float, metavar="SECONDS", help="only events from this time on"
+    )
+    option(
+        "--maximum-timestamp", type=float, metavar="SECONDS", help="only events before this time"
+    )
     option(
         "--offset-timestamps-by-seconds", type=int, default=0, metavar="SECONDS",
         help="add this to the published timestamps",
     )  # fmt: skip
     option(
-        "--conversation-ids", metavar="ID,ID", help="only these; blanks around them do not count"
+        "--conversation-ids",
+        metavar="ID,ID",
+        help="only these conversations; spaces around the ids are ignored",
     )
     option(
         "--conversation-id", action="append", metavar="ID",
-        help="only this one, taken as it is; may be repeated",
+        help="only this conversation, with the id as given; may be repeated",
     )  # fmt: skip
     option(
         "--state", type=Path, metavar="FILE",
-        help="where the position is kept (endpoints.export.json for endpoints.yml)",
+        help="file that keeps the position (endpoints.export.json for endpoints.yml)",
     )  # fmt: skip
-    option("--resume", action="store_true", help="go on where the export of that file is")
+    option("--resume", action="store_true", help="continue the export of that file")
     option(
         "--batch-size", type=positive, default=BATCH_SIZE, metavar="EVENTS",
-        help="sent at once; a crash repeats so many at most (%(default)s)",
+        help="events sent at once; a crash repeats at most this many (%(default)s)",
     )  # fmt: skip
     option(
         "--patience", type=_seconds, default=PATIENCE, metavar="SECONDS",
-        help="how long a broker may take nothing (%(default)g)",
+        help="give up when the broker has confirmed nothing for this long (%(default)g)",
     )  # fmt: skip
     option("--json", action="store_true", help="print one JSON object")
 
@@ -62,7 +68,7 @@ def add(actions: Any) -> None:
 def _seconds(text: str) -> float:
     number = float(text)
     if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
     return number
 
 
@@ -105,7 +111,7 @@ def _export(args: argparse.Namespace) -> int:
         if started:
             _tell(args, started[0].result, str(error))
         if started and started[0].resumable:
-            print(f"ticketlock: {path} has the position: --resume goes on", file=sys.stderr)
+            print(f"ticketlock: {path} has the position; --resume continues", file=sys.stderr)
         raise
     return _tell(args, started[0].result)
 
@@ -136,7 +142,7 @@ def _tell(args: argparse.Namespace, result: ExportResult, error: str | None = No
     elif error is None or result.published_total:
         text = f"published {result.published} events"
         if result.published_before:
-            text += f", and {result.published_before} before: {result.published_total} in total"
+            text += f", {result.published_total} in total with those before"
         if failed := result.failed + result.failed_before:
             text += f"; {failed} failed"
         print(text)

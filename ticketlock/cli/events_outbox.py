@@ -23,16 +23,16 @@ _SECONDS = 10.0
 
 def add(actions: Any) -> None:
     """Add the commands to the group's subcommands."""
-    status = actions.add_parser("status", help="what waits to be published")
-    dead = actions.add_parser("dead", help="events that could not be published")
-    dead.add_argument("--limit", type=positive, default=1000, help="at most so many (1000)")
-    dead.add_argument("--drop", action="store_true", help="remove those that are listed")
-    resend = actions.add_parser("resend", help="publish the dead letters once more")
-    resend.add_argument("--limit", type=positive, default=1000, help="at most so many (1000)")
+    status = actions.add_parser("status", help="how many events wait to be published")
+    dead = actions.add_parser("dead", help="list events that could not be published")
+    dead.add_argument("--limit", type=positive, default=1000, help="at most this many (1000)")
+    dead.add_argument("--drop", action="store_true", help="remove the listed events")
+    resend = actions.add_parser("resend", help="publish the dead letters again")
+    resend.add_argument("--limit", type=positive, default=1000, help="at most this many (1000)")
     for parser, work in ((status, _status), (dead, _dead), (resend, _resend)):
         parser.add_argument(
             "--endpoints", type=Path, default=Path("endpoints.yml"), metavar="FILE",
-            help="where its tracker_store and event_broker sections are (%(default)s)",
+            help="file with the sections tracker_store and event_broker (%(default)s)",
         )  # fmt: skip
         parser.add_argument("--json", action="store_true", help="print JSON")
         parser.set_defaults(command=_command(work))
@@ -79,7 +79,7 @@ async def _dead(args: argparse.Namespace, endpoints: Endpoints, store: TrackerSt
 async def _resend(args: argparse.Namespace, endpoints: Endpoints, store: TrackerStore) -> int:
     section, where = endpoints.section("event_broker"), endpoints.where("event_broker")
     if section is None:
-        raise ConfigurationError(f"{where}: is missing: the broker to publish to")
+        raise ConfigurationError(f"{where}: is missing: it names the broker to publish to")
     letters = await store.outbox.dead_letters(args.limit)
     broker = await prepare_event_broker(section, where)
     sent = 0

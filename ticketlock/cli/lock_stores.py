@@ -19,9 +19,9 @@ def place_options(command: argparse.ArgumentParser) -> None:
     """Add the options that `open_lock_store` reads."""
     command.add_argument(
         "--endpoints", type=Path, metavar="FILE",
-        help=f"where its lock_store section is ({_DEFAULT})",
+        help=f"file with the section lock_store ({_DEFAULT})",
     )  # fmt: skip
-    command.add_argument("--redis", metavar="URL", help="a server, in place of a file")
+    command.add_argument("--redis", metavar="URL", help="a Redis server, instead of a file")
     command.add_argument("--key-prefix", help="with --redis: the lock store's key_prefix")
 
 
@@ -44,7 +44,7 @@ def open_lock_store(args: argparse.Namespace) -> LockStore:
     store = create_lock_store(endpoints.section("lock_store"), where)
     if isinstance(store, InMemoryLockStore):
         raise ConfigurationError(
-            f"{where}: its locks are in the memory of the process that has them, "
-            "and cannot be seen from here: its page shows them (ticketlock run)"
+            f"{where}: in_memory locks can be seen only in their own process: open "
+            "the page of its bot server (ticketlock run)"
         )
     return store

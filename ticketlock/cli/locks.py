@@ -15,12 +15,15 @@ from .lock_stores import open_lock_store, place_options
 
 def add(commands: Any) -> None:
     """Add the commands to a parser's subcommands."""
-    inspect = commands.add_parser("inspect", help="who holds a conversation, who waits")
+    inspect = commands.add_parser("inspect", help="show who holds a conversation, and who waits")
     _options(inspect, _inspect)
     inspect.add_argument(
-        "--limit", type=positive, default=100, help="most waiting tickets to list (%(default)s)"
+        "--limit",
+        type=positive,
+        default=100,
+        help="maximum of waiting tickets to list (%(default)s)",
     )
-    ending = commands.add_parser("break", help="end the turn of whoever holds a conversation")
+    ending = commands.add_parser("break", help="end the turn that holds a conversation")
     _options(ending, _break)
     ending.add_argument("--fence", type=positive, help="only if the turn has this fence")
 
@@ -58,19 +61,19 @@ def _break(args: argparse.Namespace) -> int:
     elif holder:
         print(f"not broken: {_turn(holder)}")
     else:
-        print("not broken: nobody holds it")
+        print("not broken: no turn holds it")
     return EXIT_OK if broken else EXIT_FAILED
 
 
 def describe(found: Inspection) -> list[str]:
     """An Inspection for people; what others chose as names is quoted."""
     lines = [f"conversation {found.conversation_id!r}"]
-    lines.append(f"  held by {_turn(found.holder)}" if found.holder else "  nobody holds it")
+    lines.append(f"  held by {_turn(found.holder)}" if found.holder else "  not held")
     if found.holder:
         lines.append(f"    its lease has {found.holder.lease:.1f} s left")
     lines.append(f"  waiting: {found.waiting_count}")
     for ticket in found.waiting:
-        dead = "" if ticket.alive else ", not heard of: will be skipped"
+        dead = "" if ticket.alive else ", no heartbeat: will be skipped"
         since = f"for {span(ticket.waiting_for)}"
         lines.append(f"    {_who(ticket)} {since}, ticket {ticket.number}{dead}")
     if (hidden := found.waiting_count - len(found.waiting)) > 0:

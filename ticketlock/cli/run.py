@@ -29,22 +29,24 @@ def add(commands: Any) -> None:
         "run",
         help="serve a bot over HTTP: webhooks and conversations",
         description="Serves the documented REST channel and conversation endpoints. The stores "
-        "and the section `server` are those of the file. SIGTERM lets running turns end, and "
-        "gives back what waits; a second one hurries it.",
+        "and the section `server` are those of the file. On SIGTERM running turns may end, and "
+        "waiting messages are answered 503; a second SIGTERM ends the turns at once.",
     )
     run.set_defaults(command=_run)
     run.add_argument(
         "--endpoints", type=Path, metavar="FILE",
-        help="where the stores are named (endpoints.yml; without that file all is in memory)",
+        help="file that names the stores (endpoints.yml; without it all is in memory)",
     )  # fmt: skip
     run.add_argument(
         "--bot", metavar="MODULE:FUNCTION", default=_ECHO,
         help="async def bot(turn, message) that yields replies (default: it echoes)",
     )  # fmt: skip
     run.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    run.add_argument("--port", type=int, default=5005, help="0: any free one (%(default)s)")
     run.add_argument(
-        "--drain-timeout", type=float, metavar="SECONDS", help="instead of the file's drain_timeout"
+        "--port", type=int, default=5005, help="port to listen on; 0: any free one (%(default)s)"
+    )
+    run.add_argument(
+        "--drain-timeout", type=float, metavar="SECONDS", help="overrides drain_timeout of the file"
     )
     logs.add(run)
     run.add_argument(
@@ -52,7 +54,7 @@ def add(commands: Any) -> None:
     )
     run.add_argument(
         "--otel", action="store_true",
-        help="traces and metrics by the OpenTelemetry API, to the SDK that is configured: "
+        help="send traces and metrics to the configured OpenTelemetry SDK: "
         "opentelemetry-instrument ticketlock run --otel",
     )  # fmt: skip
 
@@ -111,7 +113,7 @@ def _welcome(bot: str, host: str, port: int) -> str:
     what = "the echo bot" if bot == _ECHO else bot
     message = '{"sender": "anna", "message": "hi", "message_id": "1"}'
     return (
-        f"no {_DEFAULT} names stores: {what} runs in memory, and forgets all when it ends\n"
+        f"no {_DEFAULT} with stores: {what} runs in memory, and forgets all when it ends\n"
         f"page: {url}/\n"
         f"try:  curl {url}/webhooks/rest/webhook -d '{message}'"
     )

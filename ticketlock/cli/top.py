@@ -30,17 +30,17 @@ def add(commands: Any) -> None:
     """Add the command to a parser's subcommands."""
     top = commands.add_parser(
         "top",
-        help="what is held, who waits, since when",
+        help="a live table of held conversations and who waits",
         description="A live table of the conversations that are held or waited for, the oldest "
-        "first; Ctrl-C ends it. Where the output is no terminal it is printed once. It goes "
+        "first; Ctrl-C ends it. Without a terminal it is printed once. It goes "
         "through the keys of the server in small steps, which needs the right to SCAN.",
     )
     top.set_defaults(command=_top)
     place_options(top)
-    top.add_argument("--limit", type=positive, default=100, help="most rows (%(default)s)")
+    top.add_argument("--limit", type=positive, default=100, help="maximum of rows (%(default)s)")
     top.add_argument(
         "--interval", type=_seconds, default=2.0, metavar="SECONDS",
-        help="between two looks (%(default)g)",
+        help="between two updates (%(default)g)",
     )  # fmt: skip
     top.add_argument("--json", action="store_true", help="print one JSON object, once")
 
@@ -154,7 +154,7 @@ def _cells(row: Row) -> list[str]:
     holder = state.holder
     cells = [_quoted(state.conversation_id)]
     if holder is None:
-        cells += ["nobody: its lease has run out", ""]
+        cells += ["none: the lease has run out", ""]
     else:
         cells += [_who(holder), span(holder.held_for)]
     for first in state.waiting[:1]:
@@ -177,10 +177,10 @@ def _remarks(look: Look) -> str:
     elif len(look.rows) < look.conversations:
         said = f"the {len(look.rows)} oldest of {look.conversations}"
         if look.looked_at < look.conversations:
-            said += f"; counted are the {look.looked_at} that are held for longest"
+            said += f"; only the {look.looked_at} held for longest are counted"
     else:
         said = f"all {look.conversations}"
-    return said if look.complete else f"{said} so far: gone through about {look.keys} keys"
+    return said if look.complete else f"{said} so far, after about {look.keys} keys"
 
 
 def _quoted(text: str) -> str:

@@ -23,18 +23,20 @@ def add(commands: Any) -> None:
     """Add the commands to a parser's subcommands."""
     tracker = commands.add_parser("tracker", help="list, show, move conversation histories")
     actions = tracker.add_subparsers(metavar="ACTION", required=True)
-    _action(actions, "list", _list, "the ids of all conversations")
-    show = _action(actions, "show", _show, "the events of a conversation")
+    _action(actions, "list", _list, "list the ids of all conversations")
+    show = _action(actions, "show", _show, "show the events of a conversation")
     show.add_argument("conversation", metavar="CONVERSATION")
     delete = _action(actions, "delete", _delete, "remove a conversation, its fence included")
     delete.add_argument("conversation", metavar="CONVERSATION")
-    saving = _action(actions, "export", _export, "all conversations as JSON lines")
+    saving = _action(actions, "export", _export, "write all conversations as JSON lines")
     saving.add_argument("file", metavar="FILE", type=Path, help="- for standard output")
-    loading = _action(actions, "import", _import, "the conversations of an export")
+    loading = _action(actions, "import", _import, "read the conversations of an export")
     loading.add_argument("file", metavar="FILE", type=Path)
-    loading.add_argument("--replace", action="store_true", help="also those that differ")
-    moving = _action(actions, "migrate", _migrate, "copy all to another store, verified")
-    moving.add_argument("--to", type=Path, required=True, metavar="FILE", help="its endpoints.yml")
+    loading.add_argument("--replace", action="store_true", help="replace conversations that differ")
+    moving = _action(actions, "migrate", _migrate, "copy all to another store, and verify the copy")
+    moving.add_argument(
+        "--to", type=Path, required=True, metavar="FILE", help="endpoints.yml of the other store"
+    )
 
 
 def _action(actions: Any, name: str, function: object, text: str) -> argparse.ArgumentParser:
@@ -42,7 +44,7 @@ def _action(actions: Any, name: str, function: object, text: str) -> argparse.Ar
     command.set_defaults(command=function)
     command.add_argument(
         "--endpoints", type=Path, default=Path("endpoints.yml"), metavar="FILE",
-        help="where its tracker_store section is (%(default)s)",
+        help="file with the section tracker_store (%(default)s)",
     )  # fmt: skip
     command.add_argument("--json", action="store_true", help="print one JSON object")
     return command
@@ -149,10 +151,10 @@ def _tell(args: argparse.Namespace, tally: Tally, out: Any = None) -> int:
     }
     for sender_id in tally.gone:
         print(
-            f"ticketlock: conversation {_quoted(sender_id)} has no events any more", file=sys.stderr
+            f"ticketlock: conversation {_quoted(sender_id)} no longer has events", file=sys.stderr
         )
     for sender_id, why in tally.failed.items():
-        text = f"ticketlock: conversation {_quoted(sender_id)} was not taken: {_quoted(why)}"
+        text = f"ticketlock: conversation {_quoted(sender_id)} was not copied: {_quoted(why)}"
         print(text, file=sys.stderr)
     if args.json:
         failed = {"failed": tally.failed} if tally.failed else {}

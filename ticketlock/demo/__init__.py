@@ -70,7 +70,9 @@ async def _run(options: Options) -> Report:
         found = options.redis, options.endpoints, str(scratch.path), keys, options.events
         backends = Backends.choose(*found)
         if options.keep and backends.own_tracker:
-            raise ConfigurationError("--keep is for a tracker store of yours: see --endpoints")
+            raise ConfigurationError(
+                "--keep needs a tracker store of yours: name it with --endpoints"
+            )
         check_messages(messages, backends.conversations().tracker_store)
         await backends.check_tracker(ids)
         if backends.lock_store is None:

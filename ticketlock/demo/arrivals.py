@@ -17,10 +17,10 @@ from .verify import Violation
 #: Every kind of violation, in the order of the report.
 EVENT_KINDS = {
     "events_missing": "a committed event did not arrive",
-    "events_out_of_order": "an event did not arrive behind the one before it",
-    "events_unknown": "what arrived is no event that was committed",
-    "events_differing": "an event arrived with another content than was committed",
-    "events_waiting": "events of a conversation were still not published when time was up",
+    "events_out_of_order": "an event did not arrive after the one before it",
+    "events_unknown": "an event arrived that was never committed",
+    "events_differing": "an event arrived with other content than was committed",
+    "events_waiting": "events of a conversation were not published in time",
 }
 
 
@@ -108,14 +108,14 @@ def verify_events(
     counts.duplicates += sum(map(len, places.values())) - len(places)
     found += [*_missing(conversation, len(events), places, heard), *_out_of_order(places)]
     if conversation in heard.waiting:
-        found.append(("events_waiting", None, "from the outbox they were not published in time"))
+        found.append(("events_waiting", None, "its events were not published in time"))
     return [Violation(kind, conversation, message, text) for kind, message, text in found]
 
 
 def verify_strangers(known: Sequence[str], heard: Heard) -> Iterator[Violation]:
     """What arrived, or waits, of conversations that nobody has had."""
     for conversation in sorted((heard.arrived.keys() | heard.waiting) - set(known)):
-        yield Violation("events_unknown", conversation, None, "no message of it was sent")
+        yield Violation("events_unknown", conversation, None, "no message was sent to it")
 
 
 def _missing(

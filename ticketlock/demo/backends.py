@@ -24,7 +24,7 @@ from .traffic import LONGEST, Message
 _SERVER = {"max_body": 16 * LONGEST, "request_timeout": 600, "drain_timeout": 1}
 
 #: What is wrong with a store that each process has for itself, and the way out.
-_ALONE = "is each process's own, and the replicas are processes: name a store that they can share"
+_ALONE = "is private to each replica: name a store that they can share"
 
 
 @dataclass(frozen=True)

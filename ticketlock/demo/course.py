@@ -128,8 +128,8 @@ class Course:
                 if self._sender.done > moved:
                     moved_at, moved = time.monotonic(), self._sender.done
                 elif time.monotonic() - moved_at > STALLED:
-                    why = self._sender.last_failure or "no replica says why"
-                    self._screen.say(f"nothing was done for {STALLED:g} s, giving up: {why}")
+                    why = self._sender.last_failure or "no replica reported an error"
+                    self._screen.say(f"no message was handled for {STALLED:g} s, giving up: {why}")
                     for replica in self._fleet.up():
                         self._screen.say(f"replica {replica.name}: {replica.last_words()}")
                     return

@@ -68,4 +68,4 @@ async def clean_up(
             await asyncio.gather(*(store.delete(conversation) for conversation in some))
     except (TicketLockError, NotImplementedError) as error:
         example = conversations[0].partition(":")[0]
-        say(f"the tracker store keeps conversations that begin with {example}: {error}")
+        say(f"cannot delete the demo's conversations (they begin with {example}): {error}")

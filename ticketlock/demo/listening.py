@@ -62,11 +62,11 @@ class Listening:
         self.unread = ""
         self._source: Source | None = None
         if not store.feeds_outbox:
-            self.unread = "a custom tracker store has no outbox, and its events no lasting numbers"
+            self.unread = "a custom tracker store has no outbox, and does not number its events"
         else:
             self._source = create_event_listener(section, f"ticketlock-{run}", where)
             if self._source is None:
-                self.unread = f"how {self.broker} is read is not known"
+                self.unread = f"the demo cannot read from {self.broker}"
         self._thread = ThreadPoolExecutor(1, "ticketlock demo")  # a source wants one thread
         self._breath: asyncio.Task[None] | None = None
 

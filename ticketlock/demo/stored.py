@@ -68,7 +68,7 @@ def read_turns(
             text = f"event {place}: an answer without its message"
             found.append(("torn", _integer(event.metadata.get("message")), text))
         elif not isinstance(event, UserUttered):
-            found.append(("damaged", None, f"event {place} is none of the demo's: {event}"))
+            found.append(("damaged", None, f"event {place} was not written by the demo: {event}"))
         elif (message := names.get(event.message_id or "")) is None:
             text = f"event {place}: message_id {event.message_id!r} was never sent here"
             found.append(("damaged", None, text))

@@ -12,7 +12,7 @@ _WORDS = {
     "out_of_order": "messages were handled out of order",
     "overlaps": "turns overlapped",
     "stale_fences": "turns were written under a stale fence",
-    "damaged": "entries made no sense",
+    "damaged": "entries were inconsistent",
     "events_missing": "events did not arrive",
     "events_out_of_order": "events arrived out of order",
     "events_unknown": "events arrived that were never committed",

@@ -18,11 +18,11 @@ from .traffic import Message
 KINDS = {
     "lost": "a message was not handled, or what its turn had written is gone",
     "duplicated": "a message was handled again after it had been handled",
-    "torn": "of a turn only a part was written, or something came between",
+    "torn": "only a part of a turn was written, or another write came in between",
     "out_of_order": "a message was handled after a later one",
-    "overlaps": "a turn began before another one, whose writes count, had written",
-    "stale_fences": "a turn was written behind one whose fence is not lower",
-    "damaged": "what is stored or recorded makes no sense",
+    "overlaps": "a turn began before another turn had written",
+    "stale_fences": "a turn was written after one with the same or a higher fence",
+    "damaged": "stored events or the record are inconsistent",
 }
 
 
@@ -94,11 +94,11 @@ def _handled_once(
         first.setdefault(turn.message, turn)
     for message in sent:
         if message not in first and message not in halves:
-            yield "lost", message, "nothing of it is stored"
+            yield "lost", message, "nothing is stored for it"
     stored = {_key(turn) for turn in turns}
     for entry in entries:
         if entry.event == END and entry.message in first and _key(entry) not in stored:
-            text = f"what {entry.replica} had written under fence {entry.fence} is not stored"
+            text = f"the turn of {entry.replica} under fence {entry.fence} is not stored any more"
             yield "lost", entry.message, text
 
 
@@ -125,7 +125,7 @@ def _fences(turns: Sequence[StoredTurn]) -> Iterator[Found]:
     highest = 0
     for turn in turns:
         if turn.fence <= highest:
-            text = f"fence {turn.fence} of {turn.replica} behind {highest}"
+            text = f"fence {turn.fence} of {turn.replica} after fence {highest}"
             yield "stale_fences", turn.message, text
         highest = max(highest, turn.fence)
 
@@ -165,11 +165,11 @@ def _damaged(turns: Sequence[StoredTurn], entries: Sequence[Entry | None]) -> It
             begun.add(_key(entry))
             open_.add(_key(entry))
         elif entry.event not in (END, LOST):
-            yield "damaged", entry.message, f"line {line}: {entry.event!r} is no event"
+            yield "damaged", entry.message, f"line {line}: {entry.event!r} is not a known event"
         elif _key(entry) in open_:
             open_.remove(_key(entry))
         else:
             yield "damaged", entry.message, f"line {line}: an {entry.event!r} without its begin"
     for turn in turns:
         if _key(turn) not in begun:
-            yield "damaged", turn.message, f"what {turn.replica} wrote has no begin in the record"
+            yield "damaged", turn.message, f"the record has no begin for a turn of {turn.replica}"
