@@ -66,7 +66,7 @@ async def answer(turn: Turn, event: dict[str, Any], say: AsyncSay) -> None:
 async def lifespan(api: Starlette) -> AsyncIterator[None]:
     async with conversations:
         yield
-        if working:  # Slack has been told that these are taken care of
+        if working:  # Slack has its 200 for these
             await asyncio.wait(working, timeout=20)
 
 

@@ -60,7 +60,7 @@ async def answer(turn: Turn, message: Message) -> None:
 
 
 async def drain(app: web.Application) -> None:
-    if working:  # Telegram has been told that these are taken care of
+    if working:  # Telegram has its 200 for these
         await asyncio.wait(working, timeout=20)
     await conversations.close()
 

@@ -33,7 +33,7 @@ working: set[asyncio.Task[None]] = set()
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with graph, conversations:
         yield
-        if working:  # WhatsApp has been told that these are taken care of
+        if working:  # WhatsApp has its 200 for these
             await asyncio.wait(working, timeout=20)
 
 
