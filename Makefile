@@ -47,7 +47,7 @@ containers: .venv/test ## tests on servers in containers: ARGS="kafka mongo -- c
 docs: .venv/docs ## build the documentation site, strictly, into build/site
 	NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --strict -f docs/site/mkdocs.yml
 
-e2e: .venv/test servers ## the deployment as processes, killed, rolled from 0.1.0 and back; minutes
+e2e: .venv/test servers ## the deployment as processes, killed, rolled from the version before and back; minutes
 	cd tests && $(CURDIR)/$(RUN)python -m e2e $(ARGS)
 
 explore: .venv/test ## every order of events of the protocol, up to large bounds; minutes

@@ -14,22 +14,32 @@ from servers import versions
 WAYS = ("old to old", "old to new", "new to old", "new to new")
 
 
-def run(new: Path | None, seconds: float = 0.4, *, kill: bool = False) -> Found:
+def run(
+    new: Path | None,
+    seconds: float = 0.4,
+    *,
+    kill: bool = False,
+    commit: str = versions.BEFORE,
+) -> Found:
     seed = int(os.environ.get("TICKETLOCK_SEED") or random.randrange(10**6))
     print(f"seed {seed}")
-    found = roll(versions.before(), new, seed, seconds=seconds, kill=kill)
+    found = roll(versions.before(commit), new, seed, seconds=seconds, kill=kill)
     print(summary(found))
     return found
 
 
 @pytest.mark.slow
 @pytest.mark.quiet
-@pytest.mark.parametrize("kill", [False, True], ids=["drained", "killed"])
-def test_a_fleet_is_rolled_and_back(kill: bool) -> None:
+@pytest.mark.parametrize(
+    ("version", "kill"),
+    [("0.1.0", False), ("0.2.0", False), ("0.2.0", True)],
+    ids=["0.1.0-drained", "0.2.0-drained", "0.2.0-killed"],
+)
+def test_a_fleet_is_rolled_and_back(version: str, kill: bool) -> None:
     """No overlap, nothing lost, stopped without cause, handled twice or out of order."""
     # What a killed process held and waited for keeps all others waiting for a lease.
     step = float(os.environ.get("TICKETLOCK_ROLL_SECONDS") or (5 if kill else 1))
-    found = run(None, step, kill=kill)
+    found = run(None, step, kill=kill, commit=versions.COMMITS[version])
     assert not found.problems, found.examples
     # It has happened: hand-offs each way, by bells; stops, duplicates and broken turns.
     for way in WAYS:

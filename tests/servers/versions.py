@@ -16,8 +16,9 @@ from . import missing
 from .processes import carry_out
 
 ROOT = Path(__file__).parents[2]
-#: Version 0.1.0. Replicas of it and of this checkout must work together.
-BEFORE = "7977942"
+#: Versions whose replicas must work together with those of this checkout, by their commits.
+COMMITS = {"0.1.0": "7977942", "0.2.0": "4e98f24"}
+BEFORE = COMMITS["0.2.0"]
 
 #: Tells where a process has each part of the package from.
 _WHERE = """
