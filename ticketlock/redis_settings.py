@@ -193,7 +193,11 @@ def endpoint_values(endpoint_config: Any) -> dict[str, Any]:
     """The plain keys of a documented `EndpointConfig`-like object (`url` and `kwargs`)."""
     values = getattr(endpoint_config, "kwargs", None)
     if not isinstance(values, Mapping):
-        raise ConfigurationError(f"{endpoint_config!r} is not an endpoint configuration")
+        name = type(endpoint_config).__name__  # not its text: a URL has a password
+        raise ConfigurationError(
+            f"a {name} is not an EndpointConfig (an object with url and kwargs): "
+            "give settings by name, as in url=..."
+        )
     keys = {key: value for key, value in values.items() if key not in ("type", "store_type")}
     url = getattr(endpoint_config, "url", None)
     return keys if url is None else {"url": url, **keys}

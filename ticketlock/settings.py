@@ -20,6 +20,8 @@ TRUE = ("true", "yes", "on", "1")
 FALSE = ("false", "no", "off", "0")
 _SECRET = re.compile(r"pass|secret|token|credential|sasl_password", re.IGNORECASE)
 _REQUIRED: Any = object()
+#: How like a known name must be to be suggested: "user" and "username", 0.67, are.
+_NEAR = 0.65
 
 
 def mask_url(url: str) -> str:
@@ -40,7 +42,7 @@ def is_secret(key: str) -> bool:
 def hint(name: object, known: Iterable[str], label: str = "known") -> str:
     """The nearest known name, or all of them: the end of an error about an unknown one."""
     names = list(known)
-    near = difflib.get_close_matches(str(name).lower(), names, 1)
+    near = difflib.get_close_matches(str(name).lower(), names, 1, _NEAR)
     if not names:
         return "there are none"
     return f"did you mean {near[0]}?" if near else f"{label}: " + ", ".join(names)

@@ -55,6 +55,7 @@ def test_accepted(store: type[Any], keys: dict[str, Any], expected: dict[str, An
     [
         ({"url": "a", "host": "b"}, "url: and host are the same setting"),
         ({"prot": 1}, "prot: is not a setting here; did you mean port?"),
+        ({"lock_liftime": 9}, "lock_liftime: is not a setting here; known keys: url, host"),
         ({"port": "many"}, "port: 'many' is not a number"),
         ({"port": 70000}, "port: 70000 is not a number of at most 65535"),
         ({"port": True}, "port: True"),
@@ -184,6 +185,13 @@ def test_bad_lifetime(lifetime: float) -> None:
     """A lifetime is above 0."""
     with pytest.raises(ValueError, match="lock_lifetime"):
         InMemoryLockStore().lock("c", lock_lifetime=lifetime)
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_url_that_is_not_named(store: type[Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"a str is no EndpointConfig.*url=") as caught:
+        store("redis://:x-s3cret@h/1")
+    assert "x-s3cret" not in str(caught.value)
 
 
 def test_secrets_do_not_show() -> None:
