@@ -9,6 +9,7 @@ from typing import Any
 #: Extra -> the modules that it brings, which ours import.
 MODULES = {
     "yaml": ("ruamel.yaml",),
+    "cli": ("rich", "ruamel.yaml"),
     "sql": ("sqlalchemy", "aiosqlite"),
     "postgresql": ("sqlalchemy", "psycopg"),
     "mysql": ("sqlalchemy", "aiomysql"),

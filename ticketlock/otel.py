@@ -10,10 +10,16 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opentelemetry import context, metrics, trace
-from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from .extras import pip_line
+
+try:
+    from opentelemetry import context, metrics, trace
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+except ModuleNotFoundError as error:
+    text = f"ticketlock.otel needs {error.name}: {pip_line(['otel'])}"
+    raise ModuleNotFoundError(text, name=error.name) from None
 
 from .grant import clock
 from .metrics import BUCKETS, METRICS, Metered, Metric, no_turn, outcome

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import choose_encoder
+from .extras import pip_line
+
+try:
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+    from prometheus_client.exposition import choose_encoder
+except ModuleNotFoundError as error:
+    text = f"ticketlock.prometheus needs {error.name}: {pip_line(['prometheus'])}"
+    raise ModuleNotFoundError(text, name=error.name) from None
 
 from .metrics import BUCKETS, CAUSES, LOST, METRICS, OUTCOMES, TURNS, Metered, Metric
 

@@ -61,8 +61,19 @@ def test_without_rich_the_error_is_the_command_to_type(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "rich", None)
+    for command, extra in (("demo", "embedded"), ("top", "cli")):
+        assert cli.main([command]) == cli.EXIT_BAD_INPUT
+        assert f'pip install "ticketlock[{extra}]"' in capsys.readouterr().err
+
+
+def test_the_demo_tells_all_that_it_lacks_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("rich", "sqlalchemy", "uvicorn"):
+        monkeypatch.setitem(sys.modules, name, None)
     assert cli.main(["demo"]) == cli.EXIT_BAD_INPUT
-    assert 'pip install "ticketlock[cli]"' in capsys.readouterr().err
+    line = 'pip install "ticketlock[embedded]"'
+    assert f"demo needs rich, sqlalchemy, uvicorn: {line}" in capsys.readouterr().err
 
 
 def test_a_violation_makes_the_status_1(

@@ -116,6 +116,17 @@ def test_an_import_says_what_to_type(module: str, name: str, driver: str, extra:
     assert last == f"ModuleNotFoundError: {module}.{name} needs {driver}: {line}"
 
 
+@pytest.mark.parametrize(
+    ("module", "driver", "extra"),
+    [("prometheus", "prometheus_client", "prometheus"), ("otel", "opentelemetry", "otel")],
+)
+def test_an_observer_says_what_to_type(module: str, driver: str, extra: str) -> None:
+    code = f"import sys; sys.modules[{driver!r}] = None; import ticketlock.{module}"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    line = f'needs {driver}: pip install "ticketlock[{extra}]"'
+    assert done.stderr.splitlines()[-1] == f"ModuleNotFoundError: ticketlock.{module} {line}"
+
+
 def test_the_table_is_that_of_the_package() -> None:
     """Each type has an extra of the package, whose modules can be found."""
     if (ROOT / "pyproject.toml").exists():

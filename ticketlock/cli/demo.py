@@ -12,11 +12,12 @@ from typing import Any
 from ..demo import Options, run
 from ..demo.picture import svg
 from ..demo.report import Report
-from ..demo.screen import print_comparison, print_report, require_rich
+from ..demo.screen import print_comparison, print_report
 from ..demo.timeline import Span, compare
 from ..demo.traffic import generate, read_transcript
 from ..demo.verdict import compared, verdict
 from ..errors import ConfigurationError
+from ..extras import missing, pip_line
 from .common import EXIT_FAILED, EXIT_OK, positive
 
 #: Generated traffic, when the options say nothing else.
@@ -84,8 +85,7 @@ def _options(demo: argparse.ArgumentParser) -> None:
 
 def _demo(args: argparse.Namespace) -> int:
     _check(args)
-    if not args.json or sys.stderr.isatty():
-        require_rich()
+    _require(args)
     if args.messages is None:
         count = COUNT if args.count is None else args.count
         messages = generate(args.conversations or CONVERSATIONS, count, args.seed)
@@ -109,6 +109,20 @@ def _demo(args: argparse.Namespace) -> int:
         timeline=args.compare,
     )
     return _compare(args, options) if args.compare else _one(args, options)
+
+
+def _require(args: argparse.Namespace) -> None:
+    """Raise ConfigurationError, with one command for all, unless what it needs is installed."""
+    lacking = missing("server")
+    if not args.json or sys.stderr.isatty():
+        lacking += missing("cli")
+    if args.endpoints is None:  # else the file says what it needs
+        lacking += missing("sql")
+    if lacking:
+        extra = "embedded" if args.endpoints is None else "server"  # each brings the others
+        raise ConfigurationError(
+            f"demo needs {', '.join(sorted(set(lacking)))}: {pip_line([extra])}"
+        )
 
 
 def _one(args: argparse.Namespace, options: Options) -> int:

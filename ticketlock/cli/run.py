@@ -63,9 +63,7 @@ def _otel() -> Observer:
     try:
         from ..otel import OpenTelemetry
     except ImportError as error:
-        raise ConfigurationError(
-            f'--otel needs {error.name}: pip install "ticketlock[otel]"'
-        ) from error
+        raise ConfigurationError(f"--otel: {error}") from error
     return OpenTelemetry()
 
 
