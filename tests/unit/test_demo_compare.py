@@ -14,7 +14,7 @@ from ticketlock.demo.arrivals import EVENT_KINDS, EventCounts
 from ticketlock.demo.picture import svg
 from ticketlock.demo.records import BEGIN, END, LOST, Entry
 from ticketlock.demo.report import Report
-from ticketlock.demo.screen import timeline
+from ticketlock.demo.screen import print_comparison, timeline
 from ticketlock.demo.timeline import CONVERSATIONS, TURNS, Span, compare, spans
 from ticketlock.demo.verdict import _WORDS, compared, verdict
 from ticketlock.demo.verify import KINDS, Violation
@@ -181,3 +181,10 @@ def test_both_acts_get_the_same_messages(
     picture.mkdir()  # what cannot be written
     assert cli.main(["demo", "--compare", "--picture", str(picture)]) == cli.EXIT_BAD_INPUT
     assert "--picture" in capsys.readouterr().err
+
+
+def test_the_comparison_explains_its_signs(capsys: pytest.CaptureFixture[str]) -> None:
+    print_comparison(report(), report(), [], "Verdict: none.")
+    *_, legend, said = capsys.readouterr().out.splitlines()
+    assert legend.startswith("A number begins a turn: the order of sending.")
+    assert said == "Verdict: none."

@@ -153,6 +153,8 @@ def _compare(args: argparse.Namespace, options: Options) -> int:
         print(json.dumps({**acts, "verdict": said}), flush=True)
     else:
         print_comparison(locked, unlocked, found, said)
+        if args.picture is not None:
+            print(f"Picture: {args.picture}")
     return EXIT_FAILED if locked.violations else EXIT_OK
 
 

@@ -94,7 +94,8 @@ class Course:
         options = self._options
         self._screen.say(
             f"{len(options.messages)} messages to {options.replicas} replicas; "
-            f"tracker store {self._tracker_kind}, lock store {self._lock_kind}"
+            f"tracker store {self._tracker_kind}, "
+            + ("no lock" if options.unlocked else f"lock store {self._lock_kind}")
             + (f", event broker {self._listening.broker}" if self._listening else "")
         )
         self._screen.phase("messages", len(options.messages))

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 #: Characters of a timeline.
 _WIDTH = 52
+_LEGEND = (
+    "A number begins a turn: the order of sending. \N{FULL BLOCK} it ran alone, "
+    "\N{MEDIUM SHADE} it overlapped another."
+)
 
 
 def require_rich() -> None:
@@ -82,6 +86,7 @@ def print_comparison(
         red = "red" if title in broken and other != "0" else ""
         table.add_row(title, value, Text("no lock" if title == "lock store" else other, red))
     show(table, *(line for one in comparisons for line in timeline(one)))
+    print(_LEGEND)
     print_violations(locked)
     show(Text(verdict, "bold red" if locked.violations else "bold green"))
 
