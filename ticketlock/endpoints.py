@@ -103,7 +103,8 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{name}: cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or error  # without the name once more
+        raise ConfigurationError(f"{name}: cannot be read: {why}") from error
     document = _filled(_parse(text, name), name)
     if document is None:
         document = {}

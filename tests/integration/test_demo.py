@@ -327,6 +327,9 @@ def test_inspect_and_break_a_turn_that_hangs(
             status, out, _ = await ticketlock("break", "--fence", str(grant.fence + 1))
             assert (status, out.split(":")[0]) == (EXIT_FAILED, "not broken")
             assert grant.reason is None
+            status, out, _ = await ticketlock("break", "--fence", str(grant.fence - 1))
+            assert status == EXIT_FAILED
+            assert out.startswith("not broken: it has another fence: host ")
             status, out, _ = await ticketlock("break", "--fence", str(grant.fence))
             assert (status, out.split(":")[0]) == (EXIT_OK, "broken")
             next_grant = await behind.acquire()

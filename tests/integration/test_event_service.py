@@ -105,7 +105,7 @@ def test_from_end_to_end(
     with Consumer(endpoints, *IDLE) as consumer:
         assert consumer.summary() == {"stored": 3, "duplicates": 0, "rejected": 0, "gaps": 0}
     assert cli.main(["events", "gaps", "--endpoints", str(endpoints)]) == cli.EXIT_OK
-    assert capsys.readouterr().out == "nothing is missing\n"
+    assert capsys.readouterr().out.startswith("nothing is missing in ")
 
 
 def test_the_consumer_of_pika_may_come_first(

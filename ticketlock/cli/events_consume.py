@@ -135,15 +135,19 @@ class _Log(logging.Handler):
 
 
 def _gaps(args: argparse.Namespace) -> int:
+    _, database = _database(read_endpoints(args.endpoints))
+
     async def body() -> list[Gap]:
-        async with _database(read_endpoints(args.endpoints))[1] as database:
+        async with database:
             return await database.gaps()
 
     found = asyncio.run(body())
     if args.json:
         print(json.dumps({"gaps": [_as_dict(gap) for gap in found]}))
     else:
-        print("\n".join(describe(gap) for gap in found) or "nothing is missing")
+        print(
+            "\n".join(describe(gap) for gap in found) or f"nothing is missing in {database.address}"
+        )
     return EXIT_FAILED if found else EXIT_OK
 
 

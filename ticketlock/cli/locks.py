@@ -59,7 +59,8 @@ def _break(args: argparse.Namespace) -> int:
     elif broken:
         print(f"broken: {_turn(holder)}" if holder else "broken")
     elif holder:
-        print(f"not broken: {_turn(holder)}")
+        stale = args.fence not in (None, holder.fence)
+        print(f"not broken: {'it has another fence' if stale else 'it has ended'}: {_turn(holder)}")
     else:
         print("not broken: no turn holds it")
     return EXIT_OK if broken else EXIT_FAILED
