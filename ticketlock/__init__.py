@@ -1,7 +1,8 @@
 """FIFO ticket locks with enforced fences, for replicated chat bots and agents.
 
 Names are imported from here; tracker stores from `ticketlock.stores`, event brokers from
-`ticketlock.brokers`, typed events from `ticketlock.events`, the bot server from `ticketlock.server`.
+`ticketlock.brokers`, typed events from `ticketlock.events`, the bot server from `ticketlock.server`,
+`PrometheusMetrics` from `ticketlock.prometheus`, `OpenTelemetry` from `ticketlock.otel`.
 """
 
 from pathlib import Path

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .grant import Grant
     from .lock import Waiter
 
+__all__ = ["OpenTelemetry"]
+
 #: The conventions that the attributes `gen_ai.*` and `messaging.*` are of.
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
 CONVERSATION = "gen_ai.conversation.id"

@@ -15,6 +15,8 @@ except ModuleNotFoundError as error:
 
 from .metrics import BUCKETS, CAUSES, LOST, METRICS, OUTCOMES, TURNS, Metered, Metric
 
+__all__ = ["PrometheusMetrics"]
+
 
 class PrometheusMetrics(Metered):
     """An observer that keeps the metrics; the bot server serves one at `GET /metrics`.

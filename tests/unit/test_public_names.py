@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 #: The modules that names are imported from; `ticketlock.__doc__` says so.
 PLACES = (
     "ticketlock", "ticketlock.stores", "ticketlock.brokers", "ticketlock.events",
-    "ticketlock.server",
+    "ticketlock.server", "ticketlock.prometheus", "ticketlock.otel",
 )  # fmt: skip
 #: Older places, which go on working.
 OLDER = ("ticketlock.event_export", "ticketlock.export_state")
