@@ -44,6 +44,12 @@ _REMEMBERED = 100
 _w3c = TraceContextTextMapPropagator()
 
 
+def is_recorded() -> bool:
+    """Whether an SDK has been set up; the API alone records nothing."""
+    nobody = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
+    return not isinstance(trace.get_tracer_provider(), nobody)
+
+
 class SpanKindOf(NamedTuple):
     """One kind of span; docs/reference/metrics.md lists them."""
 

@@ -67,3 +67,19 @@ def test_what_needs_an_extra_says_so() -> None:
     assert done.returncode == 2, done
     assert 'pip install "ticketlock[otel]"' in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_spans_that_go_nowhere_are_told() -> None:
+    """`ticketlock run --otel` without an SDK warns, and with one does not."""
+    code = (
+        "import sys; from opentelemetry import trace; from ticketlock.cli import run\n"
+        "if sys.argv[1:]: import opentelemetry.sdk.trace as sdk; "
+        "trace.set_tracer_provider(sdk.TracerProvider())\n"
+        "run._otel()"
+    )
+    for words, said in ([], "--otel: no SDK"), (["sdk"], ""):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        assert done.stderr[: len("--otel: no SDK")] == said

@@ -61,9 +61,14 @@ def add(commands: Any) -> None:
 
 def _otel() -> Observer:
     try:
-        from ..otel import OpenTelemetry
+        from ..otel import OpenTelemetry, is_recorded
     except ImportError as error:
         raise ConfigurationError(f"--otel: {error}") from error
+    if not is_recorded():
+        logging.getLogger("ticketlock.server").warning(
+            "--otel: no SDK of OpenTelemetry takes the spans, so they go nowhere; start it as "
+            "opentelemetry-instrument ticketlock run --otel"
+        )
     return OpenTelemetry()
 
 
