@@ -12,6 +12,7 @@ from .workloads import (
     footprint,
     handoff,
     histories,
+    hostile,
     memory,
     neighbours,
     outbox,
@@ -34,4 +35,5 @@ WORKLOADS: dict[str, ModuleType] = {
     "k": histories,
     "l": outbox,
     "m": footprint,
+    "n": hostile,
 }

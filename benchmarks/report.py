@@ -37,18 +37,26 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def surroundings(results: dict[str, Any]) -> str:
-    """What it was measured on."""
-    runs = list(results.values())
-    if not runs:
-        return ""
-    here, packages = runs[-1]["environment"], runs[-1]["environment"]["packages"]
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(packages.items()))
-    return (
-        f"{runs[-1]['form'].capitalize()} form, {runs[-1]['day']}, commit {here['commit']}; "
-        f"{here['cores']} cores of {here['processor']}, {here['system']}, "
-        f"Python {here['python']}, {versions}; {here['server']}. "
-        f"{sum(run['seconds'] for run in runs):.0f} s in all.\n"
-    )
+    """What it was measured on, and when: a line for those that were measured together."""
+    together: dict[str, list[str]] = {}
+    for letter, run in results.items():
+        here = run["environment"]
+        versions = ", ".join(
+            f"{name} {version}" for name, version in sorted(here["packages"].items())
+        )
+        made = (
+            f"{run['form']} form, {run['day']}, commit {here['commit']}; "
+            f"{here['cores']} cores of {here['processor']}, {here['system']}, "
+            f"Python {here['python']}, {versions}; {here['server']}"
+        )
+        together.setdefault(made, []).append(letter)
+    lines = []
+    for made, letters in together.items():
+        seconds = sum(results[letter]["seconds"] for letter in letters)
+        loads = [results[letter]["environment"]["load"][0] for letter in letters]
+        named = ", ".join(f"({letter})" for letter in letters)
+        lines.append(f"{named}: {made}. Load {min(loads)} to {max(loads)}; {seconds:.0f} s.\n")
+    return "\n".join(lines)
 
 
 def publish(text: str) -> None:

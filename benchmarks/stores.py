@@ -13,11 +13,16 @@ from .environments import ROOT
 Section = Callable[[], dict[str, Any]]
 
 
-def tracker_sections(backend: str) -> AbstractContextManager[Section]:
-    """Starts a server; what it gives makes a section of `tracker_store`, each a new database."""
+def of_tests(module: str) -> Any:
+    """A module of the tests."""
     if (tests := str(ROOT / "tests")) not in sys.path:
         sys.path.insert(0, tests)
-    table = import_module("servers.tracker_stores").TRACKER_STORES
+    return import_module(module)
+
+
+def tracker_sections(backend: str) -> AbstractContextManager[Section]:
+    """Starts a server; what it gives makes a section of `tracker_store`, each a new database."""
+    table = of_tests("servers.tracker_stores").TRACKER_STORES
     module, _, name = table[backend].partition(":")
     found: AbstractContextManager[Section] = getattr(import_module(module), name)()
     return found

@@ -15,7 +15,7 @@ from ticketlock.errors import EventsWaiting, StaleFence, TrackerStoreError, Unre
 from ticketlock.event_codec import EncodedEvent, encode_events
 from ticketlock.fenced_store import History, Write
 from ticketlock.outbox import now_ms
-from ticketlock.plain_json import load_events, plain
+from ticketlock.plain_json import load_events, plain, weight
 
 from . import _dynamo_expressions as expressions
 from . import _dynamo_layout as layout
@@ -214,7 +214,7 @@ class Conversations:
             # A whole history might be that of a life that began between the reads.
             if texts is not None and found.get("born") == head.get("born"):
                 texts, born = texts[start - chunk :], number_of(head, "born")
-                return History(load_events(texts), end, born, sum(map(len, texts)))
+                return History(load_events(texts), end, born, weight(texts))
             head = found  # it was replaced, or deleted, between the reads
         raise UnreadableHistory(
             f"DynamoDB at {self._client.where}: the history of conversation {sender_id!r} is "

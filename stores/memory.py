@@ -11,6 +11,7 @@ from ticketlock.errors import StaleFence
 from ticketlock.event_codec import EncodedEvent
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
 from ticketlock.outbox import now_ms
+from ticketlock.plain_json import weight
 from ticketlock.settings import Section
 from ticketlock.store_keys import NoKeys
 from ticketlock.volatile_outbox import VolatileOutbox
@@ -65,7 +66,7 @@ class InMemoryTrackerStore(FencedTrackerStore):
         if found.fence > fence or (found.fence == fence and found.owner != owner):
             raise StaleFence(sender_id, fence, found.fence)
         found.fence, found.owner = fence, owner
-        size = sum(len(event.text) for event in found.events[found.session :])
+        size = weight(event.text for event in found.events[found.session :])
         return History(found.tail(found.session), found.sequence, found.history, size)
 
     async def _do_write(self, write: Write) -> int:

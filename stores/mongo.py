@@ -34,7 +34,7 @@ from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
 from ticketlock.event_codec import EncodedEvent, encode_events
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
 from ticketlock.outbox import now_ms
-from ticketlock.plain_json import load_events
+from ticketlock.plain_json import load_events, weight
 from ticketlock.settings import Section
 from ticketlock.store_keys import MongoKeys
 from ticketlock.tracker_store import PROBE
@@ -305,7 +305,7 @@ class MongoTrackerStore(FencedTrackerStore):
                 older = await self._older(sender_id, head, bucket)
                 events = None if older is None else older[start - bucket :] + events
             if events is not None:
-                born, size = head.get("born", 0), sum(map(len, events))
+                born, size = head.get("born", 0), weight(events)
                 return History(load_events(events), head["sequence"], born, size)
             # It was replaced, or deleted, between the two reads.
             found = await self._db.current.find_one({"_id": sender_id})

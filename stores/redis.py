@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
 from ticketlock.event_codec import EncodedEvent, encode_events
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
-from ticketlock.plain_json import MAX_DEPTH, load, load_events
+from ticketlock.plain_json import MAX_DEPTH, load, load_events, weight
 from ticketlock.redis_settings import RedisSettings
 from ticketlock.settings import Section
 from ticketlock.store_keys import RedisTrackerKeys
@@ -202,7 +202,7 @@ def _history(sender_id: str, fence: int, answer: list[Any]) -> History:
     if answer[0] == b"stale":
         raise StaleFence(sender_id, fence, int(answer[1]))
     texts = [text.decode() for text in answer[3:]]
-    return History(load_events(texts), int(answer[1]), int(answer[2]), sum(map(len, texts)))
+    return History(load_events(texts), int(answer[1]), int(answer[2]), weight(texts))
 
 
 def _documented(key: str, text: bytes) -> list[EncodedEvent]:

@@ -17,7 +17,7 @@ from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
 from ticketlock.event_codec import EncodedEvent
 from ticketlock.events import starts_session
 from ticketlock.fenced_store import FencedTrackerStore, History, Write
-from ticketlock.plain_json import brief, load, load_events
+from ticketlock.plain_json import brief, load, load_events, weight
 from ticketlock.settings import Section
 from ticketlock.store_keys import SQLStoreKeys
 from ticketlock.tracker_store import PROBE
@@ -305,7 +305,7 @@ class SQLTrackerStore(FencedTrackerStore):
             events = events[starts[-1] :]
         session_id = rows[starts[-1]].id if starts else place.session_id
         last_id = max(place.last_id, rows[-1].id if rows else 0)
-        size = sum(len(row.data) for row in rows[len(rows) - len(events) :])
+        size = weight(row.data for row in rows[len(rows) - len(events) :])
         history = History(events, sequence, _born(row), size)
         return Place(sequence, last_id, session_id, history)
 

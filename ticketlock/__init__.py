@@ -162,5 +162,6 @@ else:
         if name == "__version__":
             from importlib.metadata import version
 
-            return version("ticketlock")
+            globals()[name] = version("ticketlock")  # it reads a file
+            return globals()[name]
         return _of_name(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,14 @@ def encode_events(
 
     Raises InvalidEvent naming the event's place in the list.
     """
-    return [_encode(wire, place, max_bytes) for place, wire in enumerate(events)]
+    return list(encoding(events, max_bytes))
+
+
+def encoding(
+    events: Iterable[Mapping[str, Any]], max_bytes: int = MAX_EVENT_BYTES
+) -> Iterator[EncodedEvent]:
+    """As `encode_events`, one after the other."""
+    return (_encode(wire, place, max_bytes) for place, wire in enumerate(events))
 
 
 def _encode(event: Mapping[str, Any], place: int, max_bytes: int) -> EncodedEvent:

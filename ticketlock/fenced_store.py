@@ -14,15 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import EventsWaiting, TicketLockError, UnreadableHistory
+from .event_base import Event
 from .event_codec import (
     MAX_EVENT_BYTES,
     EncodedEvent,
     check_claim,
     check_sender_id,
-    encode_events,
+    encoding,
 )
 from .outbox import now_ms
 from .running import Running
+from .slices import sliced
 from .tracker import Origin, Tracker
 from .tracker_store import Claim, TrackerStore, common_start, initial_slots
 
@@ -38,7 +40,7 @@ class History:
         sequence: how many events it has ever had; the last one here has `sequence - 1`.
         born: milliseconds since the epoch at which the conversation was made, which tells its
             lives apart; 0 for documented data that has not been carried over.
-        size: about how many bytes of JSON the events are; 0: it was not looked at.
+        size: the `weight` of their JSON; 0: it was not looked at.
     """
 
     events: Sequence[Mapping[str, Any]]
@@ -155,7 +157,7 @@ class FencedTrackerStore(TrackerStore):
         if not wires:
             return
         # Checked before anything is read, so that a bad event costs nothing.
-        encoded = encode_events(wires, self.max_event_bytes)
+        encoded = await self._encoded(wires)
         origin = self._origin(tracker)
         if origin is None:
             origin = await self._find(sender_id, [json.loads(event.text) for event in encoded])
@@ -172,7 +174,7 @@ class FencedTrackerStore(TrackerStore):
     async def update(self, tracker: Tracker) -> None:
         sender_id = check_sender_id(tracker.sender_id, self.max_id_length)
         wires = [event.as_dict() for event in tracker.events]
-        encoded = encode_events(wires, self.max_event_bytes)
+        encoded = await self._encoded(wires)
         origin = self._origin(tracker) or Origin(self._token, 0, 0)
         write = Write(sender_id, encoded, origin.sequence, self._guard(origin), True, self._stamp())
         self._settle(tracker, origin, len(encoded), await self._replace_published(write))
@@ -208,7 +210,8 @@ class FencedTrackerStore(TrackerStore):
         check_sender_id(sender_id, self.max_id_length)
         check_claim(fence, owner)
         history = await self._history(sender_id, self._do_claim(sender_id, fence, owner))
-        tracker = self._tracker(sender_id, history)
+        events = [Event.from_dict(wire, stamp=False) for wire in history.events]
+        tracker = self._tracker(sender_id, history, events)
         claim = Claim(sender_id, fence, owner, tracker, history.sequence, history.size)
         origin = claim.tracker.origin
         assert origin is not None  # _tracker has just made it
@@ -216,10 +219,14 @@ class FencedTrackerStore(TrackerStore):
         return claim
 
     async def append(self, claim: Claim, events: Sequence[Mapping[str, Any]]) -> None:
-        encoded = encode_events(events, self.max_event_bytes)
+        encoded = await self._encoded(events)
         guard = (claim.fence, claim.owner)
         write = Write(claim.sender_id, encoded, claim.sequence, guard, publish=self._stamp())
         claim.sequence = await self._carry_out(write)
+
+    async def _encoded(self, wires: Sequence[Mapping[str, Any]]) -> list[EncodedEvent]:
+        """The events, checked and encoded. Raises InvalidEvent."""
+        return await sliced(encoding(wires, self.max_event_bytes))
 
     async def _carry_out(self, write: Write) -> int:
         return await self._running.finish(self._do_write(write), wait=True)
@@ -229,7 +236,11 @@ class FencedTrackerStore(TrackerStore):
     async def _read(self, sender_id: str, full: bool) -> Tracker | None:
         check_sender_id(sender_id, self.max_id_length)
         history = await self._history(sender_id, self._do_read(sender_id, full))
-        return self._tracker(sender_id, history) if history.events else None
+        if not history.events:
+            return None
+        # All that there is may be much, and is no turn that others wait for.
+        events = await sliced(Event.from_dict(wire, stamp=False) for wire in history.events)
+        return self._tracker(sender_id, history, events)
 
     async def _history(self, sender_id: str, reading: Coroutine[Any, Any, History]) -> History:
         """What is read of a conversation. Raises UnreadableHistory for what no store wrote."""
@@ -243,8 +254,8 @@ class FencedTrackerStore(TrackerStore):
                 "repair or remove it"
             ) from error
 
-    def _tracker(self, sender_id: str, history: History) -> Tracker:
-        tracker = Tracker.from_dict(sender_id, history.events, initial_slots(self.domain))
+    def _tracker(self, sender_id: str, history: History, events: list[Event]) -> Tracker:
+        tracker = Tracker(sender_id, events, initial_slots(self.domain))
         tracker.origin = Origin(
             self._token, len(history.events), history.sequence, history=history.born
         )

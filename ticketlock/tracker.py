@@ -187,7 +187,7 @@ class Tracker:
 
     def current_state(self, verbosity: EventVerbosity = EventVerbosity.NONE) -> dict[str, Any]:
         """The state as a dictionary of the documented keys."""
-        state = self.state
+        state, shown = self.state, self.shown(verbosity)
         return {
             "sender_id": self.sender_id,
             "slots": dict(state.slots),
@@ -195,14 +195,15 @@ class Tracker:
             "latest_event_time": self.latest_event_time,
             "followup_action": state.followup_action,
             "paused": state.paused,
-            "events": self._shown(verbosity),
+            "events": None if shown is None else [event.as_dict() for event in shown],
             "latest_input_channel": self.latest_input_channel,
             "active_loop": dict(state.active_loop),
             "latest_action": dict(state.latest_action),
             "latest_action_name": state.latest_action_name,
         }
 
-    def _shown(self, verbosity: EventVerbosity) -> list[dict[str, Any]] | None:
+    def shown(self, verbosity: EventVerbosity) -> list[Event] | None:
+        """The events that `current_state` gives."""
         if verbosity is EventVerbosity.NONE:
             return None
         shown = self.events
@@ -212,7 +213,7 @@ class Tracker:
             shown = self.events_after_latest_restart()
         if self.max_event_history is not None:
             shown = shown[max(0, len(shown) - self.max_event_history) :]
-        return [event.as_dict() for event in shown]
+        return shown
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -239,19 +240,28 @@ def _last(events: list[Event], wanted: Any) -> int:
     return next((i for i in range(len(events) - 1, -1, -1) if wanted(events[i])), 0)
 
 
+#: Where in a list the events of some kinds are: to look for them each time takes the square of it.
+_Places = dict[type[Event], list[int]]
+
+
 def _effective(events: list[Event]) -> list[Event]:
     """The last reset and what counts after it."""
     kept: list[Event] = []
+    places: _Places = {e.ActionExecuted: [], e.UserUttered: []}
     for event in events:
         if isinstance(event, _RESETS):
-            kept = [event]
+            _cut(kept, places, 0)
+            kept.append(event)
         elif isinstance(event, e.ActionReverted):
-            _take_back(kept, e.ActionExecuted)
+            _take_back(kept, places, e.ActionExecuted)
         elif isinstance(event, e.UserUtteranceReverted):
             # The bot was listening when the message came: that listening goes with it.
-            if _take_back(kept, e.UserUttered) and _is_listen(kept):
-                kept.pop()
+            if _take_back(kept, places, e.UserUttered) and _is_listen(kept):
+                _cut(kept, places, len(kept) - 1)
         else:
+            for kind, found in places.items():
+                if isinstance(event, kind):
+                    found.append(len(kept))
             kept.append(event)
     return kept
 
@@ -261,10 +271,17 @@ def _is_listen(events: list[Event]) -> bool:
     return isinstance(last, e.ActionExecuted) and last.name == e.LISTEN
 
 
-def _take_back(events: list[Event], kind: type[Event]) -> bool:
+def _take_back(events: list[Event], places: _Places, kind: type[Event]) -> bool:
     """Cut the list before its last event of a kind; False if there is none."""
-    for index in range(len(events) - 1, -1, -1):
-        if isinstance(events[index], kind):
-            del events[index:]
-            return True
-    return False
+    if not places[kind]:
+        return False
+    _cut(events, places, places[kind][-1])
+    return True
+
+
+def _cut(events: list[Event], places: _Places, length: int) -> None:
+    """Shorten the list."""
+    del events[length:]
+    for found in places.values():
+        while found and found[-1] >= length:
+            found.pop()

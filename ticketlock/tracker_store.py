@@ -19,6 +19,7 @@ from .errors import StaleFence
 from .event_codec import check_claim, check_sender_id, encode_events
 from .events import LISTEN, ActionExecuted, Event
 from .outbox import Outbox
+from .plain_json import weight
 from .tracker import Tracker
 from .volatile_outbox import VolatileOutbox
 
@@ -40,7 +41,7 @@ class Claim:
         tracker: the latest session when it was claimed; empty for a new conversation.
         sequence: how many events the conversation has ever had, and so the sequence number
             of the next one. `append` advances it.
-        size: about how many bytes of JSON the tracker's events were.
+        size: the `weight` of the JSON of the tracker's events.
     """
 
     sender_id: str
@@ -190,7 +191,7 @@ class TrackerStore:
         self._held[sender_id] = mine = _Held(fence, owner)
         tracker = await result(self.retrieve(sender_id)) or self.init_tracker(sender_id)
         mine.base = len(tracker.events)
-        size = sum(len(json.dumps(event.as_dict(), default=str)) for event in tracker.events)
+        size = weight(json.dumps(event.as_dict(), default=str) for event in tracker.events)
         return Claim(sender_id, fence, owner, tracker, mine.base, size)
 
     async def append(self, claim: Claim, events: Sequence[Mapping[str, Any]]) -> None:

@@ -89,7 +89,7 @@ class Turn:
 
     @property
     def size(self) -> int:
-        """About how many bytes of JSON the latest session had when the block began."""
+        """About how many bytes the latest session took when the block began; see `weight`."""
         return self._claimed().size
 
     def _claimed(self) -> Claim:

@@ -81,7 +81,7 @@ async def metered(section: dict[str, Any]) -> AsyncIterator[tuple[TrackerStore, 
 
 
 async def steps(store: Any) -> Callable[[], int]:
-    """Counts the steps that SQLite takes, in hundreds, on the connection that writes."""
+    """Counts the steps that SQLite takes on the connection that writes."""
     taken = [0]
 
     def step() -> int:
@@ -89,7 +89,7 @@ async def steps(store: Any) -> Callable[[], int]:
         return 0
 
     def watch(connection: Any) -> None:
-        connection.connection.driver_connection.set_progress_handler(step, 100)
+        connection.connection.driver_connection.set_progress_handler(step, 1)
 
     await store._engine.run(watch)
     return lambda: taken[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +39,9 @@ def nested(levels: int) -> bytes:
         (json.dumps({"a": [1, {"b": "é" * 65_537}]}).encode(), r"a\[1\]\.b is a text of more"),
         (json.dumps({"x" * 65_537: 1}).encode(), r"\(a key\) is a text of more"),
         (json.dumps("x" * 65_537).encode(), "the body is a text of more"),
+        (json.dumps('"' * 65_537).encode(), "the body is a text of more"),
+        (json.dumps({"a": "\\" * 60_000, "b": "x" * 60_000 + '"' * 6_000}).encode(), "b is a text of"),
+        (b'"a"' * 100_000, "more than 20000 values"),
     ],
 )  # fmt: skip
 def test_too_much(body: bytes, says: str) -> None:
@@ -52,6 +56,7 @@ def test_just_enough() -> None:
     assert len(parse(b"[" + b",".join([b"1"] * 19_999) + b"]", DEFAULTS)) == 19_999
     assert parse(nested(64), DEFAULTS)
     assert len(parse(json.dumps("é" * 65_536, ensure_ascii=False).encode(), DEFAULTS)) == 65_536
+    assert len(parse(json.dumps('"\n' * 32_768).encode(), DEFAULTS)) == 65_536
     text = '[{,"\\' * 9_000
     assert parse(json.dumps({"a": text}).encode(), DEFAULTS) == {"a": text}
 
@@ -124,6 +129,13 @@ def test_what_is_no_json(body: bytes) -> None:
         ),
         ("POST", "/conversations/a/trigger_intent", {"name": "x" * 65_537}),
         ("POST", "/conversations/a/tracker/events", [{"event": "x"}] * 10_000),
+        ("POST", "/conversations/a/tracker/events", [{"event": "restart"}] * 1_001),
+        ("PUT", "/conversations/a/tracker/events", [{"event": "restart"}] * 1_001),
+        (
+            "POST",
+            "/conversations/a/tracker/events",
+            {"event": "slot", "name": "a", "value": ["x" * 60_000] * 5},
+        ),
         ("PUT", "/conversations/a/tracker/events", [{"event": "user", "text": "x" * 65_537}]),
     ],
 )
@@ -144,16 +156,16 @@ def test_every_endpoint_has_the_limits(
 
 def test_a_budget_is_given_back() -> None:
     """Ordinary bodies cost nothing; what is over is taken, refused, and given back."""
-    known, signed = Budget(100_000), Budget(1)
-    small = [Held(known, signed) for _ in range(100)]
+    known, signed, door = Budget(100_000), Budget(1), asyncio.Lock()
+    small = [Held(known, signed, door) for _ in range(100)]
     for one in small:
         one.grow(16 * 1024)
     assert known.taken == 0
-    large = Held(known, signed)
+    large = Held(known, signed, door)
     large.grow(16 * 1024 + 60_000)
     large.grow(40_000)
     assert known.taken == 100_000
-    other = Held(known, signed)
+    other = Held(known, signed, door)
     with pytest.raises(BodiesOverloaded) as caught:
         other.grow(16 * 1024 + 1)
     assert (caught.value.status, caught.value.retry_after) == (503, 1)

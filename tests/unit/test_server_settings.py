@@ -20,7 +20,7 @@ GOOD = {
     "max_text": 1000, "max_values": 100, "max_depth": 9, "body_budget": 2048,
     "signed_body_budget": 4096, "allowed_hosts": "a.example, b.example",
     "cors_origins": ["https://a.example", "http://localhost:3000"], "jwt_leeway": "3",
-    "jwt_require_exp": "true", "max_attempts": "3",
+    "jwt_require_exp": "true", "max_attempts": "3", "max_events": 5, "max_event": 2048,
 }  # fmt: skip
 
 
@@ -31,6 +31,7 @@ def test_every_key() -> None:
         "reject", 60, 5, 1.5, 9, 2048, 3, 0, "first-token", "a-key-of-mine", "HS512",
         "third-token", "fourth-token", False, 2, 30, 40, 2, 1000, 100, 9, 2048, 4096,
         ("a.example", "b.example"), ("https://a.example", "http://localhost:3000"), 3, True, max_attempts=3,
+        max_events=5, max_event=2048,
     )  # fmt: skip
     assert Settings.from_section(None) == Settings.from_section({}) == Settings()
 

@@ -239,6 +239,42 @@ def test_a_heavy_session_ends(run: Run) -> None:
     run(body())
 
 
+def test_a_session_of_many_values_ends(run: Run) -> None:
+    """26 messages with 40 KB of empty lists each were one session: 260,000 lists for each turn."""
+
+    async def body() -> None:
+        async with client() as http:
+            for i in range(12):
+                lists = {"lists": [[]] * 9_900}
+                assert (await send(http, f"{i}", metadata=lists)).status_code == 200
+            assert names(await events(http)).count("action_session_start") >= 4
+
+    run(body())
+
+
+def test_slots_have_a_bound(run: Run) -> None:
+    """What clients add to the slots cannot grow from session to session; a way out is told."""
+    path = "/conversations/default/tracker/events"
+
+    async def body() -> None:
+        async with client(max_session_bytes=10_000) as http:
+            for i in range(20):
+                slot = {"event": "slot", "name": f"s{i}", "value": "x" * 2_000}
+                answer = await http.post(path, json=slot)
+                if answer.status_code != 200:
+                    break
+            assert (answer.status_code, answer.json()["reason"]) == (409, "Conflict")
+            assert "action_session_start" in answer.json()["message"]
+            assert 5 <= i <= 15
+            assert (await http.post(path, json=slot)).status_code == 409
+            fresh = [{"event": "action", "name": "action_session_start"}, slot]
+            assert (await http.post(path, json=fresh)).status_code == 200
+            assert (await http.post(path, json=slot)).status_code == 200
+            await send(http, "hello")  # messages go on in any case
+
+    run(body())
+
+
 _prefixes = itertools.count()
 LOCKS: dict[str, Callable[[EmbeddedRedis], Any]] = {
     "in_memory": lambda redis: InMemoryLockStore(),

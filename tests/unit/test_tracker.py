@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from contract_events import LEGACY_TYPES, action, session, slot, user
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ticketlock import events as e
 from ticketlock.errors import InvalidEvent
@@ -119,6 +121,30 @@ def test_restart_and_taking_back() -> None:
     assert stepwise.applied_events() == []
     shown = stepwise.current_state(EventVerbosity.AFTER_RESTART)["events"]
     assert [x["event"] for x in shown] == ["restart", "undo", "rewind"]
+
+
+@given(st.lists(st.sampled_from(["user", "action", "listen", "slot", "undo", "rewind", "restart"])))
+def test_taking_back_is_that_of_the_last_one(kinds: list[str]) -> None:
+    """Whatever the order: as if one looked for it, from the end, each time."""
+    made = {"listen": action("action_listen", 0), "action": action("x", 0), "user": user("u", 0)}
+    wires = [
+        {**made.get(kind, {"event": kind, "name": "a"}), "i": i} for i, kind in enumerate(kinds)
+    ]
+    kept: list[dict[str, Any]] = []
+    for wire in wires:
+        kind = {"undo": "action", "rewind": "user"}.get(wire["event"])
+        if wire["event"] == "restart":
+            kept = []
+        elif kind is None:
+            kept.append(wire)
+        elif any(one["event"] == kind for one in kept):
+            while kept.pop()["event"] != kind:
+                continue
+            if kind == "user" and kept and kept[-1].get("name") == "action_listen":
+                kept.pop()
+    assert [event.as_dict()["i"] for event in tracker(*wires).applied_events()] == [
+        wire["i"] for wire in kept
+    ]
 
 
 def test_sessions() -> None:

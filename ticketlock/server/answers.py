@@ -7,6 +7,8 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from ..plain_json import plain
+from ..slices import sliced
+from ..tracker import EventVerbosity, Tracker
 
 
 def answer(content: Any) -> Response:
@@ -19,3 +21,28 @@ def answer(content: Any) -> Response:
         return JSONResponse(content)
     except (TypeError, ValueError, RecursionError):
         return JSONResponse(plain(content))
+
+
+async def tracker_answer(
+    tracker: Tracker, verbosity: EventVerbosity, messages: list[dict[str, Any]] | None = None
+) -> Response:
+    """The state of a tracker, as `answer` has it, with its events, which may be many, in slices.
+
+    Args:
+        messages: put them and the state into an object.
+    """
+    state = tracker.current_state(EventVerbosity.NONE)
+    shown = tracker.shown(verbosity)
+    if shown is not None:
+        del state["events"]
+    body = _json(state)
+    if shown is not None:
+        events = await sliced(_json(event.as_dict()) for event in shown)
+        body = b'%b,"events":[%b]}' % (body[:-1], b",".join(events))
+    if messages is not None:
+        body = b'{"tracker":%b,"messages":%b}' % (body, _json(messages))
+    return Response(body, media_type="application/json")
+
+
+def _json(content: Any) -> bytes:
+    return bytes(answer(content).body)

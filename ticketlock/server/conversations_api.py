@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
@@ -18,19 +19,21 @@ from starlette.routing import Route
 
 from ..errors import TicketLockError
 from ..event_base import Event
-from ..event_codec import encode_events
+from ..event_codec import EncodedEvent, encoding
 from ..events import starts_session as is_session_start
+from ..slices import sliced
 from ..tracker import EventVerbosity, Tracker
 from ..tracker_store import result
 from ..turn import Turn
-from .answers import answer
+from .answers import answer, tracker_answer
 from .auth import Auth
 from .bot import Message
-from .errors import BadRequest, Conflict, NotFound
+from .errors import BadRequest, Conflict, NotFound, TooMuch
 from .event_fields import check_fields, check_parse_data
 from .handling import Handler
 from .limits import check_message, field, path_id, read_json, read_object
 from .rest import flag
+from .settings import Settings
 from .story import stories
 
 log = logging.getLogger("ticketlock.server")
@@ -58,7 +61,7 @@ class ConversationsApi:
     async def tracker(self, request: Request) -> Response:
         """GET tracker: the state now, or as it was `until` a time."""
         sender_id, verbosity, until = self._sender(request), _verbosity(request), _until(request)
-        return answer((await self._read(sender_id, verbosity, until)).current_state(verbosity))
+        return await tracker_answer(await self._read(sender_id, verbosity, until), verbosity)
 
     async def _read(
         self, sender_id: str, verbosity: EventVerbosity, until: float | None
@@ -74,26 +77,26 @@ class ConversationsApi:
         sender_id, verbosity = self._sender(request), _verbosity(request)
         if flag(request, "execute_side_effects"):
             raise BadRequest("execute_side_effects: this server has no channel to send over")
-        events = _events(await read_json(request, self._handler.settings))
+        events = await _events(request, self._handler.settings)
 
         async def body(turn: Turn) -> Response:
             if not is_session_start(events[0]):
                 self._handler.sessions.before_events(turn)
-            turn.add(*events)
-            return answer(turn.tracker.current_state(verbosity))
+            await sliced(map(turn.add, map(_made, events)))
+            return await tracker_answer(turn.tracker, verbosity)
 
         return await self._handler.in_turn(sender_id, body, "POST tracker/events")
 
     async def replace_events(self, request: Request) -> Response:
         """PUT tracker/events: the list is the new history."""
         sender_id, verbosity = self._sender(request), _verbosity(request)
-        events = _events(await read_json(request, self._handler.settings))
+        events = await _events(request, self._handler.settings)
 
         async def body(turn: Turn) -> Response:
             tracker = self._trackers.init_tracker(sender_id)
-            tracker.update_with_events(events)
+            await sliced(map(tracker.update, map(_made, events)))
             tracker.origin = turn.tracker.origin  # it is written under the turn's fence
-            made = answer(tracker.current_state(verbosity))
+            made = await tracker_answer(tracker, verbosity)
             await result(self._trackers.update(tracker))
             return made
 
@@ -103,17 +106,15 @@ class ConversationsApi:
         """GET story: the latest session as YAML, or with `all_sessions` all of them."""
         sender_id, until = self._sender(request), _until(request)
         every = flag(request, "all_sessions")
-        tracker = await self._known(sender_id)
-        if until is not None:
-            tracker = _as_of(tracker, until)
-        sessions = list(tracker.sessions()) if every else [tracker.latest_session()]
-        return PlainTextResponse(stories(sender_id, sessions), media_type="text/yaml")
-
-    async def _known(self, sender_id: str) -> Tracker:
-        tracker = await result(self._trackers.retrieve_full_tracker(sender_id))
+        full = every or until is not None
+        read = self._trackers.retrieve_full_tracker if full else self._trackers.retrieve
+        tracker = await result(read(sender_id))
         if tracker is None:
             raise NotFound(f"there is no conversation {sender_id!r}")
-        return tracker
+        if until is not None:
+            tracker = _as_of(tracker, until)
+        sessions = tracker.sessions() if every else [tracker.latest_session()]
+        return PlainTextResponse(await stories(sender_id, sessions), media_type="text/yaml")
 
     async def add_message(self, request: Request) -> Response:
         """POST messages: store a message of the user without asking the bot."""
@@ -129,7 +130,7 @@ class ConversationsApi:
 
         async def add(turn: Turn) -> Response:
             self._handler.sessions.add(turn, [message])
-            return answer(turn.tracker.current_state(verbosity))
+            return await tracker_answer(turn.tracker, verbosity)
 
         return await self._handler.in_turn(sender_id, add, "POST messages")
 
@@ -154,8 +155,9 @@ class ConversationsApi:
                 tracker = await self._read(sender_id, verbosity, None)
             except TicketLockError as error:  # it is stored: an error would have it sent again
                 log.warning("the answer to trigger_intent has only some of the events: %s", error)
-        state = None if tracker is None else tracker.current_state(verbosity)
-        return answer({"tracker": state, "messages": messages})
+        if tracker is None:
+            return answer({"tracker": None, "messages": messages})
+        return await tracker_answer(tracker, verbosity, messages)
 
     async def needs_model(self, request: Request) -> Response:
         """POST execute and predict: they need a model, and here is a bot."""
@@ -236,18 +238,33 @@ def _as_of(tracker: Tracker, until: float) -> Tracker:
     return Tracker(tracker.sender_id, events[:end], tracker.initial_slots)
 
 
-def _events(body: Any) -> list[dict[str, Any]]:
+async def _events(request: Request, settings: Settings) -> list[dict[str, Any]]:
     """The events of a body, one or a list, checked; they get their times in the turn.
 
-    Raises BadRequest, InvalidEvent.
+    Raises BadRequest, InvalidEvent, TooMuch.
     """
+    body = await read_json(request, settings)
     wires = body if isinstance(body, list) else [body]
     if not wires:
         raise BadRequest("the body is an empty list: there is no event in it")
-    encode_events([Event.from_dict(wire).as_dict() for wire in wires])
-    for place, wire in enumerate(wires):
-        check_fields(wire, f"event {place}")
+    if len(wires) > settings.max_events:
+        raise TooMuch(f"the body has more than {settings.max_events} events")
+    await sliced(_checked(event, place, settings) for place, event in enumerate(encoding(wires)))
     return wires
+
+
+def _checked(event: EncodedEvent, place: int, settings: Settings) -> EncodedEvent:
+    if len(event.text) > settings.max_event:
+        raise TooMuch(f"event {place} has more than {settings.max_event} characters as JSON")
+    check_fields(event.wire, f"event {place}")
+    return event
+
+
+def _made(wire: dict[str, Any]) -> Event:
+    """The event of a body, with the present time if it has none; no copy: nobody else has it."""
+    if wire.get("timestamp") is None:
+        wire["timestamp"] = time.time()
+    return Event.from_dict(wire, stamp=False)
 
 
 def _entities(given: Any) -> list[dict[str, Any]]:

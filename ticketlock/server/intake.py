@@ -23,6 +23,9 @@ from .settings import Settings
 FREE = 16 * 1024
 #: Bytes of a body that is read before its sender is known, and seconds in which it must come.
 SIGNED_BODY, SIGNED_SECONDS = 256 * 1024, 5.0
+#: Seconds between two bodies that are given up: hundreds of them at once, which then come again,
+#: would hold up everybody for a second.
+APART = 0.005
 #: Where a request's scope has what it holds.
 _HELD = "ticketlock.held"
 
@@ -51,10 +54,15 @@ class Budget:
 
 
 class Held:
-    """What one request holds, until it is answered."""
+    """What one request holds, until it is answered.
 
-    def __init__(self, known: Budget, signed: Budget) -> None:
+    Args:
+        door: through which those go one by one whose body is given up.
+    """
+
+    def __init__(self, known: Budget, signed: Budget, door: asyncio.Lock) -> None:
         self._known, self._signed = known, signed
+        self._door = door
         self._size = 0
         self._budget = known
         self._taken = 0
@@ -70,6 +78,12 @@ class Held:
             self._budget.take(more)
             self._taken += more
 
+    async def give_up(self) -> None:
+        """Let go of it, and wait until it is this one's turn to be answered."""
+        self.release()
+        async with self._door:
+            await asyncio.sleep(APART)
+
     def release(self) -> None:
         self._budget.give_back(self._taken)
         self._taken = 0
@@ -82,9 +96,10 @@ class Intake:
         self._app = app
         self._known = Budget(settings.body_budget)
         self._signed = Budget(settings.signed_body_budget)
+        self._door = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        held = scope[_HELD] = Held(self._known, self._signed)
+        held = scope[_HELD] = Held(self._known, self._signed, self._door)
         try:
             await self._app(scope, receive, send)
         finally:
@@ -144,6 +159,8 @@ async def _read(request: Request, limit: int, seconds: float) -> bytes:
     try:
         return await asyncio.wait_for(read(), seconds)
     except asyncio.TimeoutError:
+        await held.give_up()
         raise SlowBody(f"the body did not come within {seconds:g} s") from None
     except ClientDisconnect:
+        await held.give_up()
         raise BadRequest("the body is incomplete") from None

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..errors import InvalidEvent
 from ..event_codec import check_sender_id, encode_events
+from ..slices import Aside
 from .bot import Message
 from .errors import BadRequest, TooMuch
 from .intake import read_body
@@ -30,7 +31,9 @@ _LINGER, _LINGER_BYTES = 1.0, 8 * 1024 * 1024
 
 async def read_json(request: Request, settings: Settings) -> Any:
     """The body. Raises as `read_body` and `parse`."""
-    return parse(await read_body(request, settings), settings)
+    body = await read_body(request, settings)
+    async with Aside():
+        return parse(body, settings)
 
 
 async def read_object(request: Request, settings: Settings) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import resource
 import signal
@@ -25,19 +26,26 @@ from .sites import LOCAL, is_loopback
 
 log = logging.getLogger("ticketlock.server")
 
-#: Connections that the system accepts for us before we do.
-_BACKLOG = 2048
+#: Connections that the system accepts for us before we do, and those that we take at once.
+_BACKLOG, _AT_ONCE = 2048, 4
 #: Seconds that an idle connection stays open: longer than load balancers keep theirs, which would
 #: otherwise send into one that is just being closed.
 _KEEP_ALIVE = 75
 #: Open files that are no connections of clients.
 _OTHER_FILES = 256
+#: Lists, mappings and the like that there are more of before garbage is looked for; Python: 700.
+_NEW_OBJECTS = 10_000
 #: Seconds that clients have to take the last answers.
 _LAST_ANSWERS = 5
 
 
 class _Uvicorn(uvicorn.Server):
     """Leaves signals to us: its own handling lets go of the turns that are running."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)  # `backlog` is also how many asyncio takes at once
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -73,7 +81,17 @@ async def serve(
     async with conversations:
         await conversations.lock_store.inspect("ticketlock run", 1)
         await result(conversations.tracker_store.connect())
+        _spare_garbage_collection()
         await _serve(app, listener, connections)
+
+
+def _spare_garbage_collection() -> None:
+    """What is there by now stays, and most of what comes goes by itself: to look for garbage in
+    the one takes 50 ms each time, and one large body makes Python look for it again and again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS)
 
 
 def _reachable(settings: Settings, listener: socket.socket) -> Settings:
@@ -102,7 +120,7 @@ async def _serve(app: BotServer, listener: socket.socket, connections: Connectio
         uvicorn.Config(
             app, http=connections.protocol(), ws="none", lifespan="off", log_config=None,
             access_log=False, server_header=False, h11_max_incomplete_event_size=MAX_HEAD,
-            timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=_LAST_ANSWERS,
+            backlog=_AT_ONCE, timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=_LAST_ANSWERS,
         )
     )  # fmt: skip
     name, port = listener.getsockname()[:2]

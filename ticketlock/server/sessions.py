@@ -23,10 +23,11 @@ from ..events import (
     SlotSet,
     UserUttered,
 )
-from ..plain_json import plain
+from ..plain_json import plain, weight
 from ..tracker import Tracker
 from ..turn import Turn
 from .bot import Message
+from .errors import Conflict
 from .settings import Settings
 
 #: The text of the message, and the intent, that start a session.
@@ -62,11 +63,22 @@ class Sessions:
         return [message for message in messages if not _asks(message)]
 
     def before_events(self, turn: Turn) -> None:
-        """Add the start of a session before other events, if there is none or it is long."""
+        """Add the start of a session before other events, if there is none or it is long.
+
+        Raises Conflict where what it carries is itself more than a session is to grow by.
+        """
         if not turn.tracker.events:
             self._start(turn, "empty")
         elif self._long(turn):
             self._start(turn, "long")
+            carried, settings = turn.tracker.events, self._settings
+            much = _weight(carried) > settings.max_session_bytes
+            if much or len(carried) > settings.max_session_events:
+                raise Conflict(
+                    "the slots of the conversation are more than max_session_events or "
+                    "max_session_bytes: begin a session without them (action_session_start), or "
+                    "replace the history"
+                )
 
     def _due(self, turn: Turn) -> Why | None:
         tracker = turn.tracker
@@ -92,7 +104,7 @@ class Sessions:
         grown = len(events) - began
         if grown >= max(settings.max_session_events, began):
             return True
-        carried = sum(len(json.dumps(event.as_dict())) for event in events[:began])
+        carried = _weight(events[:began])
         return grown > 0 and turn.size - carried >= max(settings.max_session_bytes, carried)
 
     def _start(self, turn: Turn, why: Why, metadata: Mapping[str, Any] | None = None) -> None:
@@ -127,6 +139,10 @@ def handled_before(tracker: Tracker) -> Mapping[str, float]:
     if not isinstance(found, dict):  # anybody may write metadata
         return {}
     return {name: finite(moment) or 0.0 for name, moment in found.items()}
+
+
+def _weight(events: Sequence[Event]) -> int:
+    return weight(json.dumps(event.as_dict()) for event in events)
 
 
 def last_message(tracker: Tracker) -> UserUttered | None:

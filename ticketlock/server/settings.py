@@ -166,9 +166,15 @@ class Settings:
         Key("events after which the next turn starts a new session, which keeps slots, loop and "
             "pause", low=10),
     ] = 1000  # fmt: skip
-    max_session_bytes: Annotated[int, Key("the same in bytes of the events' JSON", low=1024)] = (
-        1024 * 1024
-    )
+    max_session_bytes: Annotated[
+        int, Key("the same in bytes of the events' JSON, to which each value adds 16", low=1024)
+    ] = 1024 * 1024
+    max_events: Annotated[
+        int, Key("events in a body for `tracker/events`; more get 413", low=1)
+    ] = 1000
+    max_event: Annotated[
+        int, Key("characters of the JSON of one event in such a body; more get 413", low=1024)
+    ] = 256 * 1024
     view_token: Annotated[
         str | None,
         _secret("token for reading the operator's page; where it is set the page needs a "

@@ -15,11 +15,12 @@ from ..events import (
     SlotSet,
     UserUttered,
 )
+from ..slices import sliced
 
 
-def stories(name: str, sessions: Iterable[Sequence[Event]]) -> str:
+async def stories(name: str, sessions: Iterable[Sequence[Event]]) -> str:
     """A document with one story for each session that has any steps."""
-    told = [steps for session in sessions if (steps := list(_steps(session)))]
+    told = [steps for steps in await sliced(list(_steps(session)) for session in sessions) if steps]
     lines = ['version: "3.1"', "stories:" if told else "stories: []"]
     for number, steps in enumerate(told, 1):
         title = name if len(told) == 1 else f"{name}, story {number}"
