@@ -157,7 +157,7 @@ def test_a_walk_goes_on(
     status, _, errors = run("export", tmp_path / "all.jsonl", "--endpoints", config)
     assert status == cli.EXIT_FAILED
     assert errors.count("was not copied") == 1
-    assert "conversation torn was not taken" in errors
+    assert "conversation torn was not copied" in errors
     status, out, errors = run("migrate", "--to", other, "--json", "--endpoints", config)
     assert status == cli.EXIT_FAILED
     told = json.loads(out)
