@@ -22,12 +22,12 @@ HEAD = """\
 # Every key of endpoints.yml
 
 Each section has a `type`, and the keys of that type. An unknown section, type or key is an error
-that names the nearest known one. `${NAME}` is filled in from the environment, `${NAME:-default}`
-has a default, `${NAME:?what to do}` refuses an empty value, `$${NAME}` is the text. Text that is a
-number, or `true`, `false`, `yes`, `no`, `on`, `off`, is read as such where one is wanted.
+that names the nearest known one. `${NAME}` is replaced by the environment variable, `${NAME:-default}`
+has a default, `${NAME:?what to do}` refuses an empty value, `$${NAME}` is the text `${NAME}`. Where a
+number, or true or false, is expected, text is accepted too: `5`, `true`, `false`, `yes`, `no`, `on`, `off`.
 
-`ticketlock config check endpoints.yml` reads a file, connects to what it names, and reports.
-`ticketlock config schema` prints the JSON Schema of what follows, for editors. In Python the keys
+`ticketlock config check endpoints.yml` checks a file, and connects to every server that it names.
+`ticketlock config schema` prints the JSON Schema of these keys, for editors. In Python the keys
 of a type are the keyword arguments of its class.
 """
 
@@ -74,8 +74,8 @@ def _lines() -> Iterator[str]:
                 yield "|---|---|---|---|"
                 yield from map(_row, sorted(keys.values(), key=lambda one: one.name not in FIRST))
                 yield ""
-    yield "## What a Rasa file has and is not used\n"
-    yield "`config check` says so of each. These sections are let through:\n"
+    yield "## Sections of a Rasa file that are not used\n"
+    yield "`config check` names each of them. These sections are accepted and ignored:\n"
     yield "| section | instead |"
     yield "|---|---|"
     yield from (f"| `{name}` | {why} |" for name, why in FOREIGN.items())
