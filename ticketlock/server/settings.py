@@ -169,17 +169,17 @@ class Settings:
     max_session_bytes: Annotated[
         int, Key("the same in bytes of the events' JSON, to which each value adds 16", low=1024)
     ] = 1024 * 1024
+    view_token: Annotated[
+        str | None,
+        _secret("token for reading the operator's page; where it is set the page needs a "
+                "token"),
+    ] = field(default=None, repr=False)  # fmt: skip
     max_events: Annotated[
         int, Key("events in a body for `tracker/events`; more get 413", low=1)
     ] = 1000
     max_event: Annotated[
         int, Key("characters of the JSON of one event in such a body; more get 413", low=1024)
     ] = 256 * 1024
-    view_token: Annotated[
-        str | None,
-        _secret("token for reading the operator's page; where it is set the page needs a "
-                "token"),
-    ] = field(default=None, repr=False)  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.double_texting not in POLICIES:
