@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import ConfigurationError
 from .extras import pip_line
-from .settings import hint
+from .settings import hint, sentences
 
 log = logging.getLogger("ticketlock")
 
@@ -118,13 +118,15 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
             )
         unused = {str(key): _REST if key == "rest" else _OTHER for key in document}
         return Endpoints(name, unused=unused, credentials=True)
+    foreign = [key for key in document if key not in FOREIGN and key not in SECTIONS]
+    if foreign:
+        said = [f"{key}: is not a section; {hint(key, SECTIONS)}" for key in foreign]
+        raise ConfigurationError(f"{name}: " + sentences(said))
     sections = {}
     unused = {key: why for key, why in FOREIGN.items() if key in document}
     for key, values in document.items():
         if key in FOREIGN:
             continue
-        if key not in SECTIONS:
-            raise ConfigurationError(f"{name}: {key}: is not a section; {hint(key, SECTIONS)}")
         if values is None:
             continue
         if not isinstance(values, Mapping):

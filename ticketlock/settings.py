@@ -48,6 +48,11 @@ def hint(name: object, known: Iterable[str], label: str = "known") -> str:
     return f"did you mean {near[0]}?" if near else f"{label}: " + ", ".join(names)
 
 
+def sentences(texts: Iterable[str]) -> str:
+    """Several ends of an error in one line; a question mark needs no full stop."""
+    return ". ".join(texts).replace("?. ", "? ")
+
+
 def located(where: str, error: Exception) -> str:
     """The text of an error, which names the file and the section."""
     text = str(error)
@@ -211,8 +216,9 @@ class Section:
         return {str(name): str(text) for name, text in value.items()}
 
     def finish(self) -> None:
-        """Raise ConfigurationError for keys nobody asked for, with the nearest known name."""
-        for key in self._values.keys() - self._known.keys():
-            raise self.error(
-                str(key), f"is not a setting here; {hint(key, self._known, 'known keys')}"
-            )
+        """Raise ConfigurationError for the keys nobody asked for, each with the nearest name."""
+        unknown = [str(key) for key in self._values if key not in self._known]
+        if unknown:
+            said = [f"is not a setting here; {hint(k, self._known, 'known keys')}" for k in unknown]
+            rest = [f"{key}: {text}" for key, text in zip(unknown[1:], said[1:], strict=True)]
+            raise self.error(unknown[0], sentences([said[0], *rest]))

@@ -349,6 +349,7 @@ def test_config_check_of_rasa_files(
     ("text", "says"),
     [
         ("lock_stor: {}", "lock_stor: is not a section; did you mean lock_store?"),
+        ("lock_stor: {}\nservr: {}", "lock_store? servr: is not a section; did you mean server?"),
         ("x: {}", "x: is not a section; known: lock_store, tracker_store"),
         ("slack: {}\nlock_store: {}", "slack: is not a section"),
     ],

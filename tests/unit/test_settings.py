@@ -56,6 +56,10 @@ def test_accepted(store: type[Any], keys: dict[str, Any], expected: dict[str, An
         ({"url": "a", "host": "b"}, "url: and host are the same setting"),
         ({"prot": 1}, "prot: is not a setting here; did you mean port?"),
         ({"lock_liftime": 9}, "lock_liftime: is not a setting here; known keys: url, host"),
+        (
+            {"prot": 1, "hots": "h"},
+            "port? hots: is not a setting here; did you mean host?",
+        ),
         ({"port": "many"}, "port: 'many' is not a number"),
         ({"port": 70000}, "port: 70000 is not a number of at most 65535"),
         ({"port": True}, "port: True"),

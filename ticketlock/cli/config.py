@@ -20,8 +20,9 @@ def add(commands: Any) -> None:
     checking = actions.add_parser("check", help="check the file, and connect to all that it names")
     checking.set_defaults(command=_check)
     checking.add_argument(
-        "file", type=Path, metavar="FILE", help="endpoints.yml, or Rasa's credentials.yml"
-    )
+        "file", type=Path, metavar="FILE", nargs="?", default=Path("endpoints.yml"),
+        help="%(default)s, or Rasa's credentials.yml",
+    )  # fmt: skip
     checking.add_argument("--json", action="store_true", help="print one JSON object")
     printing = actions.add_parser("schema", help="print the JSON Schema of the file")
     printing.set_defaults(command=_schema)
