@@ -181,3 +181,13 @@ def test_run_with_a_named_file_that_is_missing(tmp_path: Path) -> None:
     done = ticketlock(tmp_path, "run", "--endpoints", "endpoints.yml")
     assert done.returncode == EXIT_BAD_INPUT
     assert "endpoints.yml: cannot be read" in done.stderr
+
+
+def test_run_warns_of_locks_that_no_other_replica_sees(tmp_path: Path) -> None:
+    """Unless that is said in the file."""
+    file = tmp_path / "endpoints.yml"
+    for locks, told in (("", True), ("lock_store: {type: in_memory}", False)):
+        file.write_text(f"tracker_store: {{type: sql, db: bot.db}}\n{locks}\n")
+        done = ticketlock(tmp_path, "run", "--port", "99999")  # it ends before it listens
+        assert done.returncode == EXIT_BAD_INPUT
+        assert ("lock_store: is missing" in done.stderr) is told

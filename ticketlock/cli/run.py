@@ -91,6 +91,11 @@ def _run(args: argparse.Namespace) -> int:
         settings = replace(settings, drain_timeout=args.drain_timeout)
     bot = load_bot(args.bot)
     conversations = Conversations.from_endpoints(endpoints)
+    if endpoints.section("tracker_store") is not None and endpoints.section("lock_store") is None:
+        logging.getLogger("ticketlock.server").warning(
+            "%s: is missing: the locks are this process's own, and no other replica waits for them",
+            endpoints.where("lock_store"),
+        )
     if args.access_log:
         conversations.observe(AccessLog())
     if args.otel:
