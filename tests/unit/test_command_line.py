@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ticketlock import Conversations
+from ticketlock import Conversations, cli
 from ticketlock.cli import EXIT_BAD_INPUT, EXIT_OK, EXIT_SIGNAL
 
 COMMAND = [sys.executable, "-m", "ticketlock"]
@@ -113,8 +113,6 @@ def test_another_broken_pipe_is_no_end_of_output(
     def broken(_: object) -> int:
         raise BrokenPipeError("a connection")
 
-    from ticketlock import cli
-
     monkeypatch.setattr(cli, "_run", broken)
     with capfd.disabled(), pytest.raises(BrokenPipeError, match="a connection"):
         cli.main(["config", "schema"])
@@ -191,3 +189,27 @@ def test_run_warns_of_locks_that_no_other_replica_sees(tmp_path: Path) -> None:
         done = ticketlock(tmp_path, "run", "--port", "99999")  # it ends before it listens
         assert done.returncode == EXIT_BAD_INPUT
         assert ("lock_store: is missing" in done.stderr) is told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "run --prot 4",
+            "ticketlock run: error: unrecognized arguments: --prot 4; did you mean --p",
+        ),
+        (
+            "tracker list --jsn",
+            "ticketlock tracker list: error: unrecognized arguments: --jsn; did",
+        ),
+        ("demo more", "ticketlock demo: error: unrecognized arguments: more\n"),
+        ("--nope", "ticketlock: error: unrecognized arguments: --nope\n"),
+    ],
+)
+def test_an_unknown_option_is_told_by_its_command(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words.split())
+    assert caught.value.code == EXIT_BAD_INPUT
+    assert said in capsys.readouterr().err

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from .. import __version__
 from ..demo import Interrupted
 from ..errors import ConfigurationError, InvalidConversationId, TicketLockError
+from ..settings import hint
 from . import completion, config, demo, events, locks, run, top, tracker
 from .common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
 
@@ -62,7 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    args = _parser().parse_args(argv)
+    args, unknown = _parser().parse_known_args(argv)
+    if unknown:  # argparse would show the usage of `ticketlock` alone
+        near = hint(unknown[0].partition("=")[0], args.parser._option_string_actions)
+        guess = f"; {near}" if near.startswith("did") else ""  # the usage has them all
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}{guess}")
     try:
         status: int = args.command(args)
         return status
@@ -114,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     completion.add(commands, _parser)
     for one, action in _groups(parser):
         _help_alone(one, action)
+        for choice in action.choices.values():
+            choice.set_defaults(parser=choice)
+    parser.set_defaults(parser=parser)
     return parser
 
 
