@@ -103,7 +103,7 @@ def test_pools_of_processes_hand_errors_over() -> None:
 
 def test_texts_are_as_before() -> None:
     """The text is for people, and does not change with how errors travel."""
-    assert str(LockTimeout("c", 2.0, 1, "web-1:17", 3.0)) == (
+    assert str(LockTimeout("c", 2.00168, 1, "web-1:17", 3.0)) == (
         "no turn for conversation 'c' within 2 s; 1 before it, held by web-1:17 for 3.0 s"
     )
     assert str(LockLost("c", "why")) == "lost the lock of conversation 'c': why"
