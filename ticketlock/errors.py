@@ -75,7 +75,9 @@ class LockTimeout(LockError):
         super().__init__(conversation_id, waited, position, holder, held_for)
 
     def __str__(self) -> str:
-        text = f"no turn for conversation {self.conversation_id!r} within {round(self.waited, 2):g} s"
+        text = (
+            f"no turn for conversation {self.conversation_id!r} within {round(self.waited, 2):g} s"
+        )
         if self.position is not None:
             text += f"; {self.position} before it"
         if self.holder is not None:
