@@ -103,10 +103,13 @@ class EmbeddedRedis:
 
     def _answers(self, pid: int) -> bool:
         """Whether what listens on the port is our server, and not one that took it before."""
-        with socket.create_connection(("127.0.0.1", self.port), 0.5) as asking:
+        answer = b""
+        asking = socket.create_connection(("127.0.0.1", self.port), 0.5)
+        with asking, suppress(ConnectionError):  # it speaks TLS, and ends this
             asking.sendall(b"INFO server\r\n")
-            found = re.search(rb"process_id:(\d+)", asking.recv(65536))
-        return found is None or int(found[1]) == pid  # None: it wants a password, or speaks TLS
+            answer = asking.recv(65536)
+        found = re.search(rb"process_id:(\d+)", answer)
+        return found is None or int(found[1]) == pid  # None: it speaks TLS, or wants a password
 
     def stop(self, *, kill: bool = False) -> None:
         """End the server; `kill` with SIGKILL. `start` starts it again, on the same port."""
