@@ -89,9 +89,9 @@ async def test_a_turn_that_was_left_takes_no_more(stores: Any, make_locks: Any) 
     async with Conversations(make_locks(), stores.open()) as conversations:
         async with conversations.turn("c") as turn:
             turn.add({"event": "user", "text": "in time"})
-        with pytest.raises(RuntimeError, match="was left"):
+        with pytest.raises(RuntimeError, match="has ended"):
             turn.add({"event": "user", "text": "late"})
-        with pytest.raises(RuntimeError, match="was left"):
+        with pytest.raises(RuntimeError, match="has ended"):
             turn.answer("late", "message 1")
         with pytest.raises(LockLost, match="released"):
             turn.ensure_held()
