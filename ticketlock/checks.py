@@ -59,9 +59,9 @@ def check_count(name: str, value: Any, least: int = 0) -> int:
 
 
 def check_number(name: str, value: Any) -> int:
-    """Return a ticket number or a fence; raise ValueError unless it can be one."""
-    if not _is(Integral, value) or not 0 <= value < 2**63:
-        raise ValueError(f"{name} is a whole number from 0 to 2**63 - 1, not {value!r:.80}")
+    """Return a ticket number (-1: none was issued) or a fence; raise ValueError if it is neither."""
+    if not _is(Integral, value) or not -1 <= value < 2**63:
+        raise ValueError(f"{name} must be a whole number from -1 to 2**63 - 1, not {value!r:.80}")
     return int(value)
 
 

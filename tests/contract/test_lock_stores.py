@@ -17,6 +17,7 @@ import pytest
 from conftest import until
 
 from ticketlock import (
+    NO_TICKET_ISSUED,
     AlreadyHeld,
     ConfigurationError,
     Conversations,
@@ -681,7 +682,7 @@ class Count:
 numbers.Integral.register(Count)
 
 
-@pytest.mark.parametrize("number", ["1", 1.5, True, None, -1, 2**63])
+@pytest.mark.parametrize("number", ["1", 1.5, True, None, -2, 2**63])
 def test_what_is_no_ticket_number_or_fence_is_refused(
     make_store: Make, run: Run, number: Any
 ) -> None:
@@ -690,11 +691,13 @@ def test_what_is_no_ticket_number_or_fence_is_refused(
     async def body() -> None:
         async with make_store() as store, store.lock("c") as grant:
             for call in (store.position, store.finish_serving, store.cleanup):
-                with pytest.raises(ValueError, match="ticket_number is a whole number"):
+                with pytest.raises(ValueError, match="ticket_number must be a whole number"):
                     await call("c", number)
             if number is not None:  # which stands for any turn
-                with pytest.raises(ValueError, match="fence is a whole number"):
+                with pytest.raises(ValueError, match="fence must be a whole number"):
                     await store.break_lock("c", number)
+            assert await store.position("c", NO_TICKET_ISSUED) is None
+            await store.finish_serving("c", NO_TICKET_ISSUED)
             grant.ensure_held()
 
     run(body())
@@ -984,7 +987,7 @@ def test_the_twin_has_what_the_store_has(make_store: Make) -> None:
             "begin", "end", "grant", "bind", "bound", "keep_bound", "deadline", "expires",
             "extend", "granted_at", "label", "lease_until", "lose", "member", "overdue", "raising", "reason",
             "request", "settle", "supersede", "tell_lost", "unbind", "until_superseded",
-            "conversation_id", "fence", "number", "observers",
+            "ahead", "conversation_id", "fence", "number", "observers", "waited",
         }  # fmt: skip
         assert not missing, (twin, missing)
 

@@ -90,7 +90,7 @@ def test_others_are_answered_while_a_long_history_is_read(server: Replica) -> No
         def read(http: httpx.Client, path: str = path) -> None:
             assert http.get(f"/conversations/long/{path}").text.count("hello") >= 12_000
 
-        assert answered_beside(server, read) >= 60
+        assert answered_beside(server, read) >= 30
 
 
 def test_bodies_are_given_up_one_by_one(server: Replica) -> None:

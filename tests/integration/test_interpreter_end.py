@@ -64,7 +64,7 @@ LEFT = {
                 try:
                     with self.store.lock("c"): pass
                 except LockError as error:
-                    assert "interpreter ends" in str(error)
+                    assert "interpreter is shutting down" in str(error)
         app = App(); app.store = store
         with store.lock("c"): pass
     """,
