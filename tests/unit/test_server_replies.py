@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -76,7 +77,7 @@ def test_stories_cannot_be_broken_out_of() -> None:
 
     nasty = 'x\n- story: y\n  "q" \'#: {[ ü \u2028'
     events = [UserUttered(nasty), BotUttered(nasty), SlotSet(nasty, {"a": nasty})]
-    told = YAML(typ="safe").load(stories(nasty, [events, [], events]))
+    told = YAML(typ="safe").load(asyncio.run(stories(nasty, [events, [], events])))
     assert [story["story"] for story in told["stories"]] == [
         f"{nasty}, story 1",
         f"{nasty}, story 2",
@@ -84,4 +85,4 @@ def test_stories_cannot_be_broken_out_of() -> None:
     assert told["stories"][0]["steps"] == [
         {"user": nasty}, {"bot": nasty}, {"slot_was_set": [{nasty: {"a": nasty}}]},
     ]  # fmt: skip
-    assert YAML(typ="safe").load(stories("none", [[]]))["stories"] == []
+    assert YAML(typ="safe").load(asyncio.run(stories("none", [[]])))["stories"] == []
