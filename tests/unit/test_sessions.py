@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from serving import client, send, talk
+from ticketlock.stores.memory import InMemoryTrackerStore
 
 from ticketlock import ConcurrentRedisLockStore, Conversations, InMemoryLockStore, RedisLockStore
 from ticketlock.embedded import EmbeddedRedis
@@ -271,6 +272,47 @@ def test_slots_have_a_bound(run: Run) -> None:
             assert (await http.post(path, json=fresh)).status_code == 200
             assert (await http.post(path, json=slot)).status_code == 200
             await send(http, "hello")  # messages go on in any case
+
+    run(body())
+
+
+def test_what_is_no_slot_is_not_bound_with_them(run: Run) -> None:
+    """The ids of messages, which a session carries too, are no reason to refuse events."""
+
+    async def body() -> None:
+        async with client(max_session_events=20, max_session_bytes=10_000) as http:
+            for i in range(200):
+                await send(http, "x", message_id=f"{i:060}")
+            for _ in range(25):
+                slot = {"event": "slot", "name": "s", "value": 1}
+                answer = await http.post("/conversations/default/tracker/events", json=slot)
+                assert answer.status_code == 200, answer.text
+
+    run(body())
+
+
+class Watched(InMemoryTrackerStore):
+    """Counts how often a whole history is read."""
+
+    full = 0
+
+    async def retrieve_full_tracker(self, sender_id: str) -> Tracker | None:
+        self.full += 1
+        return await super().retrieve_full_tracker(sender_id)
+
+
+def test_a_story_of_the_latest_session_reads_that_alone(run: Run) -> None:
+    """Not the history before it."""
+    store = Watched()
+
+    async def body() -> None:
+        async with client(stores=(None, store)) as http:
+            for text in ("before", "/session_start", "after"):
+                await send(http, text)
+            path = "/conversations/default/story"
+            story = (await http.get(path)).text
+            assert ("before" in story, "after" in story, store.full) == (False, True, 0)
+            assert "before" in (await http.get(f"{path}?all_sessions=true")).text
 
     run(body())
 

@@ -65,15 +65,15 @@ class Sessions:
     def before_events(self, turn: Turn) -> None:
         """Add the start of a session before other events, if there is none or it is long.
 
-        Raises Conflict where what it carries is itself more than a session is to grow by.
+        Raises Conflict where the slots that it carries are more than a session is to grow by.
         """
         if not turn.tracker.events:
             self._start(turn, "empty")
         elif self._long(turn):
             self._start(turn, "long")
-            carried, settings = turn.tracker.events, self._settings
-            much = _weight(carried) > settings.max_session_bytes
-            if much or len(carried) > settings.max_session_events:
+            slots = [event for event in turn.tracker.events if isinstance(event, SlotSet)]
+            much = _weight(slots) > self._settings.max_session_bytes
+            if much or len(slots) > self._settings.max_session_events:
                 raise Conflict(
                     "the slots of the conversation are more than max_session_events or "
                     "max_session_bytes: begin a session without them (action_session_start), or "
