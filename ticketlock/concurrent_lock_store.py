@@ -21,7 +21,7 @@ from .lock import Waiter, before
 from .lock_store import LockStore
 from .portal import finalizer
 from .redis_settings import RedisSettings, endpoint_values
-from .scripts import Timing, load
+from .scripts import Timing
 from .settings import Section
 from .store_keys import ConcurrentRedisKeys, TimingKeys
 from .tickets import Ticket, TicketLock
@@ -176,10 +176,7 @@ class ConcurrentRedisLockStore(LockStore):
 
         with suppress(LockStoreConnectionError):  # closing
             engine = self._live()
-            # A key of its own, at which no version before looks.
-            key = engine.scripts.keys.of_messages(grant.conversation_id)[0]
-            key = f"{key.removesuffix('messages')}mark"
-            words = ("EVAL", load("mark").source, 1, key, mark, self.timing.idle)
+            words = engine.scripts.mark(grant.conversation_id, mark)
             engine.link.submit(words).future.add_done_callback(answered)
 
     # -- looking and breaking -----------------------------------------------------------------

@@ -83,6 +83,20 @@ class Keys:
         base = self.of(conversation_id)[0].removesuffix("last_issued_ticket_number")
         return base + "messages", base + "expiries"
 
+    def mark(self, conversation_id: str) -> str:
+        """The key of what a traced turn leaves, at which no version before 0.3.0 looks."""
+        return self.of(conversation_id)[0].removesuffix("last_issued_ticket_number") + "mark"
+
+    @property
+    def holders(self) -> str:
+        """The pattern of all conversations' holder keys."""
+        return f"{self._prefix}{{*}}:holder"
+
+    def conversation(self, holder: bytes) -> str:
+        """The conversation of a holder key; the reverse of `of`."""
+        tag = holder.decode(errors="replace").removeprefix(self._prefix + "{")
+        return tag.removesuffix("}:holder").replace("%7D", "}").replace("%25", "%")
+
     def all(self, conversation_id: str) -> tuple[str, ...]:
         """All keys of a conversation: those of `of`, then those of `of_messages`."""
         return (*self.of(conversation_id), *self.of_messages(conversation_id))
@@ -230,6 +244,11 @@ class Scripts:
         _, holder, queue, _, messages, _ = self.keys.all(conversation_id)
         keys = (holder, queue, messages)
         return ("EVALSHA", self._sha["collect"], 3, *keys, member, fence, most, call)
+
+    def mark(self, conversation_id: str, mark: str) -> tuple[Any, ...]:
+        """Only traced turns leave one: no connection loads the script ahead."""
+        key = self.keys.mark(conversation_id)
+        return ("EVAL", load("mark").source, 1, key, mark, self._timing.idle)
 
     def supersede(self, conversation_id: str, member: str, mode: str) -> tuple[Any, ...]:
         keys = self.keys.of(conversation_id)[1:]

@@ -21,6 +21,7 @@ from .concurrent_lock_store import ConcurrentRedisLockStore
 from .errors import InvalidConversationId, LockStoreConnectionError
 from .inspection import Inspection
 from .redis_connect import connect, explain
+from .scripts import Keys
 from .slots import owners
 
 #: Keys that the server goes through in one step: less than a millisecond of its time.
@@ -74,8 +75,7 @@ class Survey:
     def __init__(self, store: ConcurrentRedisLockStore) -> None:
         self._store = store
         self._settings = store.settings
-        base = self._settings.prefixed("concurrent_lock:{")
-        self._pattern, self._start, self._end = f"{base}*}}:holder", len(base), len("}:holder")
+        self._names = Keys(store.settings)
         #: Connections to the nodes, and those of them that this pass still has to go through.
         self._connections: list[Connection] = []
         self._left: list[Connection] = []
@@ -148,7 +148,7 @@ class Survey:
 
     async def _step(self) -> None:
         node = self._left[-1]
-        words = ("SCAN", self._cursor, "MATCH", self._pattern, "COUNT", STEP)
+        words = ("SCAN", self._cursor, "MATCH", self._names.holders, "COUNT", STEP)
         try:
             moment = time.monotonic()
             (seconds, micros), (cursor, keys) = await _ask(node, [("TIME",), words])
@@ -170,9 +170,8 @@ class Survey:
             self._passes += not self._left
 
     def _note(self, key: bytes, since: float) -> None:
-        tag = key.decode(errors="replace")[self._start : -self._end]
         try:
-            conversation = check_conversation_id(tag.replace("%7D", "}").replace("%25", "%"))
+            conversation = check_conversation_id(self._names.conversation(key))
         except InvalidConversationId:
             return  # the key is not one of ours
         self._known.setdefault(conversation, since)
