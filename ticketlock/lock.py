@@ -245,13 +245,17 @@ class Lock:
             raise error
         log.warning("%s", error)
 
-    def _has(self, grant: Grant) -> None:
-        """The turn is ours."""
+    def _describe(self, grant: Grant) -> None:
+        """Tell a grant what its waiter knows."""
         waiter = self._waiter
         grant.label = waiter.label
         grant.waited = grant.granted_at - waiter.started
         grant.ahead = waiter.ahead
         grant.observers = self._store.observers
+
+    def _has(self, grant: Grant) -> None:
+        """The turn is ours."""
+        self._describe(grant)
         self._grant = grant
         self._store._enters(self)
 

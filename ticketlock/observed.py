@@ -48,10 +48,8 @@ class ObservedLock(Lock):
         except BaseException as error:
             self._no_turn(error)
             raise
-        waiter, observers = self._waiter, self._store.observers
-        grant.label, grant.ahead = waiter.label, waiter.ahead
-        grant.waited = grant.granted_at - waiter.started
-        grant.observers = observers
+        self._describe(grant)  # before anybody asks; `_has` comes later, in threads elsewhere
+        observers = grant.observers
         self._waits, self._told = False, grant
         observers.tell(Observer.on_turn, grant)
         if (mark := observers.ask(Observer.mark, grant)) is not None:
