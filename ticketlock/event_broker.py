@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .errors import EventBrokerError
+from .outbox import DeadLetter
 from .stored_event import StoredEvent
 
 #: Field of the published object that holds the event's number within its conversation.
@@ -217,3 +218,14 @@ class EventBroker:
         except Exception as error:  # noqa: BLE001  # whatever a custom broker raises
             return Outcome("retry", f"{type(error).__name__}: {error}", suspect=True)
         return DELIVERED
+
+
+async def resend(broker: EventBroker, letter: DeadLetter, timeout: float) -> Outcome:
+    """Publish a dead letter once more; it stays one until the caller removes it.
+
+    Args:
+        timeout: seconds for the broker's answer.
+    """
+    message = Message(letter.sender_id, letter.sequence, letter.event, history=letter.history)
+    (outcome,) = await broker.deliver([message], timeout)
+    return outcome

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..endpoints import Endpoints, read_endpoints
 from ..errors import ConfigurationError
-from ..event_broker import Message
+from ..event_broker import resend
 from ..outbox import DeadLetter
 from ..registry import create_tracker_store, prepare_event_broker
 from ..tracker_store import TrackerStore
@@ -86,10 +86,7 @@ async def _resend(args: argparse.Namespace, endpoints: Endpoints, store: Tracker
     try:
         await broker.connect_once()
         for letter in letters:
-            message = Message(
-                letter.sender_id, letter.sequence, letter.event, history=letter.history
-            )
-            (outcome,) = await broker.deliver([message], _SECONDS)
+            outcome = await resend(broker, letter, _SECONDS)
             if outcome.status == "delivered":
                 await store.outbox.unbury(letter)
                 sent += 1

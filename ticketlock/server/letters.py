@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..conversations import Conversations
-from ..event_broker import Message
+from ..event_broker import resend
 from ..outbox import DeadLetter, letter_order, now_ms
 from .errors import Conflict
 
@@ -72,10 +72,7 @@ class Letters:
         for letter in await self._read(MOST):
             if letter_order(letter) not in wanted:
                 continue
-            message = Message(
-                letter.sender_id, letter.sequence, letter.event, history=letter.history
-            )
-            (outcome,) = await relay.broker.deliver([message], _DELIVERY)
+            outcome = await resend(relay.broker, letter, _DELIVERY)
             if outcome.status == "delivered":
                 done += await outbox.unbury(letter)
                 continue
