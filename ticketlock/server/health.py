@@ -10,15 +10,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from .. import __version__
-from ..tracker_store import PROBE
 from .auth import Auth
 from .handling import Handler
 from .page import page
+from .vitals import ask_stores
 
 #: Seconds for which an answer of the stores counts: whoever asks more often costs them nothing.
 _FRESH = 1.0
-#: Seconds that a store has for its answer.
-_PATIENCE = 2.0
 
 
 class Readiness:
@@ -41,16 +39,10 @@ class Readiness:
         return self._problems
 
     async def _look(self) -> dict[str, str]:
-        conversations = self._handler.conversations
-        checks = {
-            "lock_store": conversations.lock_store.inspect(PROBE, 1),
-            "tracker_store": conversations.tracker_store.check_ready(),
-        }
-        waits = [asyncio.wait_for(check, _PATIENCE) for check in checks.values()]
-        answers = await asyncio.gather(*waits, return_exceptions=True)
+        found = await ask_stores(self._handler.conversations)
         return {
             name: _problem(answer)
-            for name, answer in zip(checks, answers, strict=True)
+            for name, answer in found.items()
             if isinstance(answer, BaseException)
         }
 

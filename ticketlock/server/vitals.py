@@ -37,17 +37,8 @@ class Vitals:
 
     async def ask(self) -> None:
         """Look, and wait for the answers."""
-        conversations = self._conversations
-        self.found = dict(
-            zip(
-                ("lock_store", "tracker_store"),
-                await asyncio.gather(
-                    _timed(conversations.lock_store.inspect(PROBE, 1)),
-                    _timed(conversations.tracker_store.check_ready()),
-                ),
-                strict=True,
-            )
-        )
+        found = await ask_stores(self._conversations)
+        self.found = {name: _shown(answer) for name, answer in found.items()}
 
     async def close(self) -> None:
         if self._task is not None:
@@ -55,16 +46,29 @@ class Vitals:
             await asyncio.wait([self._task])
 
 
-async def _timed(question: Awaitable[Any]) -> dict[str, Any]:
+async def ask_stores(conversations: Conversations) -> dict[str, float | BaseException]:
+    """Store -> the seconds it took to answer, or why it did not within `_PATIENCE`."""
+    questions = {
+        "lock_store": conversations.lock_store.inspect(PROBE, 1),
+        "tracker_store": conversations.tracker_store.check_ready(),
+    }
+    answers = await asyncio.gather(*map(_timed, questions.values()), return_exceptions=True)
+    return dict(zip(questions, answers, strict=True))
+
+
+async def _timed(question: Awaitable[Any]) -> float:
     began = time.monotonic()
-    try:
-        await asyncio.wait_for(question, _PATIENCE)
-    except Exception as error:  # noqa: BLE001  # a custom store's may be any, and it is shown
-        return {"ms": None, "problem": problem(error)}
-    return {"ms": round(1000 * (time.monotonic() - began), 1), "problem": ""}
+    await asyncio.wait_for(question, _PATIENCE)
+    return time.monotonic() - began
 
 
-def problem(error: Exception) -> str:
+def _shown(answer: float | BaseException) -> dict[str, Any]:
+    if isinstance(answer, BaseException):
+        return {"ms": None, "problem": problem(answer)}
+    return {"ms": round(1000 * answer, 1), "problem": ""}
+
+
+def problem(error: BaseException) -> str:
     """What is wrong, for operators: of an error that is not ours its type alone."""
     if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
         return f"does not answer within {_PATIENCE:g} s"
