@@ -248,7 +248,8 @@ class SyncTurn:
                 turn.withdraw()
 
         try:
-            self._dropped.detach()
+            if self._dropped is not None:  # else it was not entered, and `end` says so
+                self._dropped.detach()
             self._portal.run(end, finish=True)
         except Exception as late:
             if error is None:

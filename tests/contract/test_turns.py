@@ -231,6 +231,8 @@ async def test_a_turn_is_entered_once(stores: Any, make_locks: Any, kind: str) -
             assert await texts(conversations) == ["kept"]
         return
     with Conversations(make_locks(), stores.open()).sync() as twin:
+        with pytest.raises(LockError, match="was not acquired"):
+            twin.turn("a").__exit__(None, None, None)
         with twin.turn("a") as entered:
             with pytest.raises(LockError, match="entered already"):
                 entered.__enter__()
