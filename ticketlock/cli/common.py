@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+#: The file that the commands read where none is named.
+ENDPOINTS = Path("endpoints.yml")
 
 EXIT_OK = 0
 #: A promise was broken, a copy does not agree, there was nothing to act on.

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config_check import Component, check
 from ..config_schema import schema
-from .common import EXIT_FAILED, EXIT_OK
+from .common import ENDPOINTS, EXIT_FAILED, EXIT_OK
 
 
 def add(commands: Any) -> None:
@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
     checking = actions.add_parser("check", help="check the file, and connect to all that it names")
     checking.set_defaults(command=_check)
     checking.add_argument(
-        "file", type=Path, metavar="FILE", nargs="?", default=Path("endpoints.yml"),
+        "file", type=Path, metavar="FILE", nargs="?", default=ENDPOINTS,
         help="%(default)s, or Rasa's credentials.yml",
     )  # fmt: skip
     checking.add_argument("--json", action="store_true", help="print one JSON object")

@@ -20,7 +20,7 @@ from ..event_service.watch import describe
 from ..progress import Bar
 from ..registry import create_event_database, create_event_source
 from . import logs
-from .common import EXIT_FAILED, EXIT_OK
+from .common import ENDPOINTS, EXIT_FAILED, EXIT_OK
 
 #: Seconds between two lines of progress where there is no terminal.
 LINE_SECONDS = 10.0
@@ -48,7 +48,7 @@ def add(actions: Any) -> None:
 def _options(command: argparse.ArgumentParser, function: object) -> None:
     command.set_defaults(command=function)
     command.add_argument(
-        "--endpoints", type=Path, default=Path("endpoints.yml"), metavar="FILE",
+        "--endpoints", type=Path, default=ENDPOINTS, metavar="FILE",
         help="file with the sections event_broker and event_service (%(default)s)",
     )  # fmt: skip
     command.add_argument("--json", action="store_true", help="print one JSON object")

@@ -16,7 +16,7 @@ from ..event_export import BATCH_SIZE, PATIENCE, EventExport, open_export
 from ..export_options import ExportOptions, ExportResult, NothingToExport
 from ..export_state import StateFile
 from ..progress import Bar
-from .common import EXIT_FAILED, EXIT_OK, positive
+from .common import ENDPOINTS, EXIT_FAILED, EXIT_OK, positive
 
 
 def add(actions: Any) -> None:
@@ -27,7 +27,7 @@ def add(actions: Any) -> None:
     parser.set_defaults(command=_export)
     option = parser.add_argument
     option(
-        "--endpoints", type=Path, default=Path("endpoints.yml"), metavar="FILE",
+        "--endpoints", type=Path, default=ENDPOINTS, metavar="FILE",
         help="file with the sections tracker_store and event_broker (%(default)s)",
     )  # fmt: skip
     option(

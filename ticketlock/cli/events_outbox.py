@@ -15,7 +15,7 @@ from ..event_broker import resend
 from ..outbox import DeadLetter
 from ..registry import create_tracker_store, prepare_event_broker
 from ..tracker_store import TrackerStore
-from .common import EXIT_FAILED, EXIT_OK, positive
+from .common import ENDPOINTS, EXIT_FAILED, EXIT_OK, positive
 
 #: Seconds that the broker has for one dead letter.
 _SECONDS = 10.0
@@ -31,7 +31,7 @@ def add(actions: Any) -> None:
     resend.add_argument("--limit", type=positive, default=1000, help="at most this many (1000)")
     for parser, work in ((status, _status), (dead, _dead), (resend, _resend)):
         parser.add_argument(
-            "--endpoints", type=Path, default=Path("endpoints.yml"), metavar="FILE",
+            "--endpoints", type=Path, default=ENDPOINTS, metavar="FILE",
             help="file with the sections tracker_store and event_broker (%(default)s)",
         )  # fmt: skip
         parser.add_argument("--json", action="store_true", help="print JSON")

@@ -11,15 +11,14 @@ from ..errors import ConfigurationError
 from ..lock_store import LockStore
 from ..memory_lock_store import InMemoryLockStore
 from ..registry import create_lock_store
-
-_DEFAULT = Path("endpoints.yml")
+from .common import ENDPOINTS
 
 
 def place_options(command: argparse.ArgumentParser) -> None:
     """Add the options that `open_lock_store` reads."""
     command.add_argument(
         "--endpoints", type=Path, metavar="FILE",
-        help=f"file with the section lock_store ({_DEFAULT})",
+        help=f"file with the section lock_store ({ENDPOINTS})",
     )  # fmt: skip
     command.add_argument("--redis", metavar="URL", help="a Redis server, instead of a file")
     command.add_argument("--key-prefix", help="with --redis: the lock store's key_prefix")
@@ -34,12 +33,12 @@ def open_lock_store(args: argparse.Namespace) -> LockStore:
         return ConcurrentRedisLockStore(**{key: text for key, text in keys.items() if text})
     if args.key_prefix is not None:
         raise ConfigurationError("--key-prefix is for --redis: a file has its own key_prefix")
-    if args.endpoints is None and not _DEFAULT.exists():
+    if args.endpoints is None and not ENDPOINTS.exists():
         raise ConfigurationError(
-            f"there is no {_DEFAULT} here: name one with --endpoints FILE, "
+            f"there is no {ENDPOINTS} here: name one with --endpoints FILE, "
             "or a server with --redis URL"
         )
-    endpoints = read_endpoints(args.endpoints or _DEFAULT)
+    endpoints = read_endpoints(args.endpoints or ENDPOINTS)
     where = endpoints.where("lock_store")
     store = create_lock_store(endpoints.section("lock_store"), where)
     if isinstance(store, InMemoryLockStore):

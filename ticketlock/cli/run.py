@@ -17,9 +17,8 @@ from ..log_observer import AccessLog
 from ..observing import Observer
 from ..registry import missing_extras
 from . import logs
-from .common import EXIT_OK
+from .common import ENDPOINTS, EXIT_OK
 
-_DEFAULT = Path("endpoints.yml")
 _ECHO = "ticketlock.server:echo"
 
 
@@ -109,9 +108,9 @@ def _run(args: argparse.Namespace) -> int:
 
 def _endpoints(path: Path | None) -> Endpoints:
     """Those of the file; of none, where none is named and none is here."""
-    if path is None and not _DEFAULT.exists():
-        return Endpoints(str(_DEFAULT))
-    return read_endpoints(path or _DEFAULT)
+    if path is None and not ENDPOINTS.exists():
+        return Endpoints(str(ENDPOINTS))
+    return read_endpoints(path or ENDPOINTS)
 
 
 def _welcome(bot: str, host: str, port: int) -> str:
@@ -121,7 +120,7 @@ def _welcome(bot: str, host: str, port: int) -> str:
     what = "the echo bot" if bot == _ECHO else bot
     message = '{"sender": "anna", "message": "hi", "message_id": "1"}'
     return (
-        f"no {_DEFAULT} with stores: {what} runs in memory, and forgets all when it ends\n"
+        f"no {ENDPOINTS} with stores: {what} runs in memory, and forgets all when it ends\n"
         f"page: {url}/\n"
         f"try:  curl {url}/webhooks/rest/webhook -d '{message}'"
     )

@@ -16,7 +16,7 @@ from ..progress import Bar
 from ..registry import create_tracker_store
 from ..tracker_store import TrackerStore, result
 from ..transfer import Tally, export, history_of, line_of, load, migrate
-from .common import EXIT_FAILED, EXIT_OK
+from .common import ENDPOINTS, EXIT_FAILED, EXIT_OK
 
 
 def add(commands: Any) -> None:
@@ -43,7 +43,7 @@ def _action(actions: Any, name: str, function: object, text: str) -> argparse.Ar
     command: argparse.ArgumentParser = actions.add_parser(name, help=text)
     command.set_defaults(command=function)
     command.add_argument(
-        "--endpoints", type=Path, default=Path("endpoints.yml"), metavar="FILE",
+        "--endpoints", type=Path, default=ENDPOINTS, metavar="FILE",
         help="file with the section tracker_store (%(default)s)",
     )  # fmt: skip
     command.add_argument("--json", action="store_true", help="print one JSON object")
