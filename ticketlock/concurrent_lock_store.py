@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from . import forks
 from .checks import check_conversation_id, check_count, check_floor, check_number, check_seconds
 from .engine import Engine
-from .errors import CLOSING, ELSEWHERE, LockStoreConnectionError, QueueFull
+from .errors import CLOSED, CLOSING, ELSEWHERE, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
 from .incoming import MAX_REPLY, WINDOW
 from .inspection import Holder, Inspection, Waiting
@@ -121,7 +121,7 @@ class ConcurrentRedisLockStore(LockStore):
         return self._void(grant) if self._engine is None else self._engine.release(grant)
 
     async def _void(self, grant: Grant) -> None:
-        grant.reason = grant.reason or "the lock store has been closed"
+        grant.reason = grant.reason or CLOSED
 
     def _withdraw(self, waiter: Waiter) -> None:
         if self._engine is not None and not self._engine.closed:

@@ -22,7 +22,7 @@ from .calls import Calls
 from .commands import Command, log_failure
 from .deadlines import DeadlineWatch
 from .elsewhere import Elsewhere
-from .errors import LockLost, LockStoreConnectionError, QueueFull
+from .errors import CLOSED, LockLost, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
 from .heartbeat import Heartbeat, Seen
 from .incoming import Supersede
@@ -383,12 +383,12 @@ class Engine:
         """Give tickets back, end the turns' bodies, stop the thread, end the connections."""
         self.closed = True
         for waiter in [*self._waiting.values(), *self.elsewhere.waiters()]:
-            error = LockStoreConnectionError("the lock store has been closed")
+            error = LockStoreConnectionError(CLOSED)
             self.withdraw(waiter, error)
         for request in list(self._held):
             grant = self._held[request]
             self.post(self.calls.alone(grant))
-            self.lost(request, "the lock store has been closed")
+            self.lost(request, CLOSED)
         self._deadlines.stop()
         # To its end, though we are cancelled: by our caller, or by the loss of its own turn.
         if self._ending is None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .checks import check_conversation_id, check_count, check_number, check_seconds
-from .errors import LockLost, LockStoreConnectionError, QueueFull
+from .errors import CLOSED, LockLost, LockStoreConnectionError, QueueFull
 from .grant import Grant, clock
 from .incoming import WINDOW, Supersede
 from .inspection import Holder, Inspection, Waiting
@@ -308,13 +308,13 @@ class InMemoryLockStore(LockStore):
         return conversation is not None and bool(conversation.queue)
 
     async def close(self) -> None:
-        error = LockStoreConnectionError("the lock store has been closed")
+        error = LockStoreConnectionError(CLOSED)
         self._messages.close(error)
         for conversation in self._conversations.values():
             for waiter in list(conversation.queue.values()):
                 self._withdraw(waiter, None if waiter.member == _BARE else error)
             if conversation.serving is not None:
                 conversation.serving.timer.cancel()
-                conversation.serving.grant.lose("the lock store has been closed")
+                conversation.serving.grant.lose(CLOSED)
         self._conversations.clear()
         await super().close()

@@ -14,7 +14,7 @@ from contextlib import closing
 from typing import Any, TypeVar
 
 from . import native
-from .errors import LockStoreConnectionError
+from .errors import CLOSED, LockStoreConnectionError
 
 T = TypeVar("T")
 log = logging.getLogger("ticketlock.lock")
@@ -222,7 +222,7 @@ class Portal:
         if self._exited and threading.current_thread().daemon:
             native.answer().get()  # such threads end with the interpreter, not with an error
         if future is None or future.cancelled():
-            raise LockStoreConnectionError("the lock store has been closed")
+            raise LockStoreConnectionError(CLOSED)
         result: T = future.result()
         return result
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import forks, native
-from .errors import LockError, LockLost, LockTimeout
+from .errors import CLOSED, LockError, LockLost, LockTimeout
 from .grant import FORKED, Grant
 from .incoming import WINDOW, Supersede
 from .inspection import Inspection
@@ -124,7 +124,7 @@ class SyncLock:
         if self._lock._waiter.pid != forks.pid:
             grant.reason = FORKED
         elif self._portal.life is not self._life or self._life is None:
-            grant.reason = grant.reason or "the lock store has been closed"
+            grant.reason = grant.reason or CLOSED
             self._lock._forget()
         elif self._portal.runs_here():  # a garbage collector's doing: waiting would be for ever
             asyncio.ensure_future(self._lock._end(grant))  # noqa: RUF006  # stores keep theirs
