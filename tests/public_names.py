@@ -18,6 +18,7 @@ from starlette.routing import Route
 from ticketlock import Conversations, InMemoryLockStore
 from ticketlock.cli import _parser
 from ticketlock.config_schema import KEYS
+from ticketlock.moved import MOVED
 from ticketlock.registry import EVENT_BROKERS, LOCK_STORES, TRACKER_STORES, create_tracker_store
 from ticketlock.server import Settings, create_app
 from ticketlock.server.openapi import document
@@ -35,7 +36,7 @@ OTHERS = (
     "ticketlock.export_state:StateFile",
 )  # fmt: skip
 OBSERVERS = (
-    "ticketlock.log_observer:AccessLog", "ticketlock.otel:OpenTelemetry",
+    "ticketlock.server.access_log:AccessLog", "ticketlock.otel:OpenTelemetry",
     "ticketlock.prometheus:PrometheusMetrics",
 )  # fmt: skip
 #: What our modules say to each other through classes that callers get, and do not make.
@@ -102,13 +103,15 @@ def _python() -> Iterator[str]:
                 yield from _object(f"python {module}.{name}", found)
     for place in OTHERS:
         module, _, name = place.partition(":")
-        found = getattr(import_module(module), name)
+        found = getattr(import_module(MOVED.get(module, module)), name)
         yield from _object(f"python {module}.{name}", found)
     stores = (*LOCK_STORES.values(), *TRACKER_STORES.values())
     for place in (*stores, *EVENT_BROKERS.values(), *OBSERVERS):
         module, _, name = place.partition(":")  # what they do is their interface's
-        yield f"python {module}.{name}"
-        yield from _parameters(f"python {module}.{name}", getattr(import_module(module), name))
+        for address in (module, *(old for old, new in MOVED.items() if new == module)):
+            yield f"python {address}.{name}"
+            found = getattr(import_module(module), name)
+            yield from _parameters(f"python {address}.{name}", found)
 
 
 def _object(path: str, found: Any) -> Iterator[str]:

@@ -37,6 +37,7 @@ from .incoming import Incoming
 from .inspection import Holder, Inspection, Waiting
 from .late import late
 from .lock_store import LockStore
+from .moved import install
 from .observing import Handled, Observer, Published, Written
 from .tickets import NO_TICKET_ISSUED, Ticket, TicketLock
 
@@ -152,6 +153,8 @@ _LATE = {
     "open_export": "event_export",
 }
 
+
+install()
 
 if TYPE_CHECKING:
     __version__: str

@@ -27,7 +27,7 @@ from .relay import Relay
 from .sync import given_back_by
 from .tracker import Tracker
 from .tracker_store import TrackerStore
-from .turn import Turn
+from .turn import ObservedTurn, Turn
 
 
 class Conversations:
@@ -101,7 +101,7 @@ class Conversations:
         Raises, on entering: what `LockStore.lock` raises, and the tracker store's
         connection errors. On leaving: see `Turn`.
         """
-        make = _observed() if self.lock_store.observers.of_turns else Turn
+        make = ObservedTurn if self.lock_store.observers.of_turns else Turn
         return make(
             self.lock_store,
             self.tracker_store,
@@ -143,12 +143,6 @@ class Conversations:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
-
-
-def _observed() -> type[Turn]:
-    from .observed import ObservedTurn  # only where there is an observer
-
-    return ObservedTurn
 
 
 class SyncTurn:

@@ -23,13 +23,11 @@ from .commands import Command, log_failure
 from .deadlines import DeadlineWatch
 from .elsewhere import Elsewhere
 from .errors import CLOSED, LockLost, LockStoreConnectionError, QueueFull
-from .grant import Grant, clock
+from .grant import NOBODY, Grant, clock
 from .heartbeat import Heartbeat, Seen
 from .incoming import Supersede
 from .links import open_link
 from .lock import Waiter
-from .log_observer import LOG
-from .observing import Observer
 from .redis_settings import RedisSettings
 from .rights import Rights
 from .scripts import Scripts, Timing
@@ -49,7 +47,7 @@ class Engine:
 
     def __init__(self, settings: RedisSettings, timing: Timing) -> None:
         self.pid = forks.pid
-        self.observers = LOG
+        self.observers = NOBODY
         self.loop = asyncio.get_running_loop()
         self.process = secrets.token_hex(8)
         self._secret = secrets.token_hex(8)
@@ -359,7 +357,7 @@ class Engine:
         missing = {row.conversation_id for row in seen if row.missing}
         for waiter in list(self._waiting.values()) if missing else ():
             if waiter.conversation_id in missing and waiter.number >= 0:
-                self.observers.tell(Observer.on_skipped, waiter.conversation_id, waiter.number)
+                self.observers.tell("on_skipped", waiter.conversation_id, waiter.number)
                 self._return(waiter)
 
     def _return(self, waiter: Waiter) -> None:

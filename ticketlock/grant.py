@@ -6,15 +6,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Generator
+from typing import Any
 
 from . import forks
 from .body import GRACE, REMEDY, AnyTask, Body, caller, closed_under
 from .errors import CLOSED, LockLost
 from .incoming import Supersede
-from .log_observer import LOG
-from .observing import Observer
+from .observers import Observers
 
 log = logging.getLogger("ticketlock.lock")
+
+#: Of a turn whose lock store has none.
+NOBODY = Observers()
 
 #: Why a turn is none of a child's, which has a copy of it.
 FORKED = "a forked child does not inherit the turn"
@@ -26,6 +29,14 @@ if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 else:
     clock = time.monotonic
+
+
+def facts(grant: Grant, **more: Any) -> dict[str, Any]:
+    """The attributes of a log record about a turn, for formatters that write fields."""
+    return {
+        "conversation": grant.conversation_id, "message_id": grant.label, "ticket": grant.number,
+        "held_for": round(grant.held_for(), 3), **more,
+    }  # fmt: skip
 
 
 class Lost:
@@ -111,7 +122,7 @@ class Grant:
         self.waited = 0.0
         self.ahead = 0
         #: Those of its lock store; told when it is lost.
-        self.observers = LOG
+        self.observers = NOBODY
         self._reason: str | None = None
         self.superseded: Supersede | None = None
         self._superseding: asyncio.Event | None = None
@@ -129,7 +140,12 @@ class Grant:
         """Of the first one the observers are told: everything that finds a turn lost sets it."""
         first, self._reason = self._reason is None and reason is not None, reason
         if first and reason != FORKED:
-            self.observers.tell(Observer.on_turn_lost, self)
+            log.warning(
+                "lost the lock of conversation %r%s, ticket %d, held for %.1f s: %s%s",
+                self.conversation_id, self._labelled(), self.number, self.held_for(), reason,
+                self._remedy, extra=facts(self, why=reason, cause=self.cause),
+            )  # fmt: skip
+            self.observers.tell("on_turn_lost", self)
 
     @property
     def cause(self) -> str:

@@ -26,7 +26,6 @@ from .grant import Grant, clock
 from .incoming import Supersede
 from .link import Link
 from .links import open_link
-from .observing import Observer
 from .redis_settings import RedisSettings
 from .scripts import Scripts, Timing, load
 
@@ -227,10 +226,10 @@ class Heartbeat:
 
     def _late(self, count: int) -> None:
         engine = self._engine
-        if engine.observers.hear("on_late_renewals"):
+        if engine.observers.has("on_late_renewals"):
             with suppress(RuntimeError):  # the loop has been closed
                 tell = engine.observers.tell
-                engine.loop.call_soon_threadsafe(tell, Observer.on_late_renewals, count)
+                engine.loop.call_soon_threadsafe(tell, "on_late_renewals", count)
 
     def _attended(self, command: Command, answer: Any) -> bool:
         if self._told(command, answer):

@@ -12,7 +12,7 @@ from .errors import ConfigurationError
 from .grant import Grant, clock
 from .incoming import WINDOW, Incoming
 from .lock import Lock, OptionalLock, Waiter
-from .log_observer import observers
+from .observers import Observers
 from .observing import Observer
 from .polling import Polling
 from .portal import Portal
@@ -70,7 +70,7 @@ class LockStore(Polling):
         self._most_inside = 1000
         #: Of its threaded twins.
         self._portal: Portal | None = None
-        self.observers = observers()
+        self.observers = Observers()
         self._lock_type, self._optional_type = Lock, OptionalLock
         #: conversation -> the mark of its last turn in this process; the oldest are forgotten.
         self._marks: dict[str, str] = {}

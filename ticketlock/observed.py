@@ -1,4 +1,4 @@
-"""Locks and turns that tell observers. A store without any makes plain ones, which cost nothing."""
+"""Locks that tell observers. A store without any makes plain ones, which cost nothing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from types import TracebackType
 from typing import Any
 
 from .errors import DuplicateMessage
-from .grant import Grant, clock
+from .grant import Grant
 from .lock import Lock, OptionalLock
-from .observing import Observer, Written
-from .turn import Turn
 
 
 class ObservedLock(Lock):
@@ -51,29 +49,29 @@ class ObservedLock(Lock):
         self._describe(grant)  # before anybody asks; `_has` comes later, in threads elsewhere
         observers = grant.observers
         self._waits, self._told = False, grant
-        observers.tell(Observer.on_turn, grant)
-        if (mark := observers.ask(Observer.mark, grant)) is not None:
+        observers.tell("on_turn", grant)
+        if (mark := observers.ask("mark", grant)) is not None:
             self._store._leave_mark(grant, f"{grant.number} {mark}", partial(_found, grant))
         return grant
 
     def _wait_begins(self) -> None:
         if not self._waits:
             self._waits = True
-            self._store.observers.tell(Observer.on_wait, self._waiter)
+            self._store.observers.tell("on_wait", self._waiter)
 
     def _no_turn(self, error: BaseException | None) -> None:
         if self._waits:
             self._waits = False
             observers, waiter = self._store.observers, self._waiter
-            observers.tell(Observer.on_no_turn, waiter, error)
+            observers.tell("on_no_turn", waiter, error)
             if isinstance(error, DuplicateMessage):
-                observers.tell(Observer.on_duplicate, error.conversation_id, error.message_id)
+                observers.tell("on_duplicate", error.conversation_id, error.message_id)
 
     def _turn_ends(self, error: BaseException | None, held: float | None = None) -> None:
         grant, self._told = self._told, None
         if grant is not None:
             held = grant.held_for() if held is None else held
-            grant.observers.tell(Observer.on_turn_end, grant, held, error)
+            grant.observers.tell("on_turn_end", grant, held, error)
 
     def _note(self, error: BaseException | None) -> None:
         self._error = error
@@ -109,46 +107,8 @@ class ObservedOptionalLock(ObservedLock, OptionalLock):
     __slots__ = ()
 
 
-class ObservedTurn(Turn):
-    """A turn whose observers are told of claims and commits too."""
-
-    async def _claim_it(self) -> None:
-        began = clock()
-        error: BaseException | None = None
-        try:
-            await super()._claim_it()
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            seconds = clock() - began
-            self.grant.observers.tell(Observer.on_claim, self.grant, seconds, error)
-
-    async def _write(self) -> None:
-        began = clock()
-        written = Written(self.sequence, len(self._pending), self._relay is not None)
-        error: BaseException | None = None
-        try:
-            await super()._write()
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            seconds = clock() - began
-            self.grant.observers.tell(Observer.on_commit, self.grant, written, seconds, error)
-
-    async def end(self, write: bool) -> None:
-        if not write:  # of a thread it is not known what has been raised
-            self._lock._note(sys.exc_info()[1] or RuntimeError("the block failed"))
-        await super().end(write)
-
-    async def _release(self) -> None:
-        self._lock._note(sys.exc_info()[1])  # of the claim, or the last commit
-        await super()._release()
-
-
 def _found(grant: Grant, left: str) -> None:
     """A mark of an earlier turn; that one was waited for if it was not over before."""
     number, _, mark = left.partition(" ")
     if grant.number - grant.ahead <= int(number) < grant.number:
-        grant.observers.tell(Observer.on_predecessor, grant, mark)
+        grant.observers.tell("on_predecessor", grant, mark)

@@ -1,25 +1,21 @@
-"""Observers: told what becomes of turns, messages and events. Logs, metrics and traces are some.
+"""`Observer`: what an application can be told of turns, messages and events.
 
-Each place where something happens tells the observers once. A method that nobody has overridden
-costs nothing, and without observers of whole turns a lock is an ordinary `Lock`.
+Metrics and traces are observers. A method that is not overridden costs nothing, and without
+observers of whole turns a lock is an ordinary `Lock`.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .observers import hook
 
 if TYPE_CHECKING:
     from .grant import Grant
     from .lock import Waiter
     from .outbox import Backlog, DeadLetter
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-log = logging.getLogger("ticketlock")
 
 
 @dataclass(frozen=True)
@@ -90,123 +86,80 @@ class Observer:
 
     asgi: Callable[[Any], Any] | None = None
 
+    @hook
     def on_wait(self, waiter: Waiter) -> None:
         """A ticket is being taken, or waited for."""
 
+    @hook
     def on_no_turn(self, waiter: Waiter, error: BaseException | None) -> None:
         """The waiting of `on_wait` ended without a turn; None: the ticket was given back."""
 
+    @hook
     def on_turn(self, grant: Grant) -> None:
         """The turn has begun: the waiting of `on_wait` is over. See `Grant.waited`, `.ahead`."""
 
+    @hook
     def on_turn_lost(self, grant: Grant) -> None:
         """The turn was lost; `Grant.reason` says why, `Grant.cause` in one word."""
 
+    @hook
     def on_turn_end(self, grant: Grant, held: float, error: BaseException | None) -> None:
         """The turn was left, lost or not, after `held` seconds; `error` is what its body raised."""
 
+    @hook
     def on_late_renewals(self, count: int) -> None:
         """So many renewals of turns failed, or were confirmed a heartbeat late."""
 
+    @hook
     def on_skipped(self, conversation_id: str, number: int) -> None:
         """A ticket of this process was passed over as that of a dead one, and goes back."""
 
+    @hook
     def on_claim(self, grant: Grant, seconds: float, error: BaseException | None) -> None:
         """A turn has claimed its history at the tracker store, or failed to."""
 
+    @hook
     def on_commit(
         self, grant: Grant, written: Written, seconds: float, error: BaseException | None
     ) -> None:
         """A turn has written events, or failed to."""
 
+    @hook
     def on_retry(self, grant: Grant, message_id: str | None, attempt: int, why: str) -> None:
         """A message is handled once more, or a write repeated: it is attempt number `attempt`."""
 
+    @hook
     def on_duplicate(self, conversation_id: str, message_id: str) -> None:
         """A message came again, and gets the first reply."""
 
+    @hook
     def on_handled(self, message: Handled) -> None:
         """The bot server has answered a message, or refused it."""
 
+    @hook
     def on_published(self, published: Published) -> None:
         """A relay has given a conversation's events to the broker."""
 
+    @hook
     def on_dead_letter(self, letter: DeadLetter) -> None:
         """An event cannot be published and was set apart."""
 
+    @hook
     def on_backlog(self, backlog: Backlog) -> None:
         """What waits in the outbox, every five seconds; asked for where this is overridden."""
 
     # -- of use to traces ----------------------------------------------------------------------
 
+    @hook
     def mark(self, grant: Grant) -> str | None:
         """A text that the next turn of the conversation gets by `on_predecessor`, wherever it is."""
         return None
 
+    @hook
     def on_predecessor(self, grant: Grant, mark: str) -> None:
         """The `mark` of the turn that this one has waited for."""
 
+    @hook
     def headers(self, conversation_id: str, sequence: int) -> Mapping[str, str] | None:
         """Headers to publish an event with."""
         return None
-
-
-#: What takes part in each turn: who overrides one of these is told of all turns.
-_OF_TURNS = ("on_wait", "on_no_turn", "on_turn", "on_turn_end", "on_claim", "on_commit", "mark")
-
-
-@dataclass
-class Observers:
-    """The observers of a lock store, and of what uses it.
-
-    Attributes:
-        of_turns: whether one of them is told of all turns.
-    """
-
-    each: list[Observer] = field(default_factory=list)
-    of_turns: bool = False
-    _told: dict[str, Sequence[Callable[..., Any]]] = field(default_factory=dict)
-
-    def add(self, observer: Observer) -> None:
-        """Tell one more of what happens from now on."""
-        self.each.append(observer)
-        self._told = {
-            name: [getattr(each, name) for each in self.each if _overrides(each, name)]
-            for name in vars(Observer)
-            if callable(getattr(Observer, name)) and not name.startswith("__")
-        }
-        self.of_turns = any(map(self.hear, _OF_TURNS))
-
-    def hear(self, name: str) -> bool:
-        """Whether one of them overrides this method."""
-        return bool(self._told.get(name))
-
-    def tell(
-        self, method: Callable[Concatenate[Observer, P], object], *args: P.args, **kwargs: P.kwargs
-    ) -> None:
-        """Call a method of all of them; whatever they raise, nothing else fails."""
-        for _ in self._answers(method.__name__, *args, **kwargs):
-            pass
-
-    def ask(
-        self,
-        method: Callable[Concatenate[Observer, P], T | None],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T | None:
-        """The first answer that is not None."""
-        answers = self._answers(method.__name__, *args, **kwargs)
-        return next((answer for answer in answers if answer is not None), None)
-
-    def _answers(self, name: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        for method in self._told.get(name, ()):
-            try:
-                answer = method(*args, **kwargs)
-            except Exception:
-                log.exception("an observer failed: %s", getattr(method, "__qualname__", method))
-            else:
-                yield answer
-
-
-def _overrides(observer: Observer, name: str) -> bool:
-    return getattr(type(observer), name) is not getattr(Observer, name)

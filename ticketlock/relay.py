@@ -19,8 +19,8 @@ from . import forks
 from .errors import TicketLockError
 from .event_broker import EventBroker, Message, Outcome
 from .grant import clock
-from .log_observer import LOG
-from .observing import Observer, Published
+from .observers import Observers
+from .observing import Published
 from .outbox import DeadLetter, Lease, Parcel, now_ms
 from .running import Running
 from .tracker_store import TrackerStore
@@ -103,7 +103,7 @@ class Relay:
         self._pid = forks.pid
         self._next_sweep = self._next_warning = 0.0
         self._closing = False
-        self.observers = LOG
+        self.observers = Observers()
         self._next_look = 0.0
         self._running = Running()  # a driver that is stopped half way leaves things behind
         store.publishes = True
@@ -145,21 +145,17 @@ class Relay:
         try:
             await asyncio.wait_for(self._let_go(), CLOSE_SECONDS)
         except (TicketLockError, asyncio.TimeoutError, TimeoutError) as error:
-            log.warning(
-                "the relay cannot give back its conversations, which stay leased for half a minute: %s",
-                error,
-            )
+            log.warning("the relay's conversations stay leased for half a minute: %s", error)
         finally:
             if self.broker is not None:
                 await self.broker.close()
 
     async def _let_go(self) -> None:
         await self._each(self._outbox.release(name, self._name) for name in set(self._held))
-        if (
-            isinstance(self._outbox, VolatileOutbox)
-            and (left := await self._outbox.backlog()).events
-        ):
-            log.error("%d events were not published and are lost", left.events)
+        if isinstance(self._outbox, VolatileOutbox):
+            left = await self._outbox.backlog()
+            if left.events:
+                log.error("%d events were not published and are lost", left.events)
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -190,10 +186,10 @@ class Relay:
     async def _look(self) -> None:
         """Tell observers that want to know what waits, now and then."""
         now = asyncio.get_running_loop().time()
-        if now >= self._next_look and self.observers.hear("on_backlog"):
+        if now >= self._next_look and self.observers.has("on_backlog"):
             self._next_look = now + LOOK_SECONDS
             backlog = await self._running.finish(self._outbox.backlog())
-            self.observers.tell(Observer.on_backlog, backlog)
+            self.observers.tell("on_backlog", backlog)
 
     def _note(self, trouble: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -261,7 +257,7 @@ class Relay:
         self._next_sweep = now if len(found) == 4 * CONVERSATIONS else now + SWEEP_SECONDS
 
     async def _publish(self, broker: EventBroker, parcels: Sequence[Parcel]) -> str:
-        headers = self._headers if self.observers.hear("headers") else lambda name, number: None
+        headers = self._headers if self.observers.has("headers") else lambda name, number: None
         messages = [
             Message(name := parcel.sender_id, number, event, headers(name, number), parcel.history)
             for parcel in parcels
@@ -284,13 +280,13 @@ class Relay:
         return next((fate.waits for fate in fates if fate.waits), "") if stuck else ""
 
     def _headers(self, sender_id: str, number: int) -> Mapping[str, str] | None:
-        return self.observers.ask(Observer.headers, sender_id, number)
+        return self.observers.ask("headers", sender_id, number)  # type: ignore[no-any-return]
 
     def _tell(self, fate: _Fate, seconds: float) -> None:
         parcel, dead = fate.parcel, len(fate.letters)
         delivered = fate.to - parcel.first - dead if parcel.events else 0
         published = Published(parcel.sender_id, parcel.first, delivered, dead, fate.waits, seconds)
-        self.observers.tell(Observer.on_published, published)
+        self.observers.tell("on_published", published)
 
     def _fate(self, parcel: Parcel, outcomes: Sequence[Outcome], others_pass: bool) -> _Fate:
         """How far a parcel got."""
@@ -332,7 +328,16 @@ class Relay:
         await self._running.finish(self._outbox.bury(letters))
         self.counts.buried += len(letters)
         for letter in letters:
-            self.observers.tell(Observer.on_dead_letter, letter)
+            log.warning(
+                "event %d of conversation %r cannot be published and is set apart "
+                "(`ticketlock events dead`): %s",
+                letter.sequence, letter.sender_id, letter.reason,
+                extra={
+                    "conversation": letter.sender_id, "sequence": letter.sequence,
+                    "history": letter.history, "why": letter.reason,
+                },
+            )  # fmt: skip
+            self.observers.tell("on_dead_letter", letter)
 
     async def _advance(self, fates: Sequence[_Fate]) -> None:
         few = self._outbox.parallel

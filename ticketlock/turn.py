@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Coroutine, Mapping
 from itertools import count
 from types import TracebackType
@@ -12,10 +13,10 @@ from typing import Any
 from .body import AnyTask, caller
 from .errors import LockLost, StaleFence, TrackerStoreConnectionError
 from .event_base import Event
-from .grant import Grant, clock
+from .grant import Grant, clock, facts
 from .incoming import WINDOW, Incoming
 from .lock_store import LockStore
-from .observing import Observer
+from .observing import Written
 from .relay import Relay
 from .tracker import Tracker
 from .tracker_store import Claim, TrackerStore
@@ -181,7 +182,7 @@ class Turn:
                 if clock() + pause >= grant.deadline:
                     raise
                 why = f"the write failed and is tried again: {error}"
-                grant.observers.tell(Observer.on_retry, grant, grant.label, attempt, why)
+                tell_retry(grant, grant.label, attempt, why)
                 await asyncio.sleep(pause)
                 pause *= 2
             else:
@@ -265,3 +266,51 @@ class Turn:
                 raise lost from None
             if hasattr(error, "add_note"):  # the block's own exception is not hidden
                 error.add_note(str(lost))
+
+
+class ObservedTurn(Turn):
+    """A turn whose observers are told of claims and commits too."""
+
+    async def _claim_it(self) -> None:
+        began = clock()
+        error: BaseException | None = None
+        try:
+            await super()._claim_it()
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            seconds = clock() - began
+            self.grant.observers.tell("on_claim", self.grant, seconds, error)
+
+    async def _write(self) -> None:
+        began = clock()
+        written = Written(self.sequence, len(self._pending), self._relay is not None)
+        error: BaseException | None = None
+        try:
+            await super()._write()
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            seconds = clock() - began
+            self.grant.observers.tell("on_commit", self.grant, written, seconds, error)
+
+    async def end(self, write: bool) -> None:
+        if not write:  # of a thread it is not known what has been raised
+            self._lock._note(sys.exc_info()[1] or RuntimeError("the block failed"))
+        await super().end(write)
+
+    async def _release(self) -> None:
+        self._lock._note(sys.exc_info()[1])  # of the claim, or the last commit
+        await super()._release()
+
+
+def tell_retry(grant: Grant, message_id: str | None, attempt: int, why: str) -> None:
+    """Log, and tell the observers, that a message or a write is tried again."""
+    log.warning(
+        "conversation %r, message %r, ticket %d: attempt %d: %s",
+        grant.conversation_id, message_id, grant.number, attempt, why,
+        extra=facts(grant, why=why, attempt=attempt) | {"message_id": message_id},
+    )  # fmt: skip
+    grant.observers.tell("on_retry", grant, message_id, attempt, why)

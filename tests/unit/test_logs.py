@@ -16,7 +16,7 @@ from serving import Gate, client, send
 from ticketlock import Conversations, TrackerStoreConnectionError
 from ticketlock.cli import logs
 from ticketlock.event_broker import EventBroker, Outcome, poisoned
-from ticketlock.log_observer import AccessLog
+from ticketlock.server.access_log import AccessLog
 from ticketlock.server.handling import Handler
 
 Run = Callable[..., None]

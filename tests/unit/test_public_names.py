@@ -13,6 +13,8 @@ from typing import Any, get_origin
 import pytest
 from public_names import COMMAND, _cli, _object, collect, listed, problems
 
+from ticketlock.moved import MOVED
+
 ROOT = Path(__file__).parents[2]
 #: The modules that names are imported from; `ticketlock.__doc__` says so.
 PLACES = (
@@ -90,10 +92,14 @@ def test_options_of_commands_are_names() -> None:
 
 def _found(path: str) -> Any:
     """What a name of the list stands for, properties as they are."""
+    for old, new in MOVED.items():
+        if path.startswith(f"{old}."):
+            path = new + path.removeprefix(old)
     parts = path.split(".")
     for length in range(len(parts), 0, -1):
+        module = ".".join(parts[:length])
         try:
-            found: Any = import_module(".".join(parts[:length]))
+            found: Any = import_module(module)
         except ImportError:
             continue
         for name in parts[length:]:

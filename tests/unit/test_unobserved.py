@@ -13,7 +13,7 @@ for name in ("opentelemetry", "prometheus_client"):
     sys.modules[name] = None
 
 from ticketlock import Conversations
-from ticketlock.observing import Observers
+from ticketlock.observers import Observers
 
 tests = []
 

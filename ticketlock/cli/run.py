@@ -13,9 +13,9 @@ from ..conversations import Conversations
 from ..endpoints import Endpoints, read_endpoints
 from ..errors import ConfigurationError
 from ..extras import missing, needs
-from ..log_observer import AccessLog
 from ..observing import Observer
 from ..registry import missing_extras
+from ..server.access_log import AccessLog
 from . import logs
 from .common import ENDPOINTS, EXIT_OK
 

@@ -13,12 +13,11 @@ from typing import Any, TypeVar
 
 from ..conversations import Conversations
 from ..errors import DuplicateMessage, InvalidEvent, TicketLockError
+from ..grant import facts
 from ..incoming import Incoming, Supersede
-from ..log_observer import facts
-from ..observing import Observer
 from ..tracker import Tracker
 from ..tracker_store import result
-from ..turn import Turn
+from ..turn import Turn, tell_retry
 from .attempts import Attempts
 from .bot import Bot, Message
 from .errors import (
@@ -239,7 +238,7 @@ class Handler:
         self.counters.duplicates += len(messages) - len(fresh)
         for again in messages if len(fresh) < len(messages) else ():
             if again not in fresh:
-                self.observers.tell(Observer.on_duplicate, again.sender_id, again.message_id)
+                self.observers.tell("on_duplicate", again.sender_id, again.message_id)
         if fresh:
             fresh, given_up = await self._counted(job, fresh)
             messages = [m for m in messages if m.message_id not in given_up]
@@ -277,7 +276,7 @@ class Handler:
             if attempt <= self.settings.max_attempts:
                 if attempt > 1:
                     why = "no earlier turn of the message has ended"
-                    self.observers.tell(Observer.on_retry, grant, message_id, attempt, why)
+                    tell_retry(grant, message_id, attempt, why)
                 kept.append(replace(message, attempt=attempt))
                 continue
             given_up.add(message_id)

@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
-from ..grant import clock
-from ..log_observer import facts
+from ..grant import clock, facts
 from ..tracker import Tracker
 from ..turn import Turn
 from .errors import (

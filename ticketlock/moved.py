@@ -1,0 +1,43 @@
+"""Old addresses of modules: they can be imported for one more version, with a DeprecationWarning.
+
+Each is a module of its own that hands on what the new one has: the classes are the same.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+#: Old module -> where its public names are. Since 0.4.0; gone in 0.5.0.
+MOVED = {
+    "ticketlock.log_observer": "ticketlock.server.access_log",
+}
+
+
+class _Moved(MetaPathFinder, Loader):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name in MOVED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        old, new = module.__name__, MOVED[module.__name__]
+        warnings.warn(
+            f"{old} is now {new}; the old name is gone in ticketlock 0.5.0",
+            DeprecationWarning,
+            stacklevel=2,  # the importing line: the frames of the import system are left out
+        )
+        found = import_module(new)
+        module.__doc__ = found.__doc__
+        module.__getattr__ = lambda name: getattr(found, name)  # type: ignore[method-assign]
+
+
+def install() -> None:
+    """Make the old addresses importable; once in a process."""
+    if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
+        sys.meta_path.append(_Moved())

@@ -1,0 +1,25 @@
+"""`ticketlock run --access-log`: one line of the log for each message."""
+
+from __future__ import annotations
+
+import logging
+
+from ..observing import Handled, Observer
+
+log = logging.getLogger("ticketlock.access")
+
+
+class AccessLog(Observer):
+    """One INFO line of the logger `ticketlock.access` for each message that a bot server gets."""
+
+    def on_handled(self, message: Handled) -> None:
+        log.info(
+            "%r %r ticket %s: %d %s, %.3f s",
+            message.conversation_id, message.message_id, message.ticket, message.status,
+            message.reason, message.seconds,
+            extra={
+                "conversation": message.conversation_id, "message_id": message.message_id,
+                "ticket": message.ticket, "status": message.status, "reason": message.reason,
+                "seconds": round(message.seconds, 3),
+            },
+        )  # fmt: skip
