@@ -25,9 +25,10 @@ from redis.retry import Retry
 
 from ticketlock.embedded import EmbeddedRedis
 from ticketlock.link import Link
+from ticketlock.lua_scripts import load
 from ticketlock.redis_connect import connect, explain
 from ticketlock.redis_settings import RedisSettings
-from ticketlock.scripts import Scripts, Timing, load
+from ticketlock.scripts import Scripts, Timing
 
 Call = Callable[[tuple[Any, ...]], Awaitable[Any]]
 

@@ -20,16 +20,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
-from ticketlock import forks
+from ticketlock import process
 from ticketlock.errors import (
     LockStoreConnectionError,
     TrackerStoreConnectionError,
     TrackerStoreError,
 )
 from ticketlock.link import Link
+from ticketlock.lua_scripts import load
 from ticketlock.redis_connect import connect, explain
 from ticketlock.redis_settings import RedisSettings
-from ticketlock.scripts import load
 
 #: Commands that an ACL user of this store needs.
 NEEDED_COMMANDS = (
@@ -167,7 +167,7 @@ class Client:
 
 def _here() -> Any:
     """Process and event loop: a link is of no use in another one."""
-    return forks.pid, asyncio.get_running_loop()
+    return process.pid, asyncio.get_running_loop()
 
 
 def _explained(settings: RedisSettings, error: BaseException) -> TrackerStoreError:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from redis.asyncio.connection import Connection
 
-from .grant import clock
+from .process import clock
 
 T = TypeVar("T")
 

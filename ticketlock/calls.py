@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .grant import Grant
-from .lock import Waiter
 from .scripts import Scripts
+from .waiter import Waiter
 
 
 class Calls:

@@ -28,6 +28,23 @@ def check_conversation_id(conversation_id: object) -> str:
     return conversation_id
 
 
+def check_sender_id(sender_id: object, max_length: int | None = None) -> str:
+    """Return the id; raise InvalidConversationId unless every store can keep it.
+
+    Args:
+        max_length: characters that the store's column holds; None: any number.
+    """
+    checked = check_conversation_id(sender_id)
+    if "\0" in checked:
+        raise InvalidConversationId(f"{checked!r} contains a NUL character")
+    if max_length is not None and len(checked) > max_length:
+        raise InvalidConversationId(
+            f"the conversation id {checked[:40]!r}... has {len(checked)} characters, and this "
+            f"store keeps {max_length}; use a shorter id, for instance a hash of it"
+        )
+    return checked
+
+
 def check_label(label: object) -> None:
     """Raise ValueError unless a label is text that can be stored."""
     if not isinstance(label, str):

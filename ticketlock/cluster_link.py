@@ -16,8 +16,8 @@ from .attempts import SHORTEST, first
 from .cluster_node import Node
 from .commands import Command, Heard, Sender
 from .errors import LockStoreConnectionError
-from .grant import clock
 from .link import FIRST_BACKOFF, LONGEST_BACKOFF
+from .process import clock
 from .redis_connect import connect, explain
 from .redis_settings import RedisSettings
 from .rights import Rights

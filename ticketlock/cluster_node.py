@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import hiredis
 from redis.asyncio.connection import Connection
@@ -17,8 +17,17 @@ from .redis_settings import RedisSettings
 from .rights import Rights
 from .slots import Address, owners, place
 
-if TYPE_CHECKING:
-    from .cluster_link import ClusterLink
+
+class Cluster(Protocol):
+    """What a node asks of the link to all of them."""
+
+    def has_slot(self, address: Address, slot: int) -> bool: ...
+    def owns(self, address: Address) -> bool: ...
+    def moved(self, command: Command, address: Address) -> None: ...
+    def ask(self, command: Command, address: Address) -> None: ...
+    def route(self, command: Command) -> None: ...
+    def defer(self, node: Node, command: Command, error: Exception, whole_node: bool) -> None: ...
+    def mend(self) -> None: ...
 
 
 class Node(Link):
@@ -30,7 +39,7 @@ class Node(Link):
 
     def __init__(
         self,
-        cluster: ClusterLink,
+        cluster: Cluster,
         address: Address,
         settings: RedisSettings,
         rights: Rights | None,

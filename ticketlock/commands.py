@@ -15,7 +15,7 @@ from typing import Any
 import hiredis
 
 from .errors import LockStoreConnectionError
-from .grant import clock
+from .process import clock
 
 log = logging.getLogger("ticketlock")
 

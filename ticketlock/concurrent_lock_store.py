@@ -10,21 +10,23 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from . import forks
+from . import process
 from .checks import check_conversation_id, check_count, check_floor, check_number, check_seconds
 from .engine import Engine
 from .errors import CLOSED, CLOSING, ELSEWHERE, LockStoreConnectionError, QueueFull
-from .grant import Grant, clock
+from .grant import Grant
 from .incoming import MAX_REPLY, WINDOW
 from .inspection import Holder, Inspection, Waiting
-from .lock import Waiter, before
 from .lock_store import LockStore
 from .portal import finalizer
+from .process import clock
 from .redis_settings import RedisSettings, endpoint_values
+from .running import before
 from .scripts import Timing
 from .settings import Section
 from .store_keys import ConcurrentRedisKeys, TimingKeys
 from .tickets import Ticket, TicketLock
+from .waiter import Waiter
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -71,13 +73,13 @@ class ConcurrentRedisLockStore(LockStore):
     def _live(self) -> Engine:
         """The engine of this process and event loop."""
         engine, loop = self._engine, asyncio.get_running_loop()
-        if engine is not None and engine.loop is loop and engine.pid == forks.pid:
+        if engine is not None and engine.loop is loop and engine.pid == process.pid:
             if engine.closed:  # what is sent now would be forgotten with it
                 raise LockStoreConnectionError(CLOSING)
             return engine
-        if engine is not None and engine.pid == forks.pid and not engine.loop.is_closed():
+        if engine is not None and engine.pid == process.pid and not engine.loop.is_closed():
             raise LockStoreConnectionError(ELSEWHERE)
-        if engine is not None and engine.pid == forks.pid:
+        if engine is not None and engine.pid == process.pid:
             engine.heartbeat.abandon()
         # First use, a forked child, or a loop that is gone: what it had is void.
         self._engine = engine = Engine(self.settings, self.timing)
@@ -294,7 +296,7 @@ class ConcurrentRedisLockStore(LockStore):
     async def close(self) -> None:
         engine = self._engine
         try:
-            if engine is not None and engine.pid == forks.pid and not engine.loop.is_closed():
+            if engine is not None and engine.pid == process.pid and not engine.loop.is_closed():
                 await engine.close()
         finally:  # also when we are cancelled, as by the loss of our own turn
             if self._engine is engine:

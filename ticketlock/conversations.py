@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import socket
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from . import forks, native
+from . import native, process
 from .endpoints import Endpoints, read_endpoints
 from .event_base import Event
 from .incoming import Incoming
@@ -65,10 +64,10 @@ class Conversations:
     @property
     def owner(self) -> str:
         """Tells this process's claims from others' with an equal fence, those of forks too."""
-        if forks.pid not in self._owners:
-            name = f"{socket.gethostname()[:24]}:{forks.pid}:{secrets.token_hex(4)}"
-            self._owners[forks.pid] = name
-        return self._owners[forks.pid]
+        if process.pid not in self._owners:
+            name = f"{process.host(24)}:{process.pid}:{secrets.token_hex(4)}"
+            self._owners[process.pid] = name
+        return self._owners[process.pid]
 
     @classmethod
     def from_endpoints(

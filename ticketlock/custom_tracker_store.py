@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .errors import ConfigurationError
+from .running import result
 from .tracker import Tracker
-from .tracker_store import Claim, TrackerStore, result
+from .tracker_store import Claim, TrackerStore
 
 _REQUIRED = ("save", "retrieve", "keys")
 _METHODS = (

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 
-from .grant import Grant, clock
+from .grant import Grant
+from .process import clock
 
 
 class DeadlineWatch:

@@ -5,16 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from .commands import Sender
 from .errors import DuplicateMessage, LockStoreConnectionError
-
-if TYPE_CHECKING:
-    from .engine import Engine
-    from .lock import Waiter
+from .scripts import Scripts
+from .waiter import Waiter
 
 #: Seconds between two looks where no bell rings: it was lost, or the message's owner died.
 _LOOK = 1.0
+
+
+class Tickets(Protocol):
+    """What is asked of the engine."""
+
+    loop: asyncio.AbstractEventLoop
+    scripts: Scripts
+
+    @property
+    def link(self) -> Sender: ...
+    def next_request(self) -> int: ...
+    def member(self, request: int) -> str: ...
+    def wait_no_more(self, waiter: Waiter) -> None: ...
+    def wait_again(self, waiter: Waiter) -> None: ...
 
 
 class _Message:
@@ -37,7 +50,7 @@ class Elsewhere:
     died or ended without a reply, the waiters take tickets: the first of them will have it.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Tickets) -> None:
         self._engine = engine
         self._messages: dict[tuple[str, str], _Message] = {}
 

@@ -10,27 +10,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any
 
-from . import forks
+from . import process
 from .bells import Bell, read
 from .calls import Calls
 from .commands import Command, log_failure
 from .deadlines import DeadlineWatch
 from .elsewhere import Elsewhere
 from .errors import CLOSED, LockLost, LockStoreConnectionError, QueueFull
-from .grant import NOBODY, Grant, clock
+from .grant import NOBODY, Grant
 from .heartbeat import Heartbeat, Seen
 from .incoming import Supersede
 from .links import open_link
-from .lock import Waiter
+from .process import clock
 from .redis_settings import RedisSettings
 from .rights import Rights
 from .scripts import Scripts, Timing
+from .waiter import Waiter
 
 log = logging.getLogger("ticketlock.lock")
 
@@ -46,15 +46,13 @@ class Engine:
     """The state of a process's use of a `ConcurrentRedisLockStore`, bound to one event loop."""
 
     def __init__(self, settings: RedisSettings, timing: Timing) -> None:
-        self.pid = forks.pid
+        self.pid = process.pid
         self.observers = NOBODY
         self.loop = asyncio.get_running_loop()
         self.process = secrets.token_hex(8)
         self._secret = secrets.token_hex(8)
         self._key = self._secret.encode()
-        where = f"{socket.gethostname()[:63] or 'localhost'}:{self.pid}".replace(" ", "_").replace(
-            ",", "_"
-        )
+        where = process.place().replace(" ", "_").replace(",", "_")
         #: Seconds by which we give a turn up before the server does.
         self.margin = min(timing.lease / 8, 500) / 1000
         #: Seconds that no lease of ours is longer than.
@@ -69,7 +67,7 @@ class Engine:
             "batch": self.calls.batch,
             "timeout": settings.socket_timeout,
         }
-        self.link = open_link(settings, rights=Rights(settings, self.scripts), **options)
+        self.link = open_link(settings, rights=Rights(settings, self.scripts.rights), **options)
         self.heartbeat = Heartbeat(self, settings, self.scripts, timing)
         self.elsewhere = Elsewhere(self)
         self._hinted = 0.0
@@ -369,7 +367,7 @@ class Engine:
     def abandon(self) -> None:
         """Close what a store has left that was dropped; called on any thread, never waits."""
         self.heartbeat.abandon()
-        if self.pid == forks.pid and not self.loop.is_closed():
+        if self.pid == process.pid and not self.loop.is_closed():
             with suppress(RuntimeError):  # closed in this moment, and with it its connections
                 self.loop.call_soon_threadsafe(self._abandoned)
 

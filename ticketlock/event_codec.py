@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .checks import MAX_FENCE, check_conversation_id
-from .errors import InvalidConversationId, InvalidEvent, TrackerStoreError
+from .checks import MAX_FENCE
+from .errors import InvalidEvent, TrackerStoreError
 from .events import intent_name, starts_session
 from .plain_json import MAX_DEPTH, TOO_DEEP, brief
 
@@ -128,23 +128,6 @@ def finite(value: object) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
-
-
-def check_sender_id(sender_id: object, max_length: int | None = None) -> str:
-    """Return the id; raise InvalidConversationId unless every store can keep it.
-
-    Args:
-        max_length: characters that the store's column holds; None: any number.
-    """
-    checked = check_conversation_id(sender_id)
-    if "\0" in checked:
-        raise InvalidConversationId(f"{checked!r} contains a NUL character")
-    if max_length is not None and len(checked) > max_length:
-        raise InvalidConversationId(
-            f"the conversation id {checked[:40]!r}... has {len(checked)} characters, and this "
-            f"store keeps {max_length}; use a shorter id, for instance a hash of it"
-        )
-    return checked
 
 
 def check_claim(fence: object, owner: object) -> None:

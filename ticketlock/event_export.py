@@ -25,9 +25,10 @@ from .export_options import ExportOptions, ExportResult, Failure, NothingToExpor
 from .export_state import Position, StateFile
 from .redis_settings import endpoint_values
 from .registry import create_tracker_store, prepare_event_broker
+from .running import result
 from .settings import digest, is_secret, located, mask_url
 from .tracker import Tracker
-from .tracker_store import TrackerStore, result
+from .tracker_store import TrackerStore
 from .transfer import Progress
 
 log = logging.getLogger("ticketlock.events")

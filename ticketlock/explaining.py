@@ -6,11 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from .errors import LockError, LockTimeout
-from .grant import clock
+from .process import clock
 
 if TYPE_CHECKING:
     from .inspection import Inspection
-    from .lock import Waiter
+    from .waiter import Waiter
 
 #: Seconds that a LockTimeout may take to find out who held the lock.
 _DECORATION = 0.5

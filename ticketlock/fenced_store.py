@@ -13,15 +13,10 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .checks import check_sender_id
 from .errors import EventsWaiting, TicketLockError, UnreadableHistory
 from .event_base import Event
-from .event_codec import (
-    MAX_EVENT_BYTES,
-    EncodedEvent,
-    check_claim,
-    check_sender_id,
-    encoding,
-)
+from .event_codec import MAX_EVENT_BYTES, EncodedEvent, check_claim, encoding
 from .outbox import now_ms
 from .running import Running
 from .slices import sliced

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Generator
 from typing import Any
 
-from . import forks
+from . import process
 from .body import GRACE, REMEDY, AnyTask, Body, caller, closed_under
 from .errors import CLOSED, LockLost
 from .incoming import Supersede
 from .observers import Observers
+from .process import clock
 
 log = logging.getLogger("ticketlock.lock")
 
@@ -21,14 +21,6 @@ NOBODY = Observers()
 
 #: Why a turn is none of a child's, which has a copy of it.
 FORKED = "a forked child does not inherit the turn"
-
-#: Clock of all local deadlines, seconds: monotonic, and running on while the machine sleeps.
-if hasattr(time, "CLOCK_BOOTTIME"):
-
-    def clock() -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-else:
-    clock = time.monotonic
 
 
 def facts(grant: Grant, **more: Any) -> dict[str, Any]:
@@ -126,7 +118,7 @@ class Grant:
         self._reason: str | None = None
         self.superseded: Supersede | None = None
         self._superseding: asyncio.Event | None = None
-        self._pid = forks.pid
+        self._pid = process.pid
         self._lost: Lost | None = None
         self._body: Body | None = None
 
@@ -189,7 +181,7 @@ class Grant:
         frozen past its lease finds out here, before its event loop has had time to tell it. If
         the task that entered the lock is over, the task that calls this is the body from then on.
         """
-        if self.reason is None and self._pid != forks.pid:
+        if self.reason is None and self._pid != process.pid:
             self.reason = FORKED
         if self.reason is None and not self._released and clock() >= self.deadline:
             self.reason = self.overdue()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import hiredis
 
@@ -22,15 +22,15 @@ from . import native
 from .cluster_link import ClusterLink
 from .commands import Command
 from .errors import LockStoreConnectionError
-from .grant import Grant, clock
+from .grant import Grant
 from .incoming import Supersede
 from .link import Link
 from .links import open_link
+from .lua_scripts import load
+from .observers import Observers
+from .process import clock
 from .redis_settings import RedisSettings
-from .scripts import Scripts, Timing, load
-
-if TYPE_CHECKING:
-    from .engine import Engine
+from .scripts import Scripts, Timing
 
 log = logging.getLogger("ticketlock.lock")
 T = TypeVar("T", bound=Hashable)
@@ -55,11 +55,28 @@ class Seen(NamedTuple):
     bell: bytes
 
 
+class Turns(Protocol):
+    """What the heartbeat's thread asks of the engine, and tells it on its event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    margin: float
+    observers: Observers
+
+    def turns(self) -> list[Grant]: ...
+    def attended(self) -> list[tuple[str, str]]: ...
+    def beaten(
+        self,
+        lost: list[tuple[Grant, int | None]],
+        seen: list[Seen],
+        superseded: list[tuple[Grant, Supersede]],
+    ) -> None: ...
+
+
 class Heartbeat:
     """Renews the process's turns, keeps its waiters alive, learns what bells failed to tell."""
 
     def __init__(
-        self, engine: Engine, settings: RedisSettings, scripts: Scripts, timing: Timing
+        self, engine: Turns, settings: RedisSettings, scripts: Scripts, timing: Timing
     ) -> None:
         self._engine = engine
         self._scripts = scripts

@@ -24,7 +24,7 @@ from redis.asyncio.connection import Connection
 from .attempts import Attempts, Connect, discard
 from .commands import LASTING, Command, Heard, InTransit, Sender
 from .errors import LockStoreConnectionError
-from .grant import clock
+from .process import clock
 
 #: Seconds before the first and between later attempts to reconnect.
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.02, 0.5

@@ -6,12 +6,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
-from . import forks
+from . import process
 from .body import AnyTask, caller, closed_under
-from .checks import check_conversation_id, check_label
 from .errors import (
     CLOSED,
     CLOSING,
@@ -20,108 +18,14 @@ from .errors import (
     LockStoreConnectionError,
     LockTimeout,
 )
-from .grant import FORKED, Grant, clock
+from .grant import FORKED, Grant
+from .process import clock
+from .waiter import Waiter
 
 if TYPE_CHECKING:
-    from .incoming import Incoming
     from .lock_store import LockStore
 
-T = TypeVar("T")
-
 log = logging.getLogger("ticketlock.lock")
-
-__all__ = ["Lock", "OptionalLock", "Waiter", "before", "check_conversation_id", "check_label"]
-
-
-class Waiter:
-    """A ticket that somebody waits on, as the lock stores pass it around.
-
-    Attributes:
-        number: the ticket number, -1 until it is issued.
-        deadline: moment of `clock()` at which waiting ends; None: never.
-        future: resolved with the Grant; made by event-driven stores.
-        issued: resolved with the number, where somebody waits for that alone.
-        ahead: how many turns were before it when it was issued.
-        incoming: the message that the ticket is for, if any.
-        pid: the process that has taken the ticket, or is about to.
-    """
-
-    __slots__ = (
-        "ahead", "conversation_id", "deadline", "future", "incoming", "issued", "label",
-        "lock_lifetime", "max_waiting", "member", "number", "pid", "poll", "request", "started",
-        "wait_timeout",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        conversation_id: str,
-        lock_lifetime: float,
-        wait_timeout: float | None = None,
-        max_waiting: int | None = None,
-        label: str | None = None,
-        poll: float = 1.0,
-        incoming: Incoming | None = None,
-    ) -> None:
-        self.conversation_id = conversation_id
-        self.lock_lifetime = lock_lifetime
-        self.wait_timeout = wait_timeout
-        self.max_waiting = max_waiting
-        self.label = label
-        self.poll = poll
-        self.incoming = incoming
-        self.started = 0.0
-        self.deadline: float | None = None
-        self.pid = forks.pid
-        self.number = -1
-        self.ahead = 0
-        self.request = 0
-        self.member = ""
-        self.future: asyncio.Future[Grant] | None = None
-        self.issued: asyncio.Future[int] | None = None
-
-    @property
-    def place(self) -> tuple[bool, int]:
-        """The order of tickets; before their numbers are known, that in which they were sent for."""
-        return (True, self.request) if self.number < 0 else (False, self.number)
-
-    @property
-    def suffix(self) -> str:
-        """What a lock store writes behind the name of the ticket: its message's id, or its label."""
-        if self.incoming is not None:
-            return "." + self.incoming.field
-        return "." + quote(self.label, safe="") if self.label else ""
-
-    def tell_number(self) -> None:
-        """Say which number the ticket has, to who waits for that alone."""
-        if self.issued is not None and not self.issued.done():
-            self.issued.set_result(self.number)
-
-    def start(self) -> None:
-        """Waiting begins now, in this process: the lock may have been made before a fork."""
-        self.pid = forks.pid
-        self.started = clock()
-        self.deadline = None if self.wait_timeout is None else self.started + self.wait_timeout
-
-    def wait(self) -> Awaitable[Grant]:
-        """Await the future, up to the deadline. Raises asyncio.TimeoutError."""
-        assert self.future is not None  # made when the ticket was issued
-        return self.future if self.deadline is None else before(self.deadline, self.future)
-
-
-async def before(deadline: float | None, future: asyncio.Future[T]) -> T:
-    """Await a future up to a moment of `clock()`. Raises asyncio.TimeoutError."""
-    if deadline is None or future.done():
-        return await future
-
-    def expire() -> None:
-        if not future.done():
-            future.set_exception(asyncio.TimeoutError())
-
-    timer = asyncio.get_running_loop().call_later(max(0.0, deadline - clock()), expire)
-    try:
-        return await future
-    finally:
-        timer.cancel()
 
 
 class Lock:
@@ -173,7 +77,7 @@ class Lock:
     def withdraw(self) -> None:
         """Give the ticket back without entering; the lock is of no use after that."""
         self._spent = True
-        if self._waiter.pid == forks.pid:  # else it is the parent's, and not ours to give
+        if self._waiter.pid == process.pid:  # else it is the parent's, and not ours to give
             self._store._withdraw(self._waiter)
 
     async def acquire(self) -> Grant:
@@ -221,7 +125,7 @@ class Lock:
         if waiter.number < 0:
             waiter.start()
             return self._store._enter(waiter)
-        if waiter.pid != forks.pid:
+        if waiter.pid != process.pid:
             raise LockError(
                 f"the ticket {waiter.number} of conversation {waiter.conversation_id!r} was taken "
                 "before the fork and is the parent's: make a new lock in the child"
@@ -238,7 +142,7 @@ class Lock:
         if waiter.incoming is not None:
             return  # it may wait for a reply only, or not at all
         grant = other._grant
-        if grant is None or grant.reason is not None or other._waiter.pid != forks.pid:
+        if grant is None or grant.reason is not None or other._waiter.pid != process.pid:
             return
         error = AlreadyHeld(waiter.conversation_id, grant.number)
         if waiter.wait_timeout is None and (grant.bound or isinstance(other._who, tuple)):
@@ -280,7 +184,7 @@ class Lock:
     def _end(self, grant: Grant) -> Awaitable[None]:
         self._forget()
         grant._released = True
-        if self._waiter.pid != forks.pid:  # the turn is the parent's, and not ours to end
+        if self._waiter.pid != process.pid:  # the turn is the parent's, and not ours to end
             grant.reason = FORKED
             return asyncio.sleep(0)
         if grant._reason is None and clock() >= grant.deadline:

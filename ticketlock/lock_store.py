@@ -9,15 +9,17 @@ from typing import Any, TypeVar
 
 from .checks import check_conversation_id, check_count, check_label, check_seconds
 from .errors import ConfigurationError
-from .grant import Grant, clock
+from .grant import Grant
 from .incoming import WINDOW, Incoming
-from .lock import Lock, OptionalLock, Waiter
+from .lock import Lock, OptionalLock
 from .observers import Observers
 from .observing import Observer
 from .polling import Polling
 from .portal import Portal
+from .process import clock
 from .sync import SyncLockStore
 from .tickets import TicketLock
+from .waiter import Waiter
 
 T = TypeVar("T")
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import socket
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+from . import process
 from .checks import check_conversation_id, check_count, check_number, check_seconds
 from .errors import CLOSED, LockLost, LockStoreConnectionError, QueueFull
-from .grant import Grant, clock
+from .grant import Grant
 from .incoming import WINDOW, Supersede
 from .inspection import Holder, Inspection, Waiting
-from .lock import Waiter
 from .lock_store import LockStore
 from .memory_messages import MemoryMessages
+from .process import clock
 from .tickets import Ticket, TicketLock
+from .waiter import Waiter
 
 #: Marks a ticket of `issue_ticket`, on which nobody waits.
 _BARE = "bare"
@@ -221,7 +221,7 @@ class InMemoryLockStore(LockStore):
         conversation = self._conversations.get(check_conversation_id(conversation_id))
         if conversation is None:
             return Inspection(conversation_id, None, (), 0, 0)
-        host, pid, now = socket.gethostname(), os.getpid(), clock()
+        host, pid, now = process.host(), process.pid, clock()
         holder = None
         if conversation.serving is not None:
             turn = conversation.serving

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
 from .errors import DuplicateMessage
-from .grant import clock
 from .incoming import MAX_REPLY
-from .lock import Waiter
+from .process import clock
+from .waiter import Waiter
 
 #: Records looked at for having expired, whenever one is made.
 _SWEEP = 16

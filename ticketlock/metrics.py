@@ -19,8 +19,8 @@ from .observing import Handled, Observer, Published, Written
 
 if TYPE_CHECKING:
     from .grant import Grant
-    from .lock import Waiter
     from .outbox import Backlog, DeadLetter
+    from .waiter import Waiter
 
 #: Bounds of the buckets of a histogram, seconds.
 BUCKETS = (

@@ -14,8 +14,8 @@ from .observers import hook
 
 if TYPE_CHECKING:
     from .grant import Grant
-    from .lock import Waiter
     from .outbox import Backlog, DeadLetter
+    from .waiter import Waiter
 
 
 @dataclass(frozen=True)

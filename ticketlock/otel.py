@@ -21,13 +21,13 @@ except ModuleNotFoundError as error:
     text = f"ticketlock.otel needs {error.name}: {pip_line(['otel'])}"
     raise ModuleNotFoundError(text, name=error.name) from None
 
-from .grant import clock
 from .metrics import BUCKETS, METRICS, Metered, Metric, no_turn, outcome
 from .observing import Published, Written
+from .process import clock
 
 if TYPE_CHECKING:
     from .grant import Grant
-    from .lock import Waiter
+    from .waiter import Waiter
 
 __all__ = ["OpenTelemetry"]
 

@@ -7,22 +7,23 @@ polling. Built-in stores that know better replace what they know better.
 from __future__ import annotations
 
 import asyncio
-import inspect as python_inspect
 import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from . import forks
+from . import process
 from .checks import check_conversation_id, check_count, check_floor, check_number, check_seconds
 from .deadlines import DeadlineWatch
 from .errors import ELSEWHERE, LockError, LockStoreConnectionError, QueueFull, TicketLockError
 from .explaining import Explaining
-from .grant import FORKED, Grant, clock
+from .grant import FORKED, Grant
 from .inspection import Holder, Inspection, Waiting
-from .lock import Waiter
+from .process import clock
+from .running import result
 from .tickets import Ticket, TicketLock
+from .waiter import Waiter
 
 T = TypeVar("T")
 log = logging.getLogger("ticketlock.lock")
@@ -35,7 +36,7 @@ class Polling(Explaining):
     lease = 5.0
 
     #: The process whose event loop works for it.
-    _pid = forks.pid
+    _pid = process.pid
 
     def __init__(self, lock_lifetime: float) -> None:
         self.lock_lifetime = lock_lifetime
@@ -48,10 +49,10 @@ class Polling(Explaining):
         """What belongs to one process and one event loop. Turns held before are void."""
         for grant in self._held:
             grant.reason = grant.reason or (
-                FORKED if self._pid != forks.pid else "its event loop was closed"
+                FORKED if self._pid != process.pid else "its event loop was closed"
             )
         self._held = set()
-        self._pid = forks.pid
+        self._pid = process.pid
         self._home: asyncio.AbstractEventLoop | None = None
         self._mutex: asyncio.Lock | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -63,7 +64,7 @@ class Polling(Explaining):
 
         Raises LockStoreConnectionError on a second event loop beside it.
         """
-        if self._pid != forks.pid or (self._home is not None and self._home.is_closed()):
+        if self._pid != process.pid or (self._home is not None and self._home.is_closed()):
             self._begin_anew()
         here = asyncio._get_running_loop()  # None outside of one, as `withdraw` may be
         if self._home is None:
@@ -87,7 +88,7 @@ class Polling(Explaining):
 
     async def get_or_create_lock(self, conversation_id: str) -> TicketLock:
         """The stored lock, or a new one that is not saved."""
-        lock = await _result(self.get_lock(check_conversation_id(conversation_id)))
+        lock = await result(self.get_lock(check_conversation_id(conversation_id)))
         return lock if isinstance(lock, TicketLock) else TicketLock(conversation_id)
 
     async def issue_ticket(self, conversation_id: str, lock_lifetime: float | None = None) -> int:
@@ -189,12 +190,12 @@ class Polling(Explaining):
             before = lock.dumps()
             now = await self._now()
             lock.remove_expired_tickets(now)
-            result = change(lock, now)
+            changed = change(lock, now)
             if not lock.tickets:
-                await _result(self.delete_lock(conversation_id))
+                await result(self.delete_lock(conversation_id))
             elif lock.dumps() != before:
-                await _result(self.save_lock(lock))
-            return result
+                await result(self.save_lock(lock))
+            return changed
 
     def _enter(self, waiter: Waiter) -> Awaitable[Grant]:
         """Take a ticket and wait for its turn."""
@@ -392,8 +393,3 @@ class Polling(Explaining):
 
 def _owned(lock: TicketLock, member: str) -> Ticket | None:
     return next((ticket for ticket in lock.tickets if ticket.owner == member), None)
-
-
-async def _result(value: Any) -> Any:
-    """The value of a plain or an asynchronous method of a custom store."""
-    return await value if python_inspect.isawaitable(value) else value

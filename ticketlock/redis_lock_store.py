@@ -8,15 +8,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import forks
+from . import process
 from .checks import check_conversation_id
 from .errors import ELSEWHERE, LockStoreConnectionError
 from .link import Link
 from .lock_store import LockStore
+from .lua_scripts import load
 from .portal import finalizer
 from .redis_connect import connect, explain
 from .redis_settings import RedisSettings, endpoint_values
-from .scripts import load
 from .settings import Section
 from .store_keys import RedisLockStoreKeys, WaitingKeys
 from .tickets import TicketLock
@@ -58,14 +58,14 @@ class RedisLockStore(LockStore):
         self._prefix = self.settings.prefixed("lock:")
         self._link: Link | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._link_pid = forks.pid
+        self._link_pid = process.pid
         self._finalizer = finalizer(self, lambda: None)
 
     def _live_link(self) -> Link:
         loop = asyncio.get_running_loop()
-        gone = self._link_pid != forks.pid or (self._loop is not None and self._loop.is_closed())
+        gone = self._link_pid != process.pid or (self._loop is not None and self._loop.is_closed())
         if self._link is None or gone:
-            self._loop, self._link_pid = loop, forks.pid
+            self._loop, self._link_pid = loop, process.pid
             settings = self.settings  # a link that knew its store would keep it alive
             self._link = Link(
                 lambda: connect(settings),
@@ -126,7 +126,7 @@ class RedisLockStore(LockStore):
         await super().close()
         link, self._link = self._link, None
         self._finalizer.detach()
-        if self._link_pid != forks.pid or self._loop is None or self._loop.is_closed():
+        if self._link_pid != process.pid or self._loop is None or self._loop.is_closed():
             return
         if link is not None:
             await link.close()

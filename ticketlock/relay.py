@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from . import forks
+from . import process
 from .errors import TicketLockError
 from .event_broker import EventBroker, Message, Outcome
-from .grant import clock
 from .observers import Observers
 from .observing import Published
 from .outbox import DeadLetter, Lease, Parcel, now_ms
+from .process import clock
 from .running import Running
 from .tracker_store import TrackerStore
 from .volatile_outbox import VolatileOutbox
@@ -100,7 +100,7 @@ class Relay:
         self._suspects: dict[str, _Suspect] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._pid = forks.pid
+        self._pid = process.pid
         self._next_sweep = self._next_warning = 0.0
         self._closing = False
         self.observers = Observers()
@@ -110,14 +110,14 @@ class Relay:
 
     def start(self) -> None:
         """Begin, in the running event loop; harmless when it has begun."""
-        if self._pid != forks.pid:
+        if self._pid != process.pid:
             self._forked()
         if self._task is None and not self._closing:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def _forked(self) -> None:
         """In the child: task, broker and leases are the parent's, which goes on with them."""
-        self._pid, self._task, self.broker = forks.pid, None, None
+        self._pid, self._task, self.broker = process.pid, None, None
         self._name = f"relay {secrets.token_hex(8)}"
         self._held.clear()
         self._wake, self._running = asyncio.Event(), Running()
@@ -133,7 +133,7 @@ class Relay:
 
         What waits stays in the outbox for another relay.
         """
-        if self._pid != forks.pid:
+        if self._pid != process.pid:
             self._forked()
         self._closing = True
         if self._task is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from redis.asyncio.connection import Connection
 from redis.crc import key_slot
@@ -11,9 +11,6 @@ from redis.exceptions import BusyLoadingError, NoPermissionError, ResponseError
 
 from .errors import LockStoreConnectionError
 from .redis_settings import RedisSettings
-
-if TYPE_CHECKING:
-    from .scripts import Scripts
 
 #: Commands that an ACL user of the lock stores needs on one server with database 0.
 NEEDED_COMMANDS = (
@@ -47,11 +44,15 @@ def advice(settings: RedisSettings) -> str:
 
 
 class Rights:
-    """Looks on new connections whether the user may do all that turns need, until it may."""
+    """Looks on new connections whether the user may do all that turns need, until it may.
 
-    def __init__(self, settings: RedisSettings, scripts: Scripts) -> None:
+    Args:
+        script: the words that try it; its argument makes a key in some slot of a cluster.
+    """
+
+    def __init__(self, settings: RedisSettings, script: Callable[[int], tuple[Any, ...]]) -> None:
         self._settings = settings
-        self._scripts = scripts
+        self._script = script
         self._granted: set[str] = set()
 
     async def check(
@@ -72,7 +73,7 @@ class Rights:
             if has is not None:
                 await connection.send_command("ASKING")
                 await connection.read_response()
-            await connection.send_command(*self._scripts.rights(tag))
+            await connection.send_command(*self._script(tag))
             refused = await connection.read_response()
         except NoPermissionError:
             raise
@@ -86,7 +87,7 @@ class Rights:
         self._granted.add(place)
 
     def _slot(self, tag: int) -> int:
-        return key_slot(self._scripts.rights(tag)[3].encode())
+        return key_slot(self._script(tag)[3].encode())
 
 
 def _text(value: object) -> str:

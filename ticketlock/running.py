@@ -1,20 +1,23 @@
-"""Operations that go to their end, also when whoever asked for them is cancelled.
-
-Stopped half way, a driver may leave a socket that nobody closes, or a connection whose
-transaction is still open and holds up the next writer.
-"""
+"""Waiting: to the end of an operation, up to a deadline, or not at all if the value is plain."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+import inspect
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar, overload
+
+from .process import clock
 
 T = TypeVar("T")
 
 
 class Running:
-    """What a store is doing just now."""
+    """Operations that go to their end, also when the task that asked for them is cancelled.
+
+    Stopped half way, a driver may leave a socket open, or a connection whose transaction is
+    not ended and holds up the next writer.
+    """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -49,3 +52,28 @@ class Running:
         """Wait until nothing is running; each operation has its own time limit."""
         while self._tasks:
             await asyncio.wait(list(self._tasks))
+
+
+async def before(deadline: float | None, future: asyncio.Future[T]) -> T:
+    """Await a future up to a moment of `clock()`. Raises asyncio.TimeoutError."""
+    if deadline is None or future.done():
+        return await future
+
+    def expire() -> None:
+        if not future.done():
+            future.set_exception(asyncio.TimeoutError())
+
+    timer = asyncio.get_running_loop().call_later(max(0.0, deadline - clock()), expire)
+    try:
+        return await future
+    finally:
+        timer.cancel()
+
+
+@overload
+async def result(value: Awaitable[T]) -> T: ...
+@overload
+async def result(value: T) -> T: ...
+async def result(value: Any) -> Any:
+    """The value, awaited if need be: a custom store's methods are plain or async."""
+    return await value if inspect.isawaitable(value) else value

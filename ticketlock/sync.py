@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import forks, native
+from . import native, process
 from .errors import CLOSED, LockError, LockLost, LockTimeout
 from .grant import FORKED, Grant
 from .incoming import WINDOW, Supersede
@@ -15,6 +15,7 @@ from .inspection import Inspection
 from .lock import Lock
 from .observing import Observer
 from .portal import Portal, finalizer
+from .running import result
 from .tickets import TicketLock
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class SyncLock:
         grant.tell_lost(error)
 
     def _leave(self, grant: Grant) -> None:
-        if self._lock._waiter.pid != forks.pid:
+        if self._lock._waiter.pid != process.pid:
             grant.reason = FORKED
         elif self._portal.life is not self._life or self._life is None:
             grant.reason = grant.reason or CLOSED
@@ -228,17 +229,17 @@ class SyncLockStore:
     def get_lock(self, conversation_id: str) -> TicketLock | None:
         """The stored lock; None when there is none."""
         lock: TicketLock | None = self._portal.run(
-            lambda: _awaited(self.store.get_lock, conversation_id)
+            lambda: _result(self.store.get_lock, conversation_id)
         )
         return lock
 
     def save_lock(self, lock: TicketLock) -> None:
         """Replace the stored lock."""
-        self._portal.run(lambda: _awaited(self.store.save_lock, lock))
+        self._portal.run(lambda: _result(self.store.save_lock, lock))
 
     def delete_lock(self, conversation_id: str) -> None:
         """Remove the stored lock."""
-        self._portal.run(lambda: _awaited(self.store.delete_lock, conversation_id))
+        self._portal.run(lambda: _result(self.store.delete_lock, conversation_id))
 
     def issue_ticket(self, conversation_id: str, lock_lifetime: float | None = None) -> int:
         """Issue a ticket and return its number; see `LockStore.issue_ticket`."""
@@ -276,7 +277,6 @@ class SyncLockStore:
         self.close()
 
 
-async def _awaited(method: Any, argument: Any) -> Any:
+async def _result(method: Any, argument: Any) -> Any:
     """Call a method of a custom store, plain or asynchronous, on the portal's loop."""
-    value = method(argument)
-    return await value if asyncio.iscoroutine(value) else value
+    return await result(method(argument))

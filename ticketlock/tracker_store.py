@@ -8,18 +8,19 @@ this process, and knows nothing of other replicas. The built-in stores do better
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
+from .checks import check_sender_id
 from .errors import StaleFence
-from .event_codec import check_claim, check_sender_id, encode_events
+from .event_codec import check_claim, encode_events
 from .events import LISTEN, ActionExecuted, Event
 from .outbox import Outbox
 from .plain_json import weight
+from .running import result
 from .tracker import Tracker
 from .volatile_outbox import VolatileOutbox
 
@@ -267,15 +268,6 @@ class TrackerStore:
         from .registry import create_tracker_store
 
         return create_tracker_store(obj, domain=domain, event_broker=event_broker)
-
-
-@overload
-async def result(value: Awaitable[T]) -> T: ...
-@overload
-async def result(value: T) -> T: ...
-async def result(value: Any) -> Any:
-    """The value, awaited if need be: a custom store's methods are plain or async."""
-    return await value if inspect.isawaitable(value) else value
 
 
 def common_start(stored: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]) -> int:

@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from .checks import check_sender_id
 from .errors import InvalidEvent, TicketLockError, TrackerStoreConnectionError
-from .event_codec import check_sender_id, encode_events
+from .event_codec import encode_events
 from .plain_json import plain
+from .running import result
 from .tracker import Tracker
-from .tracker_store import TrackerStore, result
+from .tracker_store import TrackerStore
 
 #: Called with (conversations done, conversations in all).
 Progress = Callable[[int, int], None]

@@ -13,10 +13,11 @@ from typing import Any
 from .body import AnyTask, caller
 from .errors import LockLost, StaleFence, TrackerStoreConnectionError
 from .event_base import Event
-from .grant import Grant, clock, facts
+from .grant import Grant, facts
 from .incoming import WINDOW, Incoming
 from .lock_store import LockStore
 from .observing import Written
+from .process import clock
 from .relay import Relay
 from .tracker import Tracker
 from .tracker_store import Claim, TrackerStore

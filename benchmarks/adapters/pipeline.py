@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 import hiredis
 
 from ticketlock.commands import MOST_JOINED
+from ticketlock.lua_scripts import load
 from ticketlock.redis_settings import RedisSettings
-from ticketlock.scripts import Scripts, Timing, load
+from ticketlock.scripts import Scripts, Timing
 
 from .floor import ACQUIRE, RELEASE, SHA
 

@@ -9,7 +9,7 @@ from faults.scenarios import beats, bells, freeze, soon, store_on, stories
 
 from ticketlock import ConcurrentRedisLockStore, DuplicateMessage, Incoming
 from ticketlock.embedded import EmbeddedRedis
-from ticketlock.grant import clock
+from ticketlock.process import clock
 
 
 async def handle(store: ConcurrentRedisLockStore, message: Incoming, served: list[str]) -> str:

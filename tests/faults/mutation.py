@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from ticketlock import scripts
+from ticketlock import lua_scripts
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -52,7 +52,7 @@ def lua(name: str, old: str, new: str) -> Patch:
     replaced(source, old, new, f"lua/{name}.lua")
 
     def patch(monkeypatch: pytest.MonkeyPatch) -> None:
-        original = scripts._text
+        original = lua_scripts._text
 
         def text(part: str) -> str:
             source = original(part)
@@ -60,8 +60,8 @@ def lua(name: str, old: str, new: str) -> Patch:
                 source = replaced(source, old, new, f"lua/{name}.lua")
             return source
 
-        monkeypatch.setattr(scripts, "_text", text)
-        cached = scripts.load
+        monkeypatch.setattr(lua_scripts, "_text", text)
+        cached = lua_scripts.load
         for module in list(sys.modules.values()):
             if getattr(module, "load", None) is cached:
                 monkeypatch.setattr(module, "load", getattr(cached, "__wrapped__", cached))

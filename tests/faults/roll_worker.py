@@ -16,8 +16,9 @@ from worker import Recorder
 
 import ticketlock
 from ticketlock import ConcurrentRedisLockStore, DuplicateMessage, Incoming, LockLost
-from ticketlock.grant import Grant, clock
+from ticketlock.grant import Grant
 from ticketlock.lock import Lock
+from ticketlock.process import clock
 
 TASKS = 8
 #: Most callers of one message at about the same time, at any of the workers.

@@ -18,7 +18,7 @@ from conftest import until
 
 from ticketlock import ConcurrentRedisLockStore, LockLost, LockTimeout, QueueFull
 from ticketlock.embedded import EmbeddedRedis
-from ticketlock.grant import clock
+from ticketlock.process import clock
 
 Scenario = Callable[[EmbeddedRedis], Awaitable[None]]
 T = TypeVar("T")
@@ -362,6 +362,7 @@ async def a_cancelled_waiter_leaves_the_queue(server: EmbeddedRedis) -> None:
     """A cancelled waiter's ticket is gone at once, also if its answer was still to come."""
     async with store_on(server) as one, store_on(server) as two:
         async with one.lock("c"):
+            await two.inspect("c")  # connected: what it gives up later has been sent
             for pause in (0, 0, 0.02):
                 task = asyncio.create_task(two.lock("c").acquire())
                 await asyncio.sleep(pause)

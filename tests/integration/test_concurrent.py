@@ -19,7 +19,7 @@ from servers.proxy import Proxy
 
 from ticketlock import ConcurrentRedisLockStore, LockLost, LockStoreConnectionError, LockTimeout
 from ticketlock.embedded import EmbeddedRedis
-from ticketlock.grant import clock
+from ticketlock.process import clock
 
 Run = Callable[..., None]
 

@@ -12,7 +12,7 @@ from servers.proxy import Proxy
 
 from ticketlock import ConfigurationError, LockLost, RedisLockStore
 from ticketlock.embedded import EmbeddedRedis
-from ticketlock.grant import clock
+from ticketlock.process import clock
 
 Run = Callable[..., None]
 

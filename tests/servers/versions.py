@@ -24,7 +24,7 @@ BEFORE = COMMITS["0.2.0"]
 _WHERE = """
 import ticketlock, ticketlock.stores.sql, ticketlock.brokers.file
 from importlib.resources import files
-from ticketlock.scripts import load
+from ticketlock.lua_scripts import load
 for name in ("ticketlock", "ticketlock.stores", "ticketlock.brokers", "ticketlock.lua"):
     print(files(name))
 """

@@ -17,7 +17,7 @@ from servers.processes import temporary_folder
 
 from ticketlock import ConcurrentRedisLockStore, TicketLockError
 from ticketlock.embedded import EmbeddedRedis
-from ticketlock.grant import clock
+from ticketlock.process import clock
 
 from .events import Events
 from .fleet import Fleet, Load

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ticketlock.grant import clock
+from ticketlock.process import clock
 
 T = TypeVar("T")
 

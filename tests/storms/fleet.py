@@ -16,7 +16,7 @@ from typing import Any
 
 from servers.processes import popen
 
-from ticketlock.grant import clock
+from ticketlock.process import clock
 
 from .events import Events, shuffled
 

@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from ticketlock.embedded import EmbeddedRedis
-from ticketlock.grant import clock
+from ticketlock.process import clock
 
 from .events import Event, Events, shuffled
 from .targets import One, asks, client, until

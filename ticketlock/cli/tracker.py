@@ -14,7 +14,8 @@ from ..endpoints import read_endpoints
 from ..private_files import new_private
 from ..progress import Bar
 from ..registry import create_tracker_store
-from ..tracker_store import TrackerStore, result
+from ..running import result
+from ..tracker_store import TrackerStore
 from ..transfer import Tally, export, history_of, line_of, load, migrate
 from .common import ENDPOINTS, EXIT_FAILED, EXIT_OK
 

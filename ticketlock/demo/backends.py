@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checks import check_sender_id
 from ..conversations import Conversations
 from ..endpoints import EndpointConfig, Endpoints, read_endpoints, write_endpoints
 from ..errors import ConfigurationError
-from ..event_codec import MAX_EVENT_BYTES, check_sender_id, encode_events
+from ..event_codec import MAX_EVENT_BYTES, encode_events
 from ..events import LISTEN, ActionExecuted, BotUttered
 from ..memory_lock_store import InMemoryLockStore
 from ..registry import create_lock_store, create_tracker_store

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checks import check_sender_id
 from ..errors import ConfigurationError, InvalidConversationId
-from ..event_codec import check_sender_id
 
 #: Conversations whose bursts mix at any time in generated traffic.
 _TYPING_AT_ONCE = 8

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import islice
 
 from ..concurrent_lock_store import ConcurrentRedisLockStore
-from ..grant import clock
 from ..incoming import field
 from ..lock_store import LockStore
-from ..scripts import load
+from ..lua_scripts import load
+from ..process import clock
 
 #: Counts that are looked at for having expired, whenever one is made.
 _SWEEP = 16

@@ -17,7 +17,7 @@ from typing import Any
 from ..concurrent_lock_store import ConcurrentRedisLockStore
 from ..errors import TicketLockError
 from ..lock_store import LockStore
-from ..scripts import load
+from ..lua_scripts import load
 
 log = logging.getLogger("ticketlock.audit")
 

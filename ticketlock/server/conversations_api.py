@@ -21,9 +21,9 @@ from ..errors import TicketLockError
 from ..event_base import Event
 from ..event_codec import EncodedEvent, encoding
 from ..events import starts_session as is_session_start
+from ..running import result
 from ..slices import sliced
 from ..tracker import EventVerbosity, Tracker
-from ..tracker_store import result
 from ..turn import Turn
 from .answers import answer, tracker_answer
 from .auth import Auth

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import TicketLockError
-from ..grant import clock
+from ..process import clock
 from .errors import classify
 from .meter import SAMPLES
 

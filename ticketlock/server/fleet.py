@@ -13,19 +13,17 @@ import contextlib
 import heapq
 import json
 import logging
-import os
 import secrets
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .. import __version__
+from .. import __version__, process
 from ..concurrent_lock_store import ConcurrentRedisLockStore
 from ..engine import Engine
 from ..errors import DuplicateMessage, LockStoreConnectionError, TicketLockError
-from ..grant import clock
-from ..scripts import load
+from ..lua_scripts import load
+from ..process import clock
 from .handling import Handler
 from .jobs import Job
 from .look import Look, age
@@ -81,7 +79,7 @@ class Fleet:
         self._vitals = Vitals(handler.conversations)
         self._jobs.on_end = self._ended
         self._field = secrets.token_hex(8)
-        self._name = f"{socket.gethostname()[:63]}:{os.getpid()}"
+        self._name = process.place()
         self._started = self._watched = clock()
         self._watched -= WATCHED
         self._task: asyncio.Task[None] | None = None

@@ -15,8 +15,8 @@ from ..conversations import Conversations
 from ..errors import DuplicateMessage, InvalidEvent, TicketLockError
 from ..grant import facts
 from ..incoming import Incoming, Supersede
+from ..running import result
 from ..tracker import Tracker
-from ..tracker_store import result
 from ..turn import Turn, tell_retry
 from .attempts import Attempts
 from .bot import Bot, Message

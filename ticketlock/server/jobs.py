@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
-from ..grant import clock, facts
+from ..grant import facts
+from ..process import clock
 from ..tracker import Tracker
 from ..turn import Turn
 from .errors import (

@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from ..checks import check_sender_id
 from ..errors import InvalidEvent
-from ..event_codec import check_sender_id, encode_events
+from ..event_codec import encode_events
 from ..slices import Aside
 from .bot import Message
 from .errors import BadRequest, TooMuch

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..lock import check_conversation_id
+from ..checks import check_conversation_id
 from .answers import answer
 from .audit import Deed
 from .auth import Auth

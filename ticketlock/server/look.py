@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..grant import Grant, clock
+from ..grant import Grant
+from ..process import clock
 from ..turn import Turn
 from .jobs import Job
 

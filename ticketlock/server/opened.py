@@ -13,7 +13,7 @@ from ..conversations import Conversations
 from ..event_base import Event
 from ..events import LISTEN, SESSION_START, ActionExecuted, BotUttered, SlotSet, UserUttered
 from ..inspection import Inspection, Waiting
-from ..tracker_store import result
+from ..running import result
 from .fleet_view import View, holder_row, state
 from .letters import Letters
 from .vitals import problem

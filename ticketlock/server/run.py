@@ -17,7 +17,7 @@ import uvicorn
 
 from ..conversations import Conversations
 from ..errors import ConfigurationError
-from ..tracker_store import result
+from ..running import result
 from .app import BotServer, create_app
 from .bot import Bot
 from .connections import MAX_HEAD, Connections

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import LockStoreConnectionError, LockTimeout, QueueFull, TicketLockError
-from ..grant import clock
 from ..lock_store import LockStore
+from ..process import clock
 from ..turn import Turn
 
 #: Seconds that the lock store has to say what is going on; the answer does not wait for more.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import LockLost
-from ..grant import clock
 from ..observers import Observers
 from ..observing import Handled
+from ..process import clock
 from .errors import classify
 from .jobs import Job
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from ticketlock import grant
+from ticketlock import process
 from ticketlock.heartbeat import Heartbeat
 
 from .wire import Words
@@ -36,7 +36,7 @@ class Thread:
     def submit(
         self, words: tuple[Any, ...], timeout: float | None, heard: Any, subject: Any
     ) -> SimpleNamespace:
-        command = SimpleNamespace(subject=subject, sent_at=grant.clock())
+        command = SimpleNamespace(subject=subject, sent_at=process.clock())
         heard(command, self.ask(words))
         return command
 
@@ -69,7 +69,7 @@ class ModelHeartbeat(Heartbeat):
         """What the thread does in one round."""
         thread: Any = self._thread
         thread.answers.extend(answers)
-        self._due = grant.clock() + self._interval
+        self._due = process.clock() + self._interval
         turns, waiting = self._engine.turns(), self._engine.attended()
         if turns or waiting:
             self._beat(turns, waiting)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ticketlock import ConcurrentRedisLockStore, engine, grant, redis_connect
+from ticketlock import ConcurrentRedisLockStore, engine, process, redis_connect
 from ticketlock.heartbeat import Heartbeat
 from ticketlock.scripts import Scripts
 
@@ -218,7 +218,7 @@ def modelled() -> Iterator[None]:
         return await _current.connect()
 
     ours = {
-        "clock": (grant.clock, lambda: _current.loop.now),
+        "clock": (process.clock, lambda: _current.loop.now),
         "connect": (redis_connect.connect, connect),
         "Heartbeat": (Heartbeat, ModelHeartbeat),
     }

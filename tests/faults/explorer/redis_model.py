@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from lupa import lua51
 
-from ticketlock import scripts
+from ticketlock import lua_scripts, scripts
 
 #: Milliseconds. What expires later than that never does here: states differ less.
 HORIZON = 120_000
@@ -47,10 +47,10 @@ class ModelRedis:
         # Of this instance: a mutant has scripts of its own.
         self.execute = cache(self._execute)
         self._function = cache(self._compile)
-        self._names = {scripts.load(name).sha: name for name in scripts.Scripts.NAMES}
+        self._names = {lua_scripts.load(name).sha: name for name in scripts.Scripts.NAMES}
 
     def _compile(self, sha: str) -> Any:
-        source = scripts.load(self._names[sha]).source
+        source = lua_scripts.load(self._names[sha]).source
         return self._lua.execute(f"return function(KEYS, ARGV)\n{source}\nend")
 
     def name(self, words: tuple[str, ...]) -> str:
