@@ -13,18 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
+from ticketlock.broker_message import Message, Outcome, Unsendable, in_order, poisoned, retry
 from ticketlock.errors import EventBrokerError, TicketLockError
-from ticketlock.event_broker import (
-    DELIVER_TIMEOUT,
-    EventBroker,
-    Message,
-    Outcome,
-    Unsendable,
-    in_order,
-    poisoned,
-    retry,
-)
-from ticketlock.redis_settings import endpoint_values
+from ticketlock.event_broker import DELIVER_TIMEOUT, EventBroker
+from ticketlock.settings import endpoint_values
 
 T = TypeVar("T")
 B = TypeVar("B", bound="ThreadedBroker")

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ticketlock.broker_keys import FileKeys
+from ticketlock.broker_message import DELIVERED, Outcome
 from ticketlock.errors import EventBrokerConnectionError
-from ticketlock.event_broker import DELIVERED, Outcome
 from ticketlock.private_files import open_private
 from ticketlock.settings import Section
 from ticketlock.store_keys import NoKeys

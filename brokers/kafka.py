@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from ticketlock.broker_message import DELIVERED, Outcome, poisoned, retry
 from ticketlock.errors import EventBrokerConnectionError
-from ticketlock.event_broker import DELIVERED, Outcome, poisoned, retry
 from ticketlock.settings import Section
 
 from ._kafka_errors import HOPELESS, explain, refused

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pika
 
+from ticketlock.broker_message import DELIVERED, Outcome, poisoned, retry
 from ticketlock.errors import EventBrokerConnectionError
-from ticketlock.event_broker import DELIVERED, Outcome, poisoned, retry
 from ticketlock.settings import Section
 
 from ._pika_link import PikaLink

@@ -13,6 +13,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ticketlock.broker_keys import SQLEventKeys, SQLEventOptions
+from ticketlock.broker_message import DELIVERED, Outcome, poisoned, retry
 from ticketlock.errors import (
     ConfigurationError,
     EventBrokerConnectionError,
@@ -20,7 +21,6 @@ from ticketlock.errors import (
     InvalidEvent,
     TrackerStoreConnectionError,
 )
-from ticketlock.event_broker import DELIVERED, Outcome, poisoned, retry
 from ticketlock.settings import Section
 
 from ._worker import ThreadedBroker, Wire

@@ -28,7 +28,7 @@ from ticketlock.event_service.database import (
     Stored,
 )
 from ticketlock.event_service.ledger import Ledger
-from ticketlock.event_service.parsing import Event, Limits, Reject
+from ticketlock.event_service.records import Limits, Received, Reject
 from ticketlock.settings import Section
 
 from . import _event_schema as schema
@@ -141,7 +141,7 @@ class SQLEventDatabase(EventDatabase):
 
     # -- storing -----------------------------------------------------------------------------
 
-    async def store(self, events: Sequence[Event], rejects: Sequence[Reject]) -> Stored:
+    async def store(self, events: Sequence[Received], rejects: Sequence[Reject]) -> Stored:
         try:
             return await self._run(lambda c: self._store(c, events, rejects))
         except (sa.exc.StatementError, InvalidEvent) as error:
@@ -149,7 +149,7 @@ class SQLEventDatabase(EventDatabase):
                 return await self._one_by_one(events, rejects)
             return await self._refused(events, rejects, error)
 
-    async def _one_by_one(self, events: Sequence[Event], rejects: Sequence[Reject]) -> Stored:
+    async def _one_by_one(self, events: Sequence[Received], rejects: Sequence[Reject]) -> Stored:
         """One of the rows is bad: find out which, and store the others."""
         done = Stored()
         for event in events:
@@ -159,7 +159,7 @@ class SQLEventDatabase(EventDatabase):
         return done
 
     async def _refused(
-        self, events: Sequence[Event], rejects: Sequence[Reject], error: Exception
+        self, events: Sequence[Received], rejects: Sequence[Reject], error: Exception
     ) -> Stored:
         """Keep a row that the database does not take among the rejects."""
         if isinstance(error, InvalidEvent):  # it takes less than when it was opened
@@ -174,7 +174,7 @@ class SQLEventDatabase(EventDatabase):
         return await self.store([], [Reject(text, body, digest, event.origin or "?")])
 
     async def _store(
-        self, connection: AsyncConnection, events: Sequence[Event], rejects: Sequence[Reject]
+        self, connection: AsyncConnection, events: Sequence[Received], rejects: Sequence[Reject]
     ) -> Stored:
         done = Stored()
         numbered = [event for event in events if event.sequence is not None]
@@ -193,7 +193,7 @@ class SQLEventDatabase(EventDatabase):
         return done
 
     async def _store_numbered(
-        self, connection: AsyncConnection, events: Sequence[Event], done: Stored
+        self, connection: AsyncConnection, events: Sequence[Received], done: Stored
     ) -> None:
         names = {History(event.sender_id, event.history) for event in events}
         ledgers = await self._locked(connection, names)
@@ -278,14 +278,14 @@ class SQLEventDatabase(EventDatabase):
         return await self._run(body)
 
 
-def _numbered_row(event: Event) -> dict[str, Any]:
+def _numbered_row(event: Received) -> dict[str, Any]:
     return {
         "sender_id": event.sender_id, "history": event.history, "sequence": event.sequence,
         "type_name": event.type_name, "timestamp": event.timestamp, "data": event.data,
     }  # fmt: skip
 
 
-def _unnumbered_row(event: Event) -> dict[str, Any]:
+def _unnumbered_row(event: Received) -> dict[str, Any]:
     row = _numbered_row(event)
     del row["sequence"]
     return {"digest": event.digest, "origin": event.origin, **row}

@@ -110,24 +110,25 @@ __all__ = [
 
 
 if TYPE_CHECKING:
+    from .broker_message import Message, Outcome
     from .concurrent_lock_store import ConcurrentRedisLockStore
     from .conversations import Conversations, SyncConversations, SyncTurn
+    from .endpoint_export import open_export
     from .endpoints import EndpointConfig
     from .event_base import Event
-    from .event_broker import EventBroker, Message, Outcome
-    from .event_export import open_export
+    from .event_broker import EventBroker
     from .export_state import StateFile
     from .lock import Lock, OptionalLock
     from .memory_lock_store import InMemoryLockStore
     from .redis_lock_store import RedisLockStore
     from .sync import SyncGrant, SyncLock, SyncLockStore, SyncOptionalLock
-    from .tracker import EventVerbosity, Tracker
-    from .tracker_store import Claim, TrackerStore
+    from .tracker import Claim, EventVerbosity, Tracker
+    from .tracker_store import TrackerStore
     from .turn import Turn
 
 #: Imported at their first use: not all who take a lock have turns, or this lock store's driver.
 _LATE = {
-    "Claim": "tracker_store",
+    "Claim": "tracker",
     "ConcurrentRedisLockStore": "concurrent_lock_store",
     "Conversations": "conversations",
     "EndpointConfig": "endpoints",
@@ -136,9 +137,9 @@ _LATE = {
     "EventVerbosity": "tracker",
     "InMemoryLockStore": "memory_lock_store",
     "Lock": "lock",
-    "Message": "event_broker",
+    "Message": "broker_message",
     "OptionalLock": "lock",
-    "Outcome": "event_broker",
+    "Outcome": "broker_message",
     "RedisLockStore": "redis_lock_store",
     "StateFile": "export_state",
     "SyncConversations": "conversations",
@@ -150,7 +151,7 @@ _LATE = {
     "Tracker": "tracker",
     "TrackerStore": "tracker_store",
     "Turn": "turn",
-    "open_export": "event_export",
+    "open_export": "endpoint_export",
 }
 
 

@@ -20,10 +20,10 @@ from .inspection import Holder, Inspection, Waiting
 from .lock_store import LockStore
 from .portal import finalizer
 from .process import clock
-from .redis_settings import RedisSettings, endpoint_values
+from .redis_settings import RedisSettings
 from .running import before
 from .scripts import Timing
-from .settings import Section
+from .settings import Section, endpoint_values
 from .store_keys import ConcurrentRedisKeys, TimingKeys
 from .tickets import Ticket, TicketLock
 from .waiter import Waiter

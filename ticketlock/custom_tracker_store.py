@@ -8,8 +8,8 @@ from typing import Any
 
 from .errors import ConfigurationError
 from .running import result
-from .tracker import Tracker
-from .tracker_store import Claim, TrackerStore
+from .tracker import Claim, Tracker
+from .tracker_store import TrackerStore
 
 _REQUIRED = ("save", "retrieve", "keys")
 _METHODS = (

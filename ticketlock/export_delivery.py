@@ -7,8 +7,9 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from .broker_message import Message, Outcome, Unsendable
 from .errors import EventBrokerConnectionError
-from .event_broker import DELIVER_TIMEOUT, EventBroker, Message, Outcome, Unsendable
+from .event_broker import DELIVER_TIMEOUT, EventBroker
 
 #: Bytes of JSON after which a batch is full: large events must not make one that no server
 #: confirms within a deadline.

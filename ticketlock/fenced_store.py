@@ -20,8 +20,8 @@ from .event_codec import MAX_EVENT_BYTES, EncodedEvent, check_claim, encoding
 from .outbox import now_ms
 from .running import Running
 from .slices import sliced
-from .tracker import Origin, Tracker
-from .tracker_store import Claim, TrackerStore, common_start, initial_slots
+from .tracker import Claim, Origin, Tracker
+from .tracker_store import TrackerStore, common_start, initial_slots
 
 #: Seconds for which `update` waits for events that are being published, and between two looks.
 _WAIT_FOR_OUTBOX, _LOOK_AGAIN = 5.0, 0.05

@@ -1,10 +1,11 @@
-"""Names of a package that are imported at their first use: they cost nothing until then."""
+"""What is imported at its first use: it costs nothing until then."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 
@@ -33,6 +34,15 @@ def late(
         return sorted({*vars(sys.modules[package]), *places})
 
     return __getattr__, __dir__
+
+
+def registry() -> ModuleType:
+    """The registry, for the `create` of an interface.
+
+    It is named as text, as the registry itself names the backends: it knows all interfaces, so
+    none of them may import it.
+    """
+    return import_module("ticketlock.registry")
 
 
 def _require(name: str, extra: str) -> None:

@@ -16,8 +16,8 @@ from .lock_store import LockStore
 from .lua_scripts import load
 from .portal import finalizer
 from .redis_connect import connect, explain
-from .redis_settings import RedisSettings, endpoint_values
-from .settings import Section
+from .redis_settings import RedisSettings
+from .settings import Section, endpoint_values
 from .store_keys import RedisLockStoreKeys, WaitingKeys
 from .tickets import TicketLock
 

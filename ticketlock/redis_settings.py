@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .errors import ConfigurationError
 from .settings import Section, mask_url
 from .store_keys import RedisLockKeys
 
@@ -187,17 +186,3 @@ def _endpoint(section: Section, text: str, key: str = "endpoints") -> tuple[str,
     if not 1 <= int(port) <= 65535:
         raise section.error(key, f"{text!r}: a port is a number from 1 to 65535")
     return host, int(port)
-
-
-def endpoint_values(endpoint_config: Any) -> dict[str, Any]:
-    """The plain keys of a documented `EndpointConfig`-like object (`url` and `kwargs`)."""
-    values = getattr(endpoint_config, "kwargs", None)
-    if not isinstance(values, Mapping):
-        name = type(endpoint_config).__name__  # not its text: a URL has a password
-        raise ConfigurationError(
-            f"a {name} is not an EndpointConfig (an object with url and kwargs): "
-            "give settings by name, as in url=..."
-        )
-    keys = {key: value for key, value in values.items() if key not in ("type", "store_type")}
-    url = getattr(endpoint_config, "url", None)
-    return keys if url is None else {"url": url, **keys}

@@ -1,4 +1,7 @@
-"""From the `type` of a section to a component: the only place that names backends."""
+"""From the `type` of a section to a component: the only place that names backends.
+
+(What the demo alone needs of them is in `demo/listeners`.)
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,7 @@ from .event_service.settings import ServiceSettings
 from .event_service.source import Source
 from .extras import extra_of, missing, needs
 from .lock_store import LockStore
-from .redis_settings import endpoint_values
-from .settings import Section, hint
+from .settings import Section, endpoint_values, hint
 from .tracker_store import TrackerStore
 
 #: `type` of a `lock_store` section -> where the class is.
@@ -49,14 +51,6 @@ EVENT_BROKERS = {
 EVENT_SOURCES = {
     "pika": "ticketlock.brokers.pika_reader:PikaReader",
     "kafka": "ticketlock.brokers.kafka_reader:KafkaReader",
-}
-
-#: The same -> what hears it beside all others, and takes nothing away from them.
-EVENT_LISTENERS = {
-    "pika": "ticketlock.brokers.pika_listener:PikaListener",
-    "kafka": "ticketlock.brokers.kafka_listener:KafkaListener",
-    "sql": "ticketlock.brokers.sql_listener:SQLListener",
-    "file": "ticketlock.brokers.file_listener:FileListener",
 }
 
 #: `type` of an `event_service` section -> where the class is.
@@ -139,6 +133,20 @@ def import_class(path: str, where: str, known: Iterable[str] = ()) -> type[Any]:
     return found
 
 
+def import_backend(path: str, kind: str, where: str, keys: Mapping[str, Any]) -> type[Any]:
+    """One of our classes, of the type `kind`.
+
+    Args:
+        keys: of the section: some of them tell which driver it needs.
+
+    Raises ConfigurationError; for a missing driver its text is the command to type.
+    """
+    extra = extra_of(kind, keys)
+    if extra is not None and (modules := missing(extra)):
+        raise ConfigurationError(f"{where}: type {kind} {needs({extra: modules})}")
+    return import_class(path, where)
+
+
 def create_lock_store(obj: Any = None, where: str = "lock_store") -> LockStore:
     """The lock store of a section: an EndpointConfig, a mapping, a store, or None."""
     if isinstance(obj, LockStore):
@@ -181,7 +189,7 @@ def create_tracker_store(
     kind = type_of("tracker_store", section)
     values = {} if section is None else endpoint_values(section)
     if kind in TRACKER_STORES:
-        store = _import_extra(TRACKER_STORES[kind], kind, where, values)
+        store = import_backend(TRACKER_STORES[kind], kind, where, values)
         created = store(domain=domain, event_broker=event_broker, where=where, **values)
         return created  # type: ignore[no-any-return]  # the class is ours
     host = values.pop("url", None)
@@ -235,7 +243,7 @@ def _broker_class(section: Any, where: str) -> tuple[type[Any] | None, Any]:
     kind = type_of("event_broker", section)
     if kind in EVENT_BROKERS:
         values = endpoint_values(section)
-        return _import_extra(EVENT_BROKERS[kind], kind, where, values), None
+        return import_backend(EVENT_BROKERS[kind], kind, where, values), None
     return None, import_class(kind, where, EVENT_BROKERS)
 
 
@@ -285,27 +293,9 @@ def create_event_source(
             f"{where}: type: events of {kind!r} cannot be consumed, only those of {known}"
         )
     values = endpoint_values(section)
-    source = _import_extra(EVENT_SOURCES[kind], kind, where, values)
+    source = import_backend(EVENT_SOURCES[kind], kind, where, values)
     made = source(service or ServiceSettings(), where=where, **values)
     return made  # type: ignore[no-any-return]  # the class is ours
-
-
-def create_event_listener(section: Any, name: str, where: str = "event_broker") -> Source | None:
-    """What hears all that is published to the broker of a section from its `open` on.
-
-    Args:
-        name: of what it needs for itself at the server; nobody else's.
-
-    None for a type that is none of ours: how it is read is not known. Raises ConfigurationError.
-    """
-    if isinstance(section, Mapping):
-        section = EndpointConfig(**section)
-    kind = type_of("event_broker", section)
-    if kind not in EVENT_LISTENERS:
-        return None
-    values = endpoint_values(section)
-    listener = _import_extra(EVENT_LISTENERS[kind], kind, where, values)
-    return listener(name, where=where, **values)  # type: ignore[no-any-return]  # ours
 
 
 def create_event_database(
@@ -322,15 +312,7 @@ def create_event_database(
         raise ConfigurationError(f"{where}: type: {kind!r} is not known; the only type is sql")
     values = {} if section is None else endpoint_values(section)
     # A driver is missed when it is opened: not each dialect of the tracker store will do.
-    database = _import_extra(EVENT_DATABASES[kind], kind, where, {})
+    database = import_backend(EVENT_DATABASES[kind], kind, where, {})
     keys = Section(values, where)
     settings = ServiceSettings.take(keys)
     return settings, database(keys, where)
-
-
-def _import_extra(path: str, kind: str, where: str, keys: Mapping[str, Any]) -> type[Any]:
-    """One of our classes; its missing drivers are an error that says what to install."""
-    extra = extra_of(kind, keys)
-    if extra is not None and (modules := missing(extra)):
-        raise ConfigurationError(f"{where}: type {kind} {needs({extra: modules})}")
-    return import_class(path, where)

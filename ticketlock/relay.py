@@ -16,8 +16,9 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from . import process
+from .broker_message import Message, Outcome
 from .errors import TicketLockError
-from .event_broker import EventBroker, Message, Outcome
+from .event_broker import EventBroker
 from .observers import Observers
 from .observing import Published
 from .outbox import DeadLetter, Lease, Parcel, now_ms

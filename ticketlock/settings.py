@@ -65,6 +65,20 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def endpoint_values(endpoint_config: Any) -> dict[str, Any]:
+    """The plain keys of a documented `EndpointConfig`-like object (`url` and `kwargs`)."""
+    values = getattr(endpoint_config, "kwargs", None)
+    if not isinstance(values, Mapping):
+        name = type(endpoint_config).__name__  # not its text: a URL has a password
+        raise ConfigurationError(
+            f"a {name} is not an EndpointConfig (an object with url and kwargs): "
+            "give settings by name, as in url=..."
+        )
+    keys = {key: value for key, value in values.items() if key not in ("type", "store_type")}
+    url = getattr(endpoint_config, "url", None)
+    return keys if url is None else {"url": url, **keys}
+
+
 class Section:
     """One mapping of settings; `finish` refuses those that nobody read.
 

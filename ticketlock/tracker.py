@@ -5,14 +5,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import events as e
 from .event_base import Event
 from .tracker_state import TrackerState
-
-if TYPE_CHECKING:
-    from .tracker_store import Claim
 
 
 class EventVerbosity(enum.Enum):
@@ -44,6 +41,28 @@ class Origin:
     sequence: int
     claim: Claim | None = None
     history: int = 0
+
+
+@dataclass
+class Claim:
+    """The right to append to a conversation until a later turn claims it.
+
+    Attributes:
+        sender_id: the conversation.
+        fence: the fence of the turn; higher than that of every earlier one.
+        owner: who claimed it, so that a retried claim is recognised.
+        tracker: the latest session when it was claimed; empty for a new conversation.
+        sequence: how many events the conversation has ever had, and so the sequence number
+            of the next one. `append` advances it.
+        size: the `weight` of the JSON of the tracker's events.
+    """
+
+    sender_id: str
+    fence: int
+    owner: str
+    tracker: Tracker
+    sequence: int
+    size: int = 0
 
 
 class Tracker:

@@ -18,9 +18,11 @@ from .checks import check_sender_id
 from .errors import StaleFence
 from .event_codec import check_claim, encode_events
 from .events import LISTEN, ActionExecuted, Event
+from .late import registry
 from .outbox import Outbox
 from .plain_json import weight
 from .running import result
+from .tracker import Claim as Claim  # noqa: PLC0414  # `turn` has it from here
 from .tracker import Tracker
 from .volatile_outbox import VolatileOutbox
 
@@ -29,28 +31,6 @@ S = TypeVar("S", bound="TrackerStore")
 
 #: A conversation id that nobody uses.
 PROBE = "ticketlock ready"
-
-
-@dataclass
-class Claim:
-    """The right to append to a conversation until a later turn claims it.
-
-    Attributes:
-        sender_id: the conversation.
-        fence: the fence of the turn; higher than that of every earlier one.
-        owner: who claimed it, so that a retried claim is recognised.
-        tracker: the latest session when it was claimed; empty for a new conversation.
-        sequence: how many events the conversation has ever had, and so the sequence number
-            of the next one. `append` advances it.
-        size: the `weight` of the JSON of the tracker's events.
-    """
-
-    sender_id: str
-    fence: int
-    owner: str
-    tracker: Tracker
-    sequence: int
-    size: int = 0
 
 
 @dataclass
@@ -265,9 +245,10 @@ class TrackerStore:
 
         Raises ConfigurationError; never falls back to another store.
         """
-        from .registry import create_tracker_store
-
-        return create_tracker_store(obj, domain=domain, event_broker=event_broker)
+        created: TrackerStore = registry().create_tracker_store(
+            obj, domain=domain, event_broker=event_broker
+        )
+        return created
 
 
 def common_start(stored: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]) -> int:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from servers.event_brokers import BACKENDS, Backend
 
+from ticketlock.broker_message import Message, Outcome
 from ticketlock.errors import EventBrokerError
-from ticketlock.event_broker import EventBroker, Message, Outcome
+from ticketlock.event_broker import EventBroker
 from ticketlock.registry import create_event_broker
 
 Run = Callable[..., None]

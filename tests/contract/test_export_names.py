@@ -12,7 +12,8 @@ from contract_events import LEGACY_TYPES, session, user
 from servers.documented import FORMATS
 
 from ticketlock import Conversations
-from ticketlock.event_broker import DELIVERED, EventBroker, Message, Outcome
+from ticketlock.broker_message import DELIVERED, Message, Outcome
+from ticketlock.event_broker import EventBroker
 from ticketlock.event_export import EventExport
 from ticketlock.tracker import Tracker
 from ticketlock.tracker_store import TrackerStore

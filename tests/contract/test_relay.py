@@ -13,8 +13,9 @@ from conftest import until
 from contract_events import user
 
 from ticketlock import Conversations, relay
-from ticketlock.event_broker import DELIVERED, EventBroker, Message, Outcome, in_order, poisoned
-from ticketlock.event_broker import retry as again
+from ticketlock.broker_message import DELIVERED, Message, Outcome, in_order, poisoned
+from ticketlock.broker_message import retry as again
+from ticketlock.event_broker import EventBroker
 from ticketlock.tracker_store import TrackerStore
 
 

@@ -25,7 +25,7 @@ from contract_events import user
 from ticketlock.brokers.file import FileEventBroker
 
 from ticketlock import Conversations, outbox, relay
-from ticketlock.event_broker import Message, Outcome, in_order, poisoned
+from ticketlock.broker_message import Message, Outcome, in_order, poisoned
 from ticketlock.registry import create_tracker_store
 
 AFTER_COMMIT = "after the commit"

@@ -18,7 +18,8 @@ from contract_events import user
 from faults.talk import drained
 
 from ticketlock import Conversations, relay
-from ticketlock.event_broker import DELIVERED, EventBroker, Message, Outcome
+from ticketlock.broker_message import DELIVERED, Message, Outcome
+from ticketlock.event_broker import EventBroker
 from ticketlock.registry import create_tracker_store
 from ticketlock.tracker_store import TrackerStore
 

@@ -14,12 +14,13 @@ import pika
 import pytest
 from servers.event_brokers import BACKENDS, Backend
 
+from ticketlock.broker_message import Message
 from ticketlock.cli import EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE
 from ticketlock.demo.arrivals import EVENT_KINDS
+from ticketlock.demo.listeners import create_event_listener
 from ticketlock.demo.verify import KINDS
 from ticketlock.embedded import EmbeddedRedis
-from ticketlock.event_broker import Message
-from ticketlock.registry import create_event_broker, create_event_listener
+from ticketlock.registry import create_event_broker
 
 #: Messages of a demo, each of which makes two events.
 COUNT = 40
@@ -40,7 +41,7 @@ BROKEN = (
     HASTE
     + """
 from ticketlock.brokers.file import FileEventBroker as Broker
-from ticketlock.event_broker import DELIVERED
+from ticketlock.broker_message import DELIVERED
 send = Broker._send
 def broken(self, batch, end):
     lasts = {wire.key: wire for wire in batch}.values()

@@ -13,7 +13,8 @@ from servers.consumers import query, stored
 
 from ticketlock.errors import ConfigurationError
 from ticketlock.event_service.database import EventDatabase, EventDatabaseError, Gap, History
-from ticketlock.event_service.parsing import Event, Reject, parse, reject
+from ticketlock.event_service.parsing import parse, reject
+from ticketlock.event_service.records import Received, Reject
 from ticketlock.event_service.source import Delivery
 from ticketlock.registry import create_event_database, create_tracker_store
 
@@ -40,11 +41,11 @@ async def opened(service: dict[str, Any], number: int = 1) -> AsyncIterator[list
             await database.close()
 
 
-def event(sender: str, sequence: int | None, history: int = 0, **body: Any) -> Event:
+def event(sender: str, sequence: int | None, history: int = 0, **body: Any) -> Received:
     fields = {"sender_id": sender, "sequence": sequence, "history": history, **body}
     delivery = Delivery(json.dumps(fields).encode(), "queue q", False, None)
     found = parse(delivery, create_event_database()[1].limits)
-    assert isinstance(found, Event)
+    assert isinstance(found, Received)
     return found
 
 

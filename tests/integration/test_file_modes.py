@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ticketlock import Conversations, cli
-from ticketlock.event_export import open_export
-from ticketlock.export_state import StateFile
+from ticketlock import Conversations, StateFile, cli, open_export
 
 FILES = """
 tracker_store:

@@ -15,8 +15,8 @@ from servers.processes import free_port
 from servers.proxy import Proxy
 from ticketlock.brokers.kafka import KafkaEventBroker
 
+from ticketlock.broker_message import Message, Outcome
 from ticketlock.errors import EventBrokerConnectionError, EventBrokerError
-from ticketlock.event_broker import Message, Outcome
 from ticketlock.registry import create_event_broker
 
 Run = Callable[..., None]

@@ -20,9 +20,9 @@ from servers import pgbouncer
 from ticketlock.brokers.sql import SQLEventBroker
 from ticketlock.stores.event_database import SQLEventDatabase
 
+from ticketlock.broker_message import DELIVERED, Message
 from ticketlock.errors import ConfigurationError, TrackerStoreConnectionError, TrackerStoreError
-from ticketlock.event_broker import DELIVERED, Message
-from ticketlock.event_service.parsing import Event, Reject
+from ticketlock.event_service.records import Received, Reject
 from ticketlock.settings import Section
 
 #: More than pgbouncer has connections to the server.
@@ -150,9 +150,9 @@ async def test_the_event_service(pooled: dict[str, Any]) -> None:
     for database in databases:
         await database.open()
 
-    def event(sender_id: str, n: int) -> Event:
+    def event(sender_id: str, n: int) -> Received:
         data = json.dumps({"sender_id": sender_id, **user(f"{n}", n)})
-        return Event(sender_id, 1, n, "user", float(n), data, "", "")
+        return Received(sender_id, 1, n, "user", float(n), data, "", "")
 
     def reject(sender_id: str, n: int) -> Reject:
         return Reject("no event", b"\x00\xff", f"{sender_id}/{n}", "queue q")

@@ -17,8 +17,8 @@ from servers.proxy import Proxy
 from servers.rabbitmq import PASSWORD, USER, VHOST
 from ticketlock.brokers.pika import PikaEventBroker
 
+from ticketlock.broker_message import Message, Outcome
 from ticketlock.errors import EventBrokerConnectionError
-from ticketlock.event_broker import Message, Outcome
 from ticketlock.registry import create_event_broker
 
 Run = Callable[..., None]

@@ -13,8 +13,8 @@ from ticketlock.brokers import _pika_stream
 from ticketlock.brokers.pika_reader import PikaReader
 from ticketlock.stores.event_database import SQLEventDatabase
 
+from ticketlock.broker_message import Message
 from ticketlock.errors import EventBrokerConnectionError
-from ticketlock.event_broker import Message
 from ticketlock.event_service.service import EventService
 from ticketlock.event_service.settings import ServiceSettings
 from ticketlock.registry import create_event_broker

@@ -21,11 +21,11 @@ from ticketlock.stores.event_database import SQLEventDatabase
 from ticketlock.stores.sql import SQLTrackerStore
 
 from ticketlock import InMemoryLockStore
+from ticketlock.broker_message import DELIVERED, Message
 from ticketlock.conversations import Conversations
 from ticketlock.errors import TrackerStoreConnectionError
-from ticketlock.event_broker import DELIVERED, Message
 from ticketlock.event_service.database import EventDatabaseError
-from ticketlock.event_service.parsing import Event
+from ticketlock.event_service.records import Received
 from ticketlock.registry import create_tracker_store
 from ticketlock.server import Settings, create_app
 from ticketlock.settings import Section
@@ -221,8 +221,8 @@ async def test_the_broker_and_the_service_go_on(primary: tuple[str, dict[str, An
         database = SQLEventDatabase(Section(dict(section), "event_service"))
         message = Message.of_event({"sender_id": "a", **user("x", 1)})
 
-        def event(n: int) -> Event:
-            return Event("a", 1, n, "user", 1.0, "{}", "", "")
+        def event(n: int) -> Received:
+            return Received("a", 1, n, "user", 1.0, "{}", "", "")
 
         assert await broker.deliver([message]) == [DELIVERED]
         await database.open()

@@ -18,10 +18,10 @@ from ticketlock.brokers.sql import SQLEventBroker
 from ticketlock.stores.event_database import SQLEventDatabase
 
 from ticketlock import InMemoryLockStore
+from ticketlock.broker_message import DELIVERED, Message
 from ticketlock.conversations import Conversations
 from ticketlock.errors import InvalidEvent, TrackerStoreConnectionError, TrackerStoreError
-from ticketlock.event_broker import DELIVERED, Message
-from ticketlock.event_service.parsing import Event, Reject
+from ticketlock.event_service.records import Received, Reject
 from ticketlock.server import Settings, create_app
 from ticketlock.server.errors import headers
 from ticketlock.settings import Section
@@ -135,8 +135,8 @@ async def test_packets_of_the_event_service(small_packets: Stores) -> None:
     database = SQLEventDatabase(Section(section, "event_service"))
     await database.open()
 
-    def event(n: int, size: int) -> Event:
-        return Event("a", 1, n, "user", 1.0, f'{{"text": "{"x" * size}"}}', "", "")
+    def event(n: int, size: int) -> Received:
+        return Received("a", 1, n, "user", 1.0, f'{{"text": "{"x" * size}"}}', "", "")
 
     done = await database.store([event(n, 100_000) for n in range(30)], [])
     assert done.stored == 30

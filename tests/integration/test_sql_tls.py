@@ -15,9 +15,9 @@ from servers import mariadb, postgres
 from servers.certificates import Certificates
 from servers.processes import own
 
+from ticketlock.broker_message import Message
 from ticketlock.endpoints import EndpointConfig
 from ticketlock.errors import ConfigurationError, TicketLockError
-from ticketlock.event_broker import Message
 from ticketlock.registry import create_event_database, create_tracker_store, event_broker_maker
 
 Section = dict[str, Any]

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from ticketlock.stores._sql_engine import make_engine
 from ticketlock.stores._sql_settings import SQLSettings
 
-from ticketlock.event_broker import EventBroker, Message
+from ticketlock.broker_message import Message
+from ticketlock.event_broker import EventBroker
 from ticketlock.registry import create_event_broker
 from ticketlock.settings import Section
 from ticketlock.store_keys import SQLStoreKeys

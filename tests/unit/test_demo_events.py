@@ -17,9 +17,9 @@ from ticketlock.brokers.sql import SQLEventBroker
 from ticketlock.brokers.sql_listener import SQLListener
 
 from ticketlock import ConfigurationError, EventBrokerConnectionError
+from ticketlock.broker_message import Message
 from ticketlock.demo.arrivals import (
     EVENT_KINDS,
-    Arrival,
     EventCounts,
     Heard,
     verify_events,
@@ -27,15 +27,16 @@ from ticketlock.demo.arrivals import (
 )
 from ticketlock.demo.backends import Backends
 from ticketlock.demo.fleet import Fleet, Replica, ReplicaFailed
+from ticketlock.demo.listeners import create_event_listener
 from ticketlock.demo.listening import Listening
 from ticketlock.demo.report import Report
 from ticketlock.event_base import Event
-from ticketlock.event_broker import Message
-from ticketlock.event_service.parsing import Limits, parse
+from ticketlock.event_service.parsing import parse
+from ticketlock.event_service.records import Limits, Received
 from ticketlock.event_service.source import Delivery
 from ticketlock.events import UserUttered
 from ticketlock.outbox import DeadLetter
-from ticketlock.registry import create_event_listener, create_tracker_store
+from ticketlock.registry import create_tracker_store
 from ticketlock.scratch import Scratch
 from ticketlock.tracker import Tracker
 
@@ -43,18 +44,18 @@ COUNT = 5
 COMMITTED: list[Event] = [UserUttered(f"text {i}", timestamp=float(i)) for i in range(COUNT)]
 
 
-def arrival(number: int, history: int = 7, text: str | None = None) -> Arrival:
+def arrival(number: int, history: int = 7, text: str | None = None) -> Received:
     """An event as the relay publishes it, and a consumer reads it."""
     body = COMMITTED[number].as_dict() if number < COUNT else {"event": "user"}
     body |= {} if text is None else {"text": text}
     wire = Message("c", number, body, history=history).encode()
     event = parse(Delivery(wire, "", False, None), Limits())
-    assert isinstance(event, Arrival)
+    assert isinstance(event, Received)
     return event
 
 
 def judge(
-    numbers: Sequence[int | Arrival], counts: EventCounts | None = None, **more: Any
+    numbers: Sequence[int | Received], counts: EventCounts | None = None, **more: Any
 ) -> dict[str, int]:
     """How many violations of each kind there are when this arrived."""
     arrived = [arrival(n) if isinstance(n, int) else n for n in numbers]

@@ -29,11 +29,11 @@ from ticketlock.stores._event_schema import metadata as service_tables
 import ticketlock
 import ticketlock.server
 from ticketlock import errors
+from ticketlock.broker_message import HISTORY_FIELD, SEQUENCE_FIELD
 from ticketlock.cli import _parser
 from ticketlock.config_schema import KEYS
 from ticketlock.embedded import EmbeddedRedis
 from ticketlock.endpoints import Endpoints, read_endpoints
-from ticketlock.event_broker import HISTORY_FIELD, SEQUENCE_FIELD
 from ticketlock.registry import (
     create_event_database,
     create_event_source,

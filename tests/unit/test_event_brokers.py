@@ -19,9 +19,10 @@ from ticketlock.brokers.kafka import KafkaEventBroker
 from ticketlock.brokers.sql import SQLEventBroker
 
 from ticketlock import ConfigurationError, EndpointConfig
+from ticketlock.broker_message import Message
 from ticketlock.custom_event_broker import CustomEventBroker
 from ticketlock.errors import EventBrokerConnectionError, EventBrokerError
-from ticketlock.event_broker import EventBroker, Message
+from ticketlock.event_broker import EventBroker
 from ticketlock.registry import create_event_broker
 
 LOGIN = {"username": "u", "password": "x-s3cret"}
@@ -54,6 +55,19 @@ def test_sql_errors(tmp_path: Path) -> None:
     section = {"type": "sql", "dialect": "postgresql", "url": "127.0.0.1", "port": 1}
     with pytest.raises(EventBrokerConnectionError, match="check url and port"):
         create({**section, "username": "u", "password": "p"})
+
+
+def test_the_interface_makes_a_broker_of_a_section(tmp_path: Path) -> None:
+    """`EventBroker.create` takes a section, a broker, or None."""
+
+    async def body() -> None:
+        broker = await EventBroker.create({"type": "file", "path": str(tmp_path / "events")})
+        assert type(broker) is FileEventBroker
+        assert await EventBroker.create(broker) is broker
+        assert await EventBroker.create(None) is None
+        await broker.close()
+
+    asyncio.run(body())
 
 
 def test_files_are_not_mixed_up(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import pytest
 from contract_events import user
 from ticketlock.stores.memory import InMemoryTrackerStore
 
+from ticketlock.broker_message import DELIVERED, Message, Outcome, poisoned, retry
 from ticketlock.errors import (
     ConfigurationError,
     EventBrokerConnectionError,
     TrackerStoreConnectionError,
 )
-from ticketlock.event_broker import DELIVERED, EventBroker, Message, Outcome, poisoned, retry
+from ticketlock.event_broker import EventBroker
 from ticketlock.event_export import PROCESS_ID_HEADER, EventExport
 from ticketlock.export_options import ExportOptions, ExportResult, NothingToExport
 from ticketlock.export_state import StateFile

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from ticketlock.event_broker import HISTORY_FIELD, SEQUENCE_FIELD
-from ticketlock.event_service.parsing import Event, Limits, Reject, parse
+from ticketlock.broker_message import HISTORY_FIELD, SEQUENCE_FIELD
+from ticketlock.event_service.parsing import parse
+from ticketlock.event_service.records import Limits, Received, Reject
 from ticketlock.event_service.source import Delivery
 
 SERVER = Limits(255, nul=False)
@@ -19,9 +20,9 @@ def delivery(body: Any, *, exact: bool = False) -> Delivery:
     return Delivery(raw, "t/0/7" if exact else "queue q", exact, None)
 
 
-def event(body: Any, limits: Limits = SERVER, *, exact: bool = False) -> Event:
+def event(body: Any, limits: Limits = SERVER, *, exact: bool = False) -> Received:
     found = parse(delivery(body, exact=exact), limits)
-    assert isinstance(found, Event), found
+    assert isinstance(found, Received), found
     return found
 
 

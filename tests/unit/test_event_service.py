@@ -23,7 +23,7 @@ from ticketlock.event_service.database import (
     History,
     Stored,
 )
-from ticketlock.event_service.parsing import Event, Reject
+from ticketlock.event_service.records import Received, Reject
 from ticketlock.event_service.service import EventService
 from ticketlock.event_service.source import Delivery, Source
 from ticketlock.event_service.watch import GapWatch, describe
@@ -84,7 +84,7 @@ class ListDatabase(EventDatabase):
     async def open(self) -> None:
         self.script.call("database")
 
-    async def store(self, events: Sequence[Event], rejects: Sequence[Reject]) -> Stored:
+    async def store(self, events: Sequence[Received], rejects: Sequence[Reject]) -> Stored:
         await asyncio.sleep(self.seconds)
         self.script.call("store", [event.sequence for event in events])
         found: dict[History, list[Gap]] = {History("c", 0): self.missing}

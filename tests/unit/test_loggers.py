@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from ticketlock.registry import EVENT_BROKERS, EVENT_LISTENERS, EVENT_SOURCES, TRACKER_STORES
+from ticketlock.demo.listeners import EVENT_LISTENERS
+from ticketlock.registry import EVENT_BROKERS, EVENT_SOURCES, TRACKER_STORES
 
 CODE = """
 import json, logging, sys

@@ -17,7 +17,8 @@ from serving import client, send
 
 from ticketlock import Conversations, Grant, LockLost, LockTimeout
 from ticketlock import metrics as module
-from ticketlock.event_broker import DELIVERED, EventBroker, Outcome
+from ticketlock.broker_message import DELIVERED, Outcome
+from ticketlock.event_broker import EventBroker
 from ticketlock.metrics import CAUSES, HANDOFF, METRICS, OUTCOMES, Metered, Metric
 from ticketlock.observing import Observer
 from ticketlock.otel import SPANS, OpenTelemetry

@@ -21,7 +21,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from serving import send
 
 from ticketlock import Conversations, InMemoryLockStore, LockLost, LockTimeout
-from ticketlock.event_broker import DELIVERED, EventBroker, Message, Outcome, retry
+from ticketlock.broker_message import DELIVERED, Message, Outcome, retry
+from ticketlock.event_broker import EventBroker
 from ticketlock.otel import CONVERSATION, SCHEMA_URL, SPANS, OpenTelemetry
 from ticketlock.server import create_app
 

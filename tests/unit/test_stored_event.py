@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ticketlock.event_broker import Message
+from ticketlock.broker_message import Message
 from ticketlock.event_codec import encode_events
 from ticketlock.stored_event import StoredEvent
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..demo import Interrupted
+from ..endpoint_export import open_export
 from ..errors import ConfigurationError, TicketLockError
-from ..event_export import BATCH_SIZE, PATIENCE, EventExport, open_export
+from ..event_export import BATCH_SIZE, PATIENCE, EventExport
 from ..export_options import ExportOptions, ExportResult, NothingToExport
 from ..export_state import StateFile
 from ..progress import Bar

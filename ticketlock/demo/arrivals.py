@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..broker_message import HISTORY_FIELD, SEQUENCE_FIELD
 from ..event_base import Event
-from ..event_broker import HISTORY_FIELD, SEQUENCE_FIELD
-from ..event_service.parsing import Event as Arrival
+from ..event_service.records import Received
 from .stored import Found
 from .verify import Violation
 
@@ -38,7 +38,7 @@ class Heard:
 
     broker: str
     unread: str = ""
-    arrived: Mapping[str, Sequence[Arrival]] = field(default_factory=dict)
+    arrived: Mapping[str, Sequence[Received]] = field(default_factory=dict)
     waiting: frozenset[str] = frozenset()
     buried: Mapping[tuple[str, int], str] = field(default_factory=dict)
 

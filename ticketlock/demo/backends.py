@@ -91,7 +91,7 @@ class Backends:
         locks, tracker = self.lock_store, self.tracker_store
         if unlocked:
             locks = {"type": "in_memory"}
-            tracker = {"type": "ticketlock.demo.unlocked.UnfencedTrackerStore", "store": tracker}
+            tracker = {"type": "ticketlock.demo.bot.UnfencedTrackerStore", "store": tracker}
         server = {**_SERVER, "auth_token": token, "max_waiting": most}
         sections = {"lock_store": locks, "tracker_store": tracker, "server": server}
         if self.event_broker is not None:

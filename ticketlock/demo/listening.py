@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 
 from ..endpoints import EndpointConfig
 from ..errors import EventBrokerConnectionError
-from ..event_service.parsing import Event as Arrival
-from ..event_service.parsing import Limits, parse
+from ..event_service.parsing import parse
+from ..event_service.records import Limits, Received
 from ..event_service.source import Delivery, Source
 from ..outbox import LEASE_MS, VOID_MS, DeadLetter, now_ms
-from ..registry import create_event_listener, prepare_event_broker
+from ..registry import prepare_event_broker
 from ..tracker_store import TrackerStore
 from .arrivals import Heard
+from .listeners import create_event_listener
 
 T = TypeVar("T")
 
@@ -161,7 +162,7 @@ class Listening:
             waiting: what `drained` returned.
             show: told how many events have been read.
         """
-        arrived: dict[str, list[Arrival]] = {}
+        arrived: dict[str, list[Received]] = {}
         await self._hold_breath()  # for Kafka that is a pause, which reading would begin with anew
         if self._source is not None:
             await self._read(self._source, wanted, arrived, show)
@@ -172,7 +173,7 @@ class Listening:
         self,
         source: Source,
         wanted: int,
-        arrived: dict[str, list[Arrival]],
+        arrived: dict[str, list[Received]],
         show: Callable[[int], None],
     ) -> None:
         names: set[tuple[str, int | None]] = set()
@@ -204,9 +205,9 @@ class Listening:
         await self._call(source.confirm, found)
         return found
 
-    def _mine(self, delivery: Delivery) -> Arrival | None:
+    def _mine(self, delivery: Delivery) -> Received | None:
         event = parse(delivery, Limits())
-        mine = isinstance(event, Arrival) and event.sender_id.startswith(self._run)
+        mine = isinstance(event, Received) and event.sender_id.startswith(self._run)
         return event if mine else None  # type: ignore[return-value]  # what it is, see above
 
     async def _letters(self) -> list[DeadLetter]:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 from ..errors import TicketLockError
-from .parsing import Event, Limits, Reject
+from .records import Limits, Received, Reject
 
 D = TypeVar("D", bound="EventDatabase")
 
@@ -81,7 +81,7 @@ class EventDatabase:
         Raises EventDatabaseError, and ConfigurationError where a driver is missing.
         """
 
-    async def store(self, events: Sequence[Event], rejects: Sequence[Reject]) -> Stored:
+    async def store(self, events: Sequence[Received], rejects: Sequence[Reject]) -> Stored:
         """Store a batch in one transaction, in which repeats are dropped.
 
         Raises EventDatabaseError: nothing of the batch is stored then.

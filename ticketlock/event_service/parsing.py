@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..event_broker import HISTORY_FIELD, SEQUENCE_FIELD
+from ..broker_message import HISTORY_FIELD, SEQUENCE_FIELD
 from ..event_codec import finite
+from .records import Limits, Received, Reject
 from .source import Delivery
 
 #: Largest number that the databases' columns hold.
@@ -16,57 +17,11 @@ LARGEST = 2**63 - 1
 TYPE_LENGTH = 255
 
 
-class Event(NamedTuple):
-    """An event to be stored.
-
-    Attributes:
-        sequence: its number within (conversation, history); None if the publisher gave none.
-        data: the published object, the JSON text as it came.
-        digest, origin: see Delivery; empty where the sequence names the event.
-    """
-
-    sender_id: str
-    history: int
-    sequence: int | None
-    type_name: str | None
-    timestamp: float | None
-    data: str
-    digest: str
-    origin: str
-
-
-class Reject(NamedTuple):
-    """A message that is no event.
-
-    Attributes:
-        reason: why, for people.
-    """
-
-    reason: str
-    body: bytes
-    digest: str
-    origin: str
-
-
-class Limits(NamedTuple):
-    """What a database holds.
-
-    Attributes:
-        id_length: characters of a conversation's id; None for any.
-        nul: whether a text may contain the character NUL.
-        size: bytes of a message; None for any.
-    """
-
-    id_length: int | None = None
-    nul: bool = True
-    size: int | None = None
-
-
 class _Bad(Exception):
     """The message is no event; the text is the reason."""
 
 
-def parse(delivery: Delivery, limits: Limits) -> Event | Reject:
+def parse(delivery: Delivery, limits: Limits) -> Received | Reject:
     """The event in a message, or what is wrong with the message."""
     try:
         return _event(delivery, limits)
@@ -79,14 +34,14 @@ def reject(delivery: Delivery, reason: str) -> Reject:
     return Reject(reason, delivery.body, delivery.digest(), delivery.origin)
 
 
-def _event(delivery: Delivery, limits: Limits) -> Event:
+def _event(delivery: Delivery, limits: Limits) -> Received:
     if limits.size is not None and len(delivery.body) > limits.size:
         raise _Bad(f"the body has {len(delivery.body)} bytes, the database takes {limits.size}")
     text, fields = _object(delivery.body)
     sender_id = _sender_id(fields.get("sender_id"), limits)
     history, sequence = fields.get(HISTORY_FIELD), fields.get(SEQUENCE_FIELD)
     named = sequence is not None
-    return Event(
+    return Received(
         sender_id,
         0 if history is None else _number(HISTORY_FIELD, history),
         _number(SEQUENCE_FIELD, sequence) if named else None,

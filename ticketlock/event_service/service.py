@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from ..errors import EventBrokerConnectionError
 from .database import EventDatabase, EventDatabaseError, Stored
-from .parsing import Event, Reject, parse
+from .parsing import parse
+from .records import Received, Reject
 from .source import Delivery, Source
 from .watch import GapWatch
 
@@ -197,7 +198,7 @@ class EventService:
     async def _store(self, batch: Sequence[Delivery]) -> None:
         limits = self._database.limits
         parsed = [parse(delivery, limits) for delivery in batch]
-        events = [one for one in parsed if isinstance(one, Event)]
+        events = [one for one in parsed if isinstance(one, Received)]
         rejects = [one for one in parsed if isinstance(one, Reject)]
         for reject in rejects[:3]:
             log.warning("rejected a message of %s: %s", reject.origin, reject.reason)

@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from ..endpoints import EndpointConfig
 from ..errors import ConfigurationError
 from ..keys import Key, declared
-from ..redis_settings import endpoint_values
-from ..settings import Section
+from ..settings import Section, endpoint_values
 from .tokens import weakness
 
 #: What a second message does while the first one is being handled.
