@@ -5,7 +5,7 @@ Each is imported, with its driver, at its first use. Core names them in `ticketl
 
 from typing import TYPE_CHECKING
 
-from ticketlock.late import late
+from ticketlock.imports import late
 
 if TYPE_CHECKING:
     from .dynamo import DynamoTrackerStore

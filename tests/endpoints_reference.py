@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ticketlock.config_schema import CUSTOM, KEYS, MEANINGS
 from ticketlock.endpoints import FOREIGN
-from ticketlock.extras import extra_of, pip_line
+from ticketlock.imports import extra_of, pip_line
 from ticketlock.keys import Declared
 from ticketlock.registry import TYPES
 

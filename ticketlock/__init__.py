@@ -33,9 +33,9 @@ from .errors import (
     UnreadableHistory,
 )
 from .grant import Grant
+from .imports import late
 from .incoming import Incoming
 from .inspection import Holder, Inspection, Waiting
-from .late import late
 from .lock_store import LockStore
 from .moved import install
 from .observing import Handled, Observer, Published, Written

@@ -9,7 +9,7 @@ from typing import Any
 from .conversations import Conversations
 from .endpoints import SECTIONS, EndpointConfig, Endpoints, read_endpoints
 from .errors import TicketLockError
-from .extras import pip_line
+from .imports import pip_line
 from .lock_store import LockStore
 from .redis_settings import RedisSettings
 from .registry import (

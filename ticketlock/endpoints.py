@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigurationError
-from .extras import pip_line
+from .imports import pip_line
 from .settings import hint, sentences
 
 log = logging.getLogger("ticketlock")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .broker_message import DELIVERED, Message, Outcome, Unsendable, poisoned, retry
-from .late import registry
+from .imports import registry
 from .outbox import DeadLetter
 
 #: Seconds that `deliver` may take where nothing else is said.

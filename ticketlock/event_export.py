@@ -20,7 +20,7 @@ from .event_broker import EventBroker
 from .export_delivery import Batch, Delivery, Entry
 from .export_options import ExportOptions, ExportResult, Failure, NothingToExport
 from .export_state import Position, StateFile
-from .late import late
+from .imports import late
 from .running import result
 from .tracker import Tracker
 from .tracker_store import TrackerStore

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .extras import pip_line
+from .imports import pip_line
 
 try:
     from opentelemetry import context, metrics, trace

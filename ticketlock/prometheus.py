@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .extras import pip_line
+from .imports import pip_line
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram

@@ -18,7 +18,7 @@ from .event_broker import EventBroker
 from .event_service.database import EventDatabase
 from .event_service.settings import ServiceSettings
 from .event_service.source import Source
-from .extras import extra_of, missing, needs
+from .imports import extra_of, missing, needs
 from .lock_store import LockStore
 from .settings import Section, endpoint_values, hint
 from .tracker_store import TrackerStore

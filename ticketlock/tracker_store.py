@@ -18,7 +18,7 @@ from .checks import check_sender_id
 from .errors import StaleFence
 from .event_codec import check_claim, encode_events
 from .events import LISTEN, ActionExecuted, Event
-from .late import registry
+from .imports import registry
 from .outbox import Outbox
 from .plain_json import weight
 from .running import result

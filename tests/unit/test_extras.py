@@ -11,7 +11,7 @@ import pytest
 
 from ticketlock import ConfigurationError, Conversations, cli
 from ticketlock.config_schema import KEYS
-from ticketlock.extras import MODULES, extra_of, missing, pip_line
+from ticketlock.imports import MODULES, extra_of, missing, pip_line
 from ticketlock.registry import create_tracker_store
 
 if sys.version_info >= (3, 11):

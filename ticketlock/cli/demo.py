@@ -17,7 +17,7 @@ from ..demo.timeline import Span, compare
 from ..demo.traffic import generate, read_transcript
 from ..demo.verdict import compared, verdict
 from ..errors import ConfigurationError
-from ..extras import missing, pip_line
+from ..imports import missing, pip_line
 from .common import EXIT_FAILED, EXIT_OK, positive
 
 #: Generated traffic, when the options say nothing else.

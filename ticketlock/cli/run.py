@@ -12,7 +12,7 @@ from typing import Any
 from ..conversations import Conversations
 from ..endpoints import Endpoints, read_endpoints
 from ..errors import ConfigurationError
-from ..extras import missing, needs
+from ..imports import missing, needs
 from ..observing import Observer
 from ..registry import missing_extras
 from ..server.access_log import AccessLog

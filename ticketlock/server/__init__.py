@@ -7,7 +7,7 @@ Needs `pip install "ticketlock[server]"`.
 
 from typing import TYPE_CHECKING
 
-from ..late import late
+from ..imports import late
 
 if TYPE_CHECKING:
     from .app import BotServer, create_app
