@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 from .adapters import PEERS, PIPELINE
 from .environments import ROOT, python_with

@@ -12,7 +12,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from ticketlock.embedded import server_binary
+from ticketlock.redis.embedded import server_binary
 
 ROOT = Path(__file__).parent.parent
 

@@ -23,12 +23,12 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ticketlock.embedded import EmbeddedRedis
-from ticketlock.link import Link
-from ticketlock.lua_scripts import load
-from ticketlock.redis_connect import connect, explain
-from ticketlock.redis_settings import RedisSettings
-from ticketlock.scripts import Scripts, Timing
+from ticketlock.locks.concurrent.scripts import Scripts, Timing
+from ticketlock.redis.connect import connect, explain
+from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.redis.link import Link
+from ticketlock.redis.scripts import load
+from ticketlock.redis.settings import RedisSettings
 
 Call = Callable[[tuple[Any, ...]], Awaitable[Any]]
 

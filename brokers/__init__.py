@@ -1,6 +1,6 @@
-"""Event brokers, one file a backend: `from ticketlock.brokers import KafkaEventBroker`.
+"""Event brokers, one folder a backend: `from ticketlock.brokers import KafkaEventBroker`.
 
-Each is imported, with its driver, at its first use. Core names them in `ticketlock.registry` alone.
+Each is imported, with its driver, at its first use. Core names them in `ticketlock.endpoints.registry` alone.
 """
 
 from typing import TYPE_CHECKING
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from ticketlock.imports import late
 
 if TYPE_CHECKING:
-    from .file import FileEventBroker
-    from .kafka import KafkaEventBroker
-    from .pika import PikaEventBroker
-    from .sql import SQLEventBroker
+    from .file.broker import FileEventBroker
+    from .kafka.broker import KafkaEventBroker
+    from .pika.broker import PikaEventBroker
+    from .sql.broker import SQLEventBroker
 
 __all__ = ["FileEventBroker", "KafkaEventBroker", "PikaEventBroker", "SQLEventBroker"]
 

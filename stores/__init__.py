@@ -1,6 +1,6 @@
-"""Tracker stores, one file a backend: `from ticketlock.stores import SQLTrackerStore`.
+"""Tracker stores, one folder a backend: `from ticketlock.stores import SQLTrackerStore`.
 
-Each is imported, with its driver, at its first use. Core names them in `ticketlock.registry` alone.
+Each is imported, with its driver, at its first use. Core names them in `ticketlock.endpoints.registry` alone.
 """
 
 from typing import TYPE_CHECKING
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from ticketlock.imports import late
 
 if TYPE_CHECKING:
-    from .dynamo import DynamoTrackerStore
+    from .dynamo.store import DynamoTrackerStore
     from .memory import InMemoryTrackerStore
-    from .mongo import MongoTrackerStore
-    from .redis import RedisTrackerStore
-    from .sql import SQLTrackerStore
+    from .mongo.store import MongoTrackerStore
+    from .redis.store import RedisTrackerStore
+    from .sql.store import SQLTrackerStore
 
 __all__ = [
     "DynamoTrackerStore",

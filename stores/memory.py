@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ticketlock.errors import StaleFence
-from ticketlock.event_codec import EncodedEvent
-from ticketlock.fenced_store import FencedTrackerStore, History, Write
-from ticketlock.outbox import now_ms
+from ticketlock.events.codec import EncodedEvent
 from ticketlock.plain_json import weight
-from ticketlock.settings import Section
-from ticketlock.store_keys import NoKeys
-from ticketlock.volatile_outbox import VolatileOutbox
+from ticketlock.settings.section import Section
+from ticketlock.settings.stores import NoKeys
+from ticketlock.tracker.fenced import FencedTrackerStore, History, Write
+from ticketlock.tracker.memory_outbox import VolatileOutbox
+from ticketlock.tracker.outbox import now_ms
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -19,7 +19,7 @@ from servers import left_out, missing
 from servers.processes import persistent
 from servers.tracker_stores import TRACKER_STORES
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])

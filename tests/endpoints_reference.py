@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ticketlock.config_schema import CUSTOM, KEYS, MEANINGS
-from ticketlock.endpoints import FOREIGN
+from ticketlock.cli.config.schema import CUSTOM, KEYS, MEANINGS
+from ticketlock.endpoints.file import FOREIGN
+from ticketlock.endpoints.registry import TYPES
 from ticketlock.imports import extra_of, pip_line
-from ticketlock.keys import Declared
-from ticketlock.registry import TYPES
+from ticketlock.settings.keys import Declared
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "endpoints.md"
 COMMAND = f"python tests/{Path(__file__).name}"

@@ -17,9 +17,14 @@ from starlette.routing import Route
 
 from ticketlock import Conversations, InMemoryLockStore
 from ticketlock.cli import _parser
-from ticketlock.config_schema import KEYS
+from ticketlock.cli.config.schema import KEYS
+from ticketlock.endpoints.registry import (
+    EVENT_BROKERS,
+    LOCK_STORES,
+    TRACKER_STORES,
+    create_tracker_store,
+)
 from ticketlock.moved import MOVED
-from ticketlock.registry import EVENT_BROKERS, LOCK_STORES, TRACKER_STORES, create_tracker_store
 from ticketlock.server import Settings, create_app
 from ticketlock.server.openapi import document
 
@@ -27,17 +32,20 @@ LIST = Path(__file__).with_suffix(".txt")
 COMMAND = f"python tests/{Path(__file__).name}"
 
 #: What `__all__` of these has, and what it gives out or the documents import from elsewhere.
-MODULES = ("ticketlock", "ticketlock.stores", "ticketlock.brokers", "ticketlock.server")
+MODULES = (
+    "ticketlock", "ticketlock.stores", "ticketlock.brokers", "ticketlock.server",
+    "ticketlock.telemetry",
+)  # fmt: skip
 OTHERS = (
-    "ticketlock.lock:Lock", "ticketlock.lock:OptionalLock", "ticketlock.sync:SyncGrant",
-    "ticketlock.sync:SyncLock", "ticketlock.sync:SyncLockStore",
-    "ticketlock.sync:SyncOptionalLock", "ticketlock.conversations:SyncConversations",
-    "ticketlock.conversations:SyncTurn", "ticketlock.event_export:open_export",
-    "ticketlock.export_state:StateFile",
+    "ticketlock.locks.lock:Lock", "ticketlock.locks.lock:OptionalLock", "ticketlock.locks.sync:SyncGrant",
+    "ticketlock.locks.sync:SyncLock", "ticketlock.locks.sync:SyncLockStore",
+    "ticketlock.locks.sync:SyncOptionalLock", "ticketlock.conversations:SyncConversations",
+    "ticketlock.conversations:SyncTurn", "ticketlock.endpoints.export:open_export",
+    "ticketlock.publishing.export.state:StateFile",
 )  # fmt: skip
 OBSERVERS = (
-    "ticketlock.server.access_log:AccessLog", "ticketlock.otel:OpenTelemetry",
-    "ticketlock.prometheus:PrometheusMetrics",
+    "ticketlock.server.access_log:AccessLog", "ticketlock.telemetry.otel:OpenTelemetry",
+    "ticketlock.telemetry.prometheus:PrometheusMetrics",
 )  # fmt: skip
 #: What our modules say to each other through classes that callers get, and do not make.
 INNER = {
@@ -97,21 +105,31 @@ def _python() -> Iterator[str]:
     for module in MODULES:
         for name in import_module(module).__all__:
             found = getattr(import_module(module), name)
-            if module in ("ticketlock.stores", "ticketlock.brokers"):  # what they do is below
+            if module in (
+                "ticketlock.stores",
+                "ticketlock.brokers",
+                "ticketlock.telemetry",
+            ):  # what they do is below
                 yield f"python {module}.{name}"
             else:
                 yield from _object(f"python {module}.{name}", found)
     for place in OTHERS:
         module, _, name = place.partition(":")
-        found = getattr(import_module(MOVED.get(module, module)), name)
-        yield from _object(f"python {module}.{name}", found)
+        found = getattr(import_module(module), name)
+        for address in _addresses(module):
+            yield from _object(f"python {address}.{name}", found)
     stores = (*LOCK_STORES.values(), *TRACKER_STORES.values())
     for place in (*stores, *EVENT_BROKERS.values(), *OBSERVERS):
         module, _, name = place.partition(":")  # what they do is their interface's
-        for address in (module, *(old for old, new in MOVED.items() if new == module)):
+        for address in _addresses(module):
             yield f"python {address}.{name}"
             found = getattr(import_module(module), name)
             yield from _parameters(f"python {address}.{name}", found)
+
+
+def _addresses(module: str) -> list[str]:
+    """The public ones of a module: where it was before, if it has moved into the house."""
+    return [old for old, new in MOVED.items() if new == module] or [module]
 
 
 def _object(path: str, found: Any) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 Names are imported from here; tracker stores from `ticketlock.stores`, event brokers from
 `ticketlock.brokers`, typed events from `ticketlock.events`, the bot server from `ticketlock.server`,
-`PrometheusMetrics` from `ticketlock.prometheus`, `OpenTelemetry` from `ticketlock.otel`.
+`PrometheusMetrics` and `OpenTelemetry` from `ticketlock.telemetry`.
 """
 
 from pathlib import Path
@@ -32,14 +32,14 @@ from .errors import (
     TrackerStoreError,
     UnreadableHistory,
 )
-from .grant import Grant
 from .imports import late
-from .incoming import Incoming
-from .inspection import Holder, Inspection, Waiting
-from .lock_store import LockStore
+from .locks.grant import Grant
+from .locks.incoming import Incoming
+from .locks.inspection import Holder, Inspection, Waiting
+from .locks.store import LockStore
+from .locks.tickets import NO_TICKET_ISSUED, Ticket, TicketLock
 from .moved import install
-from .observing import Handled, Observer, Published, Written
-from .tickets import NO_TICKET_ISSUED, Ticket, TicketLock
+from .telemetry.observer import Handled, Observer, Published, Written
 
 __all__ = [
     # turns
@@ -110,48 +110,48 @@ __all__ = [
 
 
 if TYPE_CHECKING:
-    from .broker_message import Message, Outcome
-    from .concurrent_lock_store import ConcurrentRedisLockStore
     from .conversations import Conversations, SyncConversations, SyncTurn
-    from .endpoint_export import open_export
-    from .endpoints import EndpointConfig
-    from .event_base import Event
-    from .event_broker import EventBroker
-    from .export_state import StateFile
-    from .lock import Lock, OptionalLock
-    from .memory_lock_store import InMemoryLockStore
-    from .redis_lock_store import RedisLockStore
-    from .sync import SyncGrant, SyncLock, SyncLockStore, SyncOptionalLock
-    from .tracker import Claim, EventVerbosity, Tracker
-    from .tracker_store import TrackerStore
+    from .endpoints.export import open_export
+    from .endpoints.file import EndpointConfig
+    from .events.event import Event
+    from .locks.concurrent.store import ConcurrentRedisLockStore
+    from .locks.lock import Lock, OptionalLock
+    from .locks.memory import InMemoryLockStore
+    from .locks.redis import RedisLockStore
+    from .locks.sync import SyncGrant, SyncLock, SyncLockStore, SyncOptionalLock
+    from .publishing.broker import EventBroker
+    from .publishing.export.state import StateFile
+    from .publishing.message import Message, Outcome
+    from .tracker.store import TrackerStore
+    from .tracker.tracker import Claim, EventVerbosity, Tracker
     from .turn import Turn
 
 #: Imported at their first use: not all who take a lock have turns, or this lock store's driver.
 _LATE = {
-    "Claim": "tracker",
-    "ConcurrentRedisLockStore": "concurrent_lock_store",
+    "Claim": "tracker.tracker",
+    "ConcurrentRedisLockStore": "locks.concurrent.store",
     "Conversations": "conversations",
-    "EndpointConfig": "endpoints",
-    "Event": "event_base",
-    "EventBroker": "event_broker",
-    "EventVerbosity": "tracker",
-    "InMemoryLockStore": "memory_lock_store",
-    "Lock": "lock",
-    "Message": "broker_message",
-    "OptionalLock": "lock",
-    "Outcome": "broker_message",
-    "RedisLockStore": "redis_lock_store",
-    "StateFile": "export_state",
+    "EndpointConfig": "endpoints.file",
+    "Event": "events.event",
+    "EventBroker": "publishing.broker",
+    "EventVerbosity": "tracker.tracker",
+    "InMemoryLockStore": "locks.memory",
+    "Lock": "locks.lock",
+    "Message": "publishing.message",
+    "OptionalLock": "locks.lock",
+    "Outcome": "publishing.message",
+    "RedisLockStore": "locks.redis",
+    "StateFile": "publishing.export.state",
     "SyncConversations": "conversations",
-    "SyncGrant": "sync",
-    "SyncLock": "sync",
-    "SyncLockStore": "sync",
-    "SyncOptionalLock": "sync",
+    "SyncGrant": "locks.sync",
+    "SyncLock": "locks.sync",
+    "SyncLockStore": "locks.sync",
+    "SyncOptionalLock": "locks.sync",
     "SyncTurn": "conversations",
-    "Tracker": "tracker",
-    "TrackerStore": "tracker_store",
+    "Tracker": "tracker.tracker",
+    "TrackerStore": "tracker.store",
     "Turn": "turn",
-    "open_export": "endpoint_export",
+    "open_export": "endpoints.export",
 }
 
 

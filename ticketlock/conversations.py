@@ -9,23 +9,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from . import native, process
-from .endpoints import Endpoints, read_endpoints
-from .event_base import Event
-from .incoming import Incoming
-from .lock_store import LockStore
-from .observing import Observer
-from .portal import Portal
-from .registry import (
+from . import process
+from .aio import native
+from .aio.portal import Portal
+from .endpoints.file import Endpoints, read_endpoints
+from .endpoints.registry import (
     create_lock_store,
     create_tracker_store,
     event_broker_maker,
     require_extras,
 )
-from .relay import Relay
-from .sync import given_back_by
-from .tracker import Tracker
-from .tracker_store import TrackerStore
+from .events.event import Event
+from .locks.incoming import Incoming
+from .locks.store import LockStore
+from .locks.sync import given_back_by
+from .publishing.relay import Relay
+from .telemetry.observer import Observer
+from .tracker.store import TrackerStore
+from .tracker.tracker import Tracker
 from .turn import ObservedTurn, Turn
 
 

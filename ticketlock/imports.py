@@ -43,7 +43,7 @@ def registry() -> ModuleType:
     It is named as text, as the registry itself names the backends: it knows all interfaces, so
     none of them may import it.
     """
-    return import_module("ticketlock.registry")
+    return import_module("ticketlock.endpoints.registry")
 
 
 def _require(name: str, extra: str) -> None:

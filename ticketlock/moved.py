@@ -15,7 +15,22 @@ from types import ModuleType
 
 #: Old module -> where its public names are. Since 0.4.0; gone in 0.5.0.
 MOVED = {
+    "ticketlock.concurrent_lock_store": "ticketlock.locks.concurrent.store",
+    "ticketlock.embedded": "ticketlock.redis.embedded",
+    "ticketlock.event_broker": "ticketlock.publishing.broker",
+    "ticketlock.event_export": "ticketlock.endpoints.export",
+    "ticketlock.export_state": "ticketlock.publishing.export.state",
+    "ticketlock.lock": "ticketlock.locks.lock",
+    "ticketlock.lock_store": "ticketlock.locks.store",
     "ticketlock.log_observer": "ticketlock.server.access_log",
+    "ticketlock.memory_lock_store": "ticketlock.locks.memory",
+    "ticketlock.otel": "ticketlock.telemetry.otel",
+    "ticketlock.prometheus": "ticketlock.telemetry.prometheus",
+    "ticketlock.redis_lock_store": "ticketlock.locks.redis",
+    "ticketlock.registry": "ticketlock.endpoints.registry",
+    "ticketlock.sync": "ticketlock.locks.sync",
+    "ticketlock.tickets": "ticketlock.locks.tickets",
+    "ticketlock.tracker_store": "ticketlock.tracker.store",
 }
 
 

@@ -10,17 +10,17 @@ from itertools import count
 from types import TracebackType
 from typing import Any
 
-from .body import AnyTask, caller
 from .errors import LockLost, StaleFence, TrackerStoreConnectionError
-from .event_base import Event
-from .grant import Grant, facts
-from .incoming import WINDOW, Incoming
-from .lock_store import LockStore
-from .observing import Written
+from .events.event import Event
+from .locks.body import AnyTask, caller
+from .locks.grant import Grant, facts
+from .locks.incoming import WINDOW, Incoming
+from .locks.store import LockStore
 from .process import clock
-from .relay import Relay
-from .tracker import Tracker
-from .tracker_store import Claim, TrackerStore
+from .publishing.relay import Relay
+from .telemetry.observer import Written
+from .tracker.store import Claim, TrackerStore
+from .tracker.tracker import Tracker
 
 log = logging.getLogger("ticketlock.turn")
 

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 import hiredis
 
-from ticketlock.commands import MOST_JOINED
-from ticketlock.lua_scripts import load
-from ticketlock.redis_settings import RedisSettings
-from ticketlock.scripts import Scripts, Timing
+from ticketlock.locks.concurrent.scripts import Scripts, Timing
+from ticketlock.redis.commands import MOST_JOINED
+from ticketlock.redis.scripts import load
+from ticketlock.redis.settings import RedisSettings
 
 from .floor import ACQUIRE, RELEASE, SHA
 

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from typing import Any
 
 from ticketlock import Conversations
-from ticketlock.registry import create_tracker_store
+from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.server import Settings, create_app
-from ticketlock.tracker import Tracker
+from ticketlock.tracker.tracker import Tracker
 
 from ..bench import Bench
 from ..rows import Bar, Rows, number, table

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ticketlock import Conversations
-from ticketlock.relay import LEFT_SECONDS
+from ticketlock.publishing.relay import LEFT_SECONDS
 
 from ..bench import Bench
 from ..environments import ROOT

@@ -21,9 +21,9 @@ from ticketlock import (
     RedisLockStore,
     TicketLock,
 )
-from ticketlock.embedded import EmbeddedRedis
-from ticketlock.registry import create_tracker_store
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.endpoints.registry import create_tracker_store
+from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.tracker.store import TrackerStore
 
 
 class PlainStore(LockStore):

@@ -11,7 +11,7 @@ import pytest
 from conftest import until
 
 from ticketlock import AlreadyHeld, Conversations, LockError, LockLost, LockStore, LockTimeout
-from ticketlock.grant import Grant
+from ticketlock.locks.grant import Grant
 
 Make = Callable[[], LockStore]
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from servers.event_brokers import BACKENDS, Backend
 
-from ticketlock.broker_message import Message, Outcome
+from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerError
-from ticketlock.event_broker import EventBroker
-from ticketlock.registry import create_event_broker
+from ticketlock.publishing.broker import EventBroker
+from ticketlock.publishing.message import Message, Outcome
 
 Run = Callable[..., None]
 

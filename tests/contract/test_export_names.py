@@ -12,11 +12,11 @@ from contract_events import LEGACY_TYPES, session, user
 from servers.documented import FORMATS
 
 from ticketlock import Conversations
-from ticketlock.broker_message import DELIVERED, Message, Outcome
-from ticketlock.event_broker import EventBroker
-from ticketlock.event_export import EventExport
-from ticketlock.tracker import Tracker
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.publishing.broker import EventBroker
+from ticketlock.publishing.export.export import EventExport
+from ticketlock.publishing.message import DELIVERED, Message, Outcome
+from ticketlock.tracker.store import TrackerStore
+from ticketlock.tracker.tracker import Tracker
 
 Name = tuple[str, int, int]
 

@@ -35,8 +35,8 @@ from ticketlock import (
     Turn,
 )
 from ticketlock.conversations import SyncTurn
-from ticketlock.lock import Lock
-from ticketlock.sync import SyncGrant, SyncLock, SyncLockStore
+from ticketlock.locks.lock import Lock
+from ticketlock.locks.sync import SyncGrant, SyncLock, SyncLockStore
 
 Make = Callable[[], LockStore]
 Run = Callable[..., None]

@@ -21,7 +21,7 @@ from ticketlock import (
     StaleFence,
     Turn,
 )
-from ticketlock.lock import Lock
+from ticketlock.locks.lock import Lock
 
 Make = Callable[[], LockStore]
 

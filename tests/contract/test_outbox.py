@@ -11,10 +11,10 @@ import pytest
 from contract_events import session, slot, user
 
 from ticketlock.errors import EventsWaiting, StaleFence
-from ticketlock.outbox import LEASE_MS, DeadLetter, Lease, Parcel, now_ms
-from ticketlock.stored_event import StoredEvent
-from ticketlock.tracker import Tracker
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.events.stored import StoredEvent
+from ticketlock.tracker.outbox import LEASE_MS, DeadLetter, Lease, Parcel, now_ms
+from ticketlock.tracker.store import TrackerStore
+from ticketlock.tracker.tracker import Tracker
 
 SOON = 10**13  # milliseconds; later than everything here
 
@@ -179,7 +179,7 @@ async def test_sessions_and_long_histories_are_read_in_parts(stores: Any) -> Non
 async def test_a_replacement_drops_nothing_that_waits(
     stores: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ticketlock.fenced_store._WAIT_FOR_OUTBOX", 0.1)
+    monkeypatch.setattr("ticketlock.tracker.fenced._WAIT_FOR_OUTBOX", 0.1)
     store = publishing(stores)
     await write(store, "a", "old")
     tracker = Tracker.from_dict("a", [user("new", 2)])

@@ -12,11 +12,12 @@ import pytest
 from conftest import until
 from contract_events import user
 
-from ticketlock import Conversations, relay
-from ticketlock.broker_message import DELIVERED, Message, Outcome, in_order, poisoned
-from ticketlock.broker_message import retry as again
-from ticketlock.event_broker import EventBroker
-from ticketlock.tracker_store import TrackerStore
+from ticketlock import Conversations
+from ticketlock.publishing import relay
+from ticketlock.publishing.broker import EventBroker
+from ticketlock.publishing.message import DELIVERED, Message, Outcome, in_order, poisoned
+from ticketlock.publishing.message import retry as again
+from ticketlock.tracker.store import TrackerStore
 
 
 class Broker(EventBroker):
@@ -76,12 +77,12 @@ class Broker(EventBroker):
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits longer than a test wants to."""
-    monkeypatch.setattr("ticketlock.relay.SWEEP_SECONDS", 0.05)
-    monkeypatch.setattr("ticketlock.relay.LEFT_SECONDS", 0.05)
-    monkeypatch.setattr("ticketlock.relay.LONGEST_PAUSE", 0.1)
-    monkeypatch.setattr("ticketlock.relay.FIRST_PAUSE", 0.01)
-    monkeypatch.setattr("ticketlock.relay.CLOSE_SECONDS", 0.5)
-    monkeypatch.setattr("ticketlock.outbox.LEASE_MS", 400)
+    monkeypatch.setattr("ticketlock.publishing.relay.SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("ticketlock.publishing.relay.LEFT_SECONDS", 0.05)
+    monkeypatch.setattr("ticketlock.publishing.relay.LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr("ticketlock.publishing.relay.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("ticketlock.publishing.relay.CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr("ticketlock.tracker.outbox.LEASE_MS", 400)
 
 
 async def say(conversations: Conversations, name: str, *texts: str) -> None:
@@ -145,7 +146,7 @@ async def test_a_broker_that_is_away_from_one_replica_only(
     stores: Any, quick: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Another one publishes its events at once: it does not keep what it cannot send."""
-    monkeypatch.setattr("ticketlock.outbox.LEASE_MS", 30_000)
+    monkeypatch.setattr("ticketlock.tracker.outbox.LEASE_MS", 30_000)
     away, well = Broker(["away"]), Broker()
     async with Conversations(None, stores.open(), away) as one:
         await say(one, "a", "1", "2")
@@ -207,8 +208,8 @@ async def test_close_publishes_and_then_lets_go(
     if stores.backend == "memory":
         pytest.skip("what waits in memory ends with it")
     # How long a replica leaves it to others; the lease stays at half a minute.
-    monkeypatch.setattr("ticketlock.relay.SWEEP_SECONDS", 0.05)
-    monkeypatch.setattr("ticketlock.relay.LEFT_SECONDS", 0.05)
+    monkeypatch.setattr("ticketlock.publishing.relay.SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("ticketlock.publishing.relay.LEFT_SECONDS", 0.05)
     broker, later = Broker(), Broker()
     first = Conversations(None, stores.open(), broker)
     await say(first, "a", "1")

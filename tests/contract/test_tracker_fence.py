@@ -11,8 +11,8 @@ import pytest
 from contract_events import session, slot, user
 
 from ticketlock.errors import StaleFence, TrackerStoreError
-from ticketlock.tracker import Tracker
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.tracker.store import TrackerStore
+from ticketlock.tracker.tracker import Tracker
 
 
 async def texts(store: TrackerStore, sender_id: str = "a") -> list[Any]:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ticketlock.errors import StaleFence
-from ticketlock.tracker import Claim, Tracker
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.tracker.store import TrackerStore
+from ticketlock.tracker.tracker import Claim, Tracker
 
 STEPS = st.sampled_from(
     ["turn", "session", "crash", "lost reply", "stale", "save", "save again", "by hand",

@@ -11,8 +11,8 @@ from contract_events import LEGACY_TYPES, action, session, slot, user
 
 from ticketlock.errors import ConfigurationError, InvalidConversationId, InvalidEvent
 from ticketlock.events import SlotSet
-from ticketlock.tracker import EventVerbosity, Tracker
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.tracker.store import TrackerStore
+from ticketlock.tracker.tracker import EventVerbosity, Tracker
 
 
 async def events_of(store: TrackerStore, sender_id: str = "a") -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from ticketlock import (
     LockTimeout,
     StaleFence,
 )
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 _prefixes = itertools.count()
 

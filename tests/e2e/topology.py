@@ -19,7 +19,7 @@ from servers.consumers import Consumer
 from servers.nginx import DEPLOY, nginx
 from servers.replicas import Replica
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 REDIS_PASSWORD = "p@ss w:o/r%d"
 CHANNEL_TOKEN = "what senders have"

@@ -12,7 +12,7 @@ from conftest import until
 from faults.scenarios import freeze, soon, store_on, stories
 
 from ticketlock import ConcurrentRedisLockStore, LockStoreConnectionError
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 #: Seconds; a loop that is blocked for longer reads a grant whose lease is over.
 LEASE = 0.6

@@ -8,8 +8,8 @@ from conftest import until
 from faults.scenarios import beats, bells, freeze, soon, store_on, stories
 
 from ticketlock import ConcurrentRedisLockStore, DuplicateMessage, Incoming
-from ticketlock.embedded import EmbeddedRedis
 from ticketlock.process import clock
+from ticketlock.redis.embedded import EmbeddedRedis
 
 
 async def handle(store: ConcurrentRedisLockStore, message: Incoming, served: list[str]) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from ticketlock import lua_scripts
+from ticketlock.redis import scripts as lua_scripts
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 

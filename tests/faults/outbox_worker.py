@@ -22,11 +22,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from contract_events import user
-from ticketlock.brokers.file import FileEventBroker
+from ticketlock.brokers.file.broker import FileEventBroker
 
-from ticketlock import Conversations, outbox, relay
-from ticketlock.broker_message import Message, Outcome, in_order, poisoned
-from ticketlock.registry import create_tracker_store
+from ticketlock import Conversations
+from ticketlock.endpoints.registry import create_tracker_store
+from ticketlock.publishing import relay
+from ticketlock.publishing.message import Message, Outcome, in_order, poisoned
+from ticketlock.tracker import outbox
 
 AFTER_COMMIT = "after the commit"
 

@@ -19,7 +19,7 @@ from typing import Any
 import redis
 from servers.versions import environment
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 WORKER = Path(__file__).with_name("roll_worker.py")
 #: Two with several waiters at any time, and some that are often free.

@@ -16,8 +16,8 @@ from worker import Recorder
 
 import ticketlock
 from ticketlock import ConcurrentRedisLockStore, DuplicateMessage, Incoming, LockLost
-from ticketlock.grant import Grant
-from ticketlock.lock import Lock
+from ticketlock.locks.grant import Grant
+from ticketlock.locks.lock import Lock
 from ticketlock.process import clock
 
 TASKS = 8

@@ -17,8 +17,8 @@ import redis
 from conftest import until
 
 from ticketlock import ConcurrentRedisLockStore, LockLost, LockTimeout, QueueFull
-from ticketlock.embedded import EmbeddedRedis
 from ticketlock.process import clock
+from ticketlock.redis.embedded import EmbeddedRedis
 
 Scenario = Callable[[EmbeddedRedis], Awaitable[None]]
 T = TypeVar("T")

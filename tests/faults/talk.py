@@ -13,7 +13,7 @@ from conftest import until
 from contract_events import user
 
 from ticketlock import Conversations
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.tracker.store import TrackerStore
 
 NAMES = ("a", "b", "c", "d")
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from servers.consumers import Consumer, publish, query, stored, write_endpoints
 from servers.event_flows import broker_section
 
-from ticketlock.broker_message import Message
+from ticketlock.publishing.message import Message
 
 #: Events of each combination; TICKETLOCK_EVENT_COUNT sets another number for all. One a
 #: broker is large; together they take a minute.

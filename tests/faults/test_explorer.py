@@ -19,8 +19,8 @@ from faults.mutation import Patch, both, lua, python, wrapped
 from faults.test_mutants import MINE_TOO_EARLY
 
 from ticketlock import ConcurrentRedisLockStore
-from ticketlock.embedded import EmbeddedRedis
-from ticketlock.engine import Engine
+from ticketlock.locks.concurrent.engine import Engine
+from ticketlock.redis.embedded import EmbeddedRedis
 
 
 @pytest.fixture

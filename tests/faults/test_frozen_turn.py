@@ -15,13 +15,13 @@ from contract_events import user
 from servers.tracker_stores import TRACKER_STORES
 
 from ticketlock import ConcurrentRedisLockStore, Conversations
-from ticketlock.embedded import EmbeddedRedis
-from ticketlock.registry import create_tracker_store
+from ticketlock.endpoints.registry import create_tracker_store
+from ticketlock.redis.embedded import EmbeddedRedis
 
 CHILD = """
     import asyncio, json, sys
     from ticketlock import Conversations, LockLost, StaleFence
-    from ticketlock.grant import Grant
+    from ticketlock.locks.grant import Grant
     locks, tracker, fooled = json.loads(sys.argv[1])
     if fooled:  # as if it were frozen just behind the last check
         Grant.ensure_held = lambda self: None

@@ -17,19 +17,12 @@ import pytest
 from faults.mutation import Patch, both, expect_noticed, lua, method, python, wrapped
 from faults.test_protocol import SCENARIOS
 
-from ticketlock import (
-    ConcurrentRedisLockStore,
-    LockError,
-    calls,
-    commands,
-    deadlines,
-    elsewhere,
-    engine,
-    heartbeat,
-    link,
-    scripts,
-)
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock import ConcurrentRedisLockStore, LockError
+from ticketlock.locks import deadlines
+from ticketlock.locks.concurrent import calls, engine, heartbeat, scripts
+from ticketlock.locks.concurrent import duplicates as elsewhere
+from ticketlock.redis import commands, link
+from ticketlock.redis.embedded import EmbeddedRedis
 
 
 async def asleep(*_: object) -> None:

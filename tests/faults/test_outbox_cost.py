@@ -17,11 +17,12 @@ import pytest
 from contract_events import user
 from faults.talk import drained
 
-from ticketlock import Conversations, relay
-from ticketlock.broker_message import DELIVERED, Message, Outcome
-from ticketlock.event_broker import EventBroker
-from ticketlock.registry import create_tracker_store
-from ticketlock.tracker_store import TrackerStore
+from ticketlock import Conversations
+from ticketlock.endpoints.registry import create_tracker_store
+from ticketlock.publishing import relay
+from ticketlock.publishing.broker import EventBroker
+from ticketlock.publishing.message import DELIVERED, Message, Outcome
+from ticketlock.tracker.store import TrackerStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -62,7 +63,7 @@ async def test_no_turn_waits_for_a_broker_that_is_away(
 
     The relay tries all the time, which is more than it does after some seconds.
     """
-    monkeypatch.setattr("ticketlock.relay.LONGEST_PAUSE", relay.FIRST_PAUSE)
+    monkeypatch.setattr("ticketlock.publishing.relay.LONGEST_PAUSE", relay.FIRST_PAUSE)
     away = {**AWAY, "connection_attempts": 1}
     async with (
         Conversations(None, tracker_sections(kind)) as without,

@@ -19,8 +19,8 @@ from faults.outbox_worker import AFTER_COMMIT, BAD, NAMES, POINTS
 from faults.talk import drained, heard
 
 from ticketlock import Conversations
-from ticketlock.outbox import LEASE_MS, Lease
-from ticketlock.registry import create_tracker_store
+from ticketlock.endpoints.registry import create_tracker_store
+from ticketlock.tracker.outbox import LEASE_MS, Lease
 
 #: Every store that outlives a process.
 BACKENDS = ("sqlite", "postgres", "redis", "mongo", "dynamo")
@@ -75,9 +75,9 @@ def test_replicas_that_are_killed(
     for point in (*random.sample(POINTS, len(POINTS)), AFTER_COMMIT):  # so that something is left
         for name, texts in told(workers, point).items():
             stored[name] += texts
-    monkeypatch.setattr("ticketlock.outbox.LEASE_MS", SHORT)
-    monkeypatch.setattr("ticketlock.relay.SWEEP_SECONDS", 0.05)
-    monkeypatch.setattr("ticketlock.relay.LEFT_SECONDS", 0.05)
+    monkeypatch.setattr("ticketlock.tracker.outbox.LEASE_MS", SHORT)
+    monkeypatch.setattr("ticketlock.publishing.relay.SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("ticketlock.publishing.relay.LEFT_SECONDS", 0.05)
     path = tmp_path / "events"
     histories: dict[str, list[str]] = {}
 

@@ -20,12 +20,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from ticketlock import fenced_store, outbox
+from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.errors import EventsWaiting
-from ticketlock.outbox import DeadLetter, Lease, Parcel
-from ticketlock.registry import create_tracker_store
-from ticketlock.tracker import Tracker
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.tracker import fenced as fenced_store
+from ticketlock.tracker import outbox
+from ticketlock.tracker.outbox import DeadLetter, Lease, Parcel
+from ticketlock.tracker.store import TrackerStore
+from ticketlock.tracker.tracker import Tracker
 
 T = TypeVar("T")
 

@@ -16,9 +16,10 @@ from contract import test_outbox, test_relay
 from contract.conftest import Stores
 from contract.test_relay import quick
 from faults.mutation import Patch, expect_noticed, lua, python
-from ticketlock.stores import _sql_outbox
+from ticketlock.stores.sql import outbox as _sql_outbox
 
-from ticketlock import relay, volatile_outbox
+from ticketlock.publishing import relay
+from ticketlock.tracker import memory_outbox as volatile_outbox
 
 __all__ = ["quick"]  # a fixture
 
@@ -105,7 +106,7 @@ def test_outbox_mutant(
 ) -> None:  # fmt: skip
     """The test fails on the mutant, by its own assertions; a test that hangs has not noticed."""
     patch, backend, story = MUTANTS[mutant]
-    monkeypatch.setattr("ticketlock.relay.CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr("ticketlock.publishing.relay.CLOSE_SECONDS", 0.2)
     monkeypatch.setattr(test_relay, "DRAIN_SECONDS", 2.0)
     patch(monkeypatch)
     stores = Stores(backend, tracker_sections(backend))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from faults import late_scenarios, message_scenarios, scenarios, trouble_scenarios
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 SCENARIOS = {
     **scenarios.SCENARIOS,

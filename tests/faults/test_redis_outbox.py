@@ -18,12 +18,12 @@ import pytest
 from contract.conftest import Stores
 from contract_events import user
 from servers import redis_tracker
-from ticketlock.stores._redis_client import Client
+from ticketlock.stores.redis.client import Client
+from ticketlock.tracker.tracker.outbox import LEASE_MS, Lease, Parcel, now_ms
+from ticketlock.tracker.tracker.store import TrackerStore
+from ticketlock.tracker.tracker.tracker import Tracker
 
-from ticketlock.outbox import LEASE_MS, Lease, Parcel, now_ms
-from ticketlock.registry import create_tracker_store
-from ticketlock.tracker import Tracker
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.endpoints.registry import create_tracker_store
 
 MANAGERS = {
     "redis": redis_tracker.tracker_sections,
@@ -67,8 +67,8 @@ FRAME = """
 import asyncio, json, random, sys
 sys.path.insert(0, sys.argv[3])
 from contract_events import user
-from ticketlock.outbox import Lease, now_ms
-from ticketlock.registry import create_tracker_store
+from ticketlock.tracker.outbox import Lease, now_ms
+from ticketlock.endpoints.registry import create_tracker_store
 %s
 async def frame():
     async with create_tracker_store(json.loads(sys.argv[1])) as store:

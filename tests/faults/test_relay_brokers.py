@@ -21,7 +21,7 @@ from servers.event_brokers import BACKENDS, Backend, KafkaBackend
 from servers.proxy import Proxy
 
 from ticketlock import Conversations
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 pytestmark = pytest.mark.slow
 
@@ -39,10 +39,10 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Outages are noticed, and looked after, in a second instead of ten."""
-    monkeypatch.setattr("ticketlock.relay.DELIVER_SECONDS", 1.0)
-    monkeypatch.setattr("ticketlock.relay.LONGEST_PAUSE", 0.5)
-    monkeypatch.setattr("ticketlock.relay.SWEEP_SECONDS", 0.5)
-    monkeypatch.setattr("ticketlock.relay.LEFT_SECONDS", 0.2)
+    monkeypatch.setattr("ticketlock.publishing.relay.DELIVER_SECONDS", 1.0)
+    monkeypatch.setattr("ticketlock.publishing.relay.LONGEST_PAUSE", 0.5)
+    monkeypatch.setattr("ticketlock.publishing.relay.SWEEP_SECONDS", 0.5)
+    monkeypatch.setattr("ticketlock.publishing.relay.LEFT_SECONDS", 0.2)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from contract_events import user
 
-from ticketlock.registry import create_tracker_store
+from ticketlock.endpoints.registry import create_tracker_store
 
 #: Bytes of text in each of a turn's three events: one that fits a transaction or a document
 #: with ease, and one for which Mongo (16 MB) and Dynamo (4 MB) must write several times before
@@ -32,7 +32,7 @@ WRITER = """
 import asyncio, json, sys
 sys.path.insert(0, sys.argv[4])
 from contract_events import user
-from ticketlock.registry import create_tracker_store
+from ticketlock.endpoints.registry import create_tracker_store
 
 async def main(section, fence, size):
     async with create_tracker_store(section) as store:

@@ -16,8 +16,8 @@ from faults.late_scenarios import LEASE, SHORT, warm
 from faults.scenarios import WAITER_TTL, Scenario, freeze, store_on
 
 from ticketlock import ConcurrentRedisLockStore, DuplicateMessage, Incoming, LockError
-from ticketlock.embedded import EmbeddedRedis
-from ticketlock.scripts import Keys
+from ticketlock.locks.concurrent.scripts import Keys
+from ticketlock.redis.embedded import EmbeddedRedis
 
 
 def client_of(server: EmbeddedRedis) -> redis.Redis:

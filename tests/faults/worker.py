@@ -24,7 +24,7 @@ from typing import Any
 import redis
 
 from ticketlock import ConcurrentRedisLockStore, LockLost, LockStoreConnectionError
-from ticketlock.grant import Grant
+from ticketlock.locks.grant import Grant
 from ticketlock.process import clock
 
 #: Claims at the begin of a turn, refuses what comes under an older fence; the order of the

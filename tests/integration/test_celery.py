@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ticketlock import LockLost, LockTimeout, QueueFull, StaleFence, TicketLockError
-from ticketlock.embedded import EmbeddedRedis
 from ticketlock.errors import DuplicateMessage, LockStoreConnectionError
+from ticketlock.redis.embedded import EmbeddedRedis
 
 TESTS = Path(__file__).parent.parent
 

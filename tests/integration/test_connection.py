@@ -15,7 +15,7 @@ import servers
 import trustme
 
 from ticketlock import ConcurrentRedisLockStore, LockStore, LockStoreConnectionError, RedisLockStore
-from ticketlock.embedded import EmbeddedRedis, free_port, server_binary
+from ticketlock.redis.embedded import EmbeddedRedis, free_port, server_binary
 
 Run = Callable[..., None]
 STORES = [ConcurrentRedisLockStore, RedisLockStore]

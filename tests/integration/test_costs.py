@@ -12,7 +12,7 @@ import redis
 from conftest import until
 
 from ticketlock import ConcurrentRedisLockStore
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 Run = Callable[..., None]
 

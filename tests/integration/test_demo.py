@@ -21,11 +21,11 @@ from ticketlock import ConcurrentRedisLockStore, LockLost
 from ticketlock.cli import EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
 from ticketlock.conversations import Conversations
 from ticketlock.demo.bot import EchoBot
-from ticketlock.demo.records import Records
-from ticketlock.demo.stored import read_turns
-from ticketlock.demo.verify import KINDS
-from ticketlock.embedded import EmbeddedRedis
-from ticketlock.scratch import sweep
+from ticketlock.demo.judge.records import Records
+from ticketlock.demo.judge.stored import read_turns
+from ticketlock.demo.judge.turns import KINDS
+from ticketlock.files.scratch import sweep
+from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server import Handler, Message, Settings
 
 Run = Callable[[Awaitable[None]], None]

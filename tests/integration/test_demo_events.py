@@ -14,13 +14,13 @@ import pika
 import pytest
 from servers.event_brokers import BACKENDS, Backend
 
-from ticketlock.broker_message import Message
 from ticketlock.cli import EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE
-from ticketlock.demo.arrivals import EVENT_KINDS
+from ticketlock.demo.judge.events import EVENT_KINDS
+from ticketlock.demo.judge.turns import KINDS
 from ticketlock.demo.listeners import create_event_listener
-from ticketlock.demo.verify import KINDS
-from ticketlock.embedded import EmbeddedRedis
-from ticketlock.registry import create_event_broker
+from ticketlock.endpoints.registry import create_event_broker
+from ticketlock.publishing.message import Message
+from ticketlock.redis.embedded import EmbeddedRedis
 
 #: Messages of a demo, each of which makes two events.
 COUNT = 40
@@ -29,9 +29,9 @@ SESSION = ("action_session_start", "session_started", "action_listen")
 #: Python runs it when it starts: what a dead relay had is taken over soon, not after half a
 #: minute, and nobody waits long for what is missing.
 HASTE = """
-import ticketlock.outbox, ticketlock.relay, ticketlock.demo.listening
-ticketlock.outbox.LEASE_MS = 1500
-ticketlock.relay.SWEEP_SECONDS = ticketlock.relay.LEFT_SECONDS = 0.2
+import ticketlock.tracker.outbox, ticketlock.publishing.relay, ticketlock.demo.listening
+ticketlock.tracker.outbox.LEASE_MS = 1500
+ticketlock.publishing.relay.SWEEP_SECONDS = ticketlock.publishing.relay.LEFT_SECONDS = 0.2
 ticketlock.demo.listening.MISSING = 0.3
 """
 
@@ -40,8 +40,8 @@ ticketlock.demo.listening.MISSING = 0.3
 BROKEN = (
     HASTE
     + """
-from ticketlock.brokers.file import FileEventBroker as Broker
-from ticketlock.broker_message import DELIVERED
+from ticketlock.brokers.file.broker import FileEventBroker as Broker
+from ticketlock.publishing.message import DELIVERED
 send = Broker._send
 def broken(self, batch, end):
     lasts = {wire.key: wire for wire in batch}.values()

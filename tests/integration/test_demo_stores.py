@@ -16,11 +16,11 @@ import pytest
 from servers.tracker_stores import TRACKER_STORES
 
 from ticketlock.cli import EXIT_SIGNAL
-from ticketlock.demo.verify import KINDS
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.demo.judge.turns import KINDS
+from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.events import UserUttered
-from ticketlock.registry import create_tracker_store
-from ticketlock.tracker import Tracker
+from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.tracker.tracker import Tracker
 
 Sections = Callable[[str], dict[str, Any]]
 

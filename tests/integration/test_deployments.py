@@ -12,7 +12,7 @@ from faults.scenarios import SCENARIOS
 from servers.redis_sets import RedisCluster, SentinelSet
 
 from ticketlock import ConcurrentRedisLockStore, LockStoreConnectionError
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 Run = Callable[..., None]
 

@@ -12,9 +12,9 @@ from contract_events import LEGACY_TYPES, session, user
 from servers import dynamo, mongo, redis_tracker
 from servers.documented import FORMATS, Format
 
+from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.errors import StaleFence
-from ticketlock.registry import create_tracker_store
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.tracker.store import TrackerStore
 
 MANAGERS = {
     "redis": redis_tracker.tracker_sections,

@@ -12,7 +12,7 @@ import pytest
 from integration.test_server import begun, said, send, texts
 from servers.bot_server import Replica, replicas, write_files
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 Run = Callable[..., None]
 Pair = tuple[Replica, Replica]

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from servers.consumers import query, stored
 
+from ticketlock.endpoints.registry import create_event_database, create_tracker_store
 from ticketlock.errors import ConfigurationError
 from ticketlock.event_service.database import EventDatabase, EventDatabaseError, Gap, History
 from ticketlock.event_service.parsing import parse, reject
 from ticketlock.event_service.records import Received, Reject
 from ticketlock.event_service.source import Delivery
-from ticketlock.registry import create_event_database, create_tracker_store
 
 DATABASES = ("sqlite", "postgres", "mariadb")
 #: Different ids that a database's own rules may take for one.

@@ -18,10 +18,10 @@ from contract_events import session, user
 from servers.event_brokers import BACKENDS, Backend
 
 from ticketlock import cli
-from ticketlock.embedded import EmbeddedRedis
-from ticketlock.event_export import PROCESS_ID_HEADER
-from ticketlock.registry import create_tracker_store
-from ticketlock.tracker import Tracker
+from ticketlock.endpoints.registry import create_tracker_store
+from ticketlock.publishing.export.export import PROCESS_ID_HEADER
+from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.tracker.tracker import Tracker
 
 Capture = pytest.CaptureFixture[str]
 

@@ -20,7 +20,7 @@ from servers.event_flows import broker_section
 from servers.processes import unprivileged
 
 from ticketlock import cli
-from ticketlock.broker_message import HISTORY_FIELD, SEQUENCE_FIELD, Message
+from ticketlock.publishing.message import HISTORY_FIELD, SEQUENCE_FIELD, Message
 
 BROKERS = ("pika", "kafka")
 IDLE = ("--until-idle", "0.5")

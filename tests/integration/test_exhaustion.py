@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 #: Uses up what the process may have, uses a lock, gives it back, and uses the lock for longer than a
 #: lease. How many files are left decides what cannot be made: a connection, or a thread's event loop.

@@ -61,7 +61,7 @@ def test_all_that_is_made(tmp_path: Path, broker: str) -> None:
     asyncio.run(body())
     export = str(tmp_path / "export.jsonl")
     assert cli.main(["tracker", "export", export, "--endpoints", str(endpoints)]) == 0
-    from ticketlock.registry import create_event_database
+    from ticketlock.endpoints.registry import create_event_database
 
     _, database = create_event_database({"db": f"{tmp_path}/service.db"}, "event_service")
 

@@ -14,10 +14,10 @@ from conftest import until
 
 from ticketlock import ConcurrentRedisLockStore
 from ticketlock.conversations import Conversations
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server import BotServer, create_app
-from ticketlock.server.fleet import KEPT
-from ticketlock.server.look import Look
+from ticketlock.server.operator.fleet import KEPT
+from ticketlock.server.operator.look import Look
 
 Run = Callable[[Awaitable[None]], None]
 KEY = "concurrent_lock:live"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 PREAMBLE = """
 import asyncio, os, sys, threading, time, traceback

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ticketlock.embedded import EmbeddedRedis, free_port
+from ticketlock.redis.embedded import EmbeddedRedis, free_port
 
 TESTS = Path(__file__).parent.parent
 

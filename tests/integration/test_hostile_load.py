@@ -19,7 +19,7 @@ import httpx
 import pytest
 from servers.bot_server import Replica, replicas, write_files
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 BOT = """
 import gc

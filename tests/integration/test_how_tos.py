@@ -27,7 +27,7 @@ from servers.processes import child
 from servers.twice import twice
 
 from ticketlock import ConcurrentRedisLockStore, Conversations
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

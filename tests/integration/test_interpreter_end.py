@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 PREAMBLE = """
 import atexit, sys, threading, time

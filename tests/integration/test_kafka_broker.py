@@ -13,11 +13,11 @@ from conftest import until
 from servers.kafka_server import PASSWORD, USER, consume, delete_topic, make_topic
 from servers.processes import free_port
 from servers.proxy import Proxy
-from ticketlock.brokers.kafka import KafkaEventBroker
+from ticketlock.brokers.kafka.broker import KafkaEventBroker
 
-from ticketlock.broker_message import Message, Outcome
+from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError, EventBrokerError
-from ticketlock.registry import create_event_broker
+from ticketlock.publishing.message import Message, Outcome
 
 Run = Callable[..., None]
 LOGIN = {"sasl_username": USER, "sasl_password": PASSWORD}

@@ -17,7 +17,7 @@ from servers.examples import EXAMPLES
 from servers.twice import twice
 
 from ticketlock import ConcurrentRedisLockStore, LockLost, LockTimeout
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 Run = Callable[..., None]
 NAMES = ("langgraph_double_texting", "langgraph_agent")

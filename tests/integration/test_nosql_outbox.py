@@ -12,13 +12,14 @@ from contract.conftest import Stores
 from contract_events import session, user
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
-from ticketlock.stores import _dynamo_outbox, mongo
-from ticketlock.stores._dynamo_client import Client
+from ticketlock.stores.dynamo import outbox as _dynamo_outbox
+from ticketlock.stores.dynamo.client import Client
+from ticketlock.stores.mongo import store as mongo
 
 from ticketlock.errors import EventsWaiting
-from ticketlock.outbox import LEASE_MS, DeadLetter, Lease, Parcel, now_ms
-from ticketlock.tracker import Tracker
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.tracker.outbox import LEASE_MS, DeadLetter, Lease, Parcel, now_ms
+from ticketlock.tracker.store import TrackerStore
+from ticketlock.tracker.tracker import Tracker
 
 SOON = 10**13
 
@@ -82,7 +83,7 @@ async def test_a_large_replacement_is_refused_before_it_is_written(
     stores: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also by a store that publishes nothing itself."""
-    monkeypatch.setattr("ticketlock.fenced_store._WAIT_FOR_OUTBOX", 0.1)
+    monkeypatch.setattr("ticketlock.tracker.fenced._WAIT_FOR_OUTBOX", 0.1)
     store, other = publishing(stores), stores.open()
     await store.save(Tracker.from_dict("a", [user("old", 1)]))
     for replacement in ([], [user("new", 1)], [user("x" * 1_000_000, n) for n in range(20)]):

@@ -12,12 +12,12 @@ from contract_events import session, user
 from pymongo import MongoClient
 from redis import Redis
 from servers.redis_tracker import sentinel_sections
-from ticketlock.stores._dynamo_client import Client
+from ticketlock.stores.dynamo.client import Client
 
+from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.errors import StaleFence, TrackerStoreError
-from ticketlock.registry import create_tracker_store
-from ticketlock.tracker import Tracker
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.tracker.store import TrackerStore
+from ticketlock.tracker.tracker import Tracker
 
 NAMES = ("redis", "redis-cluster", "mongo", "dynamo")
 

@@ -10,7 +10,7 @@ import redis
 from conftest import until
 
 from ticketlock import ConcurrentRedisLockStore, LockLost, Observer
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 Run = Callable[..., None]
 

@@ -16,8 +16,8 @@ from servers.tracker_stores import TRACKER_STORES
 from serving import client, send
 
 from ticketlock import cli
-from ticketlock.registry import create_tracker_store
-from ticketlock.tracker import Tracker
+from ticketlock.endpoints.registry import create_tracker_store
+from ticketlock.tracker.tracker import Tracker
 
 Run = Callable[..., None]
 Capture = pytest.CaptureFixture[str]

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from servers.bot_server import answers, write_files
 from servers.processes import child, free_port
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 

@@ -12,7 +12,7 @@ import pytest
 from servers.chromium import Browser, chromium
 from servers.paged import HOSTILE, TOKEN, Fleet, live, send, started, until
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 VIEW = "the night shift's"
 

@@ -11,8 +11,8 @@ import httpx
 from conftest import until
 
 from ticketlock import Conversations
-from ticketlock.outbox import DeadLetter
 from ticketlock.server import Settings, create_app
+from ticketlock.tracker.outbox import DeadLetter
 
 HEADERS = {"authorization": "Bearer the operator's"}
 

@@ -17,7 +17,7 @@ from servers.full_replica import name
 from servers.paged import live, send, until
 from servers.processes import free_port
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 MANY = 10_000
 

@@ -17,13 +17,13 @@ import sqlalchemy as sa
 from contract.conftest import Stores
 from contract_events import user
 from servers import pgbouncer
-from ticketlock.brokers.sql import SQLEventBroker
-from ticketlock.stores.event_database import SQLEventDatabase
+from ticketlock.brokers.sql.broker import SQLEventBroker
+from ticketlock.stores.event_service.database import SQLEventDatabase
 
-from ticketlock.broker_message import DELIVERED, Message
 from ticketlock.errors import ConfigurationError, TrackerStoreConnectionError, TrackerStoreError
 from ticketlock.event_service.records import Received, Reject
-from ticketlock.settings import Section
+from ticketlock.publishing.message import DELIVERED, Message
+from ticketlock.settings.section import Section
 
 #: More than pgbouncer has connections to the server.
 WRITERS = 4 * pgbouncer.SERVER_CONNECTIONS

@@ -15,11 +15,11 @@ from conftest import until
 from servers.processes import free_port
 from servers.proxy import Proxy
 from servers.rabbitmq import PASSWORD, USER, VHOST
-from ticketlock.brokers.pika import PikaEventBroker
+from ticketlock.brokers.pika.broker import PikaEventBroker
 
-from ticketlock.broker_message import Message, Outcome
+from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError
-from ticketlock.registry import create_event_broker
+from ticketlock.publishing.message import Message, Outcome
 
 Run = Callable[..., None]
 URL_PASSWORD = quote(PASSWORD, safe="")

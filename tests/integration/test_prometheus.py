@@ -16,8 +16,8 @@ from ruamel.yaml import YAML
 from servers.bot_server import Replica, replicas, write_files
 from servers.prometheus import DEPLOY, Prometheus, program, prometheus
 
-from ticketlock.embedded import EmbeddedRedis
-from ticketlock.metrics import METRICS
+from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.telemetry.metrics import METRICS
 
 TOKEN = "the token of operators"
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ticketlock.brokers import _pika_stream
-from ticketlock.brokers.pika_reader import PikaReader
-from ticketlock.stores.event_database import SQLEventDatabase
+from ticketlock.brokers.pika import stream as _pika_stream
+from ticketlock.brokers.pika.reader import PikaReader
+from ticketlock.stores.event_service.database import SQLEventDatabase
 
-from ticketlock.broker_message import Message
+from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.event_service.service import EventService
 from ticketlock.event_service.settings import ServiceSettings
-from ticketlock.registry import create_event_broker
-from ticketlock.settings import Section
+from ticketlock.publishing.message import Message
+from ticketlock.settings.section import Section
 
 Run = Callable[..., None]
 STREAM = {"x-queue-type": "stream"}

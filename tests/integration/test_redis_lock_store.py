@@ -11,8 +11,8 @@ import redis
 from servers.proxy import Proxy
 
 from ticketlock import ConfigurationError, LockLost, RedisLockStore
-from ticketlock.embedded import EmbeddedRedis
 from ticketlock.process import clock
+from ticketlock.redis.embedded import EmbeddedRedis
 
 Run = Callable[..., None]
 

@@ -12,13 +12,13 @@ from contract.conftest import Stores
 from contract_events import user
 from redis import Redis, RedisCluster
 from servers.documented import FORMATS
-from ticketlock.stores._redis_client import NEEDED_COMMANDS
+from ticketlock.stores.redis.client import NEEDED_COMMANDS
 
-from ticketlock.embedded import EmbeddedRedis
-from ticketlock.outbox import LEASE_MS, DeadLetter, Lease, now_ms
-from ticketlock.registry import create_tracker_store
-from ticketlock.tracker import Tracker
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.endpoints.registry import create_tracker_store
+from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.tracker.outbox import LEASE_MS, DeadLetter, Lease, now_ms
+from ticketlock.tracker.store import TrackerStore
+from ticketlock.tracker.tracker import Tracker
 
 SOON = 10**13
 

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from ticketlock import ConcurrentRedisLockStore, LockError, LockLost
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 SHORT = {"lease": 0.6, "waiter_ttl": 0.5}
 

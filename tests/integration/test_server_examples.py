@@ -16,7 +16,7 @@ from servers.bot_server import write_files
 from serving import client, send
 
 from ticketlock import Conversations
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server.bot import load_bot
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"

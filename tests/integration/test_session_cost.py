@@ -16,10 +16,10 @@ from servers.proxy import Proxy
 from servers.tracker_stores import TRACKER_STORES
 from serving import client, send
 
-from ticketlock.registry import create_tracker_store
+from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.server import Message
-from ticketlock.tracker import Tracker
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.tracker.store import TrackerStore
+from ticketlock.tracker.tracker import Tracker
 from ticketlock.turn import Turn
 
 Run = Callable[..., None]

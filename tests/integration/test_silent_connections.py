@@ -16,7 +16,7 @@ from servers.proxy import Proxy
 from servers.redis_sets import SentinelSet
 
 from ticketlock import ConcurrentRedisLockStore, LockTimeout, RedisLockStore
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 Run = Callable[..., None]
 

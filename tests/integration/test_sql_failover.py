@@ -15,20 +15,19 @@ from contract_events import user
 from servers import mariadb, postgres
 from servers.proxy import Proxy
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from ticketlock.brokers.sql import SQLEventBroker
-from ticketlock.stores import _sql_schema as schema
-from ticketlock.stores.event_database import SQLEventDatabase
-from ticketlock.stores.sql import SQLTrackerStore
+from ticketlock.brokers.sql.broker import SQLEventBroker
+from ticketlock.stores.event_service.database import SQLEventDatabase
+from ticketlock.stores.sql import SQLTrackerStore, schema
 
 from ticketlock import InMemoryLockStore
-from ticketlock.broker_message import DELIVERED, Message
 from ticketlock.conversations import Conversations
+from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.errors import TrackerStoreConnectionError
 from ticketlock.event_service.database import EventDatabaseError
 from ticketlock.event_service.records import Received
-from ticketlock.registry import create_tracker_store
+from ticketlock.publishing.message import DELIVERED, Message
 from ticketlock.server import Settings, create_app
-from ticketlock.settings import Section
+from ticketlock.settings.section import Section
 
 BACKENDS = {"postgres": postgres, "mariadb": mariadb}
 #: An ordinary user: one who may do everything may also write to a MariaDB that is read-only.

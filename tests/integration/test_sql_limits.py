@@ -14,17 +14,17 @@ from contract.conftest import Stores
 from contract_events import slot, user
 from servers import mariadb, postgres
 from sqlalchemy.ext.asyncio import create_async_engine
-from ticketlock.brokers.sql import SQLEventBroker
-from ticketlock.stores.event_database import SQLEventDatabase
+from ticketlock.brokers.sql.broker import SQLEventBroker
+from ticketlock.stores.event_service.database import SQLEventDatabase
 
 from ticketlock import InMemoryLockStore
-from ticketlock.broker_message import DELIVERED, Message
 from ticketlock.conversations import Conversations
 from ticketlock.errors import InvalidEvent, TrackerStoreConnectionError, TrackerStoreError
 from ticketlock.event_service.records import Received, Reject
+from ticketlock.publishing.message import DELIVERED, Message
 from ticketlock.server import Settings, create_app
 from ticketlock.server.errors import headers
-from ticketlock.settings import Section
+from ticketlock.settings.section import Section
 
 PACKET = 1024 * 1024
 

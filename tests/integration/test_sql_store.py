@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from contract.conftest import Stores
 from contract_events import action, session, user
 from sqlalchemy.ext.asyncio import create_async_engine
-from ticketlock.stores.sql import SQLTrackerStore
+from ticketlock.stores.sql.store import SQLTrackerStore
 
 from ticketlock.errors import (
     ConfigurationError,
@@ -248,7 +248,7 @@ WRITER = """
 import asyncio, json, sys
 from contract_events import user
 from ticketlock.errors import StaleFence
-from ticketlock.registry import create_tracker_store
+from ticketlock.endpoints.registry import create_tracker_store
 
 async def main():
     async with create_tracker_store(json.loads(sys.argv[1])) as store:

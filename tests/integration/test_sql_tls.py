@@ -15,10 +15,14 @@ from servers import mariadb, postgres
 from servers.certificates import Certificates
 from servers.processes import own
 
-from ticketlock.broker_message import Message
 from ticketlock.endpoints import EndpointConfig
+from ticketlock.endpoints.registry import (
+    create_event_database,
+    create_tracker_store,
+    event_broker_maker,
+)
 from ticketlock.errors import ConfigurationError, TicketLockError
-from ticketlock.registry import create_event_database, create_tracker_store, event_broker_maker
+from ticketlock.publishing.message import Message
 
 Section = dict[str, Any]
 

@@ -13,7 +13,7 @@ from documents import ROOT, as_told, blocks
 from servers.bot_server import answers
 from servers.processes import child, free_port
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 #: The addresses that the pages name.
 REDIS, BOT = "localhost:6379", "localhost:5005"

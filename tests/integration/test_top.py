@@ -20,10 +20,11 @@ import pytest
 import redis
 from servers.redis_sets import RedisCluster, SentinelSet
 
-from ticketlock import ConcurrentRedisLockStore, survey
+from ticketlock import ConcurrentRedisLockStore
 from ticketlock.cli import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, main
-from ticketlock.embedded import EmbeddedRedis
-from ticketlock.survey import Survey
+from ticketlock.locks.concurrent import survey
+from ticketlock.locks.concurrent.survey import Survey
+from ticketlock.redis.embedded import EmbeddedRedis
 
 Run = Callable[[Awaitable[None]], None]
 Ticketlock = Callable[..., "asyncio.Future[tuple[int, str, str]]"]

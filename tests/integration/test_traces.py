@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from servers.event_brokers import BACKENDS
 
 from ticketlock import ConcurrentRedisLockStore, Conversations, LockLost, LockStore
-from ticketlock.embedded import EmbeddedRedis
-from ticketlock.otel import OpenTelemetry
+from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.telemetry.otel import OpenTelemetry
 
 Run = Callable[..., None]
 

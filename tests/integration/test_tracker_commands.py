@@ -11,9 +11,9 @@ import pytest
 from contract_events import session, user
 
 from ticketlock import cli
-from ticketlock.registry import create_tracker_store
-from ticketlock.tracker import Tracker
-from ticketlock.transfer import TransferError, check_export, migrate
+from ticketlock.endpoints.registry import create_tracker_store
+from ticketlock.tracker.tracker import Tracker
+from ticketlock.tracker.transfer import TransferError, check_export, migrate
 
 Capture = pytest.CaptureFixture[str]
 

@@ -20,7 +20,7 @@ from servers.platforms import SECRET, Platform, Slack, Telegram, WhatsApp
 from servers.processes import child, free_port
 
 from ticketlock import ConcurrentRedisLockStore, Conversations
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 PLATFORMS: dict[str, tuple[type[Platform], str]] = {
     "slack": (Slack, "slack_bot"),

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from ticketlock import InMemoryLockStore
 from ticketlock.conversations import Conversations
+from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.errors import TrackerStoreConnectionError, TrackerStoreError
-from ticketlock.registry import create_tracker_store
 from ticketlock.server.errors import headers
 
 Order = Callable[[str], None]

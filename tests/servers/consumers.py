@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from ticketlock.stores._sql_engine import make_engine
-from ticketlock.stores._sql_settings import SQLSettings
+from ticketlock.stores.sql.engine import make_engine
+from ticketlock.stores.sql.settings import SQLSettings
 
-from ticketlock.broker_message import Message
-from ticketlock.event_broker import EventBroker
-from ticketlock.registry import create_event_broker
-from ticketlock.settings import Section
-from ticketlock.store_keys import SQLStoreKeys
+from ticketlock.endpoints.registry import create_event_broker
+from ticketlock.publishing.broker import EventBroker
+from ticketlock.publishing.message import Message
+from ticketlock.settings.section import Section
+from ticketlock.settings.stores import SQLStoreKeys
 
 from .processes import popen
 from .versions import environment

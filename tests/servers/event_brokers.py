@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ticketlock.event_broker import EventBroker
+from ticketlock.publishing.broker import EventBroker
 
 _numbers = itertools.count(1)
 

@@ -18,7 +18,7 @@ from bson import Decimal128, ObjectId, Regex
 from pymongo import MongoClient
 
 from servers.documented import _redis, _table, _write_dynamo, _write_mongo
-from ticketlock.registry import create_tracker_store
+from ticketlock.endpoints.registry import create_tracker_store
 
 Section = Mapping[str, Any]
 

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ticketlock.scratch import Scratch
+from ticketlock.files.scratch import Scratch
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from typing import Any
 import redis
 from redis.crc import key_slot
 
-from ticketlock.embedded import EmbeddedRedis, free_port
+from ticketlock.redis.embedded import EmbeddedRedis, free_port
 
 
 class RedisCluster:

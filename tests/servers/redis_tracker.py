@@ -13,7 +13,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from ticketlock.embedded import EmbeddedRedis, server_binary
+from ticketlock.redis.embedded import EmbeddedRedis, server_binary
 
 from .processes import child, free_port
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 
 from servers.examples import EXAMPLES, environment
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 TESTS = Path(__file__).parents[1]
 

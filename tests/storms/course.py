@@ -16,8 +16,8 @@ import redis
 from servers.processes import temporary_folder
 
 from ticketlock import ConcurrentRedisLockStore, TicketLockError
-from ticketlock.embedded import EmbeddedRedis
 from ticketlock.process import clock
+from ticketlock.redis.embedded import EmbeddedRedis
 
 from .events import Events
 from .fleet import Fleet, Load

@@ -20,7 +20,7 @@ from redis.retry import Retry
 from servers.processes import free_port
 from servers.redis_sets import RedisCluster, _Sentinel
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 
 def client(server: EmbeddedRedis, seconds: float = 2) -> redis.Redis:

@@ -12,8 +12,8 @@ from typing import Any
 
 import redis
 
-from ticketlock.embedded import EmbeddedRedis
 from ticketlock.process import clock
+from ticketlock.redis.embedded import EmbeddedRedis
 
 from .events import Event, Events, shuffled
 from .targets import One, asks, client, until

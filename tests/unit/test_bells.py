@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ticketlock.bells import Bell, read
 from ticketlock.checks import MAX_FENCE
+from ticketlock.locks.concurrent.bells import Bell, read
 
 SECRET = b"0123456789abcdef"
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from servers.certificates import Certificates
-from ticketlock.brokers.kafka import KafkaEventBroker
-from ticketlock.brokers.pika import PikaEventBroker
-from ticketlock.brokers.sql import SQLEventBroker
+from ticketlock.brokers.kafka.broker import KafkaEventBroker
+from ticketlock.brokers.pika.broker import PikaEventBroker
+from ticketlock.brokers.sql.broker import SQLEventBroker
 
 from ticketlock import ConfigurationError
-from ticketlock.registry import create_event_broker
+from ticketlock.endpoints.registry import create_event_broker
 
 LOGIN = {"username": "u", "password": "x-s3cret"}
 

@@ -9,8 +9,8 @@ import pytest
 
 from ticketlock import Holder, Inspection, Waiting, cli
 from ticketlock.cli.locks import describe
+from ticketlock.demo.judge.turns import Violation
 from ticketlock.demo.report import Report
-from ticketlock.demo.verify import Violation
 
 
 @pytest.mark.parametrize(

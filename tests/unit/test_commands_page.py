@@ -14,7 +14,7 @@ import pytest
 
 from ticketlock import Conversations, cli
 from ticketlock.cli import _parser
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 TEXT = PAGE.read_text()

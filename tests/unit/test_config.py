@@ -13,16 +13,16 @@ import pytest
 from ruamel.yaml import YAML
 
 from ticketlock import ConfigurationError, EndpointConfig, cli
-from ticketlock.config_schema import KEYS, schema
-from ticketlock.embedded import EmbeddedRedis, free_port
-from ticketlock.endpoints import FOREIGN, read_endpoints
-from ticketlock.registry import (
+from ticketlock.cli.config.schema import KEYS, schema
+from ticketlock.endpoints.file import FOREIGN, read_endpoints
+from ticketlock.endpoints.registry import (
     TYPES,
     create_event_database,
     create_lock_store,
     create_tracker_store,
     prepare_event_broker,
 )
+from ticketlock.redis.embedded import EmbeddedRedis, free_port
 from ticketlock.server import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,10 @@ import pytest
 from contract_events import session, user
 
 from ticketlock.endpoints import EndpointConfig
+from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.errors import ConfigurationError, StaleFence
-from ticketlock.registry import create_tracker_store
-from ticketlock.tracker import Tracker
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.tracker.store import TrackerStore
+from ticketlock.tracker.tracker import Tracker
 
 
 class Plain:

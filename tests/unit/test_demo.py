@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ticketlock.demo.bot import reply
-from ticketlock.demo.records import BEGIN, END, LOST, Entry, Records
+from ticketlock.demo.judge.records import BEGIN, END, LOST, Entry, Records
+from ticketlock.demo.judge.stored import read_turns
+from ticketlock.demo.judge.turns import KINDS, verify
 from ticketlock.demo.report import Report
 from ticketlock.demo.sender import Delivery
-from ticketlock.demo.stored import read_turns
 from ticketlock.demo.traffic import Message
-from ticketlock.demo.verify import KINDS, verify
-from ticketlock.event_base import Event
 from ticketlock.events import BotUttered, SlotSet, UserUttered
+from ticketlock.events.event import Event
 
 
 def entries(message: int, number: int, at: float, *kinds: str, by: str = "0.0") -> list[Entry]:

@@ -10,14 +10,14 @@ import pytest
 
 from ticketlock import cli
 from ticketlock.demo import Options
-from ticketlock.demo.arrivals import EVENT_KINDS, EventCounts
+from ticketlock.demo.judge.events import EVENT_KINDS, EventCounts
+from ticketlock.demo.judge.records import BEGIN, END, LOST, Entry
+from ticketlock.demo.judge.turns import KINDS, Violation
 from ticketlock.demo.picture import svg
-from ticketlock.demo.records import BEGIN, END, LOST, Entry
 from ticketlock.demo.report import Report
 from ticketlock.demo.screen import print_comparison, timeline
 from ticketlock.demo.timeline import CONVERSATIONS, TURNS, Span, compare, spans
 from ticketlock.demo.verdict import _WORDS, compared, verdict
-from ticketlock.demo.verify import KINDS, Violation
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>&\x1b[2J"

@@ -12,33 +12,33 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ticketlock.brokers.file_listener import FileListener
-from ticketlock.brokers.sql import SQLEventBroker
-from ticketlock.brokers.sql_listener import SQLListener
+from ticketlock.brokers.file.listener import FileListener
+from ticketlock.brokers.sql.broker import SQLEventBroker
+from ticketlock.brokers.sql.listener import SQLListener
 
 from ticketlock import ConfigurationError, EventBrokerConnectionError
-from ticketlock.broker_message import Message
-from ticketlock.demo.arrivals import (
+from ticketlock.demo.backends import Backends
+from ticketlock.demo.fleet import Fleet, Replica, ReplicaFailed
+from ticketlock.demo.judge.events import (
     EVENT_KINDS,
     EventCounts,
     Heard,
     verify_events,
     verify_strangers,
 )
-from ticketlock.demo.backends import Backends
-from ticketlock.demo.fleet import Fleet, Replica, ReplicaFailed
 from ticketlock.demo.listeners import create_event_listener
 from ticketlock.demo.listening import Listening
 from ticketlock.demo.report import Report
-from ticketlock.event_base import Event
+from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.event_service.parsing import parse
 from ticketlock.event_service.records import Limits, Received
 from ticketlock.event_service.source import Delivery
 from ticketlock.events import UserUttered
-from ticketlock.outbox import DeadLetter
-from ticketlock.registry import create_tracker_store
-from ticketlock.scratch import Scratch
-from ticketlock.tracker import Tracker
+from ticketlock.events.event import Event
+from ticketlock.files.scratch import Scratch
+from ticketlock.publishing.message import Message
+from ticketlock.tracker.outbox import DeadLetter
+from ticketlock.tracker.tracker import Tracker
 
 COUNT = 5
 COMMITTED: list[Event] = [UserUttered(f"text {i}", timestamp=float(i)) for i in range(COUNT)]

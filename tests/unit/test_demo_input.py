@@ -13,10 +13,10 @@ from ticketlock import ConfigurationError, Conversations, InvalidConversationId,
 from ticketlock.demo.backends import Backends, check_messages
 from ticketlock.demo.traffic import Message, generate, read_transcript
 from ticketlock.endpoints import read_endpoints
+from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.events import UserUttered
-from ticketlock.registry import create_tracker_store
 from ticketlock.server import Settings
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.tracker.store import TrackerStore
 
 
 def test_without_options_the_tracker_store_is_a_file_of_the_demo(tmp_path: Path) -> None:

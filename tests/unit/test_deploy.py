@@ -13,7 +13,7 @@ from servers.nginx import CHANNELS, DEPLOY, OPERATORS, check, write_configuratio
 
 from ticketlock.conversations import Conversations
 from ticketlock.endpoints import Endpoints, read_endpoints
-from ticketlock.registry import (
+from ticketlock.endpoints.registry import (
     create_event_database,
     create_lock_store,
     create_tracker_store,

@@ -24,23 +24,23 @@ from documents import (
     pages,
 )
 from error_classes import every_error
-from ticketlock.stores._event_schema import metadata as service_tables
+from ticketlock.stores.event_service.schema import metadata as service_tables
 
 import ticketlock
 import ticketlock.server
 from ticketlock import errors
-from ticketlock.broker_message import HISTORY_FIELD, SEQUENCE_FIELD
 from ticketlock.cli import _parser
-from ticketlock.config_schema import KEYS
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.cli.config.schema import KEYS
 from ticketlock.endpoints import Endpoints, read_endpoints
-from ticketlock.registry import (
+from ticketlock.endpoints.registry import (
     create_event_database,
     create_event_source,
     create_lock_store,
     create_tracker_store,
     event_broker_maker,
 )
+from ticketlock.publishing.message import HISTORY_FIELD, SEQUENCE_FIELD
+from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server import Settings
 from ticketlock.server.errors import _STATUS, RequestError
 

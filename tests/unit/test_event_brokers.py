@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 from servers.event_brokers import PlainBroker
-from ticketlock.brokers.file import FileEventBroker
-from ticketlock.brokers.kafka import KafkaEventBroker
-from ticketlock.brokers.sql import SQLEventBroker
+from ticketlock.brokers.file.broker import FileEventBroker
+from ticketlock.brokers.kafka.broker import KafkaEventBroker
+from ticketlock.brokers.sql.broker import SQLEventBroker
 
 from ticketlock import ConfigurationError, EndpointConfig
-from ticketlock.broker_message import Message
-from ticketlock.custom_event_broker import CustomEventBroker
+from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError, EventBrokerError
-from ticketlock.event_broker import EventBroker
-from ticketlock.registry import create_event_broker
+from ticketlock.publishing.broker import EventBroker
+from ticketlock.publishing.custom import CustomEventBroker
+from ticketlock.publishing.message import Message
 
 LOGIN = {"username": "u", "password": "x-s3cret"}
 
@@ -148,7 +148,10 @@ def test_file_errors(tmp_path: Path) -> None:
         (None, type(None)),
         ({"type": "File", "path": "{tmp}/f"}, FileEventBroker),
         ({"type": "rasa.core.brokers.file.FileEventBroker", "path": "{tmp}/f"}, FileEventBroker),
-        ({"type": "ticketlock.brokers.file.FileEventBroker", "path": "{tmp}/f"}, EventBroker),
+        (
+            {"type": "ticketlock.brokers.file.FileEventBroker", "path": "{tmp}/f"},
+            EventBroker,
+        ),
         ({"type": "SQL", "db": "{tmp}/d"}, SQLEventBroker),
         ({"type": "kafka", "url": "h", "security_protocol": "PLAINTEXT"}, KafkaEventBroker),
         ({"type": "servers.event_brokers.PlainBroker", "url": "x"}, EventBroker),
@@ -174,9 +177,9 @@ def test_without_a_type_it_is_rabbitmq() -> None:
     [
         ("kafak", "neither a known type nor the path of a class"),
         ("no.such.module.Class", "No module named 'no'"),
-        ("ticketlock.tickets.Nope", "has no class Nope"),
-        ("ticketlock.tickets.Ticket", "has no from_endpoint_config, publish"),
-        ("ticketlock.event_broker.EventBroker", "has no from_endpoint_config, publish"),
+        ("ticketlock.locks.tickets.Nope", "has no class Nope"),
+        ("ticketlock.locks.tickets.Ticket", "has no from_endpoint_config, publish"),
+        ("ticketlock.publishing.broker.EventBroker", "has no from_endpoint_config, publish"),
     ],
 )
 def test_unresolvable_types_are_errors(kind: str, said: str) -> None:
@@ -200,7 +203,7 @@ def test_a_missing_driver(tmp_path: Path) -> None:
     # Each in a fork of one process: what they all import is imported once.
     code = """
         import asyncio, os, sys
-        from ticketlock.registry import create_event_broker
+        from ticketlock.endpoints.registry import create_event_broker
         for kind, driver, _ in DRIVERS:
             if not os.fork():
                 sys.modules[driver] = None

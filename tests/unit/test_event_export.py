@@ -12,17 +12,17 @@ import pytest
 from contract_events import user
 from ticketlock.stores.memory import InMemoryTrackerStore
 
-from ticketlock.broker_message import DELIVERED, Message, Outcome, poisoned, retry
 from ticketlock.errors import (
     ConfigurationError,
     EventBrokerConnectionError,
     TrackerStoreConnectionError,
 )
-from ticketlock.event_broker import EventBroker
-from ticketlock.event_export import PROCESS_ID_HEADER, EventExport
-from ticketlock.export_options import ExportOptions, ExportResult, NothingToExport
-from ticketlock.export_state import StateFile
-from ticketlock.tracker import Tracker
+from ticketlock.publishing.broker import EventBroker
+from ticketlock.publishing.export.export import PROCESS_ID_HEADER, EventExport
+from ticketlock.publishing.export.options import ExportOptions, ExportResult, NothingToExport
+from ticketlock.publishing.export.state import StateFile
+from ticketlock.publishing.message import DELIVERED, Message, Outcome, poisoned, retry
+from ticketlock.tracker.tracker import Tracker
 
 Judge = Callable[[Message], Outcome]
 

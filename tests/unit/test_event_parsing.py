@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ticketlock.broker_message import HISTORY_FIELD, SEQUENCE_FIELD
 from ticketlock.event_service.parsing import parse
 from ticketlock.event_service.records import Limits, Received, Reject
 from ticketlock.event_service.source import Delivery
+from ticketlock.publishing.message import HISTORY_FIELD, SEQUENCE_FIELD
 
 SERVER = Limits(255, nul=False)
 

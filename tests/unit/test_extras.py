@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ticketlock import ConfigurationError, Conversations, cli
-from ticketlock.config_schema import KEYS
+from ticketlock.cli.config.schema import KEYS
+from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.imports import MODULES, extra_of, missing, pip_line
-from ticketlock.registry import create_tracker_store
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -121,10 +121,12 @@ def test_an_import_says_what_to_type(module: str, name: str, driver: str, extra:
     [("prometheus", "prometheus_client", "prometheus"), ("otel", "opentelemetry", "otel")],
 )
 def test_an_observer_says_what_to_type(module: str, driver: str, extra: str) -> None:
-    code = f"import sys; sys.modules[{driver!r}] = None; import ticketlock.{module}"
+    code = f"import sys; sys.modules[{driver!r}] = None; import ticketlock.telemetry.{module}"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     line = f'needs {driver}: pip install "ticketlock[{extra}]"'
-    assert done.stderr.splitlines()[-1] == f"ModuleNotFoundError: ticketlock.{module} {line}"
+    assert (
+        done.stderr.splitlines()[-1] == f"ModuleNotFoundError: ticketlock.telemetry.{module} {line}"
+    )
 
 
 def test_the_table_is_that_of_the_package() -> None:

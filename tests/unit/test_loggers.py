@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from ticketlock.demo.listeners import EVENT_LISTENERS
-from ticketlock.registry import EVENT_BROKERS, EVENT_SOURCES, TRACKER_STORES
+from ticketlock.endpoints.registry import EVENT_BROKERS, EVENT_SOURCES, TRACKER_STORES
 
 CODE = """
 import json, logging, sys

@@ -14,9 +14,9 @@ from conftest import until
 from serving import Gate, client, send
 
 from ticketlock import Conversations, TrackerStoreConnectionError
-from ticketlock.broker_message import Outcome, poisoned
 from ticketlock.cli import logs
-from ticketlock.event_broker import EventBroker
+from ticketlock.publishing.broker import EventBroker
+from ticketlock.publishing.message import Outcome, poisoned
 from ticketlock.server.access_log import AccessLog
 from ticketlock.server.handling import Handler
 

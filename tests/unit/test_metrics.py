@@ -16,13 +16,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import client, send
 
 from ticketlock import Conversations, Grant, LockLost, LockTimeout
-from ticketlock import metrics as module
-from ticketlock.broker_message import DELIVERED, Outcome
-from ticketlock.event_broker import EventBroker
-from ticketlock.metrics import CAUSES, HANDOFF, METRICS, OUTCOMES, Metered, Metric
-from ticketlock.observing import Observer
-from ticketlock.otel import SPANS, OpenTelemetry
-from ticketlock.prometheus import PrometheusMetrics
+from ticketlock.publishing.broker import EventBroker
+from ticketlock.publishing.message import DELIVERED, Outcome
+from ticketlock.telemetry import metrics as module
+from ticketlock.telemetry.metrics import CAUSES, HANDOFF, METRICS, OUTCOMES, Metered, Metric
+from ticketlock.telemetry.observer import Observer
+from ticketlock.telemetry.otel import SPANS, OpenTelemetry
+from ticketlock.telemetry.prometheus import PrometheusMetrics
 
 Run = Callable[..., None]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"

@@ -13,9 +13,9 @@ from ticketlock.stores.dynamo import DynamoTrackerStore
 from ticketlock.stores.mongo import MongoTrackerStore
 from ticketlock.stores.redis import RedisTrackerStore
 
-from ticketlock.embedded import EmbeddedRedis, free_port
+from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.errors import ConfigurationError, TrackerStoreConnectionError, TrackerStoreError
-from ticketlock.registry import create_tracker_store
+from ticketlock.redis.embedded import EmbeddedRedis, free_port
 
 SECRET = "hunter2"
 

@@ -21,10 +21,10 @@ from opentelemetry.trace import SpanKind, StatusCode
 from serving import send
 
 from ticketlock import Conversations, InMemoryLockStore, LockLost, LockTimeout
-from ticketlock.broker_message import DELIVERED, Message, Outcome, retry
-from ticketlock.event_broker import EventBroker
-from ticketlock.otel import CONVERSATION, SCHEMA_URL, SPANS, OpenTelemetry
+from ticketlock.publishing.broker import EventBroker
+from ticketlock.publishing.message import DELIVERED, Message, Outcome, retry
 from ticketlock.server import create_app
+from ticketlock.telemetry.otel import CONVERSATION, SCHEMA_URL, SPANS, OpenTelemetry
 
 Run = Callable[..., None]
 

@@ -11,8 +11,8 @@ import pytest
 from contract_events import user
 
 from ticketlock import Conversations, cli
-from ticketlock.outbox import DeadLetter
-from ticketlock.registry import create_tracker_store
+from ticketlock.endpoints.registry import create_tracker_store
+from ticketlock.tracker.outbox import DeadLetter
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ticketlock.errors import InvalidEvent
-from ticketlock.event_base import Event
-from ticketlock.event_codec import encode_events
+from ticketlock.events.codec import encode_events
+from ticketlock.events.event import Event
 from ticketlock.plain_json import MAX_DEPTH, copied, load, load_events, plain
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ticketlock import ConfigurationError
-from ticketlock.redis_settings import RedisSettings
-from ticketlock.slots import owners, place
+from ticketlock.redis.settings import RedisSettings
+from ticketlock.redis.slots import owners, place
 
 
 @pytest.mark.parametrize(

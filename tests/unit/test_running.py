@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ticketlock.running import Running
+from ticketlock.aio.running import Running
 
 Run = Callable[[Awaitable[None]], None]
 

@@ -14,14 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ticketlock import watchdog
-from ticketlock.embedded import EmbeddedRedis, free_port
-from ticketlock.scratch import Scratch, sweep
+from ticketlock.files import watchdog
+from ticketlock.files.scratch import Scratch, sweep
+from ticketlock.redis.embedded import EmbeddedRedis, free_port
 
 #: Makes a scratch with a process in it and a child of that, tells their ids, and waits.
 OWNER = """
     import subprocess, sys
-    from ticketlock.scratch import Scratch
+    from ticketlock.files.scratch import Scratch
     made = Scratch("test", sys.argv[1])
     code = "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True)"
     code += "; time.sleep(600)"
@@ -152,7 +152,7 @@ def test_folders_of_another_kind_stay(tmp_path: Path) -> None:
 def test_many_that_begin_at_once_do_not_take_each_others_folders(tmp_path: Path) -> None:
     code = """
         import sys
-        from ticketlock import scratch
+        from ticketlock.files import scratch
         for _ in range(20):
             scratch._swept.clear()
             with scratch.Scratch("test", sys.argv[1]) as made:
@@ -170,6 +170,6 @@ def test_a_port_that_another_server_took_is_left(monkeypatch: pytest.MonkeyPatch
     """Between the choice of a port and the listening another server can take it."""
     with EmbeddedRedis() as other:
         ports = iter([other.port, free_port()])
-        monkeypatch.setattr("ticketlock.embedded.free_port", lambda: next(ports))
+        monkeypatch.setattr("ticketlock.redis.embedded.free_port", lambda: next(ports))
         with EmbeddedRedis() as ours:
             assert ours.port != other.port

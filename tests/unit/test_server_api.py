@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 from serving import Gate, client, send, talk
 
-from ticketlock.tracker import Tracker
-from ticketlock.tracker_store import TrackerStore
+from ticketlock.tracker.store import TrackerStore
+from ticketlock.tracker.tracker import Tracker
 
 ROOT = "/conversations/anna/"
 SLOT = {"event": "slot", "name": "s", "value": 1}

@@ -12,10 +12,10 @@ from serving import client, send, talk
 from ticketlock.stores.memory import InMemoryTrackerStore
 
 from ticketlock import ConcurrentRedisLockStore, Conversations, InMemoryLockStore, RedisLockStore
-from ticketlock.embedded import EmbeddedRedis
-from ticketlock.registry import create_tracker_store
+from ticketlock.endpoints.registry import create_tracker_store
+from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server import Message
-from ticketlock.tracker import Tracker
+from ticketlock.tracker.tracker import Tracker
 from ticketlock.turn import Turn
 
 Run = Callable[..., None]

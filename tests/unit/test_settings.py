@@ -102,7 +102,7 @@ def test_refused(store: type[Any], keys: dict[str, Any], said: str) -> None:
         ({"type": "Redis", "url": "h"}, RedisLockStore),
         ({"type": "concurrent_redis"}, ConcurrentRedisLockStore),
         (
-            {"type": "ticketlock.concurrent_lock_store.ConcurrentRedisLockStore", "host": "h"},
+            {"type": "ticketlock.locks.concurrent.store.ConcurrentRedisLockStore", "host": "h"},
             ConcurrentRedisLockStore,
         ),
         ({"type": "ticketlock.ConcurrentRedisLockStore"}, ConcurrentRedisLockStore),
@@ -132,8 +132,8 @@ def test_a_store_passes_through() -> None:
     [
         ("reddis", "neither a known type nor the path of a class"),
         ("no.such.module.Class", "No module named 'no'"),
-        ("ticketlock.tickets.Nope", "has no class Nope"),
-        ("ticketlock.tickets.Ticket", "not a subclass"),
+        ("ticketlock.locks.tickets.Nope", "has no class Nope"),
+        ("ticketlock.locks.tickets.Ticket", "not a subclass"),
     ],
 )
 def test_unresolvable_types_are_errors(kind: str, said: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ticketlock.slices import Aside, sliced
+from ticketlock.aio.slices import Aside, sliced
 
 Run = Callable[..., None]
 

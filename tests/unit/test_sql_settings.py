@@ -8,12 +8,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import oracle
 from sqlalchemy.schema import CreateIndex, CreateTable
-from ticketlock.stores import _sql_schema as schema
-from ticketlock.stores._sql_settings import SQLSettings
+from ticketlock.stores.sql import schema
+from ticketlock.stores.sql.settings import SQLSettings
 
 from ticketlock.errors import ConfigurationError
-from ticketlock.settings import Section
-from ticketlock.store_keys import SQLStoreKeys
+from ticketlock.settings.section import Section
+from ticketlock.settings.stores import SQLStoreKeys
 
 
 def read(**values: Any) -> SQLSettings:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ticketlock.broker_message import Message
-from ticketlock.event_codec import encode_events
-from ticketlock.stored_event import StoredEvent
+from ticketlock.events.codec import encode_events
+from ticketlock.events.stored import StoredEvent
+from ticketlock.publishing.message import Message
 
 EVENTS: list[dict[str, Any]] = [
     {"event": "user"},

@@ -12,7 +12,7 @@ from storms.events import Event, Events
 from storms.targets import One
 from storms.verdict import Verdict, judge
 
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 
 
 class Two(One):

@@ -6,11 +6,11 @@ import logging
 from typing import Any
 
 import pytest
-from ticketlock.brokers.kafka import KafkaEventBroker
-from ticketlock.brokers.pika import PikaEventBroker
+from ticketlock.brokers.kafka.broker import KafkaEventBroker
+from ticketlock.brokers.pika.broker import PikaEventBroker
 
-from ticketlock.redis_settings import RedisSettings
-from ticketlock.registry import create_tracker_store
+from ticketlock.endpoints.registry import create_tracker_store
+from ticketlock.redis.settings import RedisSettings
 
 
 def kafka(**keys: Any) -> object:

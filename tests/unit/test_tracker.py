@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ticketlock import events as e
 from ticketlock.errors import InvalidEvent
-from ticketlock.tracker import EventVerbosity, Tracker
+from ticketlock.tracker.tracker import EventVerbosity, Tracker
 
 
 def tracker(*wires: dict[str, Any]) -> Tracker:

@@ -14,7 +14,7 @@ from conftest import until
 from serving import Gate, client, send, talk
 
 from ticketlock import ConcurrentRedisLockStore, InMemoryLockStore, LockStore, RedisLockStore
-from ticketlock.embedded import EmbeddedRedis
+from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server import Message
 from ticketlock.turn import Turn
 

@@ -12,13 +12,13 @@ import pytest
 
 from ticketlock import ConfigurationError
 from ticketlock.endpoints import EndpointConfig
-from ticketlock.errors import TicketLockError
-from ticketlock.registry import (
+from ticketlock.endpoints.registry import (
     create_event_database,
     create_lock_store,
     create_tracker_store,
     event_broker_maker,
 )
+from ticketlock.errors import TicketLockError
 
 Make = Callable[[str], Any]
 

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from .. import __version__
 from ..demo import Interrupted
 from ..errors import ConfigurationError, InvalidConversationId, TicketLockError
-from ..settings import hint
+from ..settings.section import hint
 from . import completion, config, demo, events, locks, run, top, tracker
 from .common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..concurrent_lock_store import ConcurrentRedisLockStore
-from ..endpoints import read_endpoints
+from ..endpoints.file import read_endpoints
+from ..endpoints.registry import create_lock_store
 from ..errors import ConfigurationError
-from ..lock_store import LockStore
-from ..memory_lock_store import InMemoryLockStore
-from ..registry import create_lock_store
+from ..locks.concurrent.store import ConcurrentRedisLockStore
+from ..locks.memory import InMemoryLockStore
+from ..locks.store import LockStore
 from .common import ENDPOINTS
 
 

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from ..inspection import Holder, Inspection, Waiting
+from ..locks.inspection import Holder, Inspection, Waiting
 from .common import EXIT_FAILED, EXIT_OK, positive
 from .lock_stores import open_lock_store, place_options
 

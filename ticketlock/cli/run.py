@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..conversations import Conversations
-from ..endpoints import Endpoints, read_endpoints
+from ..endpoints.file import Endpoints, read_endpoints
+from ..endpoints.registry import missing_extras
 from ..errors import ConfigurationError
 from ..imports import missing, needs
-from ..observing import Observer
-from ..registry import missing_extras
 from ..server.access_log import AccessLog
+from ..telemetry.observer import Observer
 from . import logs
 from .common import ENDPOINTS, EXIT_OK
 
@@ -60,7 +60,7 @@ def add(commands: Any) -> None:
 
 def _otel() -> Observer:
     try:
-        from ..otel import OpenTelemetry, is_recorded
+        from ..telemetry.otel import OpenTelemetry, is_recorded
     except ImportError as error:
         raise ConfigurationError(f"--otel: {error}") from error
     if not is_recorded():

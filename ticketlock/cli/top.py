@@ -10,11 +10,11 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..concurrent_lock_store import ConcurrentRedisLockStore
 from ..demo.screen import require_rich, show
 from ..errors import ConfigurationError, LockStoreConnectionError
-from ..inspection import Holder, Waiting
-from ..survey import Look, Row, Survey
+from ..locks.concurrent.store import ConcurrentRedisLockStore
+from ..locks.concurrent.survey import Look, Row, Survey
+from ..locks.inspection import Holder, Waiting
 from .common import EXIT_OK, positive
 from .lock_stores import open_lock_store, place_options
 from .locks import span

@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from ..endpoints import read_endpoints
-from ..private_files import new_private
+from ..aio.running import result
+from ..endpoints.file import read_endpoints
+from ..endpoints.registry import create_tracker_store
+from ..files.private import new_private
 from ..progress import Bar
-from ..registry import create_tracker_store
-from ..running import result
-from ..tracker_store import TrackerStore
-from ..transfer import Tally, export, history_of, line_of, load, migrate
+from ..tracker.store import TrackerStore
+from ..tracker.transfer import Tally, export, history_of, line_of, load, migrate
 from .common import ENDPOINTS, EXIT_FAILED, EXIT_OK
 
 

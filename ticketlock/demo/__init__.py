@@ -13,10 +13,10 @@ import signal
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from ..embedded import EmbeddedRedis
 from ..errors import ConfigurationError
+from ..files.scratch import Scratch
 from ..progress import Bar
-from ..scratch import Scratch
+from ..redis.embedded import EmbeddedRedis
 from .backends import Backends, check_messages, redis_section
 from .course import Course, Options
 from .listening import Listening

@@ -10,14 +10,14 @@ from typing import Any
 
 from ..checks import check_sender_id
 from ..conversations import Conversations
-from ..endpoints import EndpointConfig, Endpoints, read_endpoints, write_endpoints
+from ..endpoints.file import EndpointConfig, Endpoints, read_endpoints, write_endpoints
+from ..endpoints.registry import create_lock_store, create_tracker_store
 from ..errors import ConfigurationError
-from ..event_codec import MAX_EVENT_BYTES, encode_events
 from ..events import LISTEN, ActionExecuted, BotUttered
-from ..memory_lock_store import InMemoryLockStore
-from ..registry import create_lock_store, create_tracker_store
-from ..tracker import Tracker
-from ..tracker_store import TrackerStore
+from ..events.codec import MAX_EVENT_BYTES, encode_events
+from ..locks.memory import InMemoryLockStore
+from ..tracker.store import TrackerStore
+from ..tracker.tracker import Tracker
 from .traffic import LONGEST, Message
 
 #: Of the replicas' servers: bytes of a body, seconds of a request, and for turns to end when the

@@ -13,12 +13,12 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..endpoints.registry import create_tracker_store
 from ..events import BotUttered, UserUttered
-from ..registry import create_tracker_store
-from ..tracker import Claim, Tracker
-from ..tracker_store import TrackerStore
+from ..tracker.store import TrackerStore
+from ..tracker.tracker import Claim, Tracker
 from ..turn import Turn
-from .records import BEGIN, END, LOST, Records
+from .judge.records import BEGIN, END, LOST, Records
 from .traffic import Message
 
 if TYPE_CHECKING:  # else the judge, too, would need what a server needs

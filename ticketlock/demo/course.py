@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..conversations import Conversations
+from ..files.scratch import Scratch
 from ..progress import Bar
-from ..scratch import Scratch
-from .arrivals import Heard
 from .backends import Backends, described
 from .bot import EVENTS, SESSION, START
 from .fleet import Fleet
-from .judging import clean_up, judge
+from .judge.events import Heard
+from .judge.judge import clean_up, judge
 from .listening import Listening
 from .report import Report
 from .sender import Sender

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from ..errors import TicketLockError
-from ..scratch import Scratch
+from ..files.scratch import Scratch
 from .bot import FOLDER, NAME
 from .client import Client
 

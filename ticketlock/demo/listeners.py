@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..endpoints import EndpointConfig
+from ..endpoints.file import EndpointConfig
+from ..endpoints.registry import import_backend, type_of
 from ..event_service.source import Source
-from ..registry import import_backend, type_of
-from ..settings import endpoint_values
+from ..settings.section import endpoint_values
 
 #: `type` of an `event_broker` section -> what hears it beside all others, and takes nothing away
 #: from them.
 EVENT_LISTENERS = {
-    "pika": "ticketlock.brokers.pika_listener:PikaListener",
-    "kafka": "ticketlock.brokers.kafka_listener:KafkaListener",
-    "sql": "ticketlock.brokers.sql_listener:SQLListener",
-    "file": "ticketlock.brokers.file_listener:FileListener",
+    "pika": "ticketlock.brokers.pika.listener:PikaListener",
+    "kafka": "ticketlock.brokers.kafka.listener:KafkaListener",
+    "sql": "ticketlock.brokers.sql.listener:SQLListener",
+    "file": "ticketlock.brokers.file.listener:FileListener",
 }
 
 

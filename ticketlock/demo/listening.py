@@ -12,15 +12,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from ..endpoints import EndpointConfig
+from ..endpoints.file import EndpointConfig
+from ..endpoints.registry import prepare_event_broker
 from ..errors import EventBrokerConnectionError
 from ..event_service.parsing import parse
 from ..event_service.records import Limits, Received
 from ..event_service.source import Delivery, Source
-from ..outbox import LEASE_MS, VOID_MS, DeadLetter, now_ms
-from ..registry import prepare_event_broker
-from ..tracker_store import TrackerStore
-from .arrivals import Heard
+from ..tracker.outbox import LEASE_MS, VOID_MS, DeadLetter, now_ms
+from ..tracker.store import TrackerStore
+from .judge.events import Heard
 from .listeners import create_event_listener
 
 T = TypeVar("T")

@@ -6,6 +6,6 @@ import os
 from pathlib import Path
 
 from .bot import FOLDER, NAME, EchoBot
-from .records import Records
+from .judge.records import Records
 
 bot = EchoBot(Records(Path(os.environ[FOLDER])), os.environ[NAME])

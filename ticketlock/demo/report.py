@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..event_base import Event
-from .arrivals import EVENT_KINDS, EventCounts, Heard, verify_events
-from .records import BEGIN, Entry
+from ..events.event import Event
+from .judge.events import EVENT_KINDS, EventCounts, Heard, verify_events
+from .judge.records import BEGIN, Entry
+from .judge.turns import KINDS, Violation, verify
 from .sender import Delivery
 from .timeline import Span, spans
-from .verify import KINDS, Violation, verify
 
 #: Violations that are printed one by one; the rest are counted.
 SHOWN = 10

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
+from .judge.turns import KINDS
 from .report import SHOWN, Report
 from .timeline import Comparison, Strip
-from .verify import KINDS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

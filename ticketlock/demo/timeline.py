@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .records import BEGIN, Entry
+from .judge.records import BEGIN, Entry
 
 #: Conversations and turns of each that fit a picture.
 CONVERSATIONS, TURNS = 3, 8

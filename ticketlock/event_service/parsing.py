@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..broker_message import HISTORY_FIELD, SEQUENCE_FIELD
-from ..event_codec import finite
+from ..events.codec import finite
+from ..publishing.message import HISTORY_FIELD, SEQUENCE_FIELD
 from .records import Limits, Received, Reject
 from .source import Delivery
 

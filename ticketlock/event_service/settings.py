@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..keys import Key
-from ..settings import Section
+from ..settings.keys import Key
+from ..settings.section import Section
 
 
 def _instance(name: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ..observing import Handled, Observer
+from ..telemetry.observer import Handled, Observer
 
 log = logging.getLogger("ticketlock.access")
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from ..aio.slices import sliced
 from ..plain_json import plain
-from ..slices import sliced
-from ..tracker import EventVerbosity, Tracker
+from ..tracker.tracker import EventVerbosity, Tracker
 
 
 def answer(content: Any) -> Response:

@@ -15,13 +15,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..conversations import Conversations
 from ..errors import ConfigurationError, TicketLockError
-from . import conversations_api, health, live, live_routes, metrics, openapi, rest
+from . import conversations_api, health, metrics, openapi, rest
 from .auth import Auth
 from .bot import Bot, check_bot, echo
 from .errors import BadRequest, BodiesOverloaded, TooLarge, classify, describe, failure, headers
 from .handling import Handler
 from .intake import Intake
 from .limits import Lingering
+from .operator import live
+from .operator import routes as live_routes
 from .settings import Settings
 from .sites import Sites
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import islice
 
-from ..concurrent_lock_store import ConcurrentRedisLockStore
-from ..incoming import field
-from ..lock_store import LockStore
-from ..lua_scripts import load
+from ..locks.concurrent.store import ConcurrentRedisLockStore
+from ..locks.incoming import field
+from ..locks.store import LockStore
 from ..process import clock
+from ..redis.scripts import load
 
 #: Counts that are looked at for having expired, whenever one is made.
 _SWEEP = 16

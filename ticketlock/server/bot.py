@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..events import UserUttered
-from ..tracker_state import empty_message
+from ..tracker.state import empty_message
 from ..turn import Turn
 
 

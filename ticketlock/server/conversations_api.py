@@ -17,13 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from ..aio.running import result
+from ..aio.slices import sliced
 from ..errors import TicketLockError
-from ..event_base import Event
-from ..event_codec import EncodedEvent, encoding
 from ..events import starts_session as is_session_start
-from ..running import result
-from ..slices import sliced
-from ..tracker import EventVerbosity, Tracker
+from ..events.codec import EncodedEvent, encoding
+from ..events.event import Event
+from ..tracker.tracker import EventVerbosity, Tracker
 from ..turn import Turn
 from .answers import answer, tracker_answer
 from .auth import Auth

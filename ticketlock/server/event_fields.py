@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..event_base import EVENT_TYPES, Event, _fields
+from ..events.event import EVENT_TYPES, Event, fields_of
 from ..plain_json import brief
 from .errors import BadRequest
 
@@ -73,7 +73,7 @@ def check_fields(wire: Mapping[str, Any], where: str) -> None:
     """
     kind = wire["event"]
     where = f"{where} ({kind!r:.80})"
-    needed = _fields(EVENT_TYPES.get(kind, Event))[1]  # type: ignore[arg-type]  # a class is hashable
+    needed = fields_of(EVENT_TYPES.get(kind, Event))[1]  # type: ignore[arg-type]  # a class is hashable
     if kind == "form_validation":
         needed = {"validate"}
     for name in sorted(needed - wire.keys()):

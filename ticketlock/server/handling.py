@@ -11,12 +11,12 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from ..aio.running import result
 from ..conversations import Conversations
 from ..errors import DuplicateMessage, InvalidEvent, TicketLockError
-from ..grant import facts
-from ..incoming import Incoming, Supersede
-from ..running import result
-from ..tracker import Tracker
+from ..locks.grant import facts
+from ..locks.incoming import Incoming, Supersede
+from ..tracker.tracker import Tracker
 from ..turn import Turn, tell_retry
 from .attempts import Attempts
 from .bot import Bot, Message
@@ -29,9 +29,9 @@ from .errors import (
     add_details,
     classify,
 )
-from .failures import Failures
 from .jobs import Job, Jobs, overdue
-from .meter import Counters
+from .operator.failures import Failures
+from .operator.meter import Counters
 from .replies import handled_at, replies_after, reply_event, rest_objects
 from .sessions import Sessions, handled_before
 from .settings import Settings

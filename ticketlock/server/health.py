@@ -12,8 +12,8 @@ from starlette.routing import Route
 from .. import __version__
 from .auth import Auth
 from .handling import Handler
-from .page import page
-from .vitals import ask_stores
+from .operator.page import page
+from .operator.vitals import ask_stores
 
 #: Seconds for which an answer of the stores counts: whoever asks more often costs them nothing.
 _FRESH = 1.0

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
-from ..grant import facts
+from ..locks.grant import facts
 from ..process import clock
-from ..tracker import Tracker
+from ..tracker.tracker import Tracker
 from ..turn import Turn
 from .errors import (
     Draining,

@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from ..aio.slices import Aside
 from ..checks import check_sender_id
 from ..errors import InvalidEvent
-from ..event_codec import encode_events
-from ..slices import Aside
+from ..events.codec import encode_events
 from .bot import Message
 from .errors import BadRequest, TooMuch
 from .intake import read_body

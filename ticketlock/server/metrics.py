@@ -13,13 +13,13 @@ from .auth import Auth
 from .errors import NotAuthenticated, NotAuthorized, NotFound
 
 if TYPE_CHECKING:
-    from ..prometheus import PrometheusMetrics
+    from ..telemetry.prometheus import PrometheusMetrics
 
 
 def observe(conversations: Conversations) -> PrometheusMetrics | None:
     """Count from now on; None without the extra `prometheus`."""
     try:
-        from ..prometheus import PrometheusMetrics
+        from ..telemetry.prometheus import PrometheusMetrics
     except ImportError:
         return None
     made = PrometheusMetrics()

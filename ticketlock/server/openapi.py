@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from .. import __version__
-from ..tracker import EventVerbosity
+from ..tracker.tracker import EventVerbosity
 from .limits import MAX_ID, MAX_MESSAGE_ID
 from .settings import POLICIES, Settings
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidEvent
-from ..event_base import Event
-from ..event_codec import encode_events
 from ..events import BotUttered, UserUttered
+from ..events.codec import encode_events
+from ..events.event import Event
 from .errors import BotError
 
 #: What a reply may say; each of them but `text` with `buttons` is an object of its own.

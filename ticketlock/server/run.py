@@ -15,9 +15,9 @@ from dataclasses import replace
 
 import uvicorn
 
+from ..aio.running import result
 from ..conversations import Conversations
 from ..errors import ConfigurationError
-from ..running import result
 from .app import BotServer, create_app
 from .bot import Bot
 from .connections import MAX_HEAD, Connections

@@ -11,8 +11,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from ..event_base import Event
-from ..event_codec import finite
 from ..events import (
     LISTEN,
     SESSION_START,
@@ -23,8 +21,10 @@ from ..events import (
     SlotSet,
     UserUttered,
 )
+from ..events.codec import finite
+from ..events.event import Event
 from ..plain_json import plain, weight
-from ..tracker import Tracker
+from ..tracker.tracker import Tracker
 from ..turn import Turn
 from .bot import Message
 from .errors import Conflict

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
-from ..endpoints import EndpointConfig
+from ..endpoints.file import EndpointConfig
 from ..errors import ConfigurationError
-from ..keys import Key, declared
-from ..settings import Section, endpoint_values
+from ..settings.keys import Key, declared
+from ..settings.section import Section, endpoint_values
 from .tokens import weakness
 
 #: What a second message does while the first one is being handled.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import LockStoreConnectionError, LockTimeout, QueueFull, TicketLockError
-from ..lock_store import LockStore
+from ..locks.store import LockStore
 from ..process import clock
 from ..turn import Turn
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..endpoints import yaml_text
-from ..event_base import Event
+from ..aio.slices import sliced
+from ..endpoints.file import yaml_text
 from ..events import (
     LISTEN,
     SESSION_START,
@@ -15,7 +15,7 @@ from ..events import (
     SlotSet,
     UserUttered,
 )
-from ..slices import sliced
+from ..events.event import Event
 
 
 async def stories(name: str, sessions: Iterable[Sequence[Event]]) -> str:

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from ..grant import Grant
-from ..incoming import Supersede
+from ..locks.grant import Grant
+from ..locks.incoming import Supersede
 
 
 async def unless_superseded(grant: Grant, work: Coroutine[Any, Any, None]) -> Supersede | None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..errors import LockLost
 from ..observers import Observers
-from ..observing import Handled
 from ..process import clock
+from ..telemetry.observer import Handled
 from .errors import classify
 from .jobs import Job
 

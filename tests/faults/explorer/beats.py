@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ticketlock import process
-from ticketlock.heartbeat import Heartbeat
+from ticketlock.locks.concurrent.heartbeat import Heartbeat
 
 from .wire import Words
 

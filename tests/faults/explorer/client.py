@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ticketlock import ConcurrentRedisLockStore, engine, process, redis_connect
-from ticketlock.heartbeat import Heartbeat
-from ticketlock.scripts import Scripts
+from ticketlock import ConcurrentRedisLockStore, process
+from ticketlock.locks.concurrent import engine
+from ticketlock.locks.concurrent.heartbeat import Heartbeat
+from ticketlock.locks.concurrent.scripts import Scripts
+from ticketlock.redis import connect as redis_connect
 
 from .beats import ModelHeartbeat, Need
 from .fingerprint import fingerprint

@@ -11,9 +11,9 @@ from typing import Any
 
 import hiredis
 
-from ticketlock.calls import Calls
-from ticketlock.redis_settings import RedisSettings
-from ticketlock.scripts import Scripts
+from ticketlock.locks.concurrent.calls import Calls
+from ticketlock.locks.concurrent.scripts import Scripts
+from ticketlock.redis.settings import RedisSettings
 
 from .loop import ModelLoop
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from lupa import lua51
 
-from ticketlock import lua_scripts, scripts
+from ticketlock.locks.concurrent import scripts
+from ticketlock.redis import scripts as lua_scripts
 
 #: Milliseconds. What expires later than that never does here: states differ less.
 HORIZON = 120_000

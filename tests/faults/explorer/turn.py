@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from ticketlock import ConcurrentRedisLockStore, DuplicateMessage, Incoming, LockError, LockLost
-from ticketlock.grant import Grant
+from ticketlock.locks.grant import Grant
 
 from .loop import ModelLoop
 

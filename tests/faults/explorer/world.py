@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ticketlock.redis_settings import RedisSettings
-from ticketlock.scripts import Keys
-from ticketlock.settings import Section
+from ticketlock.locks.concurrent.scripts import Keys
+from ticketlock.redis.settings import RedisSettings
+from ticketlock.settings.section import Section
 
 from .client import Client, Effects, View
 from .redis_model import Executed, Frozen, ModelRedis

@@ -1,0 +1,156 @@
+"""Events as lines of a file."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ticketlock.errors import EventBrokerConnectionError
+from ticketlock.files.private import open_private
+from ticketlock.publishing.message import DELIVERED, Outcome
+from ticketlock.settings.brokers import FileKeys
+from ticketlock.settings.section import Section
+from ticketlock.settings.stores import NoKeys
+
+from ..threaded import ThreadedBroker, Wire
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+#: Seconds between two tries to have the file to ourselves.
+_PAUSE = 0.002
+
+
+class FileEventBroker(ThreadedBroker):
+    """Appends one JSON object a line; a batch counts as delivered once it is on the disk.
+
+    Several brokers and processes may append to one file: each has it locked (`flock`) while it
+    writes a batch, and first takes away the part of a line that a killed one may have left, so
+    readers meet half a line at the end only. A file that was renamed away, as log rotation
+    does, is made anew.
+
+    Args:
+        path: the file; made if it is not there, its folder is not. Default `rasa_event.log`.
+        where: names the settings in errors.
+    """
+
+    def __init__(
+        self, path: str | None = None, *, where: str = "event_broker", **keys: Unpack[NoKeys]
+    ) -> None:
+        super().__init__()
+        section = Section({"path": path, **keys}, where)
+        self.path = os.path.abspath(section.read(FileKeys)["path"])
+        section.finish()
+        self.address = f"file {self.path}"
+        self._file: int | None = None
+
+    def spare_files(self) -> None:
+        """Make no file when it is used; for a check. Raises EventBrokerConnectionError."""
+        if os.path.exists(self.path):
+            return
+        if not os.access(os.path.dirname(self.path), os.W_OK | os.X_OK):
+            raise EventBrokerConnectionError(
+                f"{self.address}: check path, its folder must exist and be writable"
+            )
+        self.path = os.devnull
+
+    def is_ready(self) -> bool:
+        """Whether the file is open, and the last batch could be written."""
+        return self._file is not None
+
+    def _open(self, end: float) -> None:
+        try:
+            if self._file is not None and _same(self._file, self.path):
+                return
+            self._shut(end)
+            existed = os.path.exists(self.path)
+            self._file = open_private(self.path, os.O_RDWR | os.O_APPEND)
+            if not existed:
+                _sync_folder(os.path.dirname(self.path))
+        except OSError as error:
+            self._shut(end)
+            raise EventBrokerConnectionError(
+                f"{self.address}: {error.strerror}: check path, its folder and the rights"
+            ) from error
+
+    def _send(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
+        self._open(end)
+        assert self._file is not None  # just opened
+        data = memoryview(b"".join(wire.value + b"\n" for wire in batch))
+        try:
+            _lock(self._file, end)
+            try:
+                _end_last_line(self._file)
+                while data:
+                    data = data[os.write(self._file, data) :]
+                os.fsync(self._file)
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+        except TimeoutError:
+            raise EventBrokerConnectionError(
+                f"{self.address}: another process has locked it: find it with fuser or lsof"
+            ) from None
+        except OSError as error:
+            self._shut(end)
+            raise EventBrokerConnectionError(
+                f"{self.address}: {error.strerror}: free some space, or check the disk"
+            ) from error
+        return [DELIVERED] * len(batch)
+
+    def _shut(self, end: float) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
+
+
+def _lock(file: int, end: float) -> None:
+    """Have the file to ourselves. Raises TimeoutError at `end`."""
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise TimeoutError from None
+            time.sleep(_PAUSE)
+
+
+def _end_last_line(file: int) -> None:
+    """A writer that died within its line was never told that it is stored: take its part away.
+
+    A whole event that lacks just the line's end, from an editor, say, is given one.
+    """
+    size = os.fstat(file).st_size
+    if not size or os.pread(file, 1, size - 1) == b"\n":
+        return
+    start, tail = size, b""
+    while start and b"\n" not in tail:
+        length = min(start, 65536)
+        start -= length
+        tail = os.pread(file, length, start) + tail
+    line = tail[tail.rfind(b"\n") + 1 :]
+    try:
+        json.loads(line)
+    except ValueError:
+        os.ftruncate(file, size - len(line))
+    else:
+        os.write(file, b"\n")
+
+
+def _same(file: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _sync_folder(folder: str) -> None:
+    """Without this a new file's name may not survive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,84 @@
+"""Hears the lines that are appended to a file of events."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+from ticketlock.errors import EventBrokerConnectionError
+from ticketlock.event_service.source import Delivery, Source
+
+from .broker import FileEventBroker
+
+#: Seconds before a file that had nothing new is looked at again.
+_PAUSE = 0.02
+#: Bytes that are read at once in search of the end of a line.
+_BLOCK = 65536
+
+
+class FileListener(Source):
+    """Reads whole lines only, from where the file ended when it was opened first.
+
+    Args:
+        name: not needed: readers of a file take nothing from each other.
+        keys: those of the section.
+    """
+
+    def __init__(self, name: str = "", *, where: str = "event_broker", **keys: Any) -> None:
+        broker = FileEventBroker(where=where, **keys)
+        self.address, self._path = broker.address, broker.path
+        self._file: BinaryIO | None = None
+
+    def open(self, end: float) -> None:
+        if self._file is not None:
+            return
+        try:
+            self._file = open(self._path, "rb")  # noqa: SIM115  # `close` closes it
+        except OSError as error:
+            raise EventBrokerConnectionError(f"{self.address}: {error.strerror}") from error
+        self._file.seek(_last_line_end(self._file))
+
+    @property
+    def is_ready(self) -> bool:
+        return self._file is not None
+
+    def read(self, most: int, seconds: float) -> list[Delivery]:
+        end = time.monotonic() + seconds
+        while not (found := self._lines(most)) and time.monotonic() < end:
+            time.sleep(_PAUSE)
+        return found
+
+    def _lines(self, most: int) -> list[Delivery]:
+        file = self._file
+        assert file is not None  # opened before
+        found: list[Delivery] = []
+        while len(found) < most:
+            place = file.tell()
+            line = file.readline()
+            if not line.endswith(b"\n"):
+                file.seek(place)  # half a line is not written yet, or will be taken away
+                break
+            found.append(Delivery(line, f"{self.address}, byte {place}", True, None))
+        return found
+
+    def confirm(self, deliveries: Sequence[Delivery]) -> None:
+        """Nothing is kept anywhere of what was read."""
+
+    def close(self, end: float) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+
+def _last_line_end(file: BinaryIO) -> int:
+    """Where the last whole line ends: what stands behind it is not an event yet."""
+    end = os.fstat(file.fileno()).st_size
+    while end:
+        start = max(0, end - _BLOCK)
+        found = os.pread(file.fileno(), end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0

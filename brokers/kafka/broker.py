@@ -1,0 +1,237 @@
+"""Events on a Kafka topic, by confluent-kafka."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from ticketlock.errors import EventBrokerConnectionError
+from ticketlock.publishing.message import DELIVERED, Outcome, poisoned, retry
+from ticketlock.settings.section import Section
+
+from ..threaded import QUEUE_SIZE, ThreadedBroker, Wire
+from .errors import HOPELESS, explain, refused
+from .settings import RECORD_BATCH, KafkaSettings
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ticketlock.settings.brokers import KafkaOptions
+
+#: Codes of errors that are the message's own fault.
+_POISON = {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_MSG_SIZE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+}
+
+
+class KafkaEventBroker(ThreadedBroker):
+    """Publishes to one topic with an idempotent producer and the confirmation of all replicas.
+
+    The value is the event as JSON, the key its `sender_id` in UTF-8, the header
+    `RASA_ENVIRONMENT` the environment variable of that name. With `partition_by_sender: false`
+    there is no key and the partition is random: consumers then see the events of a
+    conversation in any order and have to sort them by `sequence`.
+
+    Args:
+        url: `host:port`, several with commas or as a list; it is needed.
+        keys: those of `KafkaOptions`, see docs/reference/endpoints.md.
+        where: names the settings in errors.
+    """
+
+    def __init__(
+        self,
+        url: str | Sequence[str] | None = None,
+        *,
+        where: str = "event_broker",
+        **keys: Unpack[KafkaOptions],
+    ) -> None:
+        section = Section({"url": url, **keys}, where)
+        self.settings = KafkaSettings.read(section)
+        super().__init__(self.settings.queue_size or QUEUE_SIZE)
+        self.address = f"Kafka at {self.settings.servers}"
+        self._where = where
+        self._producer: Producer | None = None
+        self._trouble: KafkaError | None = None
+        self._healthy = False
+        self._next_look = 0.0
+        environment = os.environ.get("RASA_ENVIRONMENT", "RASA_ENVIRONMENT_NOT_SET")
+        self._headers: list[tuple[str, str | bytes | None]] = [("RASA_ENVIRONMENT", environment)]
+
+    async def _begin(self) -> None:
+        """Connect in the background: a server that is away stops no start.
+
+        Raises ConfigurationError for what the driver refuses; `connect` says the rest.
+        """
+        await self._call(self._make)
+
+    def is_ready(self) -> bool:
+        """Whether the server answered last time; a failure is looked at again in between."""
+        return self._healthy
+
+    # -- the thread ----------------------------------------------------------------------------
+
+    def _make(self) -> Producer:
+        if self._producer is None:
+            config = {**self.settings.config(), "error_cb": self._on_error}
+            try:
+                self._producer = Producer(config)
+            except KafkaException as error:
+                raise refused(error, self._where) from error
+        return self._producer
+
+    def _on_error(self, error: KafkaError) -> None:
+        # Called from poll; it must not raise, and only remembers. A refused login is followed
+        # by errors of the connection that ends with it, which say less.
+        known = self._trouble is not None
+        if not (known and error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT)):
+            self._trouble = error
+        self._healthy = False
+
+    def _explain(self, error: KafkaError | None) -> EventBrokerConnectionError:
+        return explain(error, self.settings)
+
+    def _open(self, end: float) -> None:
+        producer = self._make()
+        self._trouble = None
+        while True:
+            producer.poll(0)
+            found = self._look(producer, max(0.05, min(1.0, self.left(end))))
+            if found is None:
+                return
+            producer.poll(0)
+            trouble = self._trouble if found.code() == KafkaError._TRANSPORT else found
+            if self.left(end) <= 0 or (trouble and trouble.code() in HOPELESS):
+                raise self._explain(trouble or found)
+            producer.poll(min(0.1, max(0.0, self.left(end))))
+
+    def _look(self, producer: Producer, seconds: float) -> KafkaError | None:
+        """What is wrong with the topic, seen from here; None when it can be written to."""
+        try:
+            topic = producer.list_topics(self.settings.topic, timeout=seconds)
+            found = topic.topics[self.settings.topic].error
+        except KafkaException as error:
+            found = error.args[0]
+        self._healthy = found is None
+        return found  # type: ignore[no-any-return]  # confluent-kafka's KafkaError or None
+
+    def _idle(self) -> None:
+        if self._healthy and self._producer is not None:
+            self._producer.poll(0)  # serves _on_error
+        elif time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + 3.0
+            self._look(self._make(), 0.5)
+
+    def _send(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
+        outcomes = self._send_once(batch, end)
+        # A server refuses a record batch as a whole. What would do alone is sent alone, with
+        # all that follows in its conversation, because that must not come before it.
+        affected: set[str] = set()
+        for i, (wire, outcome) in enumerate(zip(batch, outcomes, strict=True)):
+            if outcome.status == "poisoned" and len(wire.value) < RECORD_BATCH:
+                affected.add(wire.key)
+            elif wire.key not in affected or outcome.status == "poisoned":
+                continue
+            outcomes[i] = self._send_once([wire], end)[0]
+        return outcomes
+
+    def _send_once(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
+        producer = self._make()
+        self._trouble = None
+        outcomes: list[Outcome | None] = [None] * len(batch)
+        held: set[str] = set()  # conversations of which something has to be sent again
+        open_ = len(batch)
+
+        def note(i: int, outcome: Outcome | None) -> None:
+            nonlocal open_
+            open_ -= 1
+            outcomes[i] = outcome
+            if outcome is None or outcome.status == "retry":
+                held.add(batch[i].key)
+
+        for i, wire in enumerate(batch):
+            if i % 50 == 0:
+                producer.poll(0)
+                if self._given_up(end):
+                    break
+            if wire.key in held:
+                note(i, retry("an earlier event of the conversation was not accepted"))
+                continue
+            error = self._produce(
+                producer, wire, lambda error, _, i=i: note(i, self._outcome(error)), end
+            )
+            if error is not None:
+                note(i, self._outcome(error))
+        while open_ and not self._given_up(end):
+            producer.poll(min(0.1, max(0.0, self.left(end))))
+        if any(outcome is None or outcome.status == "retry" for outcome in outcomes):
+            if not open_ and None in outcomes:  # given back without a reason
+                self._trouble = self._look(producer, 0.5) or self._trouble
+            self._give_up(producer)
+        reason = self._explain(self._trouble)
+        return [outcome or retry(reason) for outcome in outcomes]
+
+    def _given_up(self, end: float) -> bool:
+        trouble = self._trouble
+        return self.left(end) <= 0 or (
+            trouble is not None and (trouble.code() in HOPELESS or trouble.fatal())
+        )
+
+    def _produce(
+        self, producer: Producer, wire: Wire, report: Callable[..., None], end: float
+    ) -> KafkaError | None:
+        """Put a message into the driver's queue, waiting for room. Returns why it is not."""
+        key = wire.key.encode() if self.settings.partition_by_sender and wire.key else None
+        headers = self._headers + list((wire.message.headers or {}).items())
+        while True:
+            try:
+                producer.produce(
+                    self.settings.topic, wire.value, key, headers=headers, on_delivery=report
+                )
+                return None
+            except BufferError:
+                if self._given_up(end):
+                    return KafkaError(KafkaError._QUEUE_FULL)
+                producer.poll(min(0.1, max(0.0, self.left(end))))
+            except KafkaException as error:
+                found: KafkaError = error.args[0]
+                return found
+
+    def _outcome(self, error: KafkaError | None) -> Outcome | None:
+        """What became of a message; None: to be sent again, for a reason that is not known yet."""
+        if error is None:
+            self._healthy = True
+            return DELIVERED
+        if error.code() in _POISON:
+            return poisoned(f"{self.address}: {error.str()}")
+        self._healthy = False
+        if error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            return retry(self._explain(self._trouble))
+        if error.code() == KafkaError._DESTROY:
+            return None  # what it was on its way to has gone: the server, or the topic
+        if error.fatal():
+            self._trouble = error
+        return retry(self._explain(error))
+
+    def _give_up(self, producer: Producer) -> None:
+        """Take back what was not sent. The next batch gets a new producer: this one can no
+        longer keep the order of what was on its way, and remembers for minutes which topic
+        there was not.
+        """
+        self._producer = None
+        producer.purge()
+        end = time.monotonic() + 0.5
+        while len(producer) and time.monotonic() < end:
+            producer.poll(0.05)
+
+    def _shut(self, end: float) -> None:
+        self._healthy = False
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.purge()
+            producer.poll(0)

@@ -1,0 +1,224 @@
+"""Events as rows of an SQL table."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ticketlock.errors import (
+    ConfigurationError,
+    EventBrokerConnectionError,
+    EventBrokerError,
+    InvalidEvent,
+    TrackerStoreConnectionError,
+)
+from ticketlock.publishing.message import DELIVERED, Outcome, poisoned, retry
+from ticketlock.settings.brokers import SQLEventKeys, SQLEventOptions
+from ticketlock.settings.section import Section
+
+from ..threaded import ThreadedBroker, Wire
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+T = TypeVar("T")
+
+# Settings, sessions and errors are those of the SQL tracker store. Named as texts, as in the
+# registry: for type checkers stores/ is a root of its own.
+_settings: Any = import_module("ticketlock.stores.sql.settings")
+_engines: Any = import_module("ticketlock.stores.sql.engine")
+_errors: Any = import_module("ticketlock.stores.sql.errors")
+_packets: Any = import_module("ticketlock.stores.sql.packets")
+
+#: How often a batch is begun when it lost a race or found an old, broken connection.
+TRIES = 4
+
+#: Driver -> the extra that brings it, where its name is not the database's.
+_EXTRAS = {"aiosqlite": "sql"}
+
+_metadata = sa.MetaData()
+
+
+def _exact(length: int) -> Any:
+    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.String(length).with_variant(exact, "mysql", "mariadb")
+
+
+#: The documented table; `data` is the published object as JSON.
+EVENTS = sa.Table(
+    "events",
+    _metadata,
+    # SQLite counts only what it calls INTEGER, and that has 64 bits there.
+    sa.Column(
+        "id",
+        sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+        sa.Identity(),
+        primary_key=True,
+    ),
+    sa.Column("sender_id", _exact(255)),
+    # MySQL's TEXT ends at 64 KiB.
+    sa.Column(
+        "data",
+        sa.Text().with_variant(mysql.LONGTEXT(charset="utf8mb4"), "mysql", "mariadb"),
+    ),
+)
+
+
+class SQLEventBroker(ThreadedBroker):
+    """Inserts each event as a row of the table `events`; a batch is one transaction.
+
+    A database whose `events` table is another one, such as the tracker store's, is refused.
+
+    Args:
+        dialect: `sqlite`, `postgresql`, `mysql`, `mariadb` or `oracle`; default `sqlite`.
+        keys: those of `SQLEventOptions`, see docs/reference/endpoints.md.
+        where: names the settings in errors.
+    """
+
+    def __init__(
+        self,
+        dialect: str | None = None,
+        *,
+        where: str = "event_broker",
+        **keys: Unpack[SQLEventOptions],
+    ) -> None:
+        super().__init__()
+        section = Section({"dialect": dialect, **keys}, where)
+        # The documented variables are the tracker store's, its schema among them.
+        self.settings = _settings.SQLSettings.read(section, SQLEventKeys, variables=False)
+        self.address = self.settings.address
+        self._where = where
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._engine: AsyncEngine | None = None
+        self._ready = False
+
+    def spare_files(self) -> None:
+        """Make no file when it is used; for a check."""
+        self.settings = self.settings.sparing_files()
+
+    def is_ready(self) -> bool:
+        """Whether the last use of the database went well."""
+        return self._ready
+
+    def _run_async(self, work: Coroutine[Any, Any, T], end: float) -> T:
+        """Run in the thread's own event loop, so that no user's loop is bound to the engine."""
+        loop = self._loop = self._loop or asyncio.new_event_loop()
+        return loop.run_until_complete(asyncio.wait_for(work, max(0.01, self.left(end))))
+
+    def _open(self, end: float) -> None:
+        if self._ready:
+            return
+        try:
+            if self._engine is None:
+                if self.settings.login_db:
+                    self._run_async(_engines.create_database(self.settings), end)
+                self._engine = _engines.make_engine(self.settings)
+            self._run_async(self._make_table(self._engine), end)
+        except ModuleNotFoundError as error:
+            extra = _EXTRAS.get(error.name or "", self.settings.dialect)
+            raise ConfigurationError(
+                f"{self._where}: {self.settings.url.drivername} needs {error.name}: "
+                f'pip install "ticketlock[{extra}]"'
+            ) from error
+        except (sa.exc.SQLAlchemyError, OSError, asyncio.TimeoutError) as error:
+            raise self._translate(error) from error
+        self._ready = True
+
+    async def _make_table(self, engine: AsyncEngine) -> None:
+        async with engine.connect() as connection:
+            await self._check(connection)
+            try:
+                await connection.run_sync(_metadata.create_all)
+                await connection.commit()
+            except sa.exc.DBAPIError:
+                # Another replica may have made it at the same moment, or an operator before,
+                # for a user who may not.
+                await connection.rollback()
+                if not await self._check(connection):
+                    raise
+
+    async def _check(self, connection: AsyncConnection) -> bool:
+        """Whether the table is there. Raises ConfigurationError when it is another one."""
+
+        def columns(connection: sa.Connection) -> set[str]:
+            look = sa.inspect(connection)
+            if not look.has_table(EVENTS.name):
+                return set()
+            return {str(column["name"]).lower() for column in look.get_columns(EVENTS.name)}
+
+        found = await connection.run_sync(columns)
+        wanted = set(EVENTS.columns.keys())
+        if found and found != wanted:
+            raise ConfigurationError(
+                f"{self._where}: db: {self.address} has a table events of another kind, with "
+                f"columns {', '.join(sorted(found - wanted or found))}: probably the tracker "
+                "store's. Give the event broker a database of its own"
+            )
+        return bool(found)
+
+    def _send(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
+        try:
+            self._open(end)
+        except ConfigurationError as error:
+            raise EventBrokerError(str(error)) from error  # it was another table by then
+        try:
+            self._run_async(self._insert(batch), end)
+        except (sa.exc.SQLAlchemyError, OSError, asyncio.TimeoutError, InvalidEvent) as error:
+            if not isinstance(error, InvalidEvent) and not _errors.is_the_rows_fault(error):
+                self._ready = False
+                raise self._translate(error) from error
+            if len(batch) == 1:
+                text = str(_errors.translate(error, self.settings))
+                return [poisoned(f"it cannot be stored: {text}")]
+            return self._one_by_one(batch, end)
+        return [DELIVERED] * len(batch)
+
+    def _one_by_one(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
+        """One of the rows is bad: find out which, and store the others."""
+        outcomes: list[Outcome] = []
+        for wire in batch:
+            if outcomes and outcomes[-1].status == "retry":
+                outcomes.append(outcomes[-1])
+                continue
+            try:
+                outcomes += self._send([wire], end)
+            except EventBrokerError as error:
+                outcomes.append(retry(error))
+        return outcomes
+
+    async def _insert(self, batch: Sequence[Wire]) -> None:
+        assert self._engine is not None  # opened before
+        rows = [{"sender_id": wire.key, "data": wire.value.decode()} for wire in batch]
+        for turn in range(1, TRIES + 1):
+            try:
+                async with self._engine.begin() as connection:
+                    for part in _packets.split(connection.info, rows):
+                        await connection.execute(sa.insert(EVENTS), part)
+                return
+            except sa.exc.DBAPIError as error:
+                # Nothing was written, or it was and comes again: at least once is the promise.
+                if turn == TRIES or not _errors.may_try_again(error):
+                    raise
+            await asyncio.sleep(0.02 * turn)
+
+    def _translate(self, error: BaseException) -> EventBrokerConnectionError:
+        found = _errors.translate(error, self.settings)
+        again = isinstance(found, TrackerStoreConnectionError) and not _errors.is_hopeless(found)
+        return EventBrokerConnectionError(str(found), again)
+
+    def _shut(self, end: float) -> None:
+        self._ready = False
+        if self._engine is not None:
+            self._run_async(self._engine.dispose(), time.monotonic() + 1.0)
+        if self._loop is not None:
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            # After an open that failed, aiosqlite's thread still tells the loop that it ends.
+            self._loop.run_until_complete(asyncio.sleep(0.1))
+            self._loop.close()

@@ -1,0 +1,91 @@
+"""Hears the rows that are inserted into a table of events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ticketlock.errors import EventBrokerConnectionError
+from ticketlock.event_service.source import Delivery, Source
+
+from .broker import EVENTS, SQLEventBroker
+
+#: Seconds that a query may take.
+QUERY_SECONDS = 30.0
+#: Seconds before a table that had nothing new is looked at again.
+_PAUSE = 0.05
+
+
+class _Table(SQLEventBroker):
+    """The broker's connection, used to read."""
+
+    def newest(self, end: float) -> int:
+        """The highest id that there is; 0 for none."""
+        self._open(end)
+        return int(self._query(sa.select(sa.func.max(EVENTS.c.id)), end)[0][0] or 0)
+
+    def behind(self, last: int, most: int, end: float) -> list[Any]:
+        """Rows with a higher id than `last`, by their id: (id, data)."""
+        self._open(end)
+        rows = sa.select(EVENTS.c.id, EVENTS.c.data).where(EVENTS.c.id > last)
+        return self._query(rows.order_by(EVENTS.c.id).limit(most), end)
+
+    def _query(self, query: sa.Select[Any], end: float) -> list[Any]:
+        async def rows() -> list[Any]:
+            assert self._engine is not None  # opened before
+            async with self._engine.connect() as connection:
+                return list(await connection.execute(query))
+
+        try:
+            return self._run_async(rows(), end)
+        except (sa.exc.SQLAlchemyError, OSError, TimeoutError) as error:
+            self._ready = False
+            raise self._translate(error) from error
+
+    def shut(self, end: float) -> None:
+        self._shut(end)
+
+
+class SQLListener(Source):
+    """Reads the rows behind the newest one that was there when it was opened first.
+
+    Rows of two writers can appear in another order than that of their ids, so read when the
+    writers are done: what appears behind the reader's back is not seen.
+
+    Args:
+        name: not needed: readers of a table take nothing from each other.
+        keys: those of the section.
+    """
+
+    def __init__(self, name: str = "", *, where: str = "event_broker", **keys: Any) -> None:
+        self._table = _Table(where=where, **keys)
+        self.address = self._table.address
+        self._last: int | None = None
+
+    def open(self, end: float) -> None:
+        if self._last is None:
+            self._last = self._table.newest(end)
+
+    @property
+    def is_ready(self) -> bool:
+        return self._last is not None
+
+    def read(self, most: int, seconds: float) -> list[Delivery]:
+        if self._last is None:
+            raise EventBrokerConnectionError(f"{self.address}: not connected yet")
+        end = time.monotonic() + seconds
+        while not (rows := self._table.behind(self._last, most, end + QUERY_SECONDS)):
+            if time.monotonic() >= end:
+                return []
+            time.sleep(_PAUSE)
+        self._last = rows[-1][0]
+        return [Delivery(data.encode(), f"row {id}", True, None) for id, data in rows]
+
+    def confirm(self, deliveries: Sequence[Delivery]) -> None:
+        """Nothing is kept anywhere of what was read."""
+
+    def close(self, end: float) -> None:
+        self._table.shut(end)

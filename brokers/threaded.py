@@ -1,0 +1,302 @@
+"""What the built-in brokers share: a thread for the driver, and a queue for `publish`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeVar
+
+from ticketlock.errors import EventBrokerError, TicketLockError
+from ticketlock.publishing.broker import DELIVER_TIMEOUT, EventBroker
+from ticketlock.publishing.message import Message, Outcome, Unsendable, in_order, poisoned, retry
+from ticketlock.settings.section import endpoint_values
+
+T = TypeVar("T")
+B = TypeVar("B", bound="ThreadedBroker")
+
+log = logging.getLogger("ticketlock.brokers")
+
+#: Published events that may wait in memory where no setting says otherwise.
+QUEUE_SIZE = 10_000
+
+#: Most published events that are sent as one batch, and the seconds that it may take.
+FEED_BATCH = 500
+FEED_SECONDS = 5.0
+
+#: Seconds between two looks at an idle connection.
+IDLE_SECONDS = 0.5
+
+#: Seconds that `deliver` grants a driver beyond its deadline before it answers without it.
+GRACE = 2.0
+
+
+class Wire(NamedTuple):
+    """A message in the form in which it is sent."""
+
+    message: Message
+    value: bytes
+
+    @property
+    def key(self) -> str:
+        return self.message.conversation_id
+
+
+class ThreadedBroker(EventBroker):
+    """A broker whose driver lives in a thread of its own, started by the first use.
+
+    No call blocks the event loop, and no broker is bound to one. The hooks below run in that
+    thread, one at a time, so batches never overtake each other. They may block, until `end`
+    (seconds of the monotonic clock) at the latest; `left` says how long that is.
+
+    `publish` keeps events in memory until they are confirmed: they are tried again while the
+    process lives and are lost when it ends, which is logged. Use an outbox for more.
+    """
+
+    #: For error texts: what and where the broker is. Never with a secret.
+    address = "the event broker"
+
+    def __init__(self, queue_size: int = QUEUE_SIZE) -> None:
+        self._waiting: deque[Wire] = deque()
+        self._most_waiting = queue_size
+        self._keep = True  # what could not be sent is tried again
+        self._next_feed = 0.0
+        self._feed_pause = 0.1
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._closed = False
+        self._stop_at = float("inf")
+
+    @classmethod
+    async def from_endpoint_config(
+        cls: type[B], broker_config: Any, event_loop: Any = None, where: str = "event_broker"
+    ) -> B | None:
+        """A broker made from a section, and begun: see the class's `connect`; None for None.
+
+        Raises ConfigurationError, and EventBrokerConnectionError where it connects at once.
+        """
+        if broker_config is None:
+            return None
+        make: Any = cls  # whose constructor takes the section's keys
+        broker: B = make(where=where, **endpoint_values(broker_config))
+        try:
+            await broker._begin()
+        except BaseException:
+            await broker.close()
+            raise
+        return broker
+
+    async def _begin(self) -> None:
+        """What `from_endpoint_config` does before it returns: here, connect."""
+        await self.connect()
+
+    # -- what a backend implements; all of it runs in the thread --------------------------------
+
+    def _open(self, end: float) -> None:
+        """Connect if that is to be done. Raises EventBrokerConnectionError."""
+
+    def _send(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
+        """Send in order, wait for the confirmations, return one outcome each."""
+        raise NotImplementedError
+
+    def _idle(self) -> None:
+        """Called twice a second while there is nothing to do."""
+
+    def _shut(self, end: float) -> None:
+        """Disconnect."""
+
+    def left(self, end: float) -> float:
+        """Seconds until `end`, or until `close` wants to be through if that is earlier."""
+        return min(end, self._stop_at) - time.monotonic()
+
+    # -- for users ---------------------------------------------------------------------------
+
+    def publish(self, event: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
+        """Send one event, soon; returns at once. May be called from any thread.
+
+        Raises EventBrokerError when it is not JSON, when too many events wait already, and
+        when the broker is closed: an event is refused, never dropped in silence.
+        """
+        message = Message.of_event(event, headers)
+        wire = Wire(message, message.encode())
+        if self._closed:
+            raise EventBrokerError(f"{self.address} is closed: the event is rejected")
+        if len(self._waiting) >= self._most_waiting:
+            raise EventBrokerError(
+                f"{self.address}: {self._most_waiting} events wait already, the event is "
+                "rejected: check that the broker is up"
+            )
+        self._waiting.append(wire)
+        if len(self._waiting) == 1:
+            self._submit(lambda: None)  # the thread looks at the queue after every job
+
+    async def deliver(
+        self, batch: Sequence[Message], timeout: float | None = None
+    ) -> list[Outcome]:
+        """See `EventBroker.deliver`; here with the confirmations of the broker."""
+        messages = list(batch)
+        if not messages:
+            return []
+        seconds = DELIVER_TIMEOUT if timeout is None else timeout
+        end = time.monotonic() + seconds
+        job = self._submit(lambda: self._attempt(messages, end))
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(job), seconds + GRACE)
+        except (asyncio.TimeoutError, TimeoutError):
+            return [retry(f"{self.address}: the driver gave no answer in time")] * len(messages)
+
+    async def connect(self, timeout: float | None = None) -> None:
+        """Reach the broker now. Raises EventBrokerConnectionError saying why it is not."""
+        await self.connect_once(timeout)
+
+    async def connect_once(self, timeout: float | None = None) -> None:
+        """See `EventBroker.connect_once`."""
+        end = time.monotonic() + (DELIVER_TIMEOUT if timeout is None else timeout)
+        await self._call(lambda: self._open(end))
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Send what `publish` left waiting, then disconnect; all within `timeout` seconds."""
+        with self._starting:
+            first, self._closed = not self._closed, True
+            thread = self._thread
+        if thread is None or not first:
+            self._report_lost()
+            return
+        self._stop_at = time.monotonic() + timeout * 0.8
+        self._jobs.put(None)
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def wait() -> None:
+            thread.join(timeout)
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(ended.set)
+
+        # Not asyncio's own pool, which may be full.
+        threading.Thread(target=wait, daemon=True).start()
+        await ended.wait()
+        if thread.is_alive():
+            log.error("%s: the driver did not stop in time; its thread is abandoned", self.address)
+        self._report_lost()
+
+    def _report_lost(self) -> None:
+        if self._waiting:
+            log.error(
+                "%s: closed with %d published events unconfirmed; they are lost",
+                self.address,
+                len(self._waiting),
+            )
+            self._waiting.clear()
+
+    # -- the thread ----------------------------------------------------------------------------
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        """The result of `work`, done in the thread."""
+        return await asyncio.wrap_future(self._submit(work))
+
+    def _submit(self, work: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+
+        def job() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # whoever wanted it has gone
+            try:
+                result = work()
+            except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        with self._starting:
+            if self._closed:
+                raise EventBrokerError(f"{self.address} is closed")
+            if self._thread is None:
+                name = f"ticketlock {type(self).__name__}"
+                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+                self._thread.start()
+            self._jobs.put(job)
+        return future
+
+    def _run(self) -> None:
+        while True:
+            pause = IDLE_SECONDS
+            if self._waiting:
+                pause = min(pause, max(0.0, self._next_feed - time.monotonic()))
+            try:
+                job = self._jobs.get(timeout=pause)
+            except queue.Empty:
+                self._guard(self._idle)
+            else:
+                if job is None:
+                    break
+                job()
+            if self._waiting and time.monotonic() >= self._next_feed:
+                self._guard(self._feed)
+        while self._waiting and self.left(self._stop_at) > 0:
+            self._guard(self._feed)
+            time.sleep(max(0.0, min(self._feed_pause, self.left(self._stop_at))))
+        self._stop_at = float("inf")
+        self._guard(lambda: self._shut(time.monotonic() + 1.0))
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:
+            # Whatever happens the thread lives on: its end would be a silent loss.
+            log.exception("%s: unexpected error", self.address)
+            self._next_feed = time.monotonic() + 1.0
+
+    def _attempt(self, messages: Sequence[Message], end: float) -> list[Outcome]:
+        outcomes: list[Outcome | None] = [None] * len(messages)
+        wires = []
+        for i, message in enumerate(messages):
+            try:
+                wires.append((i, Wire(message, message.encode())))
+            except Unsendable as error:
+                outcomes[i] = poisoned(error)
+        for (i, _), outcome in zip(wires, self._try([w for _, w in wires], end), strict=True):
+            outcomes[i] = outcome
+        return in_order(messages, [outcome for outcome in outcomes if outcome])
+
+    def _try(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
+        if not batch:
+            return []
+        if self.left(end) <= 0:
+            return [retry(f"{self.address}: the time ran out before it was sent")] * len(batch)
+        try:
+            return self._send(batch, end)
+        except TicketLockError as error:
+            return [retry(error)] * len(batch)
+        except Exception as error:
+            log.exception("%s: unexpected error", self.address)
+            return [retry(f"{self.address}: {type(error).__name__}: {error}")] * len(batch)
+
+    def _feed(self) -> None:
+        """Send the oldest published events; keep those that have to wait."""
+        batch = [self._waiting[i] for i in range(min(FEED_BATCH, len(self._waiting)))]
+        sent = self._try(batch, time.monotonic() + FEED_SECONDS)
+        outcomes = in_order([wire.message for wire in batch], sent)
+        again = []
+        for wire, outcome in zip(batch, outcomes, strict=True):
+            self._waiting.popleft()
+            if outcome.status == "retry" and self._keep:
+                again.append(wire)
+            elif outcome.status != "delivered":
+                who = f"an event of conversation {wire.key!r}"
+                log.error("%s: %s is dropped: %s", self.address, who, outcome.reason)
+        self._waiting.extendleft(reversed(again))
+        if not again:
+            self._feed_pause, self._next_feed = 0.1, 0.0
+            return
+        reason = next(o.reason for o in outcomes if o.status == "retry")
+        level = logging.WARNING if self._feed_pause == 0.1 else logging.DEBUG
+        log.log(level, "%d published events wait: %s", len(self._waiting), reason)
+        self._next_feed = time.monotonic() + self._feed_pause
+        self._feed_pause = min(self._feed_pause * 2, 5.0)

@@ -1,0 +1,261 @@
+"""The outbox of a `DynamoTrackerStore`: `<table_name>_outbox`, an item a waiting conversation.
+
+DynamoDB finds nothing by an attribute without reading everything; so what waits has a table of
+its own, which is as large as the backlog and not as the history. An entry (HASH `sender_id`):
+  first, chunk     number of the first event that waits, and where the chunk that has it begins
+  sequence         number after the last event that waits
+  at               from when on a relay may take the conversation
+  relay            who took it last; absent: nobody since it was let go
+  since            since when something has been waiting all the time
+The transaction that commits a turn makes or changes the entry, and the one that deletes a
+conversation deletes it, so it exists exactly while something waits. Relays change nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from botocore.exceptions import ClientError
+
+from ticketlock.errors import TrackerStoreError
+from ticketlock.events.stored import StoredEvent
+from ticketlock.tracker.outbox import VOID_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, now_ms
+
+from . import expressions, layout
+from .client import Client, condition_failed
+from .expressions import number_of
+from .layout import Item
+from .letters import Letters
+
+T = TypeVar("T")
+
+#: Characters of JSON from which on a parcel takes no further event.
+PARCEL_TEXT = 1_000_000
+
+#: Entries that `waiting` reads at a time, and how often it does so in one call.
+_PAGE, _PAGES = 1000, 10
+
+#: How often a conversation that is deleted and made anew while it is read is taken again.
+_TAKES = 5
+
+_OURS = "#relay = :relay AND #first = :first AND #since = :since"
+
+
+class Run(Protocol):
+    """Does blocking work in a thread, and translates boto3's errors."""
+
+    def __call__(self, work: Callable[..., T], *args: Any) -> Awaitable[T]: ...
+
+
+class DynamoOutbox(Outbox):
+    """What waits of the conversations of one store."""
+
+    def __init__(self, client: Client, run: Run) -> None:
+        self._entries, self._letters, self._run = Entries(client), Letters(client), run
+
+    async def waiting(self, limit: int, before: int) -> list[str]:
+        return await self._run(self._entries.waiting, limit, before)
+
+    async def take(self, sender_id: str, lease: Lease, limit: int) -> Parcel | None:
+        return await self._run(self._entries.take, sender_id, lease, limit)
+
+    async def advance(self, parcel: Parcel, lease: Lease, to: int) -> bool:
+        return await self._run(self._entries.advance, parcel, lease, to)
+
+    async def release(self, sender_id: str, relay: str) -> None:
+        await self._run(self._entries.release, sender_id, relay)
+
+    async def backlog(self) -> Backlog:
+        return await self._run(self._entries.backlog)
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+        await self._run(self._letters.bury, letters)
+
+    async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
+        return await self._run(self._letters.read, limit)
+
+    async def unbury(self, letter: DeadLetter) -> bool:
+        return await self._run(self._letters.unbury, letter)
+
+
+@dataclass(frozen=True)
+class _Portion:
+    """Events that were read, the chunk that each is in, and that which has the next one."""
+
+    events: list[Any]
+    chunks: list[int]
+
+
+class Entries:
+    """What a `DynamoOutbox` does in a thread. Raises boto3's errors and the library's."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._place: Item | None = None  # where `waiting` goes on
+
+    def waiting(self, limit: int, before: int) -> list[str]:
+        """Bounded in work: of a very long backlog each call reads the next part, in a circle."""
+        found: dict[str, int] = {}
+        start, last_round = self._place, self._place is None
+        for _ in range(_PAGES):
+            page = self._client.call("scan", **self._free(before, start))
+            found |= {item["sender_id"]["S"]: number_of(item, "at") for item in page["Items"]}
+            start = page.get("LastEvaluatedKey")
+            if start is None:
+                if last_round:
+                    break
+                last_round = True
+        self._place = start
+        return sorted(found, key=lambda name: (found[name], name))[:limit]
+
+    def _free(self, before: int, start: Item | None) -> dict[str, Any]:
+        # A lease that ends so late is void, so its conversation is free as well.
+        condition, fields = "#at <= :before OR #at > :void", "#sender_id, #at"
+        values = {":before": before, ":void": now_ms() + VOID_MS}
+        request = {
+            "TableName": self._client.outbox,
+            "Limit": _PAGE,
+            "FilterExpression": condition,
+            "ProjectionExpression": fields,
+            "ExpressionAttributeNames": expressions.names_in(f"{condition} {fields}"),
+            "ConsistentRead": True,
+            **expressions.valued(values, condition),
+        }
+        return {**request, "ExclusiveStartKey": start} if start else request
+
+    # -- taking --------------------------------------------------------------------------------------
+
+    def take(self, sender_id: str, lease: Lease, limit: int) -> Parcel | None:
+        for _ in range(_TAKES):
+            entry = self._leased(sender_id, lease)
+            if entry is None:
+                return None
+            portion = self._read(sender_id, entry, limit)
+            history = self._history(sender_id, entry)
+            if history is None:
+                continue  # deleted, and perhaps made anew, while it was read
+            if portion is None:
+                break
+            first, end = number_of(entry, "first"), number_of(entry, "sequence")
+            places = (number_of(entry, "since"), *portion.chunks)
+            return Parcel(sender_id, history, first, end, portion.events, places)
+        raise TrackerStoreError(
+            f"DynamoDB at {self._client.where}: conversation {sender_id!r} cannot be published: "
+            f"{self._client.events} lacks events that wait"
+        )
+
+    def _leased(self, sender_id: str, lease: Lease) -> Item | None:
+        """The entry, lent to the relay; None if nothing waits or another has it."""
+        condition = (
+            "attribute_exists(#first) AND (attribute_not_exists(#relay) OR #relay = :relay"
+            " OR #at <= :now OR #at > :beyond)"
+        )
+        values = {
+            ":relay": lease.relay, ":now": lease.now, ":until": lease.until, ":beyond": lease.beyond,
+        }  # fmt: skip
+        change = "SET #relay = :relay, #at = :until"
+        return self._change(sender_id, change, condition, values)
+
+    def _read(self, sender_id: str, entry: Item, limit: int) -> _Portion | None:
+        """Waiting events, from chunk to chunk; None: they are not all there."""
+        first, end = number_of(entry, "first"), number_of(entry, "sequence")
+        found, held = _Portion([], []), 0
+        for chunk, lines in layout.walk(
+            self._items(sender_id, entry, limit), number_of(entry, "chunk")
+        ):
+            for line in lines[max(0, first - chunk) :]:
+                held += len(line)
+                found.chunks.append(chunk)
+                if len(found.events) == limit or (found.events and held > PARCEL_TEXT):
+                    return found
+                found.events.append(StoredEvent(line))
+        found.chunks.append(end)  # where the next write begins a chunk
+        return found if first + len(found.events) == end else None
+
+    def _items(self, sender_id: str, entry: Item, limit: int) -> Iterator[Item]:
+        names = ("sender_id", "position")
+        return self._client.pages(
+            "query",
+            TableName=self._client.events,
+            KeyConditionExpression="#sender_id = :id AND #position BETWEEN :start AND :end",
+            ExpressionAttributeNames={f"#{name}": name for name in names},
+            ExpressionAttributeValues={
+                ":id": {"S": sender_id},
+                ":start": {"S": layout.position(number_of(entry, "chunk"))},
+                ":end": {"S": layout.position(number_of(entry, "sequence") - 1, 999)},
+            },
+            Limit=limit + 1,  # a chunk has an event at least
+            ConsistentRead=True,
+        )
+
+    def _history(self, sender_id: str, entry: Item) -> int | None:
+        """When the conversation was made, if the entry has been this one all the time.
+
+        Both are looked at in one step, after the events were read, so all belong together.
+        """
+        key = {"sender_id": {"S": sender_id}}
+        gets = [
+            {"Get": {"TableName": t, "Key": key}} for t in (self._client.outbox, self._client.heads)
+        ]
+        answer = self._client.settle("transact_get_items", TransactItems=gets)
+        now, head = (response.get("Item", {}) for response in answer["Responses"])
+        same = all(now.get(name) == entry[name] for name in ("relay", "first", "since"))
+        return number_of(head, "born") if same else None
+
+    # -- moving on -----------------------------------------------------------------------------------
+
+    def advance(self, parcel: Parcel, lease: Lease, to: int) -> bool:
+        since, *chunks = parcel.places
+        ours = {":relay": lease.relay, ":first": parcel.first, ":since": since, ":to": to}
+        if to >= parcel.sequence:
+            condition = f"{_OURS} AND #sequence = :to"
+            entry = expressions.request(
+                self._client.outbox, parcel.sender_id, None, condition, ours
+            )
+            try:
+                self._client.settle("delete_item", **entry)
+                return False
+            except ClientError as error:
+                if not condition_failed(error):
+                    raise
+        change = "SET #first = :to, #chunk = :chunk, #at = :until"
+        values = {**ours, ":chunk": chunks[to - parcel.first], ":until": lease.until}
+        return self._change(parcel.sender_id, change, _OURS, values) is not None
+
+    def release(self, sender_id: str, relay: str) -> None:
+        values = {":relay": relay, ":now": now_ms()}
+        self._change(sender_id, "SET #at = :now REMOVE #relay", "#relay = :relay", values)
+
+    def _change(
+        self, sender_id: str, change: str, condition: str, values: dict[str, Any]
+    ) -> Item | None:
+        """The entry after the change; None if the condition was not met."""
+        update = expressions.request(self._client.outbox, sender_id, change, condition, values)
+        try:
+            answer = self._client.settle("update_item", ReturnValues="ALL_NEW", **update)
+        except ClientError as error:
+            if condition_failed(error):
+                return None
+            raise
+        found: Item = answer["Attributes"]
+        return found
+
+    def backlog(self) -> Backlog:
+        fields = "#first, #sequence, #since"
+        entries = self._client.pages(
+            "scan",
+            TableName=self._client.outbox,
+            ProjectionExpression=fields,
+            ExpressionAttributeNames=expressions.names_in(fields),
+            ConsistentRead=True,
+        )
+        conversations = events = 0
+        since: int | None = None
+        for entry in entries:
+            conversations += 1
+            events += number_of(entry, "sequence") - number_of(entry, "first")
+            waits = number_of(entry, "since")
+            since = waits if since is None else min(since, waits)
+        return Backlog(conversations, events, since)

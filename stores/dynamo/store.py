@@ -1,0 +1,113 @@
+"""`DynamoTrackerStore`: a turn is one transaction of a small item and its events.
+
+The documented table keeps one item a conversation; ours there holds numbers only. Events lie
+in `<table_name>_events`, in items of at most 300 KB, so neither a history nor an event can
+outgrow an item. An append is a TransactWriteItems that is conditional on fence, owner and
+sequence; a write too large for one transaction puts its events first, where nobody reads
+them yet, and commits with a last conditional update. A claim is one conditional update, and a
+query for the events of the latest session.
+
+What waits to be published is noted in `<table_name>_outbox`, by the transaction that commits it.
+
+An item of the documented format (with `events`) is read as it stands, and carried over in one
+transaction by the first claim or write of its conversation.
+
+boto3 blocks, so it runs in threads of the store's own: the event loop never waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ticketlock.settings.section import Section
+from ticketlock.settings.stores import DynamoKeys
+from ticketlock.tracker.fenced import FencedTrackerStore, History, Write
+
+from .client import Client, explained
+from .conversations import Conversations
+from .outbox import DynamoOutbox
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+T = TypeVar("T")
+
+
+class DynamoTrackerStore(FencedTrackerStore):
+    """Conversations in DynamoDB. Credentials come from the usual AWS chain.
+
+    Tables that do not exist are created, billed per request.
+
+    Args:
+        values: the keys of `DynamoKeys`, see docs/reference/endpoints.md.
+        where: names the settings in errors.
+    """
+
+    max_id_length = 512  # a key has 2048 bytes, and a character up to four
+
+    def __init__(
+        self,
+        domain: Any = None,
+        event_broker: Any = None,
+        *,
+        where: str = "tracker_store",
+        **values: Unpack[DynamoKeys],
+    ) -> None:
+        super().__init__(domain, event_broker)
+        section = Section(values, where)
+        keys = section.read(DynamoKeys)
+        section.finish()
+        connections = keys["max_pool_connections"]
+        self._client = Client(
+            keys["table_name"],
+            keys["region"],
+            keys["endpoint_url"],
+            keys["socket_timeout"],
+            connections,
+        )
+        self._conversations = Conversations(self._client)
+        self._threads = ThreadPoolExecutor(min(32, connections), "ticketlock-dynamo")
+        self.outbox = DynamoOutbox(self._client, self._run)
+
+    async def _run(self, work: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._translated, work, *args
+        )
+
+    def _translated(self, work: Callable[..., T], *args: Any) -> T:
+        try:
+            return work(*args)
+        except (ClientError, BotoCoreError) as error:
+            raise explained(self._client.where, error) from error
+
+    async def _do_connect(self) -> None:
+        await self._run(self._client.connect)
+
+    async def _do_close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
+        self._client.close()
+
+    # -- the backend's part of the contract ------------------------------------------------------
+
+    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
+        return await self._run(self._conversations.claim, sender_id, fence, owner)
+
+    async def _do_write(self, write: Write) -> int:
+        return await self._run(self._conversations.write, write)
+
+    async def _do_read(self, sender_id: str, full: bool) -> History:
+        return await self._run(self._conversations.read, sender_id, full)
+
+    async def _do_keys(self) -> list[str]:
+        return await self._run(self._conversations.keys)
+
+    async def _do_count(self, after_timestamp: float) -> int:
+        return await self._run(self._conversations.count, after_timestamp)
+
+    async def _do_delete(self, sender_id: str) -> bool:
+        return await self._run(self._conversations.delete, sender_id)

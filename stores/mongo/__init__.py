@@ -1,0 +1,5 @@
+"""`MongoTrackerStore`, and what it is made of."""
+
+from .store import MongoTrackerStore
+
+__all__ = ["MongoTrackerStore"]

@@ -1,0 +1,140 @@
+"""The database of a `MongoTrackerStore`: its settings, the client, the collections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from ticketlock.settings.section import Section
+from ticketlock.settings.stores import MongoKeys
+
+from .errors import explained
+
+log = logging.getLogger("ticketlock.stores")
+
+Document = dict[str, Any]
+
+
+class Database:
+    """The collections; the client connects when they are first used.
+
+    Attributes:
+        where: the server, for error texts.
+        collection: name of the documented collection; ours add a suffix.
+    """
+
+    def __init__(self, section: Section) -> None:
+        keys = section.read(MongoKeys)
+        self._url = section.place()[1] or "mongodb://localhost:27017"
+        _check_url(section, self._url)
+        # Where a text speaks of the server, the login before the @ has no business.
+        self.where = self._url.rpartition("@")[2].removeprefix("mongodb://").partition("?")[0]
+        self._name, self.collection = keys["db"], keys["collection"]
+        self._options = _options(section, keys, self._url)
+        if re.search(r"(?i)[?&](tlsinsecure|tlsallowinvalid\w+)=true", self._url):
+            log.warning(
+                "%s: the certificate of MongoDB is not verified (tlsInsecure, tlsAllowInvalid...): "
+                "anyone on the network path can read and change everything", section.where,
+            )  # fmt: skip
+        self._client: AsyncMongoClient[Document] | None = None
+        self._indexed = False
+        self._indexing = asyncio.Lock()
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    @contextlib.asynccontextmanager
+    async def seam(self) -> AsyncIterator[None]:
+        """Translate pymongo's errors."""
+        try:
+            yield
+        except PyMongoError as error:
+            raise explained(self.where, error) from error
+
+    def _named(self, suffix: str) -> AsyncCollection[Document]:
+        if self._client is None:
+            self._client = AsyncMongoClient(self._url, **self._options)
+        return self._client[self._name][self.collection + suffix]
+
+    @property
+    def documented(self) -> AsyncCollection[Document]:
+        return self._named("")
+
+    @property
+    def current(self) -> AsyncCollection[Document]:
+        return self._named("_current")
+
+    @property
+    def dead_letters(self) -> AsyncCollection[Document]:
+        return self._named("_dead_letters")
+
+    async def indexed_current(self) -> AsyncCollection[Document]:
+        """The current documents, with the index of the few that wait to be published."""
+        await self._make_indexes()
+        return self.current
+
+    async def history(self) -> AsyncCollection[Document]:
+        """The buckets, with the index that refuses a second one."""
+        await self._make_indexes()
+        return self._named("_history")
+
+    async def _make_indexes(self) -> None:
+        async with self._indexing:
+            if self._indexed:
+                return
+            keys = [("sender_id", 1), ("run", 1), ("first", 1)]
+            await self._named("_history").create_index(keys, unique=True)
+            await self.current.create_index("outbox_at", sparse=True)
+            self._indexed = True
+
+
+def _check_url(section: Section, url: str) -> None:
+    """Raise ConfigurationError for what can be told to be wrong without a server."""
+    if url.startswith("mongodb+srv://"):
+        return  # reading it asks the name servers
+    try:
+        if "://" in url:
+            parse_uri(url, warn=False)
+    except PyMongoError:
+        # Its text is not repeated: what it takes for a port may be half of a password.
+        raise section.error(
+            "url",
+            "is not a MongoDB URL; one looks like mongodb://user:password@host:27017/?option=value, "
+            "with the characters /?#[]@:% of user and password written as %2F and so on",
+        ) from None
+
+
+def _options(section: Section, keys: MongoKeys, url: str) -> Mapping[str, Any]:
+    """Keyword arguments of the client; what the url says itself wins."""
+    milliseconds = round(1000 * keys["socket_timeout"])
+    username, password = keys["username"], keys["password"]
+    source = keys["auth_source"]
+    if source is None and username:
+        source = "admin"
+    if username and password is None:
+        raise section.error("password", "is missing: a username alone cannot log in")
+    options: dict[str, Any] = {
+        "w": "majority",  # a turn that was acknowledged survives the loss of the primary
+        "serverSelectionTimeoutMS": milliseconds,
+        "connectTimeoutMS": milliseconds,
+        "socketTimeoutMS": milliseconds,
+    }
+    query = url.partition("?")[2].lower()
+    said = {pair.partition("=")[0] for pair in query.split("&")}
+    options = {key: value for key, value in options.items() if key.lower() not in said}
+    if username:
+        options |= {"username": username, "password": password}
+    if source is not None and (username or "@" in url):
+        options["authSource"] = source
+    return options

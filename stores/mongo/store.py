@@ -1,0 +1,392 @@
+"""`MongoTrackerStore`: whole turns or nothing, without transactions, in documents that stay small.
+
+A conversation is one document in `<collection>_current`: fence, owner, sequence, and the most
+recent events inline. An append is one conditional update of that document, so the fence is
+checked in the statement that writes, and a process that dies leaves a whole turn or none, on a
+standalone server as well. A claim gets the latest session in the same round trip, unless the
+session is so long that part of it is not inline any more.
+
+When the inline events are many, or a session starts, the oldest are copied to
+`<collection>_history`, a bucket of events a document, and then cut off. Not one document an event, because a long history would be
+read in thousands of small documents; not one document a conversation, because that ends at
+16 MB. What a `kill -9` between two writes can leave: a bucket whose events are still inline
+too, which the next one to make room finds and uses; and buckets that nothing refers to, of a
+write too large for one document that was never committed, or of a history that was replaced.
+None of it is ever read as history; deleting the conversation removes it.
+
+What waits to be published is noted in the current document, by the update that commits it.
+
+Events are kept as JSON text: BSON has no integers over 64 bits and no keys with a NUL.
+
+Documents of the documented format (`events` in `<collection>`) are read as they stand, and
+carried over by the first claim or write of their conversation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
+from ticketlock.events.codec import EncodedEvent, encode_events
+from ticketlock.plain_json import load_events, weight
+from ticketlock.settings.section import Section
+from ticketlock.settings.stores import MongoKeys
+from ticketlock.tracker.fenced import FencedTrackerStore, History, Write
+from ticketlock.tracker.outbox import now_ms
+from ticketlock.tracker.store import PROBE
+
+from . import layout
+from .database import Database, Document
+from .outbox import MongoOutbox, let_wait
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+#: How often a history that changes under its reader is read again.
+_READS = 20
+
+
+class MongoTrackerStore(FencedTrackerStore):
+    """Conversations in MongoDB 4.2 or newer, standalone or a replica set.
+
+    Args:
+        values: the keys of `MongoKeys`, see docs/reference/endpoints.md.
+        where: names the settings in errors.
+    """
+
+    max_event_bytes = layout.DOCUMENT_BYTES - 1024
+
+    def __init__(
+        self,
+        domain: Any = None,
+        event_broker: Any = None,
+        *,
+        where: str = "tracker_store",
+        **values: Unpack[MongoKeys],
+    ) -> None:
+        super().__init__(domain, event_broker)
+        section = Section(values, where)
+        self._db = Database(section)
+        section.finish()
+        self.outbox = MongoOutbox(self._db)
+
+    # -- the backend's part of the contract ------------------------------------------------------
+
+    async def check_ready(self) -> None:
+        """A write that finds no document, which a secondary refuses."""
+        await self._running.finish(self._check())
+
+    async def _check(self) -> None:
+        async with self._db.seam():
+            await self._db.current.update_one({"_id": PROBE}, {"$set": {"fence": 0}})
+
+    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
+        older = [{"fence": {"$lt": fence}}, {"fence": fence, "owner": owner}]
+        async with self._db.seam():
+            await self._db.history()  # with its index, before anything is written
+            while True:
+                head = await self._db.current.find_one_and_update(
+                    {"_id": sender_id, "$or": older},
+                    {"$set": {"fence": fence, "owner": owner}},
+                    return_document=ReturnDocument.AFTER,
+                )
+                if head is not None:
+                    return await self._events(sender_id, head, full=False)
+                fields = {"fence": 1, "owner": 1}
+                held = await self._db.current.find_one({"_id": sender_id}, fields)
+                if held is None:
+                    await self._begin(sender_id)
+                # Otherwise it may have been begun between the two, under an earlier fence.
+                elif held["fence"] > fence or (held["fence"] == fence and held["owner"] != owner):
+                    raise StaleFence(sender_id, fence, held["fence"])
+
+    async def _do_write(self, write: Write) -> int:
+        async with self._db.seam():
+            return await self._replace(write) if write.replace else await self._append(write)
+
+    async def _do_read(self, sender_id: str, full: bool) -> History:
+        async with self._db.seam():
+            for _ in range(2):  # between the two, another process may carry it over
+                head = await self._db.current.find_one({"_id": sender_id})
+                if head is not None:
+                    return await self._events(sender_id, head, full)
+                _, events = await self._documented_events(sender_id)
+                if events:
+                    start = 0 if full else layout.last_start(events) or 0
+                    return History([event.wire for event in events[start:]], len(events))
+        return History([], 0)
+
+    async def _do_keys(self) -> list[str]:
+        async with self._db.seam():
+            query: Document = {"latest": {"$ne": None}}
+            found = {head["_id"] async for head in self._db.current.find(query, {"_id": 1})}
+            async for document in self._db.documented.find(_FILLED, {"sender_id": 1}):
+                found.add(str(document["sender_id"]))
+        return list(found)
+
+    async def _do_count(self, after_timestamp: float) -> int:
+        async with self._db.seam():
+            query: Document = {"latest": {"$gte": after_timestamp}}
+            found = {head["_id"] async for head in self._db.current.find(query, {"_id": 1})}
+            fields = {"sender_id": 1, "events.timestamp": 1}
+            async for document in self._db.documented.find(_FILLED, fields):
+                times = (layout.moment(event) for event in document["events"])
+                if max(times) >= after_timestamp:
+                    found.add(str(document["sender_id"]))
+        return len(found)
+
+    async def _do_delete(self, sender_id: str) -> bool:
+        async with self._db.seam():
+            # The documented ones first: alone, they would come back as the history.
+            old = await self._db.documented.delete_many(_documented_query(sender_id))
+            head = await self._db.current.find_one_and_delete({"_id": sender_id})
+            await (await self._db.history()).delete_many({"sender_id": sender_id})
+        return old.deleted_count > 0 or (head is not None and head["latest"] is not None)
+
+    async def _do_connect(self) -> None:
+        async with self._db.seam():
+            await self._db.history()
+
+    async def _do_close(self) -> None:
+        await self._db.close()
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    async def _append(self, write: Write) -> int:
+        sender_id, events, expected = write.sender_id, write.events, write.sequence
+        while True:
+            after = await self._push(write, list(events), expected)
+            if after is not None:
+                await self._make_room(after)
+                return int(after["sequence"])
+            head = await self._checked_head(write)
+            if head["sequence"] > write.sequence and head["sequence"] != expected:
+                # A reply was lost or somebody else appended: what is stored decides what is new.
+                beyond = await self._events_from(sender_id, write.sequence)
+                events, expected = write.new_events(beyond.events), beyond.sequence
+            elif head["sequence"] != expected:
+                expected = head["sequence"]
+            else:
+                await self._spill(sender_id, keep=False)
+
+    async def _push(
+        self, write: Write, events: list[EncodedEvent], expected: int
+    ) -> Document | None:
+        """Commit events at number `expected`; None if the current document is not so."""
+        texts = [event.text for event in events]
+        bytes_ = layout.size(texts)
+        query: Document = {**_guarded(write), "sequence": expected}
+        change: Document = {"$inc": {"sequence": len(texts)}, "$set": {}}
+        if events:
+            change["$max"] = {"latest": layout.latest(events)}
+            if write.publish:
+                let_wait(change, expected, write.publish)
+        place = layout.last_start(events)
+        if place is not None:
+            change["$set"] = {"session": expected + place, "session_bucket": None}
+        made: list[Document] = []
+        if bytes_ <= layout.DOCUMENT_BYTES:
+            query["tail_bytes"] = {"$lte": layout.DOCUMENT_BYTES - bytes_}
+            change["$push"] = {"tail": {"$each": texts}}
+            change["$inc"]["tail_bytes"] = bytes_
+        else:
+            run = layout.new_run()
+            made = layout.buckets(write.sender_id, run, expected, texts)
+            query["tail_first"] = expected  # nothing may be inline before what is not
+            change["$push"] = {"runs": run}
+            change["$set"]["tail_first"] = expected + len(texts)
+            if place is not None:
+                change["$set"]["session_bucket"] = layout.bucket_of(made, expected + place)
+        if not change["$set"]:
+            del change["$set"]
+        return await self._commit(made, query, change)
+
+    async def _replace(self, write: Write) -> int:
+        while True:
+            head = await self._checked_head(write)
+            if "outbox" in head:
+                raise EventsWaiting(write.sender_id)
+            fields, made = layout.whole(write.sender_id, write.events, head["sequence"])
+            query = {**_guarded(write), "sequence": head["sequence"], "outbox": {"$exists": False}}
+            change: Document = {"$set": fields}
+            if write.publish and write.events:
+                let_wait(change, head["sequence"], write.publish)
+            after = await self._commit(made, query, change)
+            if after is not None:
+                with contextlib.suppress(PyMongoError):  # committed: the rest is tidying
+                    stale = {"sender_id": write.sender_id, "run": {"$in": head["runs"]}}
+                    await (await self._db.history()).delete_many(stale)
+                await self._make_room(after)
+                return int(after["sequence"])
+
+    async def _commit(
+        self, made: list[Document], query: Document, change: Document
+    ) -> Document | None:
+        """Write the buckets, then change the current document, which makes them count."""
+        if made:
+            await (await self._db.history()).insert_many(made)
+        after: Document | None = await self._db.current.find_one_and_update(
+            query, change, {"tail": 0}, return_document=ReturnDocument.AFTER
+        )
+        if made and after is None:
+            await self._discard(made)
+        return after
+
+    async def _discard(self, made: list[Document]) -> None:
+        if made:
+            unused = {"sender_id": made[0]["sender_id"], "run": made[0]["run"]}
+            await (await self._db.history()).delete_many(unused)
+
+    async def _checked_head(self, write: Write) -> Document:
+        """The current document without its events, begun if need be; raises StaleFence."""
+        while True:
+            head = await self._db.current.find_one({"_id": write.sender_id}, {"tail": 0})
+            if write.guard is not None:
+                held = (head["fence"], head["owner"]) if head else (0, "")
+                if held != write.guard:
+                    raise StaleFence(write.sender_id, write.guard[0], held[0])
+            if head is not None:
+                return head
+            await self._begin(write.sender_id)
+
+    # -- the tail and the buckets ------------------------------------------------------------------
+
+    async def _make_room(self, head: Document) -> None:
+        inline = head["sequence"] - head["tail_first"]
+        large = inline >= layout.TAIL_EVENTS or head["tail_bytes"] >= layout.TAIL_BYTES
+        # A claim reads what is inline: of earlier sessions that is for nothing.
+        if large or head["session"] > head["tail_first"]:
+            with contextlib.suppress(PyMongoError):  # committed: the next one tries again
+                await self._spill(head["_id"], keep=True)
+
+    async def _spill(self, sender_id: str, keep: bool) -> None:
+        """Copy inline events to buckets, then cut them off, unless the document has changed."""
+        head = await self._db.current.find_one({"_id": sender_id})
+        if head is None:
+            return
+        tail, start, session = head["tail"], head["tail_first"], head["session"]
+        end = max(start + layout.surplus(tail), session) if keep else start + len(tail)
+        change: Document = {}
+        history = await self._db.history()
+        while start < end:
+            piece = next(layout.cut(tail[start - head["tail_first"] : end - head["tail_first"]]))
+            bucket = layout.buckets(sender_id, head["runs"][0], start, piece)[0]
+            try:
+                await history.insert_one(bucket)
+            except DuplicateKeyError:  # of one who died or runs beside us: these very events
+                key = {name: bucket[name] for name in ("sender_id", "run", "first")}
+                found = await history.find_one(key)
+                if found is None:
+                    return
+                bucket = found
+            if start <= session < start + len(bucket["events"]):
+                change["session_bucket"] = start
+            start += len(bucket["events"])
+        kept = tail[start - head["tail_first"] :]
+        change |= {"tail": kept, "tail_first": start, "tail_bytes": layout.size(kept)}
+        same = {name: head[name] for name in ("_id", "sequence", "tail_first", "runs")}
+        await self._db.current.update_one(same, {"$set": change})
+
+    async def _events(self, sender_id: str, head: Document, full: bool) -> History:
+        """The events that a current document stands for."""
+        for _ in range(_READS):
+            start = head["first"] if full else head["session"]
+            bucket = head["first"] if full else head["session_bucket"]
+            if bucket is None:
+                bucket = start  # a large write was the first one, and its first bucket is there
+            events = head["tail"]
+            if start >= head["tail_first"]:
+                events = events[start - head["tail_first"] :]
+            else:
+                older = await self._older(sender_id, head, bucket)
+                events = None if older is None else older[start - bucket :] + events
+            if events is not None:
+                born, size = head.get("born", 0), weight(events)
+                return History(load_events(events), head["sequence"], born, size)
+            # It was replaced, or deleted, between the two reads.
+            found = await self._db.current.find_one({"_id": sender_id})
+            if found is None:
+                return History([], 0)
+            head = found
+        raise UnreadableHistory(
+            f"MongoDB at {self._db.where}: the history of conversation {sender_id!r} is incomplete: "
+            f"{self._db.collection}_history lacks events before number {head['tail_first']}"
+        )
+
+    async def _older(self, sender_id: str, head: Document, first: int) -> list[str] | None:
+        """Events from number `first`, which begins a bucket, to the inline ones; None: torn."""
+        query = {"sender_id": sender_id, "run": {"$in": head["runs"]}}
+        query["first"] = {"$gte": first, "$lt": head["tail_first"]}
+        texts: list[str] = []
+        async for bucket in (await self._db.history()).find(query).sort("first", 1):
+            if bucket["first"] != first + len(texts):
+                return None
+            texts += bucket["events"]
+        return texts if first + len(texts) == head["tail_first"] else None
+
+    async def _events_from(self, sender_id: str, number: int) -> History:
+        head = await self._db.current.find_one({"_id": sender_id})
+        if head is None:
+            return History([], 0)
+        short = number >= head["session"]
+        history = await self._events(sender_id, head, full=not short)
+        return History(history.events[max(0, number - history.first) :], history.sequence)
+
+    # -- the documented format ---------------------------------------------------------------------
+
+    async def _begin(self, sender_id: str) -> None:
+        """Make the current document, from the documented ones if there are any."""
+        documents, events = await self._documented_events(sender_id)
+        fields, made = layout.whole(sender_id, events, 0)
+        if made:
+            await (await self._db.history()).insert_many(made)
+        head = {"_id": sender_id, "fence": 0, "owner": "", "born": now_ms(), **fields}
+        try:
+            await self._db.current.insert_one(head)
+        except DuplicateKeyError:  # somebody was faster
+            await self._discard(made)
+            return
+        for document in documents:
+            # Whatever else was appended to it meanwhile stays.
+            size = {"$size": len(document["events"])}
+            await self._db.documented.delete_one({"_id": document["_id"], "events": size})
+
+    async def _documented_events(self, sender_id: str) -> tuple[list[Document], list[EncodedEvent]]:
+        """The documents of a conversation, of which races made several, and all their events."""
+        query = {**_documented_query(sender_id), "events.0": {"$exists": True}}
+        documents = await self._db.documented.find(query, {"events": 1}).sort("_id", 1).to_list()
+        try:
+            return documents, encode_events(
+                layout.plain_event(event) for document in documents for event in document["events"]
+            )
+        except (ValueError, TypeError) as error:
+            raise UnreadableHistory(
+                f"MongoDB at {self._db.where}: the documented tracker of {sender_id!r} cannot be "
+                f"carried over: {error}; repair it in {self._db.collection}"
+            ) from error
+
+
+#: Documents of the documented format that hold a conversation.
+_FILLED: Document = {
+    "events.0": {"$exists": True},
+    "sender_id": {"$type": ["string", "int", "long", "double"]},
+}
+
+
+def _guarded(write: Write) -> Document:
+    query: Document = {"_id": write.sender_id}
+    if write.guard is not None:
+        query["fence"], query["owner"] = write.guard
+    return query
+
+
+def _documented_query(sender_id: str) -> Document:
+    # Old versions stored an id of digits as a number.
+    ids: list[Any] = [sender_id]
+    if sender_id.isascii() and sender_id.isdigit() and int(sender_id) < 2**63:
+        ids.append(int(sender_id))
+    return {"sender_id": {"$in": ids}}

@@ -1,0 +1,5 @@
+"""`RedisTrackerStore`, and what it is made of."""
+
+from .store import RedisTrackerStore
+
+__all__ = ["RedisTrackerStore"]

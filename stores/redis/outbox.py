@@ -1,0 +1,223 @@
+"""`RedisOutbox`: what waits is noted in the conversation's hash, and found through an index.
+
+The truth is in the hash (lua/tracker_read.lua has the fields): the script that appends events
+notes the first one that waits, in one step. The index,
+`[<key_prefix>:]tracker_outbox:{waiting}`, is a sorted set of conversation ids by the time from
+which each is free to be taken.
+
+One server changes both in one script. In a cluster they are in different slots, and the index
+is only ever too large: an entry for which nothing waits costs whoever takes it a look.
+
+- A writer adds the entry first, then its script notes what waits. Killed in between, it leaves
+  an entry too many. While something waits the entry is there, and is not added again.
+- Whoever finds that nothing waits removes the entry, if it was not added again since *before*
+  that look: each addition leaves a mark of its own beside the index. So it stays if it was
+  added after the look.
+- If it was added before the look, for a script that runs after it, the mark does not tell. So
+  the look gives the listing up, by counting in the hash, and a script that was sent for an
+  earlier listing writes nothing but says {"list"}: the entry is added again, then the script
+  is. A hash that is not there cannot count: the next one differs in its `born`.
+- A relay moves the entry of what it has taken or released, and never adds one (ZADD XX).
+  Frozen in between, it may move the entry of a later time: that costs seconds, as a lease does.
+
+What one node of a cluster has lost in a failover, the others do not know: an entry lost like
+that is added by the next write of its conversation, once it is overdue (lua/tracker_write.lua).
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
+
+from ticketlock.events.stored import StoredEvent
+from ticketlock.tracker.outbox import VOID_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, now_ms
+
+from .client import Client
+
+#: Bytes of JSON in what is taken at once; an event that is larger comes alone.
+MAX_PARCEL_BYTES = 1_000_000
+
+#: Events that one script reads: all other commands wait for its end.
+_EVENTS = 800
+
+#: Conversations, or dead letters, asked for in one go.
+_PAGE = 500
+
+
+class RedisOutbox(Outbox):
+    """The outbox of a `RedisTrackerStore`. One script takes, or moves on, several conversations,
+    except in a cluster.
+
+    Args:
+        key_of: the key of a conversation's hash.
+        expiry_ms: when a conversation is forgotten of which nothing waits any more; 0: never.
+
+    Attributes:
+        keys: what a script that changes the hash is given besides, so as to keep the index.
+    """
+
+    parallel = 16
+
+    def __init__(self, client: Client, key_of: Callable[[str], str], expiry_ms: int) -> None:
+        self._client = client
+        self._key_of = key_of
+        self._expiry_ms = expiry_ms
+        # Not under `tracker:`, where a documented conversation may have any name.
+        self._index = client.settings.prefixed("tracker_outbox:{waiting}")
+        self._marks = self._index + ":marks"
+        self._letters = client.settings.prefixed("tracker_outbox:dead_letters")
+        self.keys = [] if client.cluster else [self._index]
+
+    # -- relays ------------------------------------------------------------------------------------
+
+    async def waiting(self, limit: int, before: int) -> list[str]:
+        names = await self._listed("-inf", before, limit)
+        if len(names) < limit:  # a clock that is off has taken these; `take` judges for itself
+            void = max(before, now_ms() + VOID_MS)
+            names += await self._listed(f"({void}", "+inf", limit - len(names))
+        return names
+
+    async def take(self, sender_id: str, lease: Lease, limit: int) -> Parcel | None:
+        return (await self.take_each([sender_id], lease, limit))[0]
+
+    async def take_each(
+        self, sender_ids: Sequence[str], lease: Lease, limit: int
+    ) -> list[Parcel | None]:
+        if self._client.cluster and len(sender_ids) != 1:
+            return await super().take_each(sender_ids, lease, limit)
+        mark = await self._mark(sender_ids)
+        answers = await self._change(
+            "outbox_take", sender_ids, lease.relay, lease.now, lease.until, lease.beyond,
+            min(limit, _EVENTS // len(sender_ids)), MAX_PARCEL_BYTES, *sender_ids,
+        )  # fmt: skip
+        if answers[0][0] == b"none":
+            await self._unlist(sender_ids, mark)
+        if answers[0][0] == b"taken":
+            await self._move(sender_ids, lease.until)
+        return [_parcel(*pair) for pair in zip(sender_ids, answers, strict=True)]
+
+    async def advance(self, parcel: Parcel, lease: Lease, to: int) -> bool:
+        return (await self.advance_each([(parcel, to)], lease))[0]
+
+    async def advance_each(self, reached: Sequence[tuple[Parcel, int]], lease: Lease) -> list[bool]:
+        if self._client.cluster and len(reached) != 1:
+            return await super().advance_each(reached, lease)
+        sender_ids = [parcel.sender_id for parcel, _ in reached]
+        mark = await self._mark(sender_ids)
+        words = [(p.sender_id, p.history, p.first, to) for p, to in reached]
+        answers = await self._change(
+            "outbox_advance", sender_ids, lease.relay, lease.until, self._expiry_ms,
+            *chain.from_iterable(words),
+        )  # fmt: skip
+        if answers[0] == 0:
+            await self._unlist(sender_ids, mark)
+        if answers[0] == 1:
+            await self._move(sender_ids, lease.until)
+        return [answer == 1 for answer in answers]
+
+    async def release(self, sender_id: str, relay: str) -> None:
+        now = now_ms()
+        if await self._change("outbox_release", [sender_id], relay, now, sender_id):
+            await self._move([sender_id], now)
+
+    async def backlog(self) -> Backlog:
+        """What waits; of what changes meanwhile, some may be counted twice or not at all."""
+        conversations = events = cursor = 0
+        since = None
+        while True:
+            cursor, page = await self._client.command("ZSCAN", self._index, cursor, "COUNT", _PAGE)
+            keys = [self._key_of(name.decode()) for name, _ in page]
+            fields = ("outbox", "sequence", "outbox_since")
+            for first, end, begun in await self._client.of_each(keys, "HMGET", *fields):
+                if first is not None:
+                    conversations, events = conversations + 1, events + int(end) - int(first)
+                    since = int(begun) if since is None else min(since, int(begun))
+            if not cursor:
+                return Backlog(conversations, events, since)
+
+    # -- the index ---------------------------------------------------------------------------------
+
+    async def add(self, sender_id: str, now: int) -> None:
+        """In a cluster: put a conversation into the index, before something waits."""
+        keys = [self._index, self._marks]
+        await self._client.script("outbox_list", keys, sender_id, now, secrets.token_hex(8))
+
+    async def delete(self, sender_id: str) -> bool:
+        """Remove a conversation with what waits of it; whether it had events."""
+        mark = await self._mark([sender_id])
+        had_events = await self._change("tracker_delete", [sender_id], sender_id)
+        await self._unlist([sender_id], mark)
+        return bool(had_events)
+
+    async def _change(self, script: str, sender_ids: Sequence[str], *args: Any) -> Any:
+        return await self._client.script(
+            script, [*map(self._key_of, sender_ids), *self.keys], *args
+        )
+
+    async def _listed(self, low: str, high: int | str, limit: int) -> list[str]:
+        words = ("ZRANGEBYSCORE", self._index, low, high, "LIMIT", 0, limit)
+        return [name.decode() for name in await self._client.command(*words)]
+
+    # In a cluster these are called for one conversation at a time; elsewhere a script that looks
+    # at several does it all.
+
+    async def _mark(self, sender_ids: Sequence[str]) -> bytes:
+        """The mark of an entry, for `_unlist`."""
+        if not self._client.cluster:
+            return b""
+        mark: bytes | None = await self._client.command("HGET", self._marks, sender_ids[0])
+        return mark or b""
+
+    async def _unlist(self, sender_ids: Sequence[str], mark: bytes) -> None:
+        if self._client.cluster:
+            keys = [self._index, self._marks]
+            await self._client.script("outbox_unlist", keys, sender_ids[0], mark)
+
+    async def _move(self, sender_ids: Sequence[str], at: int) -> None:
+        if self._client.cluster:
+            await self._client.command("ZADD", self._index, "XX", at, sender_ids[0])
+
+    # -- dead letters ------------------------------------------------------------------------------
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+        if letters:
+            pairs = [word for letter in letters for word in (_field(letter), _text(letter))]
+            await self._client.command("HSET", self._letters, *pairs)
+
+    async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
+        names = await self._client.command("HKEYS", self._letters)
+        fields = heapq.nsmallest(limit, names, key=_order)
+        found: list[DeadLetter] = []
+        for start in range(0, len(fields), _PAGE):
+            page = fields[start : start + _PAGE]
+            texts = await self._client.command("HMGET", self._letters, *page)
+            found += (DeadLetter(**json.loads(text)) for text in texts if text is not None)
+        return found
+
+    async def unbury(self, letter: DeadLetter) -> bool:
+        return bool(await self._client.command("HDEL", self._letters, _field(letter)))
+
+
+def _parcel(sender_id: str, answer: Sequence[bytes]) -> Parcel | None:
+    if answer[0] != b"taken":
+        return None
+    history, first, sequence = map(int, answer[1:4])
+    events = [StoredEvent(text.decode()) for text in answer[4:]]
+    return Parcel(sender_id, history, first, sequence, events)
+
+
+def _field(letter: DeadLetter) -> str:
+    return f"{letter.history}:{letter.sequence}:{letter.sender_id}"
+
+
+def _text(letter: DeadLetter) -> str:
+    return json.dumps({**vars(letter), "event": dict(letter.event)})
+
+
+def _order(field: bytes) -> tuple[str, int, int]:
+    history, sequence, sender_id = field.decode().split(":", 2)
+    return sender_id, int(history), int(sequence)

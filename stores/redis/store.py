@@ -1,0 +1,233 @@
+"""`RedisTrackerStore`: a conversation is one hash, changed by scripts, appended to for ever.
+
+One key a conversation, `[<key_prefix>:]tracker:{<id>}:events`: it expires, is evicted and moves
+between cluster nodes as a whole, so a history is complete or gone, never torn. Claim with read
+is one script, append another; neither grows with the history. What waits to be published is
+noted in the hash too, see `_redis_outbox`.
+
+A value in the documented format (`[<key_prefix>:]tracker:<id>`, one JSON document) is read as
+it stands, and carried over by the first claim or write of its conversation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
+from ticketlock.events.codec import EncodedEvent, encode_events
+from ticketlock.plain_json import MAX_DEPTH, load, load_events, weight
+from ticketlock.redis.settings import RedisSettings
+from ticketlock.settings.section import Section
+from ticketlock.settings.stores import RedisTrackerKeys
+from ticketlock.tracker.fenced import FencedTrackerStore, History, Write
+from ticketlock.tracker.store import PROBE
+
+from .client import Client
+from .outbox import RedisOutbox
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+#: Conversations asked about in one go by `keys` and `count_conversations`.
+_PAGE = 500
+
+
+class RedisTrackerStore(FencedTrackerStore):
+    """Conversations in Redis: standard, cluster or sentinel deployment.
+
+    Args:
+        values: the keys of `RedisTrackerKeys`, see docs/reference/endpoints.md.
+        where: names the settings in errors.
+    """
+
+    def __init__(
+        self,
+        domain: Any = None,
+        event_broker: Any = None,
+        *,
+        where: str = "tracker_store",
+        **values: Unpack[RedisTrackerKeys],
+    ) -> None:
+        super().__init__(domain, event_broker)
+        section = Section(values, where)
+        self.settings = RedisSettings.read(section, RedisTrackerKeys)
+        self.record_exp = section.read(RedisTrackerKeys)["record_exp"]
+        section.finish()
+        self._expiry_ms = 0 if self.record_exp is None else max(1, round(1000 * self.record_exp))
+        self._prefix = self.settings.prefixed("tracker:")
+        self._client = Client(self.settings)
+        self._outbox = RedisOutbox(self._client, self._key, self._expiry_ms)
+        self.outbox = self._outbox
+
+    # -- the backend's part of the contract ------------------------------------------------------
+
+    async def check_ready(self) -> None:
+        """A write of nothing, which a replica refuses, and a master that lacks its replicas."""
+        await self._running.finish(self._client.command("PERSIST", self._prefix + PROBE))
+
+    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
+        args = (fence, owner, "session", self._expiry_ms)
+        answer = await self._change("tracker_read", sender_id, self._keys(sender_id), *args)
+        return _history(sender_id, fence, answer)
+
+    async def _do_write(self, write: Write) -> int:
+        fence, owner = write.guard or (0, "")
+        events, expected, listing = write.events, write.sequence, b""
+        keys = self._keys(write.sender_id) + (self._outbox.keys if write.publish else [])
+        while True:
+            answer = await self._change(
+                "tracker_write", write.sender_id, keys, fence, owner,
+                "replace" if write.replace else "append", expected, _last_start(events),
+                _latest(events), self._expiry_ms, write.publish, write.sender_id, listing,
+                *(event.text for event in events),
+            )  # fmt: skip
+            if answer[0] == b"stale":
+                raise StaleFence(write.sender_id, fence, int(answer[1]))
+            if answer[0] == b"waiting":
+                raise EventsWaiting(write.sender_id)
+            if answer[0] == b"done":
+                return int(answer[1])
+            if answer[0] == b"list":
+                listing = answer[1]
+                await self._outbox.add(write.sender_id, write.publish)
+                continue
+            # A reply was lost or somebody else appended: what is stored decides what is new.
+            beyond = await self._look(write.sender_id, str(write.sequence))
+            events, expected = write.new_events(beyond.events), beyond.sequence
+
+    async def _do_read(self, sender_id: str, full: bool) -> History:
+        return await self._look(sender_id, "all" if full else "session")
+
+    async def _do_keys(self) -> list[str]:
+        found = {sender_id async for sender_id, latest in self._scan() if latest is not None}
+        return list(found)
+
+    async def _do_count(self, after_timestamp: float) -> int:
+        found = {
+            sender_id
+            async for sender_id, latest in self._scan()
+            if latest is not None and latest >= after_timestamp
+        }
+        return len(found)
+
+    async def _do_delete(self, sender_id: str) -> bool:
+        # The documented value first: alone, it would come back as the history.
+        old = await self._client.command("DEL", self._prefix + sender_id)
+        return await self._outbox.delete(sender_id) or bool(old)
+
+    async def _do_connect(self) -> None:
+        await self._client.reach(self._prefix)
+
+    async def _do_close(self) -> None:
+        await self._client.close()
+
+    # -- keys --------------------------------------------------------------------------------------
+
+    def _key(self, sender_id: str) -> str:
+        # A closing brace would end the hash tag early: the id is escaped, one to one.
+        tag = sender_id.replace("%", "%25").replace("}", "%7D")
+        return f"{self._prefix}{{{tag}}}:events"
+
+    def _keys(self, sender_id: str) -> list[str]:
+        """The keys of a script: in a cluster without the documented value's, see the scripts."""
+        key = self._key(sender_id)
+        return [key] if self._client.cluster else [key, self._prefix + sender_id]
+
+    async def _scan(self) -> AsyncIterator[tuple[str, float | None]]:
+        """(id, greatest timestamp or None without events) of all; some may come twice."""
+        head, tail = len(self._prefix) + 1, len("}:events")
+        async for page in self._pages("hash", f"{self._prefix}{{*}}:events"):
+            for key, (latest,) in zip(page, await self._client.of_each(page, "HMGET", "latest")):  # noqa: B905  # one answer a key
+                sender_id = key[head:-tail].replace("%7D", "}").replace("%25", "%")
+                yield sender_id, None if latest is None else _number(latest)
+        async for page in self._pages("string", f"{self._prefix}*"):
+            for key, text in zip(page, await self._client.of_each(page, "GET")):  # noqa: B905  # as above
+                sender_id = key[len(self._prefix) :]
+                if text is not None:
+                    found: float | None = 0.0  # of a torn one: who reads it is told what is wrong
+                    with contextlib.suppress(UnreadableHistory):
+                        events = _documented(key, text)
+                        found = float(_latest(events)) if events else None
+                    yield sender_id, found
+
+    async def _pages(self, kind: str, pattern: str) -> AsyncIterator[list[str]]:
+        page: list[str] = []
+        with self._client.seam():
+            async for key in self._client.live().scan_iter(match=pattern, count=1000, _type=kind):
+                page.append(key.decode(errors="surrogateescape"))
+                if len(page) == _PAGE:
+                    yield page
+                    page = []
+        yield page
+
+    # -- the documented format ---------------------------------------------------------------------
+
+    async def _look(self, sender_id: str, start: str) -> History:
+        """Read without writing: ours, or the value in the documented format."""
+        keys = self._keys(sender_id)
+        for _ in range(2):  # between script and GET, another process may carry it over
+            answer = await self._client.script("tracker_read", keys, "", "", start, 0)
+            if answer[0] != b"look":
+                return _history(sender_id, 0, answer)
+            text = await self._client.command("GET", self._prefix + sender_id)
+            if text is not None:
+                events = _documented(self._prefix + sender_id, text)
+                wires = [event.wire for event in events]
+                first = 0 if start == "all" else max(0, _last_start(events))
+                return History(wires[first:], len(wires))
+        return History([], 0)
+
+    async def _change(self, name: str, sender_id: str, keys: list[str], *args: Any) -> Any:
+        """Run a script that writes, with the conversation carried over first if need be."""
+        while True:
+            answer = await self._client.script(name, keys, *args)
+            if answer[0] != b"look":
+                return answer
+            old = self._prefix + sender_id
+            text = await self._client.command("GET", old)
+            events = [] if text is None else _documented(old, text)
+            await self._client.script(
+                "tracker_adopt", [self._key(sender_id)], max(0, _last_start(events)),
+                _latest(events) if events else "", self._expiry_ms,
+                *(event.text for event in events),
+            )  # fmt: skip
+            if text is not None:
+                await self._client.script("tracker_drop", [old], hashlib.sha1(text).hexdigest())
+
+
+def _history(sender_id: str, fence: int, answer: list[Any]) -> History:
+    if answer[0] == b"stale":
+        raise StaleFence(sender_id, fence, int(answer[1]))
+    texts = [text.decode() for text in answer[3:]]
+    return History(load_events(texts), int(answer[1]), int(answer[2]), weight(texts))
+
+
+def _documented(key: str, text: bytes) -> list[EncodedEvent]:
+    """The events of a value in the documented format; UnreadableHistory if it is none."""
+    try:
+        return encode_events(load(text, 2 + MAX_DEPTH)["events"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreadableHistory(
+            f"Redis key {key!r} is not a tracker (JSON with a list 'events'): {error!r:.300}; "
+            "repair or remove it"
+        ) from error
+
+
+def _number(text: bytes) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def _last_start(events: Sequence[EncodedEvent]) -> int:
+    """Place of the last event that starts a session; -1 if none does."""
+    return next((i for i in range(len(events) - 1, -1, -1) if events[i].starts_session), -1)
+
+
+def _latest(events: Sequence[EncodedEvent]) -> str:
+    """The greatest timestamp, as text that keeps every digit."""
+    return repr(max((event.timestamp or 0.0 for event in events), default=0.0))

@@ -1,0 +1,207 @@
+"""The engine of a database, and the tables in it, made safely by many replicas at once."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from ticketlock.errors import ConfigurationError
+from ticketlock.files.private import make_private
+
+from . import errors, packets, schema, sessions
+from .settings import SQLSettings
+
+#: The same in every process: whoever holds this advisory lock makes the tables.
+SCHEMA_LOCK = 7_165_398_224
+
+
+def make_engine(settings: SQLSettings) -> AsyncEngine:
+    """An engine for `settings`; it connects when it is first used."""
+    if settings.dialect == "sqlite":
+        return _sqlite(settings)
+    settings.tls.warn(settings.address)
+    engine = create_async_engine(
+        settings.url,
+        isolation_level="READ COMMITTED",  # what we wait for with a row lock is seen then
+        pool_size=settings.pool_size,
+        max_overflow=settings.max_overflow,
+        # Before the operation's own time is up, else it could not say what it waited for.
+        pool_timeout=min(settings.pool_timeout, 0.8 * settings.timeout),
+        connect_args=sessions.connect_args(settings),
+    )
+    sessions.listen(engine.sync_engine, settings)
+    errors.listen(engine.sync_engine)
+    if settings.dialect in ("mysql", "mariadb"):
+        packets.listen(engine.sync_engine)
+    return engine
+
+
+def _sqlite(settings: SQLSettings) -> AsyncEngine:
+    memory = settings.url.database in (None, "", ":memory:")
+    engine = create_async_engine(
+        settings.url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=1 if memory else 4,  # a database in memory is its one connection
+        max_overflow=0,
+        pool_timeout=settings.timeout,
+    )
+    listen(engine.sync_engine, settings)
+    return engine
+
+
+def listen(engine: sa.Engine, settings: SQLSettings) -> None:
+    """Set up each new connection to SQLite, and how a transaction begins there."""
+    errors.listen(engine)
+
+    listen_for_files(engine)
+
+    @sa.event.listens_for(engine, "connect")
+    def connected(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # the driver begins no transactions of its own
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(settings.timeout * 500)}")
+        # Readers then do not wait for the writer. While others use the file the change is
+        # refused at once: the next connection will do it.
+        with suppress(sqlite3.OperationalError):
+            cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def begun(connection: sa.Connection) -> None:
+        # A writer that began as a reader could not wait for another one.
+        read = connection.get_execution_options().get("ticketlock_read")
+        connection.exec_driver_sql("BEGIN" if read else "BEGIN IMMEDIATE")
+
+
+def listen_for_files(engine: sa.Engine) -> None:
+    """Make the file of an SQLite database before SQLite does, which would let all read it."""
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connecting(dialect: Any, record: Any, arguments: list[Any], keys: Any) -> None:
+        path = str(arguments[0]) if arguments else ""
+        if path and path != ":memory:" and not path.startswith("file:"):  # a URI says how itself
+            make_private(path)
+
+
+async def create_database(settings: SQLSettings) -> None:
+    """PostgreSQL: create the database if it is not there, logged in to `login_db`."""
+    url = settings.url.set(database=settings.login_db)
+    arguments = sessions.connect_args(settings)
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT", connect_args=arguments)
+    sessions.listen(engine.sync_engine, settings)
+    try:
+        async with engine.connect() as connection:
+            name = settings.url.database or ""
+            known = sa.text("SELECT 1 FROM pg_database WHERE datname = :name")
+            if await connection.scalar(known, {"name": name}):
+                return
+            await _create_database(connection, name, known)
+    finally:
+        await engine.dispose()
+
+
+async def _create_database(connection: AsyncConnection, name: str, known: sa.TextClause) -> None:
+    """Create it; another replica may be faster, or be using the template just now."""
+    quoted = '"' + name.replace('"', '""') + '"'
+    for turn in range(1, 20):
+        try:
+            await connection.exec_driver_sql(f"CREATE DATABASE {quoted}".replace("%", "%%"))
+        except sa.exc.DBAPIError as error:
+            if await connection.scalar(known, {"name": name}):
+                return
+            if getattr(error.orig, "sqlstate", None) not in ("55006", "23505"):
+                raise
+            await asyncio.sleep(0.05 * turn)
+        else:
+            return
+
+
+async def prepare(
+    engine: AsyncEngine,
+    settings: SQLSettings,
+    missing: Callable[[sa.Connection], list[Any]] | None = None,
+) -> None:
+    """Check the schema, and create what is missing: of the tracker store's tables and index,
+    or of those that `missing` finds.
+    """
+    missing = missing or tracker_missing
+    if settings.schema:
+        await _check_schema(engine, settings.schema)
+    async with engine.connect() as connection:
+        complete = await connection.run_sync(lambda sync: not missing(sync))
+    if complete:
+        return
+    async with engine.begin() as connection:
+        await _exclude_others(connection, settings.dialect)
+        try:
+            await connection.run_sync(create, missing)
+        finally:
+            if settings.dialect in ("mysql", "mariadb"):
+                await connection.execute(sa.text("SELECT RELEASE_LOCK('ticketlock_schema')"))
+
+
+async def _check_schema(engine: AsyncEngine, names: str) -> None:
+    first = names.split(",")[0].strip().strip('"')
+    known = sa.text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+    async with engine.connect() as connection:
+        if not await connection.scalar(known, {"name": first}):
+            raise ConfigurationError(
+                f"environment variable POSTGRESQL_SCHEMA: the database has no schema {first!r}; "
+                f"create it, or unset the variable"
+            )
+
+
+async def _exclude_others(connection: AsyncConnection, dialect: str) -> None:
+    """Wait until no other replica makes the tables; SQLite's transaction does so by itself."""
+    if dialect == "postgresql":
+        await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
+    elif dialect in ("mysql", "mariadb"):
+        await connection.execute(sa.text("SELECT GET_LOCK('ticketlock_schema', 60)"))
+
+
+def tracker_missing(connection: sa.Connection) -> list[Any]:
+    """Tables of the tracker store, and the index, that are not there."""
+    inspector = sa.inspect(connection)
+    wanted = (schema.events, schema.conversations, schema.dead_letters)
+    missing: list[Any] = [table for table in wanted if not inspector.has_table(table.name)]
+    if schema.events not in missing:
+        need = ["sender_id", "id"] if connection.dialect.name in schema.INDEXED else ["sender_id"]
+        indexes = [index["column_names"] for index in inspector.get_indexes("events")]
+        if not any(columns[: len(need)] == need for columns in indexes):
+            missing.append(schema.by_sender)
+    return missing
+
+
+def create(connection: sa.Connection, missing: Callable[[sa.Connection], list[Any]]) -> None:
+    """Create what is missing by now."""
+    if connection.dialect.name == "oracle":
+        schema.events_seq.create(connection, checkfirst=True)
+    for part in missing(connection):
+        part.create(connection, checkfirst=True)
+
+
+async def end_frozen(engine: AsyncEngine) -> None:
+    """PostgreSQL: end connections that hold our table and have sent nothing for a while.
+
+    The server's own limit does not see a process that froze between the messages of one
+    statement. It wrote nothing that counts: its transaction is rolled back.
+    """
+    query = sa.text(
+        "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a"
+        " JOIN pg_locks l ON l.pid = a.pid"
+        " WHERE l.relation = to_regclass(:table) AND a.usename = current_user"
+        " AND a.wait_event = 'ClientRead' AND a.pid <> pg_backend_pid()"
+        " AND a.xact_start < now() - make_interval(secs => :seconds)"
+    )
+    async with engine.connect() as connection:
+        await connection.execute(
+            query, {"table": schema.conversations.name, "seconds": sessions.IDLE_TIMEOUT}
+        )
+        await connection.commit()

@@ -1,0 +1,165 @@
+"""Drivers' errors in words: which database, what it said, and what to change."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import sqlalchemy as sa
+
+from ticketlock.errors import TrackerStoreConnectionError, TrackerStoreError
+
+from .settings import SQLSettings
+
+#: What a driver says -> what to do about it; the first match counts.
+_REMEDIES = (
+    (r"too many|remaining connection slots|max_user_connections|no more connections",
+     "it takes no more connections: lower pool_size and max_overflow, or raise its limit"),
+    (r"QueuePool limit",
+     ("all connections of this process are in use: find out what the database is busy with, or"
+     " raise pool_size")),
+    (r"password authentication failed|access denied|ORA-01017|no password supplied|role .* does",
+     "check username and password"),
+    (r"database .* does not exist|unknown database",
+     "create the database, check db, or (PostgreSQL) set login_db"),
+    (r"unsupported startup parameter|command-line options",
+     "a pooler accepts no options: remove them from query"),
+    (r"statement pooling mode", "set the pooler's pool_mode to transaction, or to session"),
+    (r"invalid connection option|invalid dsn", "check query"),
+    (r"certificate|\bssl\b|\btls\b",
+     ("check use_ssl, ssl_ca_certs and ssl_check_hostname, and that the certificate is for this"
+     " host and has not expired")),
+    (r"refused|can't connect|could not connect|connection failed|unreachable",
+     "check url and port, and that the server runs"),
+    (r"name or service|could not translate|resolve|nodename|getaddrinfo", "check the host name"),
+    (r"unable to open database file", "check db: its folder must exist and be writable"),
+    (r"disk is full|no space left|disk full|table .* is full", "free some space on its disk"),
+    (r"readonly|read[- ]only",
+     ("the store needs a database that it may write to; after a failover, url must lead to the"
+     " new primary")),
+    (r"database is locked", "another process holds the file; for replicas use PostgreSQL"),
+    (r"max_allowed_packet", "raise the server's max_allowed_packet"),
+    (r"illegal mix of collations|incorrect string value|equivalent in encoding|impossible for",
+     ("its character set lacks these: ALTER TABLE events CONVERT TO CHARACTER SET utf8mb4;"
+     " PostgreSQL: use a database with the encoding UTF8")),
+    (r"integer out of range|maximum value of sequence|'2147483647' for key|column 'id'",
+     "the numbers of its rows are used up: change the column id of events to BIGINT"),
+    (r"data too long",
+     "the column is too narrow for it: ALTER TABLE events MODIFY data LONGTEXT"),
+    (r"permission denied|must be owner|command denied",
+     "let the user read and write the tables, and create them once, or create them by hand"),
+    (r"timed? ?out", "check that the server is reachable and not overloaded"),
+)  # fmt: skip
+
+#: SQLSTATEs, and error numbers of MySQL, of a transaction that may simply be tried again.
+_AGAIN = {"40001", "40P01", "55P03", 1213, 1205}
+
+#: What is no fault of the statement: it may do better later, or on another connection. SQLSTATEs
+#: by their first two characters (login, database, lost race, resources, operator, system), and
+#: error numbers of MySQL; those of its clients begin with 2.
+_UNUSABLE = {"08", "28", "3D", "40", "53", "55", "57", "58"}
+_UNUSABLE_NUMBERS = {
+    1040, 1042, 1043, 1044, 1045, 1047, 1049, 1053, 1077, 1079, 1129, 1130, 1152, 1158, 1159,
+    1160, 1161, 1184, 1203, 1205, 1213, 1226, 1317, 1698, 1820, 1862, 1927, 1969, 3024, 3118, 4031,
+}  # fmt: skip
+_FULL = "53100"
+
+#: What makes a connection useless for good, though it lives: the server behind it has become
+#: read-only (a failover that keeps connections), leaves its cluster or is being stopped; or
+#: what was prepared on it fits no longer, because a table was changed, or a pooler came between.
+_CONDEMNED = {"25006", "26000", "42P05", "57P01", 1053, 1792, 1836}
+_CONDEMNED_TEXT = re.compile(r"WSREP has not|cached plan must not change|read-only option|_DBMOVED")
+
+#: What a database says of a login or an address that no waiting cures.
+_HOPELESS = re.compile(
+    r"password authentication|no password supplied|access denied|role .* does not|"
+    r"database .* does not exist|unknown database|unable to open database file|"
+    r"name or service not known|could not translate host|nodename nor servname",
+    re.IGNORECASE,
+)
+
+#: Of MySQL: the packet is too large, the characters are not those of the column.
+_ROWS_FAULT = {1153, 1267, 1270, 1271, 1301, 1366, 3988}
+
+
+def listen(engine: sa.Engine) -> None:
+    """Drop a connection that is condemned, and all of its pool: they lead to the same server."""
+
+    @sa.event.listens_for(engine, "handle_error")
+    def failed(context: sa.engine.ExceptionContext) -> None:
+        if _condemns(context.original_exception):
+            context.is_disconnect = True
+
+
+def _condemns(original: BaseException) -> bool:
+    said = f"{original} {getattr(original, 'sqlite_errorname', '')}"
+    return _code(original) in _CONDEMNED or bool(_CONDEMNED_TEXT.search(said))
+
+
+def _code(original: object) -> str | int | None:
+    """The SQLSTATE, or MySQL's number, of a driver's error."""
+    number = next(iter(getattr(original, "args", ())), None)
+    if isinstance(number, int):
+        return number  # MySQL's drivers have a SQLSTATE too, which says less
+    state = getattr(original, "sqlstate", None)
+    return state if isinstance(state, str) else None
+
+
+def is_the_rows_fault(error: BaseException) -> bool:
+    """Whether it is the values that cannot be stored, and others could."""
+    if not isinstance(error, sa.exc.DBAPIError):
+        return isinstance(error, sa.exc.StatementError)  # which the driver cannot even send
+    code = _code(error.orig)
+    return isinstance(error, sa.exc.DataError) or code in _ROWS_FAULT or code == "54000"
+
+
+def is_hopeless(error: TrackerStoreError) -> bool:
+    """Whether it is no use to try again before somebody has changed the settings."""
+    return bool(_HOPELESS.search(str(error)))
+
+
+def waited_too_long(error: sa.exc.DBAPIError) -> bool:
+    """Whether PostgreSQL gave up waiting for a lock (lock_timeout)."""
+    return getattr(error.orig, "sqlstate", None) == "55P03"
+
+
+def translate(error: BaseException, settings: SQLSettings) -> TrackerStoreError:
+    """The error to raise instead of a driver's."""
+    said = _said(error, settings)
+    remedy = next((r for p, r in _REMEDIES if re.search(p, said, re.IGNORECASE)), None)
+    text = f"{settings.address}: {said}" + (f"; {remedy}" if remedy else "")
+    if isinstance(error, sa.exc.DBAPIError) and not _is_connection(error, said):
+        return TrackerStoreError(text)
+    return TrackerStoreConnectionError(text)
+
+
+def _is_connection(error: sa.exc.DBAPIError, said: str) -> bool:
+    """Whether the server cannot be used, as against what it was asked to do."""
+    if error.connection_invalidated:
+        return True
+    code = _code(error.orig)
+    if isinstance(code, str):
+        return code[:2] in _UNUSABLE and code != _FULL
+    if isinstance(code, int):
+        return code in _UNUSABLE_NUMBERS or code // 1000 == 2
+    refused = (sa.exc.OperationalError, sa.exc.InterfaceError)
+    full = r"disk is full|no space|disk full|is full|locked|readonly|read-only"
+    return isinstance(error, refused) and not re.search(full, said, re.IGNORECASE)
+
+
+def _said(error: BaseException, settings: SQLSettings) -> str:
+    original = getattr(error, "orig", None) or error
+    if isinstance(original, (TimeoutError, asyncio.TimeoutError)) and not str(original):
+        said = f"no answer within {settings.timeout:g} s: timed out"
+    else:
+        said = " ".join(str(original).split()) or type(original).__name__
+    if settings.url.password:
+        said = said.replace(str(settings.url.password), "***")
+    return said[:500]
+
+
+def may_try_again(error: BaseException) -> bool:
+    """Whether the same operation may do better: it lost a race, or an old connection broke."""
+    if not isinstance(error, sa.exc.DBAPIError):
+        return False
+    return bool(error.connection_invalidated or _code(error.orig) in _AGAIN)

@@ -1,0 +1,157 @@
+"""What each session on a server has: time limits, the schema, strictness; also behind a pooler.
+
+A pooler such as pgbouncer in transaction mode gives every transaction another session, which it
+shares with other programs: it refuses (or ignores) what a session is to begin with, what is set
+later reaches somebody else, and a statement that was prepared is not there the next time.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import uuid
+from typing import Any
+
+import sqlalchemy as sa
+
+from ticketlock.errors import ConfigurationError
+
+from .settings import SQLSettings
+from .tls import connect_mysql
+
+#: Seconds to connect; a host that does not answer is an error after that.
+CONNECT_TIMEOUT = 10
+#: Seconds after which the server ends a transaction in which nothing is asked: a process that
+#: was frozen in the middle of one must not hold up its successor.
+IDLE_TIMEOUT = 10
+
+#: What a pooler says that takes no settings at the beginning of a session.
+_REFUSED = re.compile(r"unsupported startup parameter|command-line options", re.IGNORECASE)
+
+
+def connect_args(settings: SQLSettings) -> dict[str, Any]:
+    """Time limits, the schema, and the TLS variables, in the driver's own words."""
+    if settings.dialect == "postgresql":
+        return _postgresql(settings, **_wanted(settings))
+    if settings.dialect in ("mysql", "mariadb"):
+        # Without strict mode the server cuts what is too long, and says nothing.
+        # MySQL takes the first part, which it does not know, for a comment.
+        session = (
+            f"SET SESSION /*M!100300 idle_transaction_timeout = {IDLE_TIMEOUT}, */"
+            " sql_mode = CONCAT(@@SESSION.sql_mode, ',STRICT_ALL_TABLES')"
+        )
+        made = {"connect_timeout": CONNECT_TIMEOUT, "charset": "utf8mb4", "init_command": session}
+        if settings.tls.on:
+            made |= {"ssl": settings.tls.context(), "async_creator_fn": connect_mysql}
+        return made
+    return {}
+
+
+def _postgresql(settings: SQLSettings, **begin_with: str) -> dict[str, Any]:
+    """Arguments for a session that begins with these settings, of which there may be none."""
+    if settings.url.get_driver_name() == "asyncpg":
+        arguments = {"timeout": CONNECT_TIMEOUT, "server_settings": begin_with}
+        if settings.tls.on is not None:
+            arguments["ssl"] = settings.tls.context() if settings.tls.on else False
+        return arguments
+    words = [str(settings.url.query.get("options") or "")]
+    for name, value in begin_with.items():
+        words.append(f"-c{name}={value}".replace("\\", "\\\\").replace(" ", "\\ "))
+    made: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT, **settings.tls.of_psycopg()}
+    # Else it is the database's, and what that lacks is the driver's error, not the server's.
+    made["client_encoding"] = settings.url.query.get("client_encoding", "utf8")
+    if options := " ".join(filter(None, words)):
+        made["options"] = options
+    if "prepare_threshold" in settings.url.query:
+        made["prepare_threshold"] = _threshold(str(settings.url.query["prepare_threshold"]))
+    return made
+
+
+def _wanted(settings: SQLSettings) -> dict[str, str]:
+    wanted = {
+        "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT}s",
+        # Later than that: whoever still waits then, waits for a frozen one (`end_frozen`).
+        "lock_timeout": f"{IDLE_TIMEOUT + 2}s",
+    }
+    if settings.schema:
+        names = [part.strip().strip('"') for part in settings.schema.split(",")]
+        quoted = ('"' + name.replace('"', '""') + '"' for name in names if name)
+        wanted["search_path"] = ",".join(quoted)
+    return wanted
+
+
+def _threshold(text: str) -> int | None:
+    if text.lower() in ("", "none", "null"):
+        return None
+    if not text.isdigit():
+        raise ConfigurationError(
+            f"query: prepare_threshold: {text!r} is neither a whole number nor none"
+        )
+    return int(text)
+
+
+def _of_one_transaction(settings: SQLSettings) -> dict[str, Any]:
+    """Arguments for a session that may be another one after each transaction."""
+    made = _postgresql(settings)
+    if settings.url.get_driver_name() == "asyncpg":
+        unique = {"prepared_statement_name_func": lambda: f"ticketlock_{uuid.uuid4()}"}
+        return {**made, "statement_cache_size": 0, "prepared_statement_cache_size": 0, **unique}
+    return {**made, "prepare_threshold": None}
+
+
+def listen(engine: sa.Engine, settings: SQLSettings) -> None:
+    """Set up each new connection, and each transaction where connections do not keep settings."""
+    pooled = False
+    wanted = _wanted(settings)
+    changes = ", ".join(f"set_config('{name}', :{name}, true)" for name in wanted)
+    set_local = sa.text(f"SELECT {changes}").bindparams(**wanted)
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, args: Any, parameters: dict[str, Any]) -> Any:
+        nonlocal pooled
+        if settings.dialect == "postgresql" and not pooled:
+            try:
+                connection = _connect(dialect, args, parameters)
+            except dialect.loaded_dbapi.Error as error:
+                if not _REFUSED.search(str(error)):
+                    raise
+            else:
+                try:
+                    if _keeps(connection, wanted):
+                        return connection
+                except BaseException:  # nobody else knows of the connection yet
+                    dialect.do_terminate(connection)
+                    raise
+                connection.close()
+            pooled = True
+        if pooled:
+            kept = {k: v for k, v in parameters.items() if k not in ("options", "server_settings")}
+            parameters = {**kept, **_of_one_transaction(settings)}
+        return _connect(dialect, args, parameters)
+
+    @sa.event.listens_for(engine, "begin")
+    def begun(connection: sa.Connection) -> None:
+        if pooled:
+            connection.execute(set_local)
+
+
+def _connect(dialect: Any, args: Any, parameters: dict[str, Any]) -> Any:
+    try:
+        return dialect.connect(*args, **parameters)
+    except ssl.SSLError:  # one of them is a ValueError too
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
+        # The driver's own errors are of other types; these are about the arguments.
+        raise ConfigurationError(
+            f"query: {dialect.driver} does not accept it: {error}; see its documentation"
+        ) from error
+
+
+def _keeps(connection: Any, wanted: dict[str, str]) -> bool:
+    """Whether the session has the settings that it was to begin with."""
+    cursor = connection.cursor()
+    cursor.execute("SELECT current_setting('lock_timeout')")
+    found = cursor.fetchone()[0]
+    cursor.close()
+    connection.rollback()
+    return bool(found == wanted["lock_timeout"])

@@ -1,0 +1,194 @@
+"""The documented keys and variables of the SQL tracker store, checked once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
+
+from ticketlock.errors import ConfigurationError
+from ticketlock.settings.keys import declared
+from ticketlock.settings.section import Section, mask_url
+from ticketlock.settings.stores import TLSKeys
+
+from .tls import SQLTLS, is_tls, refuse_others, take_from_query
+
+#: Database -> the driver that does not block the event loop. A driver of this name is kept;
+#: any other one (configurations name psycopg2, cx_oracle, ...) is replaced.
+DRIVERS = {
+    "sqlite": ("aiosqlite",),
+    "postgresql": ("psycopg", "asyncpg"),
+    "mysql": ("aiomysql", "asyncmy"),
+    "mariadb": ("aiomysql", "asyncmy"),
+    "oracle": ("oracledb",),
+}
+
+
+@dataclass(frozen=True)
+class SQLSettings:
+    """Checked settings of one database.
+
+    Attributes:
+        url: with an asynchronous driver; its repr hides the password.
+        login_db: PostgreSQL: the database to log in to in order to create the other one.
+        tls: what connections are kept from others by.
+        timeout: seconds that an operation may take, waiting for a connection included.
+        pool_size: connections that are kept open; two replicas and one that takes the place of
+            another fit the 100 that PostgreSQL takes unless it is told otherwise.
+        max_overflow: further ones for a peak.
+        pool_timeout: seconds that an operation waits for one of them.
+    """
+
+    url: URL = field(repr=False)
+    login_db: str | None
+    schema: str | None
+    pool_size: int
+    max_overflow: int
+    pool_timeout: float
+    timeout: float
+    tls: SQLTLS
+
+    @property
+    def dialect(self) -> str:
+        return self.url.get_backend_name()
+
+    @property
+    def address(self) -> str:
+        """Where the database is, for people and error texts; never with a password."""
+        if self.dialect == "sqlite":
+            return f"SQLite file {self.url.database or ':memory:'}"
+        place = f"{self.url.host or 'localhost'}" + (f":{self.url.port}" if self.url.port else "")
+        return f"{self.dialect} database {self.url.database!r} at {place}"
+
+    def sparing_files(self) -> SQLSettings:
+        """The same, in memory where it names an SQLite file that is not there: for a check.
+
+        Raises ConfigurationError where the file could not be made.
+        """
+        path = self.url.database
+        if self.dialect != "sqlite" or not path or path == ":memory:" or "file:" in path:
+            return self
+        if os.path.exists(path):
+            return self
+        if not os.access(os.path.dirname(os.path.abspath(path)), os.W_OK | os.X_OK):
+            raise ConfigurationError(
+                f"{self.address}: check db: its folder must exist and be writable"
+            )
+        return replace(self, url=self.url.set(database=":memory:"))
+
+    @classmethod
+    def read(cls, section: Section, kind: Any, variables: bool = True) -> SQLSettings:
+        """Take the keys out of `section` and finish it; raises ConfigurationError.
+
+        Args:
+            kind: the keys: `SQLStoreKeys`, `SQLEventKeys`.
+            variables: heed the documented variables, which are those of the tracker store.
+        """
+        keys = section.values(kind)
+        _, place = section.place()
+        section.finish()
+        login_db = keys["login_db"]
+        if place and "://" in place:
+            url, login_db = _full_url(section, place), None  # it says all there is to say
+        else:
+            url = URL.create(
+                drivername=keys["dialect"],
+                username=keys["username"],
+                password=keys["password"],
+                database=keys["db"],
+                query=keys["query"] or {},
+                **_place(section, place, keys["port"]),
+            )
+        url = url.set(drivername=_driver(section, url.drivername))
+        if login_db and url.get_backend_name() != "postgresql":
+            raise section.error("login_db", "is for PostgreSQL only; create the database by hand")
+        url, tls = _tls(section, url, variables)
+        heeded = variables and url.get_backend_name() == "postgresql"  # as documented
+        return cls(
+            url,
+            login_db,
+            schema=os.environ.get("POSTGRESQL_SCHEMA") or None if heeded else None,
+            pool_size=_count(section, keys, "pool_size", heeded),
+            max_overflow=_count(section, keys, "max_overflow", heeded),
+            pool_timeout=keys["pool_timeout"],
+            timeout=keys["timeout"],
+            tls=tls,
+        )
+
+
+def _full_url(section: Section, text: str) -> URL:
+    try:
+        url = make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        # The original error may hold the password.
+        raise section.error("url", f"{mask_url(text)!r} is not a database URL") from None
+    parts = [url.host, *url.query]
+    parts += [] if url.get_backend_name() == "sqlite" else [url.database]
+    if any("@" in part for part in parts if part):
+        # Part of a password, which would be shown as that of the host.
+        raise section.error("url", "has an @ too many: within user and password write it as %40")
+    return url
+
+
+def _place(section: Section, host: str | None, port: int | None) -> dict[str, Any]:
+    """Host and port; a port in the host text wins over the key."""
+    if host is None:
+        return {"host": None, "port": port}
+    if "@" in host:
+        raise section.error("url", "has an @: a host is without user and password, which are "
+                            "keys of their own; or give a whole URL, with ://")  # fmt: skip
+    name, colon, digits = host.rpartition(":")
+    if not colon or (host.count(":") > 1 and not name.endswith("]")):
+        return {"host": host.strip("[]"), "port": port}
+    if not digits.isdigit() or not 0 < int(digits) < 65536:
+        raise section.error("url", f"{digits!r} in {host!r} is not a port")
+    return {"host": name.strip("[]"), "port": int(digits)}
+
+
+def _driver(section: Section, name: str) -> str:
+    backend, _, driver = name.partition("+")
+    backend = {"postgres": "postgresql"}.get(backend.lower(), backend.lower())
+    if backend not in DRIVERS:
+        raise section.error("dialect", f"{name!r} is not one of " + ", ".join(DRIVERS))
+    usual = DRIVERS[backend]
+    return f"{backend}+{driver if driver in usual else usual[0]}"
+
+
+def _tls(section: Section, url: URL, variables: bool) -> tuple[URL, SQLTLS]:
+    """What keys, URL and documented variables say of TLS, and the URL without it."""
+    backend, driver = url.get_backend_name(), url.get_driver_name()
+    if backend in ("sqlite", "oracle"):
+        for key in declared(TLSKeys):
+            if section.has(key):
+                raise section.error(key, f"is not for {backend}")
+        return url, SQLTLS()
+    libpq = driver == "psycopg"
+    refuse_others(section, url.query, libpq)
+    mode, files = take_from_query(url.query)
+    if backend == "postgresql" and variables:
+        mode = mode or os.environ.get("SQL_TRACKER_STORE_SSL_MODE")
+        if authority := os.environ.get("SQL_TRACKER_STORE_SSL_ROOT_CERTIFICATE"):
+            files = {"ssl_ca_certs": authority, **files}
+    tls = SQLTLS.take(section, mode, files)
+    if tls.on and driver == "asyncmy":
+        raise section.error(
+            "use_ssl", "is not for asyncmy, which may go on without it: use aiomysql"
+        )
+    return url.difference_update_query([name for name in url.query if is_tls(name, libpq)]), tls
+
+
+def _count(section: Section, keys: Mapping[str, Any], key: str, heeded: bool) -> int:
+    """A number of connections: of the key, else of its variable if that is heeded."""
+    text = os.environ.get(variable := f"SQL_{key.upper()}")
+    if section.has(key) or not heeded or not text:
+        return int(keys[key])
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"environment variable {variable}: {text!r} is not a number"
+        ) from None

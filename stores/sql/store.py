@@ -1,0 +1,377 @@
+"""Conversations in an SQL database: SQLite, PostgreSQL, MariaDB and MySQL, Oracle.
+
+Needs the extra: pip install "ticketlock[sql]"; with it `postgresql`, `mysql` or `oracle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
+from ticketlock.events import starts_session
+from ticketlock.events.codec import EncodedEvent
+from ticketlock.plain_json import brief, load, load_events, weight
+from ticketlock.settings.section import Section
+from ticketlock.settings.stores import SQLStoreKeys
+from ticketlock.tracker.fenced import FencedTrackerStore, History, Write
+from ticketlock.tracker.store import PROBE
+
+from . import charset, errors, packets, schema
+from . import engine as engines
+from .outbox import SQLOutbox
+from .settings import SQLSettings
+from .sqlite import SQLiteEngine
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+T = TypeVar("T")
+Row = Any  # sa.Row with the columns of a query
+
+#: How often an operation is begun, the first time included, when it lost a race or its
+#: connection was an old, broken one. All of them may be repeated without harm.
+TRIES = 4
+
+
+class SQLTrackerStore(FencedTrackerStore):
+    """The documented `events` table, and one row a conversation that holds its fence.
+
+    Every change first locks that row, so the order of a conversation's rows is the order of
+    appending, and its n-th row has sequence number n.
+
+    Args:
+        values: the keys of `SQLStoreKeys`, see docs/reference/endpoints.md.
+        where: names the settings in errors.
+    """
+
+    def __init__(
+        self,
+        domain: Any = None,
+        event_broker: Any = None,
+        *,
+        where: str = "tracker_store",
+        **values: Unpack[SQLStoreKeys],
+    ) -> None:
+        super().__init__(domain, event_broker)
+        self.settings = SQLSettings.read(Section(values, where), SQLStoreKeys)
+        self._dialect = self.settings.dialect
+        # SQLite has no limit of its own; what MySQL takes in one packet is its limit.
+        self.max_id_length = None if self._dialect == "sqlite" else schema.MAX_NAME
+        self.outbox = SQLOutbox(self)
+        self._engine: AsyncEngine | SQLiteEngine | None = None
+        self._opening = asyncio.Lock()
+        self._fit: Callable[[str], str] = charset.same
+
+    def spare_files(self) -> None:
+        """Make no file when it is used; for a check."""
+        self.settings = self.settings.sparing_files()
+
+    async def _do_connect(self) -> None:
+        await self._translated(self._open())
+
+    async def _do_close(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+
+    async def _open(self) -> AsyncEngine | SQLiteEngine:
+        """The engine; made, with the tables, when it is first wanted."""
+        if self._engine is not None:
+            return self._engine
+        async with self._opening:
+            if self._engine is None:
+                self._engine = await self._make_engine()
+            return self._engine
+
+    async def _make_engine(self) -> AsyncEngine | SQLiteEngine:
+        if self.settings.login_db:
+            await engines.create_database(self.settings)
+        engine: AsyncEngine | SQLiteEngine
+        if self._dialect == "sqlite":
+            engine = SQLiteEngine(self.settings)
+        else:
+            engine = engines.make_engine(self.settings)
+        try:
+            if isinstance(engine, SQLiteEngine):
+                await engine.prepare(engines.tracker_missing)
+            else:
+                await engines.prepare(engine, self.settings)
+                async with engine.connect() as connection:
+                    self._fit = await connection.run_sync(charset.fitting)
+        except BaseException:
+            await engine.dispose()
+            raise
+        return engine
+
+    # -- running something ---------------------------------------------------------------------
+
+    async def _write(self, body: Callable[[sa.Connection], T]) -> T:
+        """Run `body` in a transaction, again where that helps."""
+
+        async def once() -> T:
+            engine = await self._open()
+            if isinstance(engine, SQLiteEngine):
+                return await engine.run(body)
+            async with engine.begin() as connection:
+                return await connection.run_sync(body)
+
+        return await self._translated(self._repeated(once))
+
+    async def _read_only(self, body: Callable[[sa.Connection], T]) -> T:
+        async def once() -> T:
+            engine = await self._open()
+            if isinstance(engine, SQLiteEngine):
+                return await engine.run(body, read_only=True)
+            async with engine.connect() as connection:
+                return await connection.run_sync(body)
+
+        return await self._translated(self._repeated(once))
+
+    async def _repeated(self, once: Callable[[], Awaitable[T]]) -> T:
+        for turn in range(1, TRIES):
+            try:
+                return await once()
+            except sa.exc.DBAPIError as error:
+                if not errors.may_try_again(error):
+                    raise
+                engine = await self._open()
+                if errors.waited_too_long(error) and isinstance(engine, AsyncEngine):
+                    await engines.end_frozen(engine)
+            await asyncio.sleep(0.01 * turn)
+        return await once()
+
+    async def _translated(self, operation: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await asyncio.wait_for(operation, self.settings.timeout)
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, asyncio.TimeoutError) as error:
+            raise errors.translate(error, self.settings) from error
+
+    # -- the operations ----------------------------------------------------------------------------
+
+    async def check_ready(self) -> None:
+        """A write that finds no row is refused by a server that is read-only, or a user that is."""
+        values = {"whose": PROBE, "sequence": 0}
+        await self._running.finish(
+            self._write(lambda connection: connection.execute(schema.note, values).rowcount)
+        )
+
+    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
+        def body(connection: sa.Connection) -> History:
+            values = {"whose": sender_id, "claimed": fence, "claimant": owner}
+            while (row := _claimed(connection, values)) is None:
+                held = self._lock(connection, sender_id)
+                if held is None:
+                    begun = schema.begun(sender_id)
+                    connection.execute(schema.add_conversation(self._dialect), begun)
+                elif held.fence > fence or (held.fence == fence and held.owner != owner):
+                    raise StaleFence(sender_id, fence, held.fence)
+            found = self._latest(connection, sender_id, row)
+            if found != Place(row.sequence, row.last_id, row.session_id, found.history):
+                self._note(connection, sender_id, found)
+            return found.history
+
+        return await self._write(body)
+
+    async def _do_write(self, write: Write) -> int:
+        def body(connection: sa.Connection) -> int:
+            row = self._lock(connection, write.sender_id)
+            stored = (row.fence, row.owner) if row else (0, None)
+            if write.guard is not None and write.guard != stored:
+                raise StaleFence(write.sender_id, write.guard[0], stored[0])
+            if row is None:
+                connection.execute(
+                    schema.add_conversation(self._dialect), schema.begun(write.sender_id)
+                )
+                row = self._lock(connection, write.sender_id)
+            if write.replace and row.outbox is not None:
+                raise EventsWaiting(write.sender_id)
+            place = self._place(connection, write.sender_id, row)
+            return self._change(connection, write, place, row.outbox is not None)
+
+        return await self._write(body)
+
+    def _change(self, connection: sa.Connection, write: Write, before: Place, waits: bool) -> int:
+        """Insert what is new, and count it; the only place that writes events.
+
+        Args:
+            waits: earlier events wait to be published.
+        """
+        sender_id, new = write.sender_id, write.events
+        if write.replace:
+            connection.execute(schema.drop(self._dialect), {"whose": sender_id})
+            before = Place(before.sequence, 0, 0)  # SQLite may use the row numbers again
+        elif before.sequence > write.sequence:
+            values = {"whose": sender_id, "most": before.sequence - write.sequence}
+            rows = connection.execute(schema.latest(self._dialect), values)
+            new = write.new_events(_events(rows.all()[::-1]))
+        fresh = [self._values(sender_id, event) for event in new]
+        for part in packets.split(connection.info, fresh):
+            connection.execute(schema.add_events(self._dialect), part)
+        after = self._counted(connection, sender_id, before)
+        outbox = {}
+        if new and write.publish and not waits:
+            outbox = {"outbox": before.sequence, "outbox_id": before.last_id}
+            outbox |= {"outbox_since": write.publish, "outbox_at": write.publish}
+        self._note(connection, sender_id, after, **outbox)
+        return after.sequence
+
+    async def _do_read(self, sender_id: str, full: bool) -> History:
+        def body(connection: sa.Connection) -> History:
+            row = connection.execute(schema.row, {"whose": sender_id}).first()
+            while True:
+                found = self._latest(connection, sender_id, row, full)
+                before, row = row, connection.execute(schema.row, {"whose": sender_id}).first()
+                # Else these events may be of a life that began between the statements.
+                if _born(row) == _born(before):
+                    return found.history
+
+        return await self._read_only(body)
+
+    async def _do_keys(self) -> list[str]:
+        def body(connection: sa.Connection) -> list[str]:
+            column = schema.key_column(self._dialect)
+            query = sa.select(column).select_from(schema.events).distinct()
+            found = connection.scalars(query)
+            return [schema.text(key) for key in found]
+
+        return await self._read_only(body)
+
+    async def _do_delete(self, sender_id: str) -> bool:
+        def body(connection: sa.Connection) -> bool:
+            self._lock(connection, sender_id)
+            there = connection.scalar(
+                schema.tail(sender_id, self._dialect).with_only_columns(sa.func.count())
+            )
+            connection.execute(schema.drop(self._dialect), {"whose": sender_id})
+            connection.execute(schema.forget, {"whose": sender_id})
+            return bool(there)
+
+        return await self._write(body)
+
+    async def _do_count(self, after_timestamp: float) -> int:
+        def body(connection: sa.Connection) -> int:
+            key = schema.key_column(self._dialect)
+            since = sa.func.coalesce(schema.events.c.timestamp, 0.0) >= after_timestamp
+            query = sa.select(sa.func.count(sa.distinct(key))).select_from(schema.events)
+            return int(connection.scalar(query.where(since)) or 0)
+
+        return await self._read_only(body)
+
+    # -- their parts ---------------------------------------------------------------------------------
+
+    def _lock(self, connection: sa.Connection, sender_id: str) -> Row:
+        return connection.execute(schema.locked, {"whose": sender_id}).first()
+
+    def _place(self, connection: sa.Connection, sender_id: str, row: Row) -> Place:
+        """Where our count ends; a row that has just been made knows nothing yet."""
+        place = Place(row.sequence, row.last_id, row.session_id)
+        if place.last_id:
+            return place
+        return self._counted(connection, sender_id, place)
+
+    def _counted(self, connection: sa.Connection, sender_id: str, place: Place) -> Place:
+        """The place after the rows behind `place`, whoever wrote them."""
+        values = {"whose": sender_id, "row": place.last_id}
+        more = connection.execute(schema.behind(self._dialect), values).one()
+        return Place(
+            place.sequence + more.many,
+            max(place.last_id, more.last_id),
+            more.session_id or place.session_id,
+        )
+
+    def _latest(
+        self, connection: sa.Connection, sender_id: str, row: Row, full: bool = False
+    ) -> Place:
+        """The place after all rows there are, with the events of the latest session, or all."""
+        place = Place(row.sequence, row.last_id, row.session_id) if row else Place(0, 0, 0)
+        if not place.last_id and not full:
+            place = self._counted(connection, sender_id, place)
+        values = {"whose": sender_id, "row": 0 if full else place.session_id}
+        rows = connection.execute(schema.since(self._dialect), values).all()
+        events = _events(rows)
+        sequence = place.sequence + sum(row.id > place.last_id for row in rows)
+        # A session that another program has begun meanwhile is behind our count.
+        starts = [index for index, event in enumerate(events) if starts_session(event)]
+        if starts and not full:
+            events = events[starts[-1] :]
+        session_id = rows[starts[-1]].id if starts else place.session_id
+        last_id = max(place.last_id, rows[-1].id if rows else 0)
+        size = weight(row.data for row in rows[len(rows) - len(events) :])
+        history = History(events, sequence, _born(row), size)
+        return Place(sequence, last_id, session_id, history)
+
+    def _note(
+        self, connection: sa.Connection, sender_id: str, place: Place, **columns: Any
+    ) -> None:
+        values = {"whose": sender_id, "sequence": place.sequence}
+        values |= {"last_id": place.last_id, "session_id": place.session_id, **columns}
+        connection.execute(schema.note, values)
+
+    def _values(self, sender_id: str, event: EncodedEvent) -> dict[str, Any]:
+        return {
+            "sender_id": sender_id,
+            "type_name": self._cut(event.type_name),
+            "timestamp": event.timestamp,
+            "intent_name": self._cut(event.intent_name),
+            "action_name": self._cut(event.action_name),
+            "data": event.text,
+        }
+
+    def _cut(self, name: str | None) -> str | None:
+        """What a column for searching holds of a name; the event itself is in `data`."""
+        return name if name is None else self._fit(name.replace("\0", ""))[: schema.MAX_NAME]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Up to where a conversation has been counted; the columns of its row, and maybe events."""
+
+    sequence: int
+    last_id: int
+    session_id: int
+    history: History = field(default_factory=lambda: History((), 0))
+
+
+def _claimed(connection: sa.Connection, values: dict[str, Any]) -> Row | None:
+    """The row of a conversation after it has been claimed; None if it cannot be, or is not there.
+
+    The row is held until the transaction ends.
+    """
+    if connection.dialect.update_returning:
+        return connection.execute(schema.claim_returning, values).first()
+    if not connection.execute(schema.claim, values).rowcount:
+        return None
+    return connection.execute(schema.row, values).one()
+
+
+def _born(row: Row) -> int:
+    """When a conversation's row was made; 0 while there is none."""
+    return int(row.born) if row else 0
+
+
+def _events(rows: Sequence[Row]) -> list[Mapping[str, Any]]:
+    """The events of rows; a row that holds none is an error that names it."""
+    texts = [row.data for row in rows]
+    try:
+        found = load_events(texts)
+    except (TypeError, ValueError, AttributeError):
+        found = [_event(row) for row in rows]
+    for row, event in zip(rows, found, strict=True):
+        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+            raise UnreadableHistory(
+                f"table events, id {row.id}: data is not an event: {brief(event)}"
+            )
+    return found
+
+
+def _event(row: Row) -> Any:
+    try:
+        return load(row.data)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UnreadableHistory(f"table events, id {row.id}: data is not JSON: {error}") from error

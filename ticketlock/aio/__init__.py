@@ -1,0 +1,1 @@
+"""What asyncio does not have: waiting, slices of work, loops in threads."""

@@ -1,0 +1,130 @@
+"""Threads of the operating system, and waiting for what they say.
+
+Where gevent has patched `threading`, a thread is a greenlet: it shares its OS thread with all
+others, in which only one event loop can run. The portal's loop gets an OS thread of its own,
+and a greenlet that waits for it lets the others run.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..errors import ConfigurationError
+
+
+class Answer(Protocol):
+    """One value, put by any thread, for the thread or greenlet that has made it."""
+
+    def put(self, value: Any) -> None:
+        """Give the value; never waits."""
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Wait for the value; None if `timeout` seconds have passed. Call it once."""
+
+
+class _ThreadAnswer:
+    """For threads. An interrupt inside a SimpleQueue leaves no lock behind."""
+
+    __slots__ = ("_queue", "put")
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.put = self._queue.put
+
+    def get(self, timeout: float | None = None) -> Any:
+        try:
+            return self._queue.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+
+class _GeventAnswer:
+    """For greenlets of gevent: waiting leaves the OS thread to the others."""
+
+    def __init__(self) -> None:
+        from gevent import get_hub
+        from gevent.hub import Waiter
+
+        self._value: Any = None
+        self._waiter = Waiter()
+        # The one thing of a hub that other OS threads may touch; started before they know it.
+        self._bell = get_hub().loop.async_()
+        self._bell.start(self._waiter.switch, None)
+
+    def put(self, value: Any) -> None:
+        self._value = value
+        bell = self._bell
+        if bell is not None:
+            bell.send()
+
+    def get(self, timeout: float | None = None) -> Any:
+        from gevent import Timeout
+
+        try:
+            with Timeout(timeout, False):
+                self._waiter.get()
+            return self._value
+        finally:
+            bell, self._bell = self._bell, None
+            bell.stop()
+            bell.close()
+
+
+def _patched_by() -> str | None:
+    """Which library has made greenlets of threads, if one has."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent is not None and gevent.is_module_patched("threading"):
+        return "gevent"
+    if eventlet is not None and eventlet.is_monkey_patched("thread"):
+        return "eventlet"
+    return None
+
+
+def _greenlets() -> bool:
+    """Whether greenlets of gevent share this OS thread, patched or not."""
+    hubs = sys.modules.get("gevent._hub_local")
+    return hubs is not None and (hubs.get_hub_if_exists() is not None or _patched_by() == "gevent")
+
+
+def answer() -> Answer:
+    """A new Answer for the thread or greenlet that calls."""
+    return _GeventAnswer() if _greenlets() else _ThreadAnswer()
+
+
+def me() -> tuple[object, ...]:
+    """Which thread this is, or which greenlet in it; never equal for two that live."""
+    greenlet = sys.modules.get("greenlet")
+    return threading.get_ident(), None if greenlet is None else greenlet.getcurrent()
+
+
+def thread_id() -> int:
+    """The number of the OS thread, whatever has been patched."""
+    if _patched_by() == "gevent":
+        get_ident: Callable[[], int] = sys.modules["gevent.monkey"].get_original(
+            "_thread", "get_ident"
+        )
+        return get_ident()
+    return threading.get_ident()
+
+
+def start_thread(target: Callable[[], None], name: str) -> None:
+    """Run `target` in a new OS thread, which does not keep the interpreter from ending.
+
+    Raises ConfigurationError where eventlet has patched threads away.
+    """
+    patched = _patched_by()
+    if patched == "eventlet":
+        raise ConfigurationError(
+            "eventlet has replaced threads, and the threaded twin needs one. Eventlet is "
+            "deprecated: run the server with threads (gunicorn -k gthread), gevent "
+            "(gunicorn -k gevent) or asyncio, and use the lock store itself there"
+        )
+    if patched == "gevent":
+        start = sys.modules["gevent.monkey"].get_original("_thread", "start_new_thread")
+        start(target, ())
+    else:
+        threading.Thread(target=target, name=name, daemon=True).start()

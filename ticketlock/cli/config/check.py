@@ -1,0 +1,218 @@
+"""`ticketlock config check`: is this file right, and does what it names answer?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...conversations import Conversations
+from ...endpoints.file import SECTIONS, EndpointConfig, Endpoints, read_endpoints
+from ...endpoints.registry import (
+    create_event_database,
+    create_event_source,
+    create_lock_store,
+    create_tracker_store,
+    missing_extras,
+    prepare_event_broker,
+    require_extras,
+)
+from ...errors import TicketLockError
+from ...imports import pip_line
+from ...locks.store import LockStore
+from ...redis.settings import RedisSettings
+from ...server.settings import Settings
+from ...settings.section import is_secret, located, mask_url
+
+
+@dataclass(frozen=True)
+class Component:
+    """What a section leads to.
+
+    Attributes:
+        section: its name in the file; a section that is not there has its default.
+        kind: the class that is used.
+        where: server, file or "this process".
+        problem: None when it works; else what is wrong and what to change.
+    """
+
+    section: str
+    kind: str
+    where: str
+    problem: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The component as JSON."""
+        return {**asdict(self), "ok": self.problem is None}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a file leads to.
+
+    Attributes:
+        components: of each section.
+        unused: sections and channels of a Rasa file that have no use here -> why.
+        install: the command that brings all missing packages; None: none is missing.
+    """
+
+    components: list[Component]
+    unused: dict[str, str]
+    install: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every component works."""
+        return all(component.problem is None for component in self.components)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON."""
+        components = [component.as_dict() for component in self.components]
+        return {
+            "ok": self.ok,
+            "components": components,
+            "unused": self.unused,
+            "install": self.install,
+        }
+
+
+async def check(path: str | Path) -> Report:
+    """Make and connect every component of a file; a file that is not there is not made.
+
+    The event service and the server are among them if the file has their sections. Of a Rasa
+    credentials file it is said that nothing is used.
+    Raises ConfigurationError when the file itself cannot be read.
+    """
+    endpoints = read_endpoints(path, credentials=True)
+    if endpoints.credentials:
+        return Report([], endpoints.unused)
+    found = [
+        await _lock_store(endpoints),
+        await _tracker_store(endpoints),
+        await _event_broker(endpoints),
+    ]
+    if endpoints.section("event_service") is not None:
+        found.append(await _event_service(endpoints))
+    if endpoints.section("server") is not None:
+        found.append(_server(endpoints))
+    lacking = missing_extras(endpoints, *SECTIONS)
+    return Report(found, endpoints.unused, pip_line(lacking) if lacking else None)
+
+
+async def _lock_store(endpoints: Endpoints) -> Component:
+    section, place = endpoints.section("lock_store"), endpoints.where("lock_store")
+    kind, where = _kind(section), "-"
+    try:
+        store = create_lock_store(section, place)
+        kind, where = type(store).__name__, _where(store)
+        async with store:
+            await store.inspect("ticketlock config check")
+    except TicketLockError as error:
+        return Component("lock_store", kind, where, located(place, error))
+    return Component("lock_store", kind, where)
+
+
+async def _tracker_store(endpoints: Endpoints) -> Component:
+    section, place = endpoints.section("tracker_store"), endpoints.where("tracker_store")
+    kind, where = _kind(section), "-"
+    try:
+        store = create_tracker_store(section, where=place)
+        kind, where = type(store).__name__, _where(store)
+        _spare_files(store)
+        async with store:
+            await store.check_ready()
+    except TicketLockError as error:
+        return Component("tracker_store", kind, where, located(place, error))
+    return Component("tracker_store", kind, where)
+
+
+async def _event_broker(endpoints: Endpoints) -> Component:
+    section, place = endpoints.section("event_broker"), endpoints.where("event_broker")
+    if section is None:
+        return Component("event_broker", "none", "events are not published")
+    kind, where = _kind(section, "pika"), "-"
+    try:
+        broker = await prepare_event_broker(section, place)
+        inner = getattr(broker, "inner", broker)
+        kind, where = type(inner).__name__, _where(broker, "-")
+        _spare_files(inner)
+        try:
+            await broker.connect_once()
+        finally:
+            await broker.close()
+    except Exception as error:  # noqa: BLE001  # a custom class raises what it likes
+        text = located(place, error if isinstance(error, TicketLockError) else _named(error))
+        return Component("event_broker", kind, where, _without_secrets(text, section))
+    return Component("event_broker", kind, where)
+
+
+async def _event_service(endpoints: Endpoints) -> Component:
+    section, place = endpoints.section("event_service"), endpoints.where("event_service")
+    kind, where = _kind(section, "sql"), "-"
+    try:
+        settings, database = create_event_database(section, place)
+        kind, where = type(database).__name__, _where(database)
+        create_event_source(endpoints.section("event_broker"), settings)
+        _spare_files(database)
+        try:
+            await database.open()
+        finally:
+            await database.close()
+    except TicketLockError as error:
+        return Component("event_service", kind, where, located(place, error))
+    return Component("event_service", kind, where)
+
+
+def _server(endpoints: Endpoints) -> Component:
+    """Its settings, beside the lock store that they must suit; nothing is listened on."""
+    section, place = endpoints.section("server"), endpoints.where("server")
+    kind = _kind(section, "http")
+    try:
+        settings = Settings.from_section(section, place)
+        require_extras(endpoints, "server")
+        from ...server.app import create_app
+
+        create_app(Conversations(_suited(endpoints)), settings=settings)
+    except TicketLockError as error:
+        return Component("server", kind, "-", located(place, error))
+    return Component("server", kind, f"double texting: {settings.double_texting}")
+
+
+def _suited(endpoints: Endpoints) -> LockStore:
+    """The lock store, not connected; one in memory where it cannot be made, which its row says."""
+    try:
+        return create_lock_store(endpoints.section("lock_store"))
+    except TicketLockError:
+        return create_lock_store()
+
+
+def _spare_files(component: object) -> None:
+    """A check leaves no file behind that was not there."""
+    spare = getattr(component, "spare_files", None)
+    if callable(spare):
+        spare()
+
+
+def _named(error: Exception) -> Exception:
+    return Exception(f"{type(error).__name__}: {error}")
+
+
+def _without_secrets(text: str, section: EndpointConfig) -> str:
+    """The text without the values of secret keys, which a driver's or custom error may quote."""
+    for key, value in section.kwargs.items():
+        if is_secret(key) and isinstance(value, str) and len(value) > 3:
+            text = text.replace(value, "***")
+    return text
+
+
+def _kind(section: Any, default: str = "in_memory") -> str:
+    return str(section.type) if section is not None and section.type else default
+
+
+def _where(component: Any, otherwise: str = "this process") -> str:
+    """Where a store keeps its data, or a broker sends it, without secrets."""
+    settings = getattr(component, "settings", None)
+    if isinstance(settings, RedisSettings):
+        return f"Redis at {settings.address}, db {settings.db}"
+    address = getattr(settings, "address", None) or getattr(component, "address", None)
+    return mask_url(str(address)) if address else otherwise

@@ -1,0 +1,145 @@
+"""The keys of `endpoints.yml` by section and type, and its JSON Schema; the code is the judge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...endpoints.file import FOREIGN
+from ...endpoints.registry import TYPES
+from ...event_service.settings import ServiceSettings
+from ...server.settings import Settings
+from ...settings.brokers import FileKeys, KafkaKeys, PikaKeys, SQLEventKeys
+from ...settings.keys import Declared, declared
+from ...settings.section import FALSE, TRUE
+from ...settings.stores import (
+    ConcurrentRedisKeys,
+    DynamoKeys,
+    MongoKeys,
+    NoKeys,
+    RedisLockStoreKeys,
+    RedisTrackerKeys,
+    SQLStoreKeys,
+)
+
+#: section -> type -> key -> its declaration
+KEYS: dict[str, dict[str, dict[str, Declared]]] = {
+    "lock_store": {
+        "in_memory": declared(NoKeys),
+        "concurrent_redis": declared(ConcurrentRedisKeys),
+        "redis": declared(RedisLockStoreKeys),
+    },
+    "tracker_store": {
+        "in_memory": declared(NoKeys),
+        "sql": declared(SQLStoreKeys),
+        "redis": declared(RedisTrackerKeys),
+        "mongod": declared(MongoKeys),
+        "dynamo": declared(DynamoKeys),
+    },
+    "event_broker": {
+        "pika": declared(PikaKeys),
+        "kafka": declared(KafkaKeys),
+        "sql": declared(SQLEventKeys),
+        "file": declared(FileKeys),
+    },
+    "event_service": {"sql": {**declared(ServiceSettings), **declared(SQLEventKeys)}},
+    "server": {"http": declared(Settings)},
+}
+
+#: Section -> what it is for.
+MEANINGS = {
+    "lock_store": "who has a conversation's turn, and who waits for it",
+    "tracker_store": "the histories of conversations",
+    "event_broker": "where committed events are published; without it they are not",
+    "event_service": "where `ticketlock events consume` stores what was published",
+    "server": "the bot server of `ticketlock run`",
+}
+#: Sections whose `type` may also be the module path of a class of one's own.
+CUSTOM = ("lock_store", "tracker_store", "event_broker")
+
+#: Text with `${NAME}` stands for any value.
+_VARIABLE = {"type": "string", "pattern": r"\$\{"}
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema; keys of custom classes, and sections for other programs, are let through."""
+    others = {
+        name: {"description": f"not used by ticketlock: {why}"} for name, why in FOREIGN.items()
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "endpoints.yml of ticketlock",
+        "type": "object",
+        "properties": {**{name: _section(name) for name in KEYS}, **others},
+        "additionalProperties": False,
+    }
+
+
+def _section(name: str) -> dict[str, Any]:
+    """A section: the keys of its `type`; any keys for the module path of a custom class."""
+    default = TYPES[name][1]
+    types: list[dict[str, Any]] = [{"enum": [*KEYS[name]]}, _VARIABLE]
+    types += [{"pattern": r"[.:]"}] if name in CUSTOM else []
+    types += [{"pattern": pattern} for pattern in map(_any_case, KEYS[name])]
+    kind = {
+        "type": ["string", "null"],
+        "description": "what it is" + (", or the path of a class" if name in CUSTOM else ""),
+        "default": default,
+        "anyOf": [*types, {"type": "null"}],
+    }
+    return {
+        "type": ["object", "null"],
+        "description": MEANINGS[name],
+        "properties": {"type": kind},
+        "allOf": [_case(name, each, each == default) for each in KEYS[name]],
+    }
+
+
+def _case(section: str, kind: str, untyped: bool) -> dict[str, Any]:
+    """What holds for one type of a section."""
+    types = [{"type": "string", "pattern": _any_case(kind)}]
+    keys = {
+        name: _value(key) for name, key in KEYS[section][kind].items() if not key.key.python_only
+    }
+    return {
+        "if": {
+            "type": "object",
+            "properties": {"type": {"anyOf": [*types, {"type": "null"}] if untyped else types}},
+            "required": [] if untyped else ["type"],
+        },
+        "then": {"properties": {"type": {}, **keys}, "additionalProperties": False},
+    }
+
+
+def _value(declared: Declared) -> dict[str, Any]:
+    """What a value may be; null is as if the key were not there."""
+    key = declared.key
+    described: dict[str, Any] = {"description": key.meaning}
+    if declared.default is not None:
+        texts = declared.kind == "texts"
+        described["default"] = list(declared.default) if texts else declared.default
+    number: dict[str, Any] = {"type": "integer" if declared.kind == "integer" else "number"}
+    number |= {} if key.low is None else {"minimum": key.low}
+    number |= {} if key.high is None else {"maximum": key.high}
+    kinds: dict[str, list[dict[str, Any]]] = {
+        "text": [{"type": ["string", "integer"]}],
+        "integer": [number, {"type": "string", "pattern": r"^\s*[+-]?\d"}, _VARIABLE],
+        "number": [number, {"type": "string", "pattern": r"^\s*[+-]?\.?\d"}, _VARIABLE],
+        "flag": [
+            {"type": "boolean"}, {"enum": [0, 1]},
+            {"type": "string", "pattern": "|".join(map(_any_case, (*TRUE, *FALSE)))}, _VARIABLE,
+        ],
+        "choice": [
+            {"enum": [*declared.options]},
+            *({"type": "string", "pattern": _any_case(name)} for name in declared.options),
+            _VARIABLE,
+        ],
+        "texts": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}],
+        "mapping": [{"type": "object"}],
+    }  # fmt: skip
+    return {**described, "anyOf": [*kinds[declared.kind], {"type": "null"}]}
+
+
+def _any_case(name: str) -> str:
+    """A pattern of the name in capitals or not, as it may be written."""
+    letters = (f"[{c.upper()}{c.lower()}]" if c.isalpha() else c for c in name)
+    return "^" + "".join(letters) + "$"

@@ -1,0 +1,1 @@
+"""What a demo has stored, recorded and published in, violations out."""

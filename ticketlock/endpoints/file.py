@@ -1,0 +1,223 @@
+"""`endpoints.yml`: read, with `${NAME}` filled in, and checked section by section."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..imports import pip_line
+from ..settings.section import hint, sentences
+
+log = logging.getLogger("ticketlock")
+
+#: Sections we read.
+SECTIONS = ("lock_store", "tracker_store", "event_broker", "event_service", "server")
+#: Sections of a Rasa file that have no use here -> what is there instead.
+FOREIGN = {
+    "action_endpoint": "the bot's function runs its actions itself",
+    "nlg": "the bot's function yields its texts itself",
+    "nlu": "messages are not parsed; parse_data of a message is kept as it comes",
+    "models": "no model is loaded; `ticketlock run --bot` names a function",
+    "model_groups": "the bot's function calls language models itself",
+    "vector_store": "the bot's function searches documents itself",
+    "tracing": "traces are not set up in this file",
+    "metrics": "metrics are not set up in this file",
+    "secrets_manager": "secrets are values, or ${NAME} of the environment",
+    "interaction_handling": "the section server bounds turns and requests",
+    "privacy": "events are stored and published as they are",
+}
+#: Channels of a Rasa credentials file.
+_CHANNELS = (
+    "rest", "callback", "socketio", "rasa", "cmdline", "slack", "telegram", "facebook", "twilio",
+    "twilio_voice", "mattermost", "rocketchat", "webexteams", "botframework", "hangouts",
+    "browser_audio", "genesys", "audiocodes", "audiocodes_stream", "jambonz", "studio_chat",
+    "development_inspector", "vier_cvg",
+)  # fmt: skip
+_REST = "`ticketlock run` serves this channel without the file"
+_OTHER = "`ticketlock run` has only the channel rest; connect this one by your own program"
+
+#: `${NAME}`, `${NAME:-default}`, `${NAME:?what to do}`; `$${NAME}` is the text `${NAME}`.
+_VARIABLE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)(?::(?:-([^}]*)|\?([^}]*)))?\}")
+
+#: What YAML wants escaped, or reads as the end of a line.
+_UNPRINTED = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+class EndpointConfig:
+    """One section of `endpoints.yml`: its `type`, its `url`, and the other keys as `kwargs`."""
+
+    def __init__(self, url: str | None = None, **kwargs: Any) -> None:
+        self.url = url
+        self.type: str | None = kwargs.pop("store_type", None) or kwargs.get("type")
+        kwargs.pop("type", None)
+        self.kwargs = kwargs
+
+    def __repr__(self) -> str:
+        # Values may be secrets: only the names of the keys are shown.
+        return f"EndpointConfig(type={self.type!r}, keys={sorted(self.kwargs)})"
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The sections of a file that are there.
+
+    Attributes:
+        path: the file, for error texts.
+        unused: sections of a Rasa file that have no use here -> what is there instead.
+        credentials: it is a Rasa credentials file, and `unused` are its channels.
+    """
+
+    path: str
+    sections: dict[str, EndpointConfig] = field(default_factory=dict)
+    unused: dict[str, str] = field(default_factory=dict)
+    credentials: bool = False
+
+    def section(self, name: str) -> EndpointConfig | None:
+        """A section, None if it is not there."""
+        return self.sections.get(name)
+
+    def where(self, name: str) -> str:
+        """File and section, for error texts."""
+        return f"{self.path}: {name}"
+
+
+def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
+    """Read and check the outline of an `endpoints.yml`.
+
+    Sections of a Rasa file that ticketlock does not use are logged.
+
+    Args:
+        credentials: take a Rasa credentials file too, of which nothing is used.
+
+    Raises ConfigurationError for a missing or broken file, for unknown sections, and for
+    variables that are not set, each named with its line.
+    """
+    name = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error  # without the name once more
+        raise ConfigurationError(f"{name}: cannot be read: {why}") from error
+    document = _filled(_parse(text, name), name)
+    if document is None:
+        document = {}
+    if not isinstance(document, Mapping):
+        raise ConfigurationError(f"{name}: is not a mapping of sections such as lock_store")
+    if document and all(key in _CHANNELS or "." in str(key) for key in document):
+        if not credentials:
+            raise ConfigurationError(
+                f"{name}: is a Rasa credentials file, of channels ({', '.join(document)}); an "
+                f"endpoints.yml has the sections {', '.join(SECTIONS)}"
+            )
+        unused = {str(key): _REST if key == "rest" else _OTHER for key in document}
+        return Endpoints(name, unused=unused, credentials=True)
+    foreign = [key for key in document if key not in FOREIGN and key not in SECTIONS]
+    if foreign:
+        said = [f"{key}: is not a section; {hint(key, SECTIONS)}" for key in foreign]
+        raise ConfigurationError(f"{name}: " + sentences(said))
+    sections = {}
+    unused = {key: why for key, why in FOREIGN.items() if key in document}
+    for key, values in document.items():
+        if key in FOREIGN:
+            continue
+        if values is None:
+            continue
+        if not isinstance(values, Mapping):
+            raise ConfigurationError(f"{name}: {key}: is not a mapping of settings")
+        if (kind := values.get("type")) is not None and not isinstance(kind, str):
+            raise ConfigurationError(f"{name}: {key}: type: {kind!r} is not text")
+        sections[str(key)] = EndpointConfig(**{str(k): v for k, v in values.items()})
+    if unused:
+        log.info("%s: not used by ticketlock: %s", name, ", ".join(unused))
+    return Endpoints(name, sections, unused)
+
+
+def write_endpoints(path: Path, sections: Mapping[str, Any]) -> None:
+    """Write a new file, which `read_endpoints` reads as these sections; nobody else may read it.
+
+    Raises FileExistsError.
+    """
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # it may hold passwords
+    with open(file, "w", encoding="utf-8") as stream:
+        stream.write(yaml_text(_quoted(sections)))
+
+
+def yaml_text(value: Any) -> str:
+    """A YAML scalar, list or mapping, in one line: JSON is YAML, and no text can break out of it.
+
+    JSON writes a character beyond U+FFFF as two escapes, which YAML does not know: those stay
+    as they are, and what YAML does not print is escaped.
+    """
+    return _UNPRINTED.sub(
+        lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False)
+    )
+
+
+def _quoted(value: Any) -> Any:
+    """The value with texts that look like variables marked as the texts that they are."""
+    if isinstance(value, Mapping):
+        return {key: _quoted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_quoted(item) for item in value]
+    return _VARIABLE.sub(r"$\g<0>", value) if isinstance(value, str) else value
+
+
+def _parse(text: str, name: str) -> Any:
+    try:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    except ImportError:
+        raise ConfigurationError(f"{name}: reading YAML needs: {pip_line(['yaml'])}") from None
+    try:
+        return YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        hint = "; put quotes around ${NAME} in a list" if "${" in text else ""
+        raise ConfigurationError(f"{name}: {line}{error.problem}{hint}") from error
+    except YAMLError as error:
+        raise ConfigurationError(f"{name}: is not valid YAML: {error}") from error
+
+
+def _filled(value: Any, name: str, line: int = 0) -> Any:
+    """The value with variables filled in, as plain dictionaries, lists and texts."""
+    if isinstance(value, Mapping):
+        return {key: _filled(item, name, _line(value, key, line)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, name, _line(value, i, line)) for i, item in enumerate(value)]
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda match: _variable(match, name, line), str(value))
+    return value
+
+
+def _line(parent: Any, key: Any, default: int) -> int:
+    """The line of an item, which the parser has noted at its parent."""
+    try:
+        place = parent.lc.value(key) if isinstance(key, str) else parent.lc.item(key)
+        return int(place[0]) + 1
+    except (AttributeError, KeyError, TypeError):
+        return default
+
+
+def _variable(match: re.Match[str], name: str, line: int) -> str:
+    literal, variable, default, demand = match.groups()
+    if literal:
+        return match.group(0)[1:]
+    value = os.environ.get(variable)
+    if demand is not None and not value:
+        said = f": {demand}" if demand else ""
+        raise ConfigurationError(
+            f"{name}: line {line}: environment variable {variable} is not set, or empty{said}"
+        )
+    if value is None and default is None:
+        raise ConfigurationError(
+            f"{name}: line {line}: environment variable {variable} is not set; "
+            f"set it, or give a default: ${{{variable}:-...}}"
+        )
+    return default if value is None else value

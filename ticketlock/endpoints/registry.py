@@ -1,0 +1,318 @@
+"""From the `type` of a section to a component: the only place that names backends.
+
+(What the demo alone needs of them is in `demo/listeners`.)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from importlib import import_module
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..event_service.database import EventDatabase
+from ..event_service.settings import ServiceSettings
+from ..event_service.source import Source
+from ..imports import extra_of, missing, needs
+from ..locks.store import LockStore
+from ..publishing.broker import EventBroker
+from ..publishing.custom import CustomEventBroker
+from ..settings.section import Section, endpoint_values, hint
+from ..tracker.custom import CustomTrackerStore
+from ..tracker.store import TrackerStore
+from .file import EndpointConfig, Endpoints
+
+#: `type` of a `lock_store` section -> where the class is.
+LOCK_STORES = {
+    "in_memory": "ticketlock.locks.memory:InMemoryLockStore",
+    "redis": "ticketlock.locks.redis:RedisLockStore",
+    "concurrent_redis": "ticketlock.locks.concurrent.store:ConcurrentRedisLockStore",
+}
+
+#: `type` of a `tracker_store` section -> where the class is.
+TRACKER_STORES = {
+    "in_memory": "ticketlock.stores.memory:InMemoryTrackerStore",
+    "sql": "ticketlock.stores.sql:SQLTrackerStore",
+    "redis": "ticketlock.stores.redis:RedisTrackerStore",
+    "mongod": "ticketlock.stores.mongo:MongoTrackerStore",
+    "dynamo": "ticketlock.stores.dynamo:DynamoTrackerStore",
+}
+
+#: `type` of an `event_broker` section -> where the class is.
+EVENT_BROKERS = {
+    "pika": "ticketlock.brokers.pika:PikaEventBroker",
+    "kafka": "ticketlock.brokers.kafka:KafkaEventBroker",
+    "sql": "ticketlock.brokers.sql:SQLEventBroker",
+    "file": "ticketlock.brokers.file:FileEventBroker",
+}
+
+#: `type` of an `event_broker` section -> what the event service reads it with.
+EVENT_SOURCES = {
+    "pika": "ticketlock.brokers.pika.reader:PikaReader",
+    "kafka": "ticketlock.brokers.kafka.reader:KafkaReader",
+}
+
+#: `type` of an `event_service` section -> where the class is.
+EVENT_DATABASES = {"sql": "ticketlock.stores.event_service:SQLEventDatabase"}
+
+#: Section -> its types, and the one that it means without `type`, as documented.
+TYPES: dict[str, tuple[dict[str, str], str]] = {
+    "lock_store": (LOCK_STORES, "in_memory"),
+    "tracker_store": (TRACKER_STORES, "in_memory"),
+    "event_broker": (EVENT_BROKERS, "pika"),
+    "event_service": (EVENT_DATABASES, "sql"),
+    "server": ({"http": "ticketlock.server.app:BotServer"}, "http"),
+}
+
+#: Modules in which configurations of the documented system know classes of these names; the
+#: keys of their sections are the same.
+_DOCUMENTED_MODULES = (
+    "rasa.core.lock_store", "rasa.core.concurrent_lock_store",
+    "rasa_plus.components.concurrent_lock_store", "rasa.core.tracker_store",
+    "rasa.core.brokers.pika", "rasa.core.brokers.kafka", "rasa.core.brokers.sql",
+    "rasa.core.brokers.file",
+)  # fmt: skip
+
+
+def type_of(name: str, section: Any) -> str:
+    """The type of a section, by our name for it if it is ours; else the path of a class."""
+    types, default = TYPES[name]
+    kind = getattr(section, "type", None) or default
+    module, _, class_name = kind.rpartition(".")
+    if module in _DOCUMENTED_MODULES:
+        for ours, path in types.items():
+            if path.endswith(f":{class_name}"):
+                return ours
+    return kind.lower() if kind.lower() in types else str(kind)
+
+
+def missing_extras(endpoints: Endpoints, *sections: str) -> dict[str, list[str]]:
+    """Extra -> its modules that are not installed, for all that these sections of a file need.
+
+    A section that is not in the file needs nothing.
+    """
+    found = {}
+    for name in sections:
+        section = endpoints.section(name)
+        if section is not None:
+            extra = extra_of(type_of(name, section), {"url": section.url, **section.kwargs})
+            if extra is not None and (modules := missing(extra)):
+                found[extra] = modules
+    return found
+
+
+def require_extras(endpoints: Endpoints, *sections: str) -> None:
+    """Raise one ConfigurationError for all extras that are missing, with one command to type."""
+    if found := missing_extras(endpoints, *sections):
+        raise ConfigurationError(f"{endpoints.path}: {needs(found)}")
+
+
+def import_class(path: str, where: str, known: Iterable[str] = ()) -> type[Any]:
+    """The class at `package.module.Class` or `package.module:Class`.
+
+    Args:
+        known: types that may have been meant.
+
+    Raises ConfigurationError naming the part of the path that is wrong; an error that the
+    module itself raises while it is imported comes out as its cause.
+    """
+    module_name, _, class_name = path.replace(":", ".").rpartition(".")
+    if not module_name:
+        raise ConfigurationError(
+            f"{where}: type: {path!r} is neither a known type nor the path of a class; "
+            + hint(path, known)
+        )
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        raise ConfigurationError(f"{where}: type: {module_name}: {error}") from error
+    found = getattr(module, class_name, None)
+    if not inspect.isclass(found):
+        raise ConfigurationError(f"{where}: type: {module_name} has no class {class_name}")
+    return found
+
+
+def import_backend(path: str, kind: str, where: str, keys: Mapping[str, Any]) -> type[Any]:
+    """One of our classes, of the type `kind`.
+
+    Args:
+        keys: of the section: some of them tell which driver it needs.
+
+    Raises ConfigurationError; for a missing driver its text is the command to type.
+    """
+    extra = extra_of(kind, keys)
+    if extra is not None and (modules := missing(extra)):
+        raise ConfigurationError(f"{where}: type {kind} {needs({extra: modules})}")
+    return import_class(path, where)
+
+
+def create_lock_store(obj: Any = None, where: str = "lock_store") -> LockStore:
+    """The lock store of a section: an EndpointConfig, a mapping, a store, or None."""
+    if isinstance(obj, LockStore):
+        return obj
+    if isinstance(obj, dict):
+        obj = EndpointConfig(**obj)
+    kind = type_of("lock_store", obj)
+    path = LOCK_STORES.get(kind)
+    store = import_class(path or kind, where, LOCK_STORES)
+    if kind == "in_memory":
+        Section({} if obj is None else endpoint_values(obj), where).finish()
+        return store()  # type: ignore[no-any-return]  # the class is ours
+    if path:
+        return store(endpoint_config=obj, where=where)  # type: ignore[no-any-return]  # as above
+    if not issubclass(store, LockStore):
+        raise ConfigurationError(f"{where}: type: {kind} is not a subclass of ticketlock.LockStore")
+    created = store(endpoint_config=obj)
+    if not hasattr(created, "lock_lifetime"):  # its __init__ did not call ours
+        LockStore.__init__(created, obj)
+    return created
+
+
+def create_tracker_store(
+    section: Any = None,
+    domain: Any = None,
+    event_broker: Any = None,
+    where: str = "tracker_store",
+) -> TrackerStore:
+    """The tracker store of a section: an EndpointConfig, a mapping, a store, or None.
+
+    A type that is none of ours is the path of a class, which is called as documented:
+    `Class(host=url, domain=, event_broker=, **keys)`.
+
+    Raises ConfigurationError; for a missing extra its text is the command to type.
+    """
+    if isinstance(section, TrackerStore):
+        return section
+    if isinstance(section, Mapping):
+        section = EndpointConfig(**section)
+    kind = type_of("tracker_store", section)
+    values = {} if section is None else endpoint_values(section)
+    if kind in TRACKER_STORES:
+        store = import_backend(TRACKER_STORES[kind], kind, where, values)
+        created = store(domain=domain, event_broker=event_broker, where=where, **values)
+        return created  # type: ignore[no-any-return]  # the class is ours
+    host = values.pop("url", None)
+    custom = import_class(kind, where, TRACKER_STORES)
+    try:
+        inner = custom(host=host, domain=domain, event_broker=event_broker, **values)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{where}: type: {kind} cannot be called with host=, domain=, event_broker= "
+            f"and the other keys: {error}"
+        ) from error
+    return CustomTrackerStore.around(inner, where)
+
+
+async def create_event_broker(
+    section: Any = None, where: str = "event_broker"
+) -> EventBroker | None:
+    """The broker of a section: an EndpointConfig, a mapping, a broker, or None for none.
+
+    A section without `type` means RabbitMQ, as documented. A type that is none of ours is the
+    path of a class with the documented `from_endpoint_config`.
+
+    Raises ConfigurationError (for a missing extra its text is the command to type), and
+    EventBrokerConnectionError where the broker connects at once and cannot.
+    """
+    if section is None or isinstance(section, EventBroker):
+        return section
+    if isinstance(section, Mapping):
+        section = EndpointConfig(**section)
+    own, custom = _broker_class(section, where)
+    if own is not None:
+        created = await own.from_endpoint_config(section, where=where)
+        return created  # type: ignore[no-any-return]  # the class is ours
+    return await CustomEventBroker.make(custom, section, where)
+
+
+async def prepare_event_broker(section: Any, where: str = "event_broker") -> EventBroker:
+    """The broker of an EndpointConfig, not connected yet if it is one of ours.
+
+    For commands: they say what it is before it answers, and `connect_once` tells them at once
+    what is wrong. Raises ConfigurationError.
+    """
+    own, custom = _broker_class(section, where)
+    if own is not None:
+        return own(where=where, **endpoint_values(section))  # type: ignore[no-any-return]  # ours
+    return await CustomEventBroker.make(custom, section, where)
+
+
+def _broker_class(section: Any, where: str) -> tuple[type[Any] | None, Any]:
+    """The class of a section: (ours, None), or (None, somebody else's)."""
+    kind = type_of("event_broker", section)
+    if kind in EVENT_BROKERS:
+        values = endpoint_values(section)
+        return import_backend(EVENT_BROKERS[kind], kind, where, values), None
+    return None, import_class(kind, where, EVENT_BROKERS)
+
+
+def event_broker_maker(
+    section: Any = None, where: str = "event_broker"
+) -> Callable[[], Awaitable[EventBroker]] | None:
+    """What gives the broker of a section when it is wanted; None for none.
+
+    One of ours is made at once, without connecting, so that a wrong setting is a
+    ConfigurationError now and a server that is away is not.
+    """
+    if section is None:
+        return None
+    if isinstance(section, Mapping):
+        section = EndpointConfig(**section)
+    made = section
+    if not isinstance(section, EventBroker):
+        own, _ = _broker_class(section, where)
+        if own is not None:
+            made = own(where=where, **endpoint_values(section))
+
+    async def make() -> EventBroker:
+        broker = await create_event_broker(made, where)
+        assert broker is not None  # of a section that is there
+        return broker
+
+    return make
+
+
+def create_event_source(
+    section: Any, service: ServiceSettings | None = None, where: str = "event_broker"
+) -> Source:
+    """What reads the events that the broker of a section publishes.
+
+    Raises ConfigurationError, also for a broker whose events nobody can be told to consume.
+    """
+    if section is None:
+        raise ConfigurationError(
+            f"{where}: is missing: it names the Kafka or RabbitMQ to read from"
+        )
+    if isinstance(section, Mapping):
+        section = EndpointConfig(**section)
+    kind = type_of("event_broker", section)
+    if kind not in EVENT_SOURCES:
+        known = ", ".join(EVENT_SOURCES)
+        raise ConfigurationError(
+            f"{where}: type: events of {kind!r} cannot be consumed, only those of {known}"
+        )
+    values = endpoint_values(section)
+    source = import_backend(EVENT_SOURCES[kind], kind, where, values)
+    made = source(service or ServiceSettings(), where=where, **values)
+    return made  # type: ignore[no-any-return]  # the class is ours
+
+
+def create_event_database(
+    section: Any = None, where: str = "event_service"
+) -> tuple[ServiceSettings, EventDatabase]:
+    """The event service's settings and database: of an EndpointConfig, a mapping, or None.
+
+    Raises ConfigurationError; for a missing extra its text is the command to type.
+    """
+    if isinstance(section, Mapping):
+        section = EndpointConfig(**section)
+    kind = type_of("event_service", section)
+    if kind not in EVENT_DATABASES:
+        raise ConfigurationError(f"{where}: type: {kind!r} is not known; the only type is sql")
+    values = {} if section is None else endpoint_values(section)
+    # A driver is missed when it is opened: not each dialect of the tracker store will do.
+    database = import_backend(EVENT_DATABASES[kind], kind, where, {})
+    keys = Section(values, where)
+    settings = ServiceSettings.take(keys)
+    return settings, database(keys, where)

@@ -1,0 +1,58 @@
+"""The documented event types. Dictionaries on the wire, see `Event.from_dict` and `as_dict`."""
+
+from .event import EVENT_TYPES, Event, UnknownEvent
+from .flow import (
+    AgentCancelled,
+    AgentCompleted,
+    AgentInterrupted,
+    AgentResumed,
+    AgentStarted,
+    DialogueStackUpdated,
+    ErrorHandled,
+    FlowCancelled,
+    FlowCompleted,
+    FlowInterrupted,
+    FlowResumed,
+    FlowStarted,
+    RoutingSessionEnded,
+    SessionEnded,
+)
+from .typed import (
+    LISTEN,
+    SESSION_START,
+    ActionExecuted,
+    ActionExecutionRejected,
+    ActionReverted,
+    ActiveLoop,
+    AgentUttered,
+    AllSlotsReset,
+    BotUttered,
+    ConversationPaused,
+    ConversationResumed,
+    EntitiesAdded,
+    FollowupAction,
+    LoopInterrupted,
+    ReminderCancelled,
+    ReminderScheduled,
+    Restarted,
+    SessionStarted,
+    SlotSet,
+    StoryExported,
+    UserUtteranceFeaturized,
+    UserUtteranceReverted,
+    UserUttered,
+    intent_name,
+    starts_session,
+)
+
+__all__ = [
+    "EVENT_TYPES", "LISTEN", "SESSION_START", "ActionExecuted", "ActionExecutionRejected",
+    "ActionReverted", "ActiveLoop", "AgentCancelled", "AgentCompleted", "AgentInterrupted",
+    "AgentResumed", "AgentStarted", "AgentUttered", "AllSlotsReset", "BotUttered",
+    "ConversationPaused", "ConversationResumed", "DialogueStackUpdated", "EntitiesAdded",
+    "ErrorHandled", "Event", "FlowCancelled", "FlowCompleted", "FlowInterrupted", "FlowResumed",
+    "FlowStarted", "FollowupAction", "LoopInterrupted", "ReminderCancelled", "ReminderScheduled",
+    "Restarted", "RoutingSessionEnded", "SessionEnded", "SessionStarted", "SlotSet",
+    "StoryExported", "UnknownEvent", "UserUtteranceFeaturized", "UserUtteranceReverted",
+    "UserUttered", "intent_name", "starts_session",
+]  # fmt: skip

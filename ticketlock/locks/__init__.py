@@ -1,0 +1,1 @@
+"""FIFO tickets, grants and fences, and the lock stores that issue them."""

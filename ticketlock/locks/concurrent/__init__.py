@@ -1,0 +1,1 @@
+"""The lock store for replicas on one Redis: `ConcurrentRedisLockStore`."""

@@ -1,0 +1,307 @@
+"""A grant: the proof that it is our turn, and what tells us when it no longer is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Generator
+from typing import Any
+
+from .. import process
+from ..errors import CLOSED, LockLost
+from ..observers import Observers
+from ..process import clock
+from .body import GRACE, REMEDY, AnyTask, Body, caller, closed_under
+from .incoming import Supersede
+
+log = logging.getLogger("ticketlock.lock")
+
+#: Of a turn whose lock store has none.
+NOBODY = Observers()
+
+#: Why a turn is none of a child's, which has a copy of it.
+FORKED = "a forked child does not inherit the turn"
+
+
+def facts(grant: Grant, **more: Any) -> dict[str, Any]:
+    """The attributes of a log record about a turn, for formatters that write fields."""
+    return {
+        "conversation": grant.conversation_id, "message_id": grant.label, "ticket": grant.number,
+        "held_for": round(grant.held_for(), 3), **more,
+    }  # fmt: skip
+
+
+class Lost:
+    """An event that is set when the grant is lost: `await grant.lost`, `grant.lost.is_set()`."""
+
+    __slots__ = ("_event", "_grant")
+
+    def __init__(self, grant: Grant) -> None:
+        self._grant = grant
+        self._event: asyncio.Event | None = None
+
+    def is_set(self) -> bool:
+        return self._grant.reason is not None
+
+    async def wait(self) -> None:
+        """Return when the grant is lost; for ever if it never is."""
+        if not self.is_set():
+            self._event = self._event or asyncio.Event()
+            await self._event.wait()
+
+    def __await__(self) -> Generator[object, None, None]:
+        return self.wait().__await__()
+
+    def _set(self) -> None:
+        if self._event is not None:
+            self._event.set()
+
+
+class Grant:
+    """The turn of one ticket.
+
+    When it is lost the task that entered the lock is cancelled. Where another task does the
+    work, that one calls `bind`; `ensure_held` binds by itself once the first task is over.
+
+    Attributes:
+        conversation_id: the conversation it is about.
+        number: the ticket number; says the order of arrival, nothing else.
+        fence: the authority to write: higher than that of every earlier turn of the
+            conversation. A store that remembers the highest one can refuse stale writers.
+        label: the text, or message id, that `inspect` shows for it; None: it has none.
+        waited: seconds from the wish for the ticket to the turn.
+        ahead: how many turns were before it when the ticket was taken, the one being served
+            included; those whose waiters gave up later are counted too.
+        reason: why the grant was lost, None while it is held.
+        superseded: set when a later message asks this turn to stop, to how; the turn stays
+            ours, and what it makes of that is its own affair.
+        lease_until: moment of `clock()` up to which nobody else can have the turn.
+        deadline: moment of `clock()` up to which the turn is ours: the earlier of
+            `lease_until` and the end of its lifetime.
+    """
+
+    __slots__ = (
+        "_body", "_lost", "_pid", "_reason", "_released", "_superseding", "ahead",
+        "conversation_id", "deadline", "expires", "fence", "granted_at", "label", "lease_until",
+        "member", "number", "observers", "raising", "request", "superseded", "waited",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        conversation_id: str,
+        number: int,
+        fence: int,
+        lease_until: float,
+        lock_lifetime: float,
+        *,
+        request: int = 0,
+        member: str = "",
+    ) -> None:
+        self.conversation_id = conversation_id
+        self.number = number
+        self.fence = fence
+        self.granted_at = clock()
+        self.expires = self.granted_at + lock_lifetime
+        self.lease_until = lease_until
+        self.deadline = min(lease_until, self.expires)
+        self.request = request
+        self.member = member
+        #: How many calls that raise the fence are under way.
+        self.raising = 0
+        #: The block was left: the turn is no longer ours, without being lost.
+        self._released = False
+        self.label: str | None = None
+        self.waited = 0.0
+        self.ahead = 0
+        #: Those of its lock store; told when it is lost.
+        self.observers = NOBODY
+        self._reason: str | None = None
+        self.superseded: Supersede | None = None
+        self._superseding: asyncio.Event | None = None
+        self._pid = process.pid
+        self._lost: Lost | None = None
+        self._body: Body | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why the turn was lost; None while it is held."""
+        return self._reason
+
+    @reason.setter
+    def reason(self, reason: str | None) -> None:
+        """Of the first one the observers are told: everything that finds a turn lost sets it."""
+        first, self._reason = self._reason is None and reason is not None, reason
+        if first and reason != FORKED:
+            log.warning(
+                "lost the lock of conversation %r%s, ticket %d, held for %.1f s: %s%s",
+                self.conversation_id, self._labelled(), self.number, self.held_for(), reason,
+                self._remedy, extra=facts(self, why=reason, cause=self.cause),
+            )  # fmt: skip
+            self.observers.tell("on_turn_lost", self)
+
+    @property
+    def cause(self) -> str:
+        """Why it was lost, in a word: `too_slow` (its lock_lifetime is over), `broken`, `closed`
+        (the lock store), or `lease` (not renewed in time, or wiped); empty while it is held."""
+        reason = self._reason
+        if reason is None:
+            return ""
+        if reason.startswith("its lock_lifetime"):
+            return "too_slow"
+        if "closed" in reason:
+            return "closed"
+        told = ("the lock was broken", "an operator broke", "its ticket was finished")
+        return "broken" if reason.startswith(told) else "lease"
+
+    @property
+    def _remedy(self) -> str:
+        """What the log adds where no task could be cancelled."""
+        if self._body is None or not self._body.over:
+            return ""
+        return f"; the task that entered it has ended, so no task was cancelled: {REMEDY}"
+
+    def held_for(self) -> float:
+        """Seconds since the turn began."""
+        return clock() - self.granted_at
+
+    def _labelled(self) -> str:
+        return "" if self.label is None else f" ({self.label})"
+
+    @property
+    def lost(self) -> Lost:
+        """Set when the turn is lost; by then its block has been cancelled."""
+        if self._lost is None:
+            self._lost = Lost(self)
+        return self._lost
+
+    def ensure_held(self) -> None:
+        """Raise LockLost unless the turn is still certainly ours; call it before a write.
+
+        Once it was released it is not. Looks at the clock, not at a flag: a process that was
+        frozen past its lease finds out here, before its event loop has had time to tell it. If
+        the task that entered the lock is over, the task that calls this is the body from then on.
+        """
+        if self.reason is None and self._pid != process.pid:
+            self.reason = FORKED
+        if self.reason is None and not self._released and clock() >= self.deadline:
+            self.reason = self.overdue()
+        if self.reason is not None:
+            raise LockLost(self.conversation_id, self.reason)
+        if self._released:
+            raise LockLost(self.conversation_id, "it has been released")
+        self.keep_bound()
+
+    def overdue(self) -> str:
+        """Why a grant past its deadline is lost."""
+        if self.deadline >= self.expires:
+            return f"its lock_lifetime of {self.expires - self.granted_at:g} s is over"
+        return "its lease ran out: no renewal was confirmed in time"
+
+    def extend(self, lease_until: float) -> None:
+        """Note that the lease was confirmed up to that moment of `clock()`."""
+        if self.reason is not None:
+            return  # whoever was told that it is lost shall not see it come back
+        self.lease_until = max(self.lease_until, lease_until)
+        self.deadline = min(self.lease_until, self.expires)
+
+    def supersede(self, mode: Supersede) -> None:
+        """Note that a later message asks the turn to stop."""
+        self.superseded = mode
+        if self._superseding is not None:
+            self._superseding.set()
+
+    async def until_superseded(self) -> Supersede:
+        """Return how to stop when a later message asks for it; for ever if none does."""
+        self._superseding = self._superseding or asyncio.Event()
+        if self.superseded is None:
+            await self._superseding.wait()
+        assert self.superseded is not None  # set before the event
+        return self.superseded
+
+    def lose(self, reason: str) -> None:
+        """Mark the grant as lost and cancel the body that runs under it."""
+        if self.reason is None:
+            self.reason = reason
+        if self._lost is not None:
+            self._lost._set()
+        if self._body is not None:
+            self._body.cancel(f"lock lost: {self.reason}")
+
+    def tell_lost(self, error: BaseException | None = None) -> None:
+        """Raise LockLost if the turn was lost; a body's own `error` is not hidden, but gets a note."""
+        if self._reason is None:
+            return
+        lost = LockLost(self.conversation_id, self._reason)
+        if self.reason == CLOSED:
+            closed_under(lost)
+        if error is None:
+            raise lost from None
+        if hasattr(error, "add_note"):
+            error.add_note(str(lost))
+
+    def bind(self, task: AnyTask | None = None) -> None:
+        """Make a task the body: it is cancelled when the grant is lost. One task is, at a time.
+
+        `async with` binds the task that enters. Call it after `acquire()`, and where another
+        task entered than the one that works: a fixture, `asyncio.wait_for` before Python 3.12.
+
+        Args:
+            task: default: the task that calls. Raises RuntimeError outside of one.
+        """
+        task = task or asyncio.current_task()
+        if task is None:
+            raise RuntimeError("call bind() in the task that works under the grant")
+        if self._body is not None:
+            self._body.leave()
+        self._body = Body(task, self._body_over)
+        if self._reason is not None:
+            self.lose(self._reason)
+
+    def keep_bound(self) -> None:
+        """If the body's task is over, the task that uses the turn now is the body."""
+        if self._body is None or not self._body.over:
+            return
+        task = caller()
+        if task is not None and task.get_loop() is self._body.task.get_loop():
+            self.bind(task)
+
+    def _body_over(self, task: AnyTask) -> None:
+        """The body's task has ended in the turn: say so, unless another one binds itself."""
+        if self.reason is None:
+            task.get_loop().call_later(GRACE, self._check_body, task)
+
+    def _check_body(self, task: AnyTask) -> None:
+        if self.reason is None and self._body is not None and self._body.task is task:
+            log.warning(
+                "the task that entered the lock of conversation %r%s has ended before its "
+                "turn: if the turn is lost, no task can be cancelled: %s",
+                self.conversation_id,
+                self._labelled(),
+                REMEDY,
+            )
+
+    @property
+    def bound(self) -> bool:
+        """Whether a task was made the body."""
+        return self._body is not None
+
+    def unbind(self) -> bool:
+        """End the body; True if `lose` has cancelled it: then await `settle`."""
+        if self._body is None:
+            return False
+        self._body.leave()
+        if self._body.cancelled:
+            return True
+        self._body = None
+        return False
+
+    async def settle(self, error: BaseException | None) -> bool:
+        """After `unbind`: whether `error` is the cancellation that `lose` caused."""
+        body, self._body = self._body, None
+        return body is not None and await body.settle(error)
+
+    def __repr__(self) -> str:
+        state = "released" if self._released else "held"
+        if self.reason is not None:
+            state = f"lost: {self.reason}"
+        return f"<Grant {self.conversation_id!r} number={self.number} fence={self.fence} {state}>"

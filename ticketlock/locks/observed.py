@@ -1,0 +1,114 @@
+"""Locks that tell observers. A store without any makes plain ones, which cost nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from ..errors import DuplicateMessage
+from .grant import Grant
+from .lock import Lock, OptionalLock
+
+
+class ObservedLock(Lock):
+    """A lock whose store's observers are told of the wait, the turn, and its end."""
+
+    __slots__ = ("_error", "_told", "_waits")
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._waits = False
+        #: The turn of which they are told, until they are told of its end.
+        self._told: Grant | None = None
+        self._error: BaseException | None = None
+
+    async def queue(self) -> int:
+        self._wait_begins()
+        return await super().queue()
+
+    def withdraw(self) -> None:
+        error = sys.exc_info()[1]  # in which it is called, if it is
+        self._no_turn(error)
+        self._turn_ends(error)
+        super().withdraw()
+
+    def _begin(self) -> Awaitable[Grant]:
+        granted = super()._begin()
+        self._wait_begins()
+        return self._told_of(granted)
+
+    async def _told_of(self, granted: Awaitable[Grant]) -> Grant:
+        try:
+            grant = await granted
+        except BaseException as error:
+            self._no_turn(error)
+            raise
+        self._describe(grant)  # before anybody asks; `_has` comes later, in threads elsewhere
+        observers = grant.observers
+        self._waits, self._told = False, grant
+        observers.tell("on_turn", grant)
+        if (mark := observers.ask("mark", grant)) is not None:
+            self._store._leave_mark(grant, f"{grant.number} {mark}", partial(_found, grant))
+        return grant
+
+    def _wait_begins(self) -> None:
+        if not self._waits:
+            self._waits = True
+            self._store.observers.tell("on_wait", self._waiter)
+
+    def _no_turn(self, error: BaseException | None) -> None:
+        if self._waits:
+            self._waits = False
+            observers, waiter = self._store.observers, self._waiter
+            observers.tell("on_no_turn", waiter, error)
+            if isinstance(error, DuplicateMessage):
+                observers.tell("on_duplicate", error.conversation_id, error.message_id)
+
+    def _turn_ends(self, error: BaseException | None, held: float | None = None) -> None:
+        grant, self._told = self._told, None
+        if grant is not None:
+            held = grant.held_for() if held is None else held
+            grant.observers.tell("on_turn_end", grant, held, error)
+
+    def _note(self, error: BaseException | None) -> None:
+        self._error = error
+
+    def _end(self, grant: Grant) -> Awaitable[None]:
+        told, self._told = self._told, None
+        return self._ended(told, grant.held_for(), super()._end(grant))
+
+    async def _ended(self, told: Grant | None, held: float, ending: Awaitable[None]) -> None:
+        try:
+            await ending
+        finally:  # by now it is known whether it was lost
+            self._told = told
+            self._turn_ends(self._error, held)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._turn_ends(self._error)  # of a store that was closed meanwhile
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._note(error)
+        await super().__aexit__(exc_type, error, traceback)
+
+
+class ObservedOptionalLock(ObservedLock, OptionalLock):
+    """The same of `try_lock`."""
+
+    __slots__ = ()
+
+
+def _found(grant: Grant, left: str) -> None:
+    """A mark of an earlier turn; that one was waited for if it was not over before."""
+    number, _, mark = left.partition(" ")
+    if grant.number - grant.ahead <= int(number) < grant.number:
+        grant.observers.tell("on_predecessor", grant, mark)

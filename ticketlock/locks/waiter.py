@@ -1,0 +1,88 @@
+"""A ticket that is waited on, as the lock stores pass it around."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from urllib.parse import quote
+
+from .. import process
+from ..aio.running import before
+from ..process import clock
+from .grant import Grant
+from .incoming import Incoming
+
+
+class Waiter:
+    """A ticket that is waited on: what was asked for, and what has become of it so far.
+
+    Attributes:
+        number: the ticket number, -1 until it is issued.
+        deadline: moment of `clock()` at which waiting ends; None: never.
+        future: resolved with the Grant; made by event-driven stores.
+        issued: resolved with the number, where somebody waits for that alone.
+        ahead: how many turns were before it when it was issued.
+        incoming: the message that the ticket is for, if any.
+        pid: the process that has taken the ticket, or is about to.
+    """
+
+    __slots__ = (
+        "ahead", "conversation_id", "deadline", "future", "incoming", "issued", "label",
+        "lock_lifetime", "max_waiting", "member", "number", "pid", "poll", "request", "started",
+        "wait_timeout",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        conversation_id: str,
+        lock_lifetime: float,
+        wait_timeout: float | None = None,
+        max_waiting: int | None = None,
+        label: str | None = None,
+        poll: float = 1.0,
+        incoming: Incoming | None = None,
+    ) -> None:
+        self.conversation_id = conversation_id
+        self.lock_lifetime = lock_lifetime
+        self.wait_timeout = wait_timeout
+        self.max_waiting = max_waiting
+        self.label = label
+        self.poll = poll
+        self.incoming = incoming
+        self.started = 0.0
+        self.deadline: float | None = None
+        self.pid = process.pid
+        self.number = -1
+        self.ahead = 0
+        self.request = 0
+        self.member = ""
+        self.future: asyncio.Future[Grant] | None = None
+        self.issued: asyncio.Future[int] | None = None
+
+    @property
+    def place(self) -> tuple[bool, int]:
+        """The order of tickets; before their numbers are known, that in which they were sent for."""
+        return (True, self.request) if self.number < 0 else (False, self.number)
+
+    @property
+    def suffix(self) -> str:
+        """What a lock store writes behind the name of the ticket: its message's id, or its label."""
+        if self.incoming is not None:
+            return "." + self.incoming.field
+        return "." + quote(self.label, safe="") if self.label else ""
+
+    def tell_number(self) -> None:
+        """Say which number the ticket has, to who waits for that alone."""
+        if self.issued is not None and not self.issued.done():
+            self.issued.set_result(self.number)
+
+    def start(self) -> None:
+        """Waiting begins now, in this process: the lock may have been made before a fork."""
+        self.pid = process.pid
+        self.started = clock()
+        self.deadline = None if self.wait_timeout is None else self.started + self.wait_timeout
+
+    def wait(self) -> Awaitable[Grant]:
+        """Await the future, up to the deadline. Raises asyncio.TimeoutError."""
+        assert self.future is not None  # made when the ticket was issued
+        return self.future if self.deadline is None else before(self.deadline, self.future)

@@ -1,0 +1,1 @@
+"""Publishing the histories that a tracker store has."""

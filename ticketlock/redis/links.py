@@ -1,0 +1,27 @@
+"""The link that fits a deployment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .cluster import ClusterLink
+from .connect import connect, explain
+from .link import Link
+from .rights import Rights
+from .settings import RedisSettings
+
+
+def open_link(
+    settings: RedisSettings, *, rights: Rights | None = None, **options: Any
+) -> Link | ClusterLink:
+    """A link that connects when it is first used.
+
+    Args:
+        rights: what looks at new connections.
+        options: those of `Link`.
+    """
+    if settings.deployment_mode == "cluster":
+        return ClusterLink(settings, rights=rights, **options)
+    return Link(
+        lambda: connect(settings, rights=rights), lambda error: explain(settings, error), **options
+    )

@@ -1,0 +1,138 @@
+"""The link to one node of a Redis Cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import hiredis
+from redis.asyncio.connection import Connection
+
+from ..errors import LockStoreConnectionError
+from .commands import Command
+from .connect import connect, explain
+from .link import TRANSIENT, Link
+from .rights import Rights
+from .settings import RedisSettings
+from .slots import Address, owners, place
+
+
+class Cluster(Protocol):
+    """What a node asks of the link to all of them."""
+
+    def has_slot(self, address: Address, slot: int) -> bool: ...
+    def owns(self, address: Address) -> bool: ...
+    def moved(self, command: Command, address: Address) -> None: ...
+    def ask(self, command: Command, address: Address) -> None: ...
+    def route(self, command: Command) -> None: ...
+    def defer(self, node: Node, command: Command, error: Exception, whole_node: bool) -> None: ...
+    def mend(self) -> None: ...
+
+
+class Node(Link):
+    """Sends what the cluster's link gives it, and gives back what another node shall have.
+
+    Attributes:
+        address: host and port, as the cluster tells them.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        address: Address,
+        settings: RedisSettings,
+        rights: Rights | None,
+        options: dict[str, Any],
+    ) -> None:
+        wanted: Callable[[], bool] = options.get("wanted", bool)
+        has = partial(cluster.has_slot, address)
+        super().__init__(
+            lambda: connect(settings, replica=True, rights=rights, has=has),
+            lambda error: explain(settings, error),
+            **{**options, "wanted": lambda: cluster.owns(address) and wanted()},
+        )
+        self.address = address
+        self._cluster = cluster
+        self._failed = False
+
+    @property
+    def well(self) -> bool:
+        """Whether it answers, as far as is known."""
+        return self._transport is not None and not self._preparing and not self.stuck
+
+    @property
+    def ailing(self) -> bool:
+        """Whether it is out of reach, or leaves commands without an answer."""
+        return self._failed or (self._transport is not None and self.stuck)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for it."""
+        return not any(command.owed for command in (*self._sent, *self._again, *self._unsent))
+
+    async def tell_owners(self, timeout: float) -> list[Address | None]:
+        """Ask this node who has which slot."""
+        expires = self._expires(timeout)
+        words: tuple[Any, ...] = ("CLUSTER", "SLOTS")
+        command = Command(hiredis.pack_command(words), self._loop.create_future(), expires)
+        self.send(command)
+        return owners(await command.future, self.address[0])
+
+    def take_back(self, wanted: Callable[[Command], bool]) -> list[Command]:
+        """Commands that are to go another way, in order; what is answered to them is not heard."""
+        taken = self._sent.recall(wanted)
+        for queue in (self._again, self._unsent):
+            taken += [command for command in queue if wanted(command)]
+            kept = [command for command in queue if not wanted(command)]
+            queue.clear()
+            queue.extend(kept)
+        return taken
+
+    def _answer_error(self, command: Command, error: Exception) -> Exception | None:
+        kind, _, rest = str(error).partition(" ")
+        if command.slot < 0:
+            return super()._answer_error(command, error)
+        if kind == "MOVED":
+            self._cluster.moved(command, place(rest, self.address[0]))
+        elif kind in ("ASK", "TRYAGAIN") and command.narrow is not None:
+            # Some of its keys are here and some there: with one key it is served where that is.
+            command.packed, command.narrow = command.narrow(command), None
+            self._cluster.route(command)
+        elif kind == "ASK":
+            self._cluster.ask(command, place(rest, self.address[0]))
+        elif kind in TRANSIENT:
+            self._cluster.defer(self, command, error, whole_node=kind != "TRYAGAIN")
+        else:
+            return super()._answer_error(command, error)
+        return None
+
+    async def _reconnect(self) -> None:
+        slow = self._loop.call_later(self._patience, self._unreachable)
+        try:
+            await super()._reconnect()
+        finally:
+            slow.cancel()
+            self._failed = False
+
+    def _unreachable(self) -> None:
+        """No attempt to connect has succeeded, or not in time: who has its slots now?"""
+        self._failed = True
+        self._cluster.mend()
+
+    def _give_up(self, explained: LockStoreConnectionError, again: bool) -> bool:
+        if not again:
+            self._fail_all(explained)
+            return True
+        for command in self.take_back(lambda command: command.slot < 0):
+            command.fail(explained)  # others are asked
+        self._unreachable()
+        return False
+
+    def _take_over(self, connection: Connection) -> None:
+        super()._take_over(connection)
+        self._failed = False
+
+    def _suspect(self) -> None:
+        super()._suspect()
+        self._cluster.mend()

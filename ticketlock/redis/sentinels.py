@@ -1,0 +1,63 @@
+"""Asking the sentinels who the master is: all of them side by side, for one may hang."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.asyncio.connection import Connection, SSLConnection
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+
+from ..errors import LockStoreConnectionError
+from .attempts import first
+from .rights import SENTINEL_COMMANDS
+from .settings import RedisSettings
+
+
+async def find_master(settings: RedisSettings) -> tuple[str, int]:
+    """Host and port of the master that the first sentinel to answer takes for living.
+
+    Raises LockStoreConnectionError, RedisError, OSError.
+    """
+    return await first(_ask(settings, host, port) for host, port in settings.endpoints)
+
+
+async def _ask(settings: RedisSettings, host: str, port: int) -> tuple[str, int]:
+    kwargs = {**settings.sentinel_kwargs(), "host": host, "port": port}
+    connection: Any = (SSLConnection if settings.use_ssl else Connection)(**kwargs)
+    where = f"the sentinel at {host}:{port}"
+    try:
+        await connection.connect()
+        await connection.send_command("SENTINEL", "MASTER", settings.sentinel_service)
+        answer = await connection.read_response()
+    except NoPermissionError as error:
+        user = settings.sentinel_username or "default"
+        raise LockStoreConnectionError(
+            f"{where}: the user lacks rights: grant them on each sentinel with "
+            f"ACL SETUSER {user} {SENTINEL_COMMANDS} ({error})"
+        ) from error
+    except (AuthenticationError, ResponseError) as error:
+        if "No such master" in str(error):
+            raise ConnectionError(f"{where}: No master found: {error}") from error
+        if isinstance(error, AuthenticationError) or "HELLO must be called" in str(error):
+            raise LockStoreConnectionError(
+                f"{where}: it refused the login: check sentinel_username and "
+                f"sentinel_password ({error})"
+            ) from error
+        raise
+    except (RedisError, OSError) as error:
+        raise ConnectionError(f"{where}: {error}") from error
+    finally:
+        await connection.disconnect(nowait=True)
+    # RESP3 answers with a map, and a Redis of before with a list.
+    pairs = (
+        answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
+    )
+    state = {_text(key): _text(value) for key, value in pairs.items()}
+    flags = set(state["flags"].split(","))
+    if flags & {"s_down", "o_down", "disconnected"} or "master" not in flags:
+        raise ConnectionError(f"{where}: the master is down ({state['flags']})")
+    return state["ip"], int(state["port"])
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,1 @@
+"""The operator's page, and what it shows and does."""

@@ -1,0 +1,109 @@
+"""One conversation that an operator has opened: its lock, its history, what went wrong in it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable
+from dataclasses import asdict
+from typing import Any
+
+from ...aio.running import result
+from ...conversations import Conversations
+from ...events import LISTEN, SESSION_START, ActionExecuted, BotUttered, SlotSet, UserUttered
+from ...events.event import Event
+from ...locks.inspection import Inspection, Waiting
+from .letters import Letters
+from .view import View, holder_row, state
+from .vitals import problem
+
+#: Events of the history that are shown, and characters of a text of them.
+EVENTS, TEXT = 30, 500
+#: Waiting tickets that are shown.
+_TICKETS = 50
+#: Seconds that a store has for its part.
+_PATIENCE = 3.0
+
+
+async def opened(
+    conversations: Conversations, letters: Letters, view: View, conversation_id: str
+) -> dict[str, Any]:
+    """What is known of a conversation. A part that cannot be read has a `problem` in its place."""
+    lock, transcript, dead = await asyncio.gather(
+        _part(conversations.lock_store.inspect(conversation_id, _TICKETS), _lock),
+        _part(result(conversations.tracker_store.retrieve(conversation_id)), _transcript),
+        _part(letters.listed(conversation_id), dict),
+    )
+    known = next((row for row in view.rows if row["id"] == conversation_id), None)
+    if (holder := lock.get("holder")) is not None:
+        # The lock store knows of every holder, the fleet for how long it may hold.
+        of_fleet = known["holder"] if known else None
+        if of_fleet is not None and of_fleet["fence"] == holder["fence"]:
+            holder["lifetime"] = of_fleet["lifetime"]
+        lock["state"] = state({"holder": holder, "longest_wait": 0.0})
+    return {
+        "id": conversation_id,
+        "lock": lock,
+        "transcript": transcript,
+        "letters": dead,
+        "errors": [e for e in view.errors if e["conversation"] == conversation_id],
+    }
+
+
+async def _part(question: Awaitable[Any], shown: Any) -> dict[str, Any]:
+    try:
+        found = await asyncio.wait_for(question, _PATIENCE)
+    except Exception as error:  # noqa: BLE001  # a custom store's may be any, and it is shown
+        return {"problem": problem(error)}
+    made: dict[str, Any] = shown(found)
+    return {**made, "problem": ""}
+
+
+def _lock(found: Inspection) -> dict[str, Any]:
+    holder = holder_row(found.holder)
+    if found.holder is not None and holder is not None:
+        holder["lease"] = found.holder.lease
+    return {
+        "holder": holder,
+        "waiting": [_ticket(ticket) for ticket in found.waiting],
+        "waiting_count": found.waiting_count,
+        "last_issued": found.last_issued,
+    }
+
+
+def _ticket(ticket: Waiting) -> dict[str, Any]:
+    fields = asdict(ticket)
+    process = f"{ticket.host}:{ticket.process}" if ticket.host else None
+    kept = {key: fields[key] for key in ("number", "waiting_for", "alive", "label")}
+    return {**kept, "process": process}
+
+
+def _transcript(tracker: Any) -> dict[str, Any]:
+    """The last events of the latest session."""
+    events = [] if tracker is None else tracker.events
+    shown = [line for event in events[-2 * EVENTS :] if (line := _line(event)) is not None]
+    cut = len(events) > 2 * EVENTS or len(shown) > EVENTS
+    return {"events": shown[-EVENTS:], "stored": len(events), "cut": cut}
+
+
+def _line(event: Event) -> dict[str, Any] | None:
+    """An event as somebody who reads along wants it; None of what says nothing to them."""
+    if isinstance(event, UserUttered):
+        who, text = "user", event.text
+    elif isinstance(event, BotUttered):
+        who, text = "bot", event.text or "(a reply without text)"
+    elif isinstance(event, ActionExecuted):
+        if event.name in (LISTEN, SESSION_START):
+            return None
+        who, text = "action", event.name
+    elif isinstance(event, SlotSet):
+        who, text = "slot", f"{event.name} = {json.dumps(event.value, default=str)}"
+    else:
+        who, text = "event", str(event.as_dict().get("event"))
+    text = text if isinstance(text, str) else str(text)
+    moment = event.timestamp
+    ago = time.time() - moment if isinstance(moment, (int, float)) else None
+    cut = text if len(text) <= TEXT else text[:TEXT] + "…"
+    # Half a character could not be sent on.
+    return {"who": who, "text": cut.encode(errors="replace").decode(), "ago": ago}

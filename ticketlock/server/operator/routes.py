@@ -1,0 +1,112 @@
+"""The endpoints of the operator's page: GET `/live` and what is below it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ...checks import check_conversation_id
+from ..answers import answer
+from ..auth import Auth
+from ..errors import BadRequest
+from ..limits import field, read_object
+from .audit import Deed
+from .letters import MOST, Name
+from .live import MOST_TURNS, Live
+from .query import Query
+
+#: Characters of a name, and of a reason.
+_WHO, _WHY = 100, 500
+
+
+def routes(live: Live, auth: Auth) -> list[Route]:
+    settings = live.handler.settings
+
+    async def show(request: Request) -> Response:
+        role = auth.page(request)
+        document = await live.document(Query.of(request.query_params))
+        return JSONResponse({**document, "role": role})
+
+    async def matching(request: Request) -> Response:
+        auth.page(request)
+        return JSONResponse(await live.matching(Query.of(request.query_params)))
+
+    async def conversation(request: Request) -> Response:
+        auth.page(request)
+        if (wanted := request.query_params.get("id")) is None:
+            raise BadRequest("id must name a conversation")
+        return answer(await live.opened(check_conversation_id(wanted)))
+
+    async def end(request: Request) -> Response:
+        auth.admin(request)
+        body = await read_object(request, settings)
+        deed = _deed("break", body, request)
+        if "turns" in body:
+            return JSONResponse(await live.end_all(_turns(body["turns"]), deed))
+        return JSONResponse(await live.end(*_turn(body), deed))
+
+    async def letters(request: Request) -> Response:
+        auth.admin(request)
+        body = await read_object(request, settings)
+        action = field(body, "action", str, "a text")
+        if action not in ("drop", "resend"):
+            raise BadRequest("action must be drop or resend")
+        deed = _deed(action, body, request)
+        return JSONResponse(await live.settle(_letters(body.get("letters")), deed))
+
+    return [
+        Route("/live", show, methods=["GET"]),
+        Route("/live/turns", matching, methods=["GET"]),
+        Route("/live/conversation", conversation, methods=["GET"]),
+        Route("/live/break", end, methods=["POST"]),
+        Route("/live/letters", letters, methods=["POST"]),
+    ]
+
+
+def _deed(action: str, body: dict[str, Any], request: Request) -> Deed:
+    who, why = (field(body, key, str, "a text", "").strip() for key in ("who", "why"))
+    if len(who) > _WHO or len(why) > _WHY:
+        raise BadRequest(f"who may have at most {_WHO} characters, why at most {_WHY}")
+    client = request.client.host if request.client else "an unknown address"
+    return Deed(action, "", "", _sendable(who), _sendable(why), client)
+
+
+def _sendable(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
+def _turn(given: Any) -> tuple[str, int]:
+    if not isinstance(given, dict):
+        raise BadRequest("a turn must be an object with conversation and fence")
+    conversation_id = check_conversation_id(field(given, "conversation", str, "a text"))
+    return conversation_id, _whole(given, "fence", 1)
+
+
+def _turns(given: Any) -> list[tuple[str, int]]:
+    return [_turn(one) for one in _many(given, "turns", MOST_TURNS)]
+
+
+def _letters(given: Any) -> list[Name]:
+    found = []
+    for one in _many(given, "letters", MOST):
+        if not isinstance(one, dict):
+            raise BadRequest("a letter must be an object with conversation, history and sequence")
+        name = check_conversation_id(field(one, "conversation", str, "a text"))
+        found.append((name, _whole(one, "history"), _whole(one, "sequence")))
+    return found
+
+
+def _many(given: Any, key: str, most: int) -> list[Any]:
+    if not isinstance(given, list) or not 0 < len(given) <= most:
+        raise BadRequest(f"{key} must be a list of 1 to {most}")
+    return given
+
+
+def _whole(given: dict[str, Any], key: str, least: int = 0) -> int:
+    value = given.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise BadRequest(f"{key} must be a whole number, {least} or more")
+    return value

@@ -1,0 +1,1 @@
+"""A section of `endpoints.yml`, read and checked, and the keys that each may have."""

@@ -1,0 +1,165 @@
+"""`Observer`: what an application can be told of turns, messages and events.
+
+Metrics and traces are observers. A method that is not overridden costs nothing, and without
+observers of whole turns a lock is an ordinary `Lock`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..observers import hook
+
+if TYPE_CHECKING:
+    from ..locks.grant import Grant
+    from ..locks.waiter import Waiter
+    from ..tracker.outbox import Backlog, DeadLetter
+
+
+@dataclass(frozen=True)
+class Handled:
+    """A message of the bot server, answered or refused.
+
+    Attributes:
+        ticket: its number; None: it had none.
+        seconds: from when the server began with it to the answer.
+        status, reason: of the answer: 200 and `ok`, 200 and `duplicate`, or those of the error;
+            499 and `ClientGone` if the client has gone.
+        error: why it was refused.
+        held_for: seconds for which the conversation's turn has been held, where that is known.
+    """
+
+    conversation_id: str
+    message_id: str | None
+    ticket: int | None
+    seconds: float
+    status: int
+    reason: str
+    error: Exception | None = None
+    held_for: float | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """Events that a turn has written.
+
+    Attributes:
+        first: number of the first of them in the conversation.
+        to_publish: whether a relay is told of them.
+    """
+
+    first: int
+    count: int
+    to_publish: bool
+
+
+@dataclass(frozen=True)
+class Published:
+    """What became of a conversation's events that a relay gave to the broker.
+
+    Attributes:
+        first: number of the first of them.
+        delivered, dead: how many the broker has confirmed, how many were set apart.
+        waits: why the rest waits; empty if there is no rest.
+        seconds: that the broker took for the batch they were in.
+    """
+
+    conversation_id: str
+    first: int
+    delivered: int
+    dead: int
+    waits: str
+    seconds: float
+
+
+class Observer:
+    """Override the methods that you need, and pass it to `Conversations.observe`.
+
+    The methods are called in the event loop that the turns are in: they must not block. An
+    exception in them is logged and goes no further.
+
+    Attributes:
+        asgi: an ASGI middleware that the bot server puts around its requests; None: none.
+    """
+
+    asgi: Callable[[Any], Any] | None = None
+
+    @hook
+    def on_wait(self, waiter: Waiter) -> None:
+        """A ticket is being taken, or waited for."""
+
+    @hook
+    def on_no_turn(self, waiter: Waiter, error: BaseException | None) -> None:
+        """The waiting of `on_wait` ended without a turn; None: the ticket was given back."""
+
+    @hook
+    def on_turn(self, grant: Grant) -> None:
+        """The turn has begun: the waiting of `on_wait` is over. See `Grant.waited`, `.ahead`."""
+
+    @hook
+    def on_turn_lost(self, grant: Grant) -> None:
+        """The turn was lost; `Grant.reason` says why, `Grant.cause` in one word."""
+
+    @hook
+    def on_turn_end(self, grant: Grant, held: float, error: BaseException | None) -> None:
+        """The turn was left, lost or not, after `held` seconds; `error` is what its body raised."""
+
+    @hook
+    def on_late_renewals(self, count: int) -> None:
+        """So many renewals of turns failed, or were confirmed a heartbeat late."""
+
+    @hook
+    def on_skipped(self, conversation_id: str, number: int) -> None:
+        """A ticket of this process was passed over as that of a dead one, and goes back."""
+
+    @hook
+    def on_claim(self, grant: Grant, seconds: float, error: BaseException | None) -> None:
+        """A turn has claimed its history at the tracker store, or failed to."""
+
+    @hook
+    def on_commit(
+        self, grant: Grant, written: Written, seconds: float, error: BaseException | None
+    ) -> None:
+        """A turn has written events, or failed to."""
+
+    @hook
+    def on_retry(self, grant: Grant, message_id: str | None, attempt: int, why: str) -> None:
+        """A message is handled once more, or a write repeated: it is attempt number `attempt`."""
+
+    @hook
+    def on_duplicate(self, conversation_id: str, message_id: str) -> None:
+        """A message came again, and gets the first reply."""
+
+    @hook
+    def on_handled(self, message: Handled) -> None:
+        """The bot server has answered a message, or refused it."""
+
+    @hook
+    def on_published(self, published: Published) -> None:
+        """A relay has given a conversation's events to the broker."""
+
+    @hook
+    def on_dead_letter(self, letter: DeadLetter) -> None:
+        """An event cannot be published and was set apart."""
+
+    @hook
+    def on_backlog(self, backlog: Backlog) -> None:
+        """What waits in the outbox, every five seconds; asked for where this is overridden."""
+
+    # -- of use to traces ----------------------------------------------------------------------
+
+    @hook
+    def mark(self, grant: Grant) -> str | None:
+        """A text that the next turn of the conversation gets by `on_predecessor`, wherever it is."""
+        return None
+
+    @hook
+    def on_predecessor(self, grant: Grant, mark: str) -> None:
+        """The `mark` of the turn that this one has waited for."""
+
+    @hook
+    def headers(self, conversation_id: str, sequence: int) -> Mapping[str, str] | None:
+        """Headers to publish an event with."""
+        return None

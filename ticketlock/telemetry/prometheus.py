@@ -1,0 +1,60 @@
+"""Metrics for Prometheus, by prometheus_client: `pip install "ticketlock[prometheus]"`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..imports import pip_line
+
+try:
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+    from prometheus_client.exposition import choose_encoder
+except ModuleNotFoundError as error:
+    text = f"ticketlock.telemetry.prometheus needs {error.name}: {pip_line(['prometheus'])}"
+    raise ModuleNotFoundError(text, name=error.name) from None
+
+from .metrics import BUCKETS, CAUSES, LOST, METRICS, OUTCOMES, TURNS, Metered, Metric
+
+__all__ = ["PrometheusMetrics"]
+
+
+class PrometheusMetrics(Metered):
+    """An observer that keeps the metrics; the bot server serves one at `GET /metrics`.
+
+    Args:
+        registry: where they are registered; None: in one of its own. An application that
+            exposes `prometheus_client.REGISTRY` gives that.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        super().__init__()
+        self.registry = CollectorRegistry() if registry is None else registry
+        self._made: dict[Metric, Any] = {metric: self._make(metric) for metric in METRICS}
+        # From the start, so that the first one is a rise.
+        for metric, values in ((TURNS, OUTCOMES), (LOST, CAUSES)):
+            for value in values:
+                self._made[metric].labels(value)
+
+    def _make(self, metric: Metric) -> Counter | Gauge | Histogram:
+        name, words = metric.prometheus, (metric.meaning, metric.attributes)
+        if metric.kind == "counter":
+            return Counter(name, *words, registry=self.registry)
+        if metric.kind == "histogram":
+            return Histogram(name, *words, registry=self.registry, buckets=BUCKETS)
+        return Gauge(name, *words, registry=self.registry)
+
+    def add(self, metric: Metric, value: float, *attributes: str) -> None:
+        made = self._made[metric]
+        if attributes:
+            made = made.labels(*attributes)
+        if metric.kind == "histogram":
+            made.observe(value)
+        elif metric.kind == "gauge":
+            made.set(value)
+        else:
+            made.inc(value)
+
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics as text, and its content type; `accept` is the header of the request."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type

@@ -1,0 +1,306 @@
+"""`Tracker`: the events of a conversation, and the state that follows from them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import events as e
+from ..events.event import Event
+from .state import TrackerState
+
+
+class EventVerbosity(enum.Enum):
+    """Which events `current_state` gives."""
+
+    #: None at all: `events` is null.
+    NONE = 1
+    #: Those that count: after the last restart or session start, without what was taken back.
+    APPLIED = 2
+    #: All from the last restart on.
+    AFTER_RESTART = 3
+    ALL = 4
+
+
+@dataclass
+class Origin:
+    """Up to where a tracker's events are in a store; kept by the stores.
+
+    Attributes:
+        store: token of the store object that it speaks of.
+        stored: how many of the tracker's events are known to be stored.
+        sequence: sequence number that the next one would have had when we looked.
+        claim: the claim under which the tracker was read, if any: saving it is fenced.
+        history: which life of the conversation it was read in; 0: not known.
+    """
+
+    store: object
+    stored: int
+    sequence: int
+    claim: Claim | None = None
+    history: int = 0
+
+
+@dataclass
+class Claim:
+    """The right to append to a conversation until a later turn claims it.
+
+    Attributes:
+        sender_id: the conversation.
+        fence: the fence of the turn; higher than that of every earlier one.
+        owner: who claimed it, so that a retried claim is recognised.
+        tracker: the latest session when it was claimed; empty for a new conversation.
+        sequence: how many events the conversation has ever had, and so the sequence number
+            of the next one. `append` advances it.
+        size: the `weight` of the JSON of the tracker's events.
+    """
+
+    sender_id: str
+    fence: int
+    owner: str
+    tracker: Tracker
+    sequence: int
+    size: int = 0
+
+
+class Tracker:
+    """A conversation: its events in order, and what follows from them.
+
+    Args:
+        sender_id: the conversation id.
+        events: what has happened so far.
+        slots: initial values of the slots; others appear when they are set.
+        max_event_history: most events that `current_state` shows; all are kept and stored.
+    """
+
+    def __init__(
+        self,
+        sender_id: str,
+        events: Iterable[Event] = (),
+        slots: Mapping[str, Any] | None = None,
+        max_event_history: int | None = None,
+    ) -> None:
+        self.sender_id = sender_id
+        self.max_event_history = max_event_history
+        self.initial_slots = dict(slots or {})
+        self.events: list[Event] = list(events)
+        self.origin: Origin | None = None
+        self._state: TrackerState | None = None
+
+    @classmethod
+    def from_dict(
+        cls,
+        sender_id: str,
+        events_as_dict: Iterable[Mapping[str, Any]],
+        slots: Mapping[str, Any] | None = None,
+        max_event_history: int | None = None,
+    ) -> Tracker:
+        """A tracker from dictionaries, which are kept as they are; raises InvalidEvent."""
+        events = (Event.from_dict(wire, stamp=False) for wire in events_as_dict)
+        return cls(sender_id, events, slots, max_event_history)
+
+    @classmethod
+    def from_events(
+        cls, sender_id: str, evts: Iterable[Event], slots: Mapping[str, Any] | None = None
+    ) -> Tracker:
+        """A tracker of these events; `slots` are the initial ones."""
+        return cls(sender_id, evts, slots)
+
+    def update(self, event: Event | Mapping[str, Any]) -> None:
+        """Append an event and apply it; a mapping gets a timestamp if it has none."""
+        made = event if isinstance(event, Event) else Event.from_dict(event)
+        state = self._state
+        self.events.append(made)
+        if state is not None and not state.apply(made):
+            self._state = None  # something was taken back: the state is derived anew
+
+    def update_with_events(self, new_events: Iterable[Event | Mapping[str, Any]]) -> None:
+        """Apply events, typed or plain, in order."""
+        for event in new_events:
+            self.update(event)
+
+    @property
+    def state(self) -> TrackerState:
+        """What follows from the events; changed in place by `update`."""
+        if self._state is None:
+            self._state = TrackerState(self.initial_slots)
+            for event in _effective(self.events):
+                self._state.apply(event)
+        return self._state
+
+    @property
+    def slots(self) -> dict[str, Any]:
+        """The slots and their values."""
+        return self.state.slots
+
+    @property
+    def latest_message(self) -> dict[str, Any]:
+        """The last message of the user: `text`, `intent`, `entities` and so on."""
+        return self.state.latest_message
+
+    @property
+    def followup_action(self) -> str | None:
+        """The action that must run next; None: that is not set."""
+        return self.state.followup_action
+
+    @property
+    def active_loop(self) -> dict[str, Any]:
+        """The form or loop that runs, with its `name`; empty if none does."""
+        return self.state.active_loop
+
+    @property
+    def latest_action_name(self) -> str | None:
+        """The name of the last action; None if there is none."""
+        return self.state.latest_action_name
+
+    def is_paused(self) -> bool:
+        """Whether the bot has been told to be silent."""
+        return self.state.paused
+
+    @property
+    def latest_input_channel(self) -> str | None:
+        """The channel of the last message of the user that there ever was."""
+        users = (x for x in reversed(self.events) if isinstance(x, e.UserUttered))
+        return next((user.input_channel for user in users), None)
+
+    @property
+    def latest_event_time(self) -> float | None:
+        """Epoch seconds of the last event; None if there is none."""
+        return self.events[-1].timestamp if self.events else None
+
+    def applied_events(self) -> list[Event]:
+        """The events that count, in order; the restart or session start is not among them."""
+        return [x for x in _effective(self.events) if not isinstance(x, _RESETS)]
+
+    def sessions(self) -> Iterator[list[Event]]:
+        """The events cut before each `action_session_start`, oldest session first."""
+        session: list[Event] = []
+        for event in self.events:
+            if session and _starts_session(event):
+                yield session
+                session = []
+            session.append(event)
+        if session:
+            yield session
+
+    def latest_session(self) -> list[Event]:
+        """From the last `action_session_start`, included; all events if there is none."""
+        return self.events[_last(self.events, _starts_session) :]
+
+    def forget_earlier_sessions(self) -> None:
+        """Drop the events before the latest session here, as a store does when it reads it."""
+        cut = _last(self.events, _starts_session)
+        del self.events[:cut]
+        if self.origin is not None:
+            self.origin.stored = max(0, self.origin.stored - cut)
+
+    def events_after_latest_restart(self) -> list[Event]:
+        """The events from the latest restart on; all if there is none."""
+        return self.events[_last(self.events, lambda x: isinstance(x, e.Restarted)) :]
+
+    def unsaved_events(self) -> list[dict[str, Any]]:
+        """What has been added since the store gave this tracker or saved it."""
+        return [x.as_dict() for x in self.events[self.origin.stored if self.origin else 0 :]]
+
+    def current_state(self, verbosity: EventVerbosity = EventVerbosity.NONE) -> dict[str, Any]:
+        """The state as a dictionary of the documented keys."""
+        state, shown = self.state, self.shown(verbosity)
+        return {
+            "sender_id": self.sender_id,
+            "slots": dict(state.slots),
+            "latest_message": dict(state.latest_message),
+            "latest_event_time": self.latest_event_time,
+            "followup_action": state.followup_action,
+            "paused": state.paused,
+            "events": None if shown is None else [event.as_dict() for event in shown],
+            "latest_input_channel": self.latest_input_channel,
+            "active_loop": dict(state.active_loop),
+            "latest_action": dict(state.latest_action),
+            "latest_action_name": state.latest_action_name,
+        }
+
+    def shown(self, verbosity: EventVerbosity) -> list[Event] | None:
+        """The events that `current_state` gives."""
+        if verbosity is EventVerbosity.NONE:
+            return None
+        shown = self.events
+        if verbosity is EventVerbosity.APPLIED:
+            shown = self.applied_events()
+        elif verbosity is EventVerbosity.AFTER_RESTART:
+            shown = self.events_after_latest_restart()
+        if self.max_event_history is not None:
+            shown = shown[max(0, len(shown) - self.max_event_history) :]
+        return shown
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Tracker)
+            and self.sender_id == other.sender_id
+            and self.events == other.events
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def __repr__(self) -> str:
+        return f"<Tracker {self.sender_id!r} with {len(self.events)} events>"
+
+
+_RESETS = (e.Restarted, e.SessionStarted)
+
+
+def _starts_session(event: Event) -> bool:
+    return isinstance(event, e.ActionExecuted) and event.name == e.SESSION_START
+
+
+def _last(events: list[Event], wanted: Any) -> int:
+    """Index of the last event that is wanted; 0 if none is."""
+    return next((i for i in range(len(events) - 1, -1, -1) if wanted(events[i])), 0)
+
+
+#: Where in a list the events of some kinds are: to look for them each time takes the square of it.
+_Places = dict[type[Event], list[int]]
+
+
+def _effective(events: list[Event]) -> list[Event]:
+    """The last reset and what counts after it."""
+    kept: list[Event] = []
+    places: _Places = {e.ActionExecuted: [], e.UserUttered: []}
+    for event in events:
+        if isinstance(event, _RESETS):
+            _cut(kept, places, 0)
+            kept.append(event)
+        elif isinstance(event, e.ActionReverted):
+            _take_back(kept, places, e.ActionExecuted)
+        elif isinstance(event, e.UserUtteranceReverted):
+            # The bot was listening when the message came: that listening goes with it.
+            if _take_back(kept, places, e.UserUttered) and _is_listen(kept):
+                _cut(kept, places, len(kept) - 1)
+        else:
+            for kind, found in places.items():
+                if isinstance(event, kind):
+                    found.append(len(kept))
+            kept.append(event)
+    return kept
+
+
+def _is_listen(events: list[Event]) -> bool:
+    last = events[-1] if events else None
+    return isinstance(last, e.ActionExecuted) and last.name == e.LISTEN
+
+
+def _take_back(events: list[Event], places: _Places, kind: type[Event]) -> bool:
+    """Cut the list before its last event of a kind; False if there is none."""
+    if not places[kind]:
+        return False
+    _cut(events, places, places[kind][-1])
+    return True
+
+
+def _cut(events: list[Event], places: _Places, length: int) -> None:
+    """Shorten the list."""
+    del events[length:]
+    for found in places.values():
+        while found and found[-1] >= length:
+            found.pop()

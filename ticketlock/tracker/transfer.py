@@ -1,0 +1,243 @@
+"""Histories out of a tracker store, into one, and from one to another; all counted and checked.
+
+What one conversation cannot be taken for does not keep back the others: the walk goes on, and
+the tally names it. A store that cannot be reached ends it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..aio.running import result
+from ..checks import check_sender_id
+from ..errors import InvalidEvent, TicketLockError, TrackerStoreConnectionError
+from ..events.codec import encode_events
+from ..plain_json import plain
+from .store import TrackerStore
+from .tracker import Tracker
+
+#: Called with (conversations done, conversations in all).
+Progress = Callable[[int, int], None]
+
+#: Name of the last line's count in an export; a file without it has been cut off.
+_TRAILER = "ticketlock_export"
+
+
+class TransferError(TicketLockError):
+    """A file is broken, or a copy does not agree with its source; the text says where."""
+
+
+@dataclass
+class Tally:
+    """What has been moved.
+
+    Attributes:
+        skipped: conversations that were there already, the same.
+        failed: conversation -> why it was not taken.
+        gone: conversations that were listed, and had no events when their turn came.
+    """
+
+    conversations: int = 0
+    events: int = 0
+    skipped: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    gone: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """How many of the conversations have been looked at."""
+        return self.conversations + self.skipped + len(self.failed) + len(self.gone)
+
+    @contextmanager
+    def naming(self, sender_id: str) -> Iterator[None]:
+        """What goes wrong inside is noted as the failure of this conversation alone."""
+        try:
+            yield
+        except TrackerStoreConnectionError:
+            raise
+        except _FAILURES as error:
+            ours = isinstance(error, TicketLockError)
+            self.failed[sender_id] = str(error) if ours else f"{type(error).__name__}: {error}"
+
+
+#: What a conversation fails with: a custom store has no errors of its own for broken data.
+_FAILURES = (TicketLockError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+
+
+def checksum(events: Iterable[Mapping[str, Any]]) -> str:
+    """SHA-256 over the events, in order, whatever the order of their keys."""
+    digest = hashlib.sha256()
+    for event in events:
+        digest.update(json.dumps(event, sort_keys=True, separators=(",", ":")).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+async def history_of(store: TrackerStore, sender_id: str) -> list[dict[str, Any]]:
+    """All events of a conversation, such that an import takes them. Raises TicketLockError."""
+    check_sender_id(sender_id)
+    tracker = await result(store.retrieve_full_tracker(sender_id))
+    events = [event.as_dict() for event in tracker.events] if tracker else []
+    try:
+        encode_events(events)
+    except InvalidEvent:  # of a custom store, or a number like 1e999
+        events = [plain(event) for event in events]
+        encode_events(events)
+    return events
+
+
+def line_of(sender_id: str, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """One conversation as `tracker show --json` prints it and an export holds it."""
+    return {"sender_id": sender_id, "events": events, "checksum": checksum(events)}
+
+
+async def export(store: TrackerStore, out: TextIO, progress: Progress) -> Tally:
+    """Write every conversation as a JSON line, and a last line that counts them.
+
+    Those that cannot be read are left out: see `Tally.failed`.
+    """
+    tally, digest = Tally(), hashlib.sha256()
+    ids = sorted(await result(store.keys()))
+    for sender_id in ids:
+        with tally.naming(sender_id):
+            events = await history_of(store, sender_id)
+            if events:
+                text = json.dumps(line_of(sender_id, events))
+                digest.update(text.encode())
+                out.write(text + "\n")
+                tally.conversations += 1
+                tally.events += len(events)
+            else:
+                tally.gone.append(sender_id)
+        progress(tally.done, len(ids))
+    counts = {"conversations": tally.conversations, "events": tally.events}
+    out.write(json.dumps({_TRAILER: 1, **counts, "sha256": digest.hexdigest()}) + "\n")
+    return tally
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, text in enumerate(file, 1):
+                if text.strip():
+                    yield number, text.rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TransferError(f"{path}: cannot be read: {error}") from error
+
+
+def check_export(path: Path) -> Tally:
+    """Check a whole export before anything of it is used.
+
+    Raises TransferError naming the line; a file that was cut off anywhere is refused.
+    """
+    tally, digest = Tally(), hashlib.sha256()
+    trailer: dict[str, Any] | None = None
+    for number, text in _lines(path):
+        where = f"{path}: line {number}"
+        if trailer is not None:
+            raise TransferError(f"{where}: there is text after the last line")
+        try:
+            line = json.loads(text)
+        except ValueError as error:
+            raise TransferError(f"{where}: is not JSON, the file may be cut off: {error}") from None
+        if not isinstance(line, dict):
+            raise TransferError(f"{where}: is not a JSON object")
+        if _TRAILER in line:
+            trailer = line
+            continue
+        tally.events += _check_line(line, where)
+        tally.conversations += 1
+        digest.update(text.encode())
+    if trailer is None:
+        raise TransferError(
+            f"{path}: the last line, with the counts, is missing: the file has been cut off"
+        )
+    found = (tally.conversations, tally.events, digest.hexdigest())
+    if found != (trailer.get("conversations"), trailer.get("events"), trailer.get("sha256")):
+        raise TransferError(
+            f"{path}: the counts in the last line do not match: the file has been changed"
+        )
+    return tally
+
+
+def _check_line(line: dict[str, Any], where: str) -> int:
+    events = line.get("events")
+    if not isinstance(events, list) or not events:
+        raise TransferError(f"{where}: has no list of events")
+    try:
+        check_sender_id(line.get("sender_id"))
+        encode_events(events)
+    except TicketLockError as error:
+        raise TransferError(f"{where}: {error}") from error
+    return len(events)
+
+
+async def load(
+    store: TrackerStore, path: Path, progress: Progress, *, replace: bool = False
+) -> Tally:
+    """Store every conversation of an export, after checking all of it.
+
+    A conversation that is there with the same events is skipped, one with others is a
+    failure unless `replace`. May be repeated after an interruption.
+    """
+    total, tally = check_export(path).conversations, Tally()
+    for number, text in _lines(path):
+        line = json.loads(text)
+        if _TRAILER in line:
+            break
+        with tally.naming(line["sender_id"]):
+            there = await history_of(store, line["sender_id"])
+            if there and there != line["events"] and not replace:
+                raise TransferError(
+                    f"{path}: line {number}: conversation {line['sender_id']!r} has other "
+                    "events here and was left unchanged (--replace replaces it)"
+                )
+            await _put(store, line["sender_id"], line["events"], there, tally)
+        progress(tally.done, total)
+    return tally
+
+
+async def migrate(source: TrackerStore, target: TrackerStore, progress: Progress) -> Tally:
+    """Copy every conversation that the target has not, or has otherwise; verify each.
+
+    Resumable: what is there and agrees is skipped. The source must not change meanwhile;
+    what changed is found by the verification, and copied by the next run.
+    """
+    ids, tally = sorted(await result(source.keys())), Tally()
+    for sender_id in ids:
+        with tally.naming(sender_id):
+            if events := await history_of(source, sender_id):
+                there = await history_of(target, sender_id)
+                await _put(target, sender_id, events, there, tally)
+            else:
+                tally.gone.append(sender_id)
+        progress(tally.done, len(ids))
+    return tally
+
+
+async def _put(
+    store: TrackerStore,
+    sender_id: str,
+    events: list[dict[str, Any]],
+    there: list[dict[str, Any]],
+    tally: Tally,
+) -> None:
+    """Make `events` the history of a conversation, and read it back."""
+    if there == events:
+        tally.skipped += 1
+        return
+    await store.update(Tracker.from_dict(sender_id, events))
+    kept = await history_of(store, sender_id)
+    if len(kept) != len(events) or checksum(kept) != checksum(events):
+        raise TransferError(
+            f"conversation {sender_id!r}: {len(events)} events were written, {len(kept)} were "
+            "read back, and they differ: is somebody else writing?"
+        )
+    tally.conversations += 1
+    tally.events += len(events)
