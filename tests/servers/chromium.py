@@ -36,6 +36,7 @@ class Browser:
     Attributes:
         complaints: what the console has said at the levels of warnings and errors, exceptions
             that nobody caught, and requests that failed.
+        requests: the addresses that the page has asked for.
     """
 
     def __init__(self, to: int, back: int) -> None:
@@ -44,6 +45,7 @@ class Browser:
         self._calls = 0
         self._session: str | None = None
         self.complaints: list[str] = []
+        self.requests: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -80,6 +82,8 @@ class Browser:
         params = event.get("params", {})
         if event["method"] == "Runtime.exceptionThrown":
             self.complaints.append(json.dumps(params["exceptionDetails"]))
+        elif event["method"] == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
         elif event["method"] == "Runtime.consoleAPICalled" and params["type"] != "log":
             self.complaints.append(json.dumps(params["args"]))
         elif event["method"] == "Log.entryAdded" and params["entry"]["level"] in (
