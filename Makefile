@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV = .tools/bin/uv
 RUN = .venv/bin/
 
-.PHONY: help demo test containers docs e2e explore storms lint wheel servers bench clean
+.PHONY: help demo test containers docs screenshots e2e explore storms lint wheel servers bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -46,6 +46,9 @@ containers: .venv/test ## tests on servers in containers: ARGS="kafka mongo -- c
 
 docs: .venv/docs ## build the documentation site, strictly, into build/site
 	NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --strict -f docs/site/mkdocs.yml
+
+screenshots: .venv/test servers ## take the pictures of docs/operations/page.md again; a minute
+	$(RUN)python tests/screenshots.py
 
 e2e: .venv/test servers ## the deployment as processes, killed, rolled from the version before and back; minutes
 	cd tests && $(CURDIR)/$(RUN)python -m e2e $(ARGS)

@@ -177,7 +177,7 @@ def test_a_redis_that_is_away_is_said(
     own_redis.stop()
     browser.until("document.title === 'lock store away - ticketlock'", 30)
     said = browser.text("#problems")
-    assert "The lock store does not answer" in said
+    assert "The lock store has not answered for " in said
     assert str(own_redis.port) in said
     assert browser.text("#quiet").startswith("Not known")
     own_redis.start()
@@ -185,7 +185,7 @@ def test_a_redis_that_is_away_is_said(
     browser.until("document.querySelector('#quiet').innerText.startsWith('No conversation')", 30)
     patient.replicas[0].kill()
     browser.until("document.title === 'no answer - ticketlock'", 30)
-    assert "This replica does not answer" in browser.text("#problems")
+    assert "This replica has not answered for " in browser.text("#problems")
 
 
 def test_all_that_the_filter_shows_is_broken_once_it_is_counted(

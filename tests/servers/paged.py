@@ -72,11 +72,13 @@ def until(condition: Any, what: str, seconds: float = 15) -> Any:
 
 
 class Fleet:
-    """Two replicas, and messages that are sent beside the test."""
+    """Replicas of a bot, and messages that are sent beside the test."""
 
-    def __init__(self, folder: Path, lock_store: str, server: str) -> None:
+    def __init__(
+        self, folder: Path, lock_store: str, server: str, replicas: int = 2, bot: str = BOT
+    ) -> None:
         self.folder = folder
-        (folder / "hanging.py").write_text(BOT)
+        (folder / "hanging.py").write_text(bot)
         endpoints = folder / "endpoints.yml"
         endpoints.write_text(
             f"lock_store: {lock_store}\n"
@@ -84,7 +86,7 @@ class Fleet:
             "event_broker: {type: file, path: events.log}\n"
             f"server: {server}\n"
         )
-        self.replicas = [Replica(endpoints, "--bot", "hanging:bot") for _ in range(2)]
+        self.replicas = [Replica(endpoints, "--bot", "hanging:bot") for _ in range(replicas)]
         self.answers: dict[str, tuple[int, Any]] = {}
         self.threads: list[threading.Thread] = []
 
@@ -108,9 +110,11 @@ class Fleet:
 
 
 @contextmanager
-def started(folder: Path, lock_store: dict[str, str], **server: Any) -> Iterator[Fleet]:
-    """Two replicas that are ready."""
-    fleet = Fleet(folder, json.dumps(lock_store), json.dumps(server))
+def started(
+    folder: Path, lock_store: dict[str, str], *, replicas: int = 2, bot: str = BOT, **server: Any
+) -> Iterator[Fleet]:
+    """Replicas that are ready."""
+    fleet = Fleet(folder, json.dumps(lock_store), json.dumps(server), replicas, bot)
     try:
         for replica in fleet.replicas:
             replica.wait_ready()

@@ -197,6 +197,17 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
+def test_every_picture_is_shown() -> None:
+    """Those of the operator's page are what its page shows and `make screenshots` takes."""
+    taken = (ROOT / "tests/screenshots.py").read_text()
+    pictures = {path.name for path in (ROOT / "docs/operations/images").iterdir()}
+    assert pictures == set(re.findall(r'"([\w-]+\.webp)"', taken))
+    shown = {target for path in pages() for target, _ in links(path)}
+    images = [path for path in (ROOT / "docs").rglob("images/*") if path.is_file()]
+    assert len(images) > 10
+    assert [path for path in images if path not in shown] == []
+
+
 # -- tables ------------------------------------------------------------------------------------
 
 

@@ -73,7 +73,7 @@ async function breakAll() {
   const of = (state) => turns.filter((turn) => turn.state === state).length;
   const text = `${counted(n, "turn")} of as many conversations: ${of("stuck")} stuck, ${of("slow")} slow, ${of("held")} not slow.`
     + (cut ? ` ${count(cut)} more match: do it again for them.` : "")
-    + " Their handlers are told that the turns are lost and can write nothing more. Exactly these turns are broken, those that have not ended by then.";
+    + " Their handlers are cancelled and can write nothing more. Only these turns are broken; one that has ended by then is left alone.";
   return ask(`Break ${counted(n, "turn")}?`, text, `Break ${count(n)}`, async (deed) => {
     const sent = turns.map(({ conversation, fence }) => ({ conversation, fence }));
     const made = await call("live/break", { turns: sent, ...deed });
@@ -88,8 +88,9 @@ async function breakAll() {
 function settle(action, letters) {
   const n = letters.length, resend = action === "resend", events = counted(n, "event");
   const whose = n === 1 ? ` of ${quoted(letters[0].conversation)}` : "";
-  const text = resend ? `${events}${whose} will be given to the event broker once more. A consumer may see what is late out of order.`
-    : `${events}${whose} will be forgotten: no consumer will ever get what was set apart. The history of the conversation keeps it.`;
+  const them = n === 1 ? "it" : "them";
+  const text = resend ? `${events}${whose} will be published again. A consumer may get ${them} out of order.`
+    : `${events}${whose} will not be published: no consumer will get ${them}. The history of the conversation keeps ${them}.`;
   return ask(`${resend ? "Resend" : "Drop"} ${events}?`, text, resend ? "Resend" : "Drop", async (deed) => {
     const named = letters.map(({ conversation, history: life, sequence }) => ({ conversation, history: life, sequence }));
     const answer = await call("live/letters", { action, letters: named, ...deed });
@@ -197,7 +198,7 @@ const deadLine = line((head, text) => {
   head.append(what, when);
   return (letter) => {
     put(what, `${plain(letter.event)}, number ${letter.sequence}`);
-    put(when, "set apart " + past(letter.ago));
+    put(when, past(letter.ago));
     put(text, plain(letter.reason));
   };
 });
@@ -243,5 +244,5 @@ function tickOpened() {
   meter.setAttribute("aria-valuetext", `${span(now.held_for)} of ${count(Math.round(lifetime))} s`);
   put(at("opened-lifetime"), holder.lifetime
     ? `${span(now.held_for)} of its lock_lifetime of ${count(Math.round(lifetime))} s; given up ${lifetime > now.held_for ? "in " + span(lifetime - now.held_for) : "any moment"}.`
-    : `Its lock_lifetime is not known: no replica has reported this turn. The bar is of ${count(lifetime)} s.`);
+    : `Its lock_lifetime is not known: no replica has reported this turn. The bar shows ${count(lifetime)} s.`);
 }

@@ -34,9 +34,8 @@ async function loop() {
   try {
     await refresh();
   } catch (error) {
-    const since = live ? ` for ${span(passed())}` : "";
-    state("no answer" + since, true);
-    showProblems([`This replica does not answer${since}: ${error.message}.` + (live ? " Below is its last answer." : "")]);
+    state("no answer" + (live ? ` for ${span(passed())}` : ""), true);
+    showProblems([`This replica ${silence(live ? passed() : null)}: ${error.message}.` + (live ? " Below is its last answer." : "")]);
     if (live) showTitle(true);
     else document.title = "no answer - ticketlock";
   }

@@ -19,15 +19,17 @@ function show() {
 
 const STORES = { lock_store: "The lock store", tracker_store: "The tracker store" };
 
+const silence = (seconds) => (seconds === null ? "does not answer" : `has not answered for ${span(seconds)}`);
+
 // What is wrong, said in one place; null: nothing.
 function showProblems(more) {
   const said = [...(more || [])];
   for (const [name, text] of Object.entries(live ? live.problems : {})) {
-    const since = name === "lock_store" && live.down_for !== null ? ` for ${span(live.down_for + passed())}` : "";
-    said.push(`${STORES[name] || name} does not answer${since}: ${plain(text)}`);
+    const since = name === "lock_store" && live.down_for !== null ? live.down_for + passed() : null;
+    said.push(`${STORES[name] || name} ${silence(since)}: ${plain(text)}`);
   }
   if (live && live.problems.lock_store && live.scope === "fleet") {
-    said.push("What is shown below is this replica alone; it is not known what the others hold.");
+    said.push("Only this replica is shown below: what the others hold is not known.");
   }
   const box = at("problems");
   box.hidden = said.length === 0;

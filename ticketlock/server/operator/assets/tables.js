@@ -134,7 +134,7 @@ function kindRow() {
 function letterRow() {
   const row = tableRow(), open = opener();
   cell(row, "wide").append(open);
-  const event = cell(row, "wide who"), reason = cell(row, "wide who"), since = cell(row, "number", "set apart");
+  const event = cell(row, "wide who"), reason = cell(row, "wide who"), since = cell(row, "number", "since");
   const again = button("", "Resend…", () => settle("resend", [row.value]));
   const drop = button("danger", "Drop…", () => settle("drop", [row.value])), buttons = element("div", "buttons");
   buttons.append(again, drop);
