@@ -8,8 +8,9 @@ exist. A comment above a block says what else it is:
     <!-- run by tests/… -->     this test runs it, because it needs a server or has no end
     <!-- not run: why -->       it cannot run
 
-A block with `title="docs/examples/NAME.py"` is that file, whose own tests run it. Python with a bare
-`await` or `async with` is a fragment of what stands elsewhere on the page, and is compiled only.
+A block with `title="docs/examples/NAME.py"` is that file, or the end of it (`how_to_pages.py`); the
+file's own tests run it. Python with a bare `await` or `async with` is a fragment of what stands
+elsewhere on the page, and is compiled only.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from ticketlock import ConcurrentRedisLockStore, DuplicateMessage, Grant, Incoming
 
+# -- shown in docs/how-to --
 REDIS_URL = os.environ.get("REDIS_URL", "redis://localhost:6379/1")
 turn: ContextVar[Grant] = ContextVar("turn")
 

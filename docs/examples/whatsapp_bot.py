@@ -50,6 +50,7 @@ async def subscribe(
     return PlainTextResponse(challenge)
 
 
+# -- shown in docs/how-to --
 @app.post("/whatsapp")
 async def webhook(request: Request) -> None:
     """Take the places of the messages, and leave the rest to the background."""

@@ -25,6 +25,8 @@ from documents import (
 )
 from error_classes import every_error
 from ticketlock.stores.event_service.schema import metadata as service_tables
+from how_to_pages import example
+from ticketlock.stores._event_schema import metadata as service_tables
 
 import ticketlock
 import ticketlock.server
@@ -102,7 +104,7 @@ def test_files_that_are_shown() -> None:
     for block in SHOWN:
         assert block.title is not None
         assert block.title.startswith("docs/examples/"), block.place
-        assert block.code == (ROOT / block.title).read_text(), block.place
+        assert block.code == example(block.title), block.place
 
 
 def test_python_overwrites_nothing() -> None:
