@@ -14,9 +14,9 @@ from ..rows import Bar, Rows, number, table
 from ..stores import of_tests
 from .contention import percentile
 
-TITLE = "good clients of a bot server beside hostile load"
+TITLE = "good clients of a bot server under attack"
 ATTACKS = {
-    "none": "nobody else",
+    "none": "none",
     "bodies": "400 unfinished bodies",
     "lists": "one client storing 1 MB of lists",
     "events": "one client posting 70,000 events",
@@ -88,13 +88,13 @@ def report(rows: Rows) -> str:
         for kind, label in ATTACKS.items()
         if kind in rows.peers()
     ]
-    head = ["beside", "p50 ms", "p99 ms", "worst ms", "p99 by that of nobody else", "load"]
+    head = ["attack", "p50 ms", "p99 ms", "worst ms", "p99 by that without attack", "load"]
     return table(head, lines)
 
 
 def bars(rows: Rows) -> list[Bar]:
     return [
-        Bar(f"beside {label}: p99 by that of nobody else", rows.ratio(kind, "none", "p99"), 3)
+        Bar(f"{label}: p99 by that without attack", rows.ratio(kind, "none", "p99"), 3)
         for kind, label in ATTACKS.items()
         if kind != "none"
     ]
