@@ -35,8 +35,11 @@ of a type are the keyword arguments of its class.
 CLASSES = {
     ("lock_store", "in_memory"): "`ticketlock.InMemoryLockStore`: turns within one process",
     ("lock_store", "concurrent_redis"): "`ticketlock.ConcurrentRedisLockStore`: for replicas",
-    ("lock_store", "redis"): "`ticketlock.RedisLockStore`: the documented storage; waiters poll",
-    ("tracker_store", "in_memory"): "`ticketlock.stores.InMemoryTrackerStore`: gone at the end",
+    ("lock_store", "redis"): "`ticketlock.RedisLockStore`: Rasa's format; waiters poll",
+    (
+        "tracker_store",
+        "in_memory",
+    ): "`ticketlock.stores.InMemoryTrackerStore`: lost when the process ends",
     ("tracker_store", "sql"): "`ticketlock.stores.SQLTrackerStore`",
     ("tracker_store", "redis"): "`ticketlock.stores.RedisTrackerStore`",
     ("tracker_store", "mongod"): "`ticketlock.stores.MongoTrackerStore`",
@@ -45,7 +48,7 @@ CLASSES = {
     ("event_broker", "kafka"): "`ticketlock.brokers.KafkaEventBroker`",
     ("event_broker", "sql"): "`ticketlock.brokers.SQLEventBroker`",
     ("event_broker", "file"): "`ticketlock.brokers.FileEventBroker`",
-    ("event_service", "sql"): "the database of `ticketlock events consume`",
+    ("event_service", "sql"): "The database of `ticketlock events consume`",
     ("server", "http"): "`ticketlock.server.Settings`",
 }
 
@@ -63,7 +66,7 @@ def _lines() -> Iterator[str]:
     for section, types in KEYS.items():
         meaning, default = MEANINGS[section], TYPES[section][1]
         yield f"## `{section}`\n"
-        custom = "; or the path of a class of yours" if section in CUSTOM else ""
+        custom = ", or the module path of your own class" if section in CUSTOM else ""
         names = ", ".join(f"`{kind}`" for kind in types)
         yield f"{meaning[0].upper()}{meaning[1:]}. Its `type` is {names}{custom}. Default `{default}`.\n"
         for kind, keys in types.items():

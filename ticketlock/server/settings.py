@@ -42,19 +42,20 @@ class Settings:
     double_texting: Annotated[
         Policy,
         Key("what a message does while another one of its conversation is being handled: "
-            "`enqueue` waits for its turn; `reject` answers 409; `coalesce` waits, and what waits "
-            "together is handled in one turn; `interrupt` asks the turns before it to stop, they "
-            "keep what they have; `rollback` does too, they leave nothing"),
+            "`enqueue` waits for its turn; `reject` is answered 409; `coalesce` waits, and messages "
+            "that wait together are handled in one turn; `interrupt` asks the turns before it to "
+            "stop, and what they have said is stored; `rollback` does too, and nothing of them "
+            "is stored"),
     ] = "enqueue"  # fmt: skip
     message_window: Annotated[
         float,
-        Key("seconds for which a message id that comes again gets the first reply",
+        Key("seconds in which a repeated message id gets the first reply",
             low=1, high=1e6),
     ] = 600.0  # fmt: skip
     max_waiting: Annotated[
         int,
         Key(
-            "most messages that may wait for one conversation; more get 429",
+            "how many messages may wait for one conversation; more get 429",
             low=1,
             high=999_999_999,
         ),
@@ -99,16 +100,16 @@ class Settings:
     )
     max_duplicates: Annotated[
         int,
-        Key("most requests of one message that may wait for its reply here; more get 429", low=1),
+        Key("how many requests may wait here for the reply of one message; more get 429", low=1),
     ] = 10
     max_turns: Annotated[
         int,
-        Key("most turns that run and wait here, also those whose client has gone; more get 503",
+        Key("how many turns may run and wait here, those of clients that left too; more get 503",
             low=1),
     ] = 2000  # fmt: skip
-    max_connections: Annotated[int, Key("most connections; only for `ticketlock run`", low=1)] = (
-        4096
-    )
+    max_connections: Annotated[
+        int, Key("how many connections; only for `ticketlock run`", low=1)
+    ] = 4096
     head_timeout: Annotated[
         float,
         Key("seconds in which a request's head must arrive; only for `ticketlock run`",
@@ -132,9 +133,8 @@ class Settings:
     ] = 8 * 1024 * 1024
     allowed_hosts: Annotated[
         tuple[str, ...],
-        Key("names that the server answers to, a list or with commas; empty: any, but "
-            "`ticketlock run` on an address of this machine alone answers to `localhost` and to "
-            "addresses only"),
+        Key("host names that the server accepts, a list or with commas; empty: any name, but only "
+            "`localhost` and IP addresses if `ticketlock run` listens for this machine alone"),
     ] = ()  # fmt: skip
     cors_origins: Annotated[
         tuple[str, ...],
@@ -149,8 +149,8 @@ class Settings:
     jwt_require_exp: Annotated[bool, Key("refuse JWTs that never expire")] = False
     max_attempts: Annotated[
         int,
-        Key("how often the bot is called with one message whose turns fail or are too slow; "
-            "after that it is answered 409", low=1),
+        Key("how often the bot is called with a message whose turns fail or are too slow; after "
+            "that the message is answered 409", low=1),
     ] = 5  # fmt: skip
     session_expiration_time: Annotated[
         float,
@@ -170,8 +170,7 @@ class Settings:
     ] = 1024 * 1024
     view_token: Annotated[
         str | None,
-        _secret("token for reading the operator's page; where it is set the page needs a "
-                "token"),
+        _secret("token for reading the operator's page; if it is set, the page needs a token"),
     ] = field(default=None, repr=False)  # fmt: skip
     max_events: Annotated[
         int, Key("events in a body for `tracker/events`; more get 413", low=1)

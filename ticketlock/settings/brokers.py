@@ -37,7 +37,7 @@ class KafkaOptions(TypedDict, total=False):
     ]  # fmt: skip
     security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
-        Key("with TLS, with a login, with both, or with neither", "SASL_PLAINTEXT"),
+        Key("with neither TLS nor a login, with TLS, with a login, with both", "SASL_PLAINTEXT"),
     ]
     sasl_mechanism: Annotated[
         Literal["PLAIN", "GSSAPI", "OAUTHBEARER", "SCRAM-SHA-256", "SCRAM-SHA-512"],
@@ -65,17 +65,17 @@ class KafkaOptions(TypedDict, total=False):
     ]  # fmt: skip
     queue_size: Annotated[
         int | None,
-        Key("most published events in memory, and most messages in the driver", None, 1,
+        Key("how many published events may be in memory, and messages in the driver", None, 1,
             10_000_000, shown="10000"),
     ]  # fmt: skip
     socket_keepalive_enable: Annotated[
-        bool, Key("keep idle connections open; the next three keys count with it alone", False)
+        bool, Key("keep idle connections open; only then do the next three keys apply", False)
     ]
     reconnect_backoff_ms: Annotated[
         int, Key("milliseconds before the first reconnection", 1000, 0, 3_600_000)
     ]
     reconnect_backoff_max_ms: Annotated[
-        int, Key("most milliseconds between two reconnections", 10_000, 0, 3_600_000)
+        int, Key("maximum of milliseconds between two reconnections", 10_000, 0, 3_600_000)
     ]
     topic_metadata_refresh_interval_ms: Annotated[
         int,
@@ -98,7 +98,7 @@ class PikaOptions(TypedDict, total=False):
     url: Annotated[str | None, Key("another name of `host`")]
     port: Annotated[int | None, Key("TCP port", None, 1, 65535, shown="5672, with `amqps://` 5671")]
     queues: Annotated[
-        Sequence[str], Key("queues, each of which gets every event", ("rasa_core_events",))
+        Sequence[str], Key("queues; each of them gets every event", ("rasa_core_events",))
     ]
     exchange_name: Annotated[str, Key("exchange to publish to", "rasa-exchange")]
     should_keep_unpublished_messages: Annotated[

@@ -69,7 +69,7 @@ class WaitingKeys(TypedDict, total=False):
     max_waiting: Annotated[
         int | None,
         Key(
-            "most tickets that may wait for one conversation",
+            "how many tickets may wait for one conversation",
             None,
             0,
             999_999_999,
@@ -81,9 +81,9 @@ class WaitingKeys(TypedDict, total=False):
 class TimingKeys(WaitingKeys, total=False):
     """What `concurrent_redis` has of its own."""
 
-    lease: Annotated[float, Key("seconds for which a holder is believed without renewal", 4.0, 0.5)]
+    lease: Annotated[float, Key("seconds that a holder keeps its turn without renewal", 4.0, 0.5)]
     waiter_ttl: Annotated[
-        float, Key("seconds for which a waiting process is believed without heartbeat", 2.5, 0.5)
+        float, Key("seconds that a waiting process keeps its places without heartbeat", 2.5, 0.5)
     ]
     idle_expiry: Annotated[
         float, Key("seconds for which the keys of a finished conversation stay", 3600.0, 60, 1e9)
@@ -104,8 +104,8 @@ class RedisTrackerKeys(RedisKeys, total=False):
     db: Annotated[int, Key("number of the database", 0, 0)]
     record_exp: Annotated[
         float | None,
-        Key("seconds after its last write at which a conversation is forgotten; while events "
-            "of it wait to be published it is kept", low=0.001, shown="never"),
+        Key("seconds after its last write at which a conversation expires; it stays while events "
+            "of it wait to be published", low=0.001, shown="never"),
     ]  # fmt: skip
 
 
@@ -116,7 +116,7 @@ class TLSKeys(TypedDict, total=False):
         bool | None,
         Key("true: TLS, or no connection; false: no TLS. Without any key for TLS PostgreSQL's "
             "drivers use it if the server has it, and verify nothing",
-            shown="true beside another key for TLS"),
+            shown="true if another key for TLS is set"),
     ]  # fmt: skip
     ssl_ca_certs: Annotated[
         str | None, Key("authorities to trust, a PEM file", shown="the system's")
@@ -138,8 +138,10 @@ class SQLKeys(TLSKeys, total=False):
     """Where an SQL database is, but for its dialect and its name."""
 
     url: Annotated[
-        str | None, Key("host, `host:port`, or a database URL, beside which no other key counts")
-    ]
+        str | None,
+        Key("host, `host:port`, or a database URL, which replaces `dialect`, `port`, `db`, "
+            "`username`, `password`, `query` and `login_db`"),
+    ]  # fmt: skip
     host: Annotated[str | None, Key("another name of `url`")]
     port: Annotated[int | None, Key("TCP port", None, 1, 65535, shown="the database's usual one")]
     username: Annotated[str | None, Key("user")]
