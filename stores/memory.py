@@ -43,7 +43,7 @@ class _Conversation:
 
 
 class InMemoryTrackerStore(FencedTrackerStore):
-    """The contract of all stores, without a server. For one process, one event loop."""
+    """A tracker store in memory, for one process and one event loop."""
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ from .turn import ObservedTurn, Turn
 
 
 class Conversations:
-    """The one object that an embedding server needs.
+    """Turns of conversations, with their stores: what an application embeds.
 
     Args:
         lock_store: a lock store, its section as a mapping, or None: in memory.
@@ -42,7 +42,7 @@ class Conversations:
     It connects at the first use. `async with` it, or `await close()` at the end.
 
     Attributes:
-        relay: what publishes, with its `counts`; None without a broker.
+        relay: the task that publishes events, with its `counts`; None without a broker.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Conversations:
     def from_endpoints(
         cls, endpoints: str | Path | Endpoints = "endpoints.yml", domain: Any = None
     ) -> Conversations:
-        """From an `endpoints.yml`. No I/O but reading the file; raises ConfigurationError."""
+        """From an `endpoints.yml`; nothing connects. Raises ConfigurationError."""
         if not isinstance(endpoints, Endpoints):
             endpoints = read_endpoints(endpoints)
         require_extras(endpoints, "lock_store", "tracker_store", "event_broker")
@@ -116,7 +116,7 @@ class Conversations:
         )
 
     def observe(self, observer: Observer) -> None:
-        """Tell an observer what becomes of turns and events, from now on. See `Observer`."""
+        """Call an observer's methods for all turns and events from now on. See `Observer`."""
         self.lock_store.observe(observer)
 
     def sync(self) -> SyncConversations:
@@ -124,7 +124,7 @@ class Conversations:
         return SyncConversations(self)
 
     async def close(self) -> None:
-        """Publish what has been committed, for some seconds at most, and let go of the stores."""
+        """Publish committed events, for some seconds at most, and close the stores."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.tracker_store.close)
             stack.push_async_callback(self.lock_store.close)
@@ -175,12 +175,12 @@ class SyncTurn:
         self._turn.add(*events)
 
     def ensure_held(self) -> None:
-        """Raise LockLost unless the turn is still certainly ours."""
+        """Raise LockLost unless this turn certainly still holds the lock."""
         self._turn.ensure_held()
 
     @property
     def sequence(self) -> int:
-        """How many events the conversation has had when the block began or last committed."""
+        """How many events the conversation had when the block began or last committed."""
         return self._turn.sequence
 
     @property
@@ -206,7 +206,7 @@ class SyncTurn:
         return self._portal.run(lambda: self._turn.queue())
 
     def commit(self) -> None:
-        """Write what has been added so far, all or nothing, and go on."""
+        """Write the events added so far, all or none; the turn continues."""
         self._portal.run(lambda: self._turn.commit())
 
     def answer(self, reply: str, message_id: str | None = None) -> None:
@@ -279,7 +279,7 @@ class SyncConversations:
         return SyncTurn(self, self.conversations.turn(sender_id, lock_lifetime, **options))
 
     def observe(self, observer: Observer) -> None:
-        """Tell an observer what becomes of turns and events. It is called in another thread."""
+        """Call an observer's methods for all turns and events from now on, in another thread."""
         self.conversations.observe(observer)
 
     def retrieve(self, sender_id: str) -> Tracker | None:

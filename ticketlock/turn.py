@@ -31,15 +31,15 @@ _FIRST_RETRY = 0.05
 
 
 class Turn:
-    """What `async with conversations.turn(sender_id) as turn:` gives.
+    """The object of `async with conversations.turn(sender_id) as turn:`.
 
     Leaving the block writes the events that were added, all or none, under the turn's fence,
     and releases the lock. After an exception in the block only what `commit` had written
     stays. Losing the lock cancels the block and writes nothing more.
 
     Args:
-        owner: tells this process's claims from others'.
-        relay: is told of what is committed; None: nothing is published.
+        owner: distinguishes this process's claims from others'.
+        relay: publishes committed events; None: nothing is published.
         options: as for `LockStore.lock`.
 
     Attributes:
@@ -86,7 +86,7 @@ class Turn:
 
     @property
     def sequence(self) -> int:
-        """How many events the conversation has had when the block began or last committed."""
+        """How many events the conversation had when the block began or last committed."""
         return self._claimed().sequence
 
     @property
@@ -116,7 +116,7 @@ class Turn:
     def add(self, *events: Event | Mapping[str, Any]) -> None:
         """Add events, typed or plain, to the tracker; they are written with the turn.
 
-        Raises InvalidEvent for what no event is; nothing of this call is added then. Raises
+        Raises InvalidEvent if one is not an event, and then adds nothing. Raises
         RuntimeError once the block was left: they would not be written.
         """
         self._check_inside()
@@ -131,7 +131,7 @@ class Turn:
         self._pending.clear()
 
     def ensure_held(self) -> None:
-        """Raise LockLost unless the turn is still certainly ours."""
+        """Raise LockLost unless this turn certainly still holds the lock."""
         self.grant.ensure_held()
 
     async def collect(self, most: int = 100) -> list[tuple[str, str]]:
@@ -152,10 +152,10 @@ class Turn:
         self._replies[message_id] = reply
 
     async def commit(self) -> None:
-        """Write what has been added so far, all or nothing, and go on.
+        """Write the events added so far, all or none; the turn continues.
 
         Raises:
-            LockLost, StaleFence: the turn is another's by now; nothing was written.
+            LockLost, StaleFence: a later turn has the conversation; nothing was written.
             InvalidEvent: an event cannot be stored without loss; nothing was written.
             TrackerStoreConnectionError: the store cannot be reached.
         """

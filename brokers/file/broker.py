@@ -29,13 +29,13 @@ class FileEventBroker(ThreadedBroker):
     """Appends one JSON object a line; a batch counts as delivered once it is on the disk.
 
     Several brokers and processes may append to one file: each has it locked (`flock`) while it
-    writes a batch, and first takes away the part of a line that a killed one may have left, so
-    readers meet half a line at the end only. A file that was renamed away, as log rotation
-    does, is made anew.
+    writes a batch, and first removes the part of a line that a killed process may have left, so
+    only the last line of the file can be incomplete. If the file was renamed, as log rotation
+    does, a new one is created.
 
     Args:
-        path: the file; made if it is not there, its folder is not. Default `rasa_event.log`.
-        where: names the settings in errors.
+        path: the file; it is created, its folder is not. Default `rasa_event.log`.
+        where: how error messages name these settings.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class KafkaEventBroker(ThreadedBroker):
     Args:
         url: `host:port`, several with commas or as a list; it is needed.
         keys: those of `KafkaOptions`, see docs/reference/endpoints.md.
-        where: names the settings in errors.
+        where: how error messages name these settings.
     """
 
     def __init__(

@@ -46,9 +46,9 @@ class PikaEventBroker(ThreadedBroker):
         host: a host, or an `amqp://` or `amqps://` URL; it is needed, here or as `url`.
         username: needed unless the URL has them.
         password: its password.
-        event_loop: documented and not needed: the broker has a thread of its own.
+        event_loop: accepted and not used: the broker has its own thread.
         keys: those of `PikaOptions`, see docs/reference/endpoints.md.
-        where: names the settings in errors.
+        where: how error messages name these settings.
     """
 
     def __init__(

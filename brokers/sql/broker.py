@@ -79,7 +79,7 @@ class SQLEventBroker(ThreadedBroker):
     Args:
         dialect: `sqlite`, `postgresql`, `mysql`, `mariadb` or `oracle`; default `sqlite`.
         keys: those of `SQLEventOptions`, see docs/reference/endpoints.md.
-        where: names the settings in errors.
+        where: how error messages name these settings.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class SQLEventBroker(ThreadedBroker):
         self.settings = self.settings.sparing_files()
 
     def is_ready(self) -> bool:
-        """Whether the last use of the database went well."""
+        """Whether the last use of the database succeeded."""
         return self._ready
 
     def _run_async(self, work: Coroutine[Any, Any, T], end: float) -> T:

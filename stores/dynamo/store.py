@@ -45,7 +45,7 @@ class DynamoTrackerStore(FencedTrackerStore):
 
     Args:
         values: the keys of `DynamoKeys`, see docs/reference/endpoints.md.
-        where: names the settings in errors.
+        where: how error messages name these settings.
     """
 
     max_id_length = 512  # a key has 2048 bytes, and a character up to four

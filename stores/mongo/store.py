@@ -55,7 +55,7 @@ class MongoTrackerStore(FencedTrackerStore):
 
     Args:
         values: the keys of `MongoKeys`, see docs/reference/endpoints.md.
-        where: names the settings in errors.
+        where: how error messages name these settings.
     """
 
     max_event_bytes = layout.DOCUMENT_BYTES - 1024

@@ -36,11 +36,11 @@ _PAGE = 500
 
 
 class RedisTrackerStore(FencedTrackerStore):
-    """Conversations in Redis: standard, cluster or sentinel deployment.
+    """Conversations in Redis: one server, a cluster, or servers behind sentinels.
 
     Args:
         values: the keys of `RedisTrackerKeys`, see docs/reference/endpoints.md.
-        where: names the settings in errors.
+        where: how error messages name these settings.
     """
 
     def __init__(

@@ -47,7 +47,7 @@ class SQLTrackerStore(FencedTrackerStore):
 
     Args:
         values: the keys of `SQLStoreKeys`, see docs/reference/endpoints.md.
-        where: names the settings in errors.
+        where: how error messages name these settings.
     """
 
     def __init__(

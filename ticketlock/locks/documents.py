@@ -122,7 +122,7 @@ class Polling(Explaining):
         await self._update(conversation_id, finish)
 
     async def is_someone_waiting(self, conversation_id: str) -> bool:
-        """True when a valid ticket waits behind the one being served."""
+        """Whether a valid ticket waits behind the one being served."""
         return len((await self._read(conversation_id)).tickets) > 1
 
     async def cleanup(self, conversation_id: str, ticket_number: int) -> None:

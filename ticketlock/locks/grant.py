@@ -60,19 +60,19 @@ class Lost:
 class Grant:
     """The turn of one ticket.
 
-    When it is lost the task that entered the lock is cancelled. Where another task does the
-    work, that one calls `bind`; `ensure_held` binds by itself once the first task is over.
+    When it is lost, the task that entered the lock is cancelled. If another task does the
+    work, call `bind` in it; `ensure_held` binds the calling task once the first one is over.
 
     Attributes:
-        conversation_id: the conversation it is about.
-        number: the ticket number; says the order of arrival, nothing else.
+        conversation_id: the conversation.
+        number: the ticket number: the order of arrival, nothing else.
         fence: the authority to write: higher than that of every earlier turn of the
             conversation. A store that remembers the highest one can refuse stale writers.
         label: the text, or message id, that `inspect` shows for it; None: it has none.
-        waited: seconds from the wish for the ticket to the turn.
+        waited: seconds from asking for the ticket to the start of the turn.
         ahead: how many turns were before it when the ticket was taken, the one being served
             included; those whose waiters gave up later are counted too.
-        reason: why the grant was lost, None while it is held.
+        reason: why the turn was lost; None while it is held.
         superseded: set when a later message asks this turn to stop, to how; the turn stays
             ours, and what it makes of that is its own affair.
         lease_until: moment of `clock()` up to which nobody else can have the turn.
@@ -175,7 +175,7 @@ class Grant:
         return self._lost
 
     def ensure_held(self) -> None:
-        """Raise LockLost unless the turn is still certainly ours; call it before a write.
+        """Raise LockLost unless this turn certainly still holds the lock; call it before a write.
 
         Once it was released it is not. Looks at the clock, not at a flag: a process that was
         frozen past its lease finds out here, before its event loop has had time to tell it. If
@@ -282,7 +282,7 @@ class Grant:
 
     @property
     def bound(self) -> bool:
-        """Whether a task was made the body."""
+        """Whether a task is bound to the turn."""
         return self._body is not None
 
     def unbind(self) -> bool:

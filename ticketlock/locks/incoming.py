@@ -27,11 +27,11 @@ class Incoming:
     step that issues the ticket. A message whose turn ended without a reply is handled again.
 
     Attributes:
-        message_id: text of at most 256 characters, unique in the conversation.
+        message_id: at most 256 characters, unique in the conversation.
         window: seconds for which the id and its reply are kept, from the last of both.
         text: the message, where an earlier turn may `collect` it; None: it needs its own turn.
         supersede: ask the turns before this one to stop: `interrupt`, they keep what they
-            have; `rollback`, they leave nothing. What a handler makes of it is its own affair.
+            have; `rollback`, they leave nothing. The handler decides how to stop.
     """
 
     message_id: str

@@ -51,9 +51,9 @@ class Inspection:
     """One conversation's lock.
 
     Attributes:
-        holder: the turn being served, None when the lock is free.
+        holder: the turn that holds the lock; None when it is free.
         waiting: the first tickets of the queue, in order.
-        waiting_count: how many wait in all; `waiting` may be cut.
+        waiting_count: how many wait in all; `waiting` may have fewer.
         last_issued: the last ticket number, 0 when none is known.
     """
 

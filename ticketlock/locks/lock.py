@@ -68,7 +68,7 @@ class Lock:
         return self._waiter.number
 
     def withdraw(self) -> None:
-        """Give the ticket back without entering; the lock is of no use after that."""
+        """Give the ticket back without entering; the lock cannot be used after that."""
         self._spent = True
         if self._waiter.pid == process.pid:  # else it is the parent's, and not ours to give
             self._store._withdraw(self._waiter)
@@ -159,8 +159,8 @@ class Lock:
     async def release(self) -> None:
         """End the turn. Raises LockLost if it had been lost before.
 
-        After an `acquire` that has failed there is nothing to release, and its error stays
-        the one that counts. Raises LockError if `acquire` was not called, or if the turn was
+        After an `acquire` that failed, this does nothing, so that its error is the one
+        that is raised. Raises LockError if `acquire` was not called, or if the turn was
         released already.
         """
         grant = self._grant

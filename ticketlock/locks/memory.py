@@ -260,7 +260,7 @@ class InMemoryLockStore(LockStore):
         return TicketLock(conversation_id, tickets, conversation.last_issued)
 
     async def save_lock(self, lock: TicketLock) -> None:
-        """Queue the lock's tickets that are not there yet, each for the rest of its life."""
+        """Queue those of the lock's tickets that are not queued yet, until each expires."""
         known = await self.get_or_create_lock(lock.conversation_id)
         there = {ticket.number for ticket in known.tickets}
         for ticket in lock.tickets:
@@ -269,7 +269,7 @@ class InMemoryLockStore(LockStore):
                 await self._queue_bare(lock.conversation_id, lifetime, ticket.number)
 
     async def delete_lock(self, conversation_id: str) -> None:
-        """End the turn and drop bare tickets; whoever waits alive keeps the place."""
+        """End the turn and drop tickets without a living waiter; the others keep their places."""
         conversation = self._conversations.get(check_conversation_id(conversation_id))
         for waiter in list(conversation.queue.values()) if conversation else ():
             if waiter.member == _BARE:

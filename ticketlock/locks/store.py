@@ -53,7 +53,7 @@ class LockStore(Polling):
 
     Args:
         endpoint_config: the `lock_store` section, given to a custom store by its factory.
-        max_waiting: most tickets that may wait for one conversation; None: any number.
+        max_waiting: how many tickets may wait for one conversation; None: any number.
     """
 
     _lock_type: type[Lock]
@@ -99,7 +99,7 @@ class LockStore(Polling):
                 other stores ignore it.
             wait_timeout: seconds to wait for the turn; None: as long as it takes;
                 0: do not queue at all.
-            max_waiting: most tickets that may wait already; default the store's.
+            max_waiting: how many tickets may wait already; default: the store's.
             label: a text that `inspect` shows; of an `incoming` message its id.
             incoming: the message the ticket is for; see `Incoming`. Stores of which
                 `keeps_messages` is false take no notice of it but for the label.
@@ -125,7 +125,7 @@ class LockStore(Polling):
         return self._optional_type(self, waiter)
 
     def observe(self, observer: Observer) -> None:
-        """Tell an observer what becomes of turns, from now on. See `Observer`."""
+        """Call an observer's methods for all turns from now on. See `Observer`."""
         self.observers.add(observer)
         if self.observers.of_turns:
             from .observed import ObservedLock, ObservedOptionalLock

@@ -61,7 +61,7 @@ class SyncGrant:
         return self._grant.superseded
 
     def ensure_held(self) -> None:
-        """Raise LockLost unless the turn is still certainly ours."""
+        """Raise LockLost unless this turn certainly still holds the lock."""
         self._grant.ensure_held()
 
     def __repr__(self) -> str:
@@ -82,7 +82,7 @@ class SyncLock:
         return self._portal.run(lambda: self._lock.queue())
 
     def withdraw(self) -> None:
-        """Give the ticket back without entering; the lock is of no use after that."""
+        """Give the ticket back without entering; the lock cannot be used after that."""
         self._lock._spent = True
         self._portal.post(self._lock.withdraw)
 
@@ -259,7 +259,7 @@ class SyncLockStore:
         self._portal.run(lambda: self.store.cleanup(conversation_id, ticket_number))
 
     def observe(self, observer: Observer) -> None:
-        """Tell an observer what becomes of turns, from now on. It is called in another thread."""
+        """Call an observer's methods for all turns from now on, in another thread."""
         self.store.observe(observer)
 
     def close(self) -> None:

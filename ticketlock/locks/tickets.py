@@ -142,7 +142,7 @@ class TicketLock:
         return self.now_serving != ticket_number
 
     def is_someone_waiting(self) -> bool:
-        """True when a valid ticket waits behind the one being served."""
+        """Whether a valid ticket waits behind the one being served."""
         return sum(not ticket.has_expired() for ticket in self.tickets) > 1
 
     def is_empty(self) -> bool:

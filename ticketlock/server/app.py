@@ -47,7 +47,7 @@ class BotServer(Starlette):
     """The application.
 
     Attributes:
-        handler: takes messages without HTTP too, and knows what is being done.
+        handler: handles messages, without HTTP too, and counts them.
         live: what the operator's page shows.
         settings: as given.
     """

@@ -24,17 +24,17 @@ class Message:
 
     Attributes:
         text: what the user wrote.
-        sender_id: whose conversation it is.
-        message_id: its name within the conversation: what comes again under it is a
-            duplicate, and gets the first reply. A generated one is unlike any other.
-        input_channel: where it came from.
+        sender_id: id of the conversation.
+        message_id: unique within the conversation: a message with the same id is a duplicate, and
+            gets the first reply. A generated id is unique.
+        input_channel: the channel that it came from.
         metadata: free data of the channel.
-        parse_data: what was understood of it already: `intent`, `entities` and so on.
-        together: with `coalesce`, the messages that this one stands for, in their order; its
-            text is theirs, one a line, all else is the last one's.
-        attempt: how often the bot has been given it, now included: above 1 an earlier turn of it
-            failed, was too slow, or lost its process.
-        may_repeat: whether it may come again under its id; not if nobody else knows the id.
+        parse_data: the result of an earlier parser: `intent`, `entities` and so on.
+        together: with `coalesce`, the messages that are joined in this one, in their order; its
+            text is theirs, one a line, all else is that of the last one.
+        attempt: how often the bot has been called with it, this time included: above 1 an earlier
+            turn of it failed, was too slow, or lost its process.
+        may_repeat: whether it may be sent again with its id; False if only the server knows the id.
     """
 
     text: str
@@ -48,7 +48,7 @@ class Message:
     may_repeat: bool = True
 
     def as_text(self) -> str:
-        """It, but for its sender and its id, as a text; `from_text` makes it again."""
+        """The message as a text, without sender and id; `from_text` reads it."""
         keys = ("text", "input_channel", "metadata", "parse_data")
         return json.dumps({key: getattr(self, key) for key in keys})
 
@@ -59,14 +59,14 @@ class Message:
 
     @classmethod
     def joined(cls, messages: Sequence[Message]) -> Message:
-        """One message that stands for all of them."""
+        """One message that joins all of them."""
         if len(messages) == 1:
             return messages[0]
         text = "\n".join(message.text for message in messages)
         return replace(messages[-1], text=text, together=tuple(messages))
 
     def event(self) -> UserUttered:
-        """The event that stands for the message in the tracker; its time is now."""
+        """The event of the message in the tracker; its time is now."""
         known = {"text": self.text, "message_id": self.message_id, "metadata": dict(self.metadata)}
         return UserUttered(
             self.text,
@@ -85,7 +85,7 @@ Bot = Callable[[Turn, Message], AsyncIterator[Reply]]
 
 
 async def echo(turn: Turn, message: Message) -> AsyncIterator[Reply]:
-    """The bot that repeats what it is told."""
+    """A bot that repeats each message."""
     yield message.text
 
 

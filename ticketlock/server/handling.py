@@ -87,7 +87,7 @@ class Handler:
     async def handle_and_show(
         self, message: Message, policy: str | None = None
     ) -> tuple[list[RestObject], Tracker | None]:
-        """As `handle`, with the tracker as the turn left it; None of a duplicate."""
+        """As `handle`, with the tracker after the turn; None for a duplicate."""
         try:
             async with self._explained(message.sender_id, message.message_id) as jobs:
                 job = self._start(message, policy, _ignore)
@@ -199,7 +199,7 @@ class Handler:
         return job
 
     def check_policy(self, policy: str) -> None:
-        """Raise BadRequest for what the lock store cannot do."""
+        """Raise BadRequest for a policy that the lock store does not support."""
         store = self.conversations.lock_store
         if policy not in ("enqueue", "reject") and not store.keeps_messages:
             raise BadRequest(

@@ -28,7 +28,7 @@ class Handled:
         status, reason: of the answer: 200 and `ok`, 200 and `duplicate`, or those of the error;
             499 and `ClientGone` if the client has gone.
         error: why it was refused.
-        held_for: seconds for which the conversation's turn has been held, where that is known.
+        held_for: for how many seconds the conversation's turn has been held; None: not known.
     """
 
     conversation_id: str
@@ -57,7 +57,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Published:
-    """What became of a conversation's events that a relay gave to the broker.
+    """The outcome of a conversation's events that a relay gave to the broker.
 
     Attributes:
         first: number of the first of them.
@@ -78,7 +78,7 @@ class Observer:
     """Override the methods that you need, and pass it to `Conversations.observe`.
 
     The methods are called in the event loop that the turns are in: they must not block. An
-    exception in them is logged and goes no further.
+    exception in them is logged and does not affect the turn.
 
     Attributes:
         asgi: an ASGI middleware that the bot server puts around its requests; None: none.
@@ -108,11 +108,11 @@ class Observer:
 
     @hook
     def on_late_renewals(self, count: int) -> None:
-        """So many renewals of turns failed, or were confirmed a heartbeat late."""
+        """`count` renewals of turns failed, or were confirmed a heartbeat late."""
 
     @hook
     def on_skipped(self, conversation_id: str, number: int) -> None:
-        """A ticket of this process was passed over as that of a dead one, and goes back."""
+        """A ticket of this process was skipped because the process seemed dead; it is queued again."""
 
     @hook
     def on_claim(self, grant: Grant, seconds: float, error: BaseException | None) -> None:
@@ -126,7 +126,7 @@ class Observer:
 
     @hook
     def on_retry(self, grant: Grant, message_id: str | None, attempt: int, why: str) -> None:
-        """A message is handled once more, or a write repeated: it is attempt number `attempt`."""
+        """A message is handled again, or a write is repeated: this is attempt number `attempt`."""
 
     @hook
     def on_duplicate(self, conversation_id: str, message_id: str) -> None:
@@ -146,13 +146,13 @@ class Observer:
 
     @hook
     def on_backlog(self, backlog: Backlog) -> None:
-        """What waits in the outbox, every five seconds; asked for where this is overridden."""
+        """The events that wait in the outbox, every five seconds; read only if this is overridden."""
 
     # -- of use to traces ----------------------------------------------------------------------
 
     @hook
     def mark(self, grant: Grant) -> str | None:
-        """A text that the next turn of the conversation gets by `on_predecessor`, wherever it is."""
+        """A text that the next turn of the conversation gets by `on_predecessor`, in any process."""
         return None
 
     @hook

@@ -49,7 +49,7 @@ class TrackerStore:
     Args:
         domain: a mapping whose `slots` say initial values, an object with such an attribute,
             or None: slots appear when they are set.
-        event_broker: kept for whoever publishes; a store never publishes by itself.
+        event_broker: kept for the caller; a store never publishes by itself.
     """
 
     #: Whether what is written from now on goes to the outbox; set by whoever relays it.
@@ -132,7 +132,7 @@ class TrackerStore:
         return Tracker(sender_id, slots=initial_slots(self.domain))
 
     async def delete(self, sender_id: str) -> bool:
-        """Remove all that is kept of a conversation; whether there was anything.
+        """Remove everything of a conversation; return whether there was anything.
 
         A claim on it is void: what its holder appends is refused.
         """
@@ -221,7 +221,7 @@ class TrackerStore:
         await result(self.exists(PROBE))
 
     async def close(self) -> None:
-        """Let go of connections. The store is not used after."""
+        """Close all connections. The store cannot be used after that."""
 
     async def __aenter__(self: S) -> S:
         try:

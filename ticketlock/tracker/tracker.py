@@ -13,7 +13,7 @@ from .state import TrackerState
 
 
 class EventVerbosity(enum.Enum):
-    """Which events `current_state` gives."""
+    """Which events `current_state` has."""
 
     #: None at all: `events` is null.
     NONE = 1
@@ -66,13 +66,13 @@ class Claim:
 
 
 class Tracker:
-    """A conversation: its events in order, and what follows from them.
+    """A conversation: its events in order, and the state that they lead to.
 
     Args:
         sender_id: the conversation id.
-        events: what has happened so far.
+        events: the events so far.
         slots: initial values of the slots; others appear when they are set.
-        max_event_history: most events that `current_state` shows; all are kept and stored.
+        max_event_history: how many events `current_state` shows; all are kept and stored.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Tracker:
 
     @property
     def state(self) -> TrackerState:
-        """What follows from the events; changed in place by `update`."""
+        """The state after all events; changed in place by `update`."""
         if self._state is None:
             self._state = TrackerState(self.initial_slots)
             for event in _effective(self.events):
@@ -142,7 +142,7 @@ class Tracker:
 
     @property
     def followup_action(self) -> str | None:
-        """The action that must run next; None: that is not set."""
+        """The action that must run next; None if none is set."""
         return self.state.followup_action
 
     @property
@@ -156,12 +156,12 @@ class Tracker:
         return self.state.latest_action_name
 
     def is_paused(self) -> bool:
-        """Whether the bot has been told to be silent."""
+        """Whether the conversation is paused: the bot is silent."""
         return self.state.paused
 
     @property
     def latest_input_channel(self) -> str | None:
-        """The channel of the last message of the user that there ever was."""
+        """The channel of the user's last message, of any session."""
         users = (x for x in reversed(self.events) if isinstance(x, e.UserUttered))
         return next((user.input_channel for user in users), None)
 
@@ -201,7 +201,7 @@ class Tracker:
         return self.events[_last(self.events, lambda x: isinstance(x, e.Restarted)) :]
 
     def unsaved_events(self) -> list[dict[str, Any]]:
-        """What has been added since the store gave this tracker or saved it."""
+        """The events added since the store returned or saved this tracker."""
         return [x.as_dict() for x in self.events[self.origin.stored if self.origin else 0 :]]
 
     def current_state(self, verbosity: EventVerbosity = EventVerbosity.NONE) -> dict[str, Any]:

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 
 class ConcurrentRedisLockStore(LockStore):
-    """The lock store for replicated servers. docs/protocol.md says what it promises.
+    """The lock store for replicas. docs/protocol.md describes how it works.
 
     Args:
         endpoint_config: the documented drop-in constructor: an object with `url` and `kwargs`.
         keys: the same settings as keyword arguments; each has its meaning, unit and default
             in `ConcurrentRedisKeys` and in docs/reference/endpoints.md.
-        where: names the settings in errors.
+        where: how error messages name these settings.
 
     Raises ConfigurationError. It connects at the first use. One store belongs to one event
     loop; after a fork it starts anew, and turns held before the fork are void.
@@ -237,7 +237,7 @@ class ConcurrentRedisLockStore(LockStore):
     # -- the documented interface ---------------------------------------------------------------
 
     async def get_lock(self, conversation_id: str) -> TicketLock | None:
-        """The live tickets, None if there are none; `expires` is when each would lapse."""
+        """The live tickets, None if there are none; `expires` is when each expires."""
         state = await self.inspect(conversation_id, limit=1_000_000)
         now, ttl = time.time(), self.timing.waiter_ttl / 1000
         tickets = [Ticket(w.number, now + ttl) for w in state.waiting if w.alive]
@@ -246,7 +246,7 @@ class ConcurrentRedisLockStore(LockStore):
         return TicketLock(conversation_id, tickets, state.last_issued) if tickets else None
 
     async def save_lock(self, lock: TicketLock) -> None:
-        """Queue the lock's tickets that are not there yet, each for the rest of its life."""
+        """Queue those of the lock's tickets that are not queued yet, until each expires."""
         known = await self.get_or_create_lock(lock.conversation_id)
         there = {ticket.number for ticket in known.tickets}
         for ticket in lock.tickets:
@@ -255,7 +255,7 @@ class ConcurrentRedisLockStore(LockStore):
                 await self._queue_bare(lock.conversation_id, lifetime, ticket.number)
 
     async def delete_lock(self, conversation_id: str) -> None:
-        """End the turn and drop the queue; numbers and fences go on growing."""
+        """End the turn and drop the queue; numbers and fences still grow."""
         engine = self._live()
         fence, last = await self._turn_and_last_number(engine, conversation_id)
         await engine.link.call(engine.scripts.break_turn(conversation_id, fence, last))

@@ -62,7 +62,7 @@ class StateFile:
     While it is open the file is locked: a second export with it is refused, a crash unlocks.
 
     Args:
-        resume: go on with the export that the file speaks of; False: begin one.
+        resume: continue the export of the file; False: begin a new one.
     """
 
     def __init__(self, path: str | Path, *, resume: bool = False) -> None:
@@ -105,7 +105,7 @@ class StateFile:
             ) from None
 
     def begin(self, options: Mapping[str, Any]) -> Position:
-        """Where to begin. `options`: what must be the same when an export goes on.
+        """Return the position to begin at. `options` must be the same when an export is resumed.
 
         Raises ConfigurationError when there is nothing to go on with, when it was begun with
         other options, and when beginning anew would forget one that was interrupted.
@@ -147,7 +147,7 @@ class StateFile:
             ) from error
 
     def write(self, position: Position) -> None:
-        """Keep a position: on the disk, all of it or the one before."""
+        """Write a position to the disk; a crash leaves this one or the one before."""
         state = {_VERSION_KEY: _VERSION, "options": self._options, "position": asdict(position)}
         part = self.path.with_name(self.path.name + ".part")
         try:
