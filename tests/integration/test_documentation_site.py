@@ -83,6 +83,7 @@ def served(site: Path) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_browser_asks_no_other_host(site: Path, served: str) -> None:
     """Nor do the theme's scripts, on any page; each page's images are there."""
     with chromium() as browser:
