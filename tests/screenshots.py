@@ -20,8 +20,8 @@ from servers.paged import TOKEN, Fleet, live, send, started, until
 from servers.processes import temporary_folder
 
 from ticketlock import Conversations
-from ticketlock.embedded import EmbeddedRedis
-from ticketlock.outbox import DeadLetter
+from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.tracker.outbox import DeadLetter
 
 PICTURES = Path(__file__).parents[1] / "docs/operations/images"
 USER = "whatsapp:+491701234567"

@@ -46,6 +46,11 @@ def registry() -> ModuleType:
     return import_module("ticketlock.endpoints.registry")
 
 
+def schema() -> ModuleType:
+    """What every section of an `endpoints.yml` may say, for the error of one that says more."""
+    return import_module("ticketlock.cli.config.schema")
+
+
 def _require(name: str, extra: str) -> None:
     if modules := missing(extra):
         raise ModuleNotFoundError(f"{name} {needs({extra: modules})}", name=modules[0])

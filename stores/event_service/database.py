@@ -66,6 +66,10 @@ class SQLEventDatabase(EventDatabase):
         """Make no file when it is used; for a check."""
         self.settings = self.settings.sparing_files()
 
+    def require_existing(self) -> None:
+        """Create no database when it is used. Raises ConfigurationError for a missing file."""
+        self.settings = self.settings.existing(self._where)
+
     async def open(self) -> None:
         await self._translated(self._open())
 

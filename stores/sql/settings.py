@@ -36,6 +36,7 @@ class SQLSettings:
         url: with an asynchronous driver; its repr hides the password.
         login_db: PostgreSQL: the database to log in to in order to create the other one.
         tls: what connections are kept from others by.
+        named_by: the key that names the database.
         timeout: seconds that an operation may take, waiting for a connection included.
         pool_size: connections that are kept open; two replicas and one that takes the place of
             another fit the 100 that PostgreSQL takes unless it is told otherwise.
@@ -51,6 +52,7 @@ class SQLSettings:
     pool_timeout: float
     timeout: float
     tls: SQLTLS
+    named_by: str = "db"
 
     @property
     def dialect(self) -> str:
@@ -69,16 +71,37 @@ class SQLSettings:
 
         Raises ConfigurationError where the file could not be made.
         """
-        path = self.url.database
-        if self.dialect != "sqlite" or not path or path == ":memory:" or "file:" in path:
-            return self
-        if os.path.exists(path):
+        path = self._missing_file()
+        if path is None:
             return self
         if not os.access(os.path.dirname(os.path.abspath(path)), os.W_OK | os.X_OK):
             raise ConfigurationError(
                 f"{self.address}: check db: its folder must exist and be writable"
             )
         return replace(self, url=self.url.set(database=":memory:"))
+
+    def existing(self, where: str) -> SQLSettings:
+        """The same for what only reads: no database is created.
+
+        Args:
+            where: file and section, for the error.
+
+        Raises ConfigurationError for an SQLite file that is not there.
+        """
+        if (path := self._missing_file()) is not None:
+            start = "" if os.path.isabs(path) else ", which is relative to the current folder"
+            raise ConfigurationError(
+                f"{where}: {self.named_by}: there is no file {os.path.abspath(path)}, and this "
+                f"command does not create one: correct the path{start}"
+            )
+        return replace(self, login_db=None)
+
+    def _missing_file(self) -> str | None:
+        """The SQLite file, if it is not there."""
+        path = self.url.database
+        if self.dialect != "sqlite" or not path or path == ":memory:" or "file:" in path:
+            return None
+        return None if os.path.exists(path) else path
 
     @classmethod
     def read(cls, section: Section, kind: Any, variables: bool = True) -> SQLSettings:
@@ -89,11 +112,12 @@ class SQLSettings:
             variables: heed the documented variables, which are those of the tracker store.
         """
         keys = section.values(kind)
-        _, place = section.place()
+        place_key, place = section.place()
         section.finish()
-        login_db = keys["login_db"]
+        login_db, named_by = keys["login_db"], "db"
         if place and "://" in place:
             url, login_db = _full_url(section, place), None  # it says all there is to say
+            named_by = place_key
         else:
             url = URL.create(
                 drivername=keys["dialect"],
@@ -117,6 +141,7 @@ class SQLSettings:
             pool_timeout=keys["pool_timeout"],
             timeout=keys["timeout"],
             tls=tls,
+            named_by=named_by,
         )
 
 

@@ -60,6 +60,7 @@ class SQLTrackerStore(FencedTrackerStore):
     ) -> None:
         super().__init__(domain, event_broker)
         self.settings = SQLSettings.read(Section(values, where), SQLStoreKeys)
+        self._where = where
         self._dialect = self.settings.dialect
         # SQLite has no limit of its own; what MySQL takes in one packet is its limit.
         self.max_id_length = None if self._dialect == "sqlite" else schema.MAX_NAME
@@ -71,6 +72,10 @@ class SQLTrackerStore(FencedTrackerStore):
     def spare_files(self) -> None:
         """Make no file when it is used; for a check."""
         self.settings = self.settings.sparing_files()
+
+    def require_existing(self) -> None:
+        """Create no database when it is used. Raises ConfigurationError for a missing file."""
+        self.settings = self.settings.existing(self._where)
 
     async def _do_connect(self) -> None:
         await self._translated(self._open())

@@ -28,7 +28,7 @@ from ticketlock import Conversations
 from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.publishing import relay
 from ticketlock.publishing.message import Message, Outcome, in_order, poisoned
-from ticketlock.tracker import outbox
+from ticketlock.tracker.tracker import outbox
 
 AFTER_COMMIT = "after the commit"
 

@@ -22,11 +22,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.errors import EventsWaiting
-from ticketlock.tracker import fenced as fenced_store
-from ticketlock.tracker import outbox
 from ticketlock.tracker.outbox import DeadLetter, Lease, Parcel
 from ticketlock.tracker.store import TrackerStore
-from ticketlock.tracker.tracker import Tracker
+from ticketlock.tracker.tracker import Tracker, outbox
+from ticketlock.tracker.tracker import fenced as fenced_store
 
 T = TypeVar("T")
 

@@ -113,6 +113,21 @@ def test_the_table_is_for_people(command: Command, redis_server: EmbeddedRedis) 
         assert title in out
 
 
+def test_the_table_says_what_takes_the_time(
+    command: Command, redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    """Under that of a run on SQLite; not where histories are in Redis, or replicas were killed."""
+    said = "The times are mostly those of SQLite and HTTP"
+    words = ["--count", "40", "--conversations", "4", "--replicas", "2"]
+    file = tmp_path / "stores.yml"
+    file.write_text(f"tracker_store: {{type: redis, url: 127.0.0.1, port: {redis_server.port}}}\n")
+    place = ["--redis", redis_server.url]
+    for more, wanted in (([], True), (["--endpoints", str(file)], False), (["--kill", "1"], False)):
+        status, out, err = command.run("demo", *place, *words, *more)
+        assert status == EXIT_OK, err
+        assert (said in out) is wanted
+
+
 def test_bots_without_the_lock_are_found_out(command: Command, redis_server: EmbeddedRedis) -> None:
     values = command.demo(
         "--unlocked", "--count", "100", "--redis", redis_server.url, status=EXIT_FAILED

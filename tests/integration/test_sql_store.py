@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from contract.conftest import Stores
 from contract_events import action, session, user
 from sqlalchemy.ext.asyncio import create_async_engine
-from ticketlock.stores.sql.store import SQLTrackerStore
+from ticketlock.stores.sql import SQLTrackerStore
 
 from ticketlock.errors import (
     ConfigurationError,

@@ -79,7 +79,7 @@ def test_rabbitmq_defaults() -> None:
         ({"url": "amqp://u:x-s3cret2@h"}, "password: is not the one in url"),
         ({"url": "h", "username": None}, "username: is missing"),
         ({"url": "h", "port": "many"}, "port: 'many' is not a number"),
-        ({"url": "h", "queue": "q"}, "queue: is not a setting here; did you mean queues?"),
+        ({"url": "h", "queue": "q"}, "event_service, or did you mean queues?"),
         ({"url": "h", "queues": 3}, "queues: 3 is not a list of texts"),
         ({"url": "amqp://h?heartbeet=1"}, "heartbeet: is not a setting here; did you mean heartbe"),
         ({"url": "amqps://h?cacertfile=/no/such"}, "/no/such"),

@@ -17,6 +17,7 @@ import pytest
 
 from ticketlock import Conversations, cli
 from ticketlock.cli import EXIT_BAD_INPUT, EXIT_OK, EXIT_SIGNAL
+from ticketlock.endpoints.registry import create_event_database
 
 COMMAND = [sys.executable, "-m", "ticketlock"]
 ENDPOINTS = """
@@ -27,17 +28,19 @@ event_service: {db: %(events)s}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With an `endpoints.yml`, and a conversation in its tracker store."""
+    """With an `endpoints.yml`, a conversation in its tracker store, and an empty event service."""
     made = tmp_path_factory.mktemp("command")
     places = {"db": made / "bot.db", "events": made / "events.db"}
     (made / "endpoints.yml").write_text(ENDPOINTS % places)
-    asyncio.run(_say_hi(made / "endpoints.yml"))
+    asyncio.run(_fill(made / "endpoints.yml", made / "events.db"))
     done = ticketlock(made, "tracker", "export", "history.jsonl")
     assert done.returncode == EXIT_OK, done.stderr
     return made
 
 
-async def _say_hi(endpoints: Path) -> None:
+async def _fill(endpoints: Path, events: Path) -> None:
+    async with create_event_database({"db": str(events)})[1]:
+        pass
     async with Conversations.from_endpoints(endpoints) as conversations:
         async with conversations.turn("anna") as turn:
             turn.add({"event": "user", "text": "hi"})
@@ -151,28 +154,56 @@ def test_other_shells_get_all_commands(shell: str, folder: Path) -> None:
         assert word in done.stdout
 
 
-def test_run_without_a_file_echoes_in_memory(tmp_path: Path) -> None:
-    """One line says so; the page is where it says; and what it says to paste works."""
+FILES = {
+    "none": "",
+    "memory": "lock_store: {type: in_memory}",
+    "closed": "server: {channel_token: opens-it-1, auth_token: opens-it-2}",
+    "open": "server: {auth_token: opens-it-2, open_channels: true}",
+}
+
+
+@pytest.mark.parametrize("record_format", ["text", "json"])
+@pytest.mark.parametrize("name", FILES)
+def test_run_tells_how_to_use_it(name: str, record_format: str, tmp_path: Path) -> None:
+    """A line of the log each: the address, the page, and a message to paste, which is answered."""
+    if FILES[name]:
+        (tmp_path / "endpoints.yml").write_text(FILES[name])
+    words = ["run", "--port", "0", "--log-format", record_format]
     with subprocess.Popen(
-        [*COMMAND, "run", "--port", "0"], cwd=tmp_path, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+        [*COMMAND, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
-            assert process.stdout is not None
-            told, page, curl = (process.stdout.readline().strip() for _ in range(3))
-            assert told.startswith("no endpoints.yml with stores: the echo bot runs in memory")
+            assert process.stderr is not None
+            log = (_message(line, record_format) for line in process.stderr)
+            if name == "none":
+                assert next(log).startswith("no endpoints.yml with stores: the echo bot runs in ")
+            address = next(line for line in log if line.startswith("listening on "))
+            page, curl = next(log), next(log)
+            assert page == f"page: {address.split()[2]}/"
             asked = urllib.request.Request(page.split()[1], headers={"Accept": "text/html"})
             with urllib.request.urlopen(asked, timeout=60) as answer:
                 assert b"<title>" in answer.read()
-            _, command, url, option, body = shlex.split(curl)
-            assert (command, option) == ("curl", "-d")
-            with urllib.request.urlopen(url, body.encode(), timeout=60) as answer:
+            tried, command, url, *options = shlex.split(curl)
+            assert (tried, command, options[-2]) == ("try:", "curl", "-d")
+            asked = urllib.request.Request(url, options[-1].encode())
+            assert options[:-2] == ["-H", "Authorization: Bearer <channel_token>"] * (
+                name == "closed"
+            )
+            if name == "closed":
+                asked.add_header("Authorization", "Bearer opens-it-1")
+            with urllib.request.urlopen(asked, timeout=60) as answer:
                 assert json.load(answer) == [{"recipient_id": "anna", "text": "hi"}]
         finally:
             process.terminate()
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == EXIT_OK, err
-    assert list(tmp_path.iterdir()) == []
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (EXIT_OK, ""), err
+    assert [path.name for path in tmp_path.iterdir()] == ["endpoints.yml"] * bool(FILES[name])
+
+
+def _message(line: str, record_format: str) -> str:
+    if record_format == "json":
+        return str(json.loads(line)["message"])
+    return line.rstrip("\n").split(" ", 3)[3]
 
 
 def test_run_with_a_named_file_that_is_missing(tmp_path: Path) -> None:

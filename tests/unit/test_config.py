@@ -352,6 +352,10 @@ def test_config_check_of_rasa_files(
         ("lock_stor: {}\nservr: {}", "lock_store? servr: is not a section; did you mean server?"),
         ("x: {}", "x: is not a section; known: lock_store, tracker_store"),
         ("slack: {}\nlock_store: {}", "slack: is not a section"),
+        (
+            "x: {}\nlock_store: 3\nserver: {type: 3}",
+            "lock_store: is not a mapping of settings. server: ",
+        ),
     ],
 )
 def test_a_wrong_section(
@@ -382,8 +386,11 @@ def test_a_wrong_type(section: str, kind: str, says: str) -> None:
 
 def test_a_section_without_type_takes_no_keys() -> None:
     """Never a store in memory where a host was given."""
-    with pytest.raises(ConfigurationError, match="host: is not a setting here; there are none"):
+    with pytest.raises(ConfigurationError) as caught:
         create_lock_store({"host": "redis.example"})
+    assert str(caught.value) == (
+        "lock_store: host: is not a setting here; it is a setting of type concurrent_redis or redis"
+    )
 
 
 def test_config_schema(capsys: pytest.CaptureFixture[str]) -> None:

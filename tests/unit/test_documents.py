@@ -24,9 +24,8 @@ from documents import (
     pages,
 )
 from error_classes import every_error
-from ticketlock.stores.event_service.schema import metadata as service_tables
 from how_to_pages import example
-from ticketlock.stores._event_schema import metadata as service_tables
+from ticketlock.stores.event_service.schema import metadata as service_tables
 
 import ticketlock
 import ticketlock.server

@@ -72,6 +72,7 @@ def test_dropped(endpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_broker_to_send_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "endpoints.yml"
     path.write_text(f"tracker_store: {{type: sql, db: {tmp_path / 'bot.db'}}}\n")
+    fill(path, [])
     assert cli.main(["events", "resend", "--endpoints", str(path)]) == 2
     assert "event_broker: is missing" in capsys.readouterr().err
 

@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import oracle
 from sqlalchemy.schema import CreateIndex, CreateTable
-from ticketlock.stores.sql import schema
 from ticketlock.stores.sql.settings import SQLSettings
+from ticketlock.stores.sql.store import schema
 
 from ticketlock.errors import ConfigurationError
 from ticketlock.settings.section import Section

@@ -101,7 +101,11 @@ def _run(args: argparse.Namespace) -> int:
         conversations.observe(_otel())
     with listen(args.host, args.port) as listener:
         if not endpoints.sections:
-            print(_welcome(args.bot, *listener.getsockname()[:2]), flush=True)
+            logging.getLogger("ticketlock.server").info(
+                "no %s with stores: %s runs in memory, and forgets all when it ends",
+                ENDPOINTS,
+                "the echo bot" if args.bot == _ECHO else args.bot,
+            )
         asyncio.run(serve(conversations, bot, settings, listener))
     return EXIT_OK
 
@@ -111,16 +115,3 @@ def _endpoints(path: Path | None) -> Endpoints:
     if path is None and not ENDPOINTS.exists():
         return Endpoints(str(ENDPOINTS))
     return read_endpoints(path or ENDPOINTS)
-
-
-def _welcome(bot: str, host: str, port: int) -> str:
-    """What to do with a server that was started without stores."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    what = "the echo bot" if bot == _ECHO else bot
-    message = '{"sender": "anna", "message": "hi", "message_id": "1"}'
-    return (
-        f"no {ENDPOINTS} with stores: {what} runs in memory, and forgets all when it ends\n"
-        f"page: {url}/\n"
-        f"try:  curl {url}/webhooks/rest/webhook -d '{message}'"
-    )

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..aio.running import result
 from ..endpoints.file import read_endpoints
-from ..endpoints.registry import create_tracker_store
+from ..endpoints.registry import create_tracker_store, require_existing
 from ..files.private import new_private
 from ..progress import Bar
 from ..tracker.store import TrackerStore
@@ -51,15 +51,20 @@ def _action(actions: Any, name: str, function: object, text: str) -> argparse.Ar
     return command
 
 
-def _open(path: Path) -> TrackerStore:
+def _open(path: Path, creates: bool = False) -> TrackerStore:
     endpoints = read_endpoints(path)
     section = endpoints.section("tracker_store")
-    return create_tracker_store(section, where=endpoints.where("tracker_store"))
+    store = create_tracker_store(section, where=endpoints.where("tracker_store"))
+    if not creates:
+        require_existing(store)
+    return store
 
 
-def _with_store(path: Path, work: Callable[[TrackerStore], Awaitable[Any]]) -> Any:
+def _with_store(
+    path: Path, work: Callable[[TrackerStore], Awaitable[Any]], creates: bool = False
+) -> Any:
     async def body() -> Any:
-        async with _open(path) as store:
+        async with _open(path, creates) as store:
             return await work(store)
 
     return asyncio.run(body())
@@ -131,12 +136,12 @@ def _import(args: argparse.Namespace) -> int:
             bar.phase("conversations")
             return await load(store, args.file, bar.show, replace=args.replace)
 
-    return _tell(args, _with_store(args.endpoints, work))
+    return _tell(args, _with_store(args.endpoints, work, creates=True))
 
 
 def _migrate(args: argparse.Namespace) -> int:
     async def work(source: TrackerStore) -> Tally:
-        async with _open(args.to) as target:
+        async with _open(args.to, creates=True) as target:
             with Bar() as bar:
                 bar.phase("conversations")
                 return await migrate(source, target, bar.show)

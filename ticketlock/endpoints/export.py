@@ -12,7 +12,7 @@ from ..publishing.export.export import EventExport
 from ..publishing.export.options import ExportOptions
 from ..settings.section import digest, endpoint_values, is_secret, located, mask_url
 from .file import EndpointConfig, read_endpoints
-from .registry import create_tracker_store, prepare_event_broker
+from .registry import create_tracker_store, prepare_event_broker, require_existing
 
 
 @asynccontextmanager
@@ -40,6 +40,7 @@ async def open_export(
             f"{where}: an in_memory tracker store cannot be exported: its histories are in the "
             "memory of the bot's process"
         )
+    require_existing(store)
     places = {name: _place(section) for name, section in sections.items()}
     broker = await prepare_event_broker(sections["event_broker"], broker_where)
     try:

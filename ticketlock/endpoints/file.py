@@ -118,25 +118,34 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
             )
         unused = {str(key): _REST if key == "rest" else _OTHER for key in document}
         return Endpoints(name, unused=unused, credentials=True)
-    foreign = [key for key in document if key not in FOREIGN and key not in SECTIONS]
-    if foreign:
-        said = [f"{key}: is not a section; {hint(key, SECTIONS)}" for key in foreign]
-        raise ConfigurationError(f"{name}: " + sentences(said))
-    sections = {}
     unused = {key: why for key, why in FOREIGN.items() if key in document}
+    sections, said = {}, []
     for key, values in document.items():
-        if key in FOREIGN:
-            continue
-        if values is None:
-            continue
-        if not isinstance(values, Mapping):
-            raise ConfigurationError(f"{name}: {key}: is not a mapping of settings")
-        if (kind := values.get("type")) is not None and not isinstance(kind, str):
-            raise ConfigurationError(f"{name}: {key}: type: {kind!r} is not text")
-        sections[str(key)] = EndpointConfig(**{str(k): v for k, v in values.items()})
+        if problem := _problem(key, values):
+            said.append(f"{key}: {problem}")
+        elif key in SECTIONS and values is not None:
+            sections[str(key)] = EndpointConfig(**{str(k): v for k, v in values.items()})
+    if said:
+        raise ConfigurationError(f"{name}: " + sentences(said))
     if unused:
         log.info("%s: not used by ticketlock: %s", name, ", ".join(unused))
     return Endpoints(name, sections, unused)
+
+
+def _problem(key: object, values: Any) -> str | None:
+    """What is wrong with a section before its keys are looked at."""
+    from ..cli.config.schema import belongs  # it imports us
+
+    if key in FOREIGN:
+        return None
+    if key not in SECTIONS:
+        return f"is not a section; {belongs(str(key)) or hint(key, SECTIONS)}"
+    if values is None:
+        return None
+    if not isinstance(values, Mapping):
+        return "is not a mapping of settings"
+    kind = values.get("type")
+    return None if kind is None or isinstance(kind, str) else f"type: {kind!r} is not text"
 
 
 def write_endpoints(path: Path, sections: Mapping[str, Any]) -> None:

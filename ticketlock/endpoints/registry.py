@@ -316,3 +316,21 @@ def create_event_database(
     keys = Section(values, where)
     settings = ServiceSettings.take(keys)
     return settings, database(keys, where)
+
+
+def require_existing(component: object) -> None:
+    """Raise ConfigurationError if a store's file is missing: for what reads and must not create it.
+
+    A store of another kind, or of somebody else, is left as it is.
+    """
+    require = getattr(component, "require_existing", None)
+    if callable(require):
+        require()
+
+
+def _import_extra(path: str, kind: str, where: str, keys: Mapping[str, Any]) -> type[Any]:
+    """One of our classes; its missing drivers are an error that says what to install."""
+    extra = extra_of(kind, keys)
+    if extra is not None and (modules := missing(extra)):
+        raise ConfigurationError(f"{where}: type {kind} {needs({extra: modules})}")
+    return import_class(path, where)

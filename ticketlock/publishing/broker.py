@@ -36,7 +36,7 @@ class EventBroker:
         return created
 
     def publish(self, event: dict[str, Any]) -> Any:
-        """Send one event, soon. Returns at once; raises EventBrokerError if it is not taken."""
+        """Queue one event to be sent. Returns at once; raises EventBrokerError if it is refused."""
         raise NotImplementedError(f"{type(self).__name__} must implement publish")
 
     def is_ready(self) -> Any:
@@ -47,16 +47,16 @@ class EventBroker:
         """Reach the broker now. Raises EventBrokerConnectionError saying why it is not."""
 
     async def connect_once(self) -> None:
-        """As `connect`, with a single attempt where that makes several: for whoever waits."""
+        """As `connect`, but with a single attempt, for a caller that waits."""
         await self.connect()
 
     async def close(self) -> None:
-        """Give back what is open. Bounded in time."""
+        """Close what is open, within a bounded time."""
 
     async def deliver(
         self, batch: Sequence[Message], timeout: float | None = None
     ) -> list[Outcome]:
-        """Send a batch in order; return when the fate of each message is known.
+        """Send a batch in order; return one outcome for each message.
 
         Of one conversation nothing counts as delivered after its first `retry`. Poisoned
         messages are skipped, what follows them is sent. This implementation calls `publish`

@@ -30,7 +30,7 @@ class Message:
         sequence: its number within the conversation; None for an event from `publish`,
             whose caller knows no number.
         body: the event's fields. A `sender_id`, `sequence` or `history` in it is overruled.
-        headers: texts that travel beside the object, where the broker has such a place.
+        headers: texts that are sent as headers, if the broker has headers.
         history: which life of the conversation the number counts in; 0: not known.
     """
 
@@ -44,7 +44,7 @@ class Message:
     def of_event(
         cls, event: Mapping[str, Any], headers: Mapping[str, str] | None = None
     ) -> Message:
-        """A message for an event as `publish` takes it, published just as it is."""
+        """A message for an event as `publish` takes it; it is published unchanged."""
         sender = event.get("sender_id")
         return cls("" if sender is None else str(sender), None, dict(event), headers)
 
@@ -78,12 +78,12 @@ class Unsendable(EventBrokerError, ValueError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one message.
+    """The outcome of sending one message.
 
     Attributes:
         status: `delivered`: the broker has confirmed it. `retry`: it may or may not be there;
             send it again, it will do when the broker is well. `poisoned`: it never will do.
-        reason: why, for people; empty when delivered.
+        reason: why, as a text; empty when delivered.
         suspect: with `retry`: the event itself may be at fault. A relay that sees others pass
             sets it apart after some tries.
     """

@@ -86,7 +86,7 @@ def create_app(
         routes=[
             *health.routes(handler, auth, _name(bot)),
             *rest.routes(handler, auth),
-            *conversations_api.routes(handler, auth),
+            *conversations_api.routes(view, auth),
             *openapi.routes(settings),
             *live_routes.routes(view, auth),
             *metrics.routes(exposed, auth),

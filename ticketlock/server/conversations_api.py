@@ -30,8 +30,9 @@ from .auth import Auth
 from .bot import Message
 from .errors import BadRequest, Conflict, NotFound, TooMuch
 from .event_fields import check_fields, check_parse_data
-from .handling import Handler
 from .limits import check_message, field, path_id, read_json, read_object
+from .operator.audit import requested
+from .operator.live import Live
 from .rest import flag
 from .settings import Settings
 from .story import stories
@@ -47,7 +48,9 @@ _EXTERNAL = "EXTERNAL: "
 class ConversationsApi:
     """The endpoints; each takes a request and gives a response."""
 
-    def __init__(self, handler: Handler, auth: Auth) -> None:
+    def __init__(self, live: Live, auth: Auth) -> None:
+        handler = live.handler
+        self._live = live
         self._handler = handler
         self._auth = auth
         self._trackers = handler.conversations.tracker_store
@@ -177,16 +180,17 @@ class ConversationsApi:
         sender_id, fence = path_id(request), request.query_params.get("fence")
         if fence is not None and not (fence.isascii() and fence.isdecimal() and len(fence) < 20):
             raise BadRequest("fence is not a whole number")
-        broken = await self._locks.break_lock(sender_id, int(fence) if fence else None)
-        if not broken:
+        deed = requested("break", "api", request.query_params.get("why", ""), request)
+        made = await self._live.end(sender_id, int(fence) if fence else None, deed)
+        if not made["broken"]:
             raise NotFound(
                 f"no turn holds conversation {sender_id!r}" + " with that fence" * bool(fence)
             )
         return JSONResponse({"broken": True})
 
 
-def routes(handler: Handler, auth: Auth) -> list[Route]:
-    api = ConversationsApi(handler, auth)
+def routes(live: Live, auth: Auth) -> list[Route]:
+    api = ConversationsApi(live, auth)
     table: dict[str, dict[str, _Endpoint]] = {
         "tracker": {"GET": api.tracker},
         "tracker/events": {"POST": api.append_events, "PUT": api.replace_events},

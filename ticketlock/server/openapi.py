@@ -13,6 +13,7 @@ from starlette.routing import Route
 from .. import __version__
 from ..tracker.tracker import EventVerbosity
 from .limits import MAX_ID, MAX_MESSAGE_ID
+from .operator.audit import WHY
 from .settings import POLICIES, Settings
 
 Json = dict[str, Any]
@@ -143,7 +144,10 @@ def _conversations() -> Json:
             "get": _get("Who holds the conversation, and who waits", _OBJECT, _ALWAYS),
             "delete": _get(
                 "End the turn that holds the conversation (needs the admin token)", _OBJECT, _ALWAYS,
-                [_query("fence", {"type": "integer", "minimum": 0}, "only the turn with this fence")],
+                [
+                    _query("fence", {"type": "integer", "minimum": 0}, "only the turn with this fence"),
+                    _query("why", {"type": "string", "maxLength": WHY}, "a reason, for the audit"),
+                ],
             ),
         },
     }  # fmt: skip

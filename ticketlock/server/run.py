@@ -35,6 +35,8 @@ _KEEP_ALIVE = 75
 _OTHER_FILES = 256
 #: Lists, mappings and the like that there are more of before garbage is looked for; Python: 700.
 _NEW_OBJECTS = 10_000
+#: A message to try the server with.
+_MESSAGE = '{"sender": "anna", "message": "hi", "message_id": "1"}'
 #: Seconds that clients have to take the last answers.
 _LAST_ANSWERS = 5
 
@@ -128,7 +130,10 @@ async def _serve(app: BotServer, listener: socket.socket, connections: Connectio
     app.live.fleet.start()
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     stopping = asyncio.create_task(stop.wait())
-    log.info("listening on http://%s:%d", f"[{name}]" if ":" in name else name, port)
+    log.info("listening on %s", _url(name, port))
+    url = _url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name), port)
+    log.info("page: %s/", url)
+    log.info("try:  curl %s/webhooks/rest/webhook%s -d '%s'", url, _login(app.settings), _MESSAGE)
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     jobs = app.handler.jobs
@@ -138,6 +143,19 @@ async def _serve(app: BotServer, listener: socket.socket, connections: Connectio
     server.should_exit = True
     await serving
     log.info("stopped")
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _login(settings: Settings) -> str:
+    """The option of curl that opens the webhooks, with the name of the secret in its place."""
+    names = {"channel_token": "channel_token", "auth_token": "auth_token", "jwt_secret": "JWT"}
+    given = [name for key, name in names.items() if getattr(settings, key) is not None]
+    if settings.open_channels or not given:
+        return ""
+    return f" -H 'Authorization: Bearer <{given[0]}>'"
 
 
 def _many_connections() -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 from ..errors import ConfigurationError
+from ..imports import schema
 from .keys import Declared, declared
 
 T = TypeVar("T")
@@ -233,6 +234,24 @@ class Section:
         """Raise ConfigurationError for the keys nobody asked for, each with the nearest name."""
         unknown = [str(key) for key in self._values if key not in self._known]
         if unknown:
-            said = [f"is not a setting here; {hint(k, self._known, 'known keys')}" for k in unknown]
+            said = [self._unknown(key) for key in unknown]
             rest = [f"{key}: {text}" for key, text in zip(unknown[1:], said[1:], strict=True)]
             raise self.error(unknown[0], sentences([said[0], *rest]))
+
+    def mistakes(self, keys: Mapping[str, Declared]) -> dict[str, str]:
+        """Key -> the error about it, of all that are wrong by themselves or not in `keys`."""
+        found = {}
+        for name, key in keys.items():
+            try:
+                self._read(key, key.default)
+            except ConfigurationError as error:
+                found[name] = str(error)
+        unknown = [key for key in self._values if key not in self._known]
+        return found | {key: str(self.error(key, self._unknown(key))) for key in unknown}
+
+    def _unknown(self, key: str) -> str:
+        near = hint(key, self._known, "known keys")
+        home = schema().belongs(key, self.where.rpartition(": ")[2])
+        if home is not None:
+            near = f"{home}, or {near}" if near.startswith("did") else home
+        return f"is not a setting here; {near}"

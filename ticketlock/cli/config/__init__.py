@@ -46,7 +46,9 @@ def _describe(component: Component) -> list[str]:
     sign = "ok  " if component.problem is None else "FAIL"
     lines = [f"{sign} {component.section}: {component.kind}, {component.where}"]
     if component.problem is not None:
-        lines.append(f"     {component.problem}")
+        lines += [f"     {line}" for line in component.problem.splitlines()]
+    if component.warning is not None:
+        lines.append(f"     warning: {component.warning}")
     return lines
 
 

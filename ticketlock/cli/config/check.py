@@ -19,10 +19,20 @@ from ...endpoints.registry import (
 )
 from ...errors import TicketLockError
 from ...imports import pip_line
+from ...locks.memory import InMemoryLockStore
 from ...locks.store import LockStore
 from ...redis.settings import RedisSettings
 from ...server.settings import Settings
-from ...settings.section import is_secret, located, mask_url
+from ...settings.section import is_secret, mask_url
+from .mistakes import mistakes
+
+_ALONE_LOCKS = (
+    "in_memory works for one process only: replicas need locks on Redis, type concurrent_redis"
+)
+_ALONE_TRACKERS = (
+    "in_memory works for one process only, and its histories are lost with it: replicas need a "
+    "store that they share, type redis, sql, mongod or dynamo"
+)
 
 
 @dataclass(frozen=True)
@@ -33,13 +43,15 @@ class Component:
         section: its name in the file; a section that is not there has its default.
         kind: the class that is used.
         where: server, file or "this process".
-        problem: None when it works; else what is wrong and what to change.
+        problem: None when it works; else what is wrong and what to change, a line for each key.
+        warning: what is to be known about one that works.
     """
 
     section: str
     kind: str
     where: str
     problem: str | None = None
+    warning: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The component as JSON."""
@@ -108,8 +120,9 @@ async def _lock_store(endpoints: Endpoints) -> Component:
         async with store:
             await store.inspect("ticketlock config check")
     except TicketLockError as error:
-        return Component("lock_store", kind, where, located(place, error))
-    return Component("lock_store", kind, where)
+        return Component("lock_store", kind, where, _told("lock_store", endpoints, error))
+    alone = isinstance(store, InMemoryLockStore)
+    return Component("lock_store", kind, where, warning=_ALONE_LOCKS if alone else None)
 
 
 async def _tracker_store(endpoints: Endpoints) -> Component:
@@ -122,8 +135,9 @@ async def _tracker_store(endpoints: Endpoints) -> Component:
         async with store:
             await store.check_ready()
     except TicketLockError as error:
-        return Component("tracker_store", kind, where, located(place, error))
-    return Component("tracker_store", kind, where)
+        return Component("tracker_store", kind, where, _told("tracker_store", endpoints, error))
+    alone = kind == "InMemoryTrackerStore"  # core imports no backend
+    return Component("tracker_store", kind, where, warning=_ALONE_TRACKERS if alone else None)
 
 
 async def _event_broker(endpoints: Endpoints) -> Component:
@@ -141,7 +155,8 @@ async def _event_broker(endpoints: Endpoints) -> Component:
         finally:
             await broker.close()
     except Exception as error:  # noqa: BLE001  # a custom class raises what it likes
-        text = located(place, error if isinstance(error, TicketLockError) else _named(error))
+        named = error if isinstance(error, TicketLockError) else _named(error)
+        text = _told("event_broker", endpoints, named)
         return Component("event_broker", kind, where, _without_secrets(text, section))
     return Component("event_broker", kind, where)
 
@@ -159,7 +174,7 @@ async def _event_service(endpoints: Endpoints) -> Component:
         finally:
             await database.close()
     except TicketLockError as error:
-        return Component("event_service", kind, where, located(place, error))
+        return Component("event_service", kind, where, _told("event_service", endpoints, error))
     return Component("event_service", kind, where)
 
 
@@ -174,7 +189,7 @@ def _server(endpoints: Endpoints) -> Component:
 
         create_app(Conversations(_suited(endpoints)), settings=settings)
     except TicketLockError as error:
-        return Component("server", kind, "-", located(place, error))
+        return Component("server", kind, "-", _told("server", endpoints, error))
     return Component("server", kind, f"double texting: {settings.double_texting}")
 
 
@@ -184,6 +199,10 @@ def _suited(endpoints: Endpoints) -> LockStore:
         return create_lock_store(endpoints.section("lock_store"))
     except TicketLockError:
         return create_lock_store()
+
+
+def _told(name: str, endpoints: Endpoints, error: Exception) -> str:
+    return "\n".join(mistakes(name, endpoints, error))
 
 
 def _spare_files(component: object) -> None:

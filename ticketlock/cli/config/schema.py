@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...endpoints.file import FOREIGN
@@ -58,6 +59,32 @@ CUSTOM = ("lock_store", "tracker_store", "event_broker")
 
 #: Text with `${NAME}` stands for any value.
 _VARIABLE = {"type": "string", "pattern": r"\$\{"}
+
+
+def belongs(key: str, section: str = "") -> str | None:
+    """What another type of a section, or another section, has such a key: for errors.
+
+    Args:
+        section: where the key is unknown; empty: it stands outside of all sections.
+
+    None where no other one has it, and where `section` is none of the file.
+    """
+    if section and section not in KEYS:
+        return None
+    types = [kind for kind, keys in KEYS.get(section, {}).items() if _has(keys, key)]
+    if types:
+        return f"it is a setting of type {_either(types)}"
+    sections = [name for name, kinds in KEYS.items() if any(_has(k, key) for k in kinds.values())]
+    return f"it belongs in the section {_either(sections)}" if sections else None
+
+
+def _has(keys: Mapping[str, Declared], key: str) -> bool:
+    return key in keys and not keys[key].key.python_only
+
+
+def _either(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def schema() -> dict[str, Any]:

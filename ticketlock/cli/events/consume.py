@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...endpoints.file import Endpoints, read_endpoints
-from ...endpoints.registry import create_event_database, create_event_source
+from ...endpoints.registry import create_event_database, create_event_source, require_existing
 from ...event_service.database import EventDatabase, Gap, Stored
 from ...event_service.service import EventService
 from ...event_service.settings import ServiceSettings
@@ -136,6 +136,7 @@ class _Log(logging.Handler):
 
 def _gaps(args: argparse.Namespace) -> int:
     _, database = _database(read_endpoints(args.endpoints))
+    require_existing(database)
 
     async def body() -> list[Gap]:
         async with database:

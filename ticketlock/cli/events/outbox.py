@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...endpoints.file import Endpoints, read_endpoints
-from ...endpoints.registry import create_tracker_store, prepare_event_broker
+from ...endpoints.registry import create_tracker_store, prepare_event_broker, require_existing
 from ...errors import ConfigurationError
 from ...publishing.broker import resend
 from ...tracker.outbox import DeadLetter
@@ -44,7 +44,9 @@ def _command(
     async def run(args: argparse.Namespace) -> int:
         endpoints = read_endpoints(args.endpoints)
         section, where = endpoints.section("tracker_store"), endpoints.where("tracker_store")
-        async with create_tracker_store(section, where=where) as store:
+        store = create_tracker_store(section, where=where)
+        require_existing(store)
+        async with store:
             return await work(args, endpoints, store)
 
     return lambda args: asyncio.run(run(args))

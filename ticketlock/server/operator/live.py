@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ... import __version__
 from ...errors import LockStoreConnectionError, TicketLockError
 from ..handling import Handler
-from .audit import Audit, Deed, write
+from .audit import Audit, Deed, outcome, write
 from .fleet import Fleet
 from .letters import Letters, Name
 from .opened import opened
@@ -145,14 +146,11 @@ class Live:
             outbox["oldest"] = max(0.0, time.time() - backlog.since / 1000)
         return {"outbox": {**outbox, "events": backlog.events}, "letters": letters}
 
-    async def end(self, conversation_id: str, fence: int, deed: Deed) -> dict[str, Any]:
-        """Break the turn of that fence, if it is still the one that holds the conversation."""
-        store = self.handler.conversations.lock_store
-        held = (await store.inspect(conversation_id, 0)).holder
-        broken = await store.break_lock(conversation_id, fence)
-        follows = (await store.inspect(conversation_id, 0)).holder
-        self._scene.forget()
-        await self._note(_with(deed, _outcome(fence, broken), conversation_id))
+    async def end(self, conversation_id: str, fence: int | None, deed: Deed) -> dict[str, Any]:
+        """Break the turn of that fence, or any; see `Audit.break_lock`."""
+        held, broken = await self.audit.break_lock(conversation_id, fence, deed)
+        self._forget()
+        follows = (await self.handler.conversations.lock_store.inspect(conversation_id, 0)).holder
         return {"broken": broken, "held": holder_row(held), "next": holder_row(follows)}
 
     async def end_all(self, turns: Sequence[tuple[str, int]], deed: Deed) -> dict[str, Any]:
@@ -162,9 +160,9 @@ class Live:
             done = await store.break_lock(conversation_id, fence)
             broken += done
             # Each in the log; on the page one line stands for all.
-            write(_with(deed, _outcome(fence, done), conversation_id))
-        self._scene.forget()
-        await self._keep(_with(deed, f"{broken} of {len(turns)} turns broken"))
+            write(outcome(deed, conversation_id, fence, done))
+        await self.audit.keep(replace(deed, what=f"{broken} of {len(turns)} turns broken"))
+        self._forget()
         return {"broken": broken, "ended": len(turns) - broken}
 
     async def settle(self, names: Sequence[Name], deed: Deed) -> dict[str, Any]:
@@ -172,29 +170,19 @@ class Live:
         work = self.letters.resend if deed.action == "resend" else self.letters.drop
         made = await work(names)
         self._stored.forget()
-        self._scene.forget()
         one = {name for name, _, _ in names}
         what = f"{made['done']} of {len(names)} dead letters"
         if made["problem"]:
             what += f", then: {made['problem']}"
-        await self._note(_with(deed, what, one.pop() if len(one) == 1 else ""))
+        conversation = one.pop() if len(one) == 1 else ""
+        await self.audit.note(replace(deed, conversation=conversation, what=what))
+        self._forget()
         return made
 
-    async def _note(self, deed: Deed) -> None:
-        write(deed)
-        await self._keep(deed)
-
-    async def _keep(self, deed: Deed) -> None:
-        await self.audit.keep(deed)
+    def _forget(self) -> None:
+        """Show what was done at the next look."""
         self._audit.forget()
-
-
-def _outcome(fence: int, broken: bool) -> str:
-    return f"turn of fence {fence}: {'broken' if broken else 'not broken, it had ended'}"
-
-
-def _with(deed: Deed, what: str, conversation: str = "") -> Deed:
-    return Deed(deed.action, conversation, what, deed.who, deed.why, deed.client)
+        self._scene.forget()
 
 
 class _Scene:

@@ -13,13 +13,10 @@ from ..answers import answer
 from ..auth import Auth
 from ..errors import BadRequest
 from ..limits import field, read_object
-from .audit import Deed
+from .audit import Deed, requested
 from .letters import MOST, Name
 from .live import MOST_TURNS, Live
 from .query import Query
-
-#: Characters of a name, and of a reason.
-_WHO, _WHY = 100, 500
 
 
 def routes(live: Live, auth: Auth) -> list[Route]:
@@ -67,15 +64,8 @@ def routes(live: Live, auth: Auth) -> list[Route]:
 
 
 def _deed(action: str, body: dict[str, Any], request: Request) -> Deed:
-    who, why = (field(body, key, str, "a text", "").strip() for key in ("who", "why"))
-    if len(who) > _WHO or len(why) > _WHY:
-        raise BadRequest(f"who may have at most {_WHO} characters, why at most {_WHY}")
-    client = request.client.host if request.client else "an unknown address"
-    return Deed(action, "", "", _sendable(who), _sendable(why), client)
-
-
-def _sendable(text: str) -> str:
-    return text.encode(errors="replace").decode()
+    who, why = (field(body, key, str, "a text", "") for key in ("who", "why"))
+    return requested(action, who, why, request)
 
 
 def _turn(given: Any) -> tuple[str, int]:
