@@ -49,7 +49,7 @@ def run(
                 verdict, events = judge(made, sender, bar.show)
                 rejects = made.stop_consumer()["rejected"]
     if rejects:
-        verdict.broken("unlike_service", f"{rejects} rejected")
+        verdict.broken("rejected", f"{rejects} messages were rejected by the event service")
     times = sorted(delivery.seconds for delivery in sender.deliveries)
     return {
         "broker": broker,

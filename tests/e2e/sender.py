@@ -44,7 +44,7 @@ class Delivery:
 
     @property
     def message_id(self) -> str:
-        return f"m{self.message.id}"
+        return str(self.message.id)
 
 
 class Sender:

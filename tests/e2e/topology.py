@@ -26,16 +26,6 @@ CHANNEL_TOKEN = "what senders have"
 #: The topic that endpoints.kafka.yml names, and its partitions.
 TOPIC, PARTITIONS = "ticketlock_events", 4
 
-#: Tells in each reply what the verdict needs. It waits as a real bot does, so that a stop that
-#: was not asked for has something to stop. Versions of ticketlock that are rolled must know it.
-BOT = """
-import asyncio
-
-async def bot(turn, message):
-    await asyncio.sleep(0.01)
-    yield {"custom": {"message_id": message.message_id, "fence": turn.fence}}
-"""
-
 
 @dataclass
 class Topology:
@@ -44,6 +34,7 @@ class Topology:
     Attributes:
         url: nginx, for channels.
         tracker, events: sections of the two databases.
+        records: the folder in which the bots record their turns.
         before: the version that everything begins with, a folder of `versions`; None: this
             checkout, and no other one.
     """
@@ -53,6 +44,7 @@ class Topology:
     endpoints: Path
     tracker: dict[str, Any]
     events: dict[str, Any]
+    records: Path
     before: Path | None
     consumer: Consumer = field(init=False)
 
@@ -90,14 +82,16 @@ def topology(
         endpoints = folder / "endpoints.yml"
         deploy = DEPLOY if before is None else before / "deploy"  # what both versions read
         endpoints.write_text((deploy / name).read_text())
-        (folder / "e2e_bot.py").write_text(BOT)
+        records = folder / "records"
+        records.mkdir()
+        (folder / "e2e_bot.py").write_text(Path(__file__).with_name("bot.py").read_text())
         words = ("--bot", "e2e_bot:bot")
         started = [Replica(endpoints, *words, version=before) for _ in range(replicas)]
         stack.callback(lambda: [replica.kill() for replica in started])
         front = stack.enter_context(nginx([replica.port for replica in started]))
         found = Topology(
             front.channels, started, endpoints, {**database, "db": "tracker"},
-            {**database, "db": "events"}, before,
+            {**database, "db": "events"}, records, before,
         )  # fmt: skip
         stack.callback(lambda: found.consumer.__exit__())
         for replica in started:

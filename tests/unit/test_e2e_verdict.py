@@ -1,44 +1,86 @@
-"""The judgement of the end to end run notices each way in which records can disagree."""
+"""The judgement of the end to end run notices each way in which records can disagree.
+
+What the demo's judge notices by itself is in `test_demo` and `test_demo_events`.
+"""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from e2e.sender import Delivery
-from e2e.verdict import Verdict, _judge, _unlike
+from e2e.verdict import Verdict, violations
 
+from ticketlock.demo.arrivals import Heard
+from ticketlock.demo.records import BEGIN, END, Entry
 from ticketlock.demo.traffic import Message
+from ticketlock.event_base import Event
+from ticketlock.event_service.records import Received
+from ticketlock.events import BotUttered, UserUttered
 
-Events = list[dict[str, Any]]
+REPLICA = "process 1"
+Published = list[Received]
 
 
 def told(number: int) -> dict[str, Any]:
-    return {"message_id": f"m{number}", "fence": 100 + number}
+    return {"message_id": str(number), "fence": 100 + number}
 
 
-def stored(*numbers: int) -> Events:
-    events: Events = [{"event": "action", "name": "action_session_start"}]
-    for number in numbers:
-        events.append({"event": "user", "message_id": f"m{number}", "text": f"text {number}"})
-        events.append({"event": "bot", "data": {"custom": told(number)}})
+def stored(*numbers: int, tickets: Sequence[int] | None = None) -> list[Event]:
+    """A history in which these messages were handled, under tickets equal to them or given."""
+    events: list[Event] = []
+    for number, ticket in zip(numbers, tickets or numbers, strict=True):
+        facts = {"message": number, "seen": len(events), "number": ticket, "fence": 100 + ticket}
+        text, custom = f"text {number}", {"custom": told(number)}
+        events.append(UserUttered(text, message_id=str(number), timestamp=1.0))
+        metadata = {**facts, "replica": REPLICA}
+        events.append(BotUttered(text, data=custom, metadata=metadata, timestamp=1.0))
     return events
+
+
+def recorded(events: Sequence[Event]) -> list[Entry]:
+    """What the bots have recorded of it."""
+    return [
+        Entry(facts["message"], what, facts["number"], facts["fence"], REPLICA, 1.0)
+        for event in events
+        if isinstance(event, BotUttered)
+        for facts in [event.metadata]
+        for what in (BEGIN, END)
+    ]
+
+
+def published(events: Sequence[Event]) -> Published:
+    """The same in the event service's database."""
+    found = []
+    for sequence, event in enumerate(events):
+        data = json.dumps({**event.as_dict(), "sender_id": "c", "sequence": sequence})
+        found.append(Received("c", 1, sequence, None, None, data, "", ""))
+    return found
 
 
 def sent() -> list[Delivery]:
     """Three messages, the second of which was sent twice."""
     deliveries = [Delivery(Message(number, "c", f"text {number}")) for number in range(3)]
     for number, delivery in enumerate(deliveries):
-        delivery.replies = [[{"recipient_id": "c", "custom": told(number)}]]
+        text = {"recipient_id": "c", "text": f"text {number}"}
+        delivery.replies = [[text, {"recipient_id": "c", "custom": told(number)}]]
     deliveries[1].replies *= 2
     return deliveries
 
 
-def broken(events: Events, deliveries: list[Delivery], *, ordered: bool = True) -> set[str]:
+def broken(
+    events: list[Event],
+    deliveries: list[Delivery],
+    *,
+    ordered: bool = True,
+    arrived: Published | None = None,
+) -> set[str]:
     verdict = Verdict()
-    _judge(verdict, deliveries, events, ordered=ordered)
+    heard = Heard("event service", arrived={"c": published(events) if arrived is None else arrived})
+    entries = recorded(events)
+    verdict.add(violations("c", deliveries, events, entries, heard, ordered=ordered))
     assert len(verdict.examples) == sum(verdict.counts.values())
     return {kind for kind, count in verdict.counts.items() if count}
 
@@ -50,28 +92,21 @@ def test_what_agrees_is_not_blamed() -> None:
 @pytest.mark.parametrize(
     ("numbers", "kinds"),
     [
-        ((0, 2), {"lost", "other_reply", "out_of_order"}),
-        ((0, 1, 1, 2), {"twice", "out_of_order"}),
-        ((0, 1, 2, 3), {"unknown", "out_of_order"}),
-        ((1, 0, 2), {"out_of_order"}),
+        ((0, 2), {"lost", "other_reply"}),
+        ((0, 1, 1, 2), {"duplicated", "stale_fences"}),
+        ((0, 1, 2, 3), {"damaged"}),
+        ((1, 0, 2), {"out_of_order", "stale_fences"}),
     ],
 )
 def test_other_turns_are_noticed(numbers: tuple[int, ...], kinds: set[str]) -> None:
     assert broken(stored(*numbers), sent()) == kinds
 
 
-def test_several_on_their_way_may_come_in_any_order_but_that_of_their_fences() -> None:
-    """Not the sender's order, but that which the replies tell."""
-    events, deliveries = stored(1, 0, 2), sent()
-    assert broken(events, deliveries, ordered=False) == {"out_of_order"}
-    for number, fence in ((1, 200), (0, 201), (2, 202)):
-        for event in events:
-            if event.get("data", {}).get("custom", {}).get("message_id") == f"m{number}":
-                event["data"]["custom"]["fence"] = fence
-        for reply in deliveries[number].replies:
-            reply[0]["custom"] = {"message_id": f"m{number}", "fence": fence}
-    assert broken(events, deliveries, ordered=False) == set()
-    assert broken(events, deliveries, ordered=True) == {"out_of_order"}
+def test_several_on_their_way_may_come_in_any_order_but_that_of_their_tickets() -> None:
+    """Not the sender's order: that counts where each message waits for the one before."""
+    events = stored(1, 0, 2, tickets=(1, 2, 3))
+    assert broken(events, sent(), ordered=False) == set()
+    assert broken(events, sent(), ordered=True) == {"out_of_order"}
 
 
 def test_another_reply_to_a_duplicate_is_noticed() -> None:
@@ -90,39 +125,39 @@ def test_a_message_without_a_reply_is_lost() -> None:
 
 def test_a_turn_that_was_stopped_is_noticed() -> None:
     """Its message is in the history, a reply is not, and its sender has got none."""
-    events, deliveries = stored(0, 1, 2), sent()
-    del events[4]
-    deliveries[1].replies = [[], []]
-    assert broken(events, deliveries) == {"stopped", "other_reply"}
+    events, deliveries = stored(0, 1, 2)[:-1], sent()
+    deliveries[2].replies = [[]]
+    assert broken(events, deliveries) == {"torn", "other_reply"}
 
 
-def _lose(published: dict[str, Events]) -> None:
-    published["c"].pop(2)
+def _lose(events: Published) -> None:
+    events.pop(2)
 
 
-def _repeat(published: dict[str, Events]) -> None:
-    published["c"].insert(2, published["c"][2])
+def _swap(events: Published) -> None:
+    events[1], events[3] = events[3], events[1]
 
 
-def _swap(published: dict[str, Events]) -> None:
-    published["c"][1], published["c"][3] = published["c"][3], published["c"][1]
+def _change(events: Published) -> None:
+    events[1] = events[1]._replace(data=events[1].data.replace("text 0", "other"))
 
 
-def _change(published: dict[str, Events]) -> None:
-    published["c"][1]["text"] = "other"
+def _invent(events: Published) -> None:
+    events.append(events[-1]._replace(sequence=len(events)))
 
 
-def _invent(published: dict[str, Events]) -> None:
-    published["d"] = stored(7)
-
-
-@pytest.mark.parametrize("harm", [_lose, _repeat, _swap, _change, _invent])
-def test_the_event_service_must_have_the_same(harm: Callable[[dict[str, Events]], None]) -> None:
+@pytest.mark.parametrize(
+    ("harm", "kind"),
+    [
+        (_lose, "events_missing"),
+        (_swap, "events_out_of_order"),
+        (_change, "events_differing"),
+        (_invent, "events_unknown"),
+    ],
+)
+def test_the_event_service_must_have_the_same(harm: Callable[[Published], None], kind: str) -> None:
     """Event by event, in the same order; what publishing adds to an event does not count."""
-    histories = {"c": stored(0, 1, 2)}
-    published = copy.deepcopy(histories)
-    for place, event in enumerate(published["c"]):
-        event.update(sender_id="c", sequence=place)
-    assert _unlike(histories, published) is None
-    harm(published)
-    assert _unlike(histories, published) is not None
+    events = stored(0, 1, 2)
+    arrived = published(events)
+    harm(arrived)
+    assert broken(events, sent(), arrived=arrived) == {kind}
