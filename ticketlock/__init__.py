@@ -39,7 +39,7 @@ from .locks.inspection import Holder, Inspection, Waiting
 from .locks.store import LockStore
 from .locks.tickets import NO_TICKET_ISSUED, Ticket, TicketLock
 from .moved import install
-from .telemetry.observer import Handled, Observer, Published, Written
+from .telemetry.observer import Handled, Observer, Written
 
 __all__ = [
     # turns
@@ -121,7 +121,7 @@ if TYPE_CHECKING:
     from .locks.sync import SyncGrant, SyncLock, SyncLockStore, SyncOptionalLock
     from .publishing.broker import EventBroker
     from .publishing.export.state import StateFile
-    from .publishing.message import Message, Outcome
+    from .publishing.message import Message, Outcome, Published
     from .tracker.store import TrackerStore
     from .tracker.tracker import Claim, EventVerbosity, Tracker
     from .turn import Turn
@@ -140,6 +140,7 @@ _LATE = {
     "Message": "publishing.message",
     "OptionalLock": "locks.lock",
     "Outcome": "publishing.message",
+    "Published": "publishing.message",
     "RedisLockStore": "locks.redis",
     "StateFile": "publishing.export.state",
     "SyncConversations": "conversations",

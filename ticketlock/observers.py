@@ -25,6 +25,16 @@ def hook(method: C) -> C:
     return method
 
 
+class BaseObserver:
+    """The base of `Observer`, for those who pass observers on without knowing what they hear.
+
+    Attributes:
+        asgi: an ASGI middleware that the bot server puts around its requests; None: none.
+    """
+
+    asgi: Callable[[Any], Any] | None = None
+
+
 @dataclass
 class Observers:
     """The observers of a lock store, and of what uses it.
@@ -33,11 +43,11 @@ class Observers:
         of_turns: whether one of them is told of all turns.
     """
 
-    each: list[Any] = field(default_factory=list)
+    each: list[BaseObserver] = field(default_factory=list)
     of_turns: bool = False
     _told: dict[str, Sequence[Callable[..., Any]]] = field(default_factory=dict)
 
-    def add(self, observer: Any) -> None:
+    def add(self, observer: BaseObserver) -> None:
         """Tell one more `Observer` of what happens from now on."""
         self.each.append(observer)
         self._told = {}
@@ -69,7 +79,7 @@ class Observers:
                 yield answer
 
 
-def _overridden(observer: Any) -> list[str]:
+def _overridden(observer: BaseObserver) -> list[str]:
     """The hooks of its class that are not those of `Observer`."""
     bases = type(observer).__mro__
     hooks = {name for base in bases for name, own in vars(base).items() if hasattr(own, "hook")}

@@ -16,18 +16,18 @@ from typing import Any
 
 from servers.consumers import query
 
-from ticketlock.demo.arrivals import (
+from ticketlock.demo.judge.events import (
     EVENT_KINDS,
     EventCounts,
     Heard,
     verify_events,
     verify_strangers,
 )
-from ticketlock.demo.records import Entry, Records
-from ticketlock.demo.verify import KINDS, Violation, verify
-from ticketlock.event_base import Event
+from ticketlock.demo.judge.records import Entry, Records
+from ticketlock.demo.judge.turns import KINDS, Violation, verify
 from ticketlock.event_service.records import Received
 from ticketlock.events import BotUttered, UserUttered
+from ticketlock.events.event import Event
 
 from .sender import Delivery, Sender
 from .topology import Topology

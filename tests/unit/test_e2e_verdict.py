@@ -13,12 +13,12 @@ import pytest
 from e2e.sender import Delivery
 from e2e.verdict import Verdict, violations
 
-from ticketlock.demo.arrivals import Heard
-from ticketlock.demo.records import BEGIN, END, Entry
+from ticketlock.demo.judge.events import Heard
+from ticketlock.demo.judge.records import BEGIN, END, Entry
 from ticketlock.demo.traffic import Message
-from ticketlock.event_base import Event
 from ticketlock.event_service.records import Received
 from ticketlock.events import BotUttered, UserUttered
+from ticketlock.events.event import Event
 
 REPLICA = "process 1"
 Published = list[Received]

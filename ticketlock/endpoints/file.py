@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..imports import pip_line
+from ..imports import pip_line, schema
 from ..settings.section import hint, sentences
 
 log = logging.getLogger("ticketlock")
@@ -134,12 +134,10 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
 
 def _problem(key: object, values: Any) -> str | None:
     """What is wrong with a section before its keys are looked at."""
-    from ..cli.config.schema import belongs  # it imports us
-
     if key in FOREIGN:
         return None
     if key not in SECTIONS:
-        return f"is not a section; {belongs(str(key)) or hint(key, SECTIONS)}"
+        return f"is not a section; {schema().belongs(str(key)) or hint(key, SECTIONS)}"
     if values is None:
         return None
     if not isinstance(values, Mapping):

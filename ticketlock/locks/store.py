@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from ..aio.portal import Portal
 from ..checks import check_conversation_id, check_count, check_label, check_seconds
 from ..errors import ConfigurationError
-from ..observers import Observers
+from ..imports import registry
+from ..observers import BaseObserver, Observers
 from ..process import clock
-from ..telemetry.observer import Observer
 from .documents import Polling
 from .grant import Grant
 from .incoming import WINDOW, Incoming
@@ -124,7 +124,7 @@ class LockStore(Polling):
         waiter = self._waiter(conversation_id, lock_lifetime, 0, None, label, 1.0)
         return self._optional_type(self, waiter)
 
-    def observe(self, observer: Observer) -> None:
+    def observe(self, observer: BaseObserver) -> None:
         """Call an observer's methods for all turns from now on. See `Observer`."""
         self.observers.add(observer)
         if self.observers.of_turns:
@@ -227,9 +227,8 @@ class LockStore(Polling):
 
         Raises ConfigurationError; never falls back to another store.
         """
-        from ..endpoints.registry import create_lock_store
-
-        return create_lock_store(obj)
+        created: LockStore = registry().create_lock_store(obj)
+        return created
 
     @staticmethod
     def create_lock(conversation_id: str) -> TicketLock:

@@ -12,7 +12,7 @@ from ..aio import native
 from ..aio.portal import Portal, finalizer
 from ..aio.running import result
 from ..errors import CLOSED, LockError, LockLost, LockTimeout
-from ..telemetry.observer import Observer
+from ..observers import BaseObserver
 from .grant import FORKED, Grant
 from .incoming import WINDOW, Supersede
 from .inspection import Inspection
@@ -258,7 +258,7 @@ class SyncLockStore:
         """Finish a ticket, and remove the lock if that was the last one."""
         self._portal.run(lambda: self.store.cleanup(conversation_id, ticket_number))
 
-    def observe(self, observer: Observer) -> None:
+    def observe(self, observer: BaseObserver) -> None:
         """Call an observer's methods for all turns from now on, in another thread."""
         self.store.observe(observer)
 

@@ -121,3 +121,22 @@ def in_order(batch: Sequence[Message], outcomes: Sequence[Outcome]) -> list[Outc
             outcome = retry("an earlier event of the conversation must be sent first")
         result.append(outcome)
     return result
+
+
+@dataclass(frozen=True)
+class Published:
+    """The outcome of a conversation's events that a relay gave to the broker.
+
+    Attributes:
+        first: number of the first of them.
+        delivered, dead: how many the broker has confirmed, how many were set apart.
+        waits: why the rest waits; empty if there is no rest.
+        seconds: that the broker took for the batch they were in.
+    """
+
+    conversation_id: str
+    first: int
+    delivered: int
+    dead: int
+    waits: str
+    seconds: float

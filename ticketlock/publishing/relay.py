@@ -20,7 +20,7 @@ from ..aio.running import Running
 from ..errors import TicketLockError
 from ..observers import Observers
 from ..process import clock
-from ..telemetry.observer import Published
+from ..publishing.message import Published
 from ..tracker.memory_outbox import VolatileOutbox
 from ..tracker.outbox import DeadLetter, Lease, Parcel, now_ms
 from ..tracker.store import TrackerStore

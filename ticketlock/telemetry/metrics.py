@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import DuplicateMessage, LockStoreConnectionError, LockTimeout, QueueFull, StaleFence
-from .observer import Handled, Observer, Published, Written
+from ..publishing.message import Published
+from .observer import Handled, Observer, Written
 
 if TYPE_CHECKING:
     from ..locks.grant import Grant

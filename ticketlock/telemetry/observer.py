@@ -6,15 +6,16 @@ observers of whole turns a lock is an ordinary `Lock`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..observers import hook
+from ..observers import BaseObserver, hook
 
 if TYPE_CHECKING:
     from ..locks.grant import Grant
     from ..locks.waiter import Waiter
+    from ..publishing.message import Published
     from ..tracker.outbox import Backlog, DeadLetter
 
 
@@ -55,36 +56,13 @@ class Written:
     to_publish: bool
 
 
-@dataclass(frozen=True)
-class Published:
-    """The outcome of a conversation's events that a relay gave to the broker.
-
-    Attributes:
-        first: number of the first of them.
-        delivered, dead: how many the broker has confirmed, how many were set apart.
-        waits: why the rest waits; empty if there is no rest.
-        seconds: that the broker took for the batch they were in.
-    """
-
-    conversation_id: str
-    first: int
-    delivered: int
-    dead: int
-    waits: str
-    seconds: float
-
-
-class Observer:
+class Observer(BaseObserver):
     """Override the methods that you need, and pass it to `Conversations.observe`.
 
     The methods are called in the event loop that the turns are in: they must not block. An
     exception in them is logged and does not affect the turn.
 
-    Attributes:
-        asgi: an ASGI middleware that the bot server puts around its requests; None: none.
     """
-
-    asgi: Callable[[Any], Any] | None = None
 
     @hook
     def on_wait(self, waiter: Waiter) -> None:

@@ -22,8 +22,9 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(text, name=error.name) from None
 
 from ..process import clock
+from ..publishing.message import Published
 from .metrics import BUCKETS, METRICS, Metered, Metric, no_turn, outcome
-from .observer import Published, Written
+from .observer import Written
 
 if TYPE_CHECKING:
     from ..locks.grant import Grant
