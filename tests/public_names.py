@@ -37,11 +37,11 @@ MODULES = (
     "ticketlock.telemetry",
 )  # fmt: skip
 OTHERS = (
-    "ticketlock.locks.lock:Lock", "ticketlock.locks.lock:OptionalLock", "ticketlock.locks.sync:SyncGrant",
-    "ticketlock.locks.sync:SyncLock", "ticketlock.locks.sync:SyncLockStore",
-    "ticketlock.locks.sync:SyncOptionalLock", "ticketlock.conversations:SyncConversations",
-    "ticketlock.conversations:SyncTurn", "ticketlock.endpoints.export:open_export",
-    "ticketlock.publishing.export.state:StateFile",
+    "ticketlock.lock:Lock", "ticketlock.lock:OptionalLock", "ticketlock.sync:SyncGrant",
+    "ticketlock.sync:SyncLock", "ticketlock.sync:SyncLockStore",
+    "ticketlock.sync:SyncOptionalLock", "ticketlock.conversations:SyncConversations",
+    "ticketlock.conversations:SyncTurn", "ticketlock.event_export:open_export",
+    "ticketlock.export_state:StateFile",
 )  # fmt: skip
 OBSERVERS = (
     "ticketlock.server.access_log:AccessLog", "ticketlock.telemetry.otel:OpenTelemetry",
@@ -49,10 +49,16 @@ OBSERVERS = (
 )  # fmt: skip
 #: What our modules say to each other through classes that callers get, and do not make.
 INNER = {
-    "Grant": "__init__ bind expires extend lose member observers overdue request settle supersede tell_lost"
-    " unbind",
-    "Turn": "__init__ begin end",
-    **dict.fromkeys(("Lock", "OptionalLock", "SyncGrant", "SyncLock", "SyncLockStore"), "__init__"),
+    "Grant": "__init__ bind expires extend leave lose member observers overdue request settle supersede"
+    " tell_lost unbind",
+    "Turn": "__init__ begin end lock",
+    "SyncGrant": "__init__ grant",
+    **dict.fromkeys(
+        ("Lock", "OptionalLock"),
+        "__init__ begin begun end forget give_up grant note occupy over spent take waiter who",
+    ),
+    "ConcurrentRedisLockStore": "engine running",
+    **dict.fromkeys(("SyncLock", "SyncLockStore"), "__init__"),
     **dict.fromkeys(("SyncOptionalLock", "SyncConversations", "SyncTurn"), "__init__"),
 }
 
@@ -115,9 +121,8 @@ def _python() -> Iterator[str]:
                 yield from _object(f"python {module}.{name}", found)
     for place in OTHERS:
         module, _, name = place.partition(":")
-        found = getattr(import_module(module), name)
-        for address in _addresses(module):
-            yield from _object(f"python {address}.{name}", found)
+        found = getattr(import_module(MOVED.get(module, module)), name)
+        yield from _object(f"python {module}.{name}", found)
     stores = (*LOCK_STORES.values(), *TRACKER_STORES.values())
     for place in (*stores, *EVENT_BROKERS.values(), *OBSERVERS):
         module, _, name = place.partition(":")  # what they do is their interface's

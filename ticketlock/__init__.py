@@ -118,7 +118,8 @@ if TYPE_CHECKING:
     from .locks.lock import Lock, OptionalLock
     from .locks.memory import InMemoryLockStore
     from .locks.redis import RedisLockStore
-    from .locks.sync import SyncGrant, SyncLock, SyncLockStore, SyncOptionalLock
+    from .locks.store import SyncLockStore
+    from .locks.sync import SyncGrant, SyncLock, SyncOptionalLock
     from .publishing.broker import EventBroker
     from .publishing.export.state import StateFile
     from .publishing.message import Message, Outcome, Published
@@ -146,7 +147,7 @@ _LATE = {
     "SyncConversations": "conversations",
     "SyncGrant": "locks.sync",
     "SyncLock": "locks.sync",
-    "SyncLockStore": "locks.sync",
+    "SyncLockStore": "locks.store",
     "SyncOptionalLock": "locks.sync",
     "SyncTurn": "conversations",
     "Tracker": "tracker.tracker",

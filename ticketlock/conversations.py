@@ -198,7 +198,7 @@ class SyncTurn:
 
     def withdraw(self) -> None:
         """Give the ticket back without entering; see `SyncLock.withdraw`."""
-        self._turn._lock._spent = True
+        self._turn.lock.spent = True
         self._portal.post(self._turn.withdraw)
 
     def queue(self) -> int:
@@ -217,12 +217,12 @@ class SyncTurn:
         who = native.me()
         try:
             self._portal.run(lambda: self._turn.begin(who))
-            lock, grant = self._turn._lock, self._turn.grant
+            lock, grant = self._turn.lock, self._turn.grant
             self._dropped = given_back_by(self, self._portal, lock, grant)
             return self
         except BaseException:
             # Also when the turn came in the moment of an interrupt.
-            self._portal.post(lambda: self._turn._lock._give_up(who))
+            self._portal.post(lambda: self._turn.lock.give_up(who))
             raise
 
     def __exit__(

@@ -28,7 +28,7 @@ MOVED = {
     "ticketlock.prometheus": "ticketlock.telemetry.prometheus",
     "ticketlock.redis_lock_store": "ticketlock.locks.redis",
     "ticketlock.registry": "ticketlock.endpoints.registry",
-    "ticketlock.sync": "ticketlock.locks.sync",
+    "ticketlock.sync": "ticketlock.locks.store",
     "ticketlock.tickets": "ticketlock.locks.tickets",
     "ticketlock.tracker_store": "ticketlock.tracker.store",
 }

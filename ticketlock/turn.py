@@ -56,11 +56,10 @@ class Turn:
         **options: Any,
     ) -> None:
         self._lock_store = lock_store
-        self._lock = lock_store.lock(sender_id, **options)
+        self.lock = lock_store.lock(sender_id, **options)
         self._store = tracker_store
         self._owner = owner
         self._relay = relay
-        self._grant: Grant | None = None
         self._claim: Claim | None = None
         self._pending: list[dict[str, Any]] = []
         self._replies: dict[str, str] = {}
@@ -75,9 +74,9 @@ class Turn:
     @property
     def grant(self) -> Grant:
         """The lock's side of the turn: `number`, `fence`, `lost`."""
-        if self._grant is None:
+        if self.lock.grant is None:
             raise RuntimeError("a turn can be used only inside its `with` block")
-        return self._grant
+        return self.lock.grant
 
     @property
     def fence(self) -> int:
@@ -107,11 +106,11 @@ class Turn:
 
     async def queue(self) -> int:
         """Take the ticket now and enter later; see `Lock.queue`."""
-        return await self._lock.queue()
+        return await self.lock.queue()
 
     def withdraw(self) -> None:
         """Give the ticket back without entering."""
-        self._lock.withdraw()
+        self.lock.withdraw()
 
     def add(self, *events: Event | Mapping[str, Any]) -> None:
         """Add events, typed or plain, to the tracker; they are written with the turn.
@@ -200,7 +199,7 @@ class Turn:
         """
         if self._relay is not None:
             self._relay.start()
-        self._grant = await self._lock._take(who=who)
+        await self.lock.take(who=who)
         try:
             await self._claim_it()
         except BaseException:
@@ -227,7 +226,7 @@ class Turn:
             await self._release()
             raise
         try:
-            await self._lock.release()
+            await self.lock.release()
         except LockLost as lost:
             # Everything was written under a fence that nobody had passed: the turn counts.
             if not write:
@@ -241,7 +240,7 @@ class Turn:
 
     async def _release(self) -> None:
         try:
-            await self._lock.release()
+            await self.lock.release()
         except LockLost as lost:
             log.debug("released after an error: %s", lost)
 
@@ -299,11 +298,11 @@ class ObservedTurn(Turn):
 
     async def end(self, write: bool) -> None:
         if not write:  # of a thread it is not known what has been raised
-            self._lock._note(sys.exc_info()[1] or RuntimeError("the block failed"))
+            self.lock.note(sys.exc_info()[1] or RuntimeError("the block failed"))
         await super().end(write)
 
     async def _release(self) -> None:
-        self._lock._note(sys.exc_info()[1])  # of the claim, or the last commit
+        self.lock.note(sys.exc_info()[1])  # of the claim, or the last commit
         await super()._release()
 
 

@@ -318,6 +318,6 @@ async def test_a_flood_of_duplicates_is_one_question(make_store: Make) -> None:
                 task.cancel()
             engine = getattr(two, "_engine", None)
             if engine is not None:
-                assert len(engine.elsewhere._messages) == 1
+                assert len(engine.duplicates._messages) == 1
             one.answer(grant, {"m": "x"})
         assert await asyncio.wait_for(asyncio.gather(*tasks[1::2]), 5) == ["x"] * 250

@@ -27,14 +27,14 @@ class Broker(EventBroker):
         self.got: dict[tuple[str, int], list[tuple[int, str]]] = {}
         self.moods = list(moods)
         self.mood = "well"
-        self.calls = 0
+        self.requests = 0
         self.closed = False
         self.bad: dict[str, Outcome] = {}
 
     async def deliver(
         self, batch: Sequence[Message], timeout: float | None = None
     ) -> list[Outcome]:
-        self.calls += 1
+        self.requests += 1
         mood = random.choice(self.moods) if self.moods else self.mood
         if mood == "slow":
             await asyncio.sleep(0.02)

@@ -100,7 +100,7 @@ async def a_store_being_closed_takes_no_ticket(server: EmbeddedRedis) -> None:
     """Who comes while it closes is refused, and does not wait for ever."""
     store = store_on(server, **SHORT)
     await warm(store)
-    heartbeat = store._live().heartbeat
+    heartbeat = store.engine().heartbeat
     stop = heartbeat.stop
 
     async def slowly() -> None:
@@ -142,11 +142,11 @@ async def a_repeated_acquire_that_grants_is_one_ticket(server: EmbeddedRedis) ->
         freeze(one)
         lock = two.lock("c", wait_timeout=20)
         await lock.queue()
-        engine = two._live()
+        engine = two.engine()
         engine.heartbeat._beat = lambda *_: None  # type: ignore[method-assign]  # it does not see
         await until(lambda: one_lapsed(two), "the lease runs out")
         engine.link._on_push = None  # the bell is lost too
-        words = engine.calls.acquire(lock._waiter)
+        words = engine.requests.acquire(lock.waiter)
         answer = await engine.link.call(words)
         assert answer[0] == 1
         state = await two.inspect("c")
@@ -158,7 +158,7 @@ def one_lapsed(store: ConcurrentRedisLockStore) -> bool:
     import redis
 
     with redis.Redis(port=store.settings.port, db=1, decode_responses=True) as client:
-        held = client.get(store._live().scripts.keys.of("c")[1]) or ""
+        held = client.get(store.engine().scripts.keys.of("c")[1]) or ""
         seconds, micros = client.time()
         return int(str(held).split()[3]) <= seconds * 1000 + micros // 1000
 

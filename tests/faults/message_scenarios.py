@@ -61,7 +61,7 @@ async def a_reply_whose_bell_is_lost_comes(server: EmbeddedRedis) -> None:
         async with one.lock("c", incoming=Incoming("m")) as grant:
             task = asyncio.create_task(handle(two, Incoming("m"), []))
             await asyncio.sleep(0.1)
-            two._live().link._on_push = None
+            two.engine().link._on_push = None
             one.answer(grant, {"m": "first"})
         assert await task == "first"
 
@@ -150,7 +150,7 @@ async def a_lost_turn_answers_for_no_message_whose_own_turn_has_begun(
         assert await three.break_lock("c", grant.fence)
         own = await lock.acquire()
         one.answer(grant, {"first": "late", "a": "late"})
-        await one._live().link.call(("PING",))  # it has come
+        await one.engine().link.call(("PING",))  # it has come
         two.answer(own, {"a": "own"})
         await lock.release()
         assert await handle(three, Incoming("a"), []) == "own"
@@ -194,7 +194,7 @@ async def a_lost_bell_hides_no_stop(server: EmbeddedRedis) -> None:
     """The heartbeat of the turn learns of it."""
     async with store_on(server) as one, store_on(server) as two:
         async with one.lock("c") as first:
-            one._live().link._on_push = None
+            one.engine().link._on_push = None
             await two.lock("c", incoming=Incoming("m", supersede="rollback")).queue()
             assert await soon(first.until_superseded(), "a heartbeat asks it to stop") == "rollback"
 

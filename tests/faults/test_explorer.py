@@ -18,8 +18,8 @@ from faults.explorer.world import Budget
 from faults.mutation import Patch, both, lua, python, wrapped
 from faults.test_mutants import MINE_TOO_EARLY
 
-from ticketlock import ConcurrentRedisLockStore
 from ticketlock.locks.concurrent.engine import Engine
+from ticketlock.locks.concurrent.queue import RedisQueue
 from ticketlock.redis.embedded import EmbeddedRedis
 
 
@@ -88,7 +88,7 @@ MUTANTS = {
         wrapped(Engine, "__init__", from_one_again),
         SMALL["closed and used again"], "nothing is forgotten"),
     "a store that closes takes tickets": Mutant(
-        python(ConcurrentRedisLockStore, "_live", "if engine.closed:", "if False:"),
+        python(RedisQueue, "live", "if engine.closed:", "if False:"),
         Bound(1, Budget(turns=2, closes=1)), "nothing is forgotten"),
 }  # fmt: skip
 

@@ -17,10 +17,10 @@ import pytest
 from faults.mutation import Patch, both, expect_noticed, lua, method, python, wrapped
 from faults.test_protocol import SCENARIOS
 
-from ticketlock import ConcurrentRedisLockStore, LockError
+from ticketlock import LockError
 from ticketlock.locks import deadlines
-from ticketlock.locks.concurrent import calls, engine, heartbeat, scripts
-from ticketlock.locks.concurrent import duplicates as elsewhere
+from ticketlock.locks.concurrent import duplicates, engine, heartbeat, scripts
+from ticketlock.locks.concurrent.queue import RedisQueue
 from ticketlock.redis import commands, link
 from ticketlock.redis.embedded import EmbeddedRedis
 
@@ -238,31 +238,31 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "waiters have the numbers of another use": (
         wrapped(engine.Engine, "__init__", from_one_again), "a_late_exit_forgets_no_waiter"),
     "a store that closes takes tickets": (
-        python(ConcurrentRedisLockStore, "_live", "if engine.closed:", "if False:"),
+        python(RedisQueue, "live", "if engine.closed:", "if False:"),
         "a_store_being_closed_takes_no_ticket"),
     "duplicates do not look": (
-        method(elsewhere.Elsewhere, "_pause", asleep), "a_reply_whose_bell_is_lost_comes"),
+        method(duplicates.Duplicates, "_pause", asleep), "a_reply_whose_bell_is_lost_comes"),
     "heartbeats tell of no stop": (
-        wrapped(engine.Engine, "beaten", no_stops), "a_lost_bell_hides_no_stop"),
+        wrapped(engine.Engine, "on_heartbeat", no_stops), "a_lost_bell_hides_no_stop"),
     "waiters are not attended": (
         method(engine.Engine, "attended", lambda self: []), "a_live_waiter_is_not_skipped"),
     "no heartbeat": (
         method(heartbeat.Heartbeat, "_beat", nothing), "a_long_hold_is_renewed"),
     "lost is not acted on": (
-        wrapped(engine.Engine, "beaten", nothing_lost), "fences_outlive_a_flush"),
+        wrapped(engine.Engine, "on_heartbeat", nothing_lost), "fences_outlive_a_flush"),
     "deadline is not watched": (
         method(deadlines.DeadlineWatch, "_look", nothing), "a_frozen_heartbeat_is_noticed"),
     "deadline counts from the answer": (
         wrapped(engine.Engine, "_answered", from_the_answer),
         "the_deadline_counts_from_the_sending"),
     "no look behind the bell": (
-        wrapped(engine.Engine, "beaten", bells_of_a_beat), "a_lost_bell_costs_a_second"),
+        wrapped(engine.Engine, "on_heartbeat", bells_of_a_beat), "a_lost_bell_costs_a_second"),
     "not subscribed": (
         wrapped(scripts.Scripts, "prologue", unsubscribed), "hand_off_is_pushed"),
     "no return to the queue": (
-        wrapped(engine.Engine, "beaten", no_returns), "waiters_outlive_a_flush"),
+        wrapped(engine.Engine, "on_heartbeat", no_returns), "waiters_outlive_a_flush"),
     "return at the tail": (
-        wrapped(calls.Calls, "acquire", at_the_tail), "a_skipped_waiter_returns_to_its_place"),
+        wrapped(scripts.Requests, "acquire", at_the_tail), "a_skipped_waiter_returns_to_its_place"),
     "cancelled waiter stays": (
         method(engine.Engine, "withdraw", nothing), "a_cancelled_waiter_leaves_the_queue"),
     "calls are shared backwards": (

@@ -58,7 +58,7 @@ async def use(store: ConcurrentRedisLockStore, names: list[str]) -> None:
     waiting = [asyncio.create_task(store.lock(name).acquire()) for name in names]
     await asyncio.sleep(4.5)
     assert not [grant for grant in grants if grant.lost.is_set()]
-    engine = store._live()
+    engine = store.engine()
     words = ("EVAL", load("live").source, 1, store.settings.prefixed("concurrent_lock:live"))
     if store.settings.deployment_mode != "cluster":
         await engine.link.call((*words, "me", "text", 1000, 2, "[]"))  # the operator's page
@@ -68,7 +68,7 @@ async def use(store: ConcurrentRedisLockStore, names: list[str]) -> None:
             await engine.link.call(words)
     left: list[str] = []
     for mark in ("1 of a trace", "2 of a trace"):
-        store._leave_mark(grants[0], mark, left.append)
+        store._queue.leave_mark(grants[0], mark, left.append)
     await until(lambda: left == ["1 of a trace"], "the second finds the first")
     await store.inspect(names[0])
     await asyncio.gather(*(lock.release() for lock in held))

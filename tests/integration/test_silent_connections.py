@@ -75,7 +75,7 @@ def test_a_server_that_pauses_keeps_its_connections(own_redis: EmbeddedRedis, ru
             own_redis.process.send_signal(signal.SIGCONT)
             grant = await entering
             assert grant.number == 2
-            assert store._live().link.connects == 1
+            assert store.engine().link.connects == 1
 
     run(body())
 
@@ -152,7 +152,7 @@ def test_a_release_behind_a_blocking_handler(
                 await asyncio.sleep(0)
                 time.sleep(4.2)  # a handler that blocks the loop
                 await asyncio.gather(*ends)
-            assert store._live().link.connects == 1
+            assert store.engine().link.connects == 1
 
     with caplog.at_level(logging.WARNING, "ticketlock"):
         run(body())
@@ -172,7 +172,7 @@ def test_an_acquire_behind_a_blocking_handler(
             await asyncio.sleep(0)
             time.sleep(block)  # a handler that blocks the loop
             await asyncio.gather(*entering)
-            assert store._live().link.connects == 1
+            assert store.engine().link.connects == 1
 
     run(body())
 

@@ -1,7 +1,7 @@
-"""Tickets in stored documents: all that a store of three methods needs to be a lock store.
+"""Tickets in stored documents: the queue of every lock store that has three methods.
 
-`get_lock`, `save_lock` and `delete_lock` are a custom store's own; the rest is here, by
-polling. Built-in stores that know better replace what they know better.
+A document is read, changed and stored again. `RedisLockStore` swaps it in one step; over a custom
+store's methods that is atomic within one process, by a mutex.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
-from .. import process
 from ..aio.running import result
-from ..checks import check_conversation_id, check_count, check_floor, check_number, check_seconds
-from ..errors import ELSEWHERE, LockError, LockStoreConnectionError, QueueFull, TicketLockError
+from ..errors import CLOSED, LockError, LockStoreConnectionError, QueueFull, TicketLockError
 from ..process import clock
 from .deadlines import DeadlineWatch
-from .explaining import Explaining
-from .grant import FORKED, Grant
+from .grant import Grant
 from .inspection import Holder, Inspection, Waiting
+from .queue import LocalQueue
 from .tickets import Ticket, TicketLock
 from .waiter import Waiter
 
@@ -29,120 +28,57 @@ T = TypeVar("T")
 log = logging.getLogger("ticketlock.lock")
 
 
-class Polling(Explaining):
-    """The base of `LockStore`: locks over documents, atomic within one process."""
+class DocumentQueue(LocalQueue):
+    """Turns over documents, one a conversation. Waiters poll.
 
-    #: Seconds a ticket lives without being renewed.
-    lease = 5.0
+    Args:
+        lease: seconds that a ticket lives without being renewed.
+    """
 
-    #: The process whose event loop works for it.
-    _pid = process.pid
-
-    def __init__(self, lock_lifetime: float) -> None:
-        self.lock_lifetime = lock_lifetime
-        self._last_fence = 0
+    def __init__(self, lease: float) -> None:
+        self.lease = lease
         self._closed = False
         self._held: set[Grant] = set()
-        self._begin_anew()
+        super().__init__()
 
     def _begin_anew(self) -> None:
-        """What belongs to one process and one event loop. Turns held before are void."""
         for grant in self._held:
-            grant.reason = grant.reason or (
-                FORKED if self._pid != process.pid else "its event loop was closed"
-            )
+            self._void(grant)
         self._held = set()
-        self._pid = process.pid
-        self._home: asyncio.AbstractEventLoop | None = None
-        self._mutex: asyncio.Lock | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._background: set[asyncio.Future[Any]] = set()
         self._deadlines: DeadlineWatch | None = None
+        super()._begin_anew()
 
-    def _check_home(self) -> None:
-        """Begin anew in a forked child, and when the event loop of before is gone.
+    # -- documents ---------------------------------------------------------------------------
 
-        Raises LockStoreConnectionError on a second event loop beside it.
-        """
-        if self._pid != process.pid or (self._home is not None and self._home.is_closed()):
-            self._begin_anew()
-        here = asyncio._get_running_loop()  # None outside of one, as `withdraw` may be
-        if self._home is None:
-            self._home = here
-        elif here is not None and here is not self._home:
-            raise LockStoreConnectionError(ELSEWHERE)
-
-    # -- the documented interface: a custom store implements the first three ---------------
-
-    def get_lock(self, conversation_id: str) -> Any:
-        """The stored TicketLock or None; a custom store implements it, plain or async."""
-        raise NotImplementedError(f"{type(self).__name__} must implement get_lock")
-
-    def save_lock(self, lock: TicketLock) -> Any:
-        """Store a TicketLock; a custom store implements it, plain or async."""
-        raise NotImplementedError(f"{type(self).__name__} must implement save_lock")
-
-    def delete_lock(self, conversation_id: str) -> Any:
-        """Remove the lock; a custom store implements it, plain or async."""
-        raise NotImplementedError(f"{type(self).__name__} must implement delete_lock")
-
-    async def get_or_create_lock(self, conversation_id: str) -> TicketLock:
+    async def get_or_create(self, conversation_id: str) -> TicketLock:
         """The stored lock, or a new one that is not saved."""
-        lock = await result(self.get_lock(check_conversation_id(conversation_id)))
-        return lock if isinstance(lock, TicketLock) else TicketLock(conversation_id)
+        raise NotImplementedError
 
-    async def issue_ticket(self, conversation_id: str, lock_lifetime: float | None = None) -> int:
-        """Issue a ticket that lives `lock_lifetime` seconds from now, and return its number.
+    async def now(self) -> float:
+        """Epoch seconds by the clock that all users of the documents share."""
+        raise NotImplementedError
 
-        The low-level interface: nobody renews the ticket. Raises LockError.
-        """
-        lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
-        lifetime = check_seconds("lock_lifetime", lifetime, above=True)
+    async def update(self, conversation_id: str, change: Callable[[TicketLock, float], T]) -> T:
+        """Read a lock, drop its expired tickets, change it, and store it, in one step."""
+        raise NotImplementedError
 
-        def issue(lock: TicketLock, now: float) -> int:
-            return lock.issue_ticket(lifetime, now)
+    async def _read(self, conversation_id: str) -> TicketLock:
+        """The lock without its expired tickets."""
+        lock = await self.get_or_create(conversation_id)
+        lock.remove_expired_tickets(await self.now())
+        return lock
 
-        try:
-            return await self._update(conversation_id, issue)
-        except TicketLockError:
-            raise
-        except Exception as error:  # documented: any failure of a store is a LockError
-            raise LockError(f"Error while acquiring lock: {error}") from error
+    # -- looking, breaking, and tickets without a process -----------------------------------------
 
-    async def finish_serving(self, conversation_id: str, ticket_number: int) -> None:
-        """Remove a ticket; the next one is served."""
-        ticket_number = check_number("ticket_number", ticket_number)
+    async def position(self, conversation_id: str, number: int) -> int | None:
+        numbers = [ticket.number for ticket in (await self._read(conversation_id)).tickets]
+        return numbers.index(number) if number in numbers else None
 
-        def finish(lock: TicketLock, now: float) -> None:
-            lock.remove_ticket_for(ticket_number)
-
-        for grant in self._held_here(conversation_id, ticket_number):
-            self._held.discard(grant)
-            grant.lose("its ticket was finished, or the lock was broken")
-        await self._update(conversation_id, finish)
-
-    async def is_someone_waiting(self, conversation_id: str) -> bool:
-        """Whether a valid ticket waits behind the one being served."""
-        return len((await self._read(conversation_id)).tickets) > 1
-
-    async def cleanup(self, conversation_id: str, ticket_number: int) -> None:
-        """Finish a ticket, and remove the lock if that was the last one."""
-        await self.finish_serving(conversation_id, ticket_number)
-
-    # -- looking and breaking -----------------------------------------------------------------
-
-    async def position(self, conversation_id: str, ticket_number: int) -> int | None:
-        """How many turns come before this ticket's; 0: it is being served; None: not there."""
-        ticket_number = check_number("ticket_number", ticket_number)
+    async def inspect(self, conversation_id: str, limit: int) -> Inspection:
         lock = await self._read(conversation_id)
-        numbers = [ticket.number for ticket in lock.tickets]
-        return numbers.index(ticket_number) if ticket_number in numbers else None
-
-    async def inspect(self, conversation_id: str, limit: int = 100) -> Inspection:
-        """Who holds the conversation and who waits, without changing anything."""
-        limit = check_count("limit", limit)
-        lock = await self._read(conversation_id)
-        now = await self._now()
+        now = await self.now()
         tickets = list(lock.tickets)
         holder = None
         if tickets:
@@ -153,59 +89,36 @@ class Polling(Explaining):
         waiting = tuple(Waiting(t.number, 0.0) for t in tickets[1 : 1 + limit])
         return Inspection(conversation_id, holder, waiting, len(tickets[1:]), lock.last_issued)
 
-    async def break_lock(self, conversation_id: str, fence: int | None = None) -> bool:
-        """End the turn of whoever holds the conversation; its process gets LockLost.
-
-        Args:
-            fence: break only the turn with this fence.
-
-        Returns: whether a turn was ended.
-        """
-        if fence is not None:
-            fence = check_number("fence", fence)
-        state = await self.inspect(conversation_id)
+    async def break_turn(self, conversation_id: str, fence: int | None) -> bool:
+        state = await self.inspect(conversation_id, 0)
         if state.holder is None or fence not in (None, state.holder.fence):
             return False
-        await self.finish_serving(conversation_id, state.holder.number)
+        await self.finish(conversation_id, state.holder.number)
         return True
+
+    async def issue_bare(self, conversation_id: str, lifetime: float, number: int = 0) -> int:
+        def issue(lock: TicketLock, now: float) -> int:
+            return lock.issue_ticket(lifetime, now)
+
+        try:
+            return await self.update(conversation_id, issue)
+        except TicketLockError:
+            raise
+        except Exception as error:  # documented: any failure of a store is a LockError
+            raise LockError(f"Error while acquiring lock: {error}") from error
+
+    async def finish(self, conversation_id: str, number: int) -> None:
+        def finish(lock: TicketLock, now: float) -> None:
+            lock.remove_ticket_for(number)
+
+        for grant in self._held_here(conversation_id, number):
+            self._held.discard(grant)
+            grant.lose("its ticket was finished, or the lock was broken")
+        await self.update(conversation_id, finish)
 
     # -- turns ------------------------------------------------------------------------------
 
-    async def _now(self) -> float:
-        """Epoch seconds by the clock that all users of the store share."""
-        return time.time()
-
-    async def _read(self, conversation_id: str) -> TicketLock:
-        """The lock without its expired tickets."""
-        lock = await self.get_or_create_lock(conversation_id)
-        lock.remove_expired_tickets(await self._now())
-        return lock
-
-    async def _update(self, conversation_id: str, change: Callable[[TicketLock, float], T]) -> T:
-        """Read, change and store a lock. Atomic within this process only."""
-        self._check_home()
-        self._mutex = self._mutex or asyncio.Lock()
-        async with self._mutex:
-            lock = await self.get_or_create_lock(conversation_id)
-            before = lock.dumps()
-            now = await self._now()
-            lock.remove_expired_tickets(now)
-            changed = change(lock, now)
-            if not lock.tickets:
-                await result(self.delete_lock(conversation_id))
-            elif lock.dumps() != before:
-                await result(self.save_lock(lock))
-            return changed
-
-    def _enter(self, waiter: Waiter) -> Awaitable[Grant]:
-        """Take a ticket and wait for its turn."""
-        return self._issued_and_granted(waiter)
-
-    async def _issued_and_granted(self, waiter: Waiter) -> Grant:
-        await self._issue(waiter)
-        return await self._granted(waiter)
-
-    async def _issue(self, waiter: Waiter) -> None:
+    async def issue(self, waiter: Waiter) -> None:
         limit = 0 if waiter.wait_timeout == 0 else waiter.max_waiting
         waiter.member = secrets.token_hex(8)
 
@@ -215,7 +128,7 @@ class Polling(Explaining):
                 return -1, waiting
             return lock.issue_ticket(self.lease, now, waiter.member), waiting
 
-        issuing = asyncio.ensure_future(self._update(waiter.conversation_id, issue))
+        issuing = asyncio.ensure_future(self.update(waiter.conversation_id, issue))
         try:
             waiter.number, waiting = await asyncio.shield(issuing)
         except asyncio.CancelledError:
@@ -224,13 +137,13 @@ class Polling(Explaining):
         waiter.ahead = waiting + 1
         if waiter.number < 0:
             if waiter.wait_timeout == 0:
-                raise await self._timed_out(waiter)
+                raise await self.timed_out(waiter)
             raise QueueFull(waiter.conversation_id, waiting)
 
-    async def _granted(self, waiter: Waiter) -> Grant:
+    async def granted(self, waiter: Waiter) -> Grant:
         while not self._closed:
             asked = clock()
-            place, fence = await self._update(
+            place, fence = await self.update(
                 waiter.conversation_id, lambda lock, now: self._keep(lock, now, waiter)
             )
             if place == 0:
@@ -238,10 +151,10 @@ class Polling(Explaining):
             pause = min(waiter.poll, 0.02 * place, self.lease / 3)
             if waiter.deadline is not None:
                 if clock() >= waiter.deadline:
-                    raise await self._timed_out(waiter)
+                    raise await self.timed_out(waiter)
                 pause = min(pause, waiter.deadline - clock())
             await asyncio.sleep(max(0.001, pause))
-        raise LockStoreConnectionError("the lock store has been closed")
+        raise LockStoreConnectionError(CLOSED)
 
     def _keep(self, lock: TicketLock, now: float, waiter: Waiter) -> tuple[int, int]:
         """Keep a ticket alive, put it back where it was dropped by mistake.
@@ -264,26 +177,23 @@ class Polling(Explaining):
 
     def _grant(self, waiter: Waiter, fence: int, asked: float) -> Grant:
         self._check_home()
-        self._last_fence = fence = max(self._last_fence + 1, fence)
         grant = Grant(
             waiter.conversation_id,
             waiter.number,
-            fence,
+            self._mint(fence),
             asked + self.lease * 0.9,
             waiter.lock_lifetime,
             member=waiter.member,
         )
         self._held.add(grant)
         if self._deadlines is None:
-            self._deadlines = DeadlineWatch(lambda: self._held, self._overdue)
+            # It does not refer to us: a queue that is dropped goes at once, and its link with it.
+            held = self._held
+            self._deadlines = DeadlineWatch(lambda: held, partial(_overdue, held))
         self._deadlines.watch(grant)
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._renew_held())
         return grant
-
-    def _overdue(self, grant: Grant) -> None:
-        self._held.discard(grant)
-        grant.lose(grant.overdue())
 
     async def _renew_held(self) -> None:
         """Renew the tickets of all held turns until there are none."""
@@ -300,7 +210,7 @@ class Polling(Explaining):
 
         asked = clock()
         try:
-            if await self._update(grant.conversation_id, renew):
+            if await self.update(grant.conversation_id, renew):
                 grant.extend(asked + self.lease * 0.9)
             elif grant in self._held:
                 self._held.discard(grant)
@@ -318,15 +228,14 @@ class Polling(Explaining):
             if grant.number == number and grant.conversation_id == conversation_id
         ]
 
-    def _release(self, grant: Grant) -> Awaitable[None]:
-        """End a turn; sets `grant.reason` when it turns out that it was lost."""
+    def release(self, grant: Grant) -> Awaitable[None]:
         return self._ended(grant)
 
     async def _ended(self, grant: Grant) -> None:
         self._check_home()
         self._held.discard(grant)
         if self._closed:
-            grant.reason = grant.reason or "the lock store has been closed"
+            grant.reason = grant.reason or CLOSED
             return
         there = await asyncio.shield(self._spawn(self._finish(grant.conversation_id, grant.member)))
         if not there:
@@ -341,13 +250,13 @@ class Polling(Explaining):
                 lock.tickets.remove(ticket)
             return ticket is not None
 
-        return await self._update(conversation_id, finish)
+        return await self.update(conversation_id, finish)
 
     async def _take_back(self, waiter: Waiter, issuing: asyncio.Future[tuple[int, int]]) -> None:
         waiter.number, _ = await issuing
-        self._withdraw(waiter)
+        self.withdraw(waiter)
 
-    def _withdraw(self, waiter: Waiter) -> None:
+    def withdraw(self, waiter: Waiter) -> None:
         if waiter.number >= 0 and not self._closed:
             self._held -= {grant for grant in self._held if grant.member == waiter.member}
             self._spawn(self._finish(waiter.conversation_id, waiter.member))
@@ -364,23 +273,13 @@ class Polling(Explaining):
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("a ticket could not be withdrawn and will expire by itself: %s", error)
 
-    async def raise_fence(self, grant: Grant, floor: int) -> None:
-        """Give a turn that is held a fence above `floor`: the highest that its tracker store
-        has seen, after the lock store has lost its memory and its clock is behind.
-
-        Raises LockLost when the turn is no longer held.
-        """
-        grant.ensure_held()
-        floor = check_floor(grant.conversation_id, floor)
-        self._last_fence = grant.fence = max(grant.fence, self._last_fence, floor) + 1
-
     async def close(self) -> None:
         """End the turns and their bodies, the keeper, and what works in the background."""
         self._check_home()
         for grant in list(self._held):
             self._held.discard(grant)
             self._spawn(self._finish(grant.conversation_id, grant.member))
-            grant.lose("the lock store has been closed")
+            grant.lose(CLOSED)
         self._closed = True
         tasks = [task for task in (self._keeper, *self._background) if task is not None]
         if self._keeper is not None:
@@ -389,6 +288,57 @@ class Polling(Explaining):
         self._keeper = None
         if self._deadlines is not None:
             self._deadlines.stop()
+
+
+class Documents(Protocol):
+    """What a custom lock store implements, plain or async."""
+
+    def get_lock(self, conversation_id: str) -> Any: ...
+    def save_lock(self, lock: TicketLock) -> Any: ...
+    def delete_lock(self, conversation_id: str) -> Any: ...
+
+
+class CustomQueue(DocumentQueue):
+    """Turns over the three methods of a custom lock store, atomic within one process.
+
+    Args:
+        documents: the custom store.
+    """
+
+    def __init__(self, documents: Documents, lease: float) -> None:
+        self._documents = documents
+        super().__init__(lease)
+
+    def _begin_anew(self) -> None:
+        self._mutex: asyncio.Lock | None = None
+        super()._begin_anew()
+
+    async def get_or_create(self, conversation_id: str) -> TicketLock:
+        lock = await result(self._documents.get_lock(conversation_id))
+        return lock if isinstance(lock, TicketLock) else TicketLock(conversation_id)
+
+    async def now(self) -> float:
+        return time.time()
+
+    async def update(self, conversation_id: str, change: Callable[[TicketLock, float], T]) -> T:
+        self._check_home()
+        self._mutex = self._mutex or asyncio.Lock()
+        async with self._mutex:
+            lock = await self.get_or_create(conversation_id)
+            before = lock.dumps()
+            now = await self.now()
+            lock.remove_expired_tickets(now)
+            changed = change(lock, now)
+            if not lock.tickets:
+                await result(self._documents.delete_lock(conversation_id))
+            elif lock.dumps() != before:
+                await result(self._documents.save_lock(lock))
+            return changed
+
+
+def _overdue(held: set[Grant], grant: Grant) -> None:
+    held.discard(grant)
+    grant.lose(grant.overdue())
 
 
 def _owned(lock: TicketLock, member: str) -> Ticket | None:

@@ -191,6 +191,12 @@ class Grant:
             raise LockLost(self.conversation_id, "it has been released")
         self.keep_bound()
 
+    def leave(self) -> None:
+        """The block was left: the turn is no longer ours, and lost if that was too late."""
+        self._released = True
+        if self._reason is None and clock() >= self.deadline:
+            self.reason = self.overdue()
+
     def overdue(self) -> str:
         """Why a grant past its deadline is lost."""
         if self.deadline >= self.expires:

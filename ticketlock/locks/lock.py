@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Coroutine
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import process
-from ..errors import CLOSED, CLOSING, AlreadyHeld, LockError, LockStoreConnectionError, LockTimeout
-from ..process import clock
+from ..errors import CLOSED, CLOSING, LockError, LockStoreConnectionError, LockTimeout
 from .body import AnyTask, caller, closed_under
 from .grant import FORKED, Grant
+from .inside import Who
+from .queue import TurnQueue
 from .waiter import Waiter
-
-if TYPE_CHECKING:
-    from .store import LockStore
-
-log = logging.getLogger("ticketlock.lock")
 
 
 class Lock:
@@ -29,22 +23,28 @@ class Lock:
 
     A lock that was made before a fork may be used in the child; a ticket that was taken before
     the fork is the parent's.
+
+    Attributes:
+        waiter: its ticket.
+        grant: its turn, once it has begun.
+        who: the task or thread that has entered it.
+        spent, over: it cannot be entered any more; its turn was left.
     """
 
-    __slots__ = ("_entered", "_grant", "_over", "_queued", "_spent", "_store", "_waiter", "_who")
+    __slots__ = ("_entered", "_queued", "_turns", "grant", "over", "spent", "waiter", "who")
 
-    def __init__(self, store: LockStore, waiter: Waiter) -> None:
-        self._store = store
-        self._waiter = waiter
-        self._grant: Grant | None = None
-        self._spent = False
-        self._over = False
+    def __init__(self, turns: TurnQueue, waiter: Waiter) -> None:
+        self._turns = turns
+        self.waiter = waiter
+        self.grant: Grant | None = None
+        self.spent = False
+        self.over = False
         #: Whether somebody has begun to enter it.
         self._entered = False
         #: None: no ticket was taken ahead. False: one is being taken.
         self._queued: bool | None = None
         #: Who waits for the turn, and has it: a task, or a thread.
-        self._who: AnyTask | tuple[object, ...] | None = None
+        self.who: Who = None
 
     async def queue(self) -> int:
         """Take the ticket without waiting for the turn, and return its number.
@@ -53,25 +53,25 @@ class Lock:
         `incoming` message needs none, another ticket has it.
         Raises QueueFull, LockStoreConnectionError.
         """
-        if self._spent or self._entered or self._queued is not None:
+        if self.spent or self._entered or self._queued is not None:
             raise LockError(
                 "this lock already has a ticket, and is for one turn: call `lock()` for each"
             )
         self._queued = False
-        self._waiter.start()
+        self.waiter.start()
         try:
-            await self._store._issue(self._waiter)
+            await self._turns.issue(self.waiter)
         except BaseException:
             self.withdraw()
             raise
         self._queued = True
-        return self._waiter.number
+        return self.waiter.number
 
     def withdraw(self) -> None:
         """Give the ticket back without entering; the lock cannot be used after that."""
-        self._spent = True
-        if self._waiter.pid == process.pid:  # else it is the parent's, and not ours to give
-            self._store._withdraw(self._waiter)
+        self.spent = True
+        if self.waiter.pid == process.pid:  # else it is the parent's, and not ours to give
+            self._turns.withdraw(self.waiter)
 
     async def acquire(self) -> Grant:
         """Wait for the turn; a caller that does not use `async with` must `release`.
@@ -79,82 +79,65 @@ class Lock:
         No task is cancelled when the turn is lost, unless one calls `grant.bind()`.
         Raises what `async with` raises on entering; see `LockStore.lock`.
         """
-        return await self._take()
+        return await self.take()
 
-    async def _take(
+    async def take(
         self, bind: bool = False, body: AnyTask | None = None, who: tuple[object, ...] | None = None
     ) -> Grant:
-        self._use(asyncio.current_task() if who is None else who)
+        self.occupy(asyncio.current_task() if who is None else who)
         try:
-            grant = await self._begin()
+            grant = await self.begin()
         except BaseException as error:
             self.withdraw()
             if isinstance(error, LockStoreConnectionError) and str(error) in (CLOSED, CLOSING):
                 closed_under(error)
             raise
-        self._has(grant)
+        self.begun(grant)
         if bind:
             # Who has called `__aenter__` does the work; `wait_for` may run it in another task.
             grant.bind(None if body is None or body.done() else body)
         return grant
 
-    def _use(self, who: AnyTask | tuple[object, ...] | None) -> None:
+    def occupy(self, who: Who) -> None:
         """One task or thread enters it, once. Called on the event loop: threads share locks too."""
-        if self._spent or self._entered or self._queued is False:
+        if self.spent or self._entered or self._queued is False:
             raise LockError(
                 "this lock has been entered already, or its ticket is being taken; a lock is for "
                 "one turn: call `lock()` for each"
             )
-        self._entered, self._who = True, who
+        self._entered, self.who = True, who
 
-    def _give_up(self, who: tuple[object, ...]) -> None:
+    def give_up(self, who: tuple[object, ...]) -> None:
         """Withdraw, unless it is another thread's."""
-        if self._who is who:
+        if self.who is who:
             self.withdraw()
 
-    def _begin(self) -> Awaitable[Grant]:
-        waiter = self._waiter
-        self._check_not_inside()
+    def begin(self) -> Awaitable[Grant]:
+        waiter = self.waiter
+        self._turns.inside.check(waiter, self.who)
         if waiter.number < 0:
             waiter.start()
-            return self._store._enter(waiter)
+            return self._turns.enter(waiter)
         if waiter.pid != process.pid:
             raise LockError(
                 f"the ticket {waiter.number} of conversation {waiter.conversation_id!r} was taken "
                 "before the fork and is the parent's: make a new lock in the child"
             )
-        return self._store._granted(waiter)
-
-    def _check_not_inside(self) -> None:
-        """Raise AlreadyHeld if it would wait for itself without end; warn where an end is in
-        sight: a `wait_timeout`, or another task that may release what this one acquired."""
-        waiter = self._waiter
-        other = self._store._inside.get(waiter.conversation_id)
-        if other is None or other._who != self._who or waiter.wait_timeout == 0:
-            return
-        if waiter.incoming is not None:
-            return  # it may wait for a reply only, or not at all
-        grant = other._grant
-        if grant is None or grant.reason is not None or other._waiter.pid != process.pid:
-            return
-        error = AlreadyHeld(waiter.conversation_id, grant.number)
-        if waiter.wait_timeout is None and (grant.bound or isinstance(other._who, tuple)):
-            raise error
-        log.warning("%s", error)
+        return self._turns.granted(waiter)
 
     def _describe(self, grant: Grant) -> None:
         """Tell a grant what its waiter knows."""
-        waiter = self._waiter
+        waiter = self.waiter
         grant.label = waiter.label
         grant.waited = grant.granted_at - waiter.started
         grant.ahead = waiter.ahead
-        grant.observers = self._store.observers
+        grant.observers = self._turns.observers
 
-    def _has(self, grant: Grant) -> None:
+    def begun(self, grant: Grant) -> None:
         """The turn is ours."""
         self._describe(grant)
-        self._grant = grant
-        self._store._enters(self)
+        self.grant = grant
+        self._turns.inside.enter(self)
 
     async def release(self) -> None:
         """End the turn. Raises LockLost if it had been lost before.
@@ -163,54 +146,45 @@ class Lock:
         that is raised. Raises LockError if `acquire` was not called, or if the turn was
         released already.
         """
-        grant = self._grant
-        if grant is None and self._spent:
+        grant = self.grant
+        if grant is None and self.spent:
             return
-        if grant is None or self._over:
-            problem = "has been released already" if self._over else "was not acquired"
-            raise LockError(f"the lock of {self._waiter.conversation_id!r} {problem}")
+        if grant is None or self.over:
+            problem = "has been released already" if self.over else "was not acquired"
+            raise LockError(f"the lock of {self.waiter.conversation_id!r} {problem}")
         if grant.unbind():
             await grant.settle(None)
-        await self._end(grant)
+        await self.end(grant)
         grant.tell_lost()
 
-    def _end(self, grant: Grant) -> Awaitable[None]:
-        self._forget()
-        grant._released = True
-        if self._waiter.pid != process.pid:  # the turn is the parent's, and not ours to end
+    def end(self, grant: Grant) -> Awaitable[None]:
+        self.forget()
+        if self.waiter.pid != process.pid:  # the turn is the parent's, and not ours to end
             grant.reason = FORKED
             return asyncio.sleep(0)
-        if grant._reason is None and clock() >= grant.deadline:
-            grant.reason = grant.overdue()
-        return self._store._release(grant)
+        grant.leave()
+        return self._turns.release(grant)
 
-    def _note(self, error: BaseException | None) -> None:
+    def note(self, error: BaseException | None) -> None:
         """What the block of a thread has raised, for observers."""
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """The turn is over, or about to be."""
-        self._over = True
-        self._who = None
-        inside = self._store._inside
-        if inside.get(self._waiter.conversation_id) is self:
-            del inside[self._waiter.conversation_id]
+        self.over = True
+        self.who = None
+        self._turns.inside.leave(self)
 
     def __aenter__(self) -> Coroutine[Any, Any, Grant]:
-        return self._take(True, caller())
+        return self.take(True, caller())
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        grant = self._grant
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        grant = self.grant
         if grant is None:
-            raise LockError(f"the lock of {self._waiter.conversation_id!r} was not entered")
+            raise LockError(f"the lock of {self.waiter.conversation_id!r} was not entered")
         ours = grant.unbind() and await grant.settle(error)
-        if self._over:
+        if self.over:
             return  # released inside the block
-        await self._end(grant)
+        await self.end(grant)
         grant.tell_lost(None if ours else error)
 
 
@@ -226,15 +200,10 @@ class OptionalLock(Lock):
 
     async def _take_or_not(self, body: AnyTask | None) -> Grant | None:
         try:
-            return await self._take(True, body)
+            return await self.take(True, body)
         except LockTimeout:
             return None
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._grant is not None:
-            await super().__aexit__(exc_type, error, traceback)
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self.grant is not None:
+            await super().__aexit__(kind, error, trace)

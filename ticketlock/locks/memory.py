@@ -7,16 +7,16 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
 
 from .. import process
-from ..checks import check_conversation_id, check_count, check_number, check_seconds
+from ..checks import check_conversation_id
 from ..errors import CLOSED, LockLost, LockStoreConnectionError, QueueFull
 from ..process import clock
 from .grant import Grant
-from .incoming import WINDOW, Supersede
+from .incoming import Supersede
 from .inspection import Holder, Inspection, Waiting
 from .memory_messages import MemoryMessages
+from .queue import LocalQueue
 from .store import LockStore
 from .tickets import Ticket, TicketLock
 from .waiter import Waiter
@@ -49,19 +49,16 @@ class _Turn:
         self.timer = timer
 
 
-class InMemoryLockStore(LockStore):
-    """Locks between the tasks of one event loop. Replicas need a Redis lock store.
+class MemoryQueue(LocalQueue):
+    """Turns between the tasks of one event loop, without polling.
 
-    Takes no settings; ticket numbers begin at 1 and are not issued again while anybody
-    uses the conversation.
+    Ticket numbers begin at 1 and are not issued again while the conversation is in use.
     """
 
-    keeps_messages = True
-
-    def __init__(self, endpoint_config: Any = None, *, max_waiting: int | None = None) -> None:
+    def __init__(self) -> None:
         self._all: dict[str, _Conversation] = {}
-        self._messages = MemoryMessages(self._queue)
-        super().__init__(endpoint_config, max_waiting=max_waiting)
+        self._messages = MemoryMessages(self._enqueue)
+        super().__init__()
 
     @property
     def _conversations(self) -> dict[str, _Conversation]:
@@ -71,12 +68,12 @@ class InMemoryLockStore(LockStore):
     def _begin_anew(self) -> None:
         for conversation in self._all.values():
             if conversation.serving is not None:
-                self._held.add(conversation.serving.grant)
-        super()._begin_anew()
+                self._void(conversation.serving.grant)
         self._all.clear()
         self._messages.begin_anew()
+        super()._begin_anew()
 
-    async def _issue(self, waiter: Waiter) -> None:
+    async def issue(self, waiter: Waiter) -> None:
         self._check_home()
         waiter.future = asyncio.get_running_loop().create_future()
         if not self._messages.admit(waiter):
@@ -92,7 +89,7 @@ class InMemoryLockStore(LockStore):
         busy = conversation.serving is not None
         waiting = len(conversation.queue)
         if busy and waiter.wait_timeout == 0:
-            raise await self._timed_out(waiter)
+            raise await self.timed_out(waiter)
         if busy and waiter.max_waiting is not None and waiting >= waiter.max_waiting:
             raise QueueFull(waiter.conversation_id, waiting)
         conversation.last_issued += 1
@@ -106,7 +103,7 @@ class InMemoryLockStore(LockStore):
                 conversation.serving.grant.supersede(mode)
         self._serve_next(conversation)
 
-    def _queue(self, waiter: Waiter) -> None:
+    def _enqueue(self, waiter: Waiter) -> None:
         """Queue a waiter at the number that it has, or at a new one if that is 0."""
         conversation = self._conversations.setdefault(waiter.conversation_id, _Conversation())
         waiter.number = waiter.number or conversation.last_issued + 1
@@ -115,14 +112,13 @@ class InMemoryLockStore(LockStore):
         conversation.queue = OrderedDict(sorted(conversation.queue.items()))
         self._serve_next(conversation)
 
-    async def collect(self, grant: Grant, most: int = 100) -> list[tuple[str, str]]:
-        most = check_count("most", most, 1)
+    async def collect(self, grant: Grant, limit: int) -> list[tuple[str, str]]:
         conversation = self._conversations.get(grant.conversation_id)
         serving = conversation.serving if conversation else None
         found: list[tuple[str, str]] = []
         if conversation is None or serving is None or serving.grant is not grant:
             return found
-        for waiter in list(conversation.queue.values())[:most]:
+        for waiter in list(conversation.queue.values())[:limit]:
             incoming = waiter.incoming
             if incoming is None or incoming.text is None:
                 break
@@ -130,18 +126,17 @@ class InMemoryLockStore(LockStore):
                 found.append((incoming.message_id, incoming.text))
         return found
 
-    def answer(self, grant: Grant, replies: Mapping[str, str], window: float = WINDOW) -> None:
-        window = check_seconds("window", window, above=True)
+    def answer(self, grant: Grant, replies: Mapping[str, str], window: float) -> None:
         conversation = self._conversations.get(grant.conversation_id)
         if conversation and conversation.serving and conversation.serving.grant is grant:
             for ended in self._messages.answer(conversation.serving.waiter, replies, window):
                 del conversation.queue[ended.number]
 
-    async def _granted(self, waiter: Waiter) -> Grant:
+    async def granted(self, waiter: Waiter) -> Grant:
         try:
             return await waiter.wait()
         except asyncio.TimeoutError:
-            raise await self._timed_out(waiter) from None
+            raise await self.timed_out(waiter) from None
 
     def _serve_next(self, conversation: _Conversation) -> None:
         """Grant the head of the queue, if nobody is being served."""
@@ -149,9 +144,8 @@ class InMemoryLockStore(LockStore):
             number, waiter = conversation.queue.popitem(last=False)
             if waiter.future is None or waiter.future.done():
                 continue
-            self._last_fence = max(self._last_fence + 1, time.time_ns() // 1000)
-            lifetime = waiter.lock_lifetime
-            grant = Grant(waiter.conversation_id, number, self._last_fence, math.inf, lifetime)
+            fence, lifetime = self._mint(time.time_ns() // 1000), waiter.lock_lifetime
+            grant = Grant(waiter.conversation_id, number, fence, math.inf, lifetime)
             timer = asyncio.get_running_loop().call_later(lifetime, self._expire, grant)
             conversation.serving = _Turn(grant, waiter, timer)
             if conversation.stop is not None and conversation.stop[0] > number:
@@ -178,10 +172,10 @@ class InMemoryLockStore(LockStore):
         if self._end(grant.conversation_id, grant.number):
             grant.lose(grant.overdue())
 
-    async def _release(self, grant: Grant) -> None:
+    async def release(self, grant: Grant) -> None:
         self._end_turn(grant)
 
-    def _withdraw(self, waiter: Waiter, error: Exception | None = None) -> None:
+    def withdraw(self, waiter: Waiter, error: Exception | None = None) -> None:
         """Take a ticket back; whoever still waits on it gets `error`, or is cancelled."""
         future = waiter.future
         if future is None:
@@ -205,20 +199,18 @@ class InMemoryLockStore(LockStore):
         if conversation and conversation.serving and conversation.serving.grant is grant:
             self._end(grant.conversation_id, grant.number)
 
-    async def position(self, conversation_id: str, ticket_number: int) -> int | None:
-        ticket_number = check_number("ticket_number", ticket_number)
-        conversation = self._conversations.get(check_conversation_id(conversation_id))
+    async def position(self, conversation_id: str, number: int) -> int | None:
+        conversation = self._conversations.get(conversation_id)
         if conversation is None or conversation.serving is None:
             return None
-        if conversation.serving.number == ticket_number:
+        if conversation.serving.number == number:
             return 0
-        if ticket_number not in conversation.queue:
+        if number not in conversation.queue:
             return None
-        return 1 + list(conversation.queue).index(ticket_number)
+        return 1 + list(conversation.queue).index(number)
 
-    async def inspect(self, conversation_id: str, limit: int = 100) -> Inspection:
-        limit = check_count("limit", limit)
-        conversation = self._conversations.get(check_conversation_id(conversation_id))
+    async def inspect(self, conversation_id: str, limit: int) -> Inspection:
+        conversation = self._conversations.get(conversation_id)
         if conversation is None:
             return Inspection(conversation_id, None, (), 0, 0)
         host, pid, now = process.host(), process.pid, clock()
@@ -235,10 +227,8 @@ class InMemoryLockStore(LockStore):
             conversation_id, holder, waiting, len(conversation.queue), conversation.last_issued
         )
 
-    async def break_lock(self, conversation_id: str, fence: int | None = None) -> bool:
-        if fence is not None:
-            fence = check_number("fence", fence)
-        conversation = self._conversations.get(check_conversation_id(conversation_id))
+    async def break_turn(self, conversation_id: str, fence: int | None) -> bool:
+        conversation = self._conversations.get(conversation_id)
         if conversation is None or conversation.serving is None:
             return False
         turn = conversation.serving
@@ -248,10 +238,31 @@ class InMemoryLockStore(LockStore):
         turn.grant.lose("an operator broke the lock")
         return True
 
-    # -- the documented interface: the same queue, seen as tickets -------------------------
+    # -- tickets without a process ----------------------------------------------------------------
 
-    async def get_lock(self, conversation_id: str) -> TicketLock | None:
-        conversation = self._conversations.get(check_conversation_id(conversation_id))
+    async def issue_bare(self, conversation_id: str, lifetime: float, number: int = 0) -> int:
+        waiter = Waiter(conversation_id, lifetime)
+        waiter.member, waiter.number = _BARE, number
+        self._check_home()
+        loop = asyncio.get_running_loop()
+        waiter.future = loop.create_future()
+        self._enqueue(waiter)
+        loop.call_later(lifetime, self.withdraw, waiter)
+        return waiter.number
+
+    async def finish(self, conversation_id: str, number: int) -> None:
+        grant = self._end(conversation_id, number)
+        if grant is not None:
+            return grant.lose("its ticket was finished")
+        conversation = self._conversations.get(conversation_id)
+        waiter = conversation.queue.get(number) if conversation else None
+        if waiter is not None:
+            self.withdraw(waiter, LockLost(conversation_id, "its ticket was finished"))
+        return None
+
+    def document(self, conversation_id: str) -> TicketLock | None:
+        """The tickets as a documented lock; None if there are none."""
+        conversation = self._conversations.get(conversation_id)
         if conversation is None or conversation.serving is None:
             return None
         now, turn = time.time(), conversation.serving
@@ -259,62 +270,46 @@ class InMemoryLockStore(LockStore):
         tickets += [Ticket(w.number, now + w.lock_lifetime) for w in conversation.queue.values()]
         return TicketLock(conversation_id, tickets, conversation.last_issued)
 
-    async def save_lock(self, lock: TicketLock) -> None:
-        """Queue those of the lock's tickets that are not queued yet, until each expires."""
-        known = await self.get_or_create_lock(lock.conversation_id)
-        there = {ticket.number for ticket in known.tickets}
-        for ticket in lock.tickets:
-            lifetime = ticket.expires - time.time()
-            if ticket.number not in there and lifetime > 0:
-                await self._queue_bare(lock.conversation_id, lifetime, ticket.number)
-
-    async def delete_lock(self, conversation_id: str) -> None:
-        """End the turn and drop tickets without a living waiter; the others keep their places."""
-        conversation = self._conversations.get(check_conversation_id(conversation_id))
+    def drop_bare(self, conversation_id: str) -> None:
+        """Drop the tickets that no process keeps alive."""
+        conversation = self._conversations.get(conversation_id)
         for waiter in list(conversation.queue.values()) if conversation else ():
             if waiter.member == _BARE:
-                self._withdraw(waiter)
-        await self.break_lock(conversation_id)
-
-    async def issue_ticket(self, conversation_id: str, lock_lifetime: float | None = None) -> int:
-        lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
-        lifetime = check_seconds("lock_lifetime", lifetime, above=True)
-        return await self._queue_bare(check_conversation_id(conversation_id), lifetime)
-
-    async def _queue_bare(self, conversation_id: str, lifetime: float, number: int = 0) -> int:
-        """Queue a ticket nobody waits on; it leaves when its lifetime is over."""
-        waiter = Waiter(conversation_id, lifetime)
-        waiter.member, waiter.number = _BARE, number
-        self._check_home()
-        loop = asyncio.get_running_loop()
-        waiter.future = loop.create_future()
-        self._queue(waiter)
-        loop.call_later(lifetime, self._withdraw, waiter)
-        return waiter.number
-
-    async def finish_serving(self, conversation_id: str, ticket_number: int) -> None:
-        ticket_number = check_number("ticket_number", ticket_number)
-        grant = self._end(check_conversation_id(conversation_id), ticket_number)
-        if grant is not None:
-            return grant.lose("its ticket was finished")
-        conversation = self._conversations.get(conversation_id)
-        waiter = conversation.queue.get(ticket_number) if conversation else None
-        if waiter is not None:
-            self._withdraw(waiter, LockLost(conversation_id, "its ticket was finished"))
-        return None
-
-    async def is_someone_waiting(self, conversation_id: str) -> bool:
-        conversation = self._conversations.get(check_conversation_id(conversation_id))
-        return conversation is not None and bool(conversation.queue)
+                self.withdraw(waiter)
 
     async def close(self) -> None:
         error = LockStoreConnectionError(CLOSED)
         self._messages.close(error)
         for conversation in self._conversations.values():
             for waiter in list(conversation.queue.values()):
-                self._withdraw(waiter, None if waiter.member == _BARE else error)
+                self.withdraw(waiter, None if waiter.member == _BARE else error)
             if conversation.serving is not None:
                 conversation.serving.timer.cancel()
                 conversation.serving.grant.lose(CLOSED)
         self._conversations.clear()
-        await super().close()
+
+
+class InMemoryLockStore(LockStore):
+    """Locks between the tasks of one event loop. Replicas need a Redis lock store.
+
+    Takes no settings; ticket numbers begin at 1 and are not issued again while the
+    conversation is in use.
+    """
+
+    keeps_messages = True
+
+    def _make_queue(self) -> MemoryQueue:
+        self._memory = MemoryQueue()
+        return self._memory
+
+    async def get_lock(self, conversation_id: str) -> TicketLock | None:
+        return self._memory.document(check_conversation_id(conversation_id))
+
+    async def save_lock(self, lock: TicketLock) -> None:
+        """Queue the lock's tickets that are not there yet, each for the rest of its life."""
+        await self._queue_missing(lock)
+
+    async def delete_lock(self, conversation_id: str) -> None:
+        """End the turn and drop bare tickets; tickets of live waiters keep their places."""
+        self._memory.drop_bare(check_conversation_id(conversation_id))
+        await self.break_lock(conversation_id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 from ..errors import DuplicateMessage
@@ -35,8 +34,8 @@ class ObservedLock(Lock):
         self._turn_ends(error)
         super().withdraw()
 
-    def _begin(self) -> Awaitable[Grant]:
-        granted = super()._begin()
+    def begin(self) -> Awaitable[Grant]:
+        granted = super().begin()
         self._wait_begins()
         return self._told_of(granted)
 
@@ -51,18 +50,18 @@ class ObservedLock(Lock):
         self._waits, self._told = False, grant
         observers.tell("on_turn", grant)
         if (mark := observers.ask("mark", grant)) is not None:
-            self._store._leave_mark(grant, f"{grant.number} {mark}", partial(_found, grant))
+            self._turns.leave_mark(grant, f"{grant.number} {mark}", partial(_found, grant))
         return grant
 
     def _wait_begins(self) -> None:
         if not self._waits:
             self._waits = True
-            self._store.observers.tell("on_wait", self._waiter)
+            self._turns.observers.tell("on_wait", self.waiter)
 
     def _no_turn(self, error: BaseException | None) -> None:
         if self._waits:
             self._waits = False
-            observers, waiter = self._store.observers, self._waiter
+            observers, waiter = self._turns.observers, self.waiter
             observers.tell("on_no_turn", waiter, error)
             if isinstance(error, DuplicateMessage):
                 observers.tell("on_duplicate", error.conversation_id, error.message_id)
@@ -73,12 +72,12 @@ class ObservedLock(Lock):
             held = grant.held_for() if held is None else held
             grant.observers.tell("on_turn_end", grant, held, error)
 
-    def _note(self, error: BaseException | None) -> None:
+    def note(self, error: BaseException | None) -> None:
         self._error = error
 
-    def _end(self, grant: Grant) -> Awaitable[None]:
+    def end(self, grant: Grant) -> Awaitable[None]:
         told, self._told = self._told, None
-        return self._ended(told, grant.held_for(), super()._end(grant))
+        return self._ended(told, grant.held_for(), super().end(grant))
 
     async def _ended(self, told: Grant | None, held: float, ending: Awaitable[None]) -> None:
         try:
@@ -87,18 +86,13 @@ class ObservedLock(Lock):
             self._told = told
             self._turn_ends(self._error, held)
 
-    def _forget(self) -> None:
-        super()._forget()
+    def forget(self) -> None:
+        super().forget()
         self._turn_ends(self._error)  # of a store that was closed meanwhile
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._note(error)
-        await super().__aexit__(exc_type, error, traceback)
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.note(error)
+        await super().__aexit__(kind, error, trace)
 
 
 class ObservedOptionalLock(ObservedLock, OptionalLock):

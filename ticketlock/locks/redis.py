@@ -18,6 +18,7 @@ from ..redis.scripts import load
 from ..redis.settings import RedisSettings
 from ..settings.section import Section, endpoint_values
 from ..settings.stores import RedisLockStoreKeys, WaitingKeys
+from .documents import DocumentQueue
 from .store import LockStore
 from .tickets import TicketLock
 
@@ -28,6 +29,98 @@ T = TypeVar("T")
 
 #: Seconds a document stays after its last use, so that numbers and fences go on growing.
 IDLE_EXPIRY = 3600.0
+
+
+class RedisDocuments(DocumentQueue):
+    """Turns over documents that are swapped by a script, with the server's clock.
+
+    Args:
+        prefix: of the documents' keys.
+    """
+
+    def __init__(self, settings: RedisSettings, prefix: str, lease: float) -> None:
+        self._settings = settings
+        self._prefix = prefix
+        self._link: Link | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._link_pid = process.pid
+        self._finalizer = finalizer(self, lambda: None)
+        super().__init__(lease)
+
+    def _live_link(self) -> Link:
+        loop = asyncio.get_running_loop()
+        gone = self._link_pid != process.pid or (self._loop is not None and self._loop.is_closed())
+        if self._link is None or gone:
+            self._loop, self._link_pid = loop, process.pid
+            settings = self._settings  # a link that knew its queue would keep it alive
+            self._link = Link(
+                lambda: connect(settings),
+                lambda error: explain(settings, error),
+                prologue=[("SCRIPT", "LOAD", load("document").source)],
+                timeout=settings.socket_timeout,
+            )
+            self._finalizer.detach()
+            self._finalizer = finalizer(self, _abandon, self._link, loop)
+        elif loop is not self._loop:
+            raise LockStoreConnectionError(ELSEWHERE)
+        return self._link
+
+    async def _swap(self, conversation_id: str, *texts: str) -> tuple[bool, float, str]:
+        """Run the script: whether it swapped, epoch seconds, the document as it was."""
+        key = self._prefix + check_conversation_id(conversation_id)
+        expiry = (round(1000 * (IDLE_EXPIRY + self.lease)),) if len(texts) == 2 else ()
+        args = ("EVALSHA", load("document").sha, 1, key, *texts, *expiry)
+        command = self._live_link().submit(args)
+        swapped, micros, text = await command.future
+        found = text.decode()
+        # Sent twice because its answer was lost: the first one did it.
+        done = bool(swapped) or (command.repeated and len(texts) == 2 and found == texts[1])
+        return done, micros / 1e6, found
+
+    async def update(self, conversation_id: str, change: Callable[[TicketLock, float], T]) -> T:
+        _, now, before = await self._swap(conversation_id)
+        while True:
+            lock = _parse(conversation_id, before)
+            lock.remove_expired_tickets(now)
+            changed = change(lock, now)
+            after = lock.dumps()
+            if after == before or (not before and not lock.tickets):
+                return changed
+            swapped, now, current = await self._swap(conversation_id, before, after)
+            if swapped:
+                return changed
+            before = current
+
+    async def now(self) -> float:
+        return (await self._swap("clock"))[1]
+
+    async def get_or_create(self, conversation_id: str) -> TicketLock:
+        _, _, text = await self._swap(conversation_id)
+        return _parse(conversation_id, text)
+
+    async def get_lock(self, conversation_id: str) -> TicketLock | None:
+        """The stored lock; None if there is none."""
+        _, _, text = await self._swap(conversation_id)
+        return _parse(conversation_id, text) if text else None
+
+    async def save_lock(self, lock: TicketLock) -> None:
+        """Replace the stored lock, whatever it was."""
+        key = self._prefix + check_conversation_id(lock.conversation_id)
+        expiry = round(1000 * (IDLE_EXPIRY + self.lease))
+        await self._live_link().call(("SET", key, lock.dumps(), "PX", expiry))
+
+    async def delete_lock(self, conversation_id: str) -> None:
+        """Remove the stored lock."""
+        await self._live_link().call(("DEL", self._prefix + check_conversation_id(conversation_id)))
+
+    async def close(self) -> None:
+        await super().close()
+        link, self._link = self._link, None
+        self._finalizer.detach()
+        if self._link_pid != process.pid or self._loop is None or self._loop.is_closed():
+            return
+        if link is not None:
+            await link.close()
 
 
 class RedisLockStore(LockStore):
@@ -49,91 +142,30 @@ class RedisLockStore(LockStore):
         values = endpoint_values(endpoint_config) if endpoint_config is not None else {}
         section = Section({**values, **keys}, where)
         self.settings = RedisSettings.read(section)
-        super().__init__(max_waiting=section.read(WaitingKeys)["max_waiting"])
+        max_waiting = section.read(WaitingKeys)["max_waiting"]
         if self.settings.deployment_mode == "cluster":
             raise section.error(
                 "deployment_mode", "cluster is not for type redis; use concurrent_redis"
             )
         section.finish()
-        self._prefix = self.settings.prefixed("lock:")
-        self._link: Link | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._link_pid = process.pid
-        self._finalizer = finalizer(self, lambda: None)
+        super().__init__(max_waiting=max_waiting)
 
-    def _live_link(self) -> Link:
-        loop = asyncio.get_running_loop()
-        gone = self._link_pid != process.pid or (self._loop is not None and self._loop.is_closed())
-        if self._link is None or gone:
-            self._loop, self._link_pid = loop, process.pid
-            settings = self.settings  # a link that knew its store would keep it alive
-            self._link = Link(
-                lambda: connect(settings),
-                lambda error: explain(settings, error),
-                prologue=[("SCRIPT", "LOAD", load("document").source)],
-                timeout=self.settings.socket_timeout,
-            )
-            self._finalizer.detach()
-            self._finalizer = finalizer(self, _abandon, self._link, loop)
-        elif loop is not self._loop:
-            raise LockStoreConnectionError(ELSEWHERE)
-        return self._link
-
-    async def _swap(self, conversation_id: str, *texts: str) -> tuple[bool, float, str]:
-        """Run the script: whether it swapped, epoch seconds, the document as it was."""
-        key = self._prefix + check_conversation_id(conversation_id)
-        expiry = (round(1000 * (IDLE_EXPIRY + self.lease)),) if len(texts) == 2 else ()
-        words = ("EVALSHA", load("document").sha, 1, key, *texts, *expiry)
-        command = self._live_link().submit(words)
-        swapped, micros, text = await command.future
-        found = text.decode()
-        # Sent twice because its answer was lost: the first one did it.
-        done = bool(swapped) or (command.repeated and len(texts) == 2 and found == texts[1])
-        return done, micros / 1e6, found
-
-    async def _update(self, conversation_id: str, change: Callable[[TicketLock, float], T]) -> T:
-        _, now, before = await self._swap(conversation_id)
-        while True:
-            lock = _parse(conversation_id, before)
-            lock.remove_expired_tickets(now)
-            result = change(lock, now)
-            after = lock.dumps()
-            if after == before or (not before and not lock.tickets):
-                return result
-            swapped, now, current = await self._swap(conversation_id, before, after)
-            if swapped:
-                return result
-            before = current
-
-    async def _now(self) -> float:
-        return (await self._swap("clock"))[1]
+    def _make_queue(self) -> RedisDocuments:
+        self._documents = RedisDocuments(self.settings, self.settings.prefixed("lock:"), self.lease)
+        return self._documents
 
     async def get_lock(self, conversation_id: str) -> TicketLock | None:
-        """The stored lock; None when there is none."""
-        _, _, text = await self._swap(conversation_id)
-        return _parse(conversation_id, text) if text else None
+        return await self._documents.get_lock(conversation_id)
 
     async def save_lock(self, lock: TicketLock) -> None:
-        """Replace the stored lock, whatever it was."""
-        key = self._prefix + check_conversation_id(lock.conversation_id)
-        expiry = round(1000 * (IDLE_EXPIRY + self.lease))
-        await self._live_link().call(("SET", key, lock.dumps(), "PX", expiry))
+        await self._documents.save_lock(lock)
 
     async def delete_lock(self, conversation_id: str) -> None:
-        await self._live_link().call(("DEL", self._prefix + check_conversation_id(conversation_id)))
-
-    async def close(self) -> None:
-        await super().close()
-        link, self._link = self._link, None
-        self._finalizer.detach()
-        if self._link_pid != process.pid or self._loop is None or self._loop.is_closed():
-            return
-        if link is not None:
-            await link.close()
+        await self._documents.delete_lock(conversation_id)
 
 
 def _abandon(link: Link, loop: asyncio.AbstractEventLoop) -> None:
-    """Close the link of a store that was dropped; called on any thread."""
+    """Close the link of a queue that was dropped; called on any thread."""
 
     def close() -> None:
         _closing.add(task := loop.create_task(link.close()))

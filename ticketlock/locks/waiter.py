@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from .. import process
 from ..aio.running import before
+from ..checks import check_conversation_id, check_count, check_label, check_seconds
 from ..process import clock
 from .grant import Grant
 from .incoming import Incoming
@@ -86,3 +87,35 @@ class Waiter:
         """Await the future, up to the deadline. Raises asyncio.TimeoutError."""
         assert self.future is not None  # made when the ticket was issued
         return self.future if self.deadline is None else before(self.deadline, self.future)
+
+
+def checked(
+    conversation_id: str,
+    lock_lifetime: float,
+    wait_timeout: float | None,
+    max_waiting: int | None,
+    label: str | None,
+    poll: float = 1.0,
+    incoming: Incoming | None = None,
+) -> Waiter:
+    """A waiter of what a caller has passed to `LockStore.lock`.
+
+    Raises InvalidConversationId, ValueError for any other argument.
+    """
+    lock_lifetime = check_seconds("lock_lifetime", lock_lifetime, above=True)
+    if poll != 1.0:
+        poll = check_seconds("wait_time_in_seconds", poll)
+    if wait_timeout is not None:
+        wait_timeout = check_seconds("wait_timeout", wait_timeout)
+    if label is not None:
+        check_label(label)
+    if incoming is not None:
+        if not isinstance(incoming, Incoming):
+            raise ValueError(  # as all others
+                f"incoming must be an Incoming(message_id), not {incoming!r:.80}"
+            )
+        label = incoming.message_id
+    if max_waiting is not None:
+        max_waiting = check_count("max_waiting", max_waiting)
+    check_conversation_id(conversation_id)
+    return Waiter(conversation_id, lock_lifetime, wait_timeout, max_waiting, label, poll, incoming)

@@ -31,7 +31,7 @@ class Attempts:
         """How often the message has been begun, now included. Raises LockStoreConnectionError."""
         if self._store is None:
             return self._here((sender_id, message_id))
-        engine = self._store._live()
+        engine = self._store.engine()
         base = engine.scripts.keys.of_messages(sender_id)[0].removesuffix("messages")
         key = f"{base}attempts:{field(message_id)}"
         words = ("EVAL", load("attempt").source, 1, key, max(1, round(1000 * self._window)))

@@ -286,7 +286,7 @@ class Handler:
                 message_id, message.sender_id, grant.number, self.settings.max_attempts,
                 extra=facts(grant, why="TooManyAttempts") | {"message_id": message_id},
             )  # fmt: skip
-            if message.message_id == job.turn._lock._waiter.label:
+            if message.message_id == job.turn.lock.waiter.label:
                 raise TooManyAttempts(
                     f"the bot was called with this message {self.settings.max_attempts} times, "
                     "and no turn of it ended"

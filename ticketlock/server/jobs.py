@@ -66,15 +66,15 @@ class Job(Generic[T]):
 
     def _too_slow(self) -> TurnTooSlow | None:
         """The error of a turn that has outlived its lifetime: whatever failed, failed for that."""
-        grant = self.turn._grant
+        grant = self.turn.lock.grant
         if grant is None or clock() < grant.expires:
             return None
-        took, lifetime = clock() - grant.granted_at, self.turn._lock._waiter.lock_lifetime
+        took, lifetime = clock() - grant.granted_at, self.turn.lock.waiter.lock_lifetime
         # Said here, and not in the answer: who asked may have gone long ago.
         log.warning(
             "a turn of conversation %r was given up, message %r, attempt %d, ticket %d: it took "
             "%.1f s, and its lock_lifetime is %g s",
-            self.turn.sender_id, self.turn._lock._waiter.label, self.attempts, grant.number, took,
+            self.turn.sender_id, self.turn.lock.waiter.label, self.attempts, grant.number, took,
             lifetime, extra=facts(grant, why="TurnTooSlow", attempt=self.attempts),
         )  # fmt: skip
         slow = TurnTooSlow(

@@ -43,7 +43,7 @@ async def situation(
 
     It never fails: what cannot be found out is not known.
     """
-    grant = turn._grant if turn is not None else None
+    grant = turn.lock.grant if turn is not None else None
     if grant is not None and grant.reason is None and clock() < grant.deadline:
         return Situation(True, clock() - grant.granted_at, 0)  # it goes on, here
     if isinstance(error, LockTimeout) and error.position is not None:
@@ -60,7 +60,7 @@ async def _look(store: LockStore, sender_id: str, turn: Turn | None, error: Exce
     found = await store.inspect(sender_id, 0)
     held = found.holder is not None and found.holder.lease > 0
     ahead = found.waiting_count + held
-    if turn is not None and turn._grant is None and not isinstance(error, QueueFull):
-        place = await store.position(sender_id, turn._lock._waiter.number)
+    if turn is not None and turn.lock.grant is None and not isinstance(error, QueueFull):
+        place = await store.position(sender_id, turn.lock.waiter.number)
         ahead = ahead if place is None else place  # None: it has no ticket, or none any more
     return Situation(held, found.holder.held_for if found.holder else None, ahead)

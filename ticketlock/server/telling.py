@@ -40,7 +40,7 @@ class Telling:
 
     def __call__(self, status: int, reason: str, error: Exception | None = None) -> None:
         """It is answered with that."""
-        waiter = self._jobs[0].turn._lock._waiter if self._jobs else None
+        waiter = self._jobs[0].turn.lock.waiter if self._jobs else None
         ticket = waiter.number if waiter is not None and waiter.number > 0 else None
         details = {} if error is None else vars(error).get("_details", {})
         seconds, held_for = clock() - self._began, details.get("held_for")

@@ -178,7 +178,7 @@ class Client:
         self._heartbeat().beat(answers)
 
     def _heartbeat(self) -> Any:
-        return self.store._live().heartbeat
+        return self.store.engine().heartbeat
 
     # -- what it is -------------------------------------------------------------------------------
 
@@ -190,10 +190,10 @@ class Client:
             if grant is not None and grant.reason is None
         ]
         transports = [each for each in self.transports[-1:] if not each.aborted]
-        live = self.store._engine
+        live = self.store.running
         known: list[Any] = []
         if live is not None:
-            known = [*live._waiting.values(), *live._held.values(), *live.elsewhere.waiters()]
+            known = [*live._waiting.values(), *live._held.values(), *live.duplicates.waiters()]
         return View(
             tuple(turn.state for turn in self.turns),
             tuple(inside),

@@ -11,8 +11,7 @@ from typing import Any
 
 import hiredis
 
-from ticketlock.locks.concurrent.calls import Calls
-from ticketlock.locks.concurrent.scripts import Scripts
+from ticketlock.locks.concurrent.scripts import Requests, Scripts
 from ticketlock.redis.settings import RedisSettings
 
 from .loop import ModelLoop
@@ -20,7 +19,7 @@ from .loop import ModelLoop
 _PLAIN = (int, str, bytes, bool, type(None))
 #: What never differs between two states of one client, or has no state that matters.
 _CONSTANT = (
-    ModelLoop, Scripts, Calls, RedisSettings, hiredis.Reader, threading.Event, types.ModuleType,
+    ModelLoop, Scripts, Requests, RedisSettings, hiredis.Reader, threading.Event, types.ModuleType,
     type, types.BuiltinFunctionType,
 )  # fmt: skip
 

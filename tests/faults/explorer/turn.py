@@ -52,7 +52,7 @@ class Turn:
 
     async def _run(self, store: ConcurrentRedisLockStore) -> None:
         lock = store.lock(CONVERSATION, incoming=self.message)
-        self.waiter = lock._waiter
+        self.waiter = lock.waiter
         try:
             if self.queue_first:
                 await lock.queue()

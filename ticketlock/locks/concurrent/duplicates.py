@@ -42,7 +42,7 @@ class _Message:
         self.task: asyncio.Task[None] | None = None
 
 
-class Elsewhere:
+class Duplicates:
     """The duplicates among an engine's waiters, and the messages that another turn has carried.
 
     For each message the process asks for the reply, and is told by a bell when it is there,
@@ -72,8 +72,8 @@ class Elsewhere:
         while True:
             message.bell.clear()
             try:
-                words = self._engine.scripts.reply(*key, self._engine.member(message.request))
-                state, *reply = await self._engine.link.call(words)
+                args = self._engine.scripts.reply(*key, self._engine.member(message.request))
+                state, *reply = await self._engine.link.call(args)
             except LockStoreConnectionError as error:
                 for waiter in self._messages.pop(key).waiters:
                     if waiter.future is not None and not waiter.future.done():

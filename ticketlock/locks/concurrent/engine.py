@@ -27,10 +27,9 @@ from ..grant import NOBODY, Grant
 from ..incoming import Supersede
 from ..waiter import Waiter
 from .bells import Bell, read
-from .calls import Calls
-from .duplicates import Elsewhere
-from .heartbeat import Heartbeat, Seen
-from .scripts import Scripts, Timing
+from .duplicates import Duplicates
+from .heartbeat import Heartbeat, Snapshot
+from .scripts import Requests, Scripts, Timing
 
 log = logging.getLogger("ticketlock.lock")
 
@@ -58,18 +57,18 @@ class Engine:
         #: Seconds that no lease of ours is longer than.
         self._longest = timing.lease / 1000
         self.scripts = Scripts(settings, timing, self.process, where)
-        self.calls = Calls(self.scripts, self.margin)
+        self.requests = Requests(self.scripts, self.margin)
         options: dict[str, Any] = {
             "prologue": self.scripts.prologue(),
             "on_push": self._push,
             "on_connect": self._reconnected,
             "wanted": lambda: bool(self._waiting),
-            "batch": self.calls.batch,
+            "batch": self.requests.batch,
             "timeout": settings.socket_timeout,
         }
         self.link = open_link(settings, rights=Rights(settings, self.scripts.rights), **options)
         self.heartbeat = Heartbeat(self, settings, self.scripts, timing)
-        self.elsewhere = Elsewhere(self)
+        self.duplicates = Duplicates(self)
         self._hinted = 0.0
         #: Requests whose truth is asked for because of a bell that need not be true.
         self._asked: set[int] = set()
@@ -98,8 +97,8 @@ class Engine:
         if waiter.incoming is None:
             self.link.join(waiter, told, self._on_answer)
         else:
-            words = self.calls.alone(waiter)
-            self.link.submit(words, None, self._on_answer, waiter).future = told
+            args = self.requests.alone(waiter)
+            self.link.submit(args, None, self._on_answer, waiter).future = told
 
     def next_request(self) -> int:
         """A number by which bells name a waiter of this process."""
@@ -128,7 +127,7 @@ class Engine:
             self.heartbeat.expect(answer[3] / 1000)
             self._supersede(waiter)
         elif kind == 2:
-            self.elsewhere.follow(waiter, *answer[1:])
+            self.duplicates.follow(waiter, *answer[1:])
         elif not command.future.done():
             command.future.set_exception(QueueFull(waiter.conversation_id, answer[1]))
         waiter.tell_number()
@@ -172,7 +171,7 @@ class Engine:
             return
         self._waiting.pop(waiter.request, None)
         self._held.pop(waiter.request, None)
-        self.elsewhere.forget(waiter)
+        self.duplicates.forget(waiter)
         if waiter.future is not None and not waiter.future.done():
             if error is None:
                 waiter.future.cancel()
@@ -183,10 +182,10 @@ class Engine:
         if self.link.usable:  # else the ticket was never sent for
             self.post(self.scripts.withdraw(waiter.conversation_id, waiter.member))
 
-    def post(self, words: tuple[Any, ...]) -> None:
+    def post(self, args: tuple[Any, ...]) -> None:
         """Send a command nobody waits for."""
         try:
-            command = self.link.submit(words, lasting=True)
+            command = self.link.submit(args, lasting=True)
             command.future.add_done_callback(log_failure)
         except LockStoreConnectionError as error:
             log.debug("not sent: %s", error)  # closing: the lease or liveness lapses by itself
@@ -265,7 +264,7 @@ class Engine:
         if not bell.signed:
             self._look(bell, waiter, grant)
         elif bell.kind == "answered":
-            self.elsewhere.ring(bell.request, waiter)
+            self.duplicates.ring(bell.request, waiter)
         elif bell.kind == "grant":
             if waiter is not None:
                 self._granted(waiter, bell)
@@ -301,7 +300,7 @@ class Engine:
             self.heartbeat.expect(max(0.0, self._hinted - now))
             self._hinted = max(self._hinted, now + _HINTS)
         elif bell.kind == "answered":
-            self.elsewhere.ring(bell.request, None)
+            self.duplicates.ring(bell.request, None)
 
     def _reconnected(self) -> None:
         self.heartbeat.expect(0)  # bells rung in between are gone
@@ -324,10 +323,10 @@ class Engine:
                 lowest[waiter.conversation_id] = waiter
         return [(conversation_id, waiter.member) for conversation_id, waiter in lowest.items()]
 
-    def beaten(
+    def on_heartbeat(
         self,
         lost: list[tuple[Grant, int | None]],
-        seen: list[Seen],
+        seen: list[Snapshot],
         superseded: list[tuple[Grant, Supersede]],
     ) -> None:
         """Act on a heartbeat's answers, on the event loop.
@@ -360,8 +359,8 @@ class Engine:
 
     def _return(self, waiter: Waiter) -> None:
         """Put a ticket back at its old number: it may have been skipped, or wiped."""
-        words = self.calls.acquire(waiter, number=waiter.number)
-        command = self.link.submit(words, None, self._on_answer, waiter)
+        args = self.requests.acquire(waiter, number=waiter.number)
+        command = self.link.submit(args, None, self._on_answer, waiter)
         command.future.add_done_callback(log_failure)
 
     def abandon(self) -> None:
@@ -378,12 +377,12 @@ class Engine:
     async def close(self) -> None:
         """Give tickets back, end the turns' bodies, stop the thread, end the connections."""
         self.closed = True
-        for waiter in [*self._waiting.values(), *self.elsewhere.waiters()]:
+        for waiter in [*self._waiting.values(), *self.duplicates.waiters()]:
             error = LockStoreConnectionError(CLOSED)
             self.withdraw(waiter, error)
         for request in list(self._held):
             grant = self._held[request]
-            self.post(self.calls.alone(grant))
+            self.post(self.requests.alone(grant))
             self.lost(request, CLOSED)
         self._deadlines.stop()
         # To its end, though we are cancelled: by our caller, or by the loss of its own turn.

@@ -39,7 +39,7 @@ T = TypeVar("T", bound=Hashable)
 BATCH = 200
 
 
-class Seen(NamedTuple):
+class Snapshot(NamedTuple):
     """What a heartbeat has seen of a conversation in which we wait.
 
     Attributes:
@@ -64,10 +64,10 @@ class Turns(Protocol):
 
     def turns(self) -> list[Grant]: ...
     def attended(self) -> list[tuple[str, str]]: ...
-    def beaten(
+    def on_heartbeat(
         self,
         lost: list[tuple[Grant, int | None]],
-        seen: list[Seen],
+        seen: list[Snapshot],
         superseded: list[tuple[Grant, Supersede]],
     ) -> None: ...
 
@@ -221,7 +221,7 @@ class Heartbeat:
 
     def _ask(self, question: _Question, heard: Callable[[Command, Any], bool]) -> None:
         self._asked.update(question.batch)
-        command = self._link.submit(question.words(), None, heard, question)
+        command = self._link.submit(question.args(), None, heard, question)
         command.narrow = _narrow
 
     # -- answers ---------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ class Heartbeat:
             now, *rows = answer
             for (conversation_id, _), row in zip(command.subject.batch, rows, strict=True):
                 missing, left, bell = row
-                self._news.seen.append(Seen(conversation_id, sent_at, now, bool(missing), bell))
+                self._news.seen.append(Snapshot(conversation_id, sent_at, now, bool(missing), bell))
                 # A holder who stops renewing is succeeded the moment its lease ends.
                 if (due := sent_at + left / 1000 + 0.002) < self._due:
                     self._due = due
@@ -279,7 +279,7 @@ class Heartbeat:
         news, self._news = self._news, _News()
         try:
             self._engine.loop.call_soon_threadsafe(
-                self._engine.beaten, news.lost, news.seen, news.superseded
+                self._engine.on_heartbeat, news.lost, news.seen, news.superseded
             )
         except RuntimeError:  # the loop has been closed without closing the store
             self._stopping = True
@@ -307,17 +307,17 @@ class _Question(NamedTuple):
         batch: the turns, or conversations with our member there, that it is about.
         fences: those that are asked for, where it is about turns; None: whichever there is.
         due: moment of `clock()` at which it was to be asked.
-        words: makes the call; with `narrow` one that has no key of which the server has none.
+        args: makes the call; with `narrow` one that has no key of which the server has none.
     """
 
     batch: Sequence[Any]
     fences: Sequence[int | None]
-    words: Callable[..., tuple[Any, ...]]
+    args: Callable[..., tuple[Any, ...]]
     due: float
 
 
 def _narrow(command: Command) -> bytes:
-    packed: bytes = hiredis.pack_command(command.subject.words(narrow=True))
+    packed: bytes = hiredis.pack_command(command.subject.args(narrow=True))
     return packed
 
 
@@ -327,5 +327,5 @@ class _News:
     def __init__(self) -> None:
         self.lost: list[tuple[Grant, int | None]] = []
         self.superseded: list[tuple[Grant, Supersede]] = []
-        self.seen: list[Seen] = []
+        self.seen: list[Snapshot] = []
         self.on_its_way = False

@@ -148,10 +148,10 @@ class Survey:
 
     async def _step(self) -> None:
         node = self._left[-1]
-        words = ("SCAN", self._cursor, "MATCH", self._names.holders, "COUNT", STEP)
+        args = ("SCAN", self._cursor, "MATCH", self._names.holders, "COUNT", STEP)
         try:
             moment = time.monotonic()
-            (seconds, micros), (cursor, keys) = await _ask(node, [("TIME",), words])
+            (seconds, micros), (cursor, keys) = await _ask(node, [("TIME",), args])
         except NoPermissionError as error:
             user = self._settings.username or "default"
             raise LockStoreConnectionError(

@@ -155,7 +155,7 @@ class Audit:
         key = self._store.settings.prefixed("concurrent_lock:audit")
         bounds = (KEPT, 1000 * KEPT_SECONDS, SHOWN)
         words = ("EVAL", load("audit").source, 1, key, text, *bounds)
-        answer: list[Any] = await self._store._live().link.submit(words, _PATIENCE).future
+        answer: list[Any] = await self._store.engine().link.submit(words, _PATIENCE).future
         return answer
 
 

@@ -121,7 +121,7 @@ class Fleet:
             await self._vitals.ask()
         if self._store is None:
             return [own]
-        now, _, *fields = await self._call(self._store._live(), own.summary, hear=2)
+        now, _, *fields = await self._call(self._store.engine(), own.summary, hear=2)
         return [own, *await asyncio.to_thread(_others, now, fields, self._field.encode())]
 
     def own(self) -> Heard:
@@ -130,13 +130,13 @@ class Fleet:
         return Heard(0.0, self._summary(look), 0.0, list(look.rows.values()))
 
     def _ended(self, job: Job[Any]) -> None:
-        grant = job.turn._grant
+        grant = job.turn.lock.grant
         if grant is not None:
-            wait = grant.granted_at - job.turn._lock._waiter.started
+            wait = grant.granted_at - job.turn.lock.waiter.started
             self._meter.ended(wait, clock() - grant.granted_at)
         error = job._why if job.task.cancelled() else job.task.exception()
         if error is not None and not isinstance(error, DuplicateMessage):
-            self._failures.note(error, job.turn.sender_id, job.turn._lock._waiter.label)
+            self._failures.note(error, job.turn.sender_id, job.turn.lock.waiter.label)
 
     async def _run(self) -> None:
         # The first time it hears as well: that clears away what is left of the dead.
@@ -153,7 +153,7 @@ class Fleet:
 
     async def _tell(self, look: Look, *, gone: bool = False, hear: int = 0) -> None:
         """Tell once. Whatever is wrong, the next time may be better."""
-        engine = self._store._engine if self._store is not None else None
+        engine = self._store.running if self._store is not None else None
         if engine is None or engine.closed or engine.loop is not asyncio.get_running_loop():
             return
         rows = ""

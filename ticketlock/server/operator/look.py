@@ -27,9 +27,9 @@ class Look:
         self._now = clock()
         for job in jobs:
             turn = job.turn
-            if turn._grant is not None:
-                self._holds(turn, turn._grant)
-            elif started := turn._lock._waiter.started:  # else it has not come to its ticket
+            if turn.lock.grant is not None:
+                self._holds(turn, turn.lock.grant)
+            elif started := turn.lock.waiter.started:  # else it has not come to its ticket
                 self._waits(turn.sender_id, self._now - started)
 
     def _row(self, name: str) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class Look:
     def _holds(self, turn: Turn, grant: Grant) -> None:
         self.held += 1
         self._row(turn.sender_id)["holder"] = {
-            "label": turn._lock._waiter.label,
+            "label": turn.lock.waiter.label,
             "number": grant.number,
             "fence": grant.fence,
             "held_for": self._now - grant.granted_at,
