@@ -53,8 +53,8 @@ if not waits then
     fence = whole(math.max(tonumber(fence or 0) + 1, ARGV[9] + 1, micros))
   end
   lease = math.min(now + ARGV[4], hold)
-  redis.call('SET', KEYS[2], fence .. ' ' .. number .. ' ' .. ARGV[1] .. ' ' .. whole(lease) .. ' '
-    .. hold .. ' ' .. since .. ' ' .. ARGV[2], 'PX', ARGV[7])
+  redis.call('SET', KEYS[2], holder_record(fence, number, ARGV[1], lease, hold, since, ARGV[2]),
+    'PX', ARGV[7])
   return {1, tonumber(number), tonumber(fence), lease - now}
 end
 

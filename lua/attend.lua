@@ -43,8 +43,8 @@ for i = 1, #KEYS / 6 do
   else
     if string.sub(member, 1, #process + 1) == process .. '.' then
       lease = math.min(now + ARGV[3], hold)
-      redis.call('SET', holder, table.concat(
-        {fence, number, member, whole(lease), hold, since, at}, ' '), 'PX', ARGV[5])
+      redis.call('SET', holder, holder_record(fence, number, member, lease, hold, since, at),
+        'PX', ARGV[5])
       text = string.format('grant %s %s %s %.0f', string.match(member, '^%w+%.(%d+)'), number,
         fence, lease)
     end

@@ -58,8 +58,8 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
         redis.call('HDEL', waiters, process)
       end
       fence = whole(math.max(tonumber(fence) + 1, micros))
-      redis.call('SET', holder, string.format('%s %s %s %.0f %.0f %.0f %s',
-        fence, head[2], head[1], lease, hold, now, where), 'PX', idle_ms)
+      redis.call('SET', holder, holder_record(
+        fence, head[2], head[1], lease, whole(hold), whole(now), where), 'PX', idle_ms)
       local text = string.format('grant %s %s %s %.0f', request, head[2], fence, lease)
       local stop, mode = string.match(seen[3] or '', '^(%d+) (%a+)$')
       if stop and tonumber(stop) > tonumber(head[2]) then text = text .. ' ' .. mode end
@@ -75,6 +75,6 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
     redis.call('HDEL', waiters, head[2], process)
     head = nil
   end
-  redis.call('SET', holder, fence .. ' 0 - 0 0 0 -', 'PX', idle_ms)
+  redis.call('SET', holder, holder_record(fence, 0, '-', 0, 0, 0, '-'), 'PX', idle_ms)
   return false, again
 end

@@ -27,8 +27,14 @@ end
 
 local function whole(number) return string.format('%.0f', number) end
 
--- The holder's record: fence, number, member, lease until, hold until, granted at, where; the
--- fence alone when it is idle, false when there is none.
+-- The holder's record as text, written here and nowhere else; all but `lease` are texts already.
+local function holder_record(fence, number, member, lease, hold, since, where)
+  return fence .. ' ' .. number .. ' ' .. member .. ' ' .. whole(lease) .. ' ' .. hold .. ' '
+    .. since .. ' ' .. where
+end
+
+-- The fields of the holder's record: fence, number, member, lease until, hold until, granted at,
+-- where; the fence alone when it is idle, false when there is none.
 local function turn(holder)
   local held = redis.call('GET', holder)
   if not held or not string.find(held, ' ', 1, true) then return held end
@@ -36,8 +42,8 @@ local function turn(holder)
   if longest ~= '' and lease - longest > clock() then
     -- No lease is that long: the clock was set back. It counts from now.
     lease = whole(ms + longest)
-    redis.call('SET', holder, table.concat({fence, number, member, lease, hold, since, where}, ' '),
-      'KEEPTTL')
+    redis.call('SET', holder,
+      holder_record(fence, number, member, lease, hold, since, where), 'KEEPTTL')
   end
   return fence, number, member, lease, hold, since, where
 end

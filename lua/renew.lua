@@ -18,8 +18,8 @@ for i = 1, #KEYS / 5 do
   left[i] = {0, ''}
   if member == ARGV[2 * i + 1] and (wanted == fence or wanted == '') and tonumber(lease) > now then
     lease = math.min(now + ARGV[1], hold)
-    redis.call('SET', KEYS[k + 1], table.concat(
-      {fence, number, member, whole(lease), hold, since, where}, ' '), 'PX', ARGV[2])
+    redis.call('SET', KEYS[k + 1], holder_record(fence, number, member, lease, hold, since, where),
+      'PX', ARGV[2])
     local asked = whole_turn and redis.call('HGET', KEYS[k + 2], 'stop')
     local stop, mode = string.match(asked or '', '^(%d+) (%a+)$')
     left[i] = {lease - now, stop and tonumber(stop) > tonumber(number) and mode or ''}

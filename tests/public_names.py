@@ -49,7 +49,7 @@ OBSERVERS = (
 )  # fmt: skip
 #: What our modules say to each other through classes that callers get, and do not make.
 INNER = {
-    "Grant": "__init__ bind expires extend leave lose member observers overdue request settle supersede"
+    "Grant": "__init__ bind expires extend leave left lose member observers overdue request settle supersede"
     " tell_lost unbind",
     "Turn": "__init__ begin end lock",
     "SyncGrant": "__init__ grant",
@@ -57,9 +57,13 @@ INNER = {
         ("Lock", "OptionalLock"),
         "__init__ begin begun end forget give_up grant note occupy over spent take waiter who",
     ),
-    "ConcurrentRedisLockStore": "engine running",
+    "ConcurrentRedisLockStore": "engine running shared_portal",
+    **dict.fromkeys(
+        ("LockStore", "InMemoryLockStore", "RedisLockStore", "Conversations"), "shared_portal"
+    ),
     **dict.fromkeys(("SyncLock", "SyncLockStore"), "__init__"),
-    **dict.fromkeys(("SyncOptionalLock", "SyncConversations", "SyncTurn"), "__init__"),
+    "SyncConversations": "__init__ portal",
+    **dict.fromkeys(("SyncOptionalLock", "SyncTurn"), "__init__"),
 }
 
 

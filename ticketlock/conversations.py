@@ -123,6 +123,14 @@ class Conversations:
         """The same for threads: `with conversations.sync().turn("id") as turn:`."""
         return SyncConversations(self)
 
+    def shared_portal(self) -> Portal:
+        """The event loop of its threaded twins: that of the lock store's own, so that both can be used."""
+        if self._portal is None:
+            self._portal = self.lock_store.shared_portal()
+            relay = [] if self.relay is None else [self.relay.close]
+            self._portal.adopt(self, *relay, self.tracker_store.close)
+        return self._portal
+
     async def close(self) -> None:
         """Publish committed events, for some seconds at most, and close the stores."""
         async with AsyncExitStack() as stack:
@@ -150,7 +158,7 @@ class SyncTurn:
 
     def __init__(self, twin: SyncConversations, turn: Turn) -> None:
         self._twin = twin  # dropped, it would be closed
-        self._portal = twin._portal
+        self._portal = twin.portal
         self._turn = turn
         self._dropped: Any = None
         self.sender_id = turn.sender_id
@@ -264,15 +272,7 @@ class SyncConversations:
 
     def __init__(self, conversations: Conversations) -> None:
         self.conversations = conversations
-        if conversations._portal is None:
-            locks, relay = conversations.lock_store, conversations.relay
-            # That of the lock store's own twins, so that they can be used side by side.
-            locks._portal = conversations._portal = locks._portal or Portal(locks)
-            closers = [conversations.tracker_store.close]
-            conversations._portal.adopt(
-                conversations, *closers if relay is None else [relay.close, *closers]
-            )
-        self._portal = conversations._portal
+        self.portal = conversations.shared_portal()
 
     def turn(self, sender_id: str, lock_lifetime: float | None = None, **options: Any) -> SyncTurn:
         """`with conversations.turn("id") as turn:`; parameters as for `Conversations.turn`."""
@@ -284,11 +284,11 @@ class SyncConversations:
 
     def retrieve(self, sender_id: str) -> Tracker | None:
         """The latest session, without a turn."""
-        return self._portal.run(lambda: self.conversations.tracker_store.retrieve(sender_id))
+        return self.portal.run(lambda: self.conversations.tracker_store.retrieve(sender_id))
 
     def close(self) -> None:
         """Close the stores and the thread."""
-        self._portal.close(self.conversations.close)
+        self.portal.close(self.conversations.close)
 
     def __enter__(self) -> SyncConversations:
         return self

@@ -99,7 +99,7 @@ class Turn:
         return self._claim
 
     def _check_inside(self) -> None:
-        if self.grant._released:
+        if self.grant.left:
             raise RuntimeError(
                 "a turn can be used only inside its `with` block, and this one has ended"
             )

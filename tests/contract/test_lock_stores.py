@@ -989,7 +989,8 @@ def test_the_twin_has_what_the_store_has(make_store: Make) -> None:
             "extend", "granted_at", "label", "lease_until", "lose", "member", "overdue", "raising", "reason",
             "request", "settle", "supersede", "tell_lost", "unbind", "until_superseded",
                 "ahead", "conversation_id", "fence", "number", "observers", "waited", "leave", "begun",
-                "forget", "give_up", "lock", "note", "occupy", "over", "spent", "take", "waiter", "who",
+                "forget", "give_up", "lock", "note", "occupy", "over", "spent", "take", "waiter", "who", "left",
+                "shared_portal",
         }  # fmt: skip
         assert not missing, (twin, missing)
 

@@ -52,7 +52,8 @@ class Lost:
     def __await__(self) -> Generator[object, None, None]:
         return self.wait().__await__()
 
-    def _set(self) -> None:
+    def happened(self) -> None:
+        """The grant was lost."""
         if self._event is not None:
             self._event.set()
 
@@ -81,9 +82,9 @@ class Grant:
     """
 
     __slots__ = (
-        "_body", "_lost", "_pid", "_reason", "_released", "_superseding", "ahead",
+        "_body", "_lost", "_pid", "_reason", "_superseding", "ahead",
         "conversation_id", "deadline", "expires", "fence", "granted_at", "label", "lease_until",
-        "member", "number", "observers", "raising", "request", "superseded", "waited",
+        "left", "member", "number", "observers", "raising", "request", "superseded", "waited",
     )  # fmt: skip
 
     def __init__(
@@ -109,7 +110,7 @@ class Grant:
         #: How many calls that raise the fence are under way.
         self.raising = 0
         #: The block was left: the turn is no longer ours, without being lost.
-        self._released = False
+        self.left = False
         self.label: str | None = None
         self.waited = 0.0
         self.ahead = 0
@@ -183,17 +184,17 @@ class Grant:
         """
         if self.reason is None and self._pid != process.pid:
             self.reason = FORKED
-        if self.reason is None and not self._released and clock() >= self.deadline:
+        if self.reason is None and not self.left and clock() >= self.deadline:
             self.reason = self.overdue()
         if self.reason is not None:
             raise LockLost(self.conversation_id, self.reason)
-        if self._released:
+        if self.left:
             raise LockLost(self.conversation_id, "it has been released")
         self.keep_bound()
 
     def leave(self) -> None:
         """The block was left: the turn is no longer ours, and lost if that was too late."""
-        self._released = True
+        self.left = True
         if self._reason is None and clock() >= self.deadline:
             self.reason = self.overdue()
 
@@ -229,7 +230,7 @@ class Grant:
         if self.reason is None:
             self.reason = reason
         if self._lost is not None:
-            self._lost._set()
+            self._lost.happened()
         if self._body is not None:
             self._body.cancel(f"lock lost: {self.reason}")
 
@@ -307,7 +308,7 @@ class Grant:
         return body is not None and await body.settle(error)
 
     def __repr__(self) -> str:
-        state = "released" if self._released else "held"
+        state = "released" if self.left else "held"
         if self.reason is not None:
             state = f"lost: {self.reason}"
         return f"<Grant {self.conversation_id!r} number={self.number} fence={self.fence} {state}>"

@@ -253,7 +253,7 @@ class LockStore:
         """The same store for threads: `with store.sync().lock("id") as grant:`."""
         return SyncLockStore(self)
 
-    def _shared_portal(self) -> Portal:
+    def shared_portal(self) -> Portal:
         """The event loop of its threaded twins, one for all of them."""
         self._portal = self._portal or Portal(self)
         return self._portal
@@ -293,7 +293,7 @@ class SyncLockStore:
 
     def __init__(self, store: LockStore) -> None:
         self.store = store
-        self._portal = store._shared_portal()  # it is the twin
+        self._portal = store.shared_portal()
 
     def lock(self, conversation_id: str, *args: Any, **options: Any) -> SyncLock:
         """`with store.lock("id") as grant:`; parameters as for `LockStore.lock`."""
