@@ -6,6 +6,8 @@ from typing import Any
 
 #: What those hear whose lock store was closed while they used it.
 CLOSED = "the lock store has been closed"
+#: Why a turn was lost that an operator, or another client, has ended.
+BROKEN = "the lock was broken, or its ticket was finished"
 #: What those hear who come while it is being closed.
 CLOSING = "the lock store is being closed"
 #: What those hear who use it on a second event loop, in another thread.

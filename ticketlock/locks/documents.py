@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from ..aio.running import result
-from ..errors import CLOSED, LockError, LockStoreConnectionError, QueueFull, TicketLockError
+from ..errors import BROKEN, CLOSED, LockError, LockStoreConnectionError, QueueFull, TicketLockError
 from ..process import clock
 from .deadlines import DeadlineWatch
 from .grant import Grant
@@ -113,7 +113,7 @@ class DocumentQueue(LocalQueue):
 
         for grant in self._held_here(conversation_id, number):
             self._held.discard(grant)
-            grant.lose("its ticket was finished, or the lock was broken")
+            grant.lose(BROKEN)
         await self.update(conversation_id, finish)
 
     # -- turns ------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from typing import Any
 
 from .. import process
-from ..errors import CLOSED, LockLost
+from ..errors import BROKEN, CLOSED, CLOSING, LockLost
 from ..observers import Observers
 from ..process import clock
 from .body import GRACE, REMEDY, AnyTask, Body, caller, closed_under
@@ -21,6 +21,10 @@ NOBODY = Observers()
 
 #: Why a turn is none of a child's, which has a copy of it.
 FORKED = "a forked child does not inherit the turn"
+LOOP_CLOSED = "its event loop was closed"
+
+#: Reason -> `Grant.cause`; of all others the lease ran out, or was wiped.
+_CAUSES = {CLOSED: "closed", CLOSING: "closed", LOOP_CLOSED: "closed", BROKEN: "broken"}
 
 
 def facts(grant: Grant, **more: Any) -> dict[str, Any]:
@@ -144,15 +148,11 @@ class Grant:
     def cause(self) -> str:
         """Why it was lost, in a word: `too_slow` (its lock_lifetime is over), `broken`, `closed`
         (the lock store), or `lease` (not renewed in time, or wiped); empty while it is held."""
-        reason = self._reason
-        if reason is None:
+        if self._reason is None:
             return ""
-        if reason.startswith("its lock_lifetime"):
-            return "too_slow"
-        if "closed" in reason:
-            return "closed"
-        told = ("the lock was broken", "an operator broke", "its ticket was finished")
-        return "broken" if reason.startswith(told) else "lease"
+        return (
+            "too_slow" if self._reason == self._too_slow() else _CAUSES.get(self._reason, "lease")
+        )
 
     @property
     def _remedy(self) -> str:
@@ -198,10 +198,13 @@ class Grant:
         if self._reason is None and clock() >= self.deadline:
             self.reason = self.overdue()
 
+    def _too_slow(self) -> str:
+        return f"its lock_lifetime of {self.expires - self.granted_at:g} s is over"
+
     def overdue(self) -> str:
         """Why a grant past its deadline is lost."""
         if self.deadline >= self.expires:
-            return f"its lock_lifetime of {self.expires - self.granted_at:g} s is over"
+            return self._too_slow()
         return "its lease ran out: no renewal was confirmed in time"
 
     def extend(self, lease_until: float) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from .. import process
 from ..checks import check_conversation_id
-from ..errors import CLOSED, LockLost, LockStoreConnectionError, QueueFull
+from ..errors import BROKEN, CLOSED, LockLost, LockStoreConnectionError, QueueFull
 from ..process import clock
 from .grant import Grant
 from .incoming import Supersede
@@ -235,7 +235,7 @@ class MemoryQueue(LocalQueue):
         if fence not in (None, turn.grant.fence):
             return False
         self._end(conversation_id, turn.number)
-        turn.grant.lose("an operator broke the lock")
+        turn.grant.lose(BROKEN)
         return True
 
     # -- tickets without a process ----------------------------------------------------------------
@@ -253,7 +253,7 @@ class MemoryQueue(LocalQueue):
     async def finish(self, conversation_id: str, number: int) -> None:
         grant = self._end(conversation_id, number)
         if grant is not None:
-            return grant.lose("its ticket was finished")
+            return grant.lose(BROKEN)
         conversation = self._conversations.get(conversation_id)
         waiter = conversation.queue.get(number) if conversation else None
         if waiter is not None:

@@ -13,7 +13,7 @@ from .. import process
 from ..errors import ELSEWHERE, LockError, LockStoreConnectionError, LockTimeout
 from ..observers import Observers
 from ..process import clock
-from .grant import FORKED, Grant
+from .grant import FORKED, LOOP_CLOSED, Grant
 from .inside import Inside
 from .inspection import Inspection
 from .waiter import Waiter
@@ -158,7 +158,7 @@ class LocalQueue(TurnQueue):
 
     def _void(self, grant: Grant) -> None:
         """A turn held before is lost."""
-        reason = FORKED if self._pid != process.pid else "its event loop was closed"
+        reason = FORKED if self._pid != process.pid else LOOP_CLOSED
         grant.reason = grant.reason or reason
 
     def _check_home(self) -> None:
@@ -168,7 +168,7 @@ class LocalQueue(TurnQueue):
         """
         if self._pid != process.pid or (self._home is not None and self._home.is_closed()):
             self._begin_anew()
-        here = asyncio._get_running_loop()   # noqa: SLF001  # documented: None outside of one
+        here = asyncio._get_running_loop()  # documented: None outside of one
         if self._home is None:
             self._home = here
         elif here is not None and here is not self._home:

@@ -16,7 +16,7 @@ from itertools import count
 from typing import Any
 
 from ... import process
-from ...errors import CLOSED, LockLost, LockStoreConnectionError, QueueFull
+from ...errors import BROKEN, CLOSED, LockLost, LockStoreConnectionError, QueueFull
 from ...process import clock
 from ...redis.commands import Command, log_failure
 from ...redis.links import open_link
@@ -272,7 +272,7 @@ class Engine:
             if bell.kind == "stop":
                 grant.supersede(bell.mode)  # type: ignore[arg-type]  # one of the two
             else:
-                self.lost(bell.request, "the lock was broken, or its ticket was finished")
+                self.lost(bell.request, BROKEN)
         elif waiter is not None and bell.kind == "finished" and bell.fence == 0:
             self._waiting.pop(bell.request)
             if waiter.future is not None and not waiter.future.done():
