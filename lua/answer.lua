@@ -1,5 +1,5 @@
 -- Keep the replies to the messages of a turn, end the tickets of those it has carried, and tell
--- who waits for them.
+-- the processes that wait for them.
 -- KEYS  1 holder  2 queue  3 waiters  4 messages  5 expiries
 -- ARGV  1 member of the turn  2 bell channel prefix  3 window ms, then for each message: id, reply
 -- Returns how many of the messages were the turn's to answer

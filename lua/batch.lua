@@ -1,5 +1,5 @@
 -- Several acquires and releases of one process in one call, in their order: what a call itself
--- costs is paid once. Each does what it does alone; the failure of one is told in its place.
+-- costs is paid once. Each does what it does alone; a failure is returned in its place.
 -- KEYS  for each: counter  holder  queue  waiters
 -- ARGV  1 host:pid  2 lease ms  3 waiter ttl ms  4 idle expiry ms  5 bell channel prefix, then
 --       for each: member, hold ms, most waiting: to acquire | member, fence, "": to release

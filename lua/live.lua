@@ -1,10 +1,10 @@
--- What every replica tells of itself, for the operator's page: tell, and hear what all tell.
--- KEYS  1 hash: process -> "<told at, ms> <what it tells>"; "<process> rows" -> the same of its
+-- The snapshots of all replicas, for the operator's page: store one's own, and read them all.
+-- KEYS  1 hash: process -> "<sent at, ms> <its snapshot>"; "<process> rows" -> the same of its
 --       conversations, one by one; "watched" -> "<ms>", when an operator last looked
--- ARGV  1 process  2 what it tells  3 milliseconds for which that is kept
---       4 "1": hear; "2": hear, because an operator looks  5 its conversations; '': as they are
--- Returns {now, ms since an operator last looked or -1, then for each process: its name, what it
---       told}; without those unless it is to hear
+-- ARGV  1 process  2 its snapshot  3 milliseconds for which that is kept
+--       4 "1": read; "2": read, because an operator looks  5 its conversations; '': unchanged
+-- Returns {now, ms since an operator last looked or -1, then for each process: its name, its
+--       snapshot}; without those unless it reads
 local SILENT_MS = 10000 -- rows that are older say nothing of now
 local MOST_SILENT = 50 -- processes that ended or died and are still shown
 local t = redis.call('TIME')

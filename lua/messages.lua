@@ -4,7 +4,7 @@
 --                    c  waits, may be carried by an earlier turn; text: the message
 --                    k  is carried by that member; text: the member of its own ticket
 --                    d  done; text: the reply
---             listeners "-", or "<process>.<request>-<secret>," of each who waits for the reply
+--             listeners "-", or "<process>.<request>-<secret>," of each waiter for the reply
 --             " <message id>" -> "<call> <text>": the message of a carried one, and by which call
 --   expiries  zset  message id -> when it may be forgotten
 -- Texts may hold any byte, zeros too: they are joined, as string.format ends at a zero.

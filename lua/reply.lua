@@ -1,6 +1,6 @@
--- Ask for the reply to a message that another ticket has, and be told when it is there.
+-- Ask for the reply to a message that another ticket has; a bell says when it is there.
 -- KEYS  1 holder  2 queue  3 waiters  4 messages  5 expiries
--- ARGV  1 message id  2 who asks: "<process>.<request>-<secret>"
+-- ARGV  1 message id  2 the listener: "<process>.<request>-<secret>"
 -- Returns {1, reply} | {0} not yet: the bell "answered <request>" will ring | {-1} no living ticket
 --         has it
 --@ messages

@@ -14,14 +14,14 @@ local tries = {
   {'ZREMRANGEBYSCORE', key, '0', '1'}, {'ZPOPMIN', key}, {'DEL', key},
   {'PUBLISH', ARGV[1], ''},
 }
-local refused, told = {}, {}
+local refused, listed = {}, {}
 for _, try in ipairs(tries) do
   local answer = redis.pcall(unpack(try))
   local text = type(answer) == 'table' and answer.err
-  -- Only a refusal is told: other errors, as that of a full memory, come and go.
-  if text and not told[try[1]] and (string.find(text, 'The user executing the script', 1, true)
+  -- Only refusals are returned: other errors, as that of a full memory, come and go.
+  if text and not listed[try[1]] and (string.find(text, 'The user executing the script', 1, true)
       or string.find(text, 'ACL failure in script', 1, true)) then
-    told[try[1]] = true
+    listed[try[1]] = true
     refused[#refused + 1] = string.lower(try[1]) .. ': ' .. text
     if try[1] == 'DEL' then return refused end  -- else the others would leave something
   end

@@ -5,7 +5,7 @@
 --   latest        greatest timestamp          <number>  that event's JSON
 --   born          ms at which the hash was made: tells it from one that was deleted
 -- and for the outbox, while events wait to be published (then it does not expire):
---   outbox        number of the first of them relay     who has taken it
+--   outbox        number of the first of them relay     that has taken it
 --   outbox_since  ms: when it began to wait   outbox_at ms: from then on free to be taken
 --   listing       only in a cluster: counts how often its entry in the index was given up
 -- KEYS  1 conversation  2 the same conversation's value in the documented format (not in a

@@ -25,7 +25,7 @@ end
 local sequence, first, session, latest = tonumber(head[1]), head[2], head[3], head[6]
 local waits, born, now = head[7], head[8], tonumber(ARGV[8])
 local begins = not waits and now > 0 and count > 0
--- In the index it is while something waits; if nobody comes for long, the entry may be lost.
+-- In the index it is while something waits; if no relay comes for long, the entry may expire.
 local lists = begins or waits and now - head[10] > 60000
 if replace and waits then return {'waiting'} end
 if not replace and sequence > tonumber(ARGV[4]) then return {'ahead', head[1]} end

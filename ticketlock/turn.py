@@ -161,7 +161,7 @@ class Turn:
         if not self._pending:
             return
         self.grant.ensure_held()
-        # A write that has begun goes to its end: whoever cancels us waits for it.
+        # A write that has begun goes to its end: a cancellation waits for it.
         writing = asyncio.ensure_future(self._write())
         try:
             await asyncio.shield(writing)
@@ -228,7 +228,7 @@ class Turn:
         try:
             await self.lock.release()
         except LockLost as lost:
-            # Everything was written under a fence that nobody had passed: the turn counts.
+            # Everything was written under the highest fence: the turn counts.
             if not write:
                 raise
             log.warning("the events of the turn are stored, but it then %s", lost)
@@ -269,7 +269,7 @@ class Turn:
 
 
 class ObservedTurn(Turn):
-    """A turn whose observers are told of claims and commits too."""
+    """A turn that reports claims and commits to observers too."""
 
     async def _claim_it(self) -> None:
         began = clock()

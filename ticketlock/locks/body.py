@@ -70,7 +70,7 @@ class Body:
             self.task.cancel(message)
 
     def leave(self) -> None:
-        """The task has left the turn: its end is no news any more."""
+        """The task has left the turn: its end is not reported any more."""
         self.task.remove_done_callback(self._over)
 
     async def settle(self, error: BaseException | None) -> bool:

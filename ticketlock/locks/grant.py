@@ -17,7 +17,7 @@ from .incoming import Supersede
 log = logging.getLogger("ticketlock.lock")
 
 #: Of a turn whose lock store has none.
-NOBODY = Observers()
+UNOBSERVED = Observers()
 
 #: Why a turn is none of a child's, which has a copy of it.
 FORKED = "a forked child does not inherit the turn"
@@ -80,7 +80,7 @@ class Grant:
         reason: why the turn was lost; None while it is held.
         superseded: set when a later message asks this turn to stop, to how; the turn stays
             ours, and what it makes of that is its own affair.
-        lease_until: moment of `clock()` up to which nobody else can have the turn.
+        lease_until: moment of `clock()` up to which no other ticket can have the turn.
         deadline: moment of `clock()` up to which the turn is ours: the earlier of
             `lease_until` and the end of its lifetime.
     """
@@ -118,8 +118,8 @@ class Grant:
         self.label: str | None = None
         self.waited = 0.0
         self.ahead = 0
-        #: Those of its lock store; told when it is lost.
-        self.observers = NOBODY
+        #: Those of its lock store; called when it is lost.
+        self.observers = UNOBSERVED
         self._reason: str | None = None
         self.superseded: Supersede | None = None
         self._superseding: asyncio.Event | None = None
@@ -134,7 +134,7 @@ class Grant:
 
     @reason.setter
     def reason(self, reason: str | None) -> None:
-        """Of the first one the observers are told: everything that finds a turn lost sets it."""
+        """The first one is logged and passed to observers: all code that finds a turn lost sets it."""
         first, self._reason = self._reason is None and reason is not None, reason
         if first and reason != FORKED:
             log.warning(
@@ -210,7 +210,7 @@ class Grant:
     def extend(self, lease_until: float) -> None:
         """Note that the lease was confirmed up to that moment of `clock()`."""
         if self.reason is not None:
-            return  # whoever was told that it is lost shall not see it come back
+            return  # it was reported as lost, and must not come back
         self.lease_until = max(self.lease_until, lease_until)
         self.deadline = min(self.lease_until, self.expires)
 

@@ -50,7 +50,7 @@ class Incoming:
         if self.text is not None and not isinstance(self.text, str):
             raise ValueError(f"the text of a message must be a string, not {self.text!r:.80}")
         for text in (self.message_id, self.text or ""):
-            text.encode()  # a lone surrogate is no text
+            text.encode()  # a lone surrogate is not valid text
 
     @property
     def field(self) -> str:

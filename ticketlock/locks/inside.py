@@ -14,7 +14,7 @@ from .waiter import Waiter
 
 log = logging.getLogger("ticketlock.lock")
 
-#: Who waits for a turn, and has it: a task, or a thread by its name and number.
+#: What waits for a turn and has it: a task, or a thread by its name and number.
 Who = AnyTask | tuple[object, ...] | None
 
 

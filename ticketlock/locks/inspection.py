@@ -1,4 +1,4 @@
-"""What `inspect` tells about a conversation: who holds it, who waits."""
+"""The state of a conversation's lock, as `inspect` returns it: its holder, and the waiting tickets."""
 
 from __future__ import annotations
 

@@ -39,11 +39,11 @@ class Lock:
         self.grant: Grant | None = None
         self.spent = False
         self.over = False
-        #: Whether somebody has begun to enter it.
+        #: Whether a task or thread has begun to enter it.
         self._entered = False
         #: None: no ticket was taken ahead. False: one is being taken.
         self._queued: bool | None = None
-        #: Who waits for the turn, and has it: a task, or a thread.
+        #: What waits for the turn and has it: a task, or a thread.
         self.who: Who = None
 
     async def queue(self) -> int:
@@ -94,7 +94,7 @@ class Lock:
             raise
         self.begun(grant)
         if bind:
-            # Who has called `__aenter__` does the work; `wait_for` may run it in another task.
+            # The task that called `__aenter__` does the work; `wait_for` may run it in another task.
             grant.bind(None if body is None or body.done() else body)
         return grant
 

@@ -21,12 +21,12 @@ from .store import LockStore
 from .tickets import Ticket, TicketLock
 from .waiter import Waiter
 
-#: Marks a ticket of `issue_ticket`, on which nobody waits.
+#: Marks a ticket of `issue_ticket`, which has no waiting task.
 _BARE = "bare"
 
 
 class _Conversation:
-    """The state of one conversation: who is served, who waits, the last number."""
+    """The state of one conversation: the turn, the waiting tickets, the last number."""
 
     __slots__ = ("last_issued", "queue", "serving", "stop")
 
@@ -139,7 +139,7 @@ class MemoryQueue(LocalQueue):
             raise await self.timed_out(waiter) from None
 
     def _serve_next(self, conversation: _Conversation) -> None:
-        """Grant the head of the queue, if nobody is being served."""
+        """Grant the head of the queue, if no turn is held."""
         while conversation.serving is None and conversation.queue:
             number, waiter = conversation.queue.popitem(last=False)
             if waiter.future is None or waiter.future.done():
@@ -176,7 +176,7 @@ class MemoryQueue(LocalQueue):
         self._end_turn(grant)
 
     def withdraw(self, waiter: Waiter, error: Exception | None = None) -> None:
-        """Take a ticket back; whoever still waits on it gets `error`, or is cancelled."""
+        """Take a ticket back; a task that still waits on it gets `error`, or is cancelled."""
         future = waiter.future
         if future is None:
             return
@@ -194,7 +194,7 @@ class MemoryQueue(LocalQueue):
             del conversation.queue[waiter.number]
 
     def _end_turn(self, grant: Grant) -> None:
-        """End the turn of this very grant: numbers begin anew once nobody uses a conversation."""
+        """End the turn of this very grant: numbers begin anew when a conversation is not in use."""
         conversation = self._conversations.get(grant.conversation_id)
         if conversation and conversation.serving and conversation.serving.grant is grant:
             self._end(grant.conversation_id, grant.number)

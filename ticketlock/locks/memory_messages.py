@@ -31,7 +31,7 @@ class MemoryMessages:
     """What `lua/messages.lua` keeps, within one process.
 
     Args:
-        requeue: gives a ticket to a waiter whose message is nobody's any more.
+        requeue: gives a ticket to a waiter whose message no ticket has any more.
     """
 
     def __init__(self, requeue: Callable[[Waiter], None]) -> None:
@@ -80,7 +80,7 @@ class MemoryMessages:
         return True
 
     def answer(self, owner: Waiter, replies: Mapping[str, str], window: float) -> Iterator[Waiter]:
-        """Keep the replies to messages that the owner has, and tell who waits for them.
+        """Keep the replies to messages that the owner has, and give them to the waiters.
 
         Yields the waiters of carried messages: their tickets have ended.
         """
@@ -114,7 +114,7 @@ class MemoryMessages:
                         self._requeue(follower)
 
     def close(self, error: Exception) -> None:
-        """Forget everything; whoever waits for a reply gets `error`."""
+        """Forget everything; each waiter for a reply gets `error`."""
         for record in self._records.values():
             for follower in record.followers:
                 if follower.future is not None and not follower.future.done():

@@ -1,4 +1,4 @@
-"""Locks that tell observers. A store without any makes plain ones, which cost nothing."""
+"""Locks that report to observers. A store without observers makes plain ones, which cost nothing."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .lock import Lock, OptionalLock
 
 
 class ObservedLock(Lock):
-    """A lock whose store's observers are told of the wait, the turn, and its end."""
+    """A lock that reports the wait, the turn, and its end to the store's observers."""
 
-    __slots__ = ("_error", "_told", "_waits")
+    __slots__ = ("_error", "_turn", "_waits")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._waits = False
-        #: The turn of which they are told, until they are told of its end.
-        self._told: Grant | None = None
+        #: The turn that was reported as begun, until its end is reported.
+        self._turn: Grant | None = None
         self._error: BaseException | None = None
 
     async def queue(self) -> int:
@@ -37,17 +37,19 @@ class ObservedLock(Lock):
     def begin(self) -> Awaitable[Grant]:
         granted = super().begin()
         self._wait_begins()
-        return self._told_of(granted)
+        return self._reported(granted)
 
-    async def _told_of(self, granted: Awaitable[Grant]) -> Grant:
+    async def _reported(self, granted: Awaitable[Grant]) -> Grant:
         try:
             grant = await granted
         except BaseException as error:
             self._no_turn(error)
             raise
-        self._describe(grant)  # before anybody asks; `_has` comes later, in threads elsewhere
+        self._describe(
+            grant
+        )  # before observers read it; `begun` comes later, in another thread perhaps
         observers = grant.observers
-        self._waits, self._told = False, grant
+        self._waits, self._turn = False, grant
         observers.tell("on_turn", grant)
         if (mark := observers.ask("mark", grant)) is not None:
             self._turns.leave_mark(grant, f"{grant.number} {mark}", partial(_found, grant))
@@ -67,7 +69,7 @@ class ObservedLock(Lock):
                 observers.tell("on_duplicate", error.conversation_id, error.message_id)
 
     def _turn_ends(self, error: BaseException | None, held: float | None = None) -> None:
-        grant, self._told = self._told, None
+        grant, self._turn = self._turn, None
         if grant is not None:
             held = grant.held_for() if held is None else held
             grant.observers.tell("on_turn_end", grant, held, error)
@@ -76,14 +78,14 @@ class ObservedLock(Lock):
         self._error = error
 
     def end(self, grant: Grant) -> Awaitable[None]:
-        told, self._told = self._told, None
-        return self._ended(told, grant.held_for(), super().end(grant))
+        turn, self._turn = self._turn, None
+        return self._ended(turn, grant.held_for(), super().end(grant))
 
-    async def _ended(self, told: Grant | None, held: float, ending: Awaitable[None]) -> None:
+    async def _ended(self, turn: Grant | None, held: float, ending: Awaitable[None]) -> None:
         try:
             await ending
         finally:  # by now it is known whether it was lost
-            self._told = told
+            self._turn = turn
             self._turn_ends(self._error, held)
 
     def forget(self) -> None:

@@ -21,7 +21,7 @@ class Waiter:
         number: the ticket number, -1 until it is issued.
         deadline: moment of `clock()` at which waiting ends; None: never.
         future: resolved with the Grant; made by event-driven stores.
-        issued: resolved with the number, where somebody waits for that alone.
+        issued: resolved with the number, where `Lock.queue` waits for that alone.
         ahead: how many turns were before it when it was issued.
         incoming: the message that the ticket is for, if any.
         pid: the process that has taken the ticket, or is about to.
@@ -73,7 +73,7 @@ class Waiter:
         return "." + quote(self.label, safe="") if self.label else ""
 
     def tell_number(self) -> None:
-        """Say which number the ticket has, to who waits for that alone."""
+        """Resolve `issued` with the ticket's number."""
         if self.issued is not None and not self.issued.done():
             self.issued.set_result(self.number)
 

@@ -31,7 +31,7 @@ class Tickets(Protocol):
 
 
 class _Message:
-    """A message of others, and who waits for its reply here."""
+    """A message that another ticket has, and the waiters for its reply here."""
 
     __slots__ = ("bell", "request", "task", "waiters")
 
@@ -45,9 +45,9 @@ class _Message:
 class Duplicates:
     """The duplicates among an engine's waiters, and the messages that another turn has carried.
 
-    For each message the process asks for the reply, and is told by a bell when it is there,
-    once for all who wait for it. Where the message turns out to be nobody's, its owner having
-    died or ended without a reply, the waiters take tickets: the first of them will have it.
+    For each message the process asks for the reply once, for all of its waiters; a bell says when
+    it is there. If the message has no owner any more, because that died or ended without a reply,
+    the waiters take tickets, and the first of them gets the message.
     """
 
     def __init__(self, engine: Tickets) -> None:

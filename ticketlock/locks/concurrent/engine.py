@@ -23,7 +23,7 @@ from ...redis.links import open_link
 from ...redis.rights import Rights
 from ...redis.settings import RedisSettings
 from ..deadlines import DeadlineWatch
-from ..grant import NOBODY, Grant
+from ..grant import UNOBSERVED, Grant
 from ..incoming import Supersede
 from ..waiter import Waiter
 from .bells import Bell, read
@@ -46,7 +46,7 @@ class Engine:
 
     def __init__(self, settings: RedisSettings, timing: Timing) -> None:
         self.pid = process.pid
-        self.observers = NOBODY
+        self.observers = UNOBSERVED
         self.loop = asyncio.get_running_loop()
         self.process = secrets.token_hex(8)
         self._secret = secrets.token_hex(8)
@@ -93,12 +93,12 @@ class Engine:
         self._waiting[request] = waiter
         self.heartbeat.expect(None)
         # Heard at once, not when its task comes to run: a bell may be right behind the answer.
-        told = waiter.issued or waiter.future
+        answered = waiter.issued or waiter.future
         if waiter.incoming is None:
-            self.link.join(waiter, told, self._on_answer)
+            self.link.join(waiter, answered, self._on_answer)
         else:
             args = self.requests.alone(waiter)
-            self.link.submit(args, None, self._on_answer, waiter).future = told
+            self.link.submit(args, None, self._on_answer, waiter).future = answered
 
     def next_request(self) -> int:
         """A number by which bells name a waiter of this process."""
@@ -165,7 +165,7 @@ class Engine:
         """Take a ticket back, whatever has become of it; never fails, never waits.
 
         Args:
-            error: what whoever still waits for the turn gets; default: a cancellation.
+            error: raised in the task that still waits for the turn; default: a cancellation.
         """
         if not waiter.request:
             return
@@ -178,12 +178,12 @@ class Engine:
             else:
                 waiter.future.set_exception(error)
         if waiter.future is not None and not waiter.future.cancelled():
-            waiter.future.exception()  # perhaps nobody asks any more; asyncio need not complain
+            waiter.future.exception()  # read, so that asyncio does not report an unread exception
         if self.link.usable:  # else the ticket was never sent for
             self.post(self.scripts.withdraw(waiter.conversation_id, waiter.member))
 
     def post(self, args: tuple[Any, ...]) -> None:
-        """Send a command nobody waits for."""
+        """Send a command without waiting for its answer."""
         try:
             command = self.link.submit(args, lasting=True)
             command.future.add_done_callback(log_failure)
@@ -241,7 +241,7 @@ class Engine:
         self._waiting.pop(waiter.request, None)
 
     def wait_again(self, waiter: Waiter) -> None:
-        """Give a waiter whose message nobody has a ticket: its old one, if it had one."""
+        """Give a waiter a ticket because no other ticket has its message: its old one, if it had one."""
         self._waiting[waiter.request] = waiter
         self._return(waiter)
 
@@ -290,7 +290,7 @@ class Engine:
         return None
 
     def _look(self, bell: Bell, waiter: Waiter | None, grant: Grant | None) -> None:
-        """Ask what is true, where a bell is no proof of it: one call at a time for a ticket."""
+        """Ask the server where a bell is not proof: one call at a time for each ticket."""
         if waiter is not None and waiter.number >= 0:
             if waiter.request not in self._asked:
                 self._asked.add(waiter.request)

@@ -186,7 +186,7 @@ class Heartbeat:
             self._failing.intersection_update([*turns, *waiting])
             if not turns and not waiting:
                 self._idle = True
-                # Whoever came between the look and the flag did not wake us: look again.
+                # What came between the look and the flag did not wake us: look again.
                 if self._engine.turns() or self._engine.attended():
                     self._idle = False
                 continue
