@@ -11,14 +11,16 @@ import faulthandler
 import random
 import signal
 import sys
+from typing import TYPE_CHECKING
 
-from worker import Recorder
+from worker import Recorder, clock
 
 import ticketlock
 from ticketlock import ConcurrentRedisLockStore, DuplicateMessage, Incoming, LockLost
-from ticketlock.locks.grant import Grant
-from ticketlock.locks.lock import Lock
-from ticketlock.process import clock
+
+if TYPE_CHECKING:  # older versions have them elsewhere
+    from ticketlock.locks.grant import Grant
+    from ticketlock.locks.lock import Lock
 
 TASKS = 8
 #: Most callers of one message at about the same time, at any of the workers.

@@ -17,14 +17,13 @@ from .processes import carry_out
 
 ROOT = Path(__file__).parents[2]
 #: Versions whose replicas must work together with those of this checkout, by their commits.
-COMMITS = {"0.1.0": "7977942", "0.2.0": "4e98f24"}
-BEFORE = COMMITS["0.2.0"]
+COMMITS = {"0.1.0": "7977942", "0.2.0": "4e98f24", "0.3.0": "ea6c289"}
+BEFORE = COMMITS["0.3.0"]
 
 #: Tells where a process has each part of the package from.
 _WHERE = """
 import ticketlock, ticketlock.stores.sql, ticketlock.brokers.file
 from importlib.resources import files
-from ticketlock.lua_scripts import load
 for name in ("ticketlock", "ticketlock.stores", "ticketlock.brokers", "ticketlock.lua"):
     print(files(name))
 """
