@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from . import process
@@ -144,12 +143,7 @@ class Conversations:
             self.relay.start()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
 
@@ -233,12 +227,7 @@ class SyncTurn:
             self._portal.post(lambda: self._turn.lock.give_up(who))
             raise
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         turn, begun = self._turn, list[bool]()
 
         def end() -> Coroutine[Any, Any, None]:
@@ -293,10 +282,5 @@ class SyncConversations:
     def __enter__(self) -> SyncConversations:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

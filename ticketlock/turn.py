@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Coroutine, Mapping
 from itertools import count
-from types import TracebackType
 from typing import Any
 
 from .errors import LockLost, StaleFence, TrackerStoreConnectionError
@@ -252,12 +251,7 @@ class Turn:
         self.grant.bind(None if body is None or body.done() else body)
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         ours = self.grant.unbind() and await self.grant.settle(error)
         try:
             await self.end(write=error is None)
