@@ -15,7 +15,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from ticketlock.errors import EventBrokerError, TicketLockError
 from ticketlock.publishing.broker import DELIVER_TIMEOUT, EventBroker
-from ticketlock.publishing.message import Message, Outcome, Unsendable, in_order, poisoned, retry
+from ticketlock.publishing.message import (
+    BrokerMessage,
+    Outcome,
+    Unsendable,
+    in_order,
+    poisoned,
+    retry,
+)
 from ticketlock.settings.section import endpoint_values
 
 T = TypeVar("T")
@@ -40,7 +47,7 @@ GRACE = 2.0
 class Wire(NamedTuple):
     """A message in the form in which it is sent."""
 
-    message: Message
+    message: BrokerMessage
     value: bytes
 
     @property
@@ -64,7 +71,7 @@ class ThreadedBroker(EventBroker):
 
     def __init__(self, queue_size: int = QUEUE_SIZE) -> None:
         self._waiting: deque[Wire] = deque()
-        self._most_waiting = queue_size
+        self._max_waiting = queue_size
         self._keep = True  # what could not be sent is tried again
         self._next_feed = 0.0
         self._feed_pause = 0.1
@@ -124,13 +131,13 @@ class ThreadedBroker(EventBroker):
         Raises EventBrokerError when it is not JSON, when too many events wait already, and
         when the broker is closed: an event is refused, never dropped in silence.
         """
-        message = Message.of_event(event, headers)
+        message = BrokerMessage.of_event(event, headers)
         wire = Wire(message, message.encode())
         if self._closed:
             raise EventBrokerError(f"{self.address} is closed: the event is rejected")
-        if len(self._waiting) >= self._most_waiting:
+        if len(self._waiting) >= self._max_waiting:
             raise EventBrokerError(
-                f"{self.address}: {self._most_waiting} events wait already, the event is "
+                f"{self.address}: {self._max_waiting} events wait already, the event is "
                 "rejected: check that the broker is up"
             )
         self._waiting.append(wire)
@@ -138,7 +145,7 @@ class ThreadedBroker(EventBroker):
             self._submit(lambda: None)  # the thread looks at the queue after every job
 
     async def deliver(
-        self, batch: Sequence[Message], timeout: float | None = None
+        self, batch: Sequence[BrokerMessage], timeout: float | None = None
     ) -> list[Outcome]:
         """See `EventBroker.deliver`; here with the confirmations of the broker."""
         messages = list(batch)
@@ -253,7 +260,7 @@ class ThreadedBroker(EventBroker):
             log.exception("%s: unexpected error", self.address)
             self._next_feed = time.monotonic() + 1.0
 
-    def _attempt(self, messages: Sequence[Message], end: float) -> list[Outcome]:
+    def _attempt(self, messages: Sequence[BrokerMessage], end: float) -> list[Outcome]:
         outcomes: list[Outcome | None] = [None] * len(messages)
         wires = []
         for i, message in enumerate(messages):

@@ -12,7 +12,7 @@ from ticketlock.events.codec import EncodedEvent
 from ticketlock.plain_json import weight
 from ticketlock.settings.section import Section
 from ticketlock.settings.stores import NoKeys
-from ticketlock.tracker.fenced import FencedTrackerStore, History, Write
+from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
 from ticketlock.tracker.memory_outbox import VolatileOutbox
 from ticketlock.tracker.outbox import now_ms
 
@@ -61,13 +61,13 @@ class InMemoryTrackerStore(FencedTrackerStore):
 
     # No operation awaits anything, so each is atomic.
 
-    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
+    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> EventLog:
         found = self._conversations.setdefault(sender_id, _Conversation())
         if found.fence > fence or (found.fence == fence and found.owner != owner):
             raise StaleFence(sender_id, fence, found.fence)
         found.fence, found.owner = fence, owner
         size = weight(event.text for event in found.events[found.session :])
-        return History(found.tail(found.session), found.sequence, found.history, size)
+        return EventLog(found.tail(found.session), found.sequence, found.history, size)
 
     async def _do_write(self, write: Write) -> int:
         found = self._conversations.get(write.sender_id) or _Conversation()
@@ -86,9 +86,9 @@ class InMemoryTrackerStore(FencedTrackerStore):
         self._conversations[write.sender_id] = found
         return found.sequence
 
-    async def _do_read(self, sender_id: str, full: bool) -> History:
+    async def _do_read(self, sender_id: str, full: bool) -> EventLog:
         found = self._conversations.get(sender_id) or _Conversation()
-        return History(found.tail(0 if full else found.session), found.sequence, found.history)
+        return EventLog(found.tail(0 if full else found.session), found.sequence, found.history)
 
     async def _do_keys(self) -> list[str]:
         return [sender_id for sender_id, found in self._conversations.items() if found.events]

@@ -24,7 +24,7 @@ from ticketlock.endpoints.registry import (
     TRACKER_STORES,
     create_tracker_store,
 )
-from ticketlock.moved import MOVED
+from ticketlock.moved import MOVED, RENAMED
 from ticketlock.server import Settings, create_app
 from ticketlock.server.openapi import document
 
@@ -123,6 +123,8 @@ def _python() -> Iterator[str]:
                 yield f"python {module}.{name}"
             else:
                 yield from _object(f"python {module}.{name}", found)
+    for old, new in RENAMED.items():
+        yield from _object(f"python ticketlock.{old}", getattr(import_module("ticketlock"), new))
     for place in OTHERS:
         module, _, name = place.partition(":")
         found = getattr(import_module(MOVED.get(module, module)), name)

@@ -120,8 +120,8 @@ async def dead_letters(folder: Path) -> None:
         assert outbox is not None
         said = {"event": "bot", "text": "a very long text"}
         why = "message of 1.3 MB is larger than the broker takes (max.message.bytes)"
-        await outbox.bury([DeadLetter("web:user-17", 0, 3, said, why)])
-        await outbox.bury([DeadLetter(USER, 0, 4, said, why)])
+        await outbox.add_dead_letters([DeadLetter("web:user-17", 0, 3, said, why)])
+        await outbox.add_dead_letters([DeadLetter(USER, 0, 4, said, why)])
 
 
 def phone(browser: Browser, url: str, dark: bool, shown: str) -> str:

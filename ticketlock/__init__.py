@@ -38,7 +38,7 @@ from .locks.incoming import Incoming
 from .locks.inspection import Holder, Inspection, Waiting
 from .locks.store import LockStore
 from .locks.tickets import NO_TICKET_ISSUED, Ticket, TicketLock
-from .moved import install
+from .moved import install, new_name
 from .telemetry.observer import Handled, Observer, Written
 
 __all__ = [
@@ -77,8 +77,8 @@ __all__ = [
     "StateFile",
     "open_export",
     # event brokers
+    "BrokerMessage",
     "EventBroker",
-    "Message",
     "Outcome",
     # being told
     "Handled",
@@ -122,13 +122,14 @@ if TYPE_CHECKING:
     from .locks.sync import SyncGrant, SyncLock, SyncOptionalLock
     from .publishing.broker import EventBroker
     from .publishing.export.state import StateFile
-    from .publishing.message import Message, Outcome, Published
+    from .publishing.message import BrokerMessage, Outcome, Published
     from .tracker.store import TrackerStore
     from .tracker.tracker import Claim, EventVerbosity, Tracker
     from .turn import Turn
 
 #: Imported at their first use: not all who take a lock have turns, or this lock store's driver.
 _LATE = {
+    "BrokerMessage": "publishing.message",
     "Claim": "tracker.tracker",
     "ConcurrentRedisLockStore": "locks.concurrent.store",
     "Conversations": "conversations",
@@ -138,7 +139,6 @@ _LATE = {
     "EventVerbosity": "tracker.tracker",
     "InMemoryLockStore": "locks.memory",
     "Lock": "locks.lock",
-    "Message": "publishing.message",
     "OptionalLock": "locks.lock",
     "Outcome": "publishing.message",
     "Published": "publishing.message",
@@ -170,4 +170,4 @@ else:
 
             globals()[name] = version("ticketlock")  # it reads a file
             return globals()[name]
-        return _of_name(name)
+        return _of_name(new_name(name))

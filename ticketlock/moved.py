@@ -1,6 +1,7 @@
-"""Old addresses of modules: they can be imported for one more version, with a DeprecationWarning.
+"""Old names of modules and classes: usable for one more version, with a DeprecationWarning.
 
-Each is a module of its own that hands on what the new one has: the classes are the same.
+An old module is a module of its own that returns the names of the new one: the classes are the
+same.
 """
 
 from __future__ import annotations
@@ -32,6 +33,23 @@ MOVED = {
     "ticketlock.tickets": "ticketlock.locks.tickets",
     "ticketlock.tracker_store": "ticketlock.tracker.store",
 }
+
+
+#: Old name in `ticketlock` -> its new name. Since 0.4.0; gone in 0.5.0.
+RENAMED = {"Message": "BrokerMessage"}
+
+
+def new_name(name: str) -> str:
+    """The present name of a class in `ticketlock`; a DeprecationWarning for an old one."""
+    if name not in RENAMED:
+        return name
+    warnings.warn(
+        f"ticketlock.{name} is now ticketlock.{RENAMED[name]}; the old name is gone in "
+        "ticketlock 0.5.0",
+        DeprecationWarning,
+        stacklevel=3,  # the line that uses it, behind __getattr__ of the package
+    )
+    return RENAMED[name]
 
 
 class _Moved(MetaPathFinder, Loader):

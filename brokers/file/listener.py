@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from ticketlock.errors import EventBrokerConnectionError
-from ticketlock.event_service.source import Delivery, Source
+from ticketlock.event_service.source import RawMessage, Source
 
 from .broker import FileEventBroker
 
@@ -44,26 +44,26 @@ class FileListener(Source):
     def is_ready(self) -> bool:
         return self._file is not None
 
-    def read(self, most: int, seconds: float) -> list[Delivery]:
+    def read(self, limit: int, seconds: float) -> list[RawMessage]:
         end = time.monotonic() + seconds
-        while not (found := self._lines(most)) and time.monotonic() < end:
+        while not (found := self._lines(limit)) and time.monotonic() < end:
             time.sleep(_PAUSE)
         return found
 
-    def _lines(self, most: int) -> list[Delivery]:
+    def _lines(self, limit: int) -> list[RawMessage]:
         file = self._file
         assert file is not None  # opened before
-        found: list[Delivery] = []
-        while len(found) < most:
+        found: list[RawMessage] = []
+        while len(found) < limit:
             place = file.tell()
             line = file.readline()
             if not line.endswith(b"\n"):
                 file.seek(place)  # half a line is not written yet, or will be taken away
                 break
-            found.append(Delivery(line, f"{self.address}, byte {place}", True, None))
+            found.append(RawMessage(line, f"{self.address}, byte {place}", True, None))
         return found
 
-    def confirm(self, deliveries: Sequence[Delivery]) -> None:
+    def confirm(self, messages: Sequence[RawMessage]) -> None:
         """Nothing is kept anywhere of what was read."""
 
     def close(self, end: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from ticketlock.event_service.settings import ServiceSettings
-from ticketlock.event_service.source import Delivery
+from ticketlock.event_service.source import RawMessage
 
 from .errors import explain
 from .reader import KafkaReader
@@ -59,10 +59,10 @@ class KafkaListener(KafkaReader):
         places = [TopicPartition(topic, number) for number in partitions]
         return [(p, consumer.get_watermark_offsets(p, timeout=_ANSWER)[1]) for p in places]
 
-    def read(self, most: int, seconds: float) -> list[Delivery]:
-        found = super().read(most, seconds)
-        for delivery in found:
-            partition, offset = delivery.token
+    def read(self, limit: int, seconds: float) -> list[RawMessage]:
+        found = super().read(limit, seconds)
+        for message in found:
+            partition, offset = message.token
             self._next[partition] = offset + 1
         return found
 
@@ -75,5 +75,5 @@ class KafkaListener(KafkaReader):
             self._on_error(error.args[0])
             return False
 
-    def confirm(self, deliveries: Sequence[Delivery]) -> None:
+    def confirm(self, messages: Sequence[RawMessage]) -> None:
         """Nothing is kept anywhere of what was read."""

@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ticketlock.event_service.settings import ServiceSettings
-from ticketlock.event_service.source import Delivery, Source
+from ticketlock.event_service.source import RawMessage, Source
 from ticketlock.settings.section import Section
 
 from .errors import HOPELESS, explain, refused
@@ -25,7 +25,7 @@ LONGEST_NAME = 249
 #: Seconds to wait for more once there is a message, and messages asked for at a time.
 GATHER, CHUNK = 0.02, 250
 #: Bytes after which a batch is large enough.
-MOST_BYTES = 8 * 2**20
+MAX_BYTES = 8 * 2**20
 #: Seconds between two looks at a topic about which there was an error.
 LOOK_AGAIN = 1.0
 
@@ -137,15 +137,15 @@ class KafkaReader(Source):
         """Whether the group has given this member its share, be it none."""
         return self._assigned and self._trouble is None
 
-    def read(self, most: int, seconds: float) -> list[Delivery]:
+    def read(self, limit: int, seconds: float) -> list[RawMessage]:
         consumer = self._make()
         self._resume(consumer)
         messages, self._ahead = self._ahead, []
         if not messages:
             messages = self._consume(consumer, 1, seconds)
         size = sum(map(len, messages))
-        while messages and len(messages) < most and size < MOST_BYTES:
-            wanted = min(CHUNK, most - len(messages))
+        while messages and len(messages) < limit and size < MAX_BYTES:
+            wanted = min(CHUNK, limit - len(messages))
             more = self._consume(consumer, wanted, GATHER)
             messages += more
             size += sum(map(len, more))
@@ -154,11 +154,11 @@ class KafkaReader(Source):
         if not messages:
             self._commit(consumer, list(self._done), wait=False)  # what failed before
             self._check()
-        return [_delivery(message) for message in messages]
+        return [_raw_message(message) for message in messages]
 
-    def _consume(self, consumer: Consumer, most: int, seconds: float) -> list[Any]:
+    def _consume(self, consumer: Consumer, limit: int, seconds: float) -> list[Any]:
         try:
-            found = consumer.consume(most, seconds)
+            found = consumer.consume(limit, seconds)
         except KafkaException as error:
             self._on_error(error.args[0])
             return []
@@ -203,12 +203,12 @@ class KafkaReader(Source):
             return False
         return found.error is None
 
-    def confirm(self, deliveries: Sequence[Delivery]) -> None:
+    def confirm(self, messages: Sequence[RawMessage]) -> None:
         if self._consumer is None:
             return
         mine = {place.partition for place in self._consumer.assignment()}
-        for delivery in deliveries:
-            partition, offset = delivery.token
+        for message in messages:
+            partition, offset = message.token
             if partition in mine:
                 self._done[partition] = offset + 1
         self._commit(self._consumer, list(self._done), wait=False)
@@ -226,7 +226,7 @@ class KafkaReader(Source):
             except KafkaException as error:
                 log.debug("%s: offsets not committed: %s", self.address, error)
 
-    def breathe(self) -> None:
+    def keep_alive(self) -> None:
         if self._consumer is not None:
             self._serve(self._consumer, 0)
 
@@ -293,7 +293,7 @@ def _no_topic(error: KafkaError) -> bool:
     return error.code() in unknown
 
 
-def _delivery(message: Any) -> Delivery:
+def _raw_message(message: Any) -> RawMessage:
     partition, offset = message.partition(), message.offset()
     origin = f"{message.topic()}/{partition}/{offset}"
-    return Delivery(message.value() or b"", origin, True, (partition, offset))
+    return RawMessage(message.value() or b"", origin, True, (partition, offset))

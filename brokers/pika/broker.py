@@ -114,7 +114,7 @@ class PikaEventBroker(ThreadedBroker):
 
     def _idle(self) -> None:
         if self._link is not None:
-            self._link.breathe()
+            self._link.keep_alive()
             if self._link.reason is not None and not self._link.is_open:
                 self._trouble = self._link.explain(self._link.reason)
 

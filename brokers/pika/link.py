@@ -144,7 +144,7 @@ class PikaLink:
             self._loop.remove_timeout(bound)
         return True
 
-    def breathe(self) -> None:
+    def keep_alive(self) -> None:
         """Answer heartbeats, and notice what the server has closed."""
         if self._connection is not None:
             for _ in range(3):  # reading, answering, and what follows from it
@@ -280,7 +280,7 @@ class PikaLink:
                 self.settings.exchange, ROUTING_KEY, body, properties, mandatory=True
             )
             if i % 100 == 99:
-                self.breathe()
+                self.keep_alive()
         self.pump(lambda: not self._open_tags or not channel.is_open, end)
         results: list[str | None] = [None] * len(bodies)
         for i, tag in enumerate(tags):

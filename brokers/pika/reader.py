@@ -12,7 +12,7 @@ import pika
 
 from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.event_service.settings import ServiceSettings
-from ticketlock.event_service.source import Delivery, Source
+from ticketlock.event_service.source import RawMessage, Source
 from ticketlock.settings.section import Section
 
 from .link import PikaLink
@@ -24,7 +24,7 @@ PREFETCH = 2000
 #: Seconds to wait for more once there is a message.
 GATHER = 0.02
 #: Bytes after which a batch is large enough.
-MOST_BYTES = 8 * 2**20
+MAX_BYTES = 8 * 2**20
 
 
 class ReadingLink(PikaLink):
@@ -34,7 +34,7 @@ class ReadingLink(PikaLink):
 
     def __init__(self, settings: PikaSettings) -> None:
         super().__init__(settings)
-        self.inbox: deque[Delivery] = deque()
+        self.inbox: deque[RawMessage] = deque()
         #: Grows with every channel: what came by an earlier one cannot be confirmed any more.
         self.channel_number = 0
         self.place = StreamPlace()
@@ -66,7 +66,7 @@ class ReadingLink(PikaLink):
                 self.begin_anew()
             elif verdict == "new" and number == self.channel_number:
                 token = (number, method.delivery_tag, offset)
-                self.inbox.append(Delivery(body, f"queue {queue}", False, token))
+                self.inbox.append(RawMessage(body, f"queue {queue}", False, token))
 
         started: list[Any] = []
         arguments = self.place.begin() if self.place.is_stream else {}
@@ -84,7 +84,7 @@ class ReadingLink(PikaLink):
     def ack(self, tag: int) -> None:
         """Confirm all messages of the channel up to this one."""
         self._channel.basic_ack(tag, multiple=True)
-        self.breathe()
+        self.keep_alive()
 
     def _on_cancel(self, _: Any) -> None:
         """The queue was deleted: it is declared anew, as at the start."""
@@ -127,16 +127,16 @@ class PikaReader(Source):
     def is_ready(self) -> bool:
         return self._link is not None and self._link.is_consuming
 
-    def read(self, most: int, seconds: float) -> list[Delivery]:
+    def read(self, limit: int, seconds: float) -> list[RawMessage]:
         link = self._consuming()
         inbox = link.inbox
         link.pump(lambda: inbox or not link.is_consuming, time.monotonic() + seconds)
         if inbox:
             gathered = time.monotonic() + GATHER
-            link.pump(lambda: len(inbox) >= most or not link.is_consuming, gathered)
-        found: list[Delivery] = []
+            link.pump(lambda: len(inbox) >= limit or not link.is_consuming, gathered)
+        found: list[RawMessage] = []
         size = 0
-        while inbox and len(found) < most and size < MOST_BYTES:
+        while inbox and len(found) < limit and size < MAX_BYTES:
             found.append(inbox.popleft())
             size += len(found[-1].body)
         if not found:
@@ -153,15 +153,15 @@ class PikaReader(Source):
             raise link.explain(link.reason or ConnectionError("the connection was lost"))
         return link
 
-    def confirm(self, deliveries: Sequence[Delivery]) -> None:
+    def confirm(self, messages: Sequence[RawMessage]) -> None:
         link = self._link
         if link is None:
             return
-        if deliveries and deliveries[-1].token[2] is not None:
-            link.place.note(deliveries[-1].token[2], deliveries[-1].body)
+        if messages and messages[-1].token[2] is not None:
+            link.place.note(messages[-1].token[2], messages[-1].body)
         if not link.is_consuming:
             return
-        tags = [tag for number, tag, _ in (d.token for d in deliveries)
+        tags = [tag for number, tag, _ in (d.token for d in messages)
                 if number == link.channel_number]  # fmt: skip
         if tags:
             link.ack(max(tags))
@@ -169,9 +169,9 @@ class PikaReader(Source):
     def is_caught_up(self) -> bool:
         return self._link is None or not self._link.place.is_awaited
 
-    def breathe(self) -> None:
+    def keep_alive(self) -> None:
         if self._link is not None:
-            self._link.breathe()
+            self._link.keep_alive()
 
     def close(self, end: float) -> None:
         link, self._link = self._link, None

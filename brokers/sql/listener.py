@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ticketlock.errors import EventBrokerConnectionError
-from ticketlock.event_service.source import Delivery, Source
+from ticketlock.event_service.source import RawMessage, Source
 
 from .broker import EVENTS, SQLEventBroker
 
@@ -27,11 +27,11 @@ class _Table(SQLEventBroker):
         self._open(end)
         return int(self._query(sa.select(sa.func.max(EVENTS.c.id)), end)[0][0] or 0)
 
-    def behind(self, last: int, most: int, end: float) -> list[Any]:
+    def behind(self, last: int, limit: int, end: float) -> list[Any]:
         """Rows with a higher id than `last`, by their id: (id, data)."""
         self._open(end)
         rows = sa.select(EVENTS.c.id, EVENTS.c.data).where(EVENTS.c.id > last)
-        return self._query(rows.order_by(EVENTS.c.id).limit(most), end)
+        return self._query(rows.order_by(EVENTS.c.id).limit(limit), end)
 
     def _query(self, query: sa.Select[Any], end: float) -> list[Any]:
         async def rows() -> list[Any]:
@@ -73,18 +73,18 @@ class SQLListener(Source):
     def is_ready(self) -> bool:
         return self._last is not None
 
-    def read(self, most: int, seconds: float) -> list[Delivery]:
+    def read(self, limit: int, seconds: float) -> list[RawMessage]:
         if self._last is None:
             raise EventBrokerConnectionError(f"{self.address}: not connected yet")
         end = time.monotonic() + seconds
-        while not (rows := self._table.behind(self._last, most, end + QUERY_SECONDS)):
+        while not (rows := self._table.behind(self._last, limit, end + QUERY_SECONDS)):
             if time.monotonic() >= end:
                 return []
             time.sleep(_PAUSE)
         self._last = rows[-1][0]
-        return [Delivery(data.encode(), f"row {id}", True, None) for id, data in rows]
+        return [RawMessage(data.encode(), f"row {id}", True, None) for id, data in rows]
 
-    def confirm(self, deliveries: Sequence[Delivery]) -> None:
+    def confirm(self, messages: Sequence[RawMessage]) -> None:
         """Nothing is kept anywhere of what was read."""
 
     def close(self, end: float) -> None:

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ticketlock.errors import EventsWaiting, StaleFence, TrackerStoreError, UnreadableHistory
 from ticketlock.events.codec import EncodedEvent, encode_events
 from ticketlock.plain_json import load_events, plain, weight
-from ticketlock.tracker.fenced import History, Write
+from ticketlock.tracker.fenced import EventLog, Write
 from ticketlock.tracker.outbox import now_ms
 
 from . import expressions, layout
@@ -37,7 +37,7 @@ class Conversations:
 
     # -- claiming ------------------------------------------------------------------------------------
 
-    def claim(self, sender_id: str, fence: int, owner: str) -> History:
+    def claim(self, sender_id: str, fence: int, owner: str) -> EventLog:
         values = {":fence": fence, ":owner": owner, ":zero": 0, ":now": now_ms()}
         change = (
             "SET #fence = :fence, #owner = :owner, #sequence = if_not_exists(#sequence, :zero),"
@@ -191,15 +191,15 @@ class Conversations:
         found: Item | None = answer.get("Item")
         return found
 
-    def read(self, sender_id: str, full: bool) -> History:
+    def read(self, sender_id: str, full: bool) -> EventLog:
         head = self._head(sender_id)
         if head is None or "sequence" in head:
-            return History([], 0) if head is None else self._events(sender_id, head, full)
+            return EventLog([], 0) if head is None else self._events(sender_id, head, full)
         events = self._documented(sender_id, head)
         start = 0 if full else layout.last_start(events) or 0
-        return History([event.wire for event in events[start:]], len(events))
+        return EventLog([event.wire for event in events[start:]], len(events))
 
-    def _events(self, sender_id: str, head: Item, full: bool) -> History:
+    def _events(self, sender_id: str, head: Item, full: bool) -> EventLog:
         """The events that a head stands for."""
         for _ in range(_READS):
             end = number_of(head, "sequence")
@@ -209,20 +209,20 @@ class Conversations:
             texts = layout.assemble(items, chunk, end) if start < end else []
             found = head if texts is not None and not full else self._head(sender_id)
             if found is None:
-                return History([], 0)
+                return EventLog([], 0)
             # A whole history might be that of a life that began between the reads.
             if texts is not None and found.get("born") == head.get("born"):
                 texts, born = texts[start - chunk :], number_of(head, "born")
-                return History(load_events(texts), end, born, weight(texts))
+                return EventLog(load_events(texts), end, born, weight(texts))
             head = found  # it was replaced, or deleted, between the reads
         raise UnreadableHistory(
             f"DynamoDB at {self._client.where}: the history of conversation {sender_id!r} is "
             f"incomplete: {self._client.events} lacks events before number {end}"
         )
 
-    def _beyond(self, sender_id: str, head: Item, number: int) -> History:
+    def _beyond(self, sender_id: str, head: Item, number: int) -> EventLog:
         history = self._events(sender_id, head, full=number < number_of(head, "session"))
-        return History(history.events[max(0, number - history.first) :], history.sequence)
+        return EventLog(history.events[max(0, number - history.first) :], history.sequence)
 
     def _query(self, sender_id: str, start: int, end: int) -> Iterator[Item]:
         return self._client.pages(

@@ -29,7 +29,7 @@ class Letters:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def bury(self, letters: Sequence[DeadLetter]) -> None:
+    def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         if letters:
             self._client.make_letters()
         for letter in letters:
@@ -77,7 +77,7 @@ class Letters:
         )
         return [piece["body"]["S"] for piece in pieces]
 
-    def unbury(self, letter: DeadLetter) -> bool:
+    def remove_dead_letter(self, letter: DeadLetter) -> bool:
         try:
             answer = self._client.call(
                 "delete_item", ReturnValues="ALL_OLD", **self._place(letter, 0)

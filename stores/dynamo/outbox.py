@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 
 from ticketlock.errors import TrackerStoreError
 from ticketlock.events.stored import StoredEvent
-from ticketlock.tracker.outbox import VOID_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, now_ms
+from ticketlock.tracker.outbox import VOID_MS, Backlog, Batch, DeadLetter, Lease, Outbox, now_ms
 
 from . import expressions, layout
 from .client import Client, condition_failed
@@ -31,8 +31,8 @@ from .letters import Letters
 
 T = TypeVar("T")
 
-#: Characters of JSON from which on a parcel takes no further event.
-PARCEL_TEXT = 1_000_000
+#: Characters of JSON from which on a batch takes no further event.
+BATCH_TEXT = 1_000_000
 
 #: Entries that `waiting` reads at a time, and how often it does so in one call.
 _PAGE, _PAGES = 1000, 10
@@ -58,11 +58,11 @@ class DynamoOutbox(Outbox):
     async def waiting(self, limit: int, before: int) -> list[str]:
         return await self._run(self._entries.waiting, limit, before)
 
-    async def take(self, sender_id: str, lease: Lease, limit: int) -> Parcel | None:
+    async def take(self, sender_id: str, lease: Lease, limit: int) -> Batch | None:
         return await self._run(self._entries.take, sender_id, lease, limit)
 
-    async def advance(self, parcel: Parcel, lease: Lease, to: int) -> bool:
-        return await self._run(self._entries.advance, parcel, lease, to)
+    async def advance(self, batch: Batch, lease: Lease, to: int) -> bool:
+        return await self._run(self._entries.advance, batch, lease, to)
 
     async def release(self, sender_id: str, relay: str) -> None:
         await self._run(self._entries.release, sender_id, relay)
@@ -70,14 +70,14 @@ class DynamoOutbox(Outbox):
     async def backlog(self) -> Backlog:
         return await self._run(self._entries.backlog)
 
-    async def bury(self, letters: Sequence[DeadLetter]) -> None:
-        await self._run(self._letters.bury, letters)
+    async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        await self._run(self._letters.add_dead_letters, letters)
 
     async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
         return await self._run(self._letters.read, limit)
 
-    async def unbury(self, letter: DeadLetter) -> bool:
-        return await self._run(self._letters.unbury, letter)
+    async def remove_dead_letter(self, letter: DeadLetter) -> bool:
+        return await self._run(self._letters.remove_dead_letter, letter)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Entries:
 
     # -- taking --------------------------------------------------------------------------------------
 
-    def take(self, sender_id: str, lease: Lease, limit: int) -> Parcel | None:
+    def take(self, sender_id: str, lease: Lease, limit: int) -> Batch | None:
         for _ in range(_TAKES):
             entry = self._leased(sender_id, lease)
             if entry is None:
@@ -140,7 +140,7 @@ class Entries:
                 break
             first, end = number_of(entry, "first"), number_of(entry, "sequence")
             places = (number_of(entry, "since"), *portion.chunks)
-            return Parcel(sender_id, history, first, end, portion.events, places)
+            return Batch(sender_id, history, first, end, portion.events, places)
         raise TrackerStoreError(
             f"DynamoDB at {self._client.where}: conversation {sender_id!r} cannot be published: "
             f"{self._client.events} lacks events that wait"
@@ -168,7 +168,7 @@ class Entries:
             for line in lines[max(0, first - chunk) :]:
                 held += len(line)
                 found.chunks.append(chunk)
-                if len(found.events) == limit or (found.events and held > PARCEL_TEXT):
+                if len(found.events) == limit or (found.events and held > BATCH_TEXT):
                     return found
                 found.events.append(StoredEvent(line))
         found.chunks.append(end)  # where the next write begins a chunk
@@ -206,14 +206,12 @@ class Entries:
 
     # -- moving on -----------------------------------------------------------------------------------
 
-    def advance(self, parcel: Parcel, lease: Lease, to: int) -> bool:
-        since, *chunks = parcel.places
-        ours = {":relay": lease.relay, ":first": parcel.first, ":since": since, ":to": to}
-        if to >= parcel.sequence:
+    def advance(self, batch: Batch, lease: Lease, to: int) -> bool:
+        since, *chunks = batch.places
+        ours = {":relay": lease.relay, ":first": batch.first, ":since": since, ":to": to}
+        if to >= batch.sequence:
             condition = f"{_OURS} AND #sequence = :to"
-            entry = expressions.request(
-                self._client.outbox, parcel.sender_id, None, condition, ours
-            )
+            entry = expressions.request(self._client.outbox, batch.sender_id, None, condition, ours)
             try:
                 self._client.settle("delete_item", **entry)
                 return False
@@ -221,8 +219,8 @@ class Entries:
                 if not condition_failed(error):
                     raise
         change = "SET #first = :to, #chunk = :chunk, #at = :until"
-        values = {**ours, ":chunk": chunks[to - parcel.first], ":until": lease.until}
-        return self._change(parcel.sender_id, change, _OURS, values) is not None
+        values = {**ours, ":chunk": chunks[to - batch.first], ":until": lease.until}
+        return self._change(batch.sender_id, change, _OURS, values) is not None
 
     def release(self, sender_id: str, relay: str) -> None:
         values = {":relay": relay, ":now": now_ms()}

@@ -26,7 +26,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ticketlock.settings.section import Section
 from ticketlock.settings.stores import DynamoKeys
-from ticketlock.tracker.fenced import FencedTrackerStore, History, Write
+from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
 
 from .client import Client, explained
 from .conversations import Conversations
@@ -94,13 +94,13 @@ class DynamoTrackerStore(FencedTrackerStore):
 
     # -- the backend's part of the contract ------------------------------------------------------
 
-    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
+    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> EventLog:
         return await self._run(self._conversations.claim, sender_id, fence, owner)
 
     async def _do_write(self, write: Write) -> int:
         return await self._run(self._conversations.write, write)
 
-    async def _do_read(self, sender_id: str, full: bool) -> History:
+    async def _do_read(self, sender_id: str, full: bool) -> EventLog:
         return await self._run(self._conversations.read, sender_id, full)
 
     async def _do_keys(self) -> list[str]:

@@ -23,8 +23,8 @@ from ticketlock.event_service.database import (
     EventDatabase,
     EventDatabaseError,
     Gap,
-    History,
-    Stored,
+    HistoryKey,
+    StoreResult,
 )
 from ticketlock.event_service.ledger import Ledger
 from ticketlock.event_service.records import Limits, Received, Reject
@@ -144,7 +144,7 @@ class SQLEventDatabase(EventDatabase):
 
     # -- storing -----------------------------------------------------------------------------
 
-    async def store(self, events: Sequence[Received], rejects: Sequence[Reject]) -> Stored:
+    async def store(self, events: Sequence[Received], rejects: Sequence[Reject]) -> StoreResult:
         try:
             return await self._run(lambda c: self._store(c, events, rejects))
         except (sa.exc.StatementError, InvalidEvent) as error:
@@ -152,9 +152,11 @@ class SQLEventDatabase(EventDatabase):
                 return await self._one_by_one(events, rejects)
             return await self._refused(events, rejects, error)
 
-    async def _one_by_one(self, events: Sequence[Received], rejects: Sequence[Reject]) -> Stored:
+    async def _one_by_one(
+        self, events: Sequence[Received], rejects: Sequence[Reject]
+    ) -> StoreResult:
         """One of the rows is bad: find out which, and store the others."""
-        done = Stored()
+        done = StoreResult()
         for event in events:
             done.add(await self.store([event], []))
         for reject in rejects:
@@ -163,7 +165,7 @@ class SQLEventDatabase(EventDatabase):
 
     async def _refused(
         self, events: Sequence[Received], rejects: Sequence[Reject], error: Exception
-    ) -> Stored:
+    ) -> StoreResult:
         """Keep a row that the database does not take among the rejects."""
         if isinstance(error, InvalidEvent):  # it takes less than when it was opened
             self.limits = await self._find_limits(await self._open())
@@ -178,8 +180,8 @@ class SQLEventDatabase(EventDatabase):
 
     async def _store(
         self, connection: AsyncConnection, events: Sequence[Received], rejects: Sequence[Reject]
-    ) -> Stored:
-        done = Stored()
+    ) -> StoreResult:
+        done = StoreResult()
         numbered = [event for event in events if event.sequence is not None]
         if numbered:
             await self._store_numbered(connection, numbered, done)
@@ -196,14 +198,14 @@ class SQLEventDatabase(EventDatabase):
         return done
 
     async def _store_numbered(
-        self, connection: AsyncConnection, events: Sequence[Received], done: Stored
+        self, connection: AsyncConnection, events: Sequence[Received], done: StoreResult
     ) -> None:
-        names = {History(event.sender_id, event.history) for event in events}
+        names = {HistoryKey(event.sender_id, event.history) for event in events}
         ledgers = await self._locked(connection, names)
         new = []
         changed = set()
         for event in events:
-            name = History(event.sender_id, event.history)
+            name = HistoryKey(event.sender_id, event.history)
             if ledgers[name].take(event.sequence or 0):
                 new.append(_numbered_row(event))
                 changed.add(name)
@@ -218,8 +220,8 @@ class SQLEventDatabase(EventDatabase):
             done.gaps[name] = [Gap(*name, *gap) for gap in ledgers[name].missing]
 
     async def _locked(
-        self, connection: AsyncConnection, names: set[History]
-    ) -> dict[History, Ledger]:
+        self, connection: AsyncConnection, names: set[HistoryKey]
+    ) -> dict[HistoryKey, Ledger]:
         """The ledgers, locked; made where they are not there."""
         found = await self._lock(connection, names)
         if lacking := sorted(names - found.keys()):
@@ -230,9 +232,9 @@ class SQLEventDatabase(EventDatabase):
         return found
 
     async def _lock(
-        self, connection: AsyncConnection, names: Iterable[History]
-    ) -> dict[History, Ledger]:
-        found: dict[History, Ledger] = {}
+        self, connection: AsyncConnection, names: Iterable[HistoryKey]
+    ) -> dict[HistoryKey, Ledger]:
+        found: dict[HistoryKey, Ledger] = {}
         for some in _chunks(sorted({name.sender_id for name in names})):
             rows = await connection.execute(schema.locked(some))
             found.update(map(_ledger, rows))
@@ -268,7 +270,7 @@ class SQLEventDatabase(EventDatabase):
 
     # -- looking -----------------------------------------------------------------------------
 
-    async def gaps(self, histories: Collection[History] | None = None) -> list[Gap]:
+    async def gaps(self, histories: Collection[HistoryKey] | None = None) -> list[Gap]:
         async def body(connection: AsyncConnection) -> list[Gap]:
             if histories is None:
                 return _gaps((await connection.execute(schema.gaps())).all())
@@ -276,7 +278,7 @@ class SQLEventDatabase(EventDatabase):
             for some in _chunks(sorted({name.sender_id for name in histories})):
                 query = schema.gaps().where(schema.histories.c.sender_id.in_(some))
                 found += (await connection.execute(query)).all()
-            return [gap for gap in _gaps(found) if History(*gap[:2]) in histories]
+            return [gap for gap in _gaps(found) if HistoryKey(*gap[:2]) in histories]
 
         return await self._run(body)
 
@@ -294,15 +296,17 @@ def _unnumbered_row(event: Received) -> dict[str, Any]:
     return {"digest": event.digest, "origin": event.origin, **row}
 
 
-def _ledger_row(name: History, ledger: Ledger) -> dict[str, Any]:
+def _ledger_row(name: HistoryKey, ledger: Ledger) -> dict[str, Any]:
     return {
         "sender_id": name.sender_id, "history": name.history, "next_sequence": ledger.next,
         "missing_count": ledger.count_missing, "missing": ledger.write(),
     }  # fmt: skip
 
 
-def _ledger(row: Any) -> tuple[History, Ledger]:
-    return History(_text(row.sender_id), row.history), Ledger.read(row.next_sequence, row.missing)
+def _ledger(row: Any) -> tuple[HistoryKey, Ledger]:
+    return HistoryKey(_text(row.sender_id), row.history), Ledger.read(
+        row.next_sequence, row.missing
+    )
 
 
 def _gaps(rows: Iterable[Any]) -> list[Gap]:

@@ -24,18 +24,18 @@ from ticketlock.events.stored import StoredEvent
 from ticketlock.tracker.outbox import (
     VOID_MS,
     Backlog,
+    Batch,
     DeadLetter,
     Lease,
     Outbox,
-    Parcel,
     letter_order,
     now_ms,
 )
 
 from .database import Database, Document
 
-#: Characters of JSON from which on a parcel takes no further event.
-PARCEL_TEXT = 1_000_000
+#: Characters of JSON from which on a batch takes no further event.
+BATCH_TEXT = 1_000_000
 
 #: Buckets that one answer of the server holds at most: 1 MB, unless single events are larger.
 _BUCKETS = 8
@@ -69,7 +69,7 @@ class MongoOutbox(Outbox):
 
     # -- relaying ------------------------------------------------------------------------------------
 
-    async def take(self, sender_id: str, lease: Lease, limit: int) -> Parcel | None:
+    async def take(self, sender_id: str, lease: Lease, limit: int) -> Batch | None:
         async with self._db.seam():
             for _ in range(_TAKES):
                 head = await self._leased(sender_id, lease)
@@ -79,7 +79,7 @@ class MongoOutbox(Outbox):
                 if texts:
                     events = [StoredEvent(text) for text in texts]
                     first, end = head["outbox"], head["sequence"]
-                    return Parcel(sender_id, head["born"], first, end, events)
+                    return Batch(sender_id, head["born"], first, end, events)
         raise TrackerStoreError(
             f"MongoDB at {self._db.where}: conversation {sender_id!r} cannot be published: "
             f"{self._db.collection}_history lacks events that wait"
@@ -113,7 +113,7 @@ class MongoOutbox(Outbox):
                     return []
                 texts += bucket["events"][skip:]
                 held += sum(len(text) for text in bucket["events"][skip:])
-                if len(texts) >= limit or held >= PARCEL_TEXT:
+                if len(texts) >= limit or held >= BATCH_TEXT:
                     return list(_portion(texts, limit))
         if head["outbox"] + len(texts) != head["tail_first"]:
             return []
@@ -133,15 +133,15 @@ class MongoOutbox(Outbox):
             async for bucket in found:
                 yield bucket
 
-    async def advance(self, parcel: Parcel, lease: Lease, to: int) -> bool:
+    async def advance(self, batch: Batch, lease: Lease, to: int) -> bool:
         ours = {
-            "_id": parcel.sender_id,
-            "born": parcel.history,
+            "_id": batch.sender_id,
+            "born": batch.history,
             "relay": lease.relay,
-            "outbox": parcel.first,
+            "outbox": batch.first,
         }
         async with self._db.seam():
-            if to >= parcel.sequence:
+            if to >= batch.sequence:
                 emptied = await self._db.current.update_one(
                     {**ours, "sequence": to}, {"$unset": _EMPTIED}
                 )
@@ -180,7 +180,7 @@ class MongoOutbox(Outbox):
 
     # -- dead letters --------------------------------------------------------------------------------
 
-    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+    async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         async with self._db.seam():
             for letter in letters:
                 # JSON text, as everywhere: BSON does not have all that an event may have.
@@ -197,7 +197,7 @@ class MongoOutbox(Outbox):
             ]
         return sorted(letters, key=letter_order)
 
-    async def unbury(self, letter: DeadLetter) -> bool:
+    async def remove_dead_letter(self, letter: DeadLetter) -> bool:
         async with self._db.seam():
             gone = await self._db.dead_letters.delete_one({"_id": _key(letter)})
         return gone.deleted_count > 0
@@ -210,10 +210,10 @@ def _key(letter: DeadLetter) -> Document:
 
 
 def _portion(texts: Sequence[str], limit: int) -> Iterator[str]:
-    """As many of the texts as a parcel takes, at least one."""
+    """As many of the texts as a batch takes, at least one."""
     held = 0
     for place, text in enumerate(texts[:limit]):
         held += len(text)
-        if place and held > PARCEL_TEXT:
+        if place and held > BATCH_TEXT:
             return
         yield text

@@ -35,7 +35,7 @@ from ticketlock.events.codec import EncodedEvent, encode_events
 from ticketlock.plain_json import load_events, weight
 from ticketlock.settings.section import Section
 from ticketlock.settings.stores import MongoKeys
-from ticketlock.tracker.fenced import FencedTrackerStore, History, Write
+from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
 from ticketlock.tracker.outbox import now_ms
 from ticketlock.tracker.store import PROBE
 
@@ -84,7 +84,7 @@ class MongoTrackerStore(FencedTrackerStore):
         async with self._db.seam():
             await self._db.current.update_one({"_id": PROBE}, {"$set": {"fence": 0}})
 
-    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
+    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> EventLog:
         older = [{"fence": {"$lt": fence}}, {"fence": fence, "owner": owner}]
         async with self._db.seam():
             await self._db.history()  # with its index, before anything is written
@@ -108,7 +108,7 @@ class MongoTrackerStore(FencedTrackerStore):
         async with self._db.seam():
             return await self._replace(write) if write.replace else await self._append(write)
 
-    async def _do_read(self, sender_id: str, full: bool) -> History:
+    async def _do_read(self, sender_id: str, full: bool) -> EventLog:
         async with self._db.seam():
             for _ in range(2):  # between the two, another process may carry it over
                 head = await self._db.current.find_one({"_id": sender_id})
@@ -117,8 +117,8 @@ class MongoTrackerStore(FencedTrackerStore):
                 _, events = await self._documented_events(sender_id)
                 if events:
                     start = 0 if full else layout.last_start(events) or 0
-                    return History([event.wire for event in events[start:]], len(events))
-        return History([], 0)
+                    return EventLog([event.wire for event in events[start:]], len(events))
+        return EventLog([], 0)
 
     async def _do_keys(self) -> list[str]:
         async with self._db.seam():
@@ -291,7 +291,7 @@ class MongoTrackerStore(FencedTrackerStore):
         same = {name: head[name] for name in ("_id", "sequence", "tail_first", "runs")}
         await self._db.current.update_one(same, {"$set": change})
 
-    async def _events(self, sender_id: str, head: Document, full: bool) -> History:
+    async def _events(self, sender_id: str, head: Document, full: bool) -> EventLog:
         """The events that a current document stands for."""
         for _ in range(_READS):
             start = head["first"] if full else head["session"]
@@ -306,11 +306,11 @@ class MongoTrackerStore(FencedTrackerStore):
                 events = None if older is None else older[start - bucket :] + events
             if events is not None:
                 born, size = head.get("born", 0), weight(events)
-                return History(load_events(events), head["sequence"], born, size)
+                return EventLog(load_events(events), head["sequence"], born, size)
             # It was replaced, or deleted, between the two reads.
             found = await self._db.current.find_one({"_id": sender_id})
             if found is None:
-                return History([], 0)
+                return EventLog([], 0)
             head = found
         raise UnreadableHistory(
             f"MongoDB at {self._db.where}: the history of conversation {sender_id!r} is incomplete: "
@@ -328,13 +328,13 @@ class MongoTrackerStore(FencedTrackerStore):
             texts += bucket["events"]
         return texts if first + len(texts) == head["tail_first"] else None
 
-    async def _events_from(self, sender_id: str, number: int) -> History:
+    async def _events_from(self, sender_id: str, number: int) -> EventLog:
         head = await self._db.current.find_one({"_id": sender_id})
         if head is None:
-            return History([], 0)
+            return EventLog([], 0)
         short = number >= head["session"]
         history = await self._events(sender_id, head, full=not short)
-        return History(history.events[max(0, number - history.first) :], history.sequence)
+        return EventLog(history.events[max(0, number - history.first) :], history.sequence)
 
     # -- the documented format ---------------------------------------------------------------------
 

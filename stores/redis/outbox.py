@@ -34,12 +34,12 @@ from itertools import chain
 from typing import Any
 
 from ticketlock.events.stored import StoredEvent
-from ticketlock.tracker.outbox import VOID_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, now_ms
+from ticketlock.tracker.outbox import VOID_MS, Backlog, Batch, DeadLetter, Lease, Outbox, now_ms
 
 from .client import Client
 
 #: Bytes of JSON in what is taken at once; an event that is larger comes alone.
-MAX_PARCEL_BYTES = 1_000_000
+MAX_BATCH_BYTES = 1_000_000
 
 #: Events that one script reads: all other commands wait for its end.
 _EVENTS = 800
@@ -81,32 +81,32 @@ class RedisOutbox(Outbox):
             names += await self._listed(f"({void}", "+inf", limit - len(names))
         return names
 
-    async def take(self, sender_id: str, lease: Lease, limit: int) -> Parcel | None:
+    async def take(self, sender_id: str, lease: Lease, limit: int) -> Batch | None:
         return (await self.take_each([sender_id], lease, limit))[0]
 
     async def take_each(
         self, sender_ids: Sequence[str], lease: Lease, limit: int
-    ) -> list[Parcel | None]:
+    ) -> list[Batch | None]:
         if self._client.cluster and len(sender_ids) != 1:
             return await super().take_each(sender_ids, lease, limit)
         mark = await self._mark(sender_ids)
         answers = await self._change(
             "outbox_take", sender_ids, lease.relay, lease.now, lease.until, lease.beyond,
-            min(limit, _EVENTS // len(sender_ids)), MAX_PARCEL_BYTES, *sender_ids,
+            min(limit, _EVENTS // len(sender_ids)), MAX_BATCH_BYTES, *sender_ids,
         )  # fmt: skip
         if answers[0][0] == b"none":
             await self._unlist(sender_ids, mark)
         if answers[0][0] == b"taken":
             await self._move(sender_ids, lease.until)
-        return [_parcel(*pair) for pair in zip(sender_ids, answers, strict=True)]
+        return [_batch(*pair) for pair in zip(sender_ids, answers, strict=True)]
 
-    async def advance(self, parcel: Parcel, lease: Lease, to: int) -> bool:
-        return (await self.advance_each([(parcel, to)], lease))[0]
+    async def advance(self, batch: Batch, lease: Lease, to: int) -> bool:
+        return (await self.advance_each([(batch, to)], lease))[0]
 
-    async def advance_each(self, reached: Sequence[tuple[Parcel, int]], lease: Lease) -> list[bool]:
+    async def advance_each(self, reached: Sequence[tuple[Batch, int]], lease: Lease) -> list[bool]:
         if self._client.cluster and len(reached) != 1:
             return await super().advance_each(reached, lease)
-        sender_ids = [parcel.sender_id for parcel, _ in reached]
+        sender_ids = [batch.sender_id for batch, _ in reached]
         mark = await self._mark(sender_ids)
         words = [(p.sender_id, p.history, p.first, to) for p, to in reached]
         answers = await self._change(
@@ -183,7 +183,7 @@ class RedisOutbox(Outbox):
 
     # -- dead letters ------------------------------------------------------------------------------
 
-    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+    async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         if letters:
             pairs = [word for letter in letters for word in (_field(letter), _text(letter))]
             await self._client.command("HSET", self._letters, *pairs)
@@ -198,16 +198,16 @@ class RedisOutbox(Outbox):
             found += (DeadLetter(**json.loads(text)) for text in texts if text is not None)
         return found
 
-    async def unbury(self, letter: DeadLetter) -> bool:
+    async def remove_dead_letter(self, letter: DeadLetter) -> bool:
         return bool(await self._client.command("HDEL", self._letters, _field(letter)))
 
 
-def _parcel(sender_id: str, answer: Sequence[bytes]) -> Parcel | None:
+def _batch(sender_id: str, answer: Sequence[bytes]) -> Batch | None:
     if answer[0] != b"taken":
         return None
     history, first, sequence = map(int, answer[1:4])
     events = [StoredEvent(text.decode()) for text in answer[4:]]
-    return Parcel(sender_id, history, first, sequence, events)
+    return Batch(sender_id, history, first, sequence, events)
 
 
 def _field(letter: DeadLetter) -> str:

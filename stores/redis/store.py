@@ -22,7 +22,7 @@ from ticketlock.plain_json import MAX_DEPTH, load, load_events, weight
 from ticketlock.redis.settings import RedisSettings
 from ticketlock.settings.section import Section
 from ticketlock.settings.stores import RedisTrackerKeys
-from ticketlock.tracker.fenced import FencedTrackerStore, History, Write
+from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
 from ticketlock.tracker.store import PROBE
 
 from .client import Client
@@ -68,7 +68,7 @@ class RedisTrackerStore(FencedTrackerStore):
         """A write of nothing, which a replica refuses, and a master that lacks its replicas."""
         await self._running.finish(self._client.command("PERSIST", self._prefix + PROBE))
 
-    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
+    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> EventLog:
         args = (fence, owner, "session", self._expiry_ms)
         answer = await self._change("tracker_read", sender_id, self._keys(sender_id), *args)
         return _history(sender_id, fence, answer)
@@ -98,7 +98,7 @@ class RedisTrackerStore(FencedTrackerStore):
             beyond = await self._look(write.sender_id, str(write.sequence))
             events, expected = write.new_events(beyond.events), beyond.sequence
 
-    async def _do_read(self, sender_id: str, full: bool) -> History:
+    async def _do_read(self, sender_id: str, full: bool) -> EventLog:
         return await self._look(sender_id, "all" if full else "session")
 
     async def _do_keys(self) -> list[str]:
@@ -165,7 +165,7 @@ class RedisTrackerStore(FencedTrackerStore):
 
     # -- the documented format ---------------------------------------------------------------------
 
-    async def _look(self, sender_id: str, start: str) -> History:
+    async def _look(self, sender_id: str, start: str) -> EventLog:
         """Read without writing: ours, or the value in the documented format."""
         keys = self._keys(sender_id)
         for _ in range(2):  # between script and GET, another process may carry it over
@@ -177,8 +177,8 @@ class RedisTrackerStore(FencedTrackerStore):
                 events = _documented(self._prefix + sender_id, text)
                 wires = [event.wire for event in events]
                 first = 0 if start == "all" else max(0, _last_start(events))
-                return History(wires[first:], len(wires))
-        return History([], 0)
+                return EventLog(wires[first:], len(wires))
+        return EventLog([], 0)
 
     async def _change(self, name: str, sender_id: str, keys: list[str], *args: Any) -> Any:
         """Run a script that writes, with the conversation carried over first if need be."""
@@ -198,11 +198,11 @@ class RedisTrackerStore(FencedTrackerStore):
                 await self._client.script("tracker_drop", [old], hashlib.sha1(text).hexdigest())
 
 
-def _history(sender_id: str, fence: int, answer: list[Any]) -> History:
+def _history(sender_id: str, fence: int, answer: list[Any]) -> EventLog:
     if answer[0] == b"stale":
         raise StaleFence(sender_id, fence, int(answer[1]))
     texts = [text.decode() for text in answer[3:]]
-    return History(load_events(texts), int(answer[1]), int(answer[2]), weight(texts))
+    return EventLog(load_events(texts), int(answer[1]), int(answer[2]), weight(texts))
 
 
 def _documented(key: str, text: bytes) -> list[EncodedEvent]:

@@ -1,7 +1,7 @@
-"""The characters of a table's columns for searching, where it is not ours and not UTF-8.
+"""The characters that the columns for searches can store, in a table that is not UTF-8.
 
-The event itself is ASCII in every database. What a column beside it cannot hold, such as an emoji
-in a slot's name, is no reason to lose the turn: there it becomes a question mark.
+The event itself is stored as ASCII. A character that another column cannot store, such as an emoji
+in a slot's name, must not fail the turn: it becomes a question mark there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def same(text: str) -> str:
 
 
 def fitting(connection: sa.Connection) -> Callable[[str], str]:
-    """A function that gives what the columns can hold of a text."""
+    """A function that replaces the characters of a text that the columns cannot store."""
     dialect = connection.dialect.name
     if dialect in ("mysql", "mariadb"):
         sets = [str(name) for name in connection.scalars(_OF_MYSQL) if name]

@@ -1,4 +1,4 @@
-"""The engine of a database, and the tables in it, made safely by many replicas at once."""
+"""The engine of a database and its tables, which many replicas may create at the same time."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import ConfigurationError
 from ticketlock.files.private import make_private
 
 from . import errors, packets, schema, sessions
 from .settings import SQLSettings
 
-#: The same in every process: whoever holds this advisory lock makes the tables.
+#: Number of the advisory lock under which tables are created, the same in every process.
 SCHEMA_LOCK = 7_165_398_224
 
 
 def make_engine(settings: SQLSettings) -> AsyncEngine:
-    """An engine for `settings`; it connects when it is first used."""
+    """An engine for `settings`; it connects at its first use."""
     if settings.dialect == "sqlite":
         return _sqlite(settings)
     settings.tls.warn(settings.address)
     engine = create_async_engine(
         settings.url,
-        isolation_level="READ COMMITTED",  # what we wait for with a row lock is seen then
+        isolation_level="READ COMMITTED",  # a statement that waited for a lock sees the change
         pool_size=settings.pool_size,
         max_overflow=settings.max_overflow,
-        # Before the operation's own time is up, else it could not say what it waited for.
+        # Earlier than the operation's own timeout, so that the error names the pool.
         pool_timeout=min(settings.pool_timeout, 0.8 * settings.timeout),
         connect_args=sessions.connect_args(settings),
     )
@@ -48,7 +49,7 @@ def _sqlite(settings: SQLSettings) -> AsyncEngine:
     engine = create_async_engine(
         settings.url,
         poolclass=AsyncAdaptedQueuePool,
-        pool_size=1 if memory else 4,  # a database in memory is its one connection
+        pool_size=1 if memory else 4,  # a database in memory has a single connection
         max_overflow=0,
         pool_timeout=settings.timeout,
     )
@@ -57,7 +58,7 @@ def _sqlite(settings: SQLSettings) -> AsyncEngine:
 
 
 def listen(engine: sa.Engine, settings: SQLSettings) -> None:
-    """Set up each new connection to SQLite, and how a transaction begins there."""
+    """Set up each new connection to SQLite, and the start of each transaction."""
     errors.listen(engine)
 
     listen_for_files(engine)
@@ -67,21 +68,21 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {int(settings.timeout * 500)}")
-        # Readers then do not wait for the writer. While others use the file the change is
-        # refused at once: the next connection will do it.
+        # In WAL mode readers do not wait for the writer. SQLite refuses the change while others
+        # use the file; then the next connection makes it.
         with suppress(sqlite3.OperationalError):
             cursor.execute("PRAGMA journal_mode = WAL")
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")
     def begun(connection: sa.Connection) -> None:
-        # A writer that began as a reader could not wait for another one.
+        # A transaction that begins as a reader cannot wait for the write lock later.
         read = connection.get_execution_options().get("ticketlock_read")
         connection.exec_driver_sql("BEGIN" if read else "BEGIN IMMEDIATE")
 
 
 def listen_for_files(engine: sa.Engine) -> None:
-    """Make the file of an SQLite database before SQLite does, which would let all read it."""
+    """Create the file of an SQLite database with private rights, before SQLite creates it."""
 
     @sa.event.listens_for(engine, "do_connect")
     def connecting(dialect: Any, record: Any, arguments: list[Any], keys: Any) -> None:
@@ -91,7 +92,7 @@ def listen_for_files(engine: sa.Engine) -> None:
 
 
 async def create_database(settings: SQLSettings) -> None:
-    """PostgreSQL: create the database if it is not there, logged in to `login_db`."""
+    """PostgreSQL: create the database if it does not exist, connected to `login_db`."""
     url = settings.url.set(database=settings.login_db)
     arguments = sessions.connect_args(settings)
     engine = create_async_engine(url, isolation_level="AUTOCOMMIT", connect_args=arguments)
@@ -108,9 +109,10 @@ async def create_database(settings: SQLSettings) -> None:
 
 
 async def _create_database(connection: AsyncConnection, name: str, known: sa.TextClause) -> None:
-    """Create it; another replica may be faster, or be using the template just now."""
+    """Create it. Another replica may create it first, or use the template at this moment."""
     quoted = '"' + name.replace('"', '""') + '"'
-    for turn in range(1, 20):
+    backoff = Backoff(0.05, 1.0)
+    for _ in range(20):
         try:
             await connection.exec_driver_sql(f"CREATE DATABASE {quoted}".replace("%", "%%"))
         except sa.exc.DBAPIError as error:
@@ -118,7 +120,7 @@ async def _create_database(connection: AsyncConnection, name: str, known: sa.Tex
                 return
             if getattr(error.orig, "sqlstate", None) not in ("55006", "23505"):
                 raise
-            await asyncio.sleep(0.05 * turn)
+            await asyncio.sleep(backoff.next())
         else:
             return
 
@@ -128,8 +130,10 @@ async def prepare(
     settings: SQLSettings,
     missing: Callable[[sa.Connection], list[Any]] | None = None,
 ) -> None:
-    """Check the schema, and create what is missing: of the tracker store's tables and index,
-    or of those that `missing` finds.
+    """Check the schema, and create missing tables and indexes.
+
+    Args:
+        missing: finds them; None: those of the tracker store.
     """
     missing = missing or tracker_missing
     if settings.schema:
@@ -159,7 +163,7 @@ async def _check_schema(engine: AsyncEngine, names: str) -> None:
 
 
 async def _exclude_others(connection: AsyncConnection, dialect: str) -> None:
-    """Wait until no other replica makes the tables; SQLite's transaction does so by itself."""
+    """Wait until no other replica creates the tables. SQLite's transaction does so by itself."""
     if dialect == "postgresql":
         await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
     elif dialect in ("mysql", "mariadb"):
@@ -167,7 +171,7 @@ async def _exclude_others(connection: AsyncConnection, dialect: str) -> None:
 
 
 def tracker_missing(connection: sa.Connection) -> list[Any]:
-    """Tables of the tracker store, and the index, that are not there."""
+    """The tables and the index of the tracker store that do not exist."""
     inspector = sa.inspect(connection)
     wanted = (schema.events, schema.conversations, schema.dead_letters)
     missing: list[Any] = [table for table in wanted if not inspector.has_table(table.name)]
@@ -180,7 +184,7 @@ def tracker_missing(connection: sa.Connection) -> list[Any]:
 
 
 def create(connection: sa.Connection, missing: Callable[[sa.Connection], list[Any]]) -> None:
-    """Create what is missing by now."""
+    """Create what is still missing."""
     if connection.dialect.name == "oracle":
         schema.events_seq.create(connection, checkfirst=True)
     for part in missing(connection):
@@ -188,10 +192,10 @@ def create(connection: sa.Connection, missing: Callable[[sa.Connection], list[An
 
 
 async def end_frozen(engine: AsyncEngine) -> None:
-    """PostgreSQL: end connections that hold our table and have sent nothing for a while.
+    """PostgreSQL: end connections that lock the library's table and have been silent for a while.
 
-    The server's own limit does not see a process that froze between the messages of one
-    statement. It wrote nothing that counts: its transaction is rolled back.
+    The server's own limit misses a process that froze between the messages of one statement.
+    Its transaction is rolled back, so no committed write is lost.
     """
     query = sa.text(
         "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a"

@@ -1,4 +1,4 @@
-"""Drivers' errors in words: which database, what it said, and what to change."""
+"""Texts for drivers' errors: which database, its error, and what to change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ticketlock.errors import TrackerStoreConnectionError, TrackerStoreError
 
 from .settings import SQLSettings
 
-#: What a driver says -> what to do about it; the first match counts.
+#: Pattern of a driver's error -> what to do about it; the first match counts.
 _REMEDIES = (
     (r"too many|remaining connection slots|max_user_connections|no more connections",
      "it takes no more connections: lower pool_size and max_overflow, or raise its limit"),
@@ -51,12 +51,12 @@ _REMEDIES = (
     (r"timed? ?out", "check that the server is reachable and not overloaded"),
 )  # fmt: skip
 
-#: SQLSTATEs, and error numbers of MySQL, of a transaction that may simply be tried again.
+#: SQLSTATEs, and error numbers of MySQL, after which the transaction may be repeated.
 _AGAIN = {"40001", "40P01", "55P03", 1213, 1205}
 
-#: What is no fault of the statement: it may do better later, or on another connection. SQLSTATEs
-#: by their first two characters (login, database, lost race, resources, operator, system), and
-#: error numbers of MySQL; those of its clients begin with 2.
+#: Errors that the statement did not cause: it may succeed later, or on another connection.
+#: SQLSTATEs by their first two characters (login, database, lost race, resources, operator,
+#: system), and error numbers of MySQL; those of its clients begin with 2.
 _UNUSABLE = {"08", "28", "3D", "40", "53", "55", "57", "58"}
 _UNUSABLE_NUMBERS = {
     1040, 1042, 1043, 1044, 1045, 1047, 1049, 1053, 1077, 1079, 1129, 1130, 1152, 1158, 1159,
@@ -64,13 +64,13 @@ _UNUSABLE_NUMBERS = {
 }  # fmt: skip
 _FULL = "53100"
 
-#: What makes a connection useless for good, though it lives: the server behind it has become
-#: read-only (a failover that keeps connections), leaves its cluster or is being stopped; or
-#: what was prepared on it fits no longer, because a table was changed, or a pooler came between.
+#: Errors after which an open connection is useless: its server has become read-only (a failover
+#: that keeps connections), leaves its cluster or is being stopped; or a prepared statement is
+#: invalid, because a table was changed or because of a pooler.
 _CONDEMNED = {"25006", "26000", "42P05", "57P01", 1053, 1792, 1836}
 _CONDEMNED_TEXT = re.compile(r"WSREP has not|cached plan must not change|read-only option|_DBMOVED")
 
-#: What a database says of a login or an address that no waiting cures.
+#: Errors of login or address, which waiting does not cure.
 _HOPELESS = re.compile(
     r"password authentication|no password supplied|access denied|role .* does not|"
     r"database .* does not exist|unknown database|unable to open database file|"
@@ -78,12 +78,12 @@ _HOPELESS = re.compile(
     re.IGNORECASE,
 )
 
-#: Of MySQL: the packet is too large, the characters are not those of the column.
+#: Numbers of MySQL: the packet is too large, or the column cannot store the characters.
 _ROWS_FAULT = {1153, 1267, 1270, 1271, 1301, 1366, 3988}
 
 
 def listen(engine: sa.Engine) -> None:
-    """Drop a connection that is condemned, and all of its pool: they lead to the same server."""
+    """Drop a useless connection and its whole pool, which leads to the same server."""
 
     @sa.event.listens_for(engine, "handle_error")
     def failed(context: sa.engine.ExceptionContext) -> None:
@@ -100,21 +100,21 @@ def _code(original: object) -> str | int | None:
     """The SQLSTATE, or MySQL's number, of a driver's error."""
     number = next(iter(getattr(original, "args", ())), None)
     if isinstance(number, int):
-        return number  # MySQL's drivers have a SQLSTATE too, which says less
+        return number  # MySQL's drivers have a SQLSTATE too, which is less precise
     state = getattr(original, "sqlstate", None)
     return state if isinstance(state, str) else None
 
 
 def is_the_rows_fault(error: BaseException) -> bool:
-    """Whether it is the values that cannot be stored, and others could."""
+    """Whether the values caused the error, so that other rows could be stored."""
     if not isinstance(error, sa.exc.DBAPIError):
-        return isinstance(error, sa.exc.StatementError)  # which the driver cannot even send
+        return isinstance(error, sa.exc.StatementError)  # the driver cannot send it
     code = _code(error.orig)
     return isinstance(error, sa.exc.DataError) or code in _ROWS_FAULT or code == "54000"
 
 
 def is_hopeless(error: TrackerStoreError) -> bool:
-    """Whether it is no use to try again before somebody has changed the settings."""
+    """Whether another attempt is useless until the settings are changed."""
     return bool(_HOPELESS.search(str(error)))
 
 
@@ -134,7 +134,7 @@ def translate(error: BaseException, settings: SQLSettings) -> TrackerStoreError:
 
 
 def _is_connection(error: sa.exc.DBAPIError, said: str) -> bool:
-    """Whether the server cannot be used, as against what it was asked to do."""
+    """Whether the server cannot be used, as opposed to an error of the statement."""
     if error.connection_invalidated:
         return True
     code = _code(error.orig)
@@ -159,7 +159,7 @@ def _said(error: BaseException, settings: SQLSettings) -> str:
 
 
 def may_try_again(error: BaseException) -> bool:
-    """Whether the same operation may do better: it lost a race, or an old connection broke."""
+    """Whether the operation may succeed if repeated: it lost a race, or a connection broke."""
     if not isinstance(error, sa.exc.DBAPIError):
         return False
     return bool(error.connection_invalidated or _code(error.orig) in _AGAIN)

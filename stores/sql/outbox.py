@@ -1,15 +1,15 @@
-"""The outbox of the SQL store: a few columns in the row of each conversation."""
+"""The outbox of the SQL store: some columns in the row of each conversation."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 
 from ticketlock.events.stored import StoredEvent
-from ticketlock.tracker.outbox import VOID_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, now_ms
+from ticketlock.tracker.outbox import VOID_MS, Backlog, Batch, DeadLetter, Lease, Outbox, now_ms
 
 from . import schema
 
@@ -18,31 +18,28 @@ T = TypeVar("T")
 _rows = schema.conversations.c
 _letters = schema.dead_letters.c
 
-#: Characters of events, from which on a parcel takes no further one.
-_PARCEL_TEXT = 1_000_000
+#: Characters of JSON from which on no further event is added to a batch.
+_BATCH_TEXT = 1_000_000
 
-#: All of them NULL: nothing waits.
+#: Columns that are all NULL if no event waits.
 _NOTHING: dict[str, Any] = dict.fromkeys(
     ("outbox", "outbox_id", "outbox_since", "outbox_at", "relay")
 )
 
 
-class _Store(Protocol):
-    """What the outbox needs of its store: ways to run something, with errors translated."""
+class Transaction(Protocol):
+    """Runs a function in a transaction, and translates the driver's errors."""
 
-    _dialect: str
-
-    async def _write(self, body: Callable[[sa.Connection], T]) -> T: ...
-    async def _read_only(self, body: Callable[[sa.Connection], T]) -> T: ...
+    def __call__(self, body: Callable[[sa.Connection], T]) -> Awaitable[T]: ...
 
 
 class SQLOutbox(Outbox):
     """See `Outbox`. The place of an event is its row number."""
 
-    def __init__(self, store: _Store) -> None:
-        self._store = store
-        # SQLite has one writer at a time, and it is to be a turn.
-        self.parallel = 1 if store._dialect == "sqlite" else 4
+    def __init__(self, dialect: str, write: Transaction, read_only: Transaction) -> None:
+        self._dialect, self._write, self._read_only = dialect, write, read_only
+        # SQLite has one writer at a time, and turns come first.
+        self.parallel = 1 if dialect == "sqlite" else 4
 
     async def waiting(self, limit: int, before: int) -> list[str]:
         query = sa.select(_rows.sender_id).where(_free(before)).order_by(_rows.outbox_at)
@@ -50,9 +47,9 @@ class SQLOutbox(Outbox):
         def body(connection: sa.Connection) -> list[str]:
             return [schema.text(key) for key in connection.scalars(query.limit(limit))]
 
-        return await self._store._read_only(body)
+        return await self._read_only(body)
 
-    async def take(self, sender_id: str, lease: Lease, limit: int) -> Parcel | None:
+    async def take(self, sender_id: str, lease: Lease, limit: int) -> Batch | None:
         mine = (_rows.sender_id == sender_id) & _rows.outbox.is_not(None)
         change = (
             sa.update(schema.conversations)
@@ -60,38 +57,38 @@ class SQLOutbox(Outbox):
             .values(relay=lease.relay, outbox_at=lease.until)
         )
 
-        def body(connection: sa.Connection) -> Parcel | None:
+        def body(connection: sa.Connection) -> Batch | None:
             if not connection.execute(change).rowcount:
                 return None
             row = connection.execute(sa.select(schema.conversations).where(mine)).one()
             return self._read(connection, sender_id, row, limit)
 
-        return await self._store._write(body)
+        return await self._write(body)
 
-    def _read(self, connection: sa.Connection, sender_id: str, row: Any, limit: int) -> Parcel:
-        """What waits of the conversation with this row: events that have been counted."""
+    def _read(self, connection: sa.Connection, sender_id: str, row: Any, limit: int) -> Batch:
+        """The waiting events of the conversation with this row, up to the last counted one."""
         ids = schema.events.c.id
-        query = schema.tail(sender_id, self._store._dialect).order_by(ids).limit(limit)
+        query = schema.tail(sender_id, self._dialect).order_by(ids).limit(limit)
         query = query.where(ids > row.outbox_id, ids <= row.last_id)
         events, places, size = [], [], 0
         for found in connection.execute(query):
             events.append(StoredEvent(found.data))
             places.append(found.id)
             size += len(found.data)
-            if size > _PARCEL_TEXT:
+            if size > _BATCH_TEXT:
                 break
-        return Parcel(sender_id, row.born, row.outbox, row.sequence, events, places)
+        return Batch(sender_id, row.born, row.outbox, row.sequence, events, places)
 
-    async def advance(self, parcel: Parcel, lease: Lease, to: int) -> bool:
+    async def advance(self, batch: Batch, lease: Lease, to: int) -> bool:
         ours = sa.update(schema.conversations).where(
-            _rows.sender_id == parcel.sender_id,
+            _rows.sender_id == batch.sender_id,
             _rows.relay == lease.relay,
-            _rows.outbox == parcel.first,
-            _rows.born == parcel.history,
+            _rows.outbox == batch.first,
+            _rows.born == batch.history,
         )
         rest: dict[str, Any] = {"outbox": to, "outbox_at": lease.until}
-        if parcel.places[: to - parcel.first]:
-            rest["outbox_id"] = parcel.places[to - parcel.first - 1]
+        if batch.places[: to - batch.first]:
+            rest["outbox_id"] = batch.places[to - batch.first - 1]
 
         def body(connection: sa.Connection) -> bool:
             drained = ours.where(_rows.sequence <= to).values(**_NOTHING)
@@ -99,7 +96,7 @@ class SQLOutbox(Outbox):
                 return False
             return bool(connection.execute(ours.values(**rest)).rowcount)
 
-        return await self._store._write(body)
+        return await self._write(body)
 
     async def release(self, sender_id: str, relay: str) -> None:
         change = (
@@ -111,7 +108,7 @@ class SQLOutbox(Outbox):
         def body(connection: sa.Connection) -> None:
             connection.execute(change)
 
-        await self._store._write(body)
+        await self._write(body)
 
     async def backlog(self) -> Backlog:
         query = sa.select(
@@ -124,15 +121,15 @@ class SQLOutbox(Outbox):
             count, events, since = connection.execute(query).one()
             return Backlog(int(count), int(events), since)
 
-        return await self._store._read_only(body)
+        return await self._read_only(body)
 
-    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+    async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         def body(connection: sa.Connection) -> None:
             for letter in letters:
                 connection.execute(sa.delete(schema.dead_letters).where(_named(letter)))
                 connection.execute(sa.insert(schema.dead_letters).values(_values(letter)))
 
-        await self._store._write(body)
+        await self._write(body)
 
     async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
         order = (_letters.sender_id, _letters.history, _letters.sequence)
@@ -147,18 +144,18 @@ class SQLOutbox(Outbox):
                 for row in connection.execute(query)
             ]  # fmt: skip
 
-        return await self._store._read_only(body)
+        return await self._read_only(body)
 
-    async def unbury(self, letter: DeadLetter) -> bool:
+    async def remove_dead_letter(self, letter: DeadLetter) -> bool:
         def body(connection: sa.Connection) -> bool:
             gone = connection.execute(sa.delete(schema.dead_letters).where(_named(letter)))
             return bool(gone.rowcount)
 
-        return await self._store._write(body)
+        return await self._write(body)
 
 
 def _free(before: int) -> sa.ColumnElement[bool]:
-    """No relay has it, or only by a lease that is over or void."""
+    """The condition that no relay has a valid lease."""
     return (_rows.outbox_at <= before) | (_rows.outbox_at > now_ms() + VOID_MS)
 
 
@@ -173,6 +170,6 @@ def _named(letter: DeadLetter) -> sa.ColumnElement[bool]:
 def _values(letter: DeadLetter) -> dict[str, Any]:
     return {
         "sender_id": letter.sender_id, "history": letter.history, "sequence": letter.sequence,
-        # JSON, as for events: ASCII, which no character set of a database can spoil.
+        # JSON in ASCII, as for events: safe in any character set of a database.
         "data": json.dumps(dict(letter.event)), "reason": json.dumps(letter.reason), "at": letter.at,
     }  # fmt: skip

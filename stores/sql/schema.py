@@ -12,20 +12,20 @@ from sqlalchemy.ext.compiler import compiles
 from ticketlock.events import SESSION_START
 from ticketlock.tracker.outbox import now_ms
 
-#: Characters of an id that the documented columns hold.
+#: Characters that an id may have in the documented columns.
 MAX_NAME = 255
 
 metadata = sa.MetaData()
 
-#: Where `by_sender` is made.
+#: Dialects for which `by_sender` is created.
 INDEXED = ("postgresql", "oracle")
 
 
 class ConversationKey(sa.String):
-    """A conversation id that is equal only to itself.
+    """A conversation id that is compared exactly.
 
-    MariaDB and MySQL compare text without regard to trailing spaces (and mostly to case):
-    there the column holds bytes, which are those of the UTF-8 that the connection sends.
+    MariaDB and MySQL ignore trailing spaces, and mostly case, when they compare text. There the
+    column has the bytes of the UTF-8 text.
     """
 
     cache_ok = True
@@ -42,12 +42,12 @@ def _name() -> Any:
     return text.with_variant(exact, "mysql", "mariadb")
 
 
-#: The documented table. Where we are the ones to make it, MySQL gets types that hold what
-#: the others hold: its TEXT ends at 64 KiB, its FLOAT is off by minutes.
+#: The documented table. If the library creates it, MySQL gets larger types: its TEXT ends at
+#: 64 KiB, and its FLOAT loses minutes of a timestamp.
 events = sa.Table(
     "events",
     metadata,
-    # SQLite counts only what it calls INTEGER, and that has 64 bits there.
+    # SQLite numbers only INTEGER columns by itself; they have 64 bits.
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
     sa.Column("sender_id", _name(), nullable=False, index=True),
     sa.Column("type_name", _name(), nullable=False),
@@ -57,31 +57,31 @@ events = sa.Table(
     sa.Column("data", sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")),
 )
 
-#: Where row numbers come from on Oracle; elsewhere the column counts by itself.
+#: Row numbers on Oracle; other databases number the column by themselves.
 events_seq = sa.Sequence("events_seq")
 
-#: A conversation's own rows must be found in order without looking at its other rows.
-#: SQLite and MySQL keep the row number in the documented index already.
+#: To read a conversation's latest rows in order without its older ones. In SQLite and MySQL the
+#: documented index has the row number already.
 by_sender = sa.Index("ticketlock_events_by_sender", events.c.sender_id, events.c.id)
 by_sender.ddl_if(dialect=INDEXED)  # type: ignore[arg-type]  # a tuple is documented
 
-#: One row a conversation, made when it is first written to. `last_id` is the row of its last
-#: event that `sequence` counts, `session_id` the row where its latest session begins; rows
-#: behind `last_id` were written by somebody else and are counted at the next claim.
+#: One row per conversation, created by the first write. `last_id` is the row of the last event
+#: that `sequence` counts, `session_id` the row where the latest session begins. Rows behind
+#: `last_id` were written by other programs, and the next claim counts them.
 conversations = sa.Table(
     "ticketlock_conversations",
     metadata,
     sa.Column("sender_id", ConversationKey(MAX_NAME), primary_key=True),
     sa.Column("fence", sa.BigInteger, nullable=False),
-    # Oracle takes an empty text for NULL.
+    # Nullable: Oracle stores an empty text as NULL.
     sa.Column("owner", _name()),
     sa.Column("sequence", sa.BigInteger, nullable=False),
     sa.Column("last_id", sa.BigInteger, nullable=False),
     sa.Column("session_id", sa.BigInteger, nullable=False),
-    # Milliseconds since the epoch at which the row was made: tells lives of an id apart.
+    # The conversation's `history`: milliseconds since the epoch at which the row was created.
     sa.Column("born", sa.BigInteger, nullable=False),
-    # The outbox (`ticketlock.outbox`); all NULL when nothing waits. `outbox` is the number of
-    # the first event that waits, `outbox_id` a row number before it; times in milliseconds.
+    # The outbox (`ticketlock.tracker.outbox`); all NULL if no event waits. `outbox` is the number
+    # of the first waiting event, `outbox_id` a row number before it; times in milliseconds.
     sa.Column("outbox", sa.BigInteger),
     sa.Column("outbox_id", sa.BigInteger),
     sa.Column("outbox_since", sa.BigInteger),
@@ -90,7 +90,7 @@ conversations = sa.Table(
     mysql_engine="InnoDB",
 )
 
-#: Events that no attempt will deliver.
+#: Events that cannot be delivered.
 dead_letters = sa.Table(
     "ticketlock_dead_letters",
     metadata,
@@ -104,15 +104,15 @@ dead_letters = sa.Table(
 )
 
 
-#: The conversation that a statement is about. Statements are made once: with SQLAlchemy that
-#: takes longer than to execute them.
+#: The conversation that a statement is about. Statements are built once, because building one
+#: takes longer than executing it.
 WHOSE: sa.BindParameter[str] = sa.bindparam("whose", type_=sa.String)
 #: A row number.
 ROW: sa.BindParameter[int] = sa.bindparam("row", type_=sa.BigInteger)
 
 
 def of(sender_id: Any, dialect: str) -> sa.ColumnElement[bool]:
-    """The condition for the events of a conversation, exact in every collation.
+    """The condition for the events of a conversation; exact with any collation.
 
     Args:
         sender_id: its id, or `WHOSE`.
@@ -125,7 +125,7 @@ def of(sender_id: Any, dialect: str) -> sa.ColumnElement[bool]:
 
 
 def key_column(dialect: str) -> sa.ColumnElement[Any]:
-    """The events' conversation id, such that different ids differ."""
+    """The events' conversation id in a form that is compared exactly."""
     if dialect in ("mysql", "mariadb"):
         converted: sa.ColumnElement[Any] = sa.literal_column(
             "CONVERT(events.sender_id USING utf8mb4)"
@@ -135,10 +135,10 @@ def key_column(dialect: str) -> sa.ColumnElement[Any]:
 
 
 def text(key: Any) -> str:
-    """The id that a `ConversationKey` column holds."""
+    """The id in a value of a `ConversationKey` column."""
     if isinstance(key, (bytes, memoryview)):
         return bytes(key).decode(errors="surrogateescape")
-    return str(key)  # SQLite keeps what it is given
+    return str(key)  # SQLite returns the type that was stored
 
 
 @cache
@@ -153,7 +153,7 @@ def behind(dialect: str) -> sa.Select[Any]:
 
 
 def tail(sender_id: Any, dialect: str) -> sa.Select[Any]:
-    """Rows of the events of a conversation, to be narrowed and ordered."""
+    """Rows of the events of a conversation; the caller adds conditions and order."""
     return sa.select(events.c.id, events.c.data).where(of(sender_id, dialect))
 
 
@@ -180,20 +180,20 @@ _mine = conversations.c.sender_id == sa.bindparam("whose", type_=conversations.c
 
 #: The conversation's row.
 row = sa.select(conversations).where(_mine)
-#: The same, held until the transaction ends.
+#: The same, locked until the transaction ends.
 locked = row.with_for_update()
-#: Change columns of it: those that are given a value.
+#: Change those of its columns that are given a value.
 note = sa.update(conversations).where(_mine)
 _claimed = sa.bindparam("claimed", type_=sa.BigInteger)
 _claimant = sa.bindparam("claimant", type_=sa.String)
 _held = conversations.c
-#: Give it to `claimant` with the fence `claimed`, unless a later one has it.
+#: Give it to `claimant` with the fence `claimed`, unless it has a later fence.
 claim = (
     sa.update(conversations)
     .where(_mine, (_held.fence < _claimed) | (_held.fence == _claimed) & (_held.owner == _claimant))
     .values(fence=_claimed, owner=_claimant)
 )
-#: The same, giving the row as it is then; not on every database.
+#: The same, returning the changed row; not every database can.
 claim_returning = claim.returning(conversations)
 #: Delete it.
 forget = sa.delete(conversations).where(_mine)
@@ -201,18 +201,18 @@ forget = sa.delete(conversations).where(_mine)
 
 @cache
 def add_events(dialect: str) -> sa.Insert:
-    """Insert rows of `events`, to be executed with their values."""
+    """Insert rows of `events`; execute it with their values."""
     made = sa.insert(events)
     if dialect == "postgresql":
-        # Makes it one statement: in a pipeline of many the server would wait for the rest of
-        # it without a time limit, and hold the row, if this process froze in the middle.
+        # With RETURNING it is one statement. Otherwise the driver pipelines many, and if this
+        # process froze in between, the server would keep the lock without a time limit.
         return made.returning(events.c.id, sort_by_parameter_order=True)
     return made.values(id=events_seq.next_value()) if dialect == "oracle" else made
 
 
 @cache
 def add_conversation(dialect: str) -> sa.Insert:
-    """Insert the conversation's row, with the values of `begun`, unless it is there."""
+    """Insert the conversation's row, with the values of `begun`, unless it exists."""
     if dialect == "postgresql":
         from sqlalchemy.dialects.postgresql import insert
 
@@ -226,7 +226,7 @@ def add_conversation(dialect: str) -> sa.Insert:
 
 
 def begun(sender_id: str) -> dict[str, Any]:
-    """The row of a conversation that begins now."""
+    """The row of a new conversation."""
     return {
         "sender_id": sender_id, "fence": 0, "owner": None,
         "sequence": 0, "last_id": 0, "session_id": 0, "born": now_ms(),

@@ -1,8 +1,8 @@
-"""What each session on a server has: time limits, the schema, strictness; also behind a pooler.
+"""Settings of each session on a server: time limits, schema, strict mode; also behind a pooler.
 
 A pooler such as pgbouncer in transaction mode gives every transaction another session, which it
-shares with other programs: it refuses (or ignores) what a session is to begin with, what is set
-later reaches somebody else, and a statement that was prepared is not there the next time.
+shares with other programs. It refuses or ignores settings at the start of a session, later settings
+reach other programs, and a prepared statement may be missing the next time.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from ticketlock.errors import ConfigurationError
 from .settings import SQLSettings
 from .tls import connect_mysql
 
-#: Seconds to connect; a host that does not answer is an error after that.
+#: Seconds that connecting may take.
 CONNECT_TIMEOUT = 10
-#: Seconds after which the server ends a transaction in which nothing is asked: a process that
-#: was frozen in the middle of one must not hold up its successor.
+#: Seconds after which the server ends a transaction without statements: a process that froze
+#: must not block its successor.
 IDLE_TIMEOUT = 10
 
-#: What a pooler says that takes no settings at the beginning of a session.
+#: The error of a pooler that refuses settings at the start of a session.
 _REFUSED = re.compile(r"unsupported startup parameter|command-line options", re.IGNORECASE)
 
 
 def connect_args(settings: SQLSettings) -> dict[str, Any]:
-    """Time limits, the schema, and the TLS variables, in the driver's own words."""
+    """Time limits, schema and TLS as arguments of the driver."""
     if settings.dialect == "postgresql":
         return _postgresql(settings, **_wanted(settings))
     if settings.dialect in ("mysql", "mariadb"):
-        # Without strict mode the server cuts what is too long, and says nothing.
-        # MySQL takes the first part, which it does not know, for a comment.
+        # Without strict mode the server silently cuts values that are too long. The first part
+        # is for MariaDB; MySQL reads it as a comment.
         session = (
             f"SET SESSION /*M!100300 idle_transaction_timeout = {IDLE_TIMEOUT}, */"
             " sql_mode = CONCAT(@@SESSION.sql_mode, ',STRICT_ALL_TABLES')"
@@ -48,19 +48,19 @@ def connect_args(settings: SQLSettings) -> dict[str, Any]:
 
 
 def _postgresql(settings: SQLSettings, **begin_with: str) -> dict[str, Any]:
-    """Arguments for a session that begins with these settings, of which there may be none."""
+    """Arguments of the driver for a session that starts with these settings, if any."""
     if settings.url.get_driver_name() == "asyncpg":
         arguments = {"timeout": CONNECT_TIMEOUT, "server_settings": begin_with}
         if settings.tls.on is not None:
             arguments["ssl"] = settings.tls.context() if settings.tls.on else False
         return arguments
-    words = [str(settings.url.query.get("options") or "")]
+    parts = [str(settings.url.query.get("options") or "")]
     for name, value in begin_with.items():
-        words.append(f"-c{name}={value}".replace("\\", "\\\\").replace(" ", "\\ "))
+        parts.append(f"-c{name}={value}".replace("\\", "\\\\").replace(" ", "\\ "))
     made: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT, **settings.tls.of_psycopg()}
-    # Else it is the database's, and what that lacks is the driver's error, not the server's.
+    # The database's own encoding may lack characters, and then the driver fails, not the server.
     made["client_encoding"] = settings.url.query.get("client_encoding", "utf8")
-    if options := " ".join(filter(None, words)):
+    if options := " ".join(filter(None, parts)):
         made["options"] = options
     if "prepare_threshold" in settings.url.query:
         made["prepare_threshold"] = _threshold(str(settings.url.query["prepare_threshold"]))
@@ -70,7 +70,8 @@ def _postgresql(settings: SQLSettings, **begin_with: str) -> dict[str, Any]:
 def _wanted(settings: SQLSettings) -> dict[str, str]:
     wanted = {
         "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT}s",
-        # Later than that: whoever still waits then, waits for a frozen one (`end_frozen`).
+        # Longer than that: a lock that is still held then is that of a frozen process, see
+        # `end_frozen`.
         "lock_timeout": f"{IDLE_TIMEOUT + 2}s",
     }
     if settings.schema:
@@ -91,7 +92,7 @@ def _threshold(text: str) -> int | None:
 
 
 def _of_one_transaction(settings: SQLSettings) -> dict[str, Any]:
-    """Arguments for a session that may be another one after each transaction."""
+    """Arguments of the driver where each transaction may be in another session."""
     made = _postgresql(settings)
     if settings.url.get_driver_name() == "asyncpg":
         unique = {"prepared_statement_name_func": lambda: f"ticketlock_{uuid.uuid4()}"}
@@ -100,7 +101,7 @@ def _of_one_transaction(settings: SQLSettings) -> dict[str, Any]:
 
 
 def listen(engine: sa.Engine, settings: SQLSettings) -> None:
-    """Set up each new connection, and each transaction where connections do not keep settings."""
+    """Set up each new connection, and each transaction if connections do not keep settings."""
     pooled = False
     wanted = _wanted(settings)
     changes = ", ".join(f"set_config('{name}', :{name}, true)" for name in wanted)
@@ -119,7 +120,7 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
                 try:
                     if _keeps(connection, wanted):
                         return connection
-                except BaseException:  # nobody else knows of the connection yet
+                except BaseException:  # the pool does not know the connection yet
                     dialect.do_terminate(connection)
                     raise
                 connection.close()
@@ -138,17 +139,17 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
 def _connect(dialect: Any, args: Any, parameters: dict[str, Any]) -> Any:
     try:
         return dialect.connect(*args, **parameters)
-    except ssl.SSLError:  # one of them is a ValueError too
+    except ssl.SSLError:  # some of them are ValueErrors too
         raise
     except (TypeError, ValueError, AttributeError) as error:
-        # The driver's own errors are of other types; these are about the arguments.
+        # These types are about the arguments; the driver's own errors have other types.
         raise ConfigurationError(
             f"query: {dialect.driver} does not accept it: {error}; see its documentation"
         ) from error
 
 
 def _keeps(connection: Any, wanted: dict[str, str]) -> bool:
-    """Whether the session has the settings that it was to begin with."""
+    """Whether the session has the settings that it was asked to start with."""
     cursor = connection.cursor()
     cursor.execute("SELECT current_setting('lock_timeout')")
     found = cursor.fetchone()[0]

@@ -17,8 +17,8 @@ from ticketlock.settings.stores import TLSKeys
 
 from .tls import SQLTLS, is_tls, refuse_others, take_from_query
 
-#: Database -> the driver that does not block the event loop. A driver of this name is kept;
-#: any other one (configurations name psycopg2, cx_oracle, ...) is replaced.
+#: Database -> drivers that do not block the event loop. Any other driver in a configuration
+#: (psycopg2, cx_oracle, ...) is replaced by the first of them.
 DRIVERS = {
     "sqlite": ("aiosqlite",),
     "postgresql": ("psycopg", "asyncpg"),
@@ -34,14 +34,14 @@ class SQLSettings:
 
     Attributes:
         url: with an asynchronous driver; its repr hides the password.
-        login_db: PostgreSQL: the database to log in to in order to create the other one.
-        tls: what connections are kept from others by.
+        login_db: PostgreSQL: the database to connect to in order to create the other one.
+        tls: the TLS settings of connections.
         named_by: the key that names the database.
-        timeout: seconds that an operation may take, waiting for a connection included.
-        pool_size: connections that are kept open; two replicas and one that takes the place of
-            another fit the 100 that PostgreSQL takes unless it is told otherwise.
-        max_overflow: further ones for a peak.
-        pool_timeout: seconds that an operation waits for one of them.
+        timeout: seconds that an operation may take, including the wait for a connection.
+        pool_size: connections that are kept open. With the default, two replicas and a third
+            that replaces one fit the 100 connections that PostgreSQL allows by default.
+        max_overflow: additional connections under load.
+        pool_timeout: seconds that an operation waits for a connection.
     """
 
     url: URL = field(repr=False)
@@ -60,16 +60,16 @@ class SQLSettings:
 
     @property
     def address(self) -> str:
-        """Where the database is, for people and error texts; never with a password."""
+        """The database's place, for logs and error texts; never with a password."""
         if self.dialect == "sqlite":
             return f"SQLite file {self.url.database or ':memory:'}"
         place = f"{self.url.host or 'localhost'}" + (f":{self.url.port}" if self.url.port else "")
         return f"{self.dialect} database {self.url.database!r} at {place}"
 
     def sparing_files(self) -> SQLSettings:
-        """The same, in memory where it names an SQLite file that is not there: for a check.
+        """The same, but in memory if it names an SQLite file that does not exist; for a check.
 
-        Raises ConfigurationError where the file could not be made.
+        Raises ConfigurationError if the file could not be created.
         """
         path = self._missing_file()
         if path is None:
@@ -81,12 +81,12 @@ class SQLSettings:
         return replace(self, url=self.url.set(database=":memory:"))
 
     def existing(self, where: str) -> SQLSettings:
-        """The same for what only reads: no database is created.
+        """The same for commands that only read: no database is created.
 
         Args:
             where: file and section, for the error.
 
-        Raises ConfigurationError for an SQLite file that is not there.
+        Raises ConfigurationError for an SQLite file that does not exist.
         """
         if (path := self._missing_file()) is not None:
             start = "" if os.path.isabs(path) else ", which is relative to the current folder"
@@ -97,7 +97,7 @@ class SQLSettings:
         return replace(self, login_db=None)
 
     def _missing_file(self) -> str | None:
-        """The SQLite file, if it is not there."""
+        """The path of the SQLite file if it does not exist."""
         path = self.url.database
         if self.dialect != "sqlite" or not path or path == ":memory:" or "file:" in path:
             return None
@@ -105,18 +105,19 @@ class SQLSettings:
 
     @classmethod
     def read(cls, section: Section, kind: Any, variables: bool = True) -> SQLSettings:
-        """Take the keys out of `section` and finish it; raises ConfigurationError.
+        """Read the keys of `section` and finish it; raises ConfigurationError.
 
         Args:
-            kind: the keys: `SQLStoreKeys`, `SQLEventKeys`.
-            variables: heed the documented variables, which are those of the tracker store.
+            kind: the keys: `SQLStoreKeys` or `SQLEventKeys`.
+            variables: whether to read the documented environment variables, which are those of
+                the tracker store.
         """
         keys = section.values(kind)
         place_key, place = section.place()
         section.finish()
         login_db, named_by = keys["login_db"], "db"
         if place and "://" in place:
-            url, login_db = _full_url(section, place), None  # it says all there is to say
+            url, login_db = _full_url(section, place), None  # a full URL needs no other keys
             named_by = place_key
         else:
             url = URL.create(

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
 from ticketlock.events import starts_session
 from ticketlock.events.codec import EncodedEvent
 from ticketlock.plain_json import brief, load, load_events, weight
 from ticketlock.settings.section import Section
 from ticketlock.settings.stores import SQLStoreKeys
-from ticketlock.tracker.fenced import FencedTrackerStore, History, Write
+from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
 from ticketlock.tracker.store import PROBE
 
 from . import charset, errors, packets, schema
@@ -34,16 +35,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Row = Any  # sa.Row with the columns of a query
 
-#: How often an operation is begun, the first time included, when it lost a race or its
-#: connection was an old, broken one. All of them may be repeated without harm.
+#: Attempts at an operation that lost a race or found a broken connection. Every operation may be
+#: repeated safely.
 TRIES = 4
 
 
 class SQLTrackerStore(FencedTrackerStore):
-    """The documented `events` table, and one row a conversation that holds its fence.
+    """The documented `events` table, and a row per conversation with its fence.
 
-    Every change first locks that row, so the order of a conversation's rows is the order of
-    appending, and its n-th row has sequence number n.
+    Every change locks that row first, so the events of a conversation are numbered in the order
+    of their rows.
 
     Args:
         values: the keys of `SQLStoreKeys`, see docs/reference/endpoints.md.
@@ -62,19 +63,21 @@ class SQLTrackerStore(FencedTrackerStore):
         self.settings = SQLSettings.read(Section(values, where), SQLStoreKeys)
         self._where = where
         self._dialect = self.settings.dialect
-        # SQLite has no limit of its own; what MySQL takes in one packet is its limit.
+        # SQLite's columns have no limit.
         self.max_id_length = None if self._dialect == "sqlite" else schema.MAX_NAME
-        self.outbox = SQLOutbox(self)
+        self.outbox = SQLOutbox(self._dialect, self._write, self._read_only)
         self._engine: AsyncEngine | SQLiteEngine | None = None
         self._opening = asyncio.Lock()
         self._fit: Callable[[str], str] = charset.same
 
     def spare_files(self) -> None:
-        """Make no file when it is used; for a check."""
+        """Create no file when the store is used; for a check of settings."""
         self.settings = self.settings.sparing_files()
 
     def require_existing(self) -> None:
-        """Create no database when it is used. Raises ConfigurationError for a missing file."""
+        """Create no database when the store is used. Raises ConfigurationError for a missing
+        file.
+        """
         self.settings = self.settings.existing(self._where)
 
     async def _do_connect(self) -> None:
@@ -86,7 +89,7 @@ class SQLTrackerStore(FencedTrackerStore):
             await engine.dispose()
 
     async def _open(self) -> AsyncEngine | SQLiteEngine:
-        """The engine; made, with the tables, when it is first wanted."""
+        """The engine; created, with the tables, at the first use."""
         if self._engine is not None:
             return self._engine
         async with self._opening:
@@ -114,10 +117,10 @@ class SQLTrackerStore(FencedTrackerStore):
             raise
         return engine
 
-    # -- running something ---------------------------------------------------------------------
+    # -- transactions --------------------------------------------------------------------------
 
     async def _write(self, body: Callable[[sa.Connection], T]) -> T:
-        """Run `body` in a transaction, again where that helps."""
+        """Run `body` in a transaction, and repeat it after errors that may pass."""
 
         async def once() -> T:
             engine = await self._open()
@@ -139,7 +142,8 @@ class SQLTrackerStore(FencedTrackerStore):
         return await self._translated(self._repeated(once))
 
     async def _repeated(self, once: Callable[[], Awaitable[T]]) -> T:
-        for turn in range(1, TRIES):
+        backoff = Backoff(0.01, 0.04)
+        for _ in range(1, TRIES):
             try:
                 return await once()
             except sa.exc.DBAPIError as error:
@@ -148,7 +152,7 @@ class SQLTrackerStore(FencedTrackerStore):
                 engine = await self._open()
                 if errors.waited_too_long(error) and isinstance(engine, AsyncEngine):
                     await engines.end_frozen(engine)
-            await asyncio.sleep(0.01 * turn)
+            await asyncio.sleep(backoff.next())
         return await once()
 
     async def _translated(self, operation: Coroutine[Any, Any, T]) -> T:
@@ -160,14 +164,14 @@ class SQLTrackerStore(FencedTrackerStore):
     # -- the operations ----------------------------------------------------------------------------
 
     async def check_ready(self) -> None:
-        """A write that finds no row is refused by a server that is read-only, or a user that is."""
+        """Update a row that does not exist: a server or user that is read-only refuses that."""
         values = {"whose": PROBE, "sequence": 0}
         await self._running.finish(
             self._write(lambda connection: connection.execute(schema.note, values).rowcount)
         )
 
-    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
-        def body(connection: sa.Connection) -> History:
+    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> EventLog:
+        def body(connection: sa.Connection) -> EventLog:
             values = {"whose": sender_id, "claimed": fence, "claimant": owner}
             while (row := _claimed(connection, values)) is None:
                 held = self._lock(connection, sender_id)
@@ -177,9 +181,9 @@ class SQLTrackerStore(FencedTrackerStore):
                 elif held.fence > fence or (held.fence == fence and held.owner != owner):
                     raise StaleFence(sender_id, fence, held.fence)
             found = self._latest(connection, sender_id, row)
-            if found != Place(row.sequence, row.last_id, row.session_id, found.history):
+            if found != Place(row.sequence, row.last_id, row.session_id, found.log):
                 self._note(connection, sender_id, found)
-            return found.history
+            return found.log
 
         return await self._write(body)
 
@@ -202,15 +206,15 @@ class SQLTrackerStore(FencedTrackerStore):
         return await self._write(body)
 
     def _change(self, connection: sa.Connection, write: Write, before: Place, waits: bool) -> int:
-        """Insert what is new, and count it; the only place that writes events.
+        """Insert the new events and update the conversation's row.
 
         Args:
-            waits: earlier events wait to be published.
+            waits: whether earlier events wait to be published.
         """
         sender_id, new = write.sender_id, write.events
         if write.replace:
             connection.execute(schema.drop(self._dialect), {"whose": sender_id})
-            before = Place(before.sequence, 0, 0)  # SQLite may use the row numbers again
+            before = Place(before.sequence, 0, 0)  # SQLite may reuse the row numbers
         elif before.sequence > write.sequence:
             values = {"whose": sender_id, "most": before.sequence - write.sequence}
             rows = connection.execute(schema.latest(self._dialect), values)
@@ -226,15 +230,15 @@ class SQLTrackerStore(FencedTrackerStore):
         self._note(connection, sender_id, after, **outbox)
         return after.sequence
 
-    async def _do_read(self, sender_id: str, full: bool) -> History:
-        def body(connection: sa.Connection) -> History:
+    async def _do_read(self, sender_id: str, full: bool) -> EventLog:
+        def body(connection: sa.Connection) -> EventLog:
             row = connection.execute(schema.row, {"whose": sender_id}).first()
             while True:
                 found = self._latest(connection, sender_id, row, full)
                 before, row = row, connection.execute(schema.row, {"whose": sender_id}).first()
-                # Else these events may be of a life that began between the statements.
-                if _born(row) == _born(before):
-                    return found.history
+                # Otherwise the conversation was deleted and created again between the statements.
+                if _history(row) == _history(before):
+                    return found.log
 
         return await self._read_only(body)
 
@@ -268,20 +272,20 @@ class SQLTrackerStore(FencedTrackerStore):
 
         return await self._read_only(body)
 
-    # -- their parts ---------------------------------------------------------------------------------
+    # -- parts of the operations ---------------------------------------------------------------------
 
     def _lock(self, connection: sa.Connection, sender_id: str) -> Row:
         return connection.execute(schema.locked, {"whose": sender_id}).first()
 
     def _place(self, connection: sa.Connection, sender_id: str, row: Row) -> Place:
-        """Where our count ends; a row that has just been made knows nothing yet."""
+        """How far the events are counted; a new row has to count them first."""
         place = Place(row.sequence, row.last_id, row.session_id)
         if place.last_id:
             return place
         return self._counted(connection, sender_id, place)
 
     def _counted(self, connection: sa.Connection, sender_id: str, place: Place) -> Place:
-        """The place after the rows behind `place`, whoever wrote them."""
+        """The place after all rows behind `place`; other programs may have written some."""
         values = {"whose": sender_id, "row": place.last_id}
         more = connection.execute(schema.behind(self._dialect), values).one()
         return Place(
@@ -293,7 +297,7 @@ class SQLTrackerStore(FencedTrackerStore):
     def _latest(
         self, connection: sa.Connection, sender_id: str, row: Row, full: bool = False
     ) -> Place:
-        """The place after all rows there are, with the events of the latest session, or all."""
+        """The place after all rows, with the events of the latest session, or all of them."""
         place = Place(row.sequence, row.last_id, row.session_id) if row else Place(0, 0, 0)
         if not place.last_id and not full:
             place = self._counted(connection, sender_id, place)
@@ -301,15 +305,15 @@ class SQLTrackerStore(FencedTrackerStore):
         rows = connection.execute(schema.since(self._dialect), values).all()
         events = _events(rows)
         sequence = place.sequence + sum(row.id > place.last_id for row in rows)
-        # A session that another program has begun meanwhile is behind our count.
+        # Rows that another program added are not counted yet, and may begin a session.
         starts = [index for index, event in enumerate(events) if starts_session(event)]
         if starts and not full:
             events = events[starts[-1] :]
         session_id = rows[starts[-1]].id if starts else place.session_id
         last_id = max(place.last_id, rows[-1].id if rows else 0)
         size = weight(row.data for row in rows[len(rows) - len(events) :])
-        history = History(events, sequence, _born(row), size)
-        return Place(sequence, last_id, session_id, history)
+        log = EventLog(events, sequence, _history(row), size)
+        return Place(sequence, last_id, session_id, log)
 
     def _note(
         self, connection: sa.Connection, sender_id: str, place: Place, **columns: Any
@@ -329,24 +333,24 @@ class SQLTrackerStore(FencedTrackerStore):
         }
 
     def _cut(self, name: str | None) -> str | None:
-        """What a column for searching holds of a name; the event itself is in `data`."""
+        """A name as a column for searches can store it; the event itself is in `data`."""
         return name if name is None else self._fit(name.replace("\0", ""))[: schema.MAX_NAME]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Up to where a conversation has been counted; the columns of its row, and maybe events."""
+    """How far a conversation is counted: the columns of its row, and events that were read."""
 
     sequence: int
     last_id: int
     session_id: int
-    history: History = field(default_factory=lambda: History((), 0))
+    log: EventLog = field(default_factory=lambda: EventLog((), 0))
 
 
 def _claimed(connection: sa.Connection, values: dict[str, Any]) -> Row | None:
-    """The row of a conversation after it has been claimed; None if it cannot be, or is not there.
+    """Claim a conversation and return its row, locked until the transaction ends.
 
-    The row is held until the transaction ends.
+    None if a later turn has claimed it, or if it has no row.
     """
     if connection.dialect.update_returning:
         return connection.execute(schema.claim_returning, values).first()
@@ -355,13 +359,13 @@ def _claimed(connection: sa.Connection, values: dict[str, Any]) -> Row | None:
     return connection.execute(schema.row, values).one()
 
 
-def _born(row: Row) -> int:
-    """When a conversation's row was made; 0 while there is none."""
+def _history(row: Row) -> int:
+    """When a conversation's row was created; 0 if there is no row."""
     return int(row.born) if row else 0
 
 
 def _events(rows: Sequence[Row]) -> list[Mapping[str, Any]]:
-    """The events of rows; a row that holds none is an error that names it."""
+    """The events in rows. Raises UnreadableHistory with the id of a row without a valid event."""
     texts = [row.data for row in rows]
     try:
         found = load_events(texts)

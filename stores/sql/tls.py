@@ -1,7 +1,7 @@
-"""TLS to SQL databases: one set of keys, in the words of each driver.
+"""TLS to SQL databases: one set of keys, translated for each driver.
 
-TLS that is asked for is TLS that is verified, and a server without it gets no password. Where
-nothing is asked for, PostgreSQL's drivers use TLS if the server has it, and verify nothing.
+If TLS is configured, the certificate is verified, and a server without TLS gets no password. If it
+is not, PostgreSQL's drivers use TLS when the server offers it, and verify nothing.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from ticketlock.settings.stores import TLSKeys
 
 log = logging.getLogger("ticketlock.stores")
 
-#: What URLs and `query` may say, in the words of libpq and of MySQL's clients -> our key.
+#: Parameters of URLs and `query`, as libpq and MySQL's clients name them -> key of the section.
 _FILES = {
     "sslrootcert": "ssl_ca_certs", "sslcert": "ssl_certfile", "sslkey": "ssl_keyfile",
     "ssl_ca": "ssl_ca_certs", "ssl_cert": "ssl_certfile", "ssl_key": "ssl_keyfile",
 }  # fmt: skip
 _MODES = ("sslmode", "ssl_mode", "ssl-mode", "ssl")
-#: Mode -> whether TLS is asked for, and whether the server's name is checked; None: as the driver
-#: does without being asked.
+#: Mode -> whether to use TLS, and whether to check the server's name; None: the driver's default.
 _MEANINGS: dict[str, tuple[bool | None, bool]] = {
     "disable": (False, True), "disabled": (False, True), "false": (False, True), "0": (False, True),
     "allow": (None, True), "prefer": (None, True), "preferred": (None, True),
@@ -39,14 +38,14 @@ _MEANINGS: dict[str, tuple[bool | None, bool]] = {
 
 @dataclass(frozen=True)
 class SQLTLS:
-    """How a connection is kept from others.
+    """The TLS settings of a connection.
 
     Attributes:
-        on: False: never TLS; None: as the driver does without being asked, verifying nothing.
-        ca: authorities to trust, a PEM file; None: the system's.
-        certificate, key: what to show to the server, PEM files.
-        check_hostname: the server's certificate must be for the host that is connected to.
-        verify: it must be of an authority that is trusted, and of today.
+        on: whether to use TLS; None: the driver's default, without verification.
+        ca: PEM file of trusted authorities; None: the system's.
+        certificate, key: PEM files for a client certificate.
+        check_hostname: whether the server's certificate must name the host.
+        verify: whether it must be valid and from a trusted authority.
     """
 
     on: bool | None = None
@@ -58,11 +57,11 @@ class SQLTLS:
 
     @classmethod
     def take(cls, section: Section, mode: str | None, files: Mapping[str, str]) -> SQLTLS:
-        """From the keys of a section, and from what its URL, `query` or variables say.
+        """Read the keys of a section, and the TLS parameters of its URL, `query` or variables.
 
         Args:
-            mode: in the words of libpq; the key `use_ssl` counts before it.
-            files: key -> path, the same.
+            mode: the TLS mode, as libpq names it; the key `use_ssl` overrides it.
+            files: key -> path; the keys of the section override it.
 
         Raises ConfigurationError.
         """
@@ -93,7 +92,7 @@ class SQLTLS:
         )  # fmt: skip
 
     def warn(self, address: str) -> None:
-        """Say in the log what is not verified. To be called at each start."""
+        """Log a warning for each check that is switched off. Call it at each start."""
         if not self.on:
             return
         if not self.verify:
@@ -108,7 +107,7 @@ class SQLTLS:
             )  # fmt: skip
 
     def of_psycopg(self) -> dict[str, str]:
-        """libpq's parameters."""
+        """The settings as parameters of libpq."""
         if self.on is None:
             return {}
         if not self.on:
@@ -118,17 +117,17 @@ class SQLTLS:
         if self.verify:
             made["sslrootcert"] = self.ca or _system_authorities()
         else:
-            made["sslrootcert"] = ""  # with the file of the home folder it would be verified
+            made["sslrootcert"] = ""  # a default file in the home folder would turn checks on
         if self.certificate and self.key:
             made |= {"sslcert": self.certificate, "sslkey": self.key}
         return made
 
     def context(self) -> ssl.SSLContext:
-        """For drivers that take Python's. Raises ConfigurationError."""
+        """The settings as a context of Python's `ssl`. Raises ConfigurationError."""
         try:
             made = ssl.create_default_context(cafile=self.ca)
             if self.certificate:
-                # Without a password here OpenSSL would stop and ask for one on the terminal.
+                # Without a password OpenSSL would ask for one on the terminal.
                 made.load_cert_chain(self.certificate, self.key, password=b"")
         except (OSError, ValueError) as error:  # of which ssl.SSLError is one
             files = ", ".join(path for path in (self.ca, self.certificate, self.key) if path)
@@ -142,7 +141,7 @@ class SQLTLS:
 
 
 def take_from_query(query: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
-    """The mode and the files that a URL or `query` names."""
+    """The TLS mode and files in the parameters of a URL or of `query`."""
     mode, files = None, {}
     for name, value in query.items():
         if name.lower() in _MODES:
@@ -153,16 +152,16 @@ def take_from_query(query: Mapping[str, Any]) -> tuple[str | None, dict[str, str
 
 
 def is_tls(name: str, libpq: bool) -> bool:
-    """Whether a word of a URL or `query` is about TLS, and to be said by our keys instead.
+    """Whether a parameter of a URL or `query` is about TLS and replaced by keys of the section.
 
-    libpq's further ones (sslcrl, sslnegotiation, ...) are passed on to it.
+    Other parameters of libpq (sslcrl, sslnegotiation, ...) are passed on to it.
     """
     known = name.lower() in (*_MODES, *_FILES)
     return known or (not libpq and name.lower().startswith(("ssl", "tls")))
 
 
 def refuse_others(section: Section, query: Mapping[str, Any], libpq: bool) -> None:
-    """Raise ConfigurationError for words about TLS that no driver would heed."""
+    """Raise ConfigurationError for TLS parameters that every driver would ignore."""
     for name in query:
         if is_tls(name, libpq) and name.lower() not in (*_MODES, *_FILES):
             ours = ", ".join(declared(TLSKeys))
@@ -180,13 +179,13 @@ def _meaning(section: Section, mode: str | None) -> tuple[bool | None, bool]:
 
 
 def _system_authorities() -> str:
-    """The system's trusted authorities, where Python finds them; libpq looks elsewhere."""
+    """The system's trusted authorities as Python finds them; libpq has another default."""
     paths = ssl.get_default_verify_paths()
     return paths.cafile or "system"
 
 
 async def connect_mysql(*arguments: Any, **keys: Any) -> Any:
-    """aiomysql's connection, which else goes on without TLS where the server says it has none."""
+    """aiomysql's connection, with an error instead of no TLS if the server offers none."""
     from aiomysql.connection import Connection
     from pymysql.constants import CLIENT
     from pymysql.err import OperationalError
@@ -202,10 +201,10 @@ async def connect_mysql(*arguments: Any, **keys: Any) -> Any:
 
         def close(self) -> None:
             if self._writer is not None:
-                # Not `close`: that would wait for the server's last word, beyond the loop's end.
+                # Not `close`: it would wait for the server, beyond the end of the loop.
                 self._writer.transport.abort()
             super().close()
 
     connection = Connected(*arguments, **keys)
-    await connection._connect()
+    await connection._connect()  # aiomysql's own `connect` does just this
     return connection

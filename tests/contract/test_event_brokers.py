@@ -14,7 +14,7 @@ from servers.event_brokers import BACKENDS, Backend
 from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerError
 from ticketlock.publishing.broker import EventBroker
-from ticketlock.publishing.message import Message, Outcome
+from ticketlock.publishing.message import BrokerMessage, Outcome
 
 Run = Callable[..., None]
 
@@ -34,8 +34,8 @@ def servers_backend(backend: Backend) -> Backend:
     return backend
 
 
-def message(number: int, conversation: str = "c", **body: Any) -> Message:
-    return Message(conversation, number, {"event": "user", "timestamp": 1.5, **body})
+def message(number: int, conversation: str = "c", **body: Any) -> BrokerMessage:
+    return BrokerMessage(conversation, number, {"event": "user", "timestamp": 1.5, **body})
 
 
 def with_broker(backend: Backend, use: Callable[[EventBroker], Awaitable[None]]) -> Any:
@@ -75,7 +75,7 @@ def test_the_published_object(run: Run, backend: Backend) -> None:
     fields = {"event": "bot", "text": "two\nlines \u2028 ü", "data": None, "metadata": {"a": [1]}}
 
     async def use(broker: EventBroker) -> None:
-        sent = [Message(conversation, 7, {**fields, "sender_id": "forged", "sequence": 1})]
+        sent = [BrokerMessage(conversation, 7, {**fields, "sender_id": "forged", "sequence": 1})]
         assert statuses(await broker.deliver(sent)) == ["delivered"]
         assert broker.is_ready()
 

@@ -14,7 +14,7 @@ from servers.documented import FORMATS
 from ticketlock import Conversations
 from ticketlock.publishing.broker import EventBroker
 from ticketlock.publishing.export.export import EventExport
-from ticketlock.publishing.message import DELIVERED, Message, Outcome
+from ticketlock.publishing.message import DELIVERED, BrokerMessage, Outcome
 from ticketlock.tracker.store import TrackerStore
 from ticketlock.tracker.tracker import Tracker
 
@@ -28,7 +28,7 @@ class Broker(EventBroker):
         self.got: list[dict[str, Any]] = []
 
     async def deliver(
-        self, batch: Sequence[Message], timeout: float | None = None
+        self, batch: Sequence[BrokerMessage], timeout: float | None = None
     ) -> list[Outcome]:
         self.got += [json.loads(message.encode()) for message in batch]
         return [DELIVERED] * len(batch)

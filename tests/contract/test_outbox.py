@@ -12,7 +12,7 @@ from contract_events import session, slot, user
 
 from ticketlock.errors import EventsWaiting, StaleFence
 from ticketlock.events.stored import StoredEvent
-from ticketlock.tracker.outbox import LEASE_MS, DeadLetter, Lease, Parcel, now_ms
+from ticketlock.tracker.outbox import LEASE_MS, Batch, DeadLetter, Lease, now_ms
 from ticketlock.tracker.store import TrackerStore
 from ticketlock.tracker.tracker import Tracker
 
@@ -30,14 +30,14 @@ async def write(store: TrackerStore, sender_id: str, *texts: str, fence: int = 1
     await store.append(claim, [user(text, 1) for text in texts])
 
 
-def said(parcel: Parcel | None) -> list[Any]:
-    return [event["text"] for event in parcel.events] if parcel else []
+def said(batch: Batch | None) -> list[Any]:
+    return [event["text"] for event in batch.events] if batch else []
 
 
-async def take(store: TrackerStore, sender_id: str = "a", limit: int = 100) -> Parcel:
-    parcel = await store.outbox.take(sender_id, Lease.of("relay"), limit)
-    assert parcel is not None
-    return parcel
+async def take(store: TrackerStore, sender_id: str = "a", limit: int = 100) -> Batch:
+    batch = await store.outbox.take(sender_id, Lease.of("relay"), limit)
+    assert batch is not None
+    return batch
 
 
 async def test_what_was_committed_waits(stores: Any) -> None:
@@ -51,10 +51,10 @@ async def test_what_was_committed_waits(stores: Any) -> None:
     backlog = await store.outbox.backlog()
     assert (backlog.conversations, backlog.events) == (1, 2)
     assert before <= (backlog.since or 0) <= now_ms()
-    parcel = await take(store)
-    assert (parcel.sender_id, parcel.first, parcel.sequence) == ("a", 0, 2)
-    assert list(parcel.events) == [user("1", 1), user("2", 1)]
-    assert await store.outbox.advance(parcel, Lease.of("relay"), 2) is False
+    batch = await take(store)
+    assert (batch.sender_id, batch.first, batch.sequence) == ("a", 0, 2)
+    assert list(batch.events) == [user("1", 1), user("2", 1)]
+    assert await store.outbox.advance(batch, Lease.of("relay"), 2) is False
     assert await store.outbox.waiting(10, SOON) == []
     assert await store.outbox.take("a", Lease.of("relay"), 10) is None
     assert (await store.outbox.backlog()).events == 0
@@ -68,8 +68,8 @@ async def test_what_is_not_for_the_outbox_does_not_wait(stores: Any) -> None:
     store.publishes = True
     claim = await store.claim("a", 2, "writer")
     await store.append(claim, [user("after", 2)])
-    parcel = await take(store)
-    assert (parcel.first, said(parcel)) == (1, ["after"])
+    batch = await take(store)
+    assert (batch.first, said(batch)) == (1, ["after"])
 
 
 async def test_a_refused_write_leaves_nothing_to_publish(stores: Any) -> None:
@@ -103,16 +103,16 @@ async def test_one_relay_has_a_conversation_at_a_time(stores: Any) -> None:
     await write(store, "a", "1", "2")
     start = now_ms()
     first = Lease("first", start, start + 1000)
-    parcel = await store.outbox.take("a", first, 100)
-    assert parcel is not None
+    batch = await store.outbox.take("a", first, 100)
+    assert batch is not None
     assert await other.outbox.take("a", Lease("second", start + 999, start + 9000), 100) is None
     assert await other.outbox.waiting(10, start + 999) == []
     assert await other.outbox.waiting(10, start + 1000) == ["a"]
-    assert await store.outbox.take("a", first, 100) == parcel  # its own, again
+    assert await store.outbox.take("a", first, 100) == batch  # its own, again
     late = Lease("second", start + 1001, start + 9000)
     taken = await other.outbox.take("a", late, 100)
     assert said(taken) == ["1", "2"]
-    assert await store.outbox.advance(parcel, first, 2) is False
+    assert await store.outbox.advance(batch, first, 2) is False
     assert taken is not None
     assert await other.outbox.advance(taken, late, 1) is True
     assert said(await other.outbox.take("a", late, 100)) == ["2"]
@@ -140,21 +140,21 @@ async def test_released_it_is_free_at_once(stores: Any) -> None:
 async def test_in_parts_and_while_it_grows(stores: Any) -> None:
     store = publishing(stores)
     await write(store, "a", *"01234")
-    parcel = await take(store, limit=2)
-    assert (said(parcel), parcel.sequence) == (["0", "1"], 5)
+    batch = await take(store, limit=2)
+    assert (said(batch), batch.sequence) == (["0", "1"], 5)
     claim = await store.claim("a", 2, "later turn")
     await store.append(claim, [user("5", 2)])
     lease = Lease.of("relay")
-    assert await store.outbox.advance(parcel, lease, 2) is True
+    assert await store.outbox.advance(batch, lease, 2) is True
     assert (await store.outbox.backlog()).events == 4
-    parcel = await take(store)
-    assert (parcel.first, said(parcel)) == (2, ["2", "3", "4", "5"])
-    assert await store.outbox.advance(parcel, lease, 5) is True  # the last one is to be retried
-    parcel = await take(store)
-    assert (parcel.first, said(parcel)) == (5, ["5"])
+    batch = await take(store)
+    assert (batch.first, said(batch)) == (2, ["2", "3", "4", "5"])
+    assert await store.outbox.advance(batch, lease, 5) is True  # the last one is to be retried
+    batch = await take(store)
+    assert (batch.first, said(batch)) == (5, ["5"])
     claim = await store.claim("a", 3, "even later turn")
     await store.append(claim, [user("6", 2)])
-    assert await store.outbox.advance(parcel, lease, 6) is True  # it came in between
+    assert await store.outbox.advance(batch, lease, 6) is True  # it came in between
     assert said(await take(store)) == ["6"]
 
 
@@ -169,10 +169,10 @@ async def test_sessions_and_long_histories_are_read_in_parts(stores: Any) -> Non
     found: list[Any] = []
     more = True
     while more:
-        parcel = await take(store, limit=37)
-        assert parcel.first == len(found)
-        found += parcel.events
-        more = await store.outbox.advance(parcel, Lease.of("relay"), len(found))
+        batch = await take(store, limit=37)
+        assert batch.first == len(found)
+        found += batch.events
+        more = await store.outbox.advance(batch, Lease.of("relay"), len(found))
     assert found == expected
 
 
@@ -186,12 +186,12 @@ async def test_a_replacement_drops_nothing_that_waits(
     try:
         await store.update(tracker)
     except EventsWaiting:
-        parcel = await take(store)
-        assert said(parcel) == ["old"]
-        await store.outbox.advance(parcel, Lease.of("relay"), 1)
+        batch = await take(store)
+        assert said(batch) == ["old"]
+        await store.outbox.advance(batch, Lease.of("relay"), 1)
         await store.update(tracker)
-        parcel = await take(store)
-        assert (parcel.first, said(parcel)) == (1, ["new"])
+        batch = await take(store)
+        assert (batch.first, said(batch)) == (1, ["new"])
     else:
         assert said(await take(store)) == ["old", "new"]
 
@@ -202,8 +202,8 @@ async def test_a_replacement_waits_for_the_relay(stores: Any) -> None:
 
     async def relay() -> None:
         await asyncio.sleep(0.1)
-        parcel = await take(store)
-        await store.outbox.advance(parcel, Lease.of("relay"), parcel.sequence)
+        batch = await take(store)
+        await store.outbox.advance(batch, Lease.of("relay"), batch.sequence)
 
     relaying = asyncio.create_task(relay())
     await store.update(Tracker.from_dict("a", [user("new", 2)]))
@@ -214,17 +214,17 @@ async def test_a_deleted_conversation_begins_another_history(stores: Any) -> Non
     """What waited goes with it; later events count from 0 under a greater history."""
     store = publishing(stores)
     await write(store, "a", "1", "2")
-    parcel = await take(store)
+    batch = await take(store)
     await store.delete("a")
     assert await store.outbox.waiting(10, SOON) == []
     assert await store.outbox.take("a", Lease.of("relay"), 10) is None
-    assert await store.outbox.advance(parcel, Lease.of("relay"), 2) is False
+    assert await store.outbox.advance(batch, Lease.of("relay"), 2) is False
     await asyncio.sleep(0.002)
     await write(store, "a", "3", fence=2)
     again = await take(store)
     assert (again.first, said(again)) == (0, ["3"])
-    assert again.history > parcel.history > 0
-    assert await store.outbox.advance(parcel, Lease.of("relay"), 1) is False  # of the other one
+    assert again.history > batch.history > 0
+    assert await store.outbox.advance(batch, Lease.of("relay"), 1) is False  # of the other one
     assert said(await take(store)) == ["3"]
 
 
@@ -249,12 +249,12 @@ async def test_dead_letters(stores: Any) -> None:
         DeadLetter("a", 5, 2, StoredEvent(json.dumps(user("2", 1))), "too large"),
         DeadLetter("a", 5, 10, user("10", 1), "too large"),
     ]
-    await store.outbox.bury(letters)
-    await store.outbox.bury(letters[1:2])  # again, after a lost reply
+    await store.outbox.add_dead_letters(letters)
+    await store.outbox.add_dead_letters(letters[1:2])  # again, after a lost reply
     assert await stores.open().outbox.dead_letters() == [letters[1], letters[2], letters[0]]
     assert await store.outbox.dead_letters(1) == [letters[1]]
-    assert await store.outbox.unbury(letters[1]) is True
-    assert await store.outbox.unbury(letters[1]) is False
+    assert await store.outbox.remove_dead_letter(letters[1]) is True
+    assert await store.outbox.remove_dead_letter(letters[1]) is False
     assert await store.outbox.dead_letters() == [letters[2], letters[0]]
 
 
@@ -266,9 +266,9 @@ async def test_several_at_once(stores: Any) -> None:
     assert await store.outbox.take("b", Lease.of("other"), 1)
     mine, names = Lease.of("relay"), ["a", "b", "none", "c", "d"]
     found = await store.outbox.take_each(names, mine, 2)
-    taken = [parcel for parcel in found if parcel is not None]
-    assert [name for name, parcel in zip(names, found, strict=True) if parcel] == ["a", "c", "d"]
-    assert [said(parcel) for parcel in taken] == [[f"{n}1", f"{n}2"] for n in "acd"]
+    taken = [batch for batch in found if batch is not None]
+    assert [name for name, batch in zip(names, found, strict=True) if batch] == ["a", "c", "d"]
+    assert [said(batch) for batch in taken] == [[f"{n}1", f"{n}2"] for n in "acd"]
     await store.outbox.release("d", "relay")
     assert await store.outbox.take("d", Lease.of("other"), 1)
     reached = list(zip(taken, (1, 2, 2), strict=True))
@@ -300,16 +300,16 @@ async def test_relays_and_writers_at_once(stores: Any) -> None:
             over = done.is_set()  # once more after the end
             for name in await outbox.waiting(10, SOON):
                 lease = Lease.of(me)
-                parcel = await outbox.take(name, lease, random.choice((1, 3, 100)))
-                if parcel is not None:
+                batch = await outbox.take(name, lease, random.choice((1, 3, 100)))
+                if batch is not None:
                     # What a broker would have; a repeat is dropped as a consumer does.
-                    for number, event in enumerate(parcel.events, parcel.first):
+                    for number, event in enumerate(batch.events, batch.first):
                         assert event["text"] == str(number)
                         if number == len(published[name]):
                             published[name].append(number)
                         assert number < len(published[name]), "left out"
-                    end = parcel.first + len(parcel.events)
-                    await outbox.advance(parcel, lease, end)
+                    end = batch.first + len(batch.events)
+                    await outbox.advance(batch, lease, end)
                     await outbox.release(name, me)
             await asyncio.sleep(0.001)
 

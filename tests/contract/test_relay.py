@@ -15,7 +15,7 @@ from contract_events import user
 from ticketlock import Conversations
 from ticketlock.publishing import relay
 from ticketlock.publishing.broker import EventBroker
-from ticketlock.publishing.message import DELIVERED, Message, Outcome, in_order, poisoned
+from ticketlock.publishing.message import DELIVERED, BrokerMessage, Outcome, in_order, poisoned
 from ticketlock.publishing.message import retry as again
 from ticketlock.tracker.store import TrackerStore
 
@@ -32,7 +32,7 @@ class Broker(EventBroker):
         self.bad: dict[str, Outcome] = {}
 
     async def deliver(
-        self, batch: Sequence[Message], timeout: float | None = None
+        self, batch: Sequence[BrokerMessage], timeout: float | None = None
     ) -> list[Outcome]:
         self.requests += 1
         mood = random.choice(self.moods) if self.moods else self.mood
@@ -238,7 +238,7 @@ async def test_poisoned_events_are_set_apart(stores: Any, quick: None) -> None:
         kept = [pair for pairs in broker.got.values() for pair in pairs]
         assert kept == [(0, "1"), (2, "3")]
         assert conversations.relay is not None
-        assert conversations.relay.counts.buried == 1
+        assert conversations.relay.counts.dead_lettered == 1
 
 
 async def test_a_suspect_is_set_apart_only_when_others_pass(stores: Any, quick: None) -> None:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from servers.consumers import Consumer, publish, query, stored, write_endpoints
 from servers.event_flows import broker_section
 
-from ticketlock.publishing.message import Message
+from ticketlock.publishing.message import BrokerMessage
 
 #: Events of each combination; TICKETLOCK_EVENT_COUNT sets another number for all. One a
 #: broker is large; together they take a minute.
@@ -34,11 +34,13 @@ ROUND, AGAIN = 5000, 200
 KILLS = 5
 
 
-def flow(count: int, dice: random.Random) -> list[list[Message]]:
+def flow(count: int, dice: random.Random) -> list[list[BrokerMessage]]:
     """All events in rounds, in order within a conversation, and earlier ones again."""
     bodies = {"event": "user", "timestamp": 1.5, "text": "hello", "parse_data": {"intent": {}}}
     names = [f"conversation {number} ä" for number in range(CONVERSATIONS)]
-    messages = [Message(names[i % CONVERSATIONS], i // CONVERSATIONS, bodies) for i in range(count)]
+    messages = [
+        BrokerMessage(names[i % CONVERSATIONS], i // CONVERSATIONS, bodies) for i in range(count)
+    ]
     rounds = []
     for start in range(0, count, ROUND):
         end = min(count, start + ROUND)

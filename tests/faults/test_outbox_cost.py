@@ -21,7 +21,7 @@ from ticketlock import Conversations
 from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.publishing import relay
 from ticketlock.publishing.broker import EventBroker
-from ticketlock.publishing.message import DELIVERED, Message, Outcome
+from ticketlock.publishing.message import DELIVERED, BrokerMessage, Outcome
 from ticketlock.tracker.store import TrackerStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
@@ -91,7 +91,7 @@ class Counter(EventBroker):
         self.count = self.largest = self.rss = 0
 
     async def deliver(
-        self, batch: Sequence[Message], timeout: float | None = None
+        self, batch: Sequence[BrokerMessage], timeout: float | None = None
     ) -> list[Outcome]:
         self.count += len(batch)
         self.largest = max(self.largest, len(batch))

@@ -69,16 +69,16 @@ MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
         python(SQL, "advance", "_rows.relay == lease.relay,", ""),
         "sqlite", test_outbox.test_one_relay_has_a_conversation_at_a_time),
     "SQL: all lives are one": (
-        python(SQL, "advance", "_rows.born == parcel.history,", ""),
+        python(SQL, "advance", "_rows.born == batch.history,", ""),
         "sqlite", test_outbox.test_a_deleted_conversation_begins_another_history),
     "SQL: the place stays behind": (
-        python(SQL, "advance", "- parcel.first - 1]", "- parcel.first - 2]"),
+        python(SQL, "advance", "- batch.first - 1]", "- batch.first - 2]"),
         "sqlite", test_outbox.test_in_parts_and_while_it_grows),
     "memory: a lease is no lease": (
         python(MEMORY, "take", "lease.now < queue.free_at", "False"),
         "memory", test_outbox.test_one_relay_has_a_conversation_at_a_time),
     "memory: all lives are one": (
-        python(MEMORY, "advance", "queue.history", "parcel.history"),
+        python(MEMORY, "advance", "queue.history", "batch.history"),
         "memory", test_outbox.test_a_deleted_conversation_begins_another_history),
     # -- the relay
     "what is not confirmed counts": (

@@ -19,7 +19,7 @@ from ticketlock.demo.judge.events import EVENT_KINDS
 from ticketlock.demo.judge.turns import KINDS
 from ticketlock.demo.listeners import create_event_listener
 from ticketlock.endpoints.registry import create_event_broker
-from ticketlock.publishing.message import Message
+from ticketlock.publishing.message import BrokerMessage
 from ticketlock.redis.embedded import EmbeddedRedis
 
 #: Messages of a demo, each of which makes two events.
@@ -107,7 +107,7 @@ def demo(tmp_path: Path, redis_server: EmbeddedRedis) -> Demo:
 async def publish(backend: Backend, sender_id: str) -> None:
     broker = await create_event_broker(backend.section())
     assert broker is not None
-    (outcome,) = await broker.deliver([Message(sender_id, 0, {"event": "user"})])
+    (outcome,) = await broker.deliver([BrokerMessage(sender_id, 0, {"event": "user"})])
     await broker.close()
     assert outcome.status == "delivered"
 
@@ -193,7 +193,7 @@ def test_a_listener_of_a_topic_goes_on_where_it_was_after_a_new_start(
     heard: list[str] = []
     for name in ("one", "two"):
         listener.open(time.monotonic() + 10)
-        listener.breathe()
+        listener.keep_alive()
         run(publish(backend, name))
         end = time.monotonic() + 10
         while len(heard) < (1 if name == "one" else 2) and time.monotonic() < end:

@@ -13,10 +13,10 @@ from servers.consumers import query, stored
 
 from ticketlock.endpoints.registry import create_event_database, create_tracker_store
 from ticketlock.errors import ConfigurationError
-from ticketlock.event_service.database import EventDatabase, EventDatabaseError, Gap, History
+from ticketlock.event_service.database import EventDatabase, EventDatabaseError, Gap, HistoryKey
 from ticketlock.event_service.parsing import parse, reject
 from ticketlock.event_service.records import Received, Reject
-from ticketlock.event_service.source import Delivery
+from ticketlock.event_service.source import RawMessage
 
 DATABASES = ("sqlite", "postgres", "mariadb")
 #: Different ids that a database's own rules may take for one.
@@ -43,14 +43,14 @@ async def opened(service: dict[str, Any], number: int = 1) -> AsyncIterator[list
 
 def event(sender: str, sequence: int | None, history: int = 0, **body: Any) -> Received:
     fields = {"sender_id": sender, "sequence": sequence, "history": history, **body}
-    delivery = Delivery(json.dumps(fields).encode(), "queue q", False, None)
+    delivery = RawMessage(json.dumps(fields).encode(), "queue q", False, None)
     found = parse(delivery, create_event_database()[1].limits)
     assert isinstance(found, Received)
     return found
 
 
 def bad(body: bytes) -> Reject:
-    return reject(Delivery(body, "queue q", False, None), "why \0 not \ud800")
+    return reject(RawMessage(body, "queue q", False, None), "why \0 not \ud800")
 
 
 async def test_repeats_and_gaps(service: dict[str, Any]) -> None:
@@ -59,10 +59,10 @@ async def test_repeats_and_gaps(service: dict[str, Any]) -> None:
         done = await database.store([event("c", n) for n in (0, 1, 1, 5, 9)], [])
         assert (done.stored, done.duplicates) == (4, 1)
         missing = [Gap("c", 0, 2, 4), Gap("c", 0, 6, 8)]
-        assert done.gaps == {History("c", 0): missing}
+        assert done.gaps == {HistoryKey("c", 0): missing}
         await database.store([event("c", 0, history=7), event("d", 1)], [])
         assert await database.gaps() == [*missing, Gap("d", 0, 0, 0)]
-        assert await database.gaps({History("d", 0), History("c", 7)}) == [Gap("d", 0, 0, 0)]
+        assert await database.gaps({HistoryKey("d", 0), HistoryKey("c", 7)}) == [Gap("d", 0, 0, 0)]
         done = await database.store([event("c", n) for n in (4, 3, 5, 2)], [])
         assert (done.stored, done.duplicates) == (3, 1)
         done = await database.store([event("c", n) for n in (7, 6, 8)] + [event("d", 0)], [])
@@ -92,7 +92,7 @@ async def test_ids_that_look_alike(service: dict[str, Any]) -> None:
             assert (done.stored, done.duplicates) == expected
         found = await database.gaps()
         assert sorted(gap.sender_id for gap in found) == sorted(ALIKE)
-        assert await database.gaps({History("a ", 0)}) == [Gap("a ", 0, 0, 0)]
+        assert await database.gaps({HistoryKey("a ", 0)}) == [Gap("a ", 0, 0, 0)]
     assert stored(service) == sorted((sender, 0, 1) for sender in ALIKE)
 
 
@@ -148,7 +148,7 @@ async def test_a_message_larger_than_a_packet(tracker_sections: Any) -> None:
         limit = database.limits.size
         assert limit
         large = json.dumps({"sender_id": "c", "sequence": 0, "x": "'" * limit}).encode()
-        found = parse(Delivery(large, "queue q", False, None), database.limits)
+        found = parse(RawMessage(large, "queue q", False, None), database.limits)
         assert isinstance(found, Reject)
         assert (await database.store([], [found])).rejected == 1
     ((size, reason),) = query(

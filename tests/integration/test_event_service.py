@@ -20,7 +20,7 @@ from servers.event_flows import broker_section
 from servers.processes import unprivileged
 
 from ticketlock import cli
-from ticketlock.publishing.message import HISTORY_FIELD, SEQUENCE_FIELD, Message
+from ticketlock.publishing.message import HISTORY_FIELD, SEQUENCE_FIELD, BrokerMessage
 
 BROKERS = ("pika", "kafka")
 IDLE = ("--until-idle", "0.5")
@@ -50,8 +50,8 @@ def count(service: dict[str, Any]) -> int:
     return 0
 
 
-def messages(number: int, conversation: str = "c", first: int = 0) -> list[Message]:
-    return [Message(conversation, n, {"event": "user"}) for n in range(first, first + number)]
+def messages(number: int, conversation: str = "c", first: int = 0) -> list[BrokerMessage]:
+    return [BrokerMessage(conversation, n, {"event": "user"}) for n in range(first, first + number)]
 
 
 def send_raw(request: pytest.FixtureRequest, section: dict[str, Any], *bodies: bytes) -> None:
@@ -87,7 +87,7 @@ def test_from_end_to_end(
     sent = messages(5, "ä 🎟") + messages(3, "b ") + messages(2, "b ") + messages(2, "b", 3)
     publish(broker, sent)
     other = {"sender_id": "other", "event": "user", "text": "no number"}
-    publish(broker, [Message.of_event(other)])
+    publish(broker, [BrokerMessage.of_event(other)])
     later = json.dumps({"sender_id": "b", SEQUENCE_FIELD: 0, HISTORY_FIELD: 7}).encode()
     send_raw(request, broker, later, b"\xff", b"[1]", b'{"sender_id": ""}')
     with Consumer(endpoints, *IDLE) as consumer:

@@ -17,7 +17,7 @@ from ticketlock.brokers.kafka.broker import KafkaEventBroker
 
 from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError, EventBrokerError
-from ticketlock.publishing.message import Message, Outcome
+from ticketlock.publishing.message import BrokerMessage, Outcome
 
 Run = Callable[..., None]
 LOGIN = {"sasl_username": USER, "sasl_password": PASSWORD}
@@ -43,7 +43,7 @@ def using(section: dict[str, Any], use: Callable[[KafkaEventBroker], Awaitable[N
 
 
 async def send(broker: KafkaEventBroker, *numbers: int, timeout: float = 5) -> list[Outcome]:
-    batch = [Message("c", number, {"event": "user"}) for number in numbers]
+    batch = [BrokerMessage("c", number, {"event": "user"}) for number in numbers]
     return await broker.deliver(batch, timeout)
 
 
@@ -268,7 +268,7 @@ def test_keys_and_headers(
     section = kafka.section(topic=topic, partition_by_sender=keyed)
 
     async def use(broker: KafkaEventBroker) -> None:
-        batch = [Message(f"ä{i % 5}", i, {}, {"extra": "1"}) for i in range(60)]
+        batch = [BrokerMessage(f"ä{i % 5}", i, {}, {"extra": "1"}) for i in range(60)]
         assert {o.status for o in await broker.deliver(batch)} == {"delivered"}
         broker.publish({"event": "without a sender"})
 
@@ -296,8 +296,8 @@ def test_small_events_in_a_topic_with_a_lower_limit(run: Run, kafka: Any) -> Non
     make_topic(kafka.bootstrap, name, 1, **{"max.message.bytes": "20000"})
 
     async def use(broker: KafkaEventBroker) -> None:
-        batch = [Message("c", n, {"text": "x" * 1000}) for n in range(60)]
-        batch[30] = Message("c", 30, {"text": "x" * 30_000})
+        batch = [BrokerMessage("c", n, {"text": "x" * 1000}) for n in range(60)]
+        batch[30] = BrokerMessage("c", 30, {"text": "x" * 30_000})
         outcomes = await broker.deliver(batch, 20)
         assert [i for i, o in enumerate(outcomes) if o.status != "delivered"] == [30]
         assert outcomes[30].status == "poisoned"

@@ -22,7 +22,7 @@ from ticketlock.stores.event_service.database import SQLEventDatabase
 
 from ticketlock.errors import ConfigurationError, TrackerStoreConnectionError, TrackerStoreError
 from ticketlock.event_service.records import Received, Reject
-from ticketlock.publishing.message import DELIVERED, Message
+from ticketlock.publishing.message import DELIVERED, BrokerMessage
 from ticketlock.settings.section import Section
 
 #: More than pgbouncer has connections to the server.
@@ -123,8 +123,8 @@ async def test_the_schema_of_the_variable(
     await first.close()
 
 
-def message(n: int) -> Message:
-    return Message.of_event({"sender_id": "a", **user(f"{n}", n)})
+def message(n: int) -> BrokerMessage:
+    return BrokerMessage.of_event({"sender_id": "a", **user(f"{n}", n)})
 
 
 async def test_the_event_broker(pooled: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from ticketlock.brokers.pika.broker import PikaEventBroker
 
 from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError
-from ticketlock.publishing.message import Message, Outcome
+from ticketlock.publishing.message import BrokerMessage, Outcome
 
 Run = Callable[..., None]
 URL_PASSWORD = quote(PASSWORD, safe="")
@@ -49,7 +49,7 @@ def using(section: dict[str, Any], use: Callable[[PikaEventBroker], Awaitable[No
 
 
 async def send(broker: PikaEventBroker, *numbers: int, timeout: float = 5) -> list[Outcome]:
-    batch = [Message("c", number, {"event": "user"}) for number in numbers]
+    batch = [BrokerMessage("c", number, {"event": "user"}) for number in numbers]
     return await broker.deliver(batch, timeout)
 
 
@@ -101,7 +101,7 @@ def test_every_queue_gets_every_event(
     queues = [f"{name}-{i}" for i in range(3)]
 
     async def use(broker: PikaEventBroker) -> None:
-        again = Message("c", 1, {"event": "user"}, {"rasa-export-process-id": "42"})
+        again = BrokerMessage("c", 1, {"event": "user"}, {"rasa-export-process-id": "42"})
         assert [o.status for o in await broker.deliver([again, again])] == ["delivered"] * 2
         broker.publish({"sender_id": "c", "event": "bot"}, headers={"h": "1"})
 

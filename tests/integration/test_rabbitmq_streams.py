@@ -17,7 +17,7 @@ from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.event_service.service import EventService
 from ticketlock.event_service.settings import ServiceSettings
-from ticketlock.publishing.message import Message
+from ticketlock.publishing.message import BrokerMessage
 from ticketlock.settings.section import Section
 
 Run = Callable[..., None]
@@ -40,7 +40,7 @@ async def publish(section: dict[str, Any], first: int, count: int, text: str = "
     broker = await create_event_broker(section)
     assert broker is not None
     events = range(first, first + count)
-    batch = [Message("c", n, {"event": "user", "text": text}, history=1) for n in events]
+    batch = [BrokerMessage("c", n, {"event": "user", "text": text}, history=1) for n in events]
     assert {o.status for o in await broker.deliver(batch)} == {"delivered"}
     await broker.close()
 
@@ -108,7 +108,7 @@ def test_a_lost_connection_goes_on_where_it_was(
     assert len(some) == 3  # and they are not confirmed
     assert reader._link is not None
     reader._link._connection._terminate_stream(ConnectionError("broken"))
-    reader._link.breathe()
+    reader._link.keep_alive()
     assert read(reader, 10) == list(range(10, 20))
 
 

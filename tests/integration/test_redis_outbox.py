@@ -51,10 +51,10 @@ async def write(store: TrackerStore, *texts: str, fence: int = 1) -> None:
 
 async def publish(store: TrackerStore, limit: int = 1000) -> list[Any]:
     lease = Lease.of("relay")
-    parcel = await store.outbox.take("a", lease, limit)
-    assert parcel is not None
-    await store.outbox.advance(parcel, lease, parcel.first + len(parcel.events))
-    return [event["text"] for event in parcel.events]
+    batch = await store.outbox.take("a", lease, limit)
+    assert batch is not None
+    await store.outbox.advance(batch, lease, batch.first + len(batch.events))
+    return [event["text"] for event in batch.events]
 
 
 async def test_what_waits_does_not_expire(stores: Any) -> None:
@@ -95,11 +95,11 @@ async def test_documented_histories_do_not_wait(stores: Any) -> None:
     store.publishes = True
     before = now_ms()
     await store.save(Tracker.from_dict("a", [user("old", 0), user("new", 1)]))
-    parcel = await store.outbox.take("a", Lease.of("relay"), 10)
-    assert parcel is not None
-    assert [event["text"] for event in parcel.events] == ["new"]
-    assert parcel.first == 1
-    assert before - 1000 < parcel.history < now_ms() + 1000
+    batch = await store.outbox.take("a", Lease.of("relay"), 10)
+    assert batch is not None
+    assert [event["text"] for event in batch.events] == ["new"]
+    assert batch.first == 1
+    assert before - 1000 < batch.history < now_ms() + 1000
 
 
 async def test_a_replacement_keeps_the_history_and_its_numbers(stores: Any) -> None:
@@ -110,10 +110,10 @@ async def test_a_replacement_keeps_the_history_and_its_numbers(stores: Any) -> N
     assert await publish(store) == ["old"]
     for number in range(3):
         await store.update(Tracker.from_dict("a", [user(f"{number}", 1)]))
-        parcel = await store.outbox.take("a", Lease.of("relay"), 10)
+        batch = await store.outbox.take("a", Lease.of("relay"), 10)
         assert first is not None
-        assert parcel is not None
-        assert (parcel.history, parcel.first) == (first.history, number + 1)
+        assert batch is not None
+        assert (batch.history, batch.first) == (first.history, number + 1)
         assert await publish(store) == [f"{number}"]
 
 
@@ -123,12 +123,12 @@ async def test_a_repeated_advance_changes_nothing(stores: Any) -> None:
     store.publishes = True
     await write(store, "1", "2")
     lease = Lease.of("relay")
-    parcel = await store.outbox.take("a", lease, 10)
-    assert parcel is not None
-    assert await store.outbox.advance(parcel, lease, 1) is True
-    assert await store.outbox.advance(parcel, lease, 1) is True
+    batch = await store.outbox.take("a", lease, 10)
+    assert batch is not None
+    assert await store.outbox.advance(batch, lease, 1) is True
+    assert await store.outbox.advance(batch, lease, 1) is True
     assert await publish(store) == ["2"]
-    assert await store.outbox.advance(parcel, lease, 1) is False
+    assert await store.outbox.advance(batch, lease, 1) is False
 
 
 async def test_an_entry_that_the_server_lost(stores: Any) -> None:
@@ -181,8 +181,8 @@ async def test_the_rights_that_are_named_suffice() -> None:
             await store.outbox.release("a", "relay")
             assert await publish(store) == ["2"]
             letter = DeadLetter("a", 1, 0, user("1", 1), "refused")
-            await store.outbox.bury([letter])
+            await store.outbox.add_dead_letters([letter])
             assert await store.outbox.dead_letters() == [letter]
-            assert await store.outbox.unbury(letter)
+            assert await store.outbox.remove_dead_letter(letter)
             assert await store.keys() == ["a"]
             assert await store.delete("a")

@@ -25,7 +25,7 @@ from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.errors import TrackerStoreConnectionError
 from ticketlock.event_service.database import EventDatabaseError
 from ticketlock.event_service.records import Received
-from ticketlock.publishing.message import DELIVERED, Message
+from ticketlock.publishing.message import DELIVERED, BrokerMessage
 from ticketlock.server import Settings, create_app
 from ticketlock.settings.section import Section
 
@@ -218,7 +218,7 @@ async def test_the_broker_and_the_service_go_on(primary: tuple[str, dict[str, An
         section = {key: value for key, value in pair.section.items() if key != "type"}
         broker = SQLEventBroker(**section)
         database = SQLEventDatabase(Section(dict(section), "event_service"))
-        message = Message.of_event({"sender_id": "a", **user("x", 1)})
+        message = BrokerMessage.of_event({"sender_id": "a", **user("x", 1)})
 
         def event(n: int) -> Received:
             return Received("a", 1, n, "user", 1.0, "{}", "", "")

@@ -21,7 +21,7 @@ from ticketlock import InMemoryLockStore
 from ticketlock.conversations import Conversations
 from ticketlock.errors import InvalidEvent, TrackerStoreConnectionError, TrackerStoreError
 from ticketlock.event_service.records import Received, Reject
-from ticketlock.publishing.message import DELIVERED, Message
+from ticketlock.publishing.message import DELIVERED, BrokerMessage
 from ticketlock.server import Settings, create_app
 from ticketlock.server.errors import headers
 from ticketlock.settings.section import Section
@@ -117,8 +117,8 @@ async def test_packets_of_the_broker(small_packets: Stores) -> None:
     section = {key: value for key, value in small_packets.section.items() if key != "type"}
     broker = SQLEventBroker(**section)
 
-    def message(text: str) -> Message:
-        return Message.of_event({"sender_id": "a", **user(text, 1)})
+    def message(text: str) -> BrokerMessage:
+        return BrokerMessage.of_event({"sender_id": "a", **user(text, 1)})
 
     many = [message("x" * 100_000)] * 30
     outcomes = await broker.deliver([*many, message("x" * PACKET), message("after")])
@@ -387,7 +387,7 @@ async def test_new_tables_of_the_broker(tracker_sections: Any) -> None:
     for backend in ("postgres", "mariadb", "sqlite"):
         section = (await empty(tracker_sections, backend)).section
         broker = SQLEventBroker(**{k: v for k, v in section.items() if k != "type"})
-        large = Message.of_event({"sender_id": "a 🙂", **user("x" * 100_000 + "🙂", 1)})
+        large = BrokerMessage.of_event({"sender_id": "a 🙂", **user("x" * 100_000 + "🙂", 1)})
         assert await broker.deliver([large]) == [DELIVERED]
         engine = create_async_engine(broker.settings.url)
         async with engine.connect() as connection:

@@ -22,7 +22,7 @@ from ticketlock.endpoints.registry import (
     event_broker_maker,
 )
 from ticketlock.errors import ConfigurationError, TicketLockError
-from ticketlock.publishing.message import Message
+from ticketlock.publishing.message import BrokerMessage
 
 Section = dict[str, Any]
 
@@ -103,7 +103,7 @@ async def broker(section: Section) -> None:
     assert maker is not None
     made = await maker()
     try:
-        (outcome,) = await made.deliver([Message("anna", 0, {"event": "restart"})])
+        (outcome,) = await made.deliver([BrokerMessage("anna", 0, {"event": "restart"})])
         if outcome.status != "delivered":
             raise TicketLockError(str(outcome))
     finally:

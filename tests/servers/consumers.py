@@ -19,7 +19,7 @@ from ticketlock.stores.sql.settings import SQLSettings
 
 from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.publishing.broker import EventBroker
-from ticketlock.publishing.message import Message
+from ticketlock.publishing.message import BrokerMessage
 from ticketlock.settings.section import Section
 from ticketlock.settings.stores import SQLStoreKeys
 
@@ -108,7 +108,9 @@ def stored(service: dict[str, Any]) -> list[tuple[str, int, int]]:
     return sorted(names)
 
 
-async def deliver(broker: EventBroker, messages: Sequence[Message], batch: int = 2000) -> None:
+async def deliver(
+    broker: EventBroker, messages: Sequence[BrokerMessage], batch: int = 2000
+) -> None:
     """Publish in order, again until the broker has confirmed."""
     for start in range(0, len(messages), batch):
         left = list(messages[start : start + batch])
@@ -117,7 +119,7 @@ async def deliver(broker: EventBroker, messages: Sequence[Message], batch: int =
             left = [m for m, o in zip(left, outcomes, strict=True) if o.status == "retry"]
 
 
-def publish(section: dict[str, Any], messages: Sequence[Message]) -> None:
+def publish(section: dict[str, Any], messages: Sequence[BrokerMessage]) -> None:
     """Publish by the project's own broker."""
 
     async def body() -> None:

@@ -32,11 +32,11 @@ from ticketlock.demo.report import Report
 from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.event_service.parsing import parse
 from ticketlock.event_service.records import Limits, Received
-from ticketlock.event_service.source import Delivery
+from ticketlock.event_service.source import RawMessage
 from ticketlock.events import UserUttered
 from ticketlock.events.event import Event
 from ticketlock.files.scratch import Scratch
-from ticketlock.publishing.message import Message
+from ticketlock.publishing.message import BrokerMessage
 from ticketlock.tracker.outbox import DeadLetter
 from ticketlock.tracker.tracker import Tracker
 
@@ -48,8 +48,8 @@ def arrival(number: int, history: int = 7, text: str | None = None) -> Received:
     """An event as the relay publishes it, and a consumer reads it."""
     body = COMMITTED[number].as_dict() if number < COUNT else {"event": "user"}
     body |= {} if text is None else {"text": text}
-    wire = Message("c", number, body, history=history).encode()
-    event = parse(Delivery(wire, "", False, None), Limits())
+    wire = BrokerMessage("c", number, body, history=history).encode()
+    event = parse(RawMessage(wire, "", False, None), Limits())
     assert isinstance(event, Received)
     return event
 
@@ -178,7 +178,7 @@ def test_a_table_is_heard_from_its_newest_row_on(tmp_path: Path) -> None:
 
     async def publish(*numbers: int) -> None:
         broker = SQLEventBroker(db=section["db"])
-        await broker.deliver([Message("c", n, {"event": "user"}) for n in numbers])
+        await broker.deliver([BrokerMessage("c", n, {"event": "user"}) for n in numbers])
         await broker.close()
 
     asyncio.run(publish(0, 1))
@@ -211,9 +211,11 @@ def test_only_the_demos_own_events_and_letters_are_heard_and_what_waits_is_told(
             for name in ("demo-1:a", "demo-11:a", "somebody"):
                 await store.save(Tracker(name, [UserUttered("hi")]))
                 letter = DeadLetter(name, 1, 0, {"event": "user"}, "too large")
-                await store.outbox.bury([letter])
+                await store.outbox.add_dead_letters([letter])
                 with path.open("ab") as file:
-                    file.write(Message(name, 0, {"event": "user"}, history=1).encode() + b"\n")
+                    file.write(
+                        BrokerMessage(name, 0, {"event": "user"}, history=1).encode() + b"\n"
+                    )
             waiting = await ear.drained(lambda: None, print)
             assert waiting == {"demo-1:a"}
             heard = await ear.heard(2, waiting, print)

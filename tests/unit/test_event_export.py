@@ -21,10 +21,10 @@ from ticketlock.publishing.broker import EventBroker
 from ticketlock.publishing.export.export import PROCESS_ID_HEADER, EventExport
 from ticketlock.publishing.export.options import ExportOptions, ExportResult, NothingToExport
 from ticketlock.publishing.export.state import StateFile
-from ticketlock.publishing.message import DELIVERED, Message, Outcome, poisoned, retry
+from ticketlock.publishing.message import DELIVERED, BrokerMessage, Outcome, poisoned, retry
 from ticketlock.tracker.tracker import Tracker
 
-Judge = Callable[[Message], Outcome]
+Judge = Callable[[BrokerMessage], Outcome]
 
 
 class Broker(EventBroker):
@@ -32,11 +32,11 @@ class Broker(EventBroker):
 
     def __init__(self, judge: Judge = lambda _: DELIVERED) -> None:
         self.judge = judge
-        self.kept: list[Message] = []
+        self.kept: list[BrokerMessage] = []
         self.batches: list[int] = []
 
     async def deliver(
-        self, batch: Sequence[Message], timeout: float | None = None
+        self, batch: Sequence[BrokerMessage], timeout: float | None = None
     ) -> list[Outcome]:
         await asyncio.sleep(0)
         self.batches.append(len(batch))
@@ -160,7 +160,7 @@ def test_only_what_is_confirmed_counts() -> None:
     """Refusals are sent again, in order, and counted once; the batch waits for the slowest."""
     refused: dict[Any, int] = {}
 
-    def judge(message: Message) -> Outcome:
+    def judge(message: BrokerMessage) -> Outcome:
         name = (message.conversation_id, message.sequence)
         refused[name] = refused.get(name, 0) + 1
         late = message.conversation_id == "b" and refused[name] < 3
@@ -248,7 +248,7 @@ def test_a_continuation_skips_nobody(tmp_path: Path) -> None:
         state = tmp_path / f"state{stop}"
         left = stop
 
-        def judge(_: Message) -> Outcome:
+        def judge(_: BrokerMessage) -> Outcome:
             nonlocal left
             left -= 1
             return DELIVERED if left >= 0 else retry("away")
@@ -297,7 +297,9 @@ def test_a_cancelled_export_repeats_nothing(tmp_path: Path) -> None:
     async def body() -> None:
         sent = asyncio.Event()
 
-        async def slow(batch: Sequence[Message], timeout: float | None = None) -> list[Outcome]:
+        async def slow(
+            batch: Sequence[BrokerMessage], timeout: float | None = None
+        ) -> list[Outcome]:
             sent.set()
             await asyncio.sleep(0.05)
             return await Broker.deliver(broker, batch, timeout)
@@ -371,7 +373,7 @@ def test_the_lock_outlives_every_write(tmp_path: Path) -> None:
     path = tmp_path / "state"
     refused = 0
 
-    def judge(_: Message) -> Outcome:
+    def judge(_: BrokerMessage) -> Outcome:
         nonlocal refused
         with pytest.raises(ConfigurationError, match="another export"), StateFile(path):
             pass

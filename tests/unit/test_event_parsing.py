@@ -9,15 +9,15 @@ import pytest
 
 from ticketlock.event_service.parsing import parse
 from ticketlock.event_service.records import Limits, Received, Reject
-from ticketlock.event_service.source import Delivery
+from ticketlock.event_service.source import RawMessage
 from ticketlock.publishing.message import HISTORY_FIELD, SEQUENCE_FIELD
 
 SERVER = Limits(255, nul=False)
 
 
-def delivery(body: Any, *, exact: bool = False) -> Delivery:
+def delivery(body: Any, *, exact: bool = False) -> RawMessage:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Delivery(raw, "t/0/7" if exact else "queue q", exact, None)
+    return RawMessage(raw, "t/0/7" if exact else "queue q", exact, None)
 
 
 def event(body: Any, limits: Limits = SERVER, *, exact: bool = False) -> Received:

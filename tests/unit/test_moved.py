@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from ticketlock.moved import MOVED
+import ticketlock
+from ticketlock.moved import MOVED, RENAMED
 
 CODE = """
 import sys, warnings
@@ -35,6 +36,18 @@ def test_the_old_address_hands_on_and_names_the_new_one(old: str, new: str) -> N
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_the_old_name_of_a_class_is_the_same_class(old: str, new: str) -> None:
+    """The warning names the new one, and points at the line that uses the old one."""
+    with pytest.warns(
+        DeprecationWarning, match=f"ticketlock.{old} is now ticketlock.{new}"
+    ) as said:
+        found = getattr(ticketlock, old)
+    assert found is getattr(ticketlock, new)
+    assert {warning.filename for warning in said} == {__file__}
+    assert old not in ticketlock.__all__
 
 
 def test_a_name_that_never_was_is_not_found() -> None:

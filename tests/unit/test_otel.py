@@ -22,7 +22,7 @@ from serving import send
 
 from ticketlock import Conversations, InMemoryLockStore, LockLost, LockTimeout
 from ticketlock.publishing.broker import EventBroker
-from ticketlock.publishing.message import DELIVERED, Message, Outcome, retry
+from ticketlock.publishing.message import DELIVERED, BrokerMessage, Outcome, retry
 from ticketlock.server import create_app
 from ticketlock.telemetry.otel import CONVERSATION, SCHEMA_URL, SPANS, OpenTelemetry
 
@@ -53,10 +53,10 @@ class Sink(EventBroker):
     """Confirms everything, and keeps it."""
 
     def __init__(self) -> None:
-        self.messages: list[Message] = []
+        self.messages: list[BrokerMessage] = []
 
     async def deliver(
-        self, batch: Sequence[Message], timeout: float | None = None
+        self, batch: Sequence[BrokerMessage], timeout: float | None = None
     ) -> list[Outcome]:
         self.messages += batch
         return [DELIVERED] * len(batch)

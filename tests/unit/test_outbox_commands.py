@@ -34,7 +34,7 @@ def fill(endpoints: Path, letters: list[DeadLetter]) -> None:
             store.publishes = True
             claim = await store.claim("a", 1, "writer")
             await store.append(claim, [user("1", 1), user("2", 1)])
-            await store.outbox.bury(letters)
+            await store.outbox.add_dead_letters(letters)
 
     asyncio.run(body())
 

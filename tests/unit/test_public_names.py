@@ -13,7 +13,7 @@ from typing import Any, get_origin
 import pytest
 from public_names import COMMAND, _cli, _object, collect, listed, problems
 
-from ticketlock.moved import MOVED
+from ticketlock.moved import MOVED, RENAMED
 
 ROOT = Path(__file__).parents[2]
 #: The modules that names are imported from; `ticketlock.__doc__` says so.
@@ -95,8 +95,9 @@ def test_options_of_commands_are_names() -> None:
 
 def _found(path: str) -> Any:
     """What a name of the list stands for, properties as they are."""
-    for old, new in MOVED.items():
-        if path.startswith(f"{old}."):
+    renamed = {f"ticketlock.{old}": f"ticketlock.{new}" for old, new in RENAMED.items()}
+    for old, new in {**MOVED, **renamed}.items():
+        if path == old or path.startswith(f"{old}."):
             path = new + path.removeprefix(old)
     parts = path.split(".")
     for length in range(len(parts), 0, -1):

@@ -9,7 +9,7 @@ import pytest
 
 from ticketlock.events.codec import encode_events
 from ticketlock.events.stored import StoredEvent
-from ticketlock.publishing.message import Message
+from ticketlock.publishing.message import BrokerMessage
 
 EVENTS: list[dict[str, Any]] = [
     {"event": "user"},
@@ -26,8 +26,8 @@ EVENTS: list[dict[str, Any]] = [
 def test_published_text(event: dict[str, Any], history: int, sender_id: str) -> None:
     """Byte for byte what the plain event gives."""
     (encoded,) = encode_events([event])
-    stored = Message(sender_id, 12, StoredEvent(encoded.text), history=history)
-    plain = Message(sender_id, 12, event, history=history)
+    stored = BrokerMessage(sender_id, 12, StoredEvent(encoded.text), history=history)
+    plain = BrokerMessage(sender_id, 12, event, history=history)
     assert stored.encode() == plain.encode()
     assert json.loads(stored.encode()) == plain.document() == stored.document()
 
@@ -44,4 +44,4 @@ def test_read() -> None:
 def test_a_name_that_is_no_text_for_others() -> None:
     """Half a surrogate in a conversation's id cannot be sent, stored or not."""
     with pytest.raises(ValueError, match="not JSON"):
-        Message("\ud800", 1, StoredEvent('{"event": "user"}')).encode()
+        BrokerMessage("\ud800", 1, StoredEvent('{"event": "user"}')).encode()

@@ -1,7 +1,7 @@
 """The event service: reads published events from a broker and stores each one once.
 
-`ledger` (what is there of one conversation, and what is missing), `records` (an event as
-received, and a reject), `parsing` (from a message to one of them), `source` and `database` (the
-interfaces of what is behind it), `service` (the loop between the two), `watch` (gaps that stay),
-`settings` (the section).
+`service` is the loop between `source` and `database`, the interfaces of broker and database.
+`parsing` turns a message into an event or a reject (`records`). `ledger` knows which events of a
+conversation are stored and which are missing, `watch` logs gaps that stay, `settings` are the
+keys of the section.
 """

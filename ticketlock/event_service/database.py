@@ -1,10 +1,9 @@
-"""What the service's database is: it stores batches, and knows what is missing."""
+"""The interface of the service's database: it stores batches and finds missing events."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 from ..errors import TicketLockError
@@ -13,15 +12,19 @@ from .records import Limits, Received, Reject
 D = TypeVar("D", bound="EventDatabase")
 
 
-class History(NamedTuple):
-    """One life of a conversation."""
+class HistoryKey(NamedTuple):
+    """The events of one conversation, from its creation to its deletion.
+
+    Attributes:
+        history: the published number that differs when the conversation was created again.
+    """
 
     sender_id: str
     history: int
 
 
 class Gap(NamedTuple):
-    """Events that are missing though later ones of their history are stored."""
+    """Missing events, `first` to `last`, of a history whose later events are stored."""
 
     sender_id: str
     history: int
@@ -30,23 +33,23 @@ class Gap(NamedTuple):
 
 
 @dataclass
-class Stored:
-    """What became of a batch.
+class StoreResult:
+    """The outcome of storing a batch.
 
     Attributes:
-        stored: events that are new.
-        duplicates: events, and rejects, that were there already.
-        rejected: messages that are kept among the rejects.
-        gaps: of each history in the batch what is missing now; empty where nothing is.
+        stored: new events.
+        duplicates: events and rejects that were stored before.
+        rejected: messages that were stored as rejects.
+        gaps: the missing events of each history in the batch; an empty list if it is complete.
     """
 
     stored: int = 0
     duplicates: int = 0
     rejected: int = 0
-    gaps: dict[History, list[Gap]] = field(default_factory=dict)
+    gaps: dict[HistoryKey, list[Gap]] = field(default_factory=dict)
 
-    def add(self, other: Stored) -> None:
-        """Count another batch too."""
+    def add(self, other: StoreResult) -> None:
+        """Add the counts of another batch."""
         self.stored += other.stored
         self.duplicates += other.duplicates
         self.rejected += other.rejected
@@ -56,10 +59,10 @@ class Stored:
 class EventDatabaseError(TicketLockError):
     """The service's database cannot be used; the text says which, why, and what to change.
 
-    Nothing of the batch was stored.
+    No part of the batch was stored.
 
     Attributes:
-        again: whether trying again may help; False for a wrong password.
+        again: whether another attempt may succeed; False for a wrong password.
     """
 
     def __init__(self, text: str, again: bool = True) -> None:
@@ -68,44 +71,36 @@ class EventDatabaseError(TicketLockError):
 
 
 class EventDatabase:
-    """Where the events are stored, each of them once."""
+    """Stores events, each of them once."""
 
-    #: For error texts: what and where it is. Never with a secret.
+    #: Kind and place of the database, for error texts. Never with a secret.
     address = "the database"
-    #: What it holds; known once it is open.
+    #: Limits of its columns; known once it is open.
     limits = Limits()
 
     async def open(self) -> None:
-        """Connect, and make the tables that are not there.
+        """Connect, and create missing tables.
 
-        Raises EventDatabaseError, and ConfigurationError where a driver is missing.
+        Raises EventDatabaseError, and ConfigurationError if a driver is missing.
         """
 
-    async def store(self, events: Sequence[Received], rejects: Sequence[Reject]) -> Stored:
-        """Store a batch in one transaction, in which repeats are dropped.
+    async def store(self, events: Sequence[Received], rejects: Sequence[Reject]) -> StoreResult:
+        """Store a batch in one transaction; duplicates are dropped.
 
-        Raises EventDatabaseError: nothing of the batch is stored then.
+        Raises EventDatabaseError; then no part of the batch is stored.
         """
         raise NotImplementedError
 
-    async def gaps(self, histories: Collection[History] | None = None) -> list[Gap]:
-        """What is missing: of all conversations, or of some; in order.
-
-        Raises EventDatabaseError.
-        """
+    async def gaps(self, histories: Collection[HistoryKey] | None = None) -> list[Gap]:
+        """The missing events of some histories, or of all; sorted. Raises EventDatabaseError."""
         raise NotImplementedError
 
     async def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
 
     async def __aenter__(self: D) -> D:
         await self.open()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()

@@ -1,4 +1,4 @@
-"""What is stored of one history of a conversation: everything below a number, less the gaps."""
+"""Which events of one history are stored: all below a number, except for the gaps."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Ledger:
-    """Tells a new event from a repeat without a look at the events.
+    """Tells a new event from a duplicate without reading the stored events.
 
     Attributes:
-        next: one above the highest number that was stored; 0 while nothing was.
+        next: one above the highest stored number; 0 without events.
         missing: the gaps below it, as (first, last) in ascending order.
     """
 
@@ -25,7 +25,7 @@ class Ledger:
         return cls(next_, [(int(first), int(last)) for first, last in json.loads(missing)])
 
     def write(self) -> str:
-        """The gaps as they are stored: JSON, `[[first, last], ...]`."""
+        """The gaps as they are stored: as JSON, `[[first, last], ...]`."""
         return json.dumps(self.missing, separators=(",", ":"))
 
     @property
@@ -34,7 +34,7 @@ class Ledger:
         return sum(last - first + 1 for first, last in self.missing)
 
     def take(self, sequence: int) -> bool:
-        """Note an event of this number; False if it was there already."""
+        """Note an event of this number; False if it is a duplicate."""
         if sequence >= self.next:
             if sequence > self.next:
                 self.missing.append((self.next, sequence - 1))

@@ -1,4 +1,4 @@
-"""From a message to an event, or to the reason why it is none."""
+"""Parses a message into an event, or into a reject with the reason."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from typing import Any
 from ..events.codec import finite
 from ..publishing.message import HISTORY_FIELD, SEQUENCE_FIELD
 from .records import Limits, Received, Reject
-from .source import Delivery
+from .source import RawMessage
 
-#: Largest number that the databases' columns hold.
+#: Largest number that the databases' columns can store.
 LARGEST = 2**63 - 1
 
-#: Characters of an event's type that are kept beside the event; the event itself is not cut.
+#: Characters of an event's type in its own column; the event itself is not cut.
 TYPE_LENGTH = 255
 
 
 class _Bad(Exception):
-    """The message is no event; the text is the reason."""
+    """The message is not a valid event; the text is the reason."""
 
 
-def parse(delivery: Delivery, limits: Limits) -> Received | Reject:
-    """The event in a message, or what is wrong with the message."""
+def parse(message: RawMessage, limits: Limits) -> Received | Reject:
+    """The event in a message, or the message as a reject."""
     try:
-        return _event(delivery, limits)
+        return _event(message, limits)
     except _Bad as bad:
-        return reject(delivery, str(bad))
+        return reject(message, str(bad))
 
 
-def reject(delivery: Delivery, reason: str) -> Reject:
-    """The message as a reject."""
-    return Reject(reason, delivery.body, delivery.digest(), delivery.origin)
+def reject(message: RawMessage, reason: str) -> Reject:
+    """The message as a reject, with the reason."""
+    return Reject(reason, message.body, message.digest(), message.origin)
 
 
-def _event(delivery: Delivery, limits: Limits) -> Received:
-    if limits.size is not None and len(delivery.body) > limits.size:
-        raise _Bad(f"the body has {len(delivery.body)} bytes, the database takes {limits.size}")
-    text, fields = _object(delivery.body)
+def _event(message: RawMessage, limits: Limits) -> Received:
+    if limits.size is not None and len(message.body) > limits.size:
+        raise _Bad(f"the body has {len(message.body)} bytes, the database takes {limits.size}")
+    text, fields = _object(message.body)
     sender_id = _sender_id(fields.get("sender_id"), limits)
     history, sequence = fields.get(HISTORY_FIELD), fields.get(SEQUENCE_FIELD)
     named = sequence is not None
@@ -48,8 +48,8 @@ def _event(delivery: Delivery, limits: Limits) -> Received:
         _type_name(fields.get("event")),
         finite(fields.get("timestamp")),
         text,
-        "" if named else delivery.digest(),
-        "" if named else delivery.origin,
+        "" if named else message.digest(),
+        "" if named else message.origin,
     )
 
 
@@ -98,7 +98,7 @@ def _number(name: str, value: Any) -> int:
 
 
 def _type_name(value: Any) -> str | None:
-    """Kept beside the event for queries only: what the database might refuse is left out."""
+    """The type for its own column, for queries; None if the database might refuse it."""
     if not isinstance(value, str) or "\0" in value or not _encodable(value):
         return None
     return value[:TYPE_LENGTH]

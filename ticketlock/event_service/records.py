@@ -1,4 +1,4 @@
-"""What a message from a broker becomes: an event or a reject; and what a database holds."""
+"""The records that the service stores, events and rejects, and the limits of a database."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 
 class Received(NamedTuple):
-    """An event as it was received, to be stored.
+    """A received event, to be stored.
 
     Attributes:
         sequence: its number within (conversation, history); None if the publisher gave none.
-        data: the published object, the JSON text as it came.
-        digest, origin: see Delivery; empty where the sequence names the event.
+        data: the published object as JSON text, unchanged.
+        digest, origin: see RawMessage; empty if the event has a sequence, which identifies it.
     """
 
     sender_id: str
@@ -28,7 +28,7 @@ class Reject(NamedTuple):
     """A message without a valid event.
 
     Attributes:
-        reason: why, for people.
+        reason: why it is not valid.
     """
 
     reason: str
@@ -38,12 +38,12 @@ class Reject(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What a database holds.
+    """The limits of a database.
 
     Attributes:
-        id_length: characters of a conversation's id; None for any.
+        id_length: characters of a conversation id; None: no limit.
         nul: whether a text may contain the character NUL.
-        size: bytes of a message; None for any.
+        size: bytes of a message; None: no limit.
     """
 
     id_length: int | None = None

@@ -1,4 +1,4 @@
-"""The loop of the event service: read a batch, store it, and only then confirm it."""
+"""The loop of the event service: read a batch, store it, then confirm it."""
 
 from __future__ import annotations
 
@@ -9,41 +9,42 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from ..aio.backoff import Backoff
 from ..errors import EventBrokerConnectionError
-from .database import EventDatabase, EventDatabaseError, Stored
+from .database import EventDatabase, EventDatabaseError, StoreResult
 from .parsing import parse
 from .records import Received, Reject
-from .source import Delivery, Source
+from .source import RawMessage, Source
 from .watch import GapWatch
 
 T = TypeVar("T")
 
 log = logging.getLogger("ticketlock.events")
 
-#: Most messages that are stored in one transaction.
+#: Messages that are stored in one transaction, at most.
 BATCH = 1000
-#: Seconds that one attempt to read waits; a stop is noticed within this time.
+#: Seconds that one read waits for messages; a stop is noticed within this time.
 READ_SECONDS = 0.25
 #: Seconds that one attempt to connect may take.
 OPEN_SECONDS = 5.0
 #: Seconds between two attempts, the first and the longest.
 BACKOFF = (0.2, 5.0)
-#: Seconds beyond `until_idle` after which it does not matter that there is something left to
-#: read: what a dead instance held has been given out again by then.
+#: Seconds beyond `until_idle` after which the service ends even if messages are left: by then
+#: the broker has delivered again what a dead instance held.
 IDLE_LIMIT = 30.0
-#: Seconds for parting from the broker.
+#: Seconds for disconnecting from the broker.
 CLOSE_SECONDS = 5.0
 
 
 class EventService:
     """Moves events from a source into a database, until it is stopped.
 
-    A message is confirmed when the transaction that stores it is over: a process that dies
-    leaves nothing unread, and what it had stored without confirming it comes again and is
-    dropped. While the database or the broker is away it waits, and confirms nothing.
+    A message is confirmed after the transaction that stores it: if the process dies before,
+    the message is delivered again, and dropped as a duplicate if it was stored. While the
+    database or the broker is away the service waits, and confirms no messages.
 
     Attributes:
-        done: what has been stored, dropped and rejected so far.
+        done: counts of stored, duplicate and rejected messages so far.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class EventService:
         database: EventDatabase,
         *,
         until_idle: float | None = None,
-        report: Callable[[Stored], None] | None = None,
+        report: Callable[[StoreResult], None] | None = None,
         batch: int = BATCH,
     ) -> None:
         self._source = source
@@ -64,20 +65,24 @@ class EventService:
         self._stop: asyncio.Event | None = None
         self._stopped_early = False
         self._thread = ThreadPoolExecutor(1, "ticketlock event source")
-        self.done = Stored()
+        self.done = StoreResult()
 
     def stop(self) -> None:
-        """Finish the batch in hand and end; to be called in the event loop."""
+        """Finish the current batch and end. Must be called in the event loop."""
         self._stopped_early = True
         if self._stop is not None:
             self._stop.set()
 
-    async def run(self) -> Stored:
-        """Work until `stop`, or until nothing has come for `until_idle` seconds.
+    async def run(self) -> StoreResult:
+        """Work until `stop`, or until no message has come for `until_idle` seconds.
 
-        Returns what was done. Raises EventBrokerConnectionError and EventDatabaseError where
-        trying again cannot help at the start, and EventDatabaseError when it is stopped while
-        the batch in hand cannot be stored: that stays with the broker.
+        Returns:
+            What was done.
+
+        Raises:
+            EventBrokerConnectionError: the broker cannot be used, and waiting cannot help.
+            EventDatabaseError: the same for the database; or the service was stopped while the
+                current batch could not be stored: its messages stay with the broker.
         """
         self._stop = asyncio.Event()
         if self._stopped_early:
@@ -98,18 +103,18 @@ class EventService:
     async def _call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    async def _breathing(self, work: Awaitable[T]) -> T:
-        """Wait for something while the source keeps its connection alive."""
+    async def _keeping_alive(self, work: Awaitable[T]) -> T:
+        """Await `work` while the source keeps its connection alive."""
         task = asyncio.ensure_future(work)
         try:
             while not (await asyncio.wait({task}, timeout=1.0))[0]:
-                await self._call(self._source.breathe)
+                await self._call(self._source.keep_alive)
         finally:
             task.cancel()
         return await task
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but not longer than until `stop`."""
+        """Wait, or until `stop` if that is earlier."""
         assert self._stop is not None  # made by run
 
         async def stopped() -> None:
@@ -118,7 +123,7 @@ class EventService:
             except (asyncio.TimeoutError, TimeoutError):
                 return
 
-        await self._breathing(stopped())
+        await self._keeping_alive(stopped())
 
     async def _stopping(self) -> Any:
         assert self._stop is not None  # made by run
@@ -141,27 +146,26 @@ class EventService:
     async def _again(
         self, work: Callable[[], Awaitable[T]], what: str, *, first: bool = False
     ) -> T | None:
-        """Do something until it succeeds; None when it is stopped before.
+        """Repeat `work` until it succeeds; None if the service is stopped before.
 
-        With `first` an error that no waiting cures is raised.
+        With `first` an error that waiting cannot cure is raised.
         """
         assert self._stop is not None  # made by run
-        pause, longest = BACKOFF
-        failed = 0
-        while not self._stop.is_set() or not failed:
+        backoff = Backoff(*BACKOFF)
+        while not self._stop.is_set() or not backoff.started:
             try:
-                result = await self._breathing(work())
+                result = await self._keeping_alive(work())
             except (EventBrokerConnectionError, EventDatabaseError) as error:
                 if first and not error.again:
                     raise
-                failed += 1
-                level = logging.WARNING if failed == 1 or pause == longest else logging.DEBUG
+                level = logging.DEBUG
+                if not backoff.started or backoff.at_limit:
+                    level = logging.WARNING
                 log.log(level, "waiting for %s: %s", what, error)
                 self._last_error: Exception = error
-                await self._pause(pause)
-                pause = min(pause * 2, longest)
+                await self._pause(backoff.next())
             else:
-                if failed:
+                if backoff.started:
                     log.info("%s answers again", what)
                 return result
         return None
@@ -176,7 +180,7 @@ class EventService:
                 log.warning("waiting for the broker: %s", error)
                 await self._pause(BACKOFF[0])
                 await self._connect()
-                batch, busy = [], time.monotonic()  # while it was away nothing was idle
+                batch, busy = [], time.monotonic()  # an outage does not count as idle time
             if batch:
                 await self._store(batch)
                 await self._call(lambda batch=batch: self._source.confirm(batch))  # type: ignore[misc]
@@ -190,14 +194,14 @@ class EventService:
     async def _is_idle(self, seconds: float) -> bool:
         if self._until_idle is None or seconds < self._until_idle:
             return False
-        # What another instance holds on to for ever shall not hold up this one.
+        # Do not wait for ever for messages that another instance never confirms.
         return seconds > self._until_idle + IDLE_LIMIT or await self._call(
             self._source.is_caught_up
         )
 
-    async def _store(self, batch: Sequence[Delivery]) -> None:
+    async def _store(self, batch: Sequence[RawMessage]) -> None:
         limits = self._database.limits
-        parsed = [parse(delivery, limits) for delivery in batch]
+        parsed = [parse(message, limits) for message in batch]
         events = [one for one in parsed if isinstance(one, Received)]
         rejects = [one for one in parsed if isinstance(one, Reject)]
         for reject in rejects[:3]:
@@ -212,7 +216,7 @@ class EventService:
             log.info("the first %d events are stored", found.stored)
         self.done.add(found)
         self._watch.note(found.gaps)
-        self.done.gaps.clear()  # the watch keeps what matters of them
+        self.done.gaps.clear()  # the watch remembers them
 
     async def _look(self) -> None:
         try:

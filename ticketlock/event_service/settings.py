@@ -1,4 +1,4 @@
-"""The keys of the `event_service` section that say how to read; the others say where to store."""
+"""The keys of the `event_service` section about reading; the others are about the database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _group(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """Checked settings of the event service: what its section says beside the database's keys."""
+    """Checked settings of the event service, without the keys of its database."""
 
     group: Annotated[str, Key("Kafka: consumer group", check=_group)] = "ticketlock-event-service"
     instance: Annotated[

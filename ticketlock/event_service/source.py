@@ -1,4 +1,4 @@
-"""What a source is: where the event service reads messages from, and tells that it has them."""
+"""`Source`: the interface from which the event service reads messages and confirms them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 
-class Delivery(NamedTuple):
-    """One message as it came.
+class RawMessage(NamedTuple):
+    """A message as the broker delivered it.
 
     Attributes:
-        body: its bytes; empty where the broker has a message without any.
-        origin: where it came from, for people.
-        exact: the origin is that of this message alone, as Kafka's offsets are.
-        token: what the source needs to confirm it.
+        body: its bytes; empty if the broker has a message without a body.
+        origin: where it came from, for logs and rejects.
+        exact: whether the origin identifies this message, as an offset of Kafka does.
+        token: data that the source needs to confirm it.
     """
 
     body: bytes
@@ -23,10 +23,10 @@ class Delivery(NamedTuple):
     token: Any
 
     def digest(self) -> str:
-        """What names a message that has no better name: a repeat has the same.
+        """Identifies a message that has no sequence: a duplicate has the same digest.
 
-        The body counts even where the origin is exact: a topic that was deleted and made
-        again counts its offsets anew.
+        The body is part of it even if the origin is exact, because a topic that is deleted and
+        created again starts again with offset 0.
         """
         place = self.origin if self.exact else ""
         return sha256(place.encode() + b"\n" + self.body).hexdigest()
@@ -35,45 +35,50 @@ class Delivery(NamedTuple):
 class Source:
     """A reader of one topic or queue. All methods run in one thread, one at a time.
 
-    What was read and not confirmed comes again: to the next reader, or to this one after the
-    connection was lost.
+    Messages that were read and not confirmed are delivered again: to the next reader, or to
+    this one after it lost the connection.
     """
 
-    #: For error texts: what and where it is. Never with a secret.
+    #: Kind and place of the broker, for error texts. Never with a secret.
     address = "the event broker"
 
     def open(self, end: float) -> None:
-        """Connect, and begin to read, until `end` (seconds of the monotonic clock) at the latest.
+        """Connect and begin to read.
 
-        May be called again, after an error. Raises EventBrokerConnectionError.
+        May be called again after an error. Raises EventBrokerConnectionError.
+
+        Args:
+            end: the deadline, in seconds of the monotonic clock.
         """
         raise NotImplementedError
 
     @property
     def is_ready(self) -> bool:
-        """Whether messages would come if there were some: connected, and given its share."""
+        """Whether it is connected and has been assigned its part of the topic or queue."""
         raise NotImplementedError
 
-    def read(self, most: int, seconds: float) -> list[Delivery]:
-        """At most `most` messages in the order of the broker; waits `seconds` for the first.
+    def read(self, limit: int, seconds: float) -> list[RawMessage]:
+        """At most `limit` messages in the broker's order; waits `seconds` for the first.
 
         Raises EventBrokerConnectionError when the connection is lost.
         """
         raise NotImplementedError
 
-    def confirm(self, deliveries: Sequence[Delivery]) -> None:
-        """These, and all that was read before them, need not come again.
+    def confirm(self, messages: Sequence[RawMessage]) -> None:
+        """Confirm these messages and all that were read before them.
 
-        What cannot be confirmed any more comes again; that is no error.
+        Messages that can no longer be confirmed are delivered again, which is not an error.
         """
         raise NotImplementedError
 
     def is_caught_up(self) -> bool:
-        """Whether nothing is left to read, as far as can be told when nothing has come lately."""
+        """Whether all messages have been read. Called when none has arrived for a while."""
         return True
 
-    def breathe(self) -> None:
-        """Stay alive while nothing is read; called about once a second. Raises nothing."""
+    def keep_alive(self) -> None:
+        """Keep the connection alive while no messages are read. Called about once a second;
+        raises no errors.
+        """
 
     def close(self, end: float) -> None:
-        """Confirm what is to be confirmed, and disconnect."""
+        """Send outstanding confirmations and disconnect, until `end` at the latest."""

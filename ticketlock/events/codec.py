@@ -1,4 +1,4 @@
-"""What every store checks before it writes: ids, claims, and events that survive a round trip."""
+"""Checks of every store before it writes: claims, and that events survive a round trip."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from ..errors import InvalidEvent, TrackerStoreError
 from ..plain_json import MAX_DEPTH, TOO_DEEP, brief
 from . import intent_name, starts_session
 
-#: Refuses cycles, and numbers that JSON has not. Made once: a turn encodes every event.
+#: Refuses cycles, NaN and infinity. Created once, because every event is encoded by it.
 _plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
-#: Bytes of one event's JSON that every store takes unless it says less.
+#: Limit of one event's JSON in bytes, unless a store has a lower one.
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class EncodedEvent:
-    """An event that has passed the checks, as the stores take it.
+    """An event that has passed the checks, in the forms that stores write.
 
     Attributes:
         wire: the dictionary.
-        text: the same as JSON, in ASCII: no character set of a database can spoil it, and
-            a NUL character is its escape, which PostgreSQL can store.
-        type_name, intent_name, action_name: what the documented columns hold, uncut.
+        text: the same as JSON in ASCII: safe in any character set of a database, and NUL
+            characters are escaped, which PostgreSQL requires.
+        type_name, intent_name, action_name: the values of the documented columns, not cut.
         timestamp: epoch seconds; None if the event has none.
-        starts_session: it is an `action_session_start`.
+        starts_session: whether it is an `action_session_start`.
     """
 
     wire: Mapping[str, Any]
@@ -45,17 +45,14 @@ class EncodedEvent:
 def encode_events(
     events: Iterable[Mapping[str, Any]], max_bytes: int = MAX_EVENT_BYTES
 ) -> list[EncodedEvent]:
-    """Check and encode events, all of them before any is written.
-
-    Raises InvalidEvent naming the event's place in the list.
-    """
+    """Check and encode events. Raises InvalidEvent with the event's place in the list."""
     return list(encoding(events, max_bytes))
 
 
 def encoding(
     events: Iterable[Mapping[str, Any]], max_bytes: int = MAX_EVENT_BYTES
 ) -> Iterator[EncodedEvent]:
-    """As `encode_events`, one after the other."""
+    """As `encode_events`, as an iterator."""
     return (_encode(wire, place, max_bytes) for place, wire in enumerate(events))
 
 
@@ -98,9 +95,9 @@ def _encode(event: Mapping[str, Any], place: int, max_bytes: int) -> EncodedEven
 
 
 def _check_inside(wire: object) -> None:
-    """Raise TypeError for a key that JSON would silently turn into text, ValueError for too deep.
+    """Raise TypeError for a key that JSON would convert to text, ValueError for too deep nesting.
 
-    Level by level, so that no depth is too much to look at; `wire` is JSON's.
+    It works level by level instead of recursively, so that depth cannot exhaust the stack.
     """
     level: list[Any] = [wire]
     for _ in range(MAX_DEPTH):
@@ -120,7 +117,7 @@ def _check_inside(wire: object) -> None:
 
 
 def finite(value: object) -> float | None:
-    """A number that every store can keep as one; None of anything else."""
+    """The value as a float if it is a finite number, else None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -131,7 +128,7 @@ def finite(value: object) -> float | None:
 
 
 def check_claim(fence: object, owner: object) -> None:
-    """Raise TrackerStoreError unless these can be compared and stored by every store."""
+    """Raise TrackerStoreError unless every store can store and compare these."""
     if isinstance(fence, bool) or not isinstance(fence, int) or not 0 < fence <= MAX_FENCE:
         raise TrackerStoreError(f"a fence must be a whole number from 1 to 2**52, not {fence!r}")
     if not isinstance(owner, str) or not 0 < len(owner) <= 255 or "\0" in owner:

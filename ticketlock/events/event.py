@@ -1,4 +1,4 @@
-"""What all events have in common: a type, a timestamp, metadata, and a lossless dictionary."""
+"""The base class of events: type, timestamp, metadata, and conversion to a dictionary and back."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _COMMON = {"timestamp", "metadata"}
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """One thing that happened in a conversation. Applying it never does I/O.
+    """Something that happened in a conversation. Applying it never does I/O.
 
-    The fields of a subclass are the keys of its dictionary. An event that was read from a
-    dictionary gives exactly that dictionary back, fields unknown to its class included.
+    The fields of a subclass are the keys of its dictionary. An event read from a dictionary
+    returns exactly that dictionary, with fields that its class does not know.
 
     Attributes:
-        timestamp: epoch seconds; what is given is kept (0 too), None means now.
-        metadata: free data of the bot's author.
+        timestamp: epoch seconds; None means now, 0 is kept.
+        metadata: any data of the bot's author.
     """
 
     type_name: ClassVar[str] = ""
-    #: Other wire names that are read as this class (types of older versions).
+    #: Other type names that are read as this class (those of older versions).
     aliases: ClassVar[tuple[str, ...]] = ()
-    #: Whether the dictionary has `metadata` even when there is none.
+    #: Whether the dictionary has the key `metadata` even if it is empty.
     always_metadata: ClassVar[bool] = False
 
     timestamp: float = field(default=None, kw_only=True)  # type: ignore[assignment]  # see below
@@ -51,13 +51,13 @@ class Event:
 
     @staticmethod
     def from_dict(wire: Mapping[str, Any], *, stamp: bool = True) -> Event:
-        """The event of a dictionary; UnknownEvent for a type or a shape we do not know.
+        """The event of a dictionary; UnknownEvent if its type or fields are not known.
 
         Args:
-            stamp: give an event that has no timestamp the present one, in its dictionary
-                too, and copy the dictionary. False for what comes out of a store.
+            stamp: copy the dictionary, and add the present timestamp if it has none. False
+                for events that were read from a store.
 
-        Raises InvalidEvent if `wire` is no mapping with a text under `event`.
+        Raises InvalidEvent if `wire` is not a mapping with a text under `event`.
         """
         kind = wire.get("event") if isinstance(wire, Mapping) else None
         if not isinstance(kind, str):
@@ -69,8 +69,8 @@ class Event:
         if stamp and kept.get("timestamp") is None:
             kept["timestamp"] = time.time()
         made_as = EVENT_TYPES.get(kind, UnknownEvent)
-        values = made_as._values(kept)
-        if values is None:  # it lacks what its type needs: kept, without effect
+        values = made_as.arguments_from(kept)
+        if values is None:  # a required field is missing: the event is kept, without effect
             event: Event = UnknownEvent(kind, **_common(kept))
         else:
             event = made_as(**values, **_common(kept))
@@ -78,15 +78,15 @@ class Event:
         return event
 
     @classmethod
-    def _values(cls, wire: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Constructor arguments from a dictionary; None if a required one is missing."""
+    def arguments_from(cls, wire: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Arguments of the constructor, from a dictionary; None if a required one is missing."""
         own, required = fields_of(cls)  # type: ignore[arg-type]  # the class itself is hashable
         if not required <= wire.keys():
             return None
         return {name: wire[name] for name in own if name in wire}
 
     def as_dict(self) -> dict[str, Any]:
-        """The dictionary that is stored and published; its inner values are not copies."""
+        """The dictionary that is stored and published; inner values are not copied."""
         wire: dict[str, Any] | None = getattr(self, "_wire", None)
         if wire is not None:
             return dict(wire)
@@ -104,12 +104,12 @@ class Event:
 
 @dataclass(frozen=True, eq=False)
 class UnknownEvent(Event):
-    """An event of a type, or in a shape, that this version does not know; kept as it came."""
+    """An event whose type or fields this version does not know; it is kept unchanged."""
 
     kind: str
 
     @classmethod
-    def _values(cls, wire: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments_from(cls, wire: Mapping[str, Any]) -> dict[str, Any]:
         return {"kind": wire["event"]}
 
     def as_dict(self) -> dict[str, Any]:
@@ -119,9 +119,9 @@ class UnknownEvent(Event):
         return made
 
 
-@cache  # a turn reads a whole session of events
+@cache  # it is called for each event of a session
 def fields_of(kind: type[Event]) -> tuple[list[str], set[str]]:
-    """The fields of an event type beyond the common ones: all, and those without a default."""
+    """The fields of an event type other than the common ones: all, and the required ones."""
     own = [f for f in fields(kind) if f.init and f.name not in _COMMON]
     required = {f.name for f in own if f.default is MISSING and f.default_factory is MISSING}
     return [f.name for f in own], required

@@ -1,4 +1,4 @@
-"""Events of flows and agents. They are kept and published; none of them changes the state."""
+"""Events of flows and agents. They are stored and published, and do not change the state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .event import Event
 
 @dataclass(frozen=True, eq=False)
 class DialogueStackUpdated(Event):
-    """The dialogue stack changed; `update` is a JSON patch, as text."""
+    """The dialogue stack changed; `update` is a JSON patch as text."""
 
     type_name = "stack"
 
@@ -62,7 +62,7 @@ class SessionEnded(Event):
 
 @dataclass(frozen=True, eq=False)
 class ErrorHandled(Event):
-    """Something went wrong in the bot, and the bot went on."""
+    """The bot handled an error and went on."""
 
     type_name = "error"
 

@@ -1,6 +1,6 @@
-"""`StoredEvent`: what an outbox gives of an event, which is read only if somebody asks for a field.
+"""`StoredEvent`: an event as an outbox returns it, parsed only when a field is read.
 
-Between a store and a broker nobody does, as a rule: the JSON goes through with a few fields added.
+On the way from a store to a broker that is rarely needed: fields are added to the JSON text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _text = json.encoder.encode_basestring_ascii
 
 
 class StoredEvent(Mapping[str, Any]):
-    """An event by its JSON, as `event_codec` encodes it: one line of ASCII, each key once.
+    """An event by its JSON, as `codec` encodes it: one line of ASCII, each key once.
 
     Attributes:
         text: the JSON.
@@ -26,15 +26,15 @@ class StoredEvent(Mapping[str, Any]):
         self._fields: dict[str, Any] | None = None
 
     def published(self, sender_id: str, sequence: int, history: int) -> str | None:
-        """The JSON of the event with these fields, of which history 0 is none.
+        """The JSON of the event with these fields; a `history` of 0 is left out.
 
-        None if that takes a look at its own fields, which may have one of these names.
+        None if the event may have a field of the same name: then it must be parsed.
         """
         text = self.text
         if '"sender_id"' in text or '"sequence"' in text or '"history"' in text:
             return None
-        life = f', "history": {history}' if history else ""
-        return f'{{"sender_id": {_text(sender_id)}, {text[1:-1]}, "sequence": {sequence}{life}}}'
+        last = f', "history": {history}' if history else ""
+        return f'{{"sender_id": {_text(sender_id)}, {text[1:-1]}, "sequence": {sequence}{last}}}'
 
     def _read(self) -> dict[str, Any]:
         if self._fields is None:

@@ -16,7 +16,7 @@ LISTEN = "action_listen"
 
 @dataclass(frozen=True, eq=False)
 class UserUttered(Event):
-    """A message of the user, with what was understood of it in `parse_data`."""
+    """A message of the user; `parse_data` holds its intent, entities and so on."""
 
     type_name = "user"
     always_metadata = True
@@ -67,7 +67,7 @@ class ActionExecuted(Event):
 
 @dataclass(frozen=True, eq=False)
 class ActionExecutionRejected(Event):
-    """An action declined to run; of a loop's action: the loop is marked rejected."""
+    """An action declined to run. If it is a loop's action, the loop is marked as rejected."""
 
     type_name = "action_execution_rejected"
 
@@ -91,35 +91,35 @@ class AllSlotsReset(Event):
 
 @dataclass(frozen=True, eq=False)
 class SessionStarted(Event):
-    """Everything before it no longer counts for the state."""
+    """A session began: earlier events no longer affect the state."""
 
     type_name = "session_started"
 
 
 @dataclass(frozen=True, eq=False)
 class Restarted(Event):
-    """As SessionStarted, and the next action is `action_session_start`."""
+    """Like SessionStarted, and the next action is `action_session_start`."""
 
     type_name = "restart"
 
 
 @dataclass(frozen=True, eq=False)
 class UserUtteranceReverted(Event):
-    """Takes back the last message of the user and all that followed."""
+    """Reverts the last message of the user and all events after it."""
 
     type_name = "rewind"
 
 
 @dataclass(frozen=True, eq=False)
 class ActionReverted(Event):
-    """Takes back the last action and all that followed."""
+    """Reverts the last action and all events after it."""
 
     type_name = "undo"
 
 
 @dataclass(frozen=True, eq=False)
 class FollowupAction(Event):
-    """The next action, decided in advance."""
+    """The next action to run, decided in advance."""
 
     type_name = "followup"
 
@@ -141,7 +141,7 @@ class ReminderScheduled(Event):
 
 @dataclass(frozen=True, eq=False)
 class ReminderCancelled(Event):
-    """Cancel the reminders that match all that is given; nothing given: all of them."""
+    """Cancel the reminders that match all given fields; without fields, all reminders."""
 
     type_name = "cancel_reminder"
 
@@ -162,7 +162,7 @@ class ConversationResumed(Event):
 
 @dataclass(frozen=True, eq=False)
 class StoryExported(Event):
-    """Somebody asked for an export to `path`. Only a note: applying it writes nothing."""
+    """An export to `path` was requested. Applying the event writes no file."""
 
     type_name = "export"
 
@@ -171,7 +171,7 @@ class StoryExported(Event):
 
 @dataclass(frozen=True, eq=False)
 class ActiveLoop(Event):
-    """The loop `name` begins; None: it ends. `form` is its name in older histories."""
+    """The loop `name` begins; None: the loop ends. Older events have the type `form`."""
 
     type_name = "active_loop"
     aliases = ("form",)
@@ -181,7 +181,7 @@ class ActiveLoop(Event):
 
 @dataclass(frozen=True, eq=False)
 class LoopInterrupted(Event):
-    """The active loop is interrupted or goes on; older histories say `form_validation`."""
+    """The active loop is interrupted or goes on. Older events have the type `form_validation`."""
 
     type_name = "loop_interrupted"
     aliases = ("form_validation",)
@@ -189,15 +189,15 @@ class LoopInterrupted(Event):
     is_interrupted: bool
 
     @classmethod
-    def _values(cls, wire: Mapping[str, Any]) -> dict[str, Any] | None:
+    def arguments_from(cls, wire: Mapping[str, Any]) -> dict[str, Any] | None:
         if wire["event"] == "form_validation":
             return {"is_interrupted": not wire["validate"]} if "validate" in wire else None
-        return super()._values(wire)
+        return super().arguments_from(wire)
 
 
 @dataclass(frozen=True, eq=False)
 class EntitiesAdded(Event):
-    """Entities that were found after the message had been parsed."""
+    """Entities that were found after the message was parsed."""
 
     type_name = "entities"
 
@@ -206,7 +206,7 @@ class EntitiesAdded(Event):
 
 @dataclass(frozen=True, eq=False)
 class UserUtteranceFeaturized(Event):
-    """Whether the text, not the intent, of the message before it is to be used."""
+    """Whether to use the text of the message before it, rather than its intent."""
 
     type_name = "user_featurization"
 
@@ -214,12 +214,12 @@ class UserUtteranceFeaturized(Event):
 
 
 def intent_name(parse_data: object) -> str | None:
-    """`intent.name` of the parse data of a message, if there is one."""
+    """The `intent.name` in the parse data of a message, if any."""
     intent = parse_data.get("intent") if isinstance(parse_data, Mapping) else None
     name = intent.get("name") if isinstance(intent, Mapping) else None
     return name if isinstance(name, str) else None
 
 
 def starts_session(wire: Mapping[str, Any]) -> bool:
-    """Whether the event of this dictionary is the first one of a session."""
+    """Whether this event, as a dictionary, begins a session."""
     return wire.get("event") == ActionExecuted.type_name and wire.get("name") == SESSION_START

@@ -1,1 +1,1 @@
-"""From the outbox to the broker: message, broker, relay."""
+"""Publishing of events: the broker's message, the interface of brokers, and the relay."""

@@ -1,4 +1,4 @@
-"""A broker class of somebody else, with plain or async methods, as an `EventBroker`."""
+"""A user's own broker class, with plain or async methods, as an `EventBroker`."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ import logging
 from collections import deque
 from typing import Any
 
+from ..aio.backoff import Backoff
 from ..errors import ConfigurationError, EventBrokerError
 from .broker import EventBroker
 
 log = logging.getLogger("ticketlock.brokers")
 
-#: Events that an async `publish` may leave waiting; more are refused.
-MOST_WAITING = 10_000
+#: Events that may wait for an async `publish`; more are refused.
+MAX_WAITING = 10_000
 
-#: Seconds that `close` gives the events that still wait, and then the class inside.
+#: Seconds that `close` waits for the waiting events, and then for `close` of the wrapped broker.
 CLOSE_SECONDS = 5.0
+
+#: Seconds between two attempts of an async `publish`, the first pause and the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 
 class CustomEventBroker(EventBroker):
-    """Calls the documented methods of the class inside, and brings `deliver` if it has none.
+    """Calls the documented methods of the wrapped broker, and adds `deliver` if it has none.
 
-    Plain methods are called in the event loop, where such classes expect to be called: one
-    that waits holds up everything. An async `publish` is awaited in the background, one event
-    after the other; what it raises is logged and the event is tried again.
+    Plain methods run in the event loop, as such classes expect: one that blocks delays all
+    other work. An async `publish` is awaited in the background, one event after the other; its
+    errors are logged, and the event is sent again.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -38,7 +42,10 @@ class CustomEventBroker(EventBroker):
 
     @classmethod
     async def make(cls, kind: type[Any], config: Any, where: str) -> EventBroker:
-        """A broker from `kind.from_endpoint_config`; what that raises comes out as it is."""
+        """Create a broker by `kind.from_endpoint_config`, whose errors are passed on.
+
+        Raises ConfigurationError if the class lacks a method, or returns None.
+        """
         lacking = [name for name in ("from_endpoint_config", "publish") if not _own(kind, name)]
         if lacking:
             raise ConfigurationError(f"{where}: type: {kind.__name__} has no {', '.join(lacking)}")
@@ -53,36 +60,35 @@ class CustomEventBroker(EventBroker):
         return made if own and isinstance(made, EventBroker) else cls(made)
 
     def publish(self, event: dict[str, Any]) -> Any:
-        """Call `publish` inside; an async one is queued, in order."""
+        """Call `publish` of the wrapped broker; for an async one the event is queued."""
         if self._closed:
             raise EventBrokerError("the event broker is closed")
         if not inspect.iscoroutinefunction(self.inner.publish):
             return self.inner.publish(event)
-        if len(self._waiting) >= MOST_WAITING:
-            raise EventBrokerError(f"the event is rejected: {MOST_WAITING} events wait already")
+        if len(self._waiting) >= MAX_WAITING:
+            raise EventBrokerError(f"the event is rejected: {MAX_WAITING} events wait already")
         self._waiting.append(event)
         if self._feeder is None or self._feeder.done():
             self._feeder = asyncio.get_running_loop().create_task(self._feed())
         return None
 
     async def _feed(self) -> None:
-        pause = 0.1
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while self._waiting:
             try:
                 await self.inner.publish(self._waiting[0])
             except Exception:
                 log.exception("the event broker did not accept an event; it is tried again")
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 5.0)
+                await asyncio.sleep(backoff.next())
                 continue
             self._waiting.popleft()
-            pause = 0.1
+            backoff.reset()
 
-    def _hand_over(self, document: dict[str, Any]) -> Any:
+    def _publish_now(self, document: dict[str, Any]) -> Any:
         return self.inner.publish(document)
 
     def is_ready(self) -> bool:
-        """What the class inside says; for an async method what it said last time."""
+        """The answer of the wrapped broker; of an async method its previous answer."""
         if not hasattr(self.inner, "is_ready"):
             return not self._closed
         answer = self.inner.is_ready()
@@ -100,14 +106,14 @@ class CustomEventBroker(EventBroker):
         self._ready = not failed and bool(asking.result())
 
     async def connect(self) -> None:
-        """Call `connect` inside, if there is one."""
+        """Call `connect` of the wrapped broker, if it has one."""
         if hasattr(self.inner, "connect"):
             answer = self.inner.connect()
             if inspect.isawaitable(answer):
                 await answer
 
     async def close(self) -> None:
-        """Let waiting events go, then call `close` inside; each within 5 s."""
+        """Publish waiting events, then close the wrapped broker; each within 5 s."""
         if self._closed:
             return
         self._closed = True

@@ -1,4 +1,4 @@
-"""What is published, one event a message, and what became of it."""
+"""The messages that are published, one event each, and the outcomes of sending them."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from typing import Any, Literal
 from ..errors import EventBrokerError
 from ..events.stored import StoredEvent
 
-#: Field of the published object that holds the event's number within its conversation.
-#: (`sender_id`, `history`, this number) names an event: equal names are repeats, a jump is a gap.
+#: Field of the published object with the event's number within its conversation. The triple
+#: (`sender_id`, `history`, this number) identifies an event: equal ones are duplicates, and a
+#: missing number is a gap.
 SEQUENCE_FIELD = "sequence"
 
-#: Field that tells the lives of a conversation apart: after a deletion, or an expiry, events
-#: count from 0 again under a greater one. Absent: 0.
+#: Field with the time at which the conversation was created. A conversation that is deleted (or
+#: expires) and comes back has a greater one, and numbers its events from 0 again. Absent: 0.
 HISTORY_FIELD = "history"
 
 _to_json = json.JSONEncoder(allow_nan=False).encode
 
 
 @dataclass(frozen=True)
-class Message:
-    """One event on its way to a broker.
+class BrokerMessage:
+    """An event as it is sent to a broker.
 
     Attributes:
-        conversation_id: whose event it is, the published `sender_id`.
+        conversation_id: the conversation of the event, published as `sender_id`.
         sequence: its number within the conversation; None for an event from `publish`,
-            whose caller knows no number.
-        body: the event's fields. A `sender_id`, `sequence` or `history` in it is overruled.
+            which has no number.
+        body: the event's fields. Its `sender_id`, `sequence` and `history` are replaced.
         headers: texts that are sent as headers, if the broker has headers.
-        history: which life of the conversation the number counts in; 0: not known.
+        history: when the conversation was created, in milliseconds since the epoch, see
+            HISTORY_FIELD; 0: not known.
     """
 
     conversation_id: str
@@ -43,8 +45,8 @@ class Message:
     @classmethod
     def of_event(
         cls, event: Mapping[str, Any], headers: Mapping[str, str] | None = None
-    ) -> Message:
-        """A message for an event as `publish` takes it; it is published unchanged."""
+    ) -> BrokerMessage:
+        """A message for an event given to `publish`; it is published unchanged."""
         sender = event.get("sender_id")
         return cls("" if sender is None else str(sender), None, dict(event), headers)
 
@@ -58,13 +60,13 @@ class Message:
         return {**named, HISTORY_FIELD: self.history} if self.history else named
 
     def _as_stored(self) -> str | None:
-        """The object's JSON, where it can be made of what the store keeps without reading that."""
+        """The object's JSON, if it can be made from the stored JSON without parsing it."""
         if not isinstance(self.body, StoredEvent) or self.sequence is None:
             return None
         return self.body.published(self.conversation_id, self.sequence, self.history)
 
     def encode(self) -> bytes:
-        """The object as one line of ASCII JSON. Raises Unsendable where that is impossible."""
+        """The object as one line of ASCII JSON. Raises Unsendable if that is impossible."""
         try:
             self.conversation_id.encode()
             return (self._as_stored() or _to_json(self.document())).encode()
@@ -73,7 +75,7 @@ class Message:
 
 
 class Unsendable(EventBrokerError, ValueError):
-    """An event that no attempt can deliver; the text says why."""
+    """The event can never be delivered; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,11 @@ class Outcome:
     """The outcome of sending one message.
 
     Attributes:
-        status: `delivered`: the broker has confirmed it. `retry`: it may or may not be there;
-            send it again, it will do when the broker is well. `poisoned`: it never will do.
-        reason: why, as a text; empty when delivered.
-        suspect: with `retry`: the event itself may be at fault. A relay that sees others pass
-            sets it apart after some tries.
+        status: `delivered`: the broker has confirmed it. `retry`: the broker may or may not
+            have it; send it again. `poisoned`: the broker will never accept it.
+        reason: the reason; empty when delivered.
+        suspect: with `retry`: the event itself may be the cause. If the broker accepts other
+            events meanwhile, a relay makes it a dead letter after some attempts.
     """
 
     status: Literal["delivered", "retry", "poisoned"]
@@ -97,7 +99,7 @@ DELIVERED = Outcome("delivered")
 
 
 def retry(reason: object) -> Outcome:
-    """The outcome of a message that is to be sent again."""
+    """The outcome of a message that must be sent again."""
     return Outcome("retry", str(reason))
 
 
@@ -106,11 +108,11 @@ def poisoned(reason: object) -> Outcome:
     return Outcome("poisoned", str(reason))
 
 
-def in_order(batch: Sequence[Message], outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The outcomes, with what came after the first retry of a conversation held back.
+def in_order(batch: Sequence[BrokerMessage], outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes, with `retry` for every message after the first `retry` of its conversation.
 
-    Such a message counts as `retry` even if the broker has it: sent again after its
-    predecessor it is a repeat, which consumers drop, and not an event out of order.
+    Such a message is sent again even if the broker has it. After its predecessor it is then a
+    duplicate, which consumers drop; otherwise it would be an event out of order.
     """
     waiting: set[str] = set()
     result = []
@@ -125,13 +127,13 @@ def in_order(batch: Sequence[Message], outcomes: Sequence[Outcome]) -> list[Outc
 
 @dataclass(frozen=True)
 class Published:
-    """The outcome of a conversation's events that a relay gave to the broker.
+    """The outcome of a batch: events of one conversation that a relay gave to the broker.
 
     Attributes:
-        first: number of the first of them.
-        delivered, dead: how many the broker has confirmed, how many were set apart.
-        waits: why the rest waits; empty if there is no rest.
-        seconds: that the broker took for the batch they were in.
+        first: number of the first event.
+        delivered, dead: how many the broker has confirmed, and how many became dead letters.
+        waits: why the other events still wait; empty if none does.
+        seconds: how long the broker took.
     """
 
     conversation_id: str

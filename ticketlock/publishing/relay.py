@@ -1,8 +1,8 @@
-"""The relay: publishes what waits in the outbox, beside the turns and never in their way.
+"""The relay: publishes the events of the outbox to the broker, beside the turns.
 
-Every replica has one. It is told of each commit of its own process, and every few seconds it
-looks for what others have left: the events of a replica that died, or that was cut off from the
-broker. Of one conversation nothing is sent before the broker has confirmed what comes earlier.
+Every replica runs one. Each commit of its own process wakes it, and every few seconds it looks
+for events that other replicas left behind, because they died or lost their broker. The events
+of one conversation are sent in order: an event waits until the one before it is confirmed.
 """
 
 from __future__ import annotations
@@ -11,57 +11,59 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
 from .. import process
+from ..aio.backoff import Backoff
 from ..aio.running import Running
 from ..errors import TicketLockError
 from ..observers import Observers
 from ..process import clock
 from ..publishing.message import Published
 from ..tracker.memory_outbox import VolatileOutbox
-from ..tracker.outbox import DeadLetter, Lease, Parcel, now_ms
+from ..tracker.outbox import Batch, DeadLetter, Lease, now_ms
 from ..tracker.store import TrackerStore
 from .broker import EventBroker
-from .message import Message, Outcome
+from .message import BrokerMessage, Outcome
 
 T = TypeVar("T")
 
 log = logging.getLogger("ticketlock.relay")
 
-#: Conversations that make a batch, its events, and events of one of them at most: turns wait
-#: while the store reads them, which is to be a millisecond or two.
-CONVERSATIONS, EVENTS, PARCEL = 64, 3200, 200
+#: Limits of one round: conversations, events, and events of one conversation. Turns wait while
+#: the store reads a batch, so that must not take more than a millisecond or two.
+CONVERSATIONS, EVENTS, BATCH_EVENTS = 64, 3200, 200
 
-#: Events by which a relay finds out whether the broker is back.
+#: Events that a relay sends to find out whether the broker is back.
 PROBE = 20
 
-#: Seconds that the broker has for a batch: well below the lease, so that no conversation is
-#: taken over while its events are on their way.
+#: Seconds that the broker has for a round. Well below the lease, so that no other relay takes
+#: over a conversation while its events are on their way.
 DELIVER_SECONDS = 10.0
 
-#: Seconds between two looks for what others have left, and for which it is left to them.
+#: Seconds between two sweeps for events of other replicas, and the age below which a sweep
+#: leaves events to the replica that committed them.
 SWEEP_SECONDS, LEFT_SECONDS = 3.0, 2.0
 
 #: Conversations that a relay remembers; the sweep finds the others.
 REMEMBERED = 10_000
 
-#: Seconds between two looks at how much waits, for observers.
-LOOK_SECONDS = 5.0
+#: Seconds between two reports of the backlog to observers.
+BACKLOG_SECONDS = 5.0
 
-#: Seconds to wait while the broker or the store is away: at first, and at most.
+#: Seconds to wait while the broker or the store is away: the first pause and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 #: Seconds between two warnings that events wait: an outage has ups and downs.
 WARN_SECONDS = 60.0
 
-#: How often an event that may be at fault itself is refused, while others pass, before it is
-#: set apart.
+#: How often the broker refuses an event, while it accepts others, before the event becomes a
+#: dead letter.
 REFUSALS = 6
 
-#: Seconds that `close` gives to what has been committed here.
+#: Seconds that `close` takes to publish what this process has committed.
 CLOSE_SECONDS = 5.0
 
 
@@ -71,14 +73,14 @@ class Counts:
 
     Attributes:
         published: events that the broker has confirmed.
-        retries: how often an event was left to be sent again.
-        buried: events set apart as dead letters.
-        trouble: why nothing goes out at the moment; empty while all is well.
+        retries: how often an event had to be sent again.
+        dead_lettered: events that became dead letters.
+        trouble: why no events are published at the moment; empty while all is well.
     """
 
     published: int = 0
     retries: int = 0
-    buried: int = 0
+    dead_lettered: int = 0
     trouble: str = ""
 
 
@@ -86,7 +88,7 @@ class Relay:
     """Publishes the outbox of a tracker store, from `start` to `close`.
 
     Args:
-        broker: makes or gives the broker; called again while that fails.
+        broker: returns the broker; called again while it fails.
     """
 
     def __init__(self, store: TrackerStore, broker: Callable[[], Awaitable[EventBroker]]) -> None:
@@ -105,35 +107,32 @@ class Relay:
         self._next_sweep = self._next_warning = 0.0
         self._closing = False
         self.observers = Observers()
-        self._next_look = 0.0
-        self._running = Running()  # a driver that is stopped half way leaves things behind
+        self._next_backlog = 0.0
+        self._running = Running()  # a driver that is stopped half way leaks its connection
         store.publishes = True
 
     def start(self) -> None:
-        """Begin, in the running event loop; harmless when it has begun."""
+        """Start in the running event loop. May be called again."""
         if self._pid != process.pid:
             self._forked()
         if self._task is None and not self._closing:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def _forked(self) -> None:
-        """In the child: task, broker and leases are the parent's, which goes on with them."""
+        """Forget task, broker and leases in a forked child: the parent goes on with them."""
         self._pid, self._task, self.broker = process.pid, None, None
         self._name = f"relay {secrets.token_hex(8)}"
         self._held.clear()
         self._wake, self._running = asyncio.Event(), Running()
 
     def committed(self, sender_id: str, events: Sequence[Mapping[str, Any]]) -> None:
-        """Publish, soon, what a turn has just committed. Never blocks, never fails."""
+        """Publish the events that a turn has just committed, soon. Never blocks or raises."""
         if not self._store.feeds_outbox and isinstance(self._outbox, VolatileOutbox):
             self._outbox.put(sender_id, events, now_ms())
         self._remember(sender_id)
 
     async def close(self) -> None:
-        """Publish what has been committed here, for 5 s at most, and let go of the rest.
-
-        What waits stays in the outbox for another relay.
-        """
+        """Publish what this process has committed, for at most 5 s. The rest is left to others."""
         if self._pid != process.pid:
             self._forked()
         self._closing = True
@@ -144,14 +143,14 @@ class Relay:
             await asyncio.gather(self._task, return_exceptions=True)
             await self._running.settle()
         try:
-            await asyncio.wait_for(self._let_go(), CLOSE_SECONDS)
+            await asyncio.wait_for(self._release_all(), CLOSE_SECONDS)
         except (TicketLockError, asyncio.TimeoutError, TimeoutError) as error:
             log.warning("the relay's conversations stay leased for half a minute: %s", error)
         finally:
             if self.broker is not None:
                 await self.broker.close()
 
-    async def _let_go(self) -> None:
+    async def _release_all(self) -> None:
         await self._each(self._outbox.release(name, self._name) for name in set(self._held))
         if isinstance(self._outbox, VolatileOutbox):
             left = await self._outbox.backlog()
@@ -166,29 +165,31 @@ class Relay:
             self._wake.set()
 
     async def _run(self) -> None:
-        pause = 0.0
-        while not self._closing or (self._known and not pause):
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while not self._closing or (self._known and not backoff.started):
             try:
-                await self._look()
-                trouble = await self._round(probe=pause > 0)
+                await self._report_backlog()
+                trouble = await self._round(probe=backoff.started)
             except TicketLockError as error:
                 trouble = str(error)
             except Exception as error:
-                # Whatever happens the relay lives on: its end would hold up every event.
+                # The relay must survive any error: if it ended, no event would be published.
                 log.exception("the relay: unexpected error")
                 trouble = repr(error)
             self._note(trouble)
-            pause = min(max(FIRST_PAUSE, 2 * pause), LONGEST_PAUSE) if trouble else 0.0
-            if pause and not self._closing:
-                await asyncio.sleep(pause)
-            elif not self._known and not self._closing:
-                await self._sleep()
+            if trouble:
+                pause = backoff.next()  # also while closing: it ends the loop
+                await asyncio.sleep(0.0 if self._closing else pause)
+            else:
+                backoff.reset()
+                if not self._known and not self._closing:
+                    await self._sleep()
 
-    async def _look(self) -> None:
-        """Tell observers that want to know what waits, now and then."""
+    async def _report_backlog(self) -> None:
+        """Report the backlog to observers, at most every few seconds."""
         now = asyncio.get_running_loop().time()
-        if now >= self._next_look and self.observers.has("on_backlog"):
-            self._next_look = now + LOOK_SECONDS
+        if now >= self._next_backlog and self.observers.has("on_backlog"):
+            self._next_backlog = now + BACKLOG_SECONDS
             backlog = await self._running.finish(self._outbox.backlog())
             self.observers.tell("on_backlog", backlog)
 
@@ -200,7 +201,7 @@ class Relay:
         self.counts.trouble = trouble
 
     async def _sleep(self) -> None:
-        """Until something is committed, or it is time for a sweep."""
+        """Wait until something is committed, or it is time for a sweep."""
         self._wake.clear()
         try:
             await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)
@@ -208,46 +209,46 @@ class Relay:
             return
 
     async def _round(self, probe: bool) -> str:
-        """Publish one batch; why nothing of it went out, or an empty text."""
+        """Publish a batch of several conversations each; the reason if no event got through."""
         if self.broker is None:
             self.broker = await self._make_broker()
         await self._sweep()
         names: list[str] = []
         try:
-            parcels = await self._collect(names, probe)
-            return await self._publish(self.broker, parcels) if parcels else ""
+            batches = await self._collect(names, probe)
+            return await self._publish(self.broker, batches) if batches else ""
         except BaseException:
             for name in names:
                 self._remember(name)
             raise
 
-    async def _collect(self, names: list[str], probe: bool) -> list[Parcel]:
-        """Take conversations, whose names it adds to `names`, until they make a batch."""
-        most, parcels, room = 1 if probe else CONVERSATIONS, [], EVENTS
-        while room >= PARCEL and len(names) < most:
-            unseen = (name for name in self._known if name not in names)
-            some = list(islice(unseen, min(self._outbox.parallel, most - len(names))))
+    async def _collect(self, names: list[str], probe: bool) -> list[Batch]:
+        """Take conversations until the round is full; adds their ids to `names`."""
+        limit, batches, capacity = 1 if probe else CONVERSATIONS, [], EVENTS
+        while capacity >= BATCH_EVENTS and len(names) < limit:
+            untried = (name for name in self._known if name not in names)
+            some = list(islice(untried, min(self._outbox.parallel, limit - len(names))))
             if not some:
                 break
             names += some
-            for name in some:  # before anything is awaited: what is committed from now on counts
+            for name in some:  # before the first await: a later commit adds it again
                 del self._known[name]
-            limit = PROBE if probe else min(PARCEL, room // len(some))
-            found = await self._take(some, limit)
-            room -= sum(len(parcel.events) for parcel in found)
-            parcels += found
-        return parcels
+            events = PROBE if probe else min(BATCH_EVENTS, capacity // len(some))
+            found = await self._take(some, events)
+            capacity -= sum(len(batch.events) for batch in found)
+            batches += found
+        return batches
 
-    async def _take(self, names: Sequence[str], limit: int) -> list[Parcel]:
+    async def _take(self, names: Sequence[str], limit: int) -> list[Batch]:
         self._held.update(names)
         taking = self._outbox.take_each(names, Lease.of(self._name), limit)
         found = await self._running.finish(taking)
-        parcels = [parcel for parcel in found if parcel is not None]
-        self._held.difference_update(set(names) - {parcel.sender_id for parcel in parcels})
-        return parcels
+        batches = [batch for batch in found if batch is not None]
+        self._held.difference_update(set(names) - {batch.sender_id for batch in batches})
+        return batches
 
     async def _sweep(self) -> None:
-        """Remember what others have left; look again at once when there is much of it."""
+        """Remember conversations that other replicas left; sweep again at once after many."""
         now = asyncio.get_running_loop().time()
         if now < self._next_sweep:
             return
@@ -257,77 +258,78 @@ class Relay:
             self._remember(sender_id)
         self._next_sweep = now if len(found) == 4 * CONVERSATIONS else now + SWEEP_SECONDS
 
-    async def _publish(self, broker: EventBroker, parcels: Sequence[Parcel]) -> str:
+    async def _publish(self, broker: EventBroker, batches: Sequence[Batch]) -> str:
         headers = self._headers if self.observers.has("headers") else lambda name, number: None
         messages = [
-            Message(name := parcel.sender_id, number, event, headers(name, number), parcel.history)
-            for parcel in parcels
-            for number, event in enumerate(parcel.events, parcel.first)
+            BrokerMessage(
+                name := batch.sender_id, number, event, headers(name, number), batch.history
+            )
+            for batch in batches
+            for number, event in enumerate(batch.events, batch.first)
         ]
         began = clock()
         outcomes = await broker.deliver(messages, DELIVER_SECONDS) if messages else []
         some = any(outcome.status == "delivered" for outcome in outcomes)
-        fates, start = [], 0
-        for parcel in parcels:
-            end = start + len(parcel.events)
-            fates.append(self._fate(parcel, outcomes[start:end], some))
+        results, start = [], 0
+        for batch in batches:
+            end = start + len(batch.events)
+            results.append(self._result(batch, outcomes[start:end], some))
             start = end
-            self._tell(fates[-1], clock() - began)
-        if letters := [letter for fate in fates for letter in fate.letters]:
-            await self._bury(letters)
+            self._report(results[-1], clock() - began)
+        if letters := [letter for result in results for letter in result.letters]:
+            await self._add_dead_letters(letters)
         stuck = not some and not letters
-        await self._each(self._step_back(fate) for fate in fates if stuck and fate.waits)
-        await self._advance([fate for fate in fates if not (stuck and fate.waits)])
-        return next((fate.waits for fate in fates if fate.waits), "") if stuck else ""
+        await self._each(self._step_back(result) for result in results if stuck and result.waits)
+        await self._advance([result for result in results if not (stuck and result.waits)])
+        return next((result.waits for result in results if result.waits), "") if stuck else ""
 
     def _headers(self, sender_id: str, number: int) -> Mapping[str, str] | None:
         return self.observers.ask("headers", sender_id, number)  # type: ignore[no-any-return]
 
-    def _tell(self, fate: _Fate, seconds: float) -> None:
-        parcel, dead = fate.parcel, len(fate.letters)
-        delivered = fate.to - parcel.first - dead if parcel.events else 0
-        published = Published(parcel.sender_id, parcel.first, delivered, dead, fate.waits, seconds)
+    def _report(self, result: _Result, seconds: float) -> None:
+        batch, dead = result.batch, len(result.letters)
+        delivered = result.to - batch.first - dead if batch.events else 0
+        published = Published(batch.sender_id, batch.first, delivered, dead, result.waits, seconds)
         self.observers.tell("on_published", published)
 
-    def _fate(self, parcel: Parcel, outcomes: Sequence[Outcome], others_pass: bool) -> _Fate:
-        """How far a parcel got."""
-        fate = _Fate(parcel, parcel.first if parcel.events else parcel.sequence)
-        for number, (event, outcome) in enumerate(
-            zip(parcel.events, outcomes, strict=True), parcel.first
-        ):
+    def _result(self, batch: Batch, outcomes: Sequence[Outcome], others_pass: bool) -> _Result:
+        """How far a batch got, by the outcomes of its messages."""
+        result = _Result(batch, batch.first if batch.events else batch.sequence)
+        pairs = zip(batch.events, outcomes, strict=True)
+        for number, (event, outcome) in enumerate(pairs, batch.first):
             if outcome.status == "retry" and not self._at_fault(
-                parcel, number, outcome, others_pass
+                batch, number, outcome, others_pass
             ):
-                fate.waits = outcome.reason or "the broker has not confirmed"
+                result.waits = outcome.reason or "the broker has not confirmed"
                 self.counts.retries += 1
                 break
             if outcome.status == "delivered":
                 self.counts.published += 1
             else:
-                fate.letters.append(
-                    DeadLetter(parcel.sender_id, parcel.history, number, event, outcome.reason)
+                result.letters.append(
+                    DeadLetter(batch.sender_id, batch.history, number, event, outcome.reason)
                 )
-            self._suspects.pop(parcel.sender_id, None)
-            fate.to = number + 1
+            self._suspects.pop(batch.sender_id, None)
+            result.to = number + 1
             if outcome.status == "retry":
-                fate.waits = "an event before it was set apart as a dead letter"
+                result.waits = "an event before it was set apart as a dead letter"
                 break
-        return fate
+        return result
 
-    def _at_fault(self, parcel: Parcel, number: int, outcome: Outcome, others_pass: bool) -> bool:
-        """Whether an event has been refused so often, while others passed, that it must go."""
+    def _at_fault(self, batch: Batch, number: int, outcome: Outcome, others_pass: bool) -> bool:
+        """Whether the broker often refused this event while it accepted others."""
         if not outcome.suspect:
             return False
-        suspect = self._suspects.setdefault(parcel.sender_id, _Suspect(number))
+        suspect = self._suspects.setdefault(batch.sender_id, _Suspect(number))
         if suspect.number != number:
-            suspect = self._suspects[parcel.sender_id] = _Suspect(number)
+            suspect = self._suspects[batch.sender_id] = _Suspect(number)
         suspect.refusals += 1
         suspect.others_passed |= others_pass
         return suspect.refusals >= REFUSALS and suspect.others_passed
 
-    async def _bury(self, letters: Sequence[DeadLetter]) -> None:
-        await self._running.finish(self._outbox.bury(letters))
-        self.counts.buried += len(letters)
+    async def _add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        await self._running.finish(self._outbox.add_dead_letters(letters))
+        self.counts.dead_lettered += len(letters)
         for letter in letters:
             log.warning(
                 "event %d of conversation %r cannot be published and is set apart "
@@ -340,40 +342,40 @@ class Relay:
             )  # fmt: skip
             self.observers.tell("on_dead_letter", letter)
 
-    async def _advance(self, fates: Sequence[_Fate]) -> None:
+    async def _advance(self, results: Sequence[_Result]) -> None:
         few = self._outbox.parallel
-        for some in (fates[start : start + few] for start in range(0, len(fates), few)):
-            reached = [(fate.parcel, fate.to) for fate in some]
+        for some in (results[start : start + few] for start in range(0, len(results), few)):
+            reached = [(result.batch, result.to) for result in some]
             moving = self._outbox.advance_each(reached, Lease.of(self._name))
-            for fate, more in zip(some, await self._running.finish(moving), strict=True):
-                self._keep(fate, more)
+            for result, more in zip(some, await self._running.finish(moving), strict=True):
+                self._keep(result, more)
 
-    def _keep(self, fate: _Fate, ours: bool) -> None:
-        """Look after a conversation of which events wait, unless another relay has it."""
-        name = fate.parcel.sender_id
+    def _keep(self, result: _Result, ours: bool) -> None:
+        """Remember a conversation whose events wait, unless another relay has it."""
+        name = result.batch.sender_id
         if not ours:
             self._held.discard(name)
-        elif fate.waits and fate.to == fate.parcel.first and not self._closing:
-            # Refused, and others may pass: it is not tried again at once.
+        elif result.waits and result.to == result.batch.first and not self._closing:
+            # The broker refused it, and may accept others: wait before the next attempt.
             suspect = self._suspects.get(name)
             pause = FIRST_PAUSE * 2 ** min(suspect.refusals if suspect else 1, 5)
             asyncio.get_running_loop().call_later(pause, self._remember, name)
         else:
             self._remember(name)
 
-    async def _step_back(self, fate: _Fate) -> None:
-        """Let another have the conversation: perhaps the broker is away only from here."""
-        name = fate.parcel.sender_id
+    async def _step_back(self, result: _Result) -> None:
+        """Release a conversation to other relays: they may still reach the broker."""
+        name = result.batch.sender_id
         await self._outbox.release(name, self._name)
         self._held.discard(name)
         self._remember(name)
 
     async def _each(self, operations: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         """The results of operations on the store, few at a time: turns come first."""
-        room = asyncio.Semaphore(self._outbox.parallel)
+        limit = asyncio.Semaphore(self._outbox.parallel)
 
         async def one(operation: Coroutine[Any, Any, T]) -> T:
-            async with room:
+            async with limit:
                 return await self._running.finish(operation)
 
         return list(await asyncio.gather(*(one(operation) for operation in operations)))
@@ -381,18 +383,18 @@ class Relay:
 
 @dataclass
 class _Suspect:
-    """An event that is refused, and may be at fault itself."""
+    """An event that the broker refused, perhaps for what is in it."""
 
     number: int
     refusals: int = 0
     others_passed: bool = False
 
 
-class _Fate:
-    """What becomes of a parcel: published or set apart before number `to`."""
+@dataclass
+class _Result:
+    """How far a batch got: the events before number `to` are published or dead letters."""
 
-    def __init__(self, parcel: Parcel, to: int) -> None:
-        self.parcel = parcel
-        self.to = to
-        self.letters: list[DeadLetter] = []
-        self.waits = ""
+    batch: Batch
+    to: int
+    letters: list[DeadLetter] = field(default_factory=list)
+    waits: str = ""

@@ -1,1 +1,1 @@
-"""The history of a conversation, what a tracker store and its outbox are."""
+"""Trackers (the events of a conversation), and the interfaces of tracker store and outbox."""

@@ -1,4 +1,4 @@
-"""A store class of somebody else, with plain or async methods, as a `TrackerStore`."""
+"""A user's own store class, with plain or async methods, as a `TrackerStore`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _METHODS = (
 
 
 class CustomTrackerStore(TrackerStore):
-    """Calls the methods that the class inside has, and has the rest from `TrackerStore`.
+    """Calls the methods of the wrapped store; `TrackerStore` provides those that it lacks.
 
-    A plain method is called in the event loop: a slow one holds up every conversation.
-    Without `claim` and `append` of its own the fence is enforced in this process only.
+    Plain methods run in the event loop: a slow one delays every conversation. If the class has
+    no `claim` and `append` of its own, the fence is enforced in this process only.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -32,14 +32,17 @@ class CustomTrackerStore(TrackerStore):
 
     @classmethod
     def around(cls, inner: Any, where: str = "tracker_store") -> TrackerStore:
-        """`inner` itself where all its methods are async, else a store around it."""
+        """Return `inner` itself if all its methods are async, else a store that wraps it.
+
+        Raises ConfigurationError if a required method is missing.
+        """
         lacking = [name for name in _REQUIRED if not _own(inner, name)]
         if lacking:
             raise ConfigurationError(
                 f"{where}: type: {type(inner).__name__} has no {', '.join(lacking)}"
             )
         if isinstance(inner, TrackerStore):
-            if not hasattr(inner, "_held"):  # its __init__ did not call ours
+            if not hasattr(inner, "_local_claims"):  # its __init__ did not call ours
                 TrackerStore.__init__(inner, getattr(inner, "domain", None))
             if all(inspect.iscoroutinefunction(getattr(inner, name)) for name in _METHODS):
                 return inner
@@ -93,7 +96,7 @@ class CustomTrackerStore(TrackerStore):
 
 
 def _own(inner: Any, name: str) -> Callable[..., Any] | None:
-    """The method, if the class has it and not merely inherits ours."""
+    """The method, unless the class has none or inherits ours."""
     found = getattr(type(inner), name, None)
     if found is None or found is getattr(TrackerStore, name, None):
         return None

@@ -1,8 +1,8 @@
 """`FencedTrackerStore`: the whole contract of a tracker store, on six operations of a backend.
 
-A backend keeps, for each conversation, the highest fence with its owner, the number of events
-it has ever had (`sequence`), and the events. It decides nothing: what is new, what is checked
-and what an answer means is decided here, the same for all.
+For each conversation a backend keeps the highest fence with its owner, the events, and how many
+events the conversation has ever had (`sequence`). The rules are here, the same for all backends:
+which events are checked, which are new, and what an answer means.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ from .outbox import now_ms
 from .store import TrackerStore, common_start, initial_slots
 from .tracker import Claim, Origin, Tracker
 
-#: Seconds for which `update` waits for events that are being published, and between two looks.
-_WAIT_FOR_OUTBOX, _LOOK_AGAIN = 5.0, 0.05
+#: Seconds that `update` waits for events that are being published, and between its attempts.
+_WAIT_FOR_OUTBOX, _RETRY_SECONDS = 5.0, 0.05
 
 
 @dataclass(frozen=True)
-class History:
-    """Events of a conversation, oldest first, to the very end.
+class EventLog:
+    """The latest events of a conversation, or all of them, oldest first.
 
     Attributes:
         sequence: how many events it has ever had; the last one here has `sequence - 1`.
-        born: milliseconds since the epoch at which the conversation was made, which tells its
-            lives apart; 0 for documented data that has not been carried over.
-        size: the `weight` of their JSON; 0: it was not looked at.
+        history: milliseconds since the epoch at which the conversation was created. A
+            conversation that is deleted and comes back has a greater one. 0 for documented data
+            that has not been converted yet.
+        size: the `weight` of the events' JSON; 0: not measured.
     """
 
     events: Sequence[Mapping[str, Any]]
     sequence: int
-    born: int = 0
+    history: int = 0
     size: int = 0
 
     @property
@@ -54,14 +55,15 @@ class Write:
     """One atomic change of a conversation.
 
     Attributes:
-        events: what to append; with `replace`, the whole new history.
-        sequence: what the writer believes the stored sequence to be. If it is higher, the
-            stored events from there on are compared with `events`: those that both begin
-            with are stored already (a lost reply), and the rest goes to the end.
+        events: the events to append; with `replace`, all events of the conversation.
+        sequence: the stored sequence, as the writer knows it. If the stored one is higher, the
+            stored events from this number on are compared with `events`: those that both
+            begin with were stored before (a lost reply), and only the rest is appended.
         guard: (fence, owner) that must be the stored ones, else StaleFence. None: no fence.
-        replace: drop the events there were; numbering goes on. Raises EventsWaiting while
-            some of them wait to be published.
-        publish: the events are for the outbox: milliseconds since the epoch. 0: they are not.
+        replace: drop the stored events; numbering goes on. Raises EventsWaiting while some of
+            them wait to be published.
+        publish: put the events into the outbox at this time, in milliseconds since the epoch.
+            0: do not publish them.
     """
 
     sender_id: str
@@ -72,7 +74,7 @@ class Write:
     publish: int = 0
 
     def new_events(self, stored: Sequence[Mapping[str, Any]]) -> Sequence[EncodedEvent]:
-        """What is left to store, given the stored events from number `sequence` on."""
+        """The events to append, given the stored events from number `sequence` on."""
         if not stored:
             return self.events
         wires = [json.loads(event.text) for event in self.events]  # as they come back
@@ -82,14 +84,14 @@ class Write:
 class FencedTrackerStore(TrackerStore):
     """Base of the built-in stores; a backend implements the methods that begin with `_do_`.
 
-    What one of them has begun goes to its end, also when its caller is cancelled: who is
-    cancelled in a write waits for it, a claim or a read goes on by itself, and `close` waits
-    for all.
+    An operation that has begun runs to its end, even if its caller is cancelled: a cancelled
+    write is waited for, a cancelled claim or read goes on in the background, and `close` waits
+    for all of them.
     """
 
-    #: Characters of a conversation id that the backend keeps; None: any number.
+    #: Characters of a conversation id that the backend can store; None: any number.
     max_id_length: int | None = None
-    #: Bytes of one event's JSON that the backend keeps.
+    #: Bytes of one event's JSON that the backend can store.
     max_event_bytes = MAX_EVENT_BYTES
     feeds_outbox = True
 
@@ -98,44 +100,44 @@ class FencedTrackerStore(TrackerStore):
         self._token = object()
         self._running = Running()
 
-    # -- what a backend does ---------------------------------------------------------------------
+    # -- implemented by a backend ----------------------------------------------------------------
 
-    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> History:
+    async def _do_claim(self, sender_id: str, fence: int, owner: str) -> EventLog:
         """Record fence and owner if newer (or the same), return the latest session.
 
-        Raises StaleFence(sender_id, fence, stored fence). A conversation without events
-        gives an empty History.
+        A conversation without events gives an empty EventLog. Raises
+        StaleFence(sender_id, fence, stored fence).
         """
         raise NotImplementedError
 
     async def _do_write(self, write: Write) -> int:
-        """Carry out `write` atomically, the outbox's part included; return the sequence after it.
+        """Carry out `write` and update the outbox atomically; return the sequence after it.
 
         Raises StaleFence and EventsWaiting.
         """
         raise NotImplementedError
 
-    async def _do_read(self, sender_id: str, full: bool) -> History:
-        """The latest session, or all; an empty History if there is nothing. Writes nothing."""
+    async def _do_read(self, sender_id: str, full: bool) -> EventLog:
+        """Return the latest session, or all events; empty without events. Writes nothing."""
         raise NotImplementedError
 
     async def _do_keys(self) -> list[str]:
-        """Ids of the conversations that have events."""
+        """Return the ids of the conversations that have events."""
         raise NotImplementedError
 
     async def _do_delete(self, sender_id: str) -> bool:
-        """Remove events, fence and all; whether there was anything."""
+        """Remove a conversation with its fence; return whether it had events."""
         raise NotImplementedError
 
     async def _do_count(self, after_timestamp: float) -> int:
-        """Conversations with an event at `after_timestamp` or later; no timestamp is 0."""
+        """Count conversations with an event at `after_timestamp` or later; no timestamp is 0."""
         raise NotImplementedError
 
     async def _do_connect(self) -> None:
-        """Reach the server."""
+        """Connect to the server."""
 
     async def _do_close(self) -> None:
-        """Let go of connections; nothing is running any more."""
+        """Close connections; no operation is running any more."""
 
     # -- the contract ------------------------------------------------------------------------------
 
@@ -151,11 +153,11 @@ class FencedTrackerStore(TrackerStore):
         wires = [event.as_dict() for event in self._beyond(tracker)]
         if not wires:
             return
-        # Checked before anything is read, so that a bad event costs nothing.
+        # Before the first read: an invalid event costs no request.
         encoded = await self._encoded(wires)
         origin = self._origin(tracker)
         if origin is None:
-            origin = await self._find(sender_id, [json.loads(event.text) for event in encoded])
+            origin = await self._locate(sender_id, [json.loads(event.text) for event in encoded])
             encoded = encoded[origin.stored :]
         if not encoded:
             tracker.origin = origin
@@ -175,7 +177,7 @@ class FencedTrackerStore(TrackerStore):
         self._settle(tracker, origin, len(encoded), await self._replace_published(write))
 
     async def _replace_published(self, write: Write) -> int:
-        """Carry out a replacement, once the relay is through with what it drops."""
+        """Carry out a replacement once the relay has published the events that it drops."""
         end = asyncio.get_running_loop().time() + _WAIT_FOR_OUTBOX
         while True:
             try:
@@ -183,7 +185,7 @@ class FencedTrackerStore(TrackerStore):
             except EventsWaiting:
                 if asyncio.get_running_loop().time() > end:
                     raise
-            await asyncio.sleep(_LOOK_AGAIN)
+            await asyncio.sleep(_RETRY_SECONDS)
 
     async def retrieve(self, sender_id: str) -> Tracker | None:
         return await self._read(sender_id, full=False)
@@ -204,10 +206,10 @@ class FencedTrackerStore(TrackerStore):
     async def claim(self, sender_id: str, fence: int, owner: str) -> Claim:
         check_sender_id(sender_id, self.max_id_length)
         check_claim(fence, owner)
-        history = await self._history(sender_id, self._do_claim(sender_id, fence, owner))
-        events = [Event.from_dict(wire, stamp=False) for wire in history.events]
-        tracker = self._tracker(sender_id, history, events)
-        claim = Claim(sender_id, fence, owner, tracker, history.sequence, history.size)
+        found = await self._load(sender_id, self._do_claim(sender_id, fence, owner))
+        events = [Event.from_dict(wire, stamp=False) for wire in found.events]
+        tracker = self._tracker(sender_id, found, events)
+        claim = Claim(sender_id, fence, owner, tracker, found.sequence, found.size)
         origin = claim.tracker.origin
         assert origin is not None  # _tracker has just made it
         origin.claim = claim
@@ -226,19 +228,19 @@ class FencedTrackerStore(TrackerStore):
     async def _carry_out(self, write: Write) -> int:
         return await self._running.finish(self._do_write(write), wait=True)
 
-    # -- where a tracker stands ----------------------------------------------------------------------
+    # -- how much of a tracker is stored -------------------------------------------------------------
 
     async def _read(self, sender_id: str, full: bool) -> Tracker | None:
         check_sender_id(sender_id, self.max_id_length)
-        history = await self._history(sender_id, self._do_read(sender_id, full))
-        if not history.events:
+        found = await self._load(sender_id, self._do_read(sender_id, full))
+        if not found.events:
             return None
-        # All that there is may be much, and is no turn that others wait for.
-        events = await sliced(Event.from_dict(wire, stamp=False) for wire in history.events)
-        return self._tracker(sender_id, history, events)
+        # A full read may be large, and unlike a turn it is not urgent: let others run meanwhile.
+        events = await sliced(Event.from_dict(wire, stamp=False) for wire in found.events)
+        return self._tracker(sender_id, found, events)
 
-    async def _history(self, sender_id: str, reading: Coroutine[Any, Any, History]) -> History:
-        """What is read of a conversation. Raises UnreadableHistory for what no store wrote."""
+    async def _load(self, sender_id: str, reading: Coroutine[Any, Any, EventLog]) -> EventLog:
+        """The events that `reading` returns. Raises UnreadableHistory for foreign data."""
         try:
             return await self._running.finish(reading)
         except TicketLockError:
@@ -249,15 +251,15 @@ class FencedTrackerStore(TrackerStore):
                 "repair or remove it"
             ) from error
 
-    def _tracker(self, sender_id: str, history: History, events: list[Event]) -> Tracker:
+    def _tracker(self, sender_id: str, found: EventLog, events: list[Event]) -> Tracker:
         tracker = Tracker(sender_id, events, initial_slots(self.domain))
         tracker.origin = Origin(
-            self._token, len(history.events), history.sequence, history=history.born
+            self._token, len(found.events), found.sequence, history=found.history
         )
         return tracker
 
     def _origin(self, tracker: Tracker) -> Origin | None:
-        """What we know of the tracker; None if it came from elsewhere."""
+        """How much of the tracker is stored; None if this store has not read or saved it."""
         origin = tracker.origin
         known = origin is not None and origin.store is self._token
         return origin if known and origin.stored <= len(tracker.events) else None  # type: ignore[union-attr]  # known says so
@@ -274,27 +276,27 @@ class FencedTrackerStore(TrackerStore):
         return (origin.claim.fence, origin.claim.owner) if origin.claim else None
 
     def _settle(self, tracker: Tracker, origin: Origin, count: int, sequence: int) -> None:
-        """Note that `count` events of the tracker are stored now."""
+        """Note that the first `count` events of the tracker are stored."""
         tracker.origin = Origin(self._token, count, sequence, origin.claim, origin.history)
         if origin.claim is not None:
             origin.claim.sequence = max(origin.claim.sequence, sequence)
 
-    async def _find(self, sender_id: str, wires: list[dict[str, Any]]) -> Origin:
-        """Where a tracker made by hand, or by another store object, meets what is stored.
+    async def _locate(self, sender_id: str, wires: list[dict[str, Any]]) -> Origin:
+        """Find the events of a tracker made by hand, or by another store object, in the store.
 
-        It usually is the latest session or the whole history with something behind; so
-        the place is taken where most of its events are found, in that order.
+        Usually the tracker holds the latest session or all events, and new ones after them. So
+        the longest match is taken.
         """
         best = Origin(self._token, 0, 0)
         for full in (False, True):
-            history = await self._history(sender_id, self._do_read(sender_id, full))
+            stored = await self._load(sender_id, self._do_read(sender_id, full))
             if not best.stored:
-                best.sequence = history.sequence
-            for place, event in enumerate(history.events):
+                best.sequence = stored.sequence
+            for place, event in enumerate(stored.events):
                 if event == wires[0]:
-                    count = common_start(history.events[place:], wires)
+                    count = common_start(stored.events[place:], wires)
                     if count > best.stored:
-                        best = Origin(self._token, count, history.first + place + count)
+                        best = Origin(self._token, count, stored.first + place + count)
             if best.stored == len(wires):
-                break  # else sessions that are alike may have hidden a longer match
+                break  # otherwise a similar session may have hidden a longer match
         return best

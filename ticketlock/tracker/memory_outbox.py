@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from .outbox import VOID_MS, Backlog, DeadLetter, Lease, Outbox, Parcel, letter_order, now_ms
+from .outbox import VOID_MS, Backlog, Batch, DeadLetter, Lease, Outbox, letter_order, now_ms
 
 
 @dataclass
 class _Queue:
-    """What waits of one conversation, oldest first."""
+    """The waiting events of one conversation, oldest first."""
 
     history: int
     first: int
@@ -24,13 +24,13 @@ class _Queue:
 
 
 class VolatileOutbox(Outbox):
-    """What waits is lost with the process; `close` of a `Conversations` says how much."""
+    """Its events are lost when the process ends; `Conversations.close` logs how many."""
 
     def __init__(self) -> None:
         self._queues: dict[str, _Queue] = {}
         self._counted: dict[str, tuple[int, int]] = {}
         self._letters: dict[tuple[str, int, int], DeadLetter] = {}
-        self._born = now_ms()
+        self._history = now_ms()
 
     def put(
         self,
@@ -39,22 +39,22 @@ class VolatileOutbox(Outbox):
         now: int,
         place: tuple[int, int] | None = None,
     ) -> None:
-        """Let events wait.
+        """Add events.
 
         Args:
-            place: history and number of the first one; None: they are counted here.
+            place: history and number of the first event; None: the outbox numbers them itself.
         """
         added = list(events)
         if not added:
             return
-        history, first = place or self._counted.get(sender_id, (self._born, 0))
+        history, first = place or self._counted.get(sender_id, (self._history, 0))
         if place is None:
             self._counted[sender_id] = (history, first + len(added))
         queue = self._queues.setdefault(sender_id, _Queue(history, first, now, now))
         queue.events.extend(added)
 
     def drop(self, sender_id: str) -> None:
-        """Forget what waits of a conversation that was deleted."""
+        """Forget the waiting events of a conversation that was deleted."""
         self._queues.pop(sender_id, None)
 
     async def waiting(self, limit: int, before: int) -> list[str]:
@@ -63,7 +63,7 @@ class VolatileOutbox(Outbox):
         free = [(q.free_at, name) for name, q in queues if not before < q.free_at <= void]
         return [name for _, name in sorted(free)[:limit]]
 
-    async def take(self, sender_id: str, lease: Lease, limit: int) -> Parcel | None:
+    async def take(self, sender_id: str, lease: Lease, limit: int) -> Batch | None:
         queue = self._queues.get(sender_id)
         if queue is None:
             return None
@@ -72,18 +72,18 @@ class VolatileOutbox(Outbox):
         queue.relay, queue.free_at = lease.relay, lease.until
         events = [dict(event) for event in islice(queue.events, limit)]
         end = queue.first + len(queue.events)
-        return Parcel(sender_id, queue.history, queue.first, end, events)
+        return Batch(sender_id, queue.history, queue.first, end, events)
 
-    async def advance(self, parcel: Parcel, lease: Lease, to: int) -> bool:
-        queue = self._queues.get(parcel.sender_id)
-        taken = (lease.relay, parcel.history, parcel.first)
+    async def advance(self, batch: Batch, lease: Lease, to: int) -> bool:
+        queue = self._queues.get(batch.sender_id)
+        taken = (lease.relay, batch.history, batch.first)
         if queue is None or (queue.relay, queue.history, queue.first) != taken:
             return False
-        for _ in range(to - parcel.first):
+        for _ in range(to - batch.first):
             queue.events.popleft()
         queue.first, queue.free_at = to, lease.until
         if not queue.events:
-            del self._queues[parcel.sender_id]
+            del self._queues[batch.sender_id]
         return bool(queue.events)
 
     async def release(self, sender_id: str, relay: str) -> None:
@@ -98,12 +98,12 @@ class VolatileOutbox(Outbox):
             min((queue.since for queue in self._queues.values()), default=None),
         )
 
-    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+    async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         for letter in letters:
             self._letters[letter_order(letter)] = replace(letter, event=dict(letter.event))
 
     async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
         return sorted(self._letters.values(), key=letter_order)[:limit]
 
-    async def unbury(self, letter: DeadLetter) -> bool:
+    async def remove_dead_letter(self, letter: DeadLetter) -> bool:
         return self._letters.pop(letter_order(letter), None) is not None

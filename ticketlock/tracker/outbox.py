@@ -1,11 +1,11 @@
-"""The outbox: which committed events have not been published yet, and who publishes them now.
+"""The outbox: which committed events wait to be published, and which relay publishes them.
 
-An event is stored once, in its conversation. Beside the conversation stands only the number of
-its first event that waits to be published, written in the very step that commits the turn. A
-relay (`ticketlock.publishing.relay`) takes a conversation for a while, reads what waits, and moves that
-number on when the broker has confirmed. Two relays that take one conversation, because a clock
-is off or one was frozen, publish events twice; none is left out, and none is passed over:
-the number moves only for the one that has taken it last.
+An event is stored once, in its conversation. The outbox only adds the number of the first event
+that waits, in the same atomic step that commits the turn. A relay
+(`ticketlock.publishing.relay`) leases a conversation, reads a batch of waiting events, publishes
+it, and advances that number once the broker has confirmed. If two relays take the same
+conversation, because a clock is wrong or a process was frozen, events are published twice but
+never lost: only the relay that took it last can advance the number.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-#: Milliseconds for which a relay takes a conversation; a dead one is taken over after that.
+#: Milliseconds for which a relay leases a conversation. After that another relay may take it.
 LEASE_MS = 30_000
 
-#: Milliseconds ahead of us from which on the end of a lease is the work of a clock that is off.
+#: Milliseconds. A lease that ends further ahead was made by a wrong clock, and is ignored.
 VOID_MS = 2 * LEASE_MS
 
 
@@ -32,13 +32,13 @@ def now_ms() -> int:
 
 @dataclass(frozen=True)
 class Lease:
-    """A relay's wish to have a conversation for a while.
+    """A relay's request to have a conversation until a moment.
 
-    Times are those of the relay's own clock: a clock that is off costs repeats or seconds,
-    never an event.
+    Times are those of the relay's own clock: a wrong clock causes repeats or delays, and never
+    loses an event.
 
     Attributes:
-        relay: who; different in every process.
+        relay: the relay's name, different in every process.
         now, until: milliseconds since the epoch.
     """
 
@@ -53,20 +53,20 @@ class Lease:
 
     @property
     def beyond(self) -> int:
-        """An end of another's lease after this is the work of a clock that is off: it is void."""
+        """A lease of another relay that ends after this is void: its clock was wrong."""
         return self.now + VOID_MS
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """Events of one conversation that wait, oldest first, taken by one relay.
+class Batch:
+    """Waiting events of one conversation, oldest first, taken by one relay.
 
     Attributes:
-        history: tells the lives of a conversation apart: that which comes after a deletion, or
-            an expiry, has a greater one, and counts its events from 0 again.
+        history: when the conversation was created. After a deletion or an expiry it has a
+            greater one, and its events are numbered from 0 again.
         first: number of the first of `events`.
-        sequence: number after the last event that there is, which may not be among these.
-        places: where the backend found each event; its own business.
+        sequence: number after the conversation's last event, which may not be in this batch.
+        places: where each event is stored; only the backend uses it.
     """
 
     sender_id: str
@@ -79,12 +79,12 @@ class Parcel:
 
 @dataclass(frozen=True)
 class Backlog:
-    """What waits to be published.
+    """How much waits to be published.
 
     Attributes:
-        conversations, events: how many.
-        since: milliseconds since the epoch from when on a conversation has been waiting
-            without having been up to date in between, the longest such; None: nothing waits.
+        conversations, events: how many wait.
+        since: milliseconds since the epoch since when the longest waiting conversation has had
+            waiting events all the time; None: no event waits.
     """
 
     conversations: int = 0
@@ -93,17 +93,17 @@ class Backlog:
 
     @property
     def age(self) -> float:
-        """Seconds for which the longest has been waiting; 0 if nothing waits."""
+        """Seconds that the longest waiting conversation has waited; 0 if no event waits."""
         return 0.0 if self.since is None else max(0.0, (now_ms() - self.since) / 1000)
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """An event that no attempt will deliver, kept apart so that the others can pass.
+    """An event that cannot be delivered, kept separately so that later events can be.
 
     Attributes:
-        reason: what the broker said.
-        at: milliseconds since the epoch at which it was set apart.
+        reason: the broker's error.
+        at: milliseconds since the epoch at which it became a dead letter.
     """
 
     sender_id: str
@@ -115,70 +115,70 @@ class DeadLetter:
 
 
 class Outbox:
-    """What each tracker store keeps for the relays. Raises the store's errors."""
+    """The part of a tracker store that relays use. Raises the store's errors."""
 
-    #: Conversations that a relay may have taken or moved on at once without being in the turns' way.
+    #: Conversations that a relay may take or advance at a time without slowing down turns.
     parallel = 8
 
     async def waiting(self, limit: int, before: int) -> list[str]:
-        """Conversations that wait and that no relay has, the longest waiting first.
+        """At most `limit` waiting conversations that no relay has, the longest waiting first.
 
         Args:
-            before: only those free since before this moment, in milliseconds since the epoch.
+            before: only those that were free before this time, in milliseconds since the epoch.
         """
         raise NotImplementedError
 
-    async def take(self, sender_id: str, lease: Lease, limit: int) -> Parcel | None:
-        """Have the conversation until `lease.until`, and read at most `limit` waiting events.
+    async def take(self, sender_id: str, lease: Lease, limit: int) -> Batch | None:
+        """Lease the conversation until `lease.until`, and read at most `limit` waiting events.
 
-        None if nothing waits, or if another relay has it by a lease that is not over.
+        None if no event waits, or if another relay's lease is valid.
         """
         raise NotImplementedError
 
-    async def advance(self, parcel: Parcel, lease: Lease, to: int) -> bool:
-        """Note that everything before number `to` is published or set apart.
+    async def advance(self, batch: Batch, lease: Lease, to: int) -> bool:
+        """Note that all events before number `to` are published or dead letters.
 
-        The conversation is let go if nothing is left, and kept until `lease.until` otherwise.
+        The conversation is released if no event waits, else kept until `lease.until`.
 
         Returns:
-            Whether events wait and the conversation is still ours. False, and nothing is
-            changed, if another relay has taken it meanwhile.
+            Whether events wait and this relay still has the conversation. If another relay has
+            taken it meanwhile: False, and nothing is changed.
         """
         raise NotImplementedError
 
     async def take_each(
         self, sender_ids: Sequence[str], lease: Lease, limit: int
-    ) -> list[Parcel | None]:
-        """`take` of at most `parallel` conversations, at once where that is cheaper."""
+    ) -> list[Batch | None]:
+        """`take` for at most `parallel` conversations, in one request where possible."""
         return await _all(self.take(name, lease, limit) for name in sender_ids)
 
-    async def advance_each(self, reached: Sequence[tuple[Parcel, int]], lease: Lease) -> list[bool]:
-        """`advance` of at most `parallel` parcels, each to its number."""
-        return await _all(self.advance(parcel, lease, to) for parcel, to in reached)
+    async def advance_each(self, reached: Sequence[tuple[Batch, int]], lease: Lease) -> list[bool]:
+        """`advance` for at most `parallel` batches, each to its number."""
+        return await _all(self.advance(batch, lease, to) for batch, to in reached)
 
     async def release(self, sender_id: str, relay: str) -> None:
-        """Let another relay have the conversation now, if `relay` has it."""
+        """End the lease of `relay` on the conversation, if it has one."""
         raise NotImplementedError
 
     async def backlog(self) -> Backlog:
-        """What waits."""
+        """Count what waits to be published."""
         raise NotImplementedError
 
-    async def bury(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep dead letters; one that is there already is replaced."""
+    async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Store dead letters; an existing one is replaced."""
         raise NotImplementedError
 
     async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
-        """At most `limit` dead letters, by conversation and number."""
+        """At most `limit` dead letters, sorted by conversation and number."""
         raise NotImplementedError
 
-    async def unbury(self, letter: DeadLetter) -> bool:
-        """Remove a dead letter; whether it was there."""
+    async def remove_dead_letter(self, letter: DeadLetter) -> bool:
+        """Remove a dead letter; return whether it existed."""
         raise NotImplementedError
 
 
 async def _all(operations: Iterable[Awaitable[T]]) -> list[T]:
-    """Their results, once every one has ended; raises what the first of them raised."""
+    """The results once all have ended; raises the first error, in the order given."""
     results: list[T] = []
     for result in await gather(*operations, return_exceptions=True):
         if isinstance(result, BaseException):
@@ -188,5 +188,5 @@ async def _all(operations: Iterable[Awaitable[T]]) -> list[T]:
 
 
 def letter_order(letter: DeadLetter) -> tuple[str, int, int]:
-    """What dead letters are sorted by, and known by."""
+    """The key of a dead letter, by which they are sorted too."""
     return letter.sender_id, letter.history, letter.sequence

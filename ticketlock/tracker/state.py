@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import events as e
 from ..events.event import Event
@@ -16,8 +16,8 @@ def empty_message() -> dict[str, Any]:
 class TrackerState:
     """Slots, messages, actions and switches as they are after the events applied so far.
 
-    Events may come from older programs, with fields of any type: what makes no sense is
-    passed over, so that a conversation with it can go on.
+    Events may come from older programs, with fields of any type. Fields without a meaning are
+    ignored, so that the conversation can go on.
     """
 
     def __init__(self, initial_slots: Mapping[str, Any]) -> None:
@@ -25,7 +25,7 @@ class TrackerState:
         self.reset()
 
     def reset(self, followup: str = e.LISTEN) -> None:
-        """Everything as in a new conversation."""
+        """Set everything as in a new conversation."""
         self.slots: dict[str, Any] = dict(self._initial_slots)
         self.latest_message = empty_message()
         self.latest_bot_message: dict[str, Any] | None = None
@@ -41,10 +41,10 @@ class TrackerState:
         return name
 
     def apply(self, event: Event) -> bool:
-        """Change the state; False if that takes a look at all events (something taken back)."""
+        """Change the state; False if the event reverts others, so all must be applied again."""
         if isinstance(event, (e.UserUtteranceReverted, e.ActionReverted)):
             return False
-        handler = _HANDLERS.get(type(event))
+        handler = self._handlers.get(type(event))
         if handler is not None:
             handler(self, event)
         return True
@@ -60,7 +60,7 @@ class TrackerState:
     def _entities(self, event: e.EntitiesAdded) -> None:
         known = self.latest_message.get("entities")
         found = [x for x in (known, event.entities) if isinstance(x, list)]
-        # A new dictionary: the old one's parts belong to the user event.
+        # A new dictionary, because the values of the old one belong to the user event.
         self.latest_message = {**self.latest_message, "entities": [y for x in found for y in x]}
 
     def _bot(self, event: e.BotUttered) -> None:
@@ -80,7 +80,7 @@ class TrackerState:
             self.slots[event.name] = event.value
 
     def _reset_slots(self, event: e.AllSlotsReset) -> None:
-        # Slots that were not declared stay, empty, so that nobody misses their key.
+        # Slots that were not declared stay as keys, with the value None.
         self.slots = {**dict.fromkeys(self.slots), **self._initial_slots}
 
     def _loop(self, event: e.ActiveLoop) -> None:
@@ -116,20 +116,19 @@ class TrackerState:
     def _restarted(self, event: e.Restarted) -> None:
         self.reset(followup=e.SESSION_START)
 
-
-_HANDLERS: dict[type[Event], Any] = {
-    e.UserUttered: TrackerState._user,
-    e.EntitiesAdded: TrackerState._entities,
-    e.BotUttered: TrackerState._bot,
-    e.ActionExecuted: TrackerState._action,
-    e.SlotSet: TrackerState._slot,
-    e.AllSlotsReset: TrackerState._reset_slots,
-    e.ActiveLoop: TrackerState._loop,
-    e.LoopInterrupted: TrackerState._loop_interrupted,
-    e.ActionExecutionRejected: TrackerState._rejected,
-    e.FollowupAction: TrackerState._followup,
-    e.ConversationPaused: TrackerState._pause,
-    e.ConversationResumed: TrackerState._resume,
-    e.SessionStarted: TrackerState._session_started,
-    e.Restarted: TrackerState._restarted,
-}
+    _handlers: ClassVar[dict[type[Event], Any]] = {
+        e.UserUttered: _user,
+        e.EntitiesAdded: _entities,
+        e.BotUttered: _bot,
+        e.ActionExecuted: _action,
+        e.SlotSet: _slot,
+        e.AllSlotsReset: _reset_slots,
+        e.ActiveLoop: _loop,
+        e.LoopInterrupted: _loop_interrupted,
+        e.ActionExecutionRejected: _rejected,
+        e.FollowupAction: _followup,
+        e.ConversationPaused: _pause,
+        e.ConversationResumed: _resume,
+        e.SessionStarted: _session_started,
+        e.Restarted: _restarted,
+    }

@@ -1,9 +1,9 @@
 """`TrackerStore`: the interface of every tracker store.
 
-It is also all that a custom store needs: a subclass that offers `save`, `retrieve` and `keys`
-gets the rest from here. Its fence is then kept in this process only: it stops a stale turn of
-this process, and knows nothing of other replicas. The built-in stores do better, see
-`ticketlock.fenced_store`.
+It is also all that a custom store needs: a subclass with `save`, `retrieve` and `keys` inherits
+the rest. Its fence is then kept in this process only: it stops stale turns of this process, not
+those of other replicas. The built-in stores enforce it in the database, see
+`ticketlock.tracker.fenced`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, TypeVar
 
 from ..aio.running import result
@@ -23,19 +22,19 @@ from ..imports import registry
 from ..plain_json import weight
 from .memory_outbox import VolatileOutbox
 from .outbox import Outbox
-from .tracker import Claim as Claim  # noqa: PLC0414  # `turn` has it from here
+from .tracker import Claim as Claim  # noqa: PLC0414  # `turn` imports it from here
 from .tracker import Tracker
 
 T = TypeVar("T")
 S = TypeVar("S", bound="TrackerStore")
 
-#: A conversation id that nobody uses.
+#: A conversation id that is never used, for checks of readiness.
 PROBE = "ticketlock ready"
 
 
 @dataclass
-class _Held:
-    """What this process knows of a claim on a custom store."""
+class _LocalClaim:
+    """A claim on a custom store, kept in this process."""
 
     fence: int
     owner: str
@@ -52,17 +51,17 @@ class TrackerStore:
         event_broker: kept for the caller; a store never publishes by itself.
     """
 
-    #: Whether what is written from now on goes to the outbox; set by whoever relays it.
+    #: Whether events that are written from now on go to the outbox; a relay sets it.
     publishes = False
-    #: Whether the store puts what it writes into its outbox by itself, in the same step.
+    #: Whether the store writes events and their outbox entry in one atomic step.
     feeds_outbox = False
 
     def __init__(self, domain: Any = None, event_broker: Any = None, **kwargs: Any) -> None:
         self.domain = domain
         self.event_broker = event_broker
-        self._held: dict[str, _Held] = {}
-        #: What waits to be published. A custom store has none of its own: the events wait in
-        #: this process, and are lost with it.
+        self._local_claims: dict[str, _LocalClaim] = {}
+        #: The events that wait to be published. For a custom store they wait in this process,
+        #: and are lost when it ends.
         self.outbox: Outbox = VolatileOutbox()
 
     # -- what a custom store implements, plain or async --------------------------------------
@@ -71,23 +70,23 @@ class TrackerStore:
         """Append the tracker's events that are not stored yet; saving twice adds nothing.
 
         A tracker that came from `claim` is saved under that claim: raises StaleFence when a
-        later turn has claimed the conversation. Any other is appended, without a fence, to
-        what is there, and never overwrites it. A tracker without events stores nothing.
+        later turn has claimed the conversation. Any other tracker is appended without a fence,
+        and never overwrites stored events. A tracker without events stores nothing.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement save")
 
     async def retrieve(self, sender_id: str) -> Tracker | None:
-        """The latest session, from its `action_session_start` on; None if there is nothing."""
+        """The latest session, from its `action_session_start` on; None without events."""
         raise NotImplementedError(f"{type(self).__name__} must implement retrieve")
 
     async def keys(self) -> list[str]:
-        """The ids of all conversations that have events, in no particular order."""
+        """The ids of all conversations that have events, in any order."""
         raise NotImplementedError(f"{type(self).__name__} must implement keys")
 
-    # -- the rest ------------------------------------------------------------------------------
+    # -- inherited by a custom store -----------------------------------------------------------
 
     async def retrieve_full_tracker(self, sender_id: str) -> Tracker | None:
-        """All sessions; None if there is nothing."""
+        """All sessions; None without events."""
         return await result(self.retrieve(sender_id))
 
     async def exists(self, sender_id: str) -> bool:
@@ -103,8 +102,8 @@ class TrackerStore:
         """The latest session, or a new conversation as `create_tracker` makes it.
 
         Args:
-            max_event_history: a limit of this one tracker's `current_state`; nothing is
-                dropped from what is stored.
+            max_event_history: how many events the `current_state` of this tracker shows; the
+                stored events are not touched.
         """
         tracker = await result(self.retrieve(sender_id))
         if tracker is None:
@@ -132,23 +131,23 @@ class TrackerStore:
         return Tracker(sender_id, slots=initial_slots(self.domain))
 
     async def delete(self, sender_id: str) -> bool:
-        """Remove everything of a conversation; return whether there was anything.
+        """Remove a conversation; return whether it had events.
 
-        A claim on it is void: what its holder appends is refused.
+        Claims on it become invalid: a later `append` under one raises StaleFence.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement delete")
 
     async def update(self, tracker: Tracker) -> None:
-        """Make the tracker's events the whole history, the same in every store.
+        """Replace all stored events of the conversation by those of the tracker.
 
-        Sequence numbers go on: none is used for a second event. Fenced as `save` is.
+        Sequence numbers go on: none is used twice. Fenced as `save` is.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement update")
 
     async def count_conversations(self, after_timestamp: float = 0.0) -> int:
         """How many conversations have an event of that time (epoch seconds) or later.
 
-        An event without a timestamp counts as one of time 0.
+        An event without a timestamp counts as one at time 0.
         """
         count = 0
         for sender_id in await result(self.keys()):
@@ -158,18 +157,18 @@ class TrackerStore:
         return count
 
     async def claim(self, sender_id: str, fence: int, owner: str) -> Claim:
-        """Record that the turn with this fence writes from now on, and read the tracker.
+        """Make the turn with this fence the only one that may write, and read the tracker.
 
-        A claim that is retried, with the same fence and owner, is harmless.
+        Claiming again with the same fence and owner changes nothing.
 
-        Raises StaleFence if a later turn, or another owner with this fence, was here first.
+        Raises StaleFence if a later turn, or another owner with this fence, has claimed it.
         """
         check_sender_id(sender_id)
         check_claim(fence, owner)
-        held = self._held.get(sender_id)
+        held = self._local_claims.get(sender_id)
         if held and (held.fence > fence or (held.fence == fence and held.owner != owner)):
             raise StaleFence(sender_id, fence, held.fence)
-        self._held[sender_id] = mine = _Held(fence, owner)
+        self._local_claims[sender_id] = mine = _LocalClaim(fence, owner)
         tracker = await result(self.retrieve(sender_id)) or self.init_tracker(sender_id)
         mine.base = len(tracker.events)
         size = weight(json.dumps(event.as_dict(), default=str) for event in tracker.events)
@@ -178,16 +177,16 @@ class TrackerStore:
     async def append(self, claim: Claim, events: Sequence[Mapping[str, Any]]) -> None:
         """Append events under a claim: all of them or, if this raises, none.
 
-        Call it again with the same events after a lost reply: nothing is stored twice.
+        After a lost reply, call it again with the same events: no event is stored twice.
 
         Raises:
             StaleFence: a later turn has claimed the conversation. Give up the turn.
             InvalidEvent: an event cannot be stored without loss.
-            TrackerStoreConnectionError: it is not known whether the events were stored;
-                try again with the same claim and the same events.
+            TrackerStoreConnectionError: the events may or may not be stored; try again with
+                the same claim and the same events.
         """
         encode_events(events)
-        held = self._held.get(claim.sender_id)
+        held = self._local_claims.get(claim.sender_id)
         if held is None or (held.fence, held.owner) != (claim.fence, claim.owner):
             raise StaleFence(claim.sender_id, claim.fence, held.fence if held else 0)
         known = held.events[claim.sequence - held.base :]
@@ -199,7 +198,7 @@ class TrackerStore:
         claim.sequence = held.base + len(held.events)
 
     @staticmethod
-    def _kept(tracker: Tracker, held: _Held) -> int:
+    def _kept(tracker: Tracker, held: _LocalClaim) -> int:
         """How many of the claim's events the stored tracker ends with."""
         stored = [event.as_dict() for event in tracker.events[-len(held.events) :]]
         for size in range(min(len(stored), len(held.events)), 0, -1):
@@ -208,40 +207,36 @@ class TrackerStore:
         return 0
 
     async def connect(self) -> None:
-        """Reach the server now, so that a wrong setting is an error at the start.
+        """Connect now, so that wrong settings are reported at the start.
 
-        Raises TrackerStoreConnectionError. Without it the first use connects.
+        Raises TrackerStoreConnectionError. Without this call the first use connects.
         """
 
     async def check_ready(self) -> None:
         """Raise TrackerStoreError unless conversations can be read and written now.
 
-        Changes nothing. A store that does not override it is only read from.
+        Changes nothing. This implementation only reads.
         """
         await result(self.exists(PROBE))
 
     async def close(self) -> None:
-        """Close all connections. The store cannot be used after that."""
+        """Close all connections. The store cannot be used afterwards."""
 
     async def __aenter__(self: S) -> S:
         try:
             await self.connect()
         except BaseException:
-            await self.close()  # what a cancelled or failed one has opened
+            await self.close()  # a failed or cancelled `connect` may have opened connections
             raise
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()
 
     @staticmethod
     def create(obj: Any = None, domain: Any = None, event_broker: Any = None) -> TrackerStore:
-        """A store from a `tracker_store` section; a store passes through, None is in-memory.
+        """Create a store from a `tracker_store` section. A store is returned as it is; None
+        gives a store in memory.
 
         Raises ConfigurationError; never falls back to another store.
         """
@@ -252,7 +247,7 @@ class TrackerStore:
 
 
 def common_start(stored: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]) -> int:
-    """How many events both lists begin with: those of a retried append are stored already."""
+    """How many events both lists begin with: a retried append finds them stored already."""
     count = 0
     for one, other in zip(stored, events):  # noqa: B905  # they differ in length
         if one != other:
@@ -262,7 +257,7 @@ def common_start(stored: Sequence[Mapping[str, Any]], events: Sequence[Mapping[s
 
 
 def initial_slots(domain: Any) -> dict[str, Any]:
-    """Initial values from a domain's `slots`: plain values, or mappings with `initial_value`."""
+    """The initial values in a domain's `slots`: plain values or mappings with `initial_value`."""
     slots = domain.get("slots") if isinstance(domain, Mapping) else getattr(domain, "slots", None)
     if isinstance(slots, Mapping):
         return {

@@ -15,9 +15,9 @@ from .state import TrackerState
 class EventVerbosity(enum.Enum):
     """Which events `current_state` has."""
 
-    #: None at all: `events` is null.
+    #: No events: `events` is null.
     NONE = 1
-    #: Those that count: after the last restart or session start, without what was taken back.
+    #: Those after the last restart or session start, without reverted ones.
     APPLIED = 2
     #: All from the last restart on.
     AFTER_RESTART = 3
@@ -26,14 +26,15 @@ class EventVerbosity(enum.Enum):
 
 @dataclass
 class Origin:
-    """Up to where a tracker's events are in a store; kept by the stores.
+    """How many of a tracker's events are stored; kept by the stores.
 
     Attributes:
-        store: token of the store object that it speaks of.
+        store: token of the store object that has them.
         stored: how many of the tracker's events are known to be stored.
-        sequence: sequence number that the next one would have had when we looked.
+        sequence: the sequence number of the next event at that time.
         claim: the claim under which the tracker was read, if any: saving it is fenced.
-        history: which life of the conversation it was read in; 0: not known.
+        history: when the conversation was created, in milliseconds since the epoch; it differs
+            after a deletion. 0: not known.
     """
 
     store: object
@@ -50,10 +51,10 @@ class Claim:
     Attributes:
         sender_id: the conversation.
         fence: the fence of the turn; higher than that of every earlier one.
-        owner: who claimed it, so that a retried claim is recognised.
+        owner: the name of the claimant, by which a retried claim is recognised.
         tracker: the latest session when it was claimed; empty for a new conversation.
-        sequence: how many events the conversation has ever had, and so the sequence number
-            of the next one. `append` advances it.
+        sequence: how many events the conversation has ever had: the sequence number of the
+            next one. `append` advances it.
         size: the `weight` of the JSON of the tracker's events.
     """
 
@@ -97,7 +98,7 @@ class Tracker:
         slots: Mapping[str, Any] | None = None,
         max_event_history: int | None = None,
     ) -> Tracker:
-        """A tracker from dictionaries, which are kept as they are; raises InvalidEvent."""
+        """A tracker of events as dictionaries, which are not changed; raises InvalidEvent."""
         events = (Event.from_dict(wire, stamp=False) for wire in events_as_dict)
         return cls(sender_id, events, slots, max_event_history)
 
@@ -114,7 +115,7 @@ class Tracker:
         state = self._state
         self.events.append(made)
         if state is not None and not state.apply(made):
-            self._state = None  # something was taken back: the state is derived anew
+            self._state = None  # the event reverts others: apply all of them again
 
     def update_with_events(self, new_events: Iterable[Event | Mapping[str, Any]]) -> None:
         """Apply events, typed or plain, in order."""
@@ -123,7 +124,7 @@ class Tracker:
 
     @property
     def state(self) -> TrackerState:
-        """The state after all events; changed in place by `update`."""
+        """The state after all events. `update` changes this object."""
         if self._state is None:
             self._state = TrackerState(self.initial_slots)
             for event in _effective(self.events):
@@ -147,12 +148,12 @@ class Tracker:
 
     @property
     def active_loop(self) -> dict[str, Any]:
-        """The form or loop that runs, with its `name`; empty if none does."""
+        """The active form or loop, with its `name`; empty without one."""
         return self.state.active_loop
 
     @property
     def latest_action_name(self) -> str | None:
-        """The name of the last action; None if there is none."""
+        """The name of the last action, if any."""
         return self.state.latest_action_name
 
     def is_paused(self) -> bool:
@@ -167,11 +168,11 @@ class Tracker:
 
     @property
     def latest_event_time(self) -> float | None:
-        """Epoch seconds of the last event; None if there is none."""
+        """Epoch seconds of the last event, if any."""
         return self.events[-1].timestamp if self.events else None
 
     def applied_events(self) -> list[Event]:
-        """The events that count, in order; the restart or session start is not among them."""
+        """The events that form the state, in order, without the restart or session start."""
         return [x for x in _effective(self.events) if not isinstance(x, _RESETS)]
 
     def sessions(self) -> Iterator[list[Event]]:
@@ -186,22 +187,22 @@ class Tracker:
             yield session
 
     def latest_session(self) -> list[Event]:
-        """From the last `action_session_start`, included; all events if there is none."""
+        """The events from the last `action_session_start` on, or all without one."""
         return self.events[_last(self.events, _starts_session) :]
 
     def forget_earlier_sessions(self) -> None:
-        """Drop the events before the latest session here, as a store does when it reads it."""
+        """Drop the events before the latest session from this object, not from the store."""
         cut = _last(self.events, _starts_session)
         del self.events[:cut]
         if self.origin is not None:
             self.origin.stored = max(0, self.origin.stored - cut)
 
     def events_after_latest_restart(self) -> list[Event]:
-        """The events from the latest restart on; all if there is none."""
+        """The events from the latest restart on, or all without one."""
         return self.events[_last(self.events, lambda x: isinstance(x, e.Restarted)) :]
 
     def unsaved_events(self) -> list[dict[str, Any]]:
-        """The events added since the store returned or saved this tracker."""
+        """The events added since a store returned or saved this tracker."""
         return [x.as_dict() for x in self.events[self.origin.stored if self.origin else 0 :]]
 
     def current_state(self, verbosity: EventVerbosity = EventVerbosity.NONE) -> dict[str, Any]:
@@ -222,7 +223,7 @@ class Tracker:
         }
 
     def shown(self, verbosity: EventVerbosity) -> list[Event] | None:
-        """The events that `current_state` gives."""
+        """The events that `current_state` has at this verbosity."""
         if verbosity is EventVerbosity.NONE:
             return None
         shown = self.events
@@ -255,16 +256,16 @@ def _starts_session(event: Event) -> bool:
 
 
 def _last(events: list[Event], wanted: Any) -> int:
-    """Index of the last event that is wanted; 0 if none is."""
+    """Index of the last wanted event; 0 without one."""
     return next((i for i in range(len(events) - 1, -1, -1) if wanted(events[i])), 0)
 
 
-#: Where in a list the events of some kinds are: to look for them each time takes the square of it.
+#: Indexes of the events of some kinds. Searching the list each time would be quadratic.
 _Places = dict[type[Event], list[int]]
 
 
 def _effective(events: list[Event]) -> list[Event]:
-    """The last reset and what counts after it."""
+    """The last reset, and the events after it that were not reverted."""
     kept: list[Event] = []
     places: _Places = {e.ActionExecuted: [], e.UserUttered: []}
     for event in events:
@@ -274,7 +275,7 @@ def _effective(events: list[Event]) -> list[Event]:
         elif isinstance(event, e.ActionReverted):
             _take_back(kept, places, e.ActionExecuted)
         elif isinstance(event, e.UserUtteranceReverted):
-            # The bot was listening when the message came: that listening goes with it.
+            # The `action_listen` before the message is reverted with it.
             if _take_back(kept, places, e.UserUttered) and _is_listen(kept):
                 _cut(kept, places, len(kept) - 1)
         else:
@@ -291,7 +292,7 @@ def _is_listen(events: list[Event]) -> bool:
 
 
 def _take_back(events: list[Event], places: _Places, kind: type[Event]) -> bool:
-    """Cut the list before its last event of a kind; False if there is none."""
+    """Cut the list before its last event of a kind; False if it has none."""
     if not places[kind]:
         return False
     _cut(events, places, places[kind][-1])

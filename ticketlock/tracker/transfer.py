@@ -1,7 +1,7 @@
-"""Histories out of a tracker store, into one, and from one to another; all counted and checked.
+"""Export, import and copy of the events of tracker stores; all of it counted and verified.
 
-What one conversation cannot be taken for does not keep back the others: the walk goes on, and
-the tally names it. A store that cannot be reached ends it.
+A conversation that fails does not stop the others: the tally lists it. A store that cannot be
+reached does.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from .tracker import Tracker
 #: Called with (conversations done, conversations in all).
 Progress = Callable[[int, int], None]
 
-#: Name of the last line's count in an export; a file without it has been cut off.
+#: Key in the last line of an export; a file without that line is incomplete.
 _TRAILER = "ticketlock_export"
 
 
 class TransferError(TicketLockError):
-    """A file is broken, or a copy does not agree with its source; the text says where."""
+    """A file is broken, or a copy differs from its source; the text says where."""
 
 
 @dataclass
 class Tally:
-    """What has been moved.
+    """What an export, import or copy has done.
 
     Attributes:
-        skipped: conversations that were there already, the same.
-        failed: conversation -> why it was not taken.
-        gone: conversations that were listed, and had no events when their turn came.
+        skipped: conversations that the target already had, with the same events.
+        failed: conversation -> reason.
+        gone: conversations that were listed first and had no events when they were read.
     """
 
     conversations: int = 0
@@ -51,12 +51,12 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """How many of the conversations have been looked at."""
+        """How many conversations have been processed."""
         return self.conversations + self.skipped + len(self.failed) + len(self.gone)
 
     @contextmanager
     def naming(self, sender_id: str) -> Iterator[None]:
-        """What goes wrong inside is noted as the failure of this conversation alone."""
+        """Note an error of the block as the failure of this conversation."""
         try:
             yield
         except TrackerStoreConnectionError:
@@ -66,12 +66,12 @@ class Tally:
             self.failed[sender_id] = str(error) if ours else f"{type(error).__name__}: {error}"
 
 
-#: What a conversation fails with: a custom store has no errors of its own for broken data.
+#: Errors of one conversation. A custom store may raise any of these for broken data.
 _FAILURES = (TicketLockError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 def checksum(events: Iterable[Mapping[str, Any]]) -> str:
-    """SHA-256 over the events, in order, whatever the order of their keys."""
+    """SHA-256 of the events in order; the order of their keys does not matter."""
     digest = hashlib.sha256()
     for event in events:
         digest.update(json.dumps(event, sort_keys=True, separators=(",", ":")).encode())
@@ -80,27 +80,27 @@ def checksum(events: Iterable[Mapping[str, Any]]) -> str:
 
 
 async def history_of(store: TrackerStore, sender_id: str) -> list[dict[str, Any]]:
-    """All events of a conversation, such that an import takes them. Raises TicketLockError."""
+    """All events of a conversation, as an import accepts them. Raises TicketLockError."""
     check_sender_id(sender_id)
     tracker = await result(store.retrieve_full_tracker(sender_id))
     events = [event.as_dict() for event in tracker.events] if tracker else []
     try:
         encode_events(events)
-    except InvalidEvent:  # of a custom store, or a number like 1e999
+    except InvalidEvent:  # from a custom store, or with a number like 1e999
         events = [plain(event) for event in events]
         encode_events(events)
     return events
 
 
 def line_of(sender_id: str, events: list[dict[str, Any]]) -> dict[str, Any]:
-    """One conversation as `tracker show --json` prints it and an export holds it."""
+    """One conversation, as `tracker show --json` prints it and as a line of an export."""
     return {"sender_id": sender_id, "events": events, "checksum": checksum(events)}
 
 
 async def export(store: TrackerStore, out: TextIO, progress: Progress) -> Tally:
-    """Write every conversation as a JSON line, and a last line that counts them.
+    """Write every conversation as a JSON line, and a last line with the counts.
 
-    Those that cannot be read are left out: see `Tally.failed`.
+    Conversations that cannot be read are left out and listed in `Tally.failed`.
     """
     tally, digest = Tally(), hashlib.sha256()
     ids = sorted(await result(store.keys()))
@@ -132,9 +132,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def check_export(path: Path) -> Tally:
-    """Check a whole export before anything of it is used.
+    """Check a whole export file before any of it is imported.
 
-    Raises TransferError naming the line; a file that was cut off anywhere is refused.
+    Raises TransferError with the line; an incomplete file is refused.
     """
     tally, digest = Tally(), hashlib.sha256()
     trailer: dict[str, Any] | None = None
@@ -181,10 +181,10 @@ def _check_line(line: dict[str, Any], where: str) -> int:
 async def load(
     store: TrackerStore, path: Path, progress: Progress, *, replace: bool = False
 ) -> Tally:
-    """Store every conversation of an export, after checking all of it.
+    """Store every conversation of an export, after checking the whole file.
 
-    A conversation that is there with the same events is skipped, one with others is a
-    failure unless `replace`. May be repeated after an interruption.
+    A conversation that exists with the same events is skipped; one with other events fails,
+    unless `replace`. May be repeated after an interruption.
     """
     total, tally = check_export(path).conversations, Tally()
     for number, text in _lines(path):
@@ -204,10 +204,10 @@ async def load(
 
 
 async def migrate(source: TrackerStore, target: TrackerStore, progress: Progress) -> Tally:
-    """Copy every conversation that the target has not, or has otherwise; verify each.
+    """Copy every conversation that is missing or different in the target; verify each.
 
-    Resumable: what is there and agrees is skipped. The source must not change meanwhile;
-    what changed is found by the verification, and copied by the next run.
+    A second run skips what agrees. The source must not change meanwhile; changes are found by
+    the verification and copied by the next run.
     """
     ids, tally = sorted(await result(source.keys())), Tally()
     for sender_id in ids:
@@ -228,7 +228,7 @@ async def _put(
     there: list[dict[str, Any]],
     tally: Tally,
 ) -> None:
-    """Make `events` the history of a conversation, and read it back."""
+    """Replace the events of a conversation by `events`, and read them back."""
     if there == events:
         tally.skipped += 1
         return
@@ -237,7 +237,7 @@ async def _put(
     if len(kept) != len(events) or checksum(kept) != checksum(events):
         raise TransferError(
             f"conversation {sender_id!r}: {len(events)} events were written, {len(kept)} were "
-            "read back, and they differ: is somebody else writing?"
+            "read back, and they differ: is another program writing?"
         )
     tally.conversations += 1
     tally.events += len(events)

@@ -72,7 +72,7 @@ async def _dead(args: argparse.Namespace, endpoints: Endpoints, store: TrackerSt
     for letter in letters:
         _print(letter, args.json)
         if args.drop:
-            await store.outbox.unbury(letter)
+            await store.outbox.remove_dead_letter(letter)
     if not letters and not args.json:
         print("no dead letters")
     return EXIT_OK
@@ -90,7 +90,7 @@ async def _resend(args: argparse.Namespace, endpoints: Endpoints, store: Tracker
         for letter in letters:
             outcome = await resend(broker, letter, _SECONDS)
             if outcome.status == "delivered":
-                await store.outbox.unbury(letter)
+                await store.outbox.remove_dead_letter(letter)
                 sent += 1
             else:
                 _print(letter, args.json, outcome.reason)

@@ -1,4 +1,4 @@
-"""Batches of an export: sent until the fate of each event is known, with bounded patience."""
+"""Sends the batches of an export until the outcome of each event is known, or gives up."""
 
 from __future__ import annotations
 
@@ -7,47 +7,51 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ...aio.backoff import Backoff
 from ...errors import EventBrokerConnectionError
 from ..broker import DELIVER_TIMEOUT, EventBroker
-from ..message import Message, Outcome, Unsendable
+from ..message import BrokerMessage, Outcome, Unsendable
 
-#: Bytes of JSON after which a batch is full: large events must not make one that no server
-#: confirms within a deadline.
+#: Bytes of JSON after which a batch is full, so that a server can confirm it within the deadline.
 BATCH_BYTES = 4 * 2**20
 
-#: Seconds before a retry: of the first one, doubled each time, and at most.
+#: Seconds between two attempts, the first pause and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
-#: Seconds that an interrupted export waits for the confirmations of what has been sent.
+#: Seconds that an interrupted export waits for outstanding confirmations.
 STOP_SECONDS = 3.0
 
 
 @dataclass
-class Entry:
-    """An event on its way, or a conversation that cannot be read.
+class ExportEntry:
+    """An event to send, or a conversation that cannot be read.
 
     Attributes:
-        sequence, message: None for such a conversation.
-        finished: how many conversations are through before this one.
-        outcome: None while it is not known; never `retry`.
+        sequence, message: None for a conversation that cannot be read.
+        finished: how many conversations are complete before this one.
+        outcome: None until it is known; never `retry`.
     """
 
     conversation_id: str
     sequence: int | None
     finished: int
-    message: Message | None = None
+    message: BrokerMessage | None = None
     outcome: Outcome | None = None
 
 
-class Batch:
-    """Entries in the order of the export."""
+class ExportBatch:
+    """Entries in the order of the export.
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    Args:
+        limit: the number of entries after which the batch is full.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._bytes = 0
-        self.entries: list[Entry] = []
+        self.entries: list[ExportEntry] = []
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: ExportEntry) -> None:
         self.entries.append(entry)
         if entry.message is not None:
             with contextlib.suppress(Unsendable):  # the broker will say so
@@ -55,38 +59,38 @@ class Batch:
 
     @property
     def is_full(self) -> bool:
-        return len(self.entries) >= self._most or self._bytes >= BATCH_BYTES
+        return len(self.entries) >= self._limit or self._bytes >= BATCH_BYTES
 
-    def waiting(self) -> list[Entry]:
-        """What is still to be confirmed."""
+    def waiting(self) -> list[ExportEntry]:
+        """The entries whose outcome is not known yet."""
         return [entry for entry in self.entries if entry.outcome is None]
 
-    def settled(self) -> list[Entry]:
-        """What comes before the first entry that waits: an export goes on behind that."""
+    def settled(self) -> list[ExportEntry]:
+        """The entries before the first that waits; a resumed export goes on after them."""
         for number, entry in enumerate(self.entries):
             if entry.outcome is None:
                 return self.entries[:number]
         return self.entries
 
 
-class Delivery:
-    """Sends batches; waits for a broker that is away, but not for ever.
+class RetryingPublisher:
+    """Sends batches, and waits for a broker that is away, for a limited time.
 
     Args:
         patience: seconds without any confirmation after which it gives up.
-        say: is told, once for each outage, that the broker is waited for.
+        say: called once for each outage, with the reason and how long it will wait.
     """
 
     def __init__(self, broker: EventBroker, patience: float, say: Callable[[str], None]) -> None:
         self._broker = broker
         self._patience = patience
         self._say = say
-        self._since = 0.0  # of the event loop's clock: when all was well
-        self._pause = 0.0  # 0: all is well
+        self._since = 0.0  # time of the last success, by the event loop's clock
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
 
     async def connect(self) -> None:
-        """Reach the broker. Raises EventBrokerConnectionError, at once if waiting is no help."""
-        self._well()
+        """Connect. Raises EventBrokerConnectionError, at once if waiting is useless."""
+        self._succeeded()
         while True:
             try:
                 return await self._broker.connect_once()
@@ -95,22 +99,23 @@ class Delivery:
                     raise
                 await self._wait(str(error))
 
-    async def send(self, batch: Batch) -> None:
-        """Send until no entry waits. What is confirmed is noted, however this ends.
+    async def send(self, batch: ExportBatch) -> None:
+        """Send until no entry waits. Outcomes are noted in the batch even if this raises.
 
-        Raises EventBrokerConnectionError when patience is at its end, and EventBrokerError
-        from a broker that is closed.
+        Raises EventBrokerConnectionError if it gives up, and EventBrokerError if the broker is
+        closed.
         """
-        self._well()
+        self._succeeded()
         while waiting := batch.waiting():
             outcomes = await self._attempt(waiting)
             if any(entry.outcome is not None for entry in waiting):
-                self._well()
+                self._succeeded()
             if batch.waiting():
                 await self._wait(next(o.reason for o in outcomes if o.status == "retry"))
 
-    def _well(self) -> None:
-        self._since, self._pause = asyncio.get_running_loop().time(), 0.0
+    def _succeeded(self) -> None:
+        self._since = asyncio.get_running_loop().time()
+        self._backoff.reset()
 
     def _left(self) -> float:
         return self._since + self._patience - asyncio.get_running_loop().time()
@@ -121,12 +126,11 @@ class Delivery:
             raise EventBrokerConnectionError(
                 f"{reason}; nothing was confirmed for {self._patience:g} s"
             )
-        if not self._pause:
+        if not self._backoff.started:
             self._say(f"{reason}; waiting for it for up to {left:.0f} s")
-        self._pause = min(self._pause * 2 or FIRST_PAUSE, LONGEST_PAUSE)
-        await asyncio.sleep(min(self._pause, left))
+        await asyncio.sleep(min(self._backoff.next(), left))
 
-    async def _attempt(self, entries: Sequence[Entry]) -> list[Outcome]:
+    async def _attempt(self, entries: Sequence[ExportEntry]) -> list[Outcome]:
         messages = [entry.message for entry in entries if entry.message is not None]
         timeout = min(DELIVER_TIMEOUT, max(1.0, self._left()))
         attempt = asyncio.ensure_future(self._broker.deliver(messages, timeout))
@@ -134,13 +138,13 @@ class Delivery:
         try:
             return await asyncio.shield(attempt)
         except asyncio.CancelledError:
-            # What is under way is waited for, so that the continuation does not repeat it.
+            # Wait for outstanding confirmations, so that a resumed export does not repeat them.
             await asyncio.wait([attempt], timeout=STOP_SECONDS)
             attempt.cancel()
             raise
 
 
-def _note(entries: Sequence[Entry], attempt: asyncio.Future[list[Outcome]]) -> None:
+def _note(entries: Sequence[ExportEntry], attempt: asyncio.Future[list[Outcome]]) -> None:
     if attempt.cancelled() or attempt.exception() is not None:
         return
     for entry, outcome in zip(entries, attempt.result(), strict=True):

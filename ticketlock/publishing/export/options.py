@@ -1,4 +1,4 @@
-"""What an export of events is asked for, and what it answers."""
+"""The options of an export of events, and its result."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ...settings.section import digest
 
 
 class NothingToExport(TicketLockError):
-    """The store is empty, or has none of the conversations that were asked for."""
+    """The store is empty, or has none of the given conversations."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Which events, and how they are changed. Raises ConfigurationError.
+    """Which events to export, and how to change them. Raises ConfigurationError.
 
     Attributes:
-        minimum_timestamp, maximum_timestamp: epoch seconds; events from the one, included, up
-            to the other, excluded. An event without a timestamp counts as one of time 0.
-        offset_timestamps_by_seconds: is added to the published timestamps; an event without
-            one stays without. What is filtered by are the original ones.
+        minimum_timestamp, maximum_timestamp: epoch seconds, the minimum included and the
+            maximum excluded. An event without a timestamp counts as one at time 0.
+        offset_timestamps_by_seconds: added to the published timestamps; an event without a
+            timestamp gets none. The filter uses the original timestamps.
         conversation_ids: only these conversations; None: all.
     """
 
@@ -45,7 +45,7 @@ class ExportOptions:
             raise ConfigurationError("no conversation id is given")
 
     def wants(self, timestamp: float) -> bool:
-        """Whether an event of this original time is for us."""
+        """Whether to export an event with this original timestamp."""
         low, high = self.minimum_timestamp, self.maximum_timestamp
         return (low is None or timestamp >= low) and (high is None or timestamp < high)
 
@@ -54,12 +54,12 @@ class ExportOptions:
         timestamp = event.get("timestamp")
         if isinstance(timestamp, bool) or not isinstance(timestamp, (int, float)):
             return event
-        # Nothing is added for 0, so that every digit stays.
+        # Not even 0 is added: an integer must stay one.
         offset = self.offset_timestamps_by_seconds
         return {**event, "timestamp": timestamp + offset} if offset else event
 
     def fingerprint(self) -> dict[str, Any]:
-        """What must be the same in a continuation, by the names that errors tell."""
+        """The options that must be the same when resuming, by their names in errors."""
         ids = self.conversation_ids
         return {
             "minimum timestamp": self.minimum_timestamp,
@@ -74,7 +74,7 @@ class Failure:
     """An event that cannot be delivered, or a conversation that cannot be read.
 
     Attributes:
-        sequence: the event's number in its conversation; None for such a conversation.
+        sequence: the event's number in its conversation; None: the conversation cannot be read.
     """
 
     conversation_id: str
@@ -84,17 +84,17 @@ class Failure:
 
 @dataclass
 class ExportResult:
-    """What an export has done; exact, whatever ended it.
+    """What an export has done; exact even if it was interrupted.
 
     Attributes:
-        published: events that the broker has confirmed to this run. Those of a batch that was
-            interrupted count from its start up to the first that is not confirmed; what comes
-            behind is published again by the continuation, and counted there.
+        published: events that the broker has confirmed in this run. Of an interrupted batch
+            only those before the first unconfirmed one count; the others are published again
+            and counted when the export is resumed.
         published_before: the same for the earlier runs of this export.
-        conversations, conversations_before: conversations gone through to their end.
+        conversations, conversations_before: finished conversations.
         failed, failed_before: failures; the first 1000 of this run are in `failures`.
-        missing: ids that were asked for and are not in the store.
-        complete: nothing is left to do.
+        missing: given ids that are not in the store.
+        complete: whether the export is finished.
         process_id: this run's value of the header `rasa-export-process-id`.
     """
 

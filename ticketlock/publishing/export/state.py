@@ -1,4 +1,4 @@
-"""How far an export of events is, in a small file that survives a crash."""
+"""The position of an export of events, in a small file that survives a crash."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ...errors import ConfigurationError
 from ...files.private import open_private
 
-#: Key of the file's version; a file without it is something else.
+#: Key of the file's version; a file without it is not the state of an export.
 _VERSION_KEY, _VERSION = "ticketlock_events_export", 2
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far an export is; conversations are gone through in the order of their ids.
+    """The position of an export, which goes through conversations in the order of their ids.
 
     Attributes:
-        conversation: the last one that was touched; those whose ids sort before it are
-            through. None: nothing is yet.
-        history: the life of it that is meant, of which `next_sequence` counts the events.
-        next_sequence: number of the first event of it that is not through; None: all are.
-        conversations: how many are through.
-        published: how many events up to here the broker has confirmed, in all runs.
-        failed: how many up to here cannot be delivered, in all runs.
-        complete: nothing is left.
+        conversation: the current or last conversation; those whose ids sort before it are
+            finished. None: the export has not begun.
+        history: the `history` of that conversation, in which `next_sequence` counts.
+        next_sequence: number of its first event that is not exported; None: all are.
+        conversations: how many are finished.
+        published: how many events the broker has confirmed, in all runs.
+        failed: how many events cannot be delivered, in all runs.
+        complete: whether the export is finished.
     """
 
     conversation: str | None = None
@@ -42,15 +41,15 @@ class Position:
     complete: bool = False
 
     def is_through(self, sender_id: str) -> bool:
-        """Whether nothing of a conversation is left to do."""
+        """Whether a conversation is finished."""
         if self.conversation is None or sender_id > self.conversation:
             return False
         return sender_id < self.conversation or self.next_sequence is None
 
     def start_in(self, sender_id: str, history: int) -> int:
-        """Number of the first event that is left to do in a life of a conversation.
+        """Number of the first event of a conversation that is not exported.
 
-        One that was deleted and has come back since begins anew: its events are others.
+        If the conversation was deleted and came back since, its `history` differs: start at 0.
         """
         same = (sender_id, history) == (self.conversation, self.history)
         return (self.next_sequence or 0) if same else 0
@@ -59,7 +58,8 @@ class Position:
 class StateFile:
     """The file that an export writes after every confirmed batch; a context manager.
 
-    While it is open the file is locked: a second export with it is refused, a crash unlocks.
+    While it is open the file is locked, and a second export with it is refused. A crash unlocks
+    it.
 
     Args:
         resume: continue the export of the file; False: begin a new one.
@@ -85,7 +85,7 @@ class StateFile:
             file = open_private(self.path, os.O_RDWR)
             try:
                 self._lock(file)
-                # Whoever had it may have put another file in its place meanwhile.
+                # The process that had the lock may have replaced the file meanwhile.
                 if os.path.samestat(os.fstat(file), os.stat(self.path)):
                     return file
             except FileNotFoundError:
@@ -107,8 +107,8 @@ class StateFile:
     def begin(self, options: Mapping[str, Any]) -> Position:
         """Return the position to begin at. `options` must be the same when an export is resumed.
 
-        Raises ConfigurationError when there is nothing to go on with, when it was begun with
-        other options, and when beginning anew would forget one that was interrupted.
+        Raises ConfigurationError if there is no export to resume, if it was begun with other
+        options, and if a new export would overwrite the state of an interrupted one.
         """
         self._options = options
         found = self._read()
@@ -136,7 +136,7 @@ class StateFile:
         try:
             text = self.path.read_text(encoding="utf-8")
             if not text:
-                return None  # made by an export that ended before its first batch
+                return None  # created by an export that ended before its first batch
             state = json.loads(text)
             if state.pop(_VERSION_KEY) != _VERSION:
                 raise ValueError("of another version")
@@ -147,7 +147,7 @@ class StateFile:
             ) from error
 
     def write(self, position: Position) -> None:
-        """Write a position to the disk; a crash leaves this one or the one before."""
+        """Write a position to disk; after a crash the file has this one or the one before."""
         state = {_VERSION_KEY: _VERSION, "options": self._options, "position": asdict(position)}
         part = self.path.with_name(self.path.name + ".part")
         try:
@@ -173,19 +173,14 @@ class StateFile:
         if file is not None:
             os.close(file)
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._file is not None and os.fstat(self._file).st_size == 0:
-            self.path.unlink(missing_ok=True)  # nothing came of it
+            self.path.unlink(missing_ok=True)  # no position was written
         self._close()
 
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a position as they are, after a look at their types. Raises TypeError."""
+    """Return the values of a position if their types are right. Raises TypeError."""
     for name, default in asdict(replace(Position(), conversation="", next_sequence=0)).items():
         value = values[name]
         optional = value is None and name in ("conversation", "next_sequence")
@@ -195,7 +190,7 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Without this the new file's name may not survive a loss of power."""
+    """Write the folder to disk: otherwise a loss of power may undo the renaming of the file."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -52,7 +52,7 @@ class Letters:
         wanted, found = set(names), await self._read(MOST)
         for letter in found:
             if letter_order(letter) in wanted:
-                done += await outbox.unbury(letter)
+                done += await outbox.remove_dead_letter(letter)
         return {"done": done, "left": 0, "problem": ""}
 
     async def resend(self, names: Iterable[Name]) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Letters:
                 continue
             outcome = await resend(relay.broker, letter, _DELIVERY)
             if outcome.status == "delivered":
-                done += await outbox.unbury(letter)
+                done += await outbox.remove_dead_letter(letter)
                 continue
             left, problem = left + 1, outcome.reason[:_TEXT]
             if outcome.status == "retry" and not outcome.suspect:
