@@ -1,6 +1,7 @@
-"""Event brokers, one folder a backend: `from ticketlock.brokers import KafkaEventBroker`.
+"""Event brokers, a folder for each backend: `from ticketlock.brokers import KafkaEventBroker`.
 
-Each is imported, with its driver, at its first use. Core names them in `ticketlock.endpoints.registry` alone.
+A broker and its driver are imported at their first use. In the core only
+`ticketlock.endpoints.registry` names the backends.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What the built-in brokers share: a thread for the driver, and a queue for `publish`."""
+"""`ThreadedBroker`, the base of built-in brokers: the driver's thread, and a queue of events."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
+from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import EventBrokerError, TicketLockError
 from ticketlock.publishing.broker import DELIVER_TIMEOUT, EventBroker
 from ticketlock.publishing.message import (
@@ -30,17 +31,20 @@ B = TypeVar("B", bound="ThreadedBroker")
 
 log = logging.getLogger("ticketlock.brokers")
 
-#: Published events that may wait in memory where no setting says otherwise.
+#: Published events that may wait in memory by default.
 QUEUE_SIZE = 10_000
 
-#: Most published events that are sent as one batch, and the seconds that it may take.
+#: Published events that are sent as one batch, and seconds that it may take.
 FEED_BATCH = 500
 FEED_SECONDS = 5.0
 
-#: Seconds between two looks at an idle connection.
+#: Seconds between two attempts to send published events, the first pause and the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+
+#: Seconds between two checks of an idle connection.
 IDLE_SECONDS = 0.5
 
-#: Seconds that `deliver` grants a driver beyond its deadline before it answers without it.
+#: Seconds beyond its deadline after which `deliver` returns without the driver.
 GRACE = 2.0
 
 
@@ -56,25 +60,25 @@ class Wire(NamedTuple):
 
 
 class ThreadedBroker(EventBroker):
-    """A broker whose driver lives in a thread of its own, started by the first use.
+    """A broker whose driver runs in a thread of its own, which the first use starts.
 
-    No call blocks the event loop, and no broker is bound to one. The hooks below run in that
-    thread, one at a time, so batches never overtake each other. They may block, until `end`
-    (seconds of the monotonic clock) at the latest; `left` says how long that is.
+    No call blocks the event loop, and no broker is bound to one. The methods that a backend
+    implements run in that thread, one at a time, so batches stay in order. They may block until
+    `end` (seconds of the monotonic clock); `left` returns the seconds until then.
 
-    `publish` keeps events in memory until they are confirmed: they are tried again while the
-    process lives and are lost when it ends, which is logged. Use an outbox for more.
+    `publish` keeps events in memory until they are confirmed. They are sent again while the
+    process lives, and are lost when it ends, which is logged. An outbox keeps them safe.
     """
 
-    #: For error texts: what and where the broker is. Never with a secret.
+    #: Kind and place of the broker, for error texts. Never with a secret.
     address = "the event broker"
 
     def __init__(self, queue_size: int = QUEUE_SIZE) -> None:
         self._waiting: deque[Wire] = deque()
         self._max_waiting = queue_size
-        self._keep = True  # what could not be sent is tried again
+        self._keep = True  # send events again that could not be sent
         self._next_feed = 0.0
-        self._feed_pause = 0.1
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -85,51 +89,51 @@ class ThreadedBroker(EventBroker):
     async def from_endpoint_config(
         cls: type[B], broker_config: Any, event_loop: Any = None, where: str = "event_broker"
     ) -> B | None:
-        """A broker made from a section, and begun: see the class's `connect`; None for None.
+        """Create a broker from a section and call its `start`; None for None.
 
-        Raises ConfigurationError, and EventBrokerConnectionError where it connects at once.
+        Raises ConfigurationError, and EventBrokerConnectionError if it connects at once.
         """
         if broker_config is None:
             return None
-        make: Any = cls  # whose constructor takes the section's keys
+        make: Any = cls  # its constructor takes the section's keys
         broker: B = make(where=where, **endpoint_values(broker_config))
         try:
-            await broker._begin()
+            await broker.start()
         except BaseException:
             await broker.close()
             raise
         return broker
 
-    async def _begin(self) -> None:
-        """What `from_endpoint_config` does before it returns: here, connect."""
+    async def start(self) -> None:
+        """Called by `from_endpoint_config` before it returns. Here it connects."""
         await self.connect()
 
-    # -- what a backend implements; all of it runs in the thread --------------------------------
+    # -- implemented by a backend; all of it runs in the thread ---------------------------------
 
     def _open(self, end: float) -> None:
-        """Connect if that is to be done. Raises EventBrokerConnectionError."""
+        """Connect unless connected. Raises EventBrokerConnectionError."""
 
     def _send(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
-        """Send in order, wait for the confirmations, return one outcome each."""
+        """Send in order, wait for the confirmations, return one outcome for each message."""
         raise NotImplementedError
 
     def _idle(self) -> None:
-        """Called twice a second while there is nothing to do."""
+        """Called twice a second while there is no work."""
 
     def _shut(self, end: float) -> None:
         """Disconnect."""
 
     def left(self, end: float) -> float:
-        """Seconds until `end`, or until `close` wants to be through if that is earlier."""
+        """Seconds until `end`, or until the deadline of `close` if that is earlier."""
         return min(end, self._stop_at) - time.monotonic()
 
     # -- for users ---------------------------------------------------------------------------
 
     def publish(self, event: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
-        """Send one event, soon; returns at once. May be called from any thread.
+        """Queue one event and return at once. May be called from any thread.
 
-        Raises EventBrokerError when it is not JSON, when too many events wait already, and
-        when the broker is closed: an event is refused, never dropped in silence.
+        Raises EventBrokerError if the event is not JSON, if too many events wait already, and
+        if the broker is closed. No event is dropped silently.
         """
         message = BrokerMessage.of_event(event, headers)
         wire = Wire(message, message.encode())
@@ -142,12 +146,12 @@ class ThreadedBroker(EventBroker):
             )
         self._waiting.append(wire)
         if len(self._waiting) == 1:
-            self._submit(lambda: None)  # the thread looks at the queue after every job
+            self._submit(lambda: None)  # the thread checks the queue after every job
 
     async def deliver(
         self, batch: Sequence[BrokerMessage], timeout: float | None = None
     ) -> list[Outcome]:
-        """See `EventBroker.deliver`; here with the confirmations of the broker."""
+        """See `EventBroker.deliver`. It waits for the confirmations of the broker."""
         messages = list(batch)
         if not messages:
             return []
@@ -160,7 +164,7 @@ class ThreadedBroker(EventBroker):
             return [retry(f"{self.address}: the driver gave no answer in time")] * len(messages)
 
     async def connect(self, timeout: float | None = None) -> None:
-        """Reach the broker now. Raises EventBrokerConnectionError saying why it is not."""
+        """Connect now. Raises EventBrokerConnectionError with the reason."""
         await self.connect_once(timeout)
 
     async def connect_once(self, timeout: float | None = None) -> None:
@@ -169,7 +173,7 @@ class ThreadedBroker(EventBroker):
         await self._call(lambda: self._open(end))
 
     async def close(self, timeout: float = 5.0) -> None:
-        """Send what `publish` left waiting, then disconnect; all within `timeout` seconds."""
+        """Send the events that wait, then disconnect; all within `timeout` seconds."""
         with self._starting:
             first, self._closed = not self._closed, True
             thread = self._thread
@@ -186,7 +190,7 @@ class ThreadedBroker(EventBroker):
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(ended.set)
 
-        # Not asyncio's own pool, which may be full.
+        # Not in asyncio's own pool, which may be full.
         threading.Thread(target=wait, daemon=True).start()
         await ended.wait()
         if thread.is_alive():
@@ -213,10 +217,10 @@ class ThreadedBroker(EventBroker):
 
         def job() -> None:
             if not future.set_running_or_notify_cancel():
-                return  # whoever wanted it has gone
+                return  # the caller was cancelled
             try:
                 result = work()
-            except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
+            except BaseException as error:  # noqa: BLE001  # it is raised to the caller
                 future.set_exception(error)
             else:
                 future.set_result(result)
@@ -248,7 +252,8 @@ class ThreadedBroker(EventBroker):
                 self._guard(self._feed)
         while self._waiting and self.left(self._stop_at) > 0:
             self._guard(self._feed)
-            time.sleep(max(0.0, min(self._feed_pause, self.left(self._stop_at))))
+            pause = min(self._next_feed - time.monotonic(), self.left(self._stop_at))
+            time.sleep(max(0.0, pause))
         self._stop_at = float("inf")
         self._guard(lambda: self._shut(time.monotonic() + 1.0))
 
@@ -256,7 +261,7 @@ class ThreadedBroker(EventBroker):
         try:
             work()
         except Exception:
-            # Whatever happens the thread lives on: its end would be a silent loss.
+            # The thread must survive any error: if it ended, events would be lost silently.
             log.exception("%s: unexpected error", self.address)
             self._next_feed = time.monotonic() + 1.0
 
@@ -286,7 +291,7 @@ class ThreadedBroker(EventBroker):
             return [retry(f"{self.address}: {type(error).__name__}: {error}")] * len(batch)
 
     def _feed(self) -> None:
-        """Send the oldest published events; keep those that have to wait."""
+        """Send the oldest published events, and keep those that must be sent again."""
         batch = [self._waiting[i] for i in range(min(FEED_BATCH, len(self._waiting)))]
         sent = self._try(batch, time.monotonic() + FEED_SECONDS)
         outcomes = in_order([wire.message for wire in batch], sent)
@@ -300,10 +305,10 @@ class ThreadedBroker(EventBroker):
                 log.error("%s: %s is dropped: %s", self.address, who, outcome.reason)
         self._waiting.extendleft(reversed(again))
         if not again:
-            self._feed_pause, self._next_feed = 0.1, 0.0
+            self._backoff.reset()
+            self._next_feed = 0.0
             return
         reason = next(o.reason for o in outcomes if o.status == "retry")
-        level = logging.WARNING if self._feed_pause == 0.1 else logging.DEBUG
+        level = logging.DEBUG if self._backoff.started else logging.WARNING
         log.log(level, "%d published events wait: %s", len(self._waiting), reason)
-        self._next_feed = time.monotonic() + self._feed_pause
-        self._feed_pause = min(self._feed_pause * 2, 5.0)
+        self._next_feed = time.monotonic() + self._backoff.next()

@@ -1,6 +1,7 @@
-"""Tracker stores, one folder a backend: `from ticketlock.stores import SQLTrackerStore`.
+"""Tracker stores, a folder for each backend: `from ticketlock.stores import SQLTrackerStore`.
 
-Each is imported, with its driver, at its first use. Core names them in `ticketlock.endpoints.registry` alone.
+A store and its driver are imported at their first use. In the core only
+`ticketlock.endpoints.registry` names the backends.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Conversations in the memory of this process: nothing to install, gone when it ends."""
+"""Conversations in the memory of this process; they are lost when it ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Conversation:
     history: int = field(default_factory=now_ms)
 
     def tail(self, start: int) -> list[dict[str, Any]]:
-        """Copies of the events from an index on: nobody shares them with the store."""
+        """Copies of the events from an index on, so that a caller may change them."""
         return [json.loads(event.text) for event in self.events[max(0, start) :]]
 
     def append(self, events: Sequence[EncodedEvent]) -> None:
@@ -59,7 +59,7 @@ class InMemoryTrackerStore(FencedTrackerStore):
         self._waiting = VolatileOutbox()
         self.outbox = self._waiting
 
-    # No operation awaits anything, so each is atomic.
+    # None of the operations awaits, so each is atomic.
 
     async def _do_claim(self, sender_id: str, fence: int, owner: str) -> EventLog:
         found = self._conversations.setdefault(sender_id, _Conversation())

@@ -1,4 +1,4 @@
-"""`FileEventBroker`, and what it is made of."""
+"""The backend for files: `FileEventBroker`."""
 
 from .broker import FileEventBroker
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ticketlock.errors import EventBrokerConnectionError
-from ticketlock.files.private import open_private
+from ticketlock.files.private import open_private, sync_folder
 from ticketlock.publishing.message import DELIVERED, Outcome
 from ticketlock.settings.brokers import FileKeys
 from ticketlock.settings.section import Section
@@ -21,17 +21,16 @@ from ..threaded import ThreadedBroker, Wire
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-#: Seconds between two tries to have the file to ourselves.
+#: Seconds between two attempts to lock the file.
 _PAUSE = 0.002
 
 
 class FileEventBroker(ThreadedBroker):
-    """Appends one JSON object a line; a batch counts as delivered once it is on the disk.
+    """Appends one JSON object per line; a batch is delivered once it is on disk.
 
-    Several brokers and processes may append to one file: each has it locked (`flock`) while it
-    writes a batch, and first removes the part of a line that a killed process may have left, so
-    only the last line of the file can be incomplete. If the file was renamed, as log rotation
-    does, a new one is created.
+    Several brokers and processes may append to one file: each locks it (`flock`) while it writes
+    a batch, and first removes an incomplete line of a killed process. So only the last line can
+    be incomplete. If the file was renamed, as log rotation does, a new one is created.
 
     Args:
         path: the file; it is created, its folder is not. Default `rasa_event.log`.
@@ -49,7 +48,10 @@ class FileEventBroker(ThreadedBroker):
         self._file: int | None = None
 
     def spare_files(self) -> None:
-        """Make no file when it is used; for a check. Raises EventBrokerConnectionError."""
+        """Create no file when the broker is used; for a check of settings.
+
+        Raises EventBrokerConnectionError if the file could not be created.
+        """
         if os.path.exists(self.path):
             return
         if not os.access(os.path.dirname(self.path), os.W_OK | os.X_OK):
@@ -59,7 +61,7 @@ class FileEventBroker(ThreadedBroker):
         self.path = os.devnull
 
     def is_ready(self) -> bool:
-        """Whether the file is open, and the last batch could be written."""
+        """Whether the file is open and the last batch was written."""
         return self._file is not None
 
     def _open(self, end: float) -> None:
@@ -70,7 +72,7 @@ class FileEventBroker(ThreadedBroker):
             existed = os.path.exists(self.path)
             self._file = open_private(self.path, os.O_RDWR | os.O_APPEND)
             if not existed:
-                _sync_folder(os.path.dirname(self.path))
+                sync_folder(os.path.dirname(self.path))
         except OSError as error:
             self._shut(end)
             raise EventBrokerConnectionError(
@@ -108,7 +110,7 @@ class FileEventBroker(ThreadedBroker):
 
 
 def _lock(file: int, end: float) -> None:
-    """Have the file to ourselves. Raises TimeoutError at `end`."""
+    """Lock the file. Raises TimeoutError at `end`."""
     while True:
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -119,9 +121,9 @@ def _lock(file: int, end: float) -> None:
 
 
 def _end_last_line(file: int) -> None:
-    """A writer that died within its line was never told that it is stored: take its part away.
+    """Remove an incomplete last line: its writer was killed before the event was confirmed.
 
-    A whole event that lacks just the line's end, from an editor, say, is given one.
+    If only the line break is missing, for instance after a change in an editor, it is added.
     """
     size = os.fstat(file).st_size
     if not size or os.pread(file, 1, size - 1) == b"\n":
@@ -145,12 +147,3 @@ def _same(file: int, path: str) -> bool:
         return os.path.samestat(os.fstat(file), os.stat(path))
     except FileNotFoundError:
         return False
-
-
-def _sync_folder(folder: str) -> None:
-    """Without this a new file's name may not survive a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

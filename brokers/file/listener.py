@@ -1,4 +1,4 @@
-"""Hears the lines that are appended to a file of events."""
+"""Reads the lines that are appended to a file of events, for the demo."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ticketlock.event_service.source import RawMessage, Source
 
 from .broker import FileEventBroker
 
-#: Seconds before a file that had nothing new is looked at again.
+#: Seconds between two reads of a file without new lines.
 _PAUSE = 0.02
-#: Bytes that are read at once in search of the end of a line.
+#: Bytes that are read at a time to find the last line.
 _BLOCK = 65536
 
 
 class FileListener(Source):
-    """Reads whole lines only, from where the file ended when it was opened first.
+    """Reads complete lines, from the end of the file at the first `open`.
 
     Args:
-        name: not needed: readers of a file take nothing from each other.
+        name: ignored: readers of a file do not affect each other.
         keys: those of the section.
     """
 
@@ -58,13 +58,13 @@ class FileListener(Source):
             place = file.tell()
             line = file.readline()
             if not line.endswith(b"\n"):
-                file.seek(place)  # half a line is not written yet, or will be taken away
+                file.seek(place)  # the line is not complete yet, or will be removed
                 break
             found.append(RawMessage(line, f"{self.address}, byte {place}", True, None))
         return found
 
     def confirm(self, messages: Sequence[RawMessage]) -> None:
-        """Nothing is kept anywhere of what was read."""
+        """Does nothing: a file has no confirmations."""
 
     def close(self, end: float) -> None:
         file, self._file = self._file, None
@@ -73,7 +73,7 @@ class FileListener(Source):
 
 
 def _last_line_end(file: BinaryIO) -> int:
-    """Where the last whole line ends: what stands behind it is not an event yet."""
+    """Where the last complete line ends."""
     end = os.fstat(file.fileno()).st_size
     while end:
         start = max(0, end - _BLOCK)

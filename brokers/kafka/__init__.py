@@ -1,4 +1,4 @@
-"""`KafkaEventBroker`, and what it is made of."""
+"""The backend for Kafka: `KafkaEventBroker`."""
 
 from .broker import KafkaEventBroker
 

@@ -14,7 +14,16 @@ from ticketlock.publishing.message import DELIVERED, Outcome, poisoned, retry
 from ticketlock.settings.section import Section
 
 from ..threaded import QUEUE_SIZE, ThreadedBroker, Wire
-from .errors import HOPELESS, explain, refused
+from .errors import (
+    DESTROYED,
+    DISCONNECTED,
+    HOPELESS,
+    PURGED,
+    QUEUE_FULL,
+    TRANSPORT,
+    explain,
+    refused,
+)
 from .settings import RECORD_BATCH, KafkaSettings
 
 if TYPE_CHECKING:
@@ -35,11 +44,11 @@ class KafkaEventBroker(ThreadedBroker):
 
     The value is the event as JSON, the key its `sender_id` in UTF-8, the header
     `RASA_ENVIRONMENT` the environment variable of that name. With `partition_by_sender: false`
-    there is no key and the partition is random: consumers then see the events of a
-    conversation in any order and have to sort them by `sequence`.
+    there is no key and the partition is random: consumers then get the events of a
+    conversation in any order and must sort them by `sequence`.
 
     Args:
-        url: `host:port`, several with commas or as a list; it is needed.
+        url: `host:port`, several with commas or as a list; required.
         keys: those of `KafkaOptions`, see docs/reference/endpoints.md.
         where: how error messages name these settings.
     """
@@ -63,15 +72,15 @@ class KafkaEventBroker(ThreadedBroker):
         environment = os.environ.get("RASA_ENVIRONMENT", "RASA_ENVIRONMENT_NOT_SET")
         self._headers: list[tuple[str, str | bytes | None]] = [("RASA_ENVIRONMENT", environment)]
 
-    async def _begin(self) -> None:
-        """Connect in the background: a server that is away stops no start.
+    async def start(self) -> None:
+        """Connect in the background, so that a process starts while the server is away.
 
-        Raises ConfigurationError for what the driver refuses; `connect` says the rest.
+        Raises ConfigurationError for settings that the driver refuses.
         """
         await self._call(self._make)
 
     def is_ready(self) -> bool:
-        """Whether the server answered last time; a failure is looked at again in between."""
+        """Whether the server answered last time. After a failure it is checked regularly."""
         return self._healthy
 
     # -- the thread ----------------------------------------------------------------------------
@@ -86,10 +95,10 @@ class KafkaEventBroker(ThreadedBroker):
         return self._producer
 
     def _on_error(self, error: KafkaError) -> None:
-        # Called from poll; it must not raise, and only remembers. A refused login is followed
-        # by errors of the connection that ends with it, which say less.
+        # Called from poll; it must not raise. After a refused login there are errors of the
+        # lost connection, which are less precise.
         known = self._trouble is not None
-        if not (known and error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT)):
+        if not (known and error.code() in DISCONNECTED):
             self._trouble = error
         self._healthy = False
 
@@ -105,13 +114,13 @@ class KafkaEventBroker(ThreadedBroker):
             if found is None:
                 return
             producer.poll(0)
-            trouble = self._trouble if found.code() == KafkaError._TRANSPORT else found
+            trouble = self._trouble if found.code() == TRANSPORT else found
             if self.left(end) <= 0 or (trouble and trouble.code() in HOPELESS):
                 raise self._explain(trouble or found)
             producer.poll(min(0.1, max(0.0, self.left(end))))
 
     def _look(self, producer: Producer, seconds: float) -> KafkaError | None:
-        """What is wrong with the topic, seen from here; None when it can be written to."""
+        """The error of the topic; None if it can be written to."""
         try:
             topic = producer.list_topics(self.settings.topic, timeout=seconds)
             found = topic.topics[self.settings.topic].error
@@ -129,8 +138,8 @@ class KafkaEventBroker(ThreadedBroker):
 
     def _send(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
         outcomes = self._send_once(batch, end)
-        # A server refuses a record batch as a whole. What would do alone is sent alone, with
-        # all that follows in its conversation, because that must not come before it.
+        # A server refuses a record batch as a whole. A message that is small enough is sent
+        # again by itself, with the later ones of its conversation, which must not precede it.
         affected: set[str] = set()
         for i, (wire, outcome) in enumerate(zip(batch, outcomes, strict=True)):
             if outcome.status == "poisoned" and len(wire.value) < RECORD_BATCH:
@@ -144,7 +153,7 @@ class KafkaEventBroker(ThreadedBroker):
         producer = self._make()
         self._trouble = None
         outcomes: list[Outcome | None] = [None] * len(batch)
-        held: set[str] = set()  # conversations of which something has to be sent again
+        held: set[str] = set()  # conversations with a message that must be sent again
         open_ = len(batch)
 
         def note(i: int, outcome: Outcome | None) -> None:
@@ -170,7 +179,7 @@ class KafkaEventBroker(ThreadedBroker):
         while open_ and not self._given_up(end):
             producer.poll(min(0.1, max(0.0, self.left(end))))
         if any(outcome is None or outcome.status == "retry" for outcome in outcomes):
-            if not open_ and None in outcomes:  # given back without a reason
+            if not open_ and None in outcomes:  # they failed without a reason
                 self._trouble = self._look(producer, 0.5) or self._trouble
             self._give_up(producer)
         reason = self._explain(self._trouble)
@@ -185,7 +194,7 @@ class KafkaEventBroker(ThreadedBroker):
     def _produce(
         self, producer: Producer, wire: Wire, report: Callable[..., None], end: float
     ) -> KafkaError | None:
-        """Put a message into the driver's queue, waiting for room. Returns why it is not."""
+        """Put a message into the driver's queue, and wait while it is full. Returns the error."""
         key = wire.key.encode() if self.settings.partition_by_sender and wire.key else None
         headers = self._headers + list((wire.message.headers or {}).items())
         while True:
@@ -196,32 +205,31 @@ class KafkaEventBroker(ThreadedBroker):
                 return None
             except BufferError:
                 if self._given_up(end):
-                    return KafkaError(KafkaError._QUEUE_FULL)
+                    return KafkaError(QUEUE_FULL)
                 producer.poll(min(0.1, max(0.0, self.left(end))))
             except KafkaException as error:
                 found: KafkaError = error.args[0]
                 return found
 
     def _outcome(self, error: KafkaError | None) -> Outcome | None:
-        """What became of a message; None: to be sent again, for a reason that is not known yet."""
+        """The outcome of a message; None: send it again, the reason is not known yet."""
         if error is None:
             self._healthy = True
             return DELIVERED
         if error.code() in _POISON:
             return poisoned(f"{self.address}: {error.str()}")
         self._healthy = False
-        if error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+        if error.code() in PURGED:
             return retry(self._explain(self._trouble))
-        if error.code() == KafkaError._DESTROY:
-            return None  # what it was on its way to has gone: the server, or the topic
+        if error.code() == DESTROYED:
+            return None  # its server or topic has gone
         if error.fatal():
             self._trouble = error
         return retry(self._explain(error))
 
     def _give_up(self, producer: Producer) -> None:
-        """Take back what was not sent. The next batch gets a new producer: this one can no
-        longer keep the order of what was on its way, and remembers for minutes which topic
-        there was not.
+        """Purge unsent messages and drop the producer: after this it could not keep the order of
+        messages, and it caches for minutes that a topic does not exist.
         """
         self._producer = None
         producer.purge()

@@ -1,4 +1,7 @@
-"""Kafka's errors in words: which server, what it said, and what to change."""
+"""Texts for Kafka's errors: which server, its error, and what to change."""
+
+# The driver has no public names for the codes of librdkafka's own errors.
+# ruff: noqa: SLF001
 
 from __future__ import annotations
 
@@ -10,8 +13,25 @@ from .settings import KafkaSettings
 
 #: Codes that waiting within one batch does not cure.
 HOPELESS = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL}
+#: Codes of a lost connection: that of one server, and those of all.
+TRANSPORT = KafkaError._TRANSPORT
+DISCONNECTED = {TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
+#: Codes of a topic that does not exist.
+NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
+#: The driver's queue is full.
+QUEUE_FULL = KafkaError._QUEUE_FULL
+#: Codes of messages that were purged, and of those whose server or topic has gone.
+PURGED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
+DESTROYED = KafkaError._DESTROY
+#: Codes of states of a consumer that pass by themselves.
+PASSING = {
+    KafkaError._MAX_POLL_EXCEEDED,
+    KafkaError._PARTITION_EOF,
+    KafkaError._AUTO_OFFSET_RESET,
+    KafkaError.REBALANCE_IN_PROGRESS,
+}
 
-#: Code -> what to change, and whether trying again may help.
+#: Code -> what to change, and whether another attempt may succeed.
 _ADVICE: dict[int, tuple[str, bool]] = {
     KafkaError._AUTHENTICATION: (
         "it refused the login: check sasl_username, sasl_password and sasl_mechanism",
@@ -64,7 +84,7 @@ _ADVICE: dict[int, tuple[str, bool]] = {
 
 
 def explain(error: KafkaError | None, settings: KafkaSettings) -> EventBrokerConnectionError:
-    """The error for people; None: there was no answer at all."""
+    """The error to raise; None: there was no answer."""
     address = f"Kafka at {settings.servers}"
     if error is None:
         return EventBrokerConnectionError(f"{address}: no answer in time")
@@ -77,7 +97,7 @@ def explain(error: KafkaError | None, settings: KafkaSettings) -> EventBrokerCon
 
 
 def refused(error: KafkaException, where: str) -> ConfigurationError:
-    """The error for a configuration that the driver does not take; `where` is its section."""
+    """The error for a configuration that the driver refuses; `where` names its section."""
     said = error.args[0].str()
     if "GSSAPI" in said:
         said += "; build it so: pip install --no-binary confluent-kafka confluent-kafka"

@@ -1,4 +1,4 @@
-"""Hears what is published to a Kafka topic, beside all consumer groups."""
+"""Reads what is published to a Kafka topic, outside of all consumer groups, for the demo."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ _ANSWER = 5.0
 
 
 class KafkaListener(KafkaReader):
-    """Reads all partitions from where they ended when it was opened first.
+    """Reads all partitions from their ends at the first `open`.
 
-    It joins no group and commits no offset: nobody else's reading changes.
+    It joins no group and commits no offsets, so it does not affect other consumers.
 
     Args:
-        name: what the server may call it: the driver wants a group's name, used or not.
+        name: a group's name, which the driver requires even if it is not used.
         keys: those of the section.
     """
 
     def __init__(self, name: str, *, where: str = "event_broker", **keys: Any) -> None:
         super().__init__(ServiceSettings(group=name), where=where, **keys)
-        #: Partition -> the offset to go on with.
+        #: Partition -> the offset to read next.
         self._next: dict[int, int] = {}
 
     def _config(self) -> dict[str, Any]:
-        # A question about offsets stands in line behind a fetch that waits for messages.
+        # A request for offsets waits for the end of a fetch that waits for messages.
         return {**super()._config(), "fetch.wait.max.ms": 50}
 
     def _join(self, consumer: Consumer) -> None:
-        """No group."""
+        """Does not join: it is in no group."""
 
     def open(self, end: float) -> None:
         super().open(end)
@@ -67,7 +67,7 @@ class KafkaListener(KafkaReader):
         return found
 
     def is_caught_up(self) -> bool:
-        """Whether all partitions were read to their ends."""
+        """Whether all partitions have been read to their ends."""
         try:
             ends = self._ends(self._make())
             return all(self._next.get(p.partition, high) >= high for p, high in ends)
@@ -76,4 +76,4 @@ class KafkaListener(KafkaReader):
             return False
 
     def confirm(self, messages: Sequence[RawMessage]) -> None:
-        """Nothing is kept anywhere of what was read."""
+        """Does nothing: it commits no offsets."""

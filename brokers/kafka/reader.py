@@ -13,40 +13,40 @@ from ticketlock.event_service.settings import ServiceSettings
 from ticketlock.event_service.source import RawMessage, Source
 from ticketlock.settings.section import Section
 
-from .errors import HOPELESS, explain, refused
+from .errors import (
+    DISCONNECTED,
+    HOPELESS,
+    NO_TOPIC,
+    PASSING,
+    TRANSPORT,
+    explain,
+    refused,
+)
 from .settings import KafkaSettings
 
 log = logging.getLogger("ticketlock.brokers")
 
 #: Seconds after which the group gives a silent member's partitions to others.
 SESSION_TIMEOUT = 10
-#: Characters that Kafka takes in a member's name.
+#: Kafka's limit of characters in a member's name.
 LONGEST_NAME = 249
-#: Seconds to wait for more once there is a message, and messages asked for at a time.
+#: Seconds to wait for more messages after the first, and messages of one request.
 GATHER, CHUNK = 0.02, 250
-#: Bytes after which a batch is large enough.
+#: Bytes after which a batch is full.
 MAX_BYTES = 8 * 2**20
-#: Seconds between two looks at a topic about which there was an error.
-LOOK_AGAIN = 1.0
-
-#: Codes that say what the consumer itself is busy with, or will cure by itself.
-_PASSING = {
-    KafkaError._MAX_POLL_EXCEEDED,
-    KafkaError._PARTITION_EOF,
-    KafkaError._AUTO_OFFSET_RESET,
-    KafkaError.REBALANCE_IN_PROGRESS,
-}
+#: Seconds between two checks of a topic after an error.
+CHECK_SECONDS = 1.0
 
 
 class KafkaReader(Source):
-    """A consumer whose offsets are committed by `confirm` alone.
+    """A consumer whose offsets are committed by `confirm` only.
 
-    Partitions are shared out cooperatively: a member that comes or goes does not stop the
-    others. With `instance` a member that comes back under its name within the session's
-    timeout goes on with its partitions at once.
+    Partitions are assigned cooperatively: a member that joins or leaves does not stop the
+    others. With `instance`, a member that restarts within the session timeout goes on with its
+    partitions at once.
 
     Args:
-        url: as the broker's; so are the other keys.
+        keys: those of the event broker's section.
     """
 
     def __init__(
@@ -61,25 +61,25 @@ class KafkaReader(Source):
         self._paused = False
         self._trouble: KafkaError | None = None
         self._looked = 0.0
-        #: Read while the caller wanted nothing, to be given out first.
+        #: Messages that came outside of `read`; the next `read` returns them first.
         self._ahead: list[Any] = []
-        #: Partition -> the offset to go on with, until its commit has succeeded.
+        #: Partition -> the offset to read next, until its commit has succeeded.
         self._done: dict[int, int] = {}
 
     def _config(self) -> dict[str, Any]:
         name = self.service.instance
         config = {
             "group.id": self.service.group,
-            # With the topic, because the server gives a name that comes back its old share
-            # even where it wants another topic now.
+            # With the topic in it: the server would assign a known name its old partitions even
+            # if it subscribes to another topic now.
             "group.instance.id": name and f"{name}.{self.settings.topic}"[:LONGEST_NAME],
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": 1000 * SESSION_TIMEOUT,
-            "heartbeat.interval.ms": 1000,  # how soon a member hears that shares change
+            "heartbeat.interval.ms": 1000,  # how soon a member notices a new assignment
             "queued.max.messages.kbytes": 16 * 1024,
-            # How soon a topic, or a partition, that was made later is seen.
+            # How soon a new topic or partition is noticed.
             "topic.metadata.refresh.interval.ms": 3000,
             **self.settings.connection(),
             "error_cb": self._on_error,
@@ -93,9 +93,9 @@ class KafkaReader(Source):
             found = self._look(max(0.05, min(1.0, end - time.monotonic())))
             if found is None:
                 return
-            trouble = self._trouble if found.code() == KafkaError._TRANSPORT else found
+            trouble = self._trouble if found.code() == TRANSPORT else found
             hopeless = trouble is not None and trouble.code() in HOPELESS
-            if hopeless or time.monotonic() >= end or _no_topic(found):
+            if hopeless or time.monotonic() >= end or found.code() in NO_TOPIC:
                 raise explain(trouble or found, self.settings)
             self._serve(consumer, 0.1)
 
@@ -120,7 +120,7 @@ class KafkaReader(Source):
         )
 
     def _look(self, seconds: float) -> KafkaError | None:
-        """What is wrong with the topic, seen from here; None when it can be read."""
+        """The error of the topic; None if it can be read."""
         self._looked = time.monotonic()
         assert self._consumer is not None  # made before
         topic = self.settings.topic
@@ -134,7 +134,7 @@ class KafkaReader(Source):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the group has given this member its share, be it none."""
+        """Whether the group has assigned this member its partitions, even if they are none."""
         return self._assigned and self._trouble is None
 
     def read(self, limit: int, seconds: float) -> list[RawMessage]:
@@ -152,7 +152,7 @@ class KafkaReader(Source):
             if len(more) < wanted:
                 break
         if not messages:
-            self._commit(consumer, list(self._done), wait=False)  # what failed before
+            self._commit(consumer, list(self._done), wait=False)  # those that failed before
             self._check()
         return [_raw_message(message) for message in messages]
 
@@ -168,27 +168,28 @@ class KafkaReader(Source):
             if problem is None:
                 self._trouble = None
                 messages.append(message)
-            elif problem.code() not in _PASSING:
+            elif problem.code() not in PASSING:
                 self._on_error(problem)
         return messages
 
     def _check(self) -> None:
-        """Look whether the trouble is over. Raises EventBrokerConnectionError if it is not."""
+        """Check whether the last error has passed. Raises EventBrokerConnectionError if not."""
         trouble = self._trouble
         if trouble is None:
             return
         if trouble.fatal():
             self.close(time.monotonic() + 1.0)
             raise explain(trouble, self.settings)
-        if time.monotonic() >= self._looked + LOOK_AGAIN:
+        if time.monotonic() >= self._looked + CHECK_SECONDS:
             found = self._look(1.0)
             if found is not None:
-                raise explain(found if _no_topic(found) else trouble or found, self.settings)
+                known = found.code() in NO_TOPIC
+                raise explain(found if known else trouble or found, self.settings)
 
     def is_caught_up(self) -> bool:
         """Whether the group has read all partitions to their ends.
 
-        That nothing comes is not enough: while shares change hands nobody may be reading.
+        That no message comes is not enough: during a rebalance no member may be reading.
         """
         consumer, topic = self._make(), self.settings.topic
         try:
@@ -196,7 +197,7 @@ class KafkaReader(Source):
             places = [TopicPartition(topic, number) for number in found.partitions]
             for place in consumer.committed(places, timeout=2):
                 low, high = consumer.get_watermark_offsets(place, timeout=2)
-                if max(place.offset, low) < high:  # a negative offset: none was committed
+                if max(place.offset, low) < high:  # a negative offset: not committed yet
                     return False
         except KafkaException as error:
             self._on_error(error.args[0])
@@ -214,7 +215,7 @@ class KafkaReader(Source):
         self._commit(self._consumer, list(self._done), wait=False)
 
     def _commit(self, consumer: Consumer, partitions: list[int], *, wait: bool) -> None:
-        """Offsets that are not committed are read again, which is why errors are but noted."""
+        """Commit offsets. Errors are only logged: uncommitted messages are read again."""
         topic = self.settings.topic
         places = [TopicPartition(topic, p, self._done[p]) for p in partitions if p in self._done]
         if places:
@@ -231,7 +232,7 @@ class KafkaReader(Source):
             self._serve(self._consumer, 0)
 
     def _serve(self, consumer: Consumer, seconds: float) -> None:
-        """Let the consumer do its duties in the group, without taking messages."""
+        """Let the consumer stay in its group, without reading messages."""
         try:
             consumer.pause(consumer.assignment())
             self._paused = True
@@ -240,7 +241,7 @@ class KafkaReader(Source):
             self._on_error(error.args[0])
             return
         if message is not None and message.error() is None:
-            self._ahead.append(message)  # of a partition that was given to us just now
+            self._ahead.append(message)  # from a partition that was assigned just now
 
     def _resume(self, consumer: Consumer) -> None:
         if self._paused:
@@ -257,9 +258,9 @@ class KafkaReader(Source):
     # -- what the driver calls, from within consume, poll and close -------------------------------
 
     def _on_error(self, error: KafkaError) -> None:
-        # A refused login is followed by errors of the connection that ends with it.
+        # After a refused login there are errors of the lost connection, which are less precise.
         known = self._trouble is not None
-        if not (known and error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT)):
+        if not (known and error.code() in DISCONNECTED):
             self._trouble = error
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
@@ -272,25 +273,20 @@ class KafkaReader(Source):
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._assigned = True
-        self._paused = True  # those that were ours before, and paused, are so still
+        self._paused = True  # partitions that this member had and paused stay paused
         for place in partitions:
             self._done.pop(place.partition, None)
         numbers = ", ".join(str(place.partition) for place in partitions)
         log.info("%s: assigned partitions %s", self.address, numbers or "none")
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # All that was read has been stored by now, or is in the caller's hands and comes again.
+        # Messages that were read and not confirmed are delivered again to another member.
         self._commit(consumer, [place.partition for place in partitions], wait=True)
         self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for place in partitions:
             self._done.pop(place.partition, None)
-
-
-def _no_topic(error: KafkaError) -> bool:
-    unknown = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
-    return error.code() in unknown
 
 
 def _raw_message(message: Any) -> RawMessage:

@@ -1,4 +1,4 @@
-"""The keys of a Kafka section, checked once, and what they are called in librdkafka."""
+"""The checked keys of a Kafka section, and the configuration of librdkafka from them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..threaded import QUEUE_SIZE
 
 log = logging.getLogger("ticketlock.brokers")
 
-#: Bytes of the largest message that is offered to the server, which has its own, lower limit.
+#: Bytes of the largest message that is sent; the server has its own, lower limit.
 LARGEST_MESSAGE = 64 * 2**20
 
-#: Bytes of one record batch. Small, because a server refuses a batch that is larger than its
-#: limit for messages as a whole: above this size a message is alone in its batch.
+#: Bytes of a record batch. It is small because a server refuses a whole batch that exceeds its
+#: limit for messages. A message above this size is alone in its batch.
 RECORD_BATCH = 64 * 2**10
 
 
@@ -27,9 +27,9 @@ class KafkaSettings:
     """Checked settings of one Kafka cluster. Secrets do not show in the repr.
 
     Attributes:
-        servers: `host:port,...` to start from.
-        partition_by_sender: the conversation is the key of its messages.
-        queue_size: most events that wait in memory, and in the driver.
+        servers: `host:port,...` of the first servers to connect to.
+        partition_by_sender: whether the conversation id is the key of a message.
+        queue_size: limit of the events that wait in memory, and in the driver.
     """
 
     servers: str
@@ -51,7 +51,7 @@ class KafkaSettings:
 
     @classmethod
     def read(cls, section: Section) -> KafkaSettings:
-        """Take all keys out of `section` and finish it. Raises ConfigurationError."""
+        """Read all keys of `section` and finish it. Raises ConfigurationError."""
         keys = section.read(KafkaKeys)
         servers = ",".join(keys["url"])
         if not servers:
@@ -109,8 +109,8 @@ class KafkaSettings:
     def config(self) -> dict[str, Any]:
         """librdkafka's configuration of a producer that keeps order and waits for all replicas."""
         return {
-            "enable.idempotence": True,  # no repeats and no swaps when it tries again
-            "message.timeout.ms": 0,  # we keep the time: it must end for all at once
+            "enable.idempotence": True,  # its retries make no duplicates and keep the order
+            "message.timeout.ms": 0,  # the broker has a deadline for the whole batch instead
             "message.max.bytes": LARGEST_MESSAGE,
             "batch.size": RECORD_BATCH,
             "linger.ms": 1,
@@ -120,11 +120,11 @@ class KafkaSettings:
         }
 
     def connection(self) -> dict[str, Any]:
-        """The part that any client needs: where the servers are, and how to log in."""
+        """The part for producers and consumers: servers and login."""
         config: dict[str, Any] = {
             "bootstrap.servers": self.servers,
             "client.id": self.client_id,
-            "log_level": 0,  # it writes to stderr; what matters comes by callback too
+            "log_level": 0,  # it would write to stderr; errors are reported by callback too
             "security.protocol": self.security_protocol,
             "reconnect.backoff.max.ms": 1000,
             **self.keepalive,
@@ -161,7 +161,7 @@ class KafkaSettings:
 
 
 def _keepalive(keys: KafkaKeys) -> dict[str, Any]:
-    """What only counts where `socket_keepalive_enable` is on, as documented."""
+    """The keys that are used only with `socket_keepalive_enable`, as documented."""
     if not keys["socket_keepalive_enable"]:
         return {}
     return {

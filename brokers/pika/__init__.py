@@ -1,4 +1,4 @@
-"""`PikaEventBroker`, and what it is made of."""
+"""The backend for RabbitMQ: `PikaEventBroker`."""
 
 from .broker import PikaEventBroker
 

@@ -1,4 +1,4 @@
-"""Events in RabbitMQ's queues, by pika."""
+"""Events in queues of RabbitMQ, by pika."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
 
     from ticketlock.settings.brokers import PikaOptions
 
-#: How often a batch may lose its channel or its queues before it is left for another time.
+#: How often a batch may lose its channel or its queues before `deliver` gives up.
 _SETBACKS = 3
 
-#: What RabbitMQ says when it closes the channel over a message.
+#: RabbitMQ's error when it closes the channel because of a large message.
 _TOO_LARGE = re.compile(r"larger than configured max size (\d+)")
 
-#: Name space of the message ids.
+#: Namespace of the message ids.
 _IDS = uuid.UUID("6d0a4a5c-3c0e-5b1e-9d53-2f1f6f0b7a11")
 
 
 class PikaEventBroker(ThreadedBroker):
     """Publishes to a durable fanout exchange with durable queues, each of which gets all events.
 
-    Messages are persistent, and delivered once the server has confirmed that they are in all
+    Messages are persistent. One is delivered once the server has confirmed that it is in all
     queues, on disk. `message_id` is the same whenever the same event is sent again, `app_id`
     is the environment variable RASA_ENVIRONMENT.
 
     Args:
-        host: a host, or an `amqp://` or `amqps://` URL; it is needed, here or as `url`.
-        username: needed unless the URL has them.
-        password: its password.
-        event_loop: accepted and not used: the broker has its own thread.
+        host: a host, or an `amqp://` or `amqps://` URL; required, here or as `url`.
+        username: required unless the URL has it.
+        password: required unless the URL has it.
+        event_loop: accepted and ignored: the broker has its own thread.
         keys: those of `PikaOptions`, see docs/reference/endpoints.md.
         where: how error messages name these settings.
     """
@@ -68,14 +68,14 @@ class PikaEventBroker(ThreadedBroker):
         self._keep = self.settings.keep
         self._link: PikaLink | None = None
         self._trouble: EventBrokerConnectionError | None = None
-        self._largest = float("inf")  # bytes; learned from the server's first refusal
+        self._largest = float("inf")  # bytes; known after the server refused a message
         self._careful = False
 
     async def connect(self, timeout: float | None = None) -> None:
         """Connect and declare the exchange and the queues.
 
-        Tries `connection_attempts` times, `retry_delay_in_seconds` apart, unless trying again
-        cannot help. Raises EventBrokerConnectionError.
+        It makes `connection_attempts` attempts, `retry_delay_in_seconds` apart, unless another
+        one is useless. Raises EventBrokerConnectionError.
         """
         for attempt in range(self.settings.attempts):
             if attempt:
@@ -137,8 +137,8 @@ class PikaEventBroker(ThreadedBroker):
                 outcomes[i] for i in round_
             ]:
                 setbacks += 1
-        # A queue that refuses (it is full, or its node is failing) may take the next message of
-        # the conversation. From then on one at a time, until a batch passes.
+        # A queue that refuses a message (it is full, or its node fails) may accept the next one of
+        # the conversation. So send them one by one, until a whole batch is accepted.
         self._careful = nacks
         for i in range(len(batch)):
             if outcomes[i] is None and batch[i].key in held:
@@ -152,7 +152,7 @@ class PikaEventBroker(ThreadedBroker):
     def _pending(
         self, batch: Sequence[Wire], outcomes: list[Outcome | None], held: set[str]
     ) -> list[int]:
-        """What is still to be sent; sorts out what is too large for this server."""
+        """Indexes of the messages to send. Those too large for the server become poisoned."""
         pending = []
         for i, wire in enumerate(batch):
             if outcomes[i] is not None or wire.key in held:
@@ -174,7 +174,7 @@ class PikaEventBroker(ThreadedBroker):
         held: set[str],
         end: float,
     ) -> bool:
-        """Send the chosen ones and note what became of them; True if a queue refused one."""
+        """Send the chosen messages and note their outcomes; True if a queue refused one."""
         link = self._link
         assert link is not None  # opened before
         link.reason = None
@@ -184,7 +184,7 @@ class PikaEventBroker(ThreadedBroker):
             if result == "acked":
                 outcomes[i] = DELIVERED
             elif result == "returned":
-                link.forget_topology()  # and it is still to be sent
+                link.forget_topology()  # and send it again
             elif result == "nacked":
                 refused = True
                 outcomes[i] = retry(f"{self.address}: a queue refused the event: is it full?")
@@ -212,7 +212,7 @@ class PikaEventBroker(ThreadedBroker):
 
 
 def _first_of_each(batch: Sequence[Wire], pending: list[int]) -> list[int]:
-    """Of each conversation the first message that is still to be sent."""
+    """The first message of each conversation that is still to be sent."""
     first: dict[str, int] = {}
     for i in pending:
         first.setdefault(batch[i].key, i)

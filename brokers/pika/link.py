@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ, driven from one thread by pika's own loop."""
+"""A connection to RabbitMQ, driven by pika's own loop in one thread."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ticketlock.errors import EventBrokerConnectionError
 
 from .settings import PikaSettings
 
-#: A connection that breaks while it is opened: pika guesses the reason from the step that it broke
-#: in, but the server or the network may just as well have failed.
+#: Text for a connection that breaks while it is opened. pika guesses the reason from the step, but
+#: the server or the network may have failed as well.
 _BROKE = "the connection broke while it was being opened: the server or the network is failing, or "
 
-#: (part of what pika or the system says, what to change, can trying again help)
+#: (part of an error of pika or the system, what to change, whether another attempt may succeed)
 _ADVICE = (
     (
         "CERTIFICATE_VERIFY_FAILED",
@@ -92,17 +92,17 @@ _ADVICE = (
 )
 
 
-#: Of every message and every binding.
+#: The routing key of every message and binding.
 ROUTING_KEY = ""
 
 
 class PikaLink:
     """A connection, its channel in confirm mode, and the exchange with its queues.
 
-    Every method runs in the one thread that owns it. `end` is a time of the monotonic clock.
+    All methods run in the thread that owns it. `end` is a time of the monotonic clock.
     """
 
-    #: What the server lists the connection as.
+    #: The connection's name in the server's list.
     name = "ticketlock event broker"
 
     def __init__(self, settings: PikaSettings) -> None:
@@ -117,14 +117,14 @@ class PikaLink:
         self._acked: dict[int, bool] = {}
         self._open_tags: dict[int, None] = {}  # in the order of sending
         self._returned: set[str] = set()
-        #: Why the server takes nothing at the moment, such as "low on memory"; None: it does.
+        #: Why the server accepts no messages at the moment, such as "low on memory"; else None.
         self.blocked: str | None = None
-        #: What closed the channel or the connection the last time.
+        #: The error that closed the channel or the connection last.
         self.reason: BaseException | None = None
 
     @property
     def is_ready(self) -> bool:
-        """Whether all is set up, and the server takes messages."""
+        """Whether exchange and queues are declared, and the server accepts messages."""
         return self._bound and self.is_open and self._channel.is_open and self.blocked is None
 
     @property
@@ -133,28 +133,28 @@ class PikaLink:
         return self._lost is None and self._connection is not None and self._connection.is_open
 
     def pump(self, done: Callable[[], object], end: float) -> bool:
-        """Let the connection work until `done` says so; False when `end` came before."""
+        """Run the connection until `done()` is true; False if `end` comes first."""
         while not done():
             left = end - time.monotonic()
             if left <= 0:
                 return False
-            bound = self._loop.call_later(left, lambda: None)  # else it may sleep longer
+            bound = self._loop.call_later(left, lambda: None)  # it may sleep longer without one
             self._loop.poll()
             self._loop.process_timeouts()
             self._loop.remove_timeout(bound)
         return True
 
     def keep_alive(self) -> None:
-        """Answer heartbeats, and notice what the server has closed."""
+        """Answer heartbeats, and notice a closed connection."""
         if self._connection is not None:
-            for _ in range(3):  # reading, answering, and what follows from it
+            for _ in range(3):  # read, answer, and handle the consequences
                 bound = self._loop.call_later(0, lambda: None)
                 self._loop.poll()
                 self._loop.process_timeouts()
                 self._loop.remove_timeout(bound)
 
     def open(self, end: float) -> None:
-        """Connect, open the channel, declare the topology: what of it is not done yet.
+        """Connect, open the channel and declare the topology, as far as needed.
 
         Raises EventBrokerConnectionError.
         """
@@ -214,16 +214,16 @@ class PikaLink:
         channel.add_on_return_callback(self._on_return)
 
     def _declare(self, end: float) -> None:
-        """A durable fanout exchange and durable queues, bound; existing ones are taken as is.
+        """Declare a durable fanout exchange and durable queues, and bind them.
 
-        An existing exchange may be of another kind: direct, topic and headers exchanges too give
-        our messages to queues that are bound with our routing key.
+        Existing ones are used as they are. An existing exchange may be of another kind: direct,
+        topic and headers exchanges also route the messages to queues bound with ROUTING_KEY.
         """
         name = self.settings.exchange
         self._declare_one("exchange", name, end, exchange_type="fanout", durable=True)
         for queue in self.settings.queues:
             self._declare_one("queue", queue, end, durable=True)
-            # pika's default is the queue's name, which only a fanout exchange does not mind.
+            # pika's default is the queue's name, which works with a fanout exchange only.
             self._ask("queue_bind", end, queue=queue, exchange=name, routing_key=ROUTING_KEY)
         self._bound = True
 
@@ -235,14 +235,14 @@ class PikaLink:
         except pika.exceptions.ChannelClosedByBroker as error:
             if error.reply_code != 406:
                 raise self.explain(error) from error
-            # It is there with other properties: not durable (as other systems make the
-            # exchange), or of another kind of queue. Whoever made it so meant it.
+            # It exists with other properties: not durable (as other systems create the
+            # exchange), or another kind of queue. That is assumed to be on purpose.
             self._is_other(what, error)
             self._open_channel(end)
             self._ask(f"{what}_declare", end, **{what: name}, passive=True)
 
     def _is_other(self, what: str, error: BaseException) -> None:
-        """Called for an exchange or a queue that is not as we would have made it."""
+        """Called for an existing exchange or queue with other properties."""
 
     def _ask(self, method: str, end: float, **arguments: Any) -> None:
         answered: list[Any] = []
@@ -265,8 +265,8 @@ class PikaLink:
         """Send, and wait for the confirmations.
 
         Returns:
-            For each: `acked`; `nacked` by a queue; `returned` because no queue is bound; or
-            None when the channel or the connection was closed, or the time was up, before.
+            For each message: `acked`; `nacked` by a queue; `returned` because no queue is bound;
+            or None if the channel or the connection was closed, or the time ran out, before.
         """
         self._returned.clear()
         channel, tags = self._channel, []
@@ -289,7 +289,7 @@ class PikaLink:
                 returned = bodies[i][1].message_id in self._returned
                 results[i] = "returned" if returned and acked == "acked" else acked
         if self._open_tags and channel.is_open:
-            self.drop()  # what it confirms later is nobody's any more
+            self.drop()  # ignore later confirmations
         return results
 
     def forget_topology(self) -> None:
@@ -297,7 +297,7 @@ class PikaLink:
         self._bound = False
 
     def drop(self) -> None:
-        """Disconnect now, without a word if the server does not answer within half a second."""
+        """Disconnect; without the server's consent if it does not answer within half a second."""
         connection, self._connection = self._connection, None
         self._channel, self._bound, self.blocked = None, False, None
         if connection is None or connection.is_closed:
@@ -305,8 +305,8 @@ class PikaLink:
         with contextlib.suppress(pika.exceptions.AMQPError):
             connection.close()
         if not self.pump(lambda: connection.is_closed, time.monotonic() + 0.5):
-            # There is no public way to end a connection whose server is silent.
-            connection._terminate_stream(ConnectionError("dropped"))
+            # pika has no public way to close a connection whose server is silent.
+            connection._terminate_stream(ConnectionError("dropped"))  # noqa: SLF001  # see above
             self.pump(lambda: connection.is_closed, time.monotonic() + 0.5)
 
     def close(self) -> None:
@@ -316,7 +316,7 @@ class PikaLink:
         self._loop.close()
 
     def explain(self, error: BaseException) -> EventBrokerConnectionError:
-        """The error for people: which server, why, and what to change."""
+        """The error to raise: which server, why, and what to change."""
         if isinstance(error, EventBrokerConnectionError):
             return error
         text = _chain(error).replace(self.settings.password, "***")
@@ -326,10 +326,10 @@ class PikaLink:
                 return EventBrokerConnectionError(f"{where}: {advice} ({text[:300]})", again)
         return EventBrokerConnectionError(f"{where}: {text[:300]}")
 
-    # -- what pika calls -----------------------------------------------------------------------
+    # -- callbacks of pika ---------------------------------------------------------------------
 
     def _on_lost(self, connection: Any, error: BaseException) -> None:
-        if connection is self._connection:  # and not one that was dropped before
+        if connection is self._connection:  # not one that was dropped before
             self._lost = self.reason = error
 
     def _on_channel_closed(self, channel: Any, error: BaseException) -> None:
@@ -356,7 +356,7 @@ class PikaLink:
 
 
 def _chain(error: Any) -> str:
-    """The texts of an error and of those inside it: pika wraps what the system said."""
+    """The texts of an error and of its causes: pika wraps errors of the system."""
     texts: list[str] = []
     todo = [error]
     while todo and len(texts) < 8:

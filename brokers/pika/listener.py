@@ -1,4 +1,4 @@
-"""Hears what is published to a RabbitMQ exchange, by a queue of its own."""
+"""Reads what is published to a RabbitMQ exchange from a queue of its own, for the demo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXPIRES = 600_000
 
 
 class ListeningLink(ReadingLink):
-    """A link whose queue goes with it, or some time after it."""
+    """A link that deletes its queue, which otherwise expires."""
 
     name = "ticketlock listener"
 
@@ -27,15 +27,15 @@ class ListeningLink(ReadingLink):
         super()._declare_one(what, name, end, **wanted)
 
     def delete_queue(self, end: float) -> None:
-        """Delete the queue with all that is in it."""
+        """Delete the queue and its messages."""
         self._ask("queue_delete", end, queue=self.settings.queues[0])
 
 
 class PikaListener(PikaReader):
-    """Gets a copy of everything that is published from `open` on; other queues keep theirs.
+    """Gets a copy of all messages that are published after `open`.
 
     Args:
-        name: of the queue; nobody else may use it.
+        name: the queue's name, which no other program may use.
         keys: those of the section.
     """
 
@@ -47,7 +47,7 @@ class PikaListener(PikaReader):
     def close(self, end: float) -> None:
         link = self._link
         if isinstance(link, ListeningLink) and link.is_consuming:
-            # What cannot be deleted now expires.
+            # If it cannot be deleted now, it expires.
             with contextlib.suppress(EventBrokerConnectionError, pika.exceptions.AMQPError):
                 link.delete_queue(end)
         super().close(end)

@@ -1,4 +1,4 @@
-"""Reads the events of a RabbitMQ queue, one of several competing consumers."""
+"""Reads the events of a RabbitMQ queue, as one of several competing consumers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .link import PikaLink
 from .settings import PikaSettings
 from .stream import StreamPlace
 
-#: Most messages that are on their way to us, or here and not confirmed.
+#: Messages that the server sends before earlier ones are confirmed.
 PREFETCH = 2000
-#: Seconds to wait for more once there is a message.
+#: Seconds to wait for more messages after the first.
 GATHER = 0.02
-#: Bytes after which a batch is large enough.
+#: Bytes after which a batch is full.
 MAX_BYTES = 8 * 2**20
 
 
@@ -35,17 +35,17 @@ class ReadingLink(PikaLink):
     def __init__(self, settings: PikaSettings) -> None:
         super().__init__(settings)
         self.inbox: deque[RawMessage] = deque()
-        #: Grows with every channel: what came by an earlier one cannot be confirmed any more.
+        #: Grows with every channel: messages of an earlier one cannot be confirmed any more.
         self.channel_number = 0
         self.place = StreamPlace()
 
     @property
     def is_consuming(self) -> bool:
-        """Whether messages would come if there were some."""
+        """Whether the connection is open and the queue is consumed."""
         return self._bound and self.is_open and self._channel.is_open
 
     def _open_channel(self, end: float) -> None:
-        self.inbox.clear()  # the server gives it out again
+        self.inbox.clear()  # the server delivers these again
         self.channel_number += 1
         super()._open_channel(end)
 
@@ -62,7 +62,7 @@ class ReadingLink(PikaLink):
         def arrived(channel: Any, method: Any, properties: Any, body: bytes) -> None:
             offset = (properties.headers or {}).get("x-stream-offset")
             verdict = "new" if offset is None else self.place.judge(offset, body)
-            if verdict == "elsewhere":
+            if verdict == "other stream":
                 self.begin_anew()
             elif verdict == "new" and number == self.channel_number:
                 token = (number, method.delivery_tag, offset)
@@ -87,22 +87,22 @@ class ReadingLink(PikaLink):
         self.keep_alive()
 
     def _on_cancel(self, _: Any) -> None:
-        """The queue was deleted: it is declared anew, as at the start."""
+        """The queue was deleted: declare it again."""
         self.reason = ConnectionError("the queue was deleted")
         self.place = StreamPlace()
         self.forget_topology()
 
 
 class PikaReader(Source):
-    """A consumer that acknowledges by `confirm` alone.
+    """A consumer that acknowledges messages by `confirm` only.
 
-    It declares the exchange and its queue just as the publisher does, so either may come
-    first. The broker shares the messages out between consumers; a conversation's events then
-    arrive in any order. A stream gives each consumer all that it holds, to every new process
-    from its first message on: what the database has by then it drops.
+    It declares the exchange and its queue as the publisher does, so either may start first. The
+    server distributes messages among consumers, so the events of a conversation arrive in any
+    order. A stream delivers all of its messages to each new process; the database drops
+    duplicates.
 
     Args:
-        service: `queue` names the queue; without it, it is the first of `queues`.
+        service: its `queue` names the queue; without it, the first of `queues` is used.
     """
 
     link_class = ReadingLink

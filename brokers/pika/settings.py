@@ -1,4 +1,4 @@
-"""The keys of a RabbitMQ section, checked once: where it is, how to log in, and by which TLS."""
+"""The checked keys of a RabbitMQ section: address, login and TLS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ticketlock.settings.section import Section, mask_url
 
 log = logging.getLogger("ticketlock.brokers")
 
-#: The documented variables for TLS; the second pair is no longer supported, as documented.
+#: The documented variables for TLS, and those that are no longer supported, as documented.
 CERTIFICATE, KEY = "RABBITMQ_SSL_CLIENT_CERTIFICATE", "RABBITMQ_SSL_CLIENT_KEY"
 _GONE = {
     "RABBITMQ_SSL_CA_FILE": "give the URL parameter cacertfile instead",
@@ -31,7 +31,7 @@ class PikaSettings:
     Attributes:
         tls: None for a plain connection.
         server_name: the name that the server's certificate must have.
-        heartbeat: seconds; None leaves it to the server.
+        heartbeat: seconds; None: the server decides.
         timeout: seconds for each step of connecting.
     """
 
@@ -58,7 +58,7 @@ class PikaSettings:
 
     @classmethod
     def read(cls, section: Section) -> PikaSettings:
-        """Take all keys out of `section` and finish it. Raises ConfigurationError."""
+        """Read all keys of `section` and finish it. Raises ConfigurationError."""
         keys = section.read(PikaKeys)
         key, text = section.place()
         if not text:
@@ -92,15 +92,15 @@ class PikaSettings:
 
 
 def _split(section: Section, key: str, text: str) -> SplitResult:
-    """A URL's parts; a host or host:port is taken for amqp://."""
+    """A URL's parts; a host or host:port is read as amqp://."""
     try:
         parts = urlsplit(text if "://" in text else f"amqp://{text}")
-    except ValueError:  # brackets; the error would show the password
+    except ValueError:  # brackets; the original error would show the password
         raise section.error(
             key,
             f"{mask_url(text)!r} is not a URL: in user and password write [ as %5B and ] as %5D",
         ) from None
-    if "@" in parts.path:  # part of a password, which would be shown as that of the vhost
+    if "@" in parts.path:  # part of a password, which would be shown as the vhost
         raise section.error(
             key, "has an @ in its vhost: in user, password and vhost write / as %2F and @ as %40"
         )
@@ -118,7 +118,7 @@ def _port(section: Section, key: str, parts: SplitResult) -> int | None:
 
 
 def _login(section: Section, key: str, name: str, in_url: str | None, given: str | None) -> str:
-    """User or password: of the key, or of the URL where it is percent-encoded."""
+    """User or password, from the key or from the URL, where it is percent-encoded."""
     decoded = None if in_url is None else unquote(in_url)
     found = _same(section, key, name, decoded, given)
     if found is None:
@@ -133,7 +133,7 @@ def _same(section: Section, key: str, name: str, in_url: Any, given: Any) -> Any
 
 
 def _tls(query: Section, parts: SplitResult) -> tuple[ssl.SSLContext | None, str | None]:
-    """TLS by the documented variables, or by an amqps:// URL and its parameters."""
+    """The TLS settings of the documented variables, or of an amqps:// URL and its parameters."""
     for variable, way in _GONE.items():
         if os.environ.get(variable):
             log.warning("environment variable %s is no longer supported: %s", variable, way)
@@ -153,7 +153,7 @@ def _tls(query: Section, parts: SplitResult) -> tuple[ssl.SSLContext | None, str
     try:
         context = ssl.create_default_context(cafile=authority)
         if certificate:
-            # Without a password here OpenSSL would stop and ask for one on the terminal.
+            # Without a password OpenSSL would ask for one on the terminal.
             context.load_cert_chain(certificate, key, password=b"")
     except (OSError, ValueError) as error:  # of which ssl.SSLError is one
         files = ", ".join(path for path in (authority, certificate, key) if path)

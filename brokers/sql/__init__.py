@@ -1,4 +1,4 @@
-"""`SQLEventBroker`, and what it is made of."""
+"""The backend for SQL databases: `SQLEventBroker`."""
 
 from .broker import SQLEventBroker
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import (
     ConfigurationError,
     EventBrokerConnectionError,
@@ -30,17 +31,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Settings, sessions and errors are those of the SQL tracker store. Named as texts, as in the
-# registry: for type checkers stores/ is a root of its own.
+# Settings, sessions and errors are those of the SQL tracker store. They are imported by name, as
+# in the registry, because type checkers see stores/ as a package of its own.
 _settings: Any = import_module("ticketlock.stores.sql.settings")
 _engines: Any = import_module("ticketlock.stores.sql.engine")
 _errors: Any = import_module("ticketlock.stores.sql.errors")
 _packets: Any = import_module("ticketlock.stores.sql.packets")
 
-#: How often a batch is begun when it lost a race or found an old, broken connection.
+#: Attempts at a batch that lost a race or found a broken connection.
 TRIES = 4
 
-#: Driver -> the extra that brings it, where its name is not the database's.
+#: Driver -> the extra that has it, unless the extra is named after the database.
 _EXTRAS = {"aiosqlite": "sql"}
 
 _metadata = sa.MetaData()
@@ -55,7 +56,7 @@ def _exact(length: int) -> Any:
 EVENTS = sa.Table(
     "events",
     _metadata,
-    # SQLite counts only what it calls INTEGER, and that has 64 bits there.
+    # SQLite numbers only INTEGER columns by itself; they have 64 bits.
     sa.Column(
         "id",
         sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
@@ -74,7 +75,7 @@ EVENTS = sa.Table(
 class SQLEventBroker(ThreadedBroker):
     """Inserts each event as a row of the table `events`; a batch is one transaction.
 
-    A database whose `events` table is another one, such as the tracker store's, is refused.
+    A database with another table `events`, such as that of the tracker store, is refused.
 
     Args:
         dialect: `sqlite`, `postgresql`, `mysql`, `mariadb` or `oracle`; default `sqlite`.
@@ -91,7 +92,7 @@ class SQLEventBroker(ThreadedBroker):
     ) -> None:
         super().__init__()
         section = Section({"dialect": dialect, **keys}, where)
-        # The documented variables are the tracker store's, its schema among them.
+        # The documented variables, among them the schema, are for the tracker store only.
         self.settings = _settings.SQLSettings.read(section, SQLEventKeys, variables=False)
         self.address = self.settings.address
         self._where = where
@@ -100,7 +101,7 @@ class SQLEventBroker(ThreadedBroker):
         self._ready = False
 
     def spare_files(self) -> None:
-        """Make no file when it is used; for a check."""
+        """Create no file when the broker is used; for a check of settings."""
         self.settings = self.settings.sparing_files()
 
     def is_ready(self) -> bool:
@@ -108,7 +109,7 @@ class SQLEventBroker(ThreadedBroker):
         return self._ready
 
     def _run_async(self, work: Coroutine[Any, Any, T], end: float) -> T:
-        """Run in the thread's own event loop, so that no user's loop is bound to the engine."""
+        """Run in the thread's own event loop, so that the engine is not bound to a user's loop."""
         loop = self._loop = self._loop or asyncio.new_event_loop()
         return loop.run_until_complete(asyncio.wait_for(work, max(0.01, self.left(end))))
 
@@ -138,14 +139,14 @@ class SQLEventBroker(ThreadedBroker):
                 await connection.run_sync(_metadata.create_all)
                 await connection.commit()
             except sa.exc.DBAPIError:
-                # Another replica may have made it at the same moment, or an operator before,
-                # for a user who may not.
+                # Another replica may have created it at the same moment, or an operator before,
+                # because this user lacks the right.
                 await connection.rollback()
                 if not await self._check(connection):
                     raise
 
     async def _check(self, connection: AsyncConnection) -> bool:
-        """Whether the table is there. Raises ConfigurationError when it is another one."""
+        """Whether the table exists. Raises ConfigurationError if it is another one."""
 
         def columns(connection: sa.Connection) -> set[str]:
             look = sa.inspect(connection)
@@ -167,7 +168,7 @@ class SQLEventBroker(ThreadedBroker):
         try:
             self._open(end)
         except ConfigurationError as error:
-            raise EventBrokerError(str(error)) from error  # it was another table by then
+            raise EventBrokerError(str(error)) from error  # the table was replaced meanwhile
         try:
             self._run_async(self._insert(batch), end)
         except (sa.exc.SQLAlchemyError, OSError, asyncio.TimeoutError, InvalidEvent) as error:
@@ -181,7 +182,7 @@ class SQLEventBroker(ThreadedBroker):
         return [DELIVERED] * len(batch)
 
     def _one_by_one(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
-        """One of the rows is bad: find out which, and store the others."""
+        """Store rows one by one, to find the one that the database refuses."""
         outcomes: list[Outcome] = []
         for wire in batch:
             if outcomes and outcomes[-1].status == "retry":
@@ -196,17 +197,18 @@ class SQLEventBroker(ThreadedBroker):
     async def _insert(self, batch: Sequence[Wire]) -> None:
         assert self._engine is not None  # opened before
         rows = [{"sender_id": wire.key, "data": wire.value.decode()} for wire in batch]
-        for turn in range(1, TRIES + 1):
+        backoff = Backoff(0.02, 0.08)
+        for attempt in range(1, TRIES + 1):
             try:
                 async with self._engine.begin() as connection:
                     for part in _packets.split(connection.info, rows):
                         await connection.execute(sa.insert(EVENTS), part)
                 return
             except sa.exc.DBAPIError as error:
-                # Nothing was written, or it was and comes again: at least once is the promise.
-                if turn == TRIES or not _errors.may_try_again(error):
+                # The batch may have been written: then its events are duplicates.
+                if attempt == TRIES or not _errors.may_try_again(error):
                     raise
-            await asyncio.sleep(0.02 * turn)
+            await asyncio.sleep(backoff.next())
 
     def _translate(self, error: BaseException) -> EventBrokerConnectionError:
         found = _errors.translate(error, self.settings)
@@ -219,6 +221,6 @@ class SQLEventBroker(ThreadedBroker):
             self._run_async(self._engine.dispose(), time.monotonic() + 1.0)
         if self._loop is not None:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            # After an open that failed, aiosqlite's thread still tells the loop that it ends.
+            # After a failed open, aiosqlite's thread still uses the loop when it ends.
             self._loop.run_until_complete(asyncio.sleep(0.1))
             self._loop.close()

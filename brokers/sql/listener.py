@@ -1,4 +1,4 @@
-"""Hears the rows that are inserted into a table of events."""
+"""Reads the rows that are inserted into a table of events, for the demo."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .broker import EVENTS, SQLEventBroker
 
 #: Seconds that a query may take.
 QUERY_SECONDS = 30.0
-#: Seconds before a table that had nothing new is looked at again.
+#: Seconds between two reads of a table without new rows.
 _PAUSE = 0.05
 
 
 class _Table(SQLEventBroker):
-    """The broker's connection, used to read."""
+    """The broker's connection, used for reading."""
 
     def newest(self, end: float) -> int:
-        """The highest id that there is; 0 for none."""
+        """The highest id; 0 without rows."""
         self._open(end)
         return int(self._query(sa.select(sa.func.max(EVENTS.c.id)), end)[0][0] or 0)
 
     def behind(self, last: int, limit: int, end: float) -> list[Any]:
-        """Rows with a higher id than `last`, by their id: (id, data)."""
+        """At most `limit` rows (id, data) with a higher id than `last`, sorted by id."""
         self._open(end)
         rows = sa.select(EVENTS.c.id, EVENTS.c.data).where(EVENTS.c.id > last)
         return self._query(rows.order_by(EVENTS.c.id).limit(limit), end)
@@ -50,13 +50,13 @@ class _Table(SQLEventBroker):
 
 
 class SQLListener(Source):
-    """Reads the rows behind the newest one that was there when it was opened first.
+    """Reads the rows after the newest one at the first `open`.
 
-    Rows of two writers can appear in another order than that of their ids, so read when the
-    writers are done: what appears behind the reader's back is not seen.
+    Rows of two writers may be committed in another order than that of their ids. A row that
+    appears below the last one read is missed, so read after the writers have finished.
 
     Args:
-        name: not needed: readers of a table take nothing from each other.
+        name: ignored: readers of a table do not affect each other.
         keys: those of the section.
     """
 
@@ -85,7 +85,7 @@ class SQLListener(Source):
         return [RawMessage(data.encode(), f"row {id}", True, None) for id, data in rows]
 
     def confirm(self, messages: Sequence[RawMessage]) -> None:
-        """Nothing is kept anywhere of what was read."""
+        """Does nothing: a table has no confirmations."""
 
     def close(self, end: float) -> None:
         self._table.shut(end)

@@ -1,4 +1,4 @@
-"""`DynamoTrackerStore`, and what it is made of."""
+"""The backend for DynamoDB: `DynamoTrackerStore`."""
 
 from .store import DynamoTrackerStore
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import threading
 import time
@@ -22,11 +21,12 @@ from botocore.exceptions import (
     WaiterError,
 )
 
+from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import TrackerStoreConnectionError, TrackerStoreError
 
 from .layout import Item
 
-#: Codes of DynamoDB's answers -> what to do.
+#: DynamoDB's error code -> what to do.
 _CODES = {
     "UnrecognizedClientException": "it refused the credentials: check those of the AWS chain",
     "InvalidSignatureException": "it refused the credentials: check the secret key and the clock",
@@ -45,28 +45,28 @@ _CODES = {
     "ServiceUnavailable": "it is not available: try again",
 }
 
-#: How often an operation that collides with others is tried.
+#: Attempts at an operation that collides with others.
 _TRIES = 20
 
-#: How often a transaction is tried of which a part is throttled: for three seconds at most.
+#: Attempts at a transaction of which a part is throttled: three seconds at most.
 _THROTTLED = 6
-#: Why a part of a transaction was throttled, in DynamoDB's words -> what to do.
+#: Reason of a throttled part of a transaction -> the error code that means the same.
 _REASONS = {
     "ThrottlingError": "ThrottlingException",
     "ProvisionedThroughputExceeded": "ProvisionedThroughputExceededException",
     "RequestLimitExceeded": "RequestLimitExceeded",
 }
 
-#: Seconds between looks at a table that is being created, and how many looks.
+#: Seconds between checks of a table that is being created, and the number of checks.
 _LOOKS = {"Delay": 1, "MaxAttempts": 120}
 
 
 class Client:
-    """boto3's client and the tables, made when first used. Blocking; for many threads.
+    """boto3's client and the tables, created at the first use. It blocks; threads may share it.
 
     Args:
-        endpoint_url: of a local server; None: AWS.
-        timeout: seconds to connect, and for an answer.
+        endpoint_url: URL of a local server; None: AWS.
+        timeout: seconds to connect, and seconds to wait for an answer.
     """
 
     def __init__(
@@ -87,50 +87,53 @@ class Client:
         self._lettered = False
 
     def connect(self) -> None:
-        """Make sure of the tables. Raises boto3's errors."""
+        """Connect, and create missing tables. Raises boto3's errors."""
         self._live()
 
     def call(self, operation: str, **parameters: Any) -> Any:
-        """Carry out an operation, named as in boto3. Raises boto3's errors.
+        """Run an operation by its name in boto3. Raises boto3's errors.
 
-        boto3 tries again what is throttled, but not a transaction of which one part is.
+        boto3 repeats throttled operations, but not a transaction of which one part is throttled.
         """
+        backoff = Backoff(0.1, 3.2, jitter=1.0)
         for attempt in range(_THROTTLED):
             try:
                 return getattr(self._live(), operation)(**parameters)
             except ClientError as error:
                 if not throttled(error) or attempt == _THROTTLED - 1:
                     raise
-            time.sleep(random.uniform(0, 0.1 * 2**attempt))
+            time.sleep(backoff.next())
         raise AssertionError("unreachable")
 
     def settle(self, operation: str, **parameters: Any) -> Any:
-        """The same, again while somebody else writes to the item at the same moment."""
+        """Run an operation, and repeat it while others write to the same item."""
+        backoff = Backoff(0.02, 0.4, jitter=0.9)
         for attempt in range(_TRIES):
             try:
                 return self.call(operation, **parameters)
             except ClientError as error:
                 if not collided(error) or attempt == _TRIES - 1:
                     raise
-            time.sleep(random.uniform(0.002, 0.02 * (attempt + 1)))
+            time.sleep(backoff.next())
         raise AssertionError("unreachable")
 
     def delete_all(self, requests: Sequence[Mapping[str, Any]]) -> None:
-        """Carry out a batch on the events; what is throttled of it comes back, and is repeated."""
-        for attempt in range(_TRIES):
+        """Delete events by a batch of requests, and repeat those that are throttled."""
+        backoff = Backoff(0.05, 1.0, jitter=0.6)
+        for _ in range(_TRIES):
             answer = self.call("batch_write_item", RequestItems={self.events: requests})
             left = answer.get("UnprocessedItems", {}).get(self.events, [])
             if not left:
                 return
             requests = left
-            time.sleep(random.uniform(0.02, min(1.0, 0.05 * 2**attempt)))
+            time.sleep(backoff.next())
         raise TrackerStoreConnectionError(
             f"DynamoDB at {self.where}: {_CODES['ThrottlingException']} ({len(requests)} items of "
             f"{self.events} are left to be deleted)"
         )
 
     def make_letters(self) -> None:
-        """Make sure of the table that only few need."""
+        """Create the table of dead letters if it is missing."""
         client = self._live()
         with self._lock:
             if not self._lettered:
@@ -138,7 +141,7 @@ class Client:
                 self._lettered = True
 
     def pages(self, operation: str, **parameters: Any) -> Iterator[Item]:
-        """The items of all pages of a query or scan."""
+        """The items on all pages of a query or scan."""
         while True:
             page = self.call(operation, **parameters)
             yield from page["Items"]
@@ -154,7 +157,7 @@ class Client:
     def _live(self) -> Any:
         with self._lock:
             if self._client is None:
-                # A session of our own: the default one is not made for several threads.
+                # A new session: the default one is not safe for several threads.
                 client = boto3.session.Session().client(
                     "dynamodb", config=self._config, **self._settings
                 )
@@ -169,7 +172,7 @@ class Client:
             return self._client
 
     def _ensure(self, client: Any, table: str, keys: Mapping[str, str]) -> None:
-        """Create a table unless it exists, and wait until it can be used."""
+        """Create a table unless it exists, and wait until it is ready."""
         try:
             status = client.describe_table(TableName=table)["Table"]["TableStatus"]
         except client.exceptions.ResourceNotFoundException:
@@ -187,24 +190,24 @@ class Client:
                 BillingMode="PAY_PER_REQUEST",
             )
         except client.exceptions.ResourceInUseException:
-            return "CREATING"  # by another replica, this very moment
+            return "CREATING"  # another replica is creating it
         return str(made["TableDescription"]["TableStatus"])
 
 
 def condition_failed(error: ClientError) -> bool:
-    """Whether a condition of ours was not met, so that nothing was written."""
+    """Whether a condition of the request was not met, so that it wrote nothing."""
     failed = "ConditionalCheckFailed"
     return _code(error) == f"{failed}Exception" or failed in _reasons(error)
 
 
 def failed_at(error: ClientError) -> int | None:
-    """Which part of a transaction was the first whose condition was not met."""
+    """Index of the first part of a transaction whose condition was not met."""
     reasons, failed = _reasons(error), "ConditionalCheckFailed"
     return reasons.index(failed) if failed in reasons else None
 
 
 def collided(error: ClientError) -> bool:
-    """Whether somebody else wrote at the same moment, and we may just try again."""
+    """Whether another writer collided, so that the operation may be repeated."""
     return _code(error) in (
         "TransactionConflictException",
         "TransactionInProgressException",
@@ -212,9 +215,9 @@ def collided(error: ClientError) -> bool:
 
 
 def throttled(error: ClientError) -> bool:
-    """Whether a transaction was given up because a part of it was throttled.
+    """Whether a transaction failed because a part of it was throttled.
 
-    Not where another part's condition was not met: then it will not be the next time either.
+    False if the condition of another part was not met: repeating it would not help.
     """
     return not condition_failed(error) and any(r in _REASONS for r in _reasons(error))
 
@@ -224,7 +227,7 @@ def _code(error: ClientError) -> str:
 
 
 def _reasons(error: ClientError) -> list[str]:
-    """Of each part of a transaction why it was cancelled; `None` where it was not its fault."""
+    """For each part of a transaction the reason why it failed; `None` if it did not fail."""
     return [str(reason.get("Code")) for reason in error.response.get("CancellationReasons", ())]
 
 
@@ -234,7 +237,7 @@ def explained(where: str, error: Exception) -> TrackerStoreError:
         code = next((_REASONS[r] for r in _reasons(error) if r in _REASONS), _code(error))
         advice = _CODES.get(code)
         text = f"DynamoDB at {where}: {f'{advice} ({error})' if advice else error}"
-        heals = advice and code != "AccessDeniedException"  # no waiting brings a right
+        heals = advice and code != "AccessDeniedException"  # waiting does not grant a right
         return (TrackerStoreConnectionError if heals else TrackerStoreError)(text)
     said = re.sub(r"\s+", " ", str(error))
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, TokenRetrievalError)):

@@ -1,4 +1,4 @@
-"""The conversations of a `DynamoTrackerStore`: blocking, for many threads."""
+"""The conversations of a `DynamoTrackerStore`; these calls block, in threads."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import BotoCoreError, ClientError
 
+from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import EventsWaiting, StaleFence, TrackerStoreError, UnreadableHistory
 from ticketlock.events.codec import EncodedEvent, encode_events
 from ticketlock.plain_json import load_events, plain, weight
@@ -22,15 +23,15 @@ from .client import Client, collided, condition_failed, failed_at
 from .expressions import fence_of, number_of
 from .layout import Chunk, Item
 
-#: How often a history that changes under its reader is read again.
+#: Attempts to read a conversation that changes meanwhile.
 _READS = 20
 
-#: How often a write that collides with others is tried.
+#: Attempts at a write that collides with others.
 _TRIES = 30
 
 
 class Conversations:
-    """What `DynamoTrackerStore` does in a thread. Raises boto3's errors and the library's."""
+    """The operations of `DynamoTrackerStore` in a thread. Raises boto3's errors and our own."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -72,7 +73,8 @@ class Conversations:
 
     def write(self, write: Write) -> int:
         events, expected = write.events, write.sequence
-        head: Item | None = None  # usually not needed: the condition says what is expected
+        head: Item | None = None  # usually not read: the condition checks it
+        backoff = Backoff(0.002, 0.16, jitter=1.0)
         for attempt in range(_TRIES):
             if write.replace or attempt:
                 head = self._checked_head(write)
@@ -80,7 +82,7 @@ class Conversations:
                 if write.replace or stored <= write.sequence:
                     expected = stored
                 elif stored != expected:
-                    # A reply was lost or somebody else appended: what is stored decides what is new.
+                    # A reply was lost, or another writer appended: compare with the stored events.
                     beyond = self._beyond(write.sender_id, head, write.sequence)
                     events, expected = write.new_events(beyond.events), beyond.sequence
             made = layout.chunks(write.sender_id, events, expected)
@@ -89,9 +91,8 @@ class Conversations:
                 if write.replace:
                     self._tidy(write.sender_id, expected)
                 return expected + len(events)
-            # The longer a try takes, the more room it needs between those of others.
-            pause = 0.1 if len(batches) > 1 else 0.002
-            time.sleep(random.uniform(0, min(80 * pause, pause * 2**attempt)))
+            # A staged write takes longer, so it needs longer pauses between the attempts.
+            time.sleep(backoff.next() * (50 if len(batches) > 1 else 1))
         raise TrackerStoreError(
             f"DynamoDB at {self._client.where}: conversation {write.sender_id!r}: too many "
             f"writers at a time: gave up after {_TRIES} tries, nothing written"
@@ -106,10 +107,10 @@ class Conversations:
         expected: int,
         head: Item | None,
     ) -> bool:
-        """Store events from number `expected` on; False if the head is not so.
+        """Store events from number `expected` on; False if the head has another sequence.
 
         Args:
-            head: as it was last seen; None: not yet, then time is taken to go forward.
+            head: the head as last read; None: not read. Then timestamps are assumed to increase.
         """
         change, condition, values = expressions.commit(write, events, made, expected, head)
         entry = expressions.entry(self._client.outbox, write, expected, len(events))
@@ -133,9 +134,12 @@ class Conversations:
     def _stage(
         self, write: Write, expected: int, batches: Sequence[Sequence[Item]], token: dict[str, Any]
     ) -> None:
-        """Put events where nobody reads yet. Whoever begins to do so later shuts us out."""
+        """Put events behind the head's sequence, where they are not read yet.
+
+        A writer that stages events later replaces the token, so this one can no longer commit.
+        """
         if write.replace and self._item(self._client.outbox, write.sender_id):
-            raise EventsWaiting(write.sender_id)  # before much is written in vain
+            raise EventsWaiting(write.sender_id)  # before staging a large write in vain
         condition, values = expressions.guard(write, expected)
         begin = "SET #writer = :token"
         self._transact(self._request(write.sender_id, begin, condition, {**values, **token}), [])
@@ -147,7 +151,7 @@ class Conversations:
     def _transact(
         self, head: dict[str, Any], items: Sequence[Item], entry: dict[str, Any] | None = None
     ) -> None:
-        """Change or check the head, and in the same step its entry in the outbox; put items."""
+        """Change or check the head and its entry in the outbox, and put items, atomically."""
         if not items and entry is None:
             self._client.call("update_item", **head)
             return
@@ -162,7 +166,7 @@ class Conversations:
         return expressions.request(self._client.heads, sender_id, change, condition, values)
 
     def _checked_head(self, write: Write) -> Item:
-        """The head, begun if need be; raises StaleFence."""
+        """The head, created if needed; raises StaleFence."""
         while True:
             head = self._head(write.sender_id)
             if write.guard is not None:
@@ -174,7 +178,7 @@ class Conversations:
             self._begin(write.sender_id, head)
 
     def _tidy(self, sender_id: str, before: int) -> None:
-        """Remove what is not history any more. It is committed: a failure here is none."""
+        """Remove replaced events. The write is committed, so errors are ignored."""
         try:
             self._remove_events(sender_id, before)
         except (ClientError, BotoCoreError):
@@ -200,7 +204,7 @@ class Conversations:
         return EventLog([event.wire for event in events[start:]], len(events))
 
     def _events(self, sender_id: str, head: Item, full: bool) -> EventLog:
-        """The events that a head stands for."""
+        """The events to which a head refers."""
         for _ in range(_READS):
             end = number_of(head, "sequence")
             start = number_of(head, "first" if full else "session")
@@ -210,19 +214,19 @@ class Conversations:
             found = head if texts is not None and not full else self._head(sender_id)
             if found is None:
                 return EventLog([], 0)
-            # A whole history might be that of a life that began between the reads.
+            # The conversation may have been deleted and created again between the reads.
             if texts is not None and found.get("born") == head.get("born"):
-                texts, born = texts[start - chunk :], number_of(head, "born")
-                return EventLog(load_events(texts), end, born, weight(texts))
-            head = found  # it was replaced, or deleted, between the reads
+                texts, history = texts[start - chunk :], number_of(head, "born")
+                return EventLog(load_events(texts), end, history, weight(texts))
+            head = found  # it was replaced or deleted between the reads
         raise UnreadableHistory(
             f"DynamoDB at {self._client.where}: the history of conversation {sender_id!r} is "
             f"incomplete: {self._client.events} lacks events before number {end}"
         )
 
     def _beyond(self, sender_id: str, head: Item, number: int) -> EventLog:
-        history = self._events(sender_id, head, full=number < number_of(head, "session"))
-        return EventLog(history.events[max(0, number - history.first) :], history.sequence)
+        log = self._events(sender_id, head, full=number < number_of(head, "session"))
+        return EventLog(log.events[max(0, number - log.first) :], log.sequence)
 
     def _query(self, sender_id: str, start: int, end: int) -> Iterator[Item]:
         return self._client.pages(
@@ -268,7 +272,7 @@ class Conversations:
         return count
 
     def _latest(self, item: Item) -> str:
-        """The greatest timestamp of a documented item; of one that cannot be read, none: 0."""
+        """The greatest timestamp of a documented item; 0 if the item cannot be read."""
         try:
             return layout.latest(self._documented(item["sender_id"]["S"], item)) or "-inf"
         except UnreadableHistory:
@@ -276,7 +280,7 @@ class Conversations:
 
     def delete(self, sender_id: str) -> bool:
         head = self._head(sender_id) or {}
-        # With the entry in one step: alone, it might be that of the next conversation of this id.
+        # With its entry in one transaction: later, the entry might belong to a new conversation.
         there = self._request(sender_id, None, "attribute_exists(#sender_id)", {})
         key = {"sender_id": {"S": sender_id}}
         entry = {"TableName": self._client.outbox, "Key": key}
@@ -303,13 +307,13 @@ class Conversations:
         )
         requests = [{"DeleteRequest": {"Key": key}} for key in keys]
         while requests:
-            some, requests = requests[:25], requests[25:]  # DynamoDB takes no more at a time
+            some, requests = requests[:25], requests[25:]  # DynamoDB's limit
             self._client.delete_all(some)
 
     # -- the documented format -------------------------------------------------------------------------
 
     def _begin(self, sender_id: str, old: Item | None) -> None:
-        """Make the head, from the documented item if there is one; or somebody else did."""
+        """Create the head, from the documented item if there is one, unless it exists."""
         events = self._documented(sender_id, old or {})
         made = layout.chunks(sender_id, events, 0)
         session = layout.last_start(events) or 0

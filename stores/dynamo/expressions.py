@@ -1,4 +1,4 @@
-"""Expressions of the requests of a `DynamoTrackerStore`: what changes, and on what condition."""
+"""Expressions of the requests of a `DynamoTrackerStore`: changes and their conditions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ticketlock.tracker.fenced import Write
 from . import layout
 from .layout import Chunk, Item
 
-#: Every attribute gets a placeholder: some of the names are reserved words.
+#: Attributes, each with a placeholder: some of the names are reserved in DynamoDB.
 NAMES = (
     "sender_id", "fence", "owner", "sequence", "first", "session", "session_chunk", "latest",
     "writer", "born", "events",
@@ -23,7 +23,7 @@ NAMES = (
 def request(
     table: str, sender_id: str, change: str | None, condition: str, values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A conditional update of an item, or only a check of it; to give to boto3."""
+    """Arguments of boto3 for a conditional update of an item, or for a check without `change`."""
     text = f"{change} {condition}"
     found: dict[str, Any] = {
         "TableName": table,
@@ -37,12 +37,12 @@ def request(
 
 
 def names_in(text: str) -> dict[str, str]:
-    """The placeholders of names that occur: DynamoDB refuses others."""
+    """The placeholders of names that occur in `text`: DynamoDB refuses unused ones."""
     return {f"#{name}": name for name in NAMES if layout.used(f"#{name}", text)}
 
 
 def valued(values: Mapping[str, Any], text: str) -> dict[str, Any]:
-    """The values that occur, as a keyword argument: DynamoDB refuses an empty one."""
+    """The values that occur in `text`, as a keyword argument; DynamoDB refuses an empty one."""
     found = {
         name: {"S": value} if isinstance(value, str) else {"N": str(value)}
         for name, value in values.items()
@@ -58,7 +58,7 @@ def commit(
     expected: int,
     head: Item | None,
 ) -> tuple[str, str, dict[str, Any]]:
-    """Expression, condition and values of the update of a head that commits events."""
+    """Expression, condition and values of the update that commits events to a head."""
     condition, values = guard(write, expected)
     values[":end"] = expected + len(events)
     change, remove = "SET #sequence = :end", " REMOVE #writer"
@@ -85,8 +85,8 @@ def commit(
 
 
 def entry(table: str, write: Write, expected: int, count: int) -> dict[str, Any] | None:
-    """What the transaction that commits `count` events does with the entry in the outbox."""
-    # A replacement drops events, so none may wait; whatever waits is older than what is added.
+    """The change of the outbox's entry in the transaction that commits `count` events."""
+    # A replacement drops events, so none of them may wait.
     condition = "attribute_not_exists(#sender_id)" if write.replace else ""
     if not (write.publish and count):
         check = request(table, write.sender_id, None, condition, {})
@@ -110,7 +110,7 @@ def guard(write: Write, expected: int) -> tuple[str, dict[str, Any]]:
 
 
 def holding(made: Sequence[Chunk], number: int) -> int:
-    """Where the chunk with an event begins; 0 if none of these has it."""
+    """Number of the first event in the chunk with an event; 0 if these chunks lack it."""
     return next((c.first for c in made if c.first <= number < c.following), 0)
 
 

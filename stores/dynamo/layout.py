@@ -1,17 +1,17 @@
-"""How a conversation lies in DynamoDB: one item of numbers, and chunks of events beside it.
+"""How a conversation is stored in DynamoDB: one item with numbers, and chunks of events.
 
 The head, in the documented table (HASH `sender_id`):
   fence, owner     the highest claim; absent before the first
-  sequence, first  events it has ever had, number of the first one that is kept
-  session, session_chunk  where the latest session starts, and the chunk which has that event
+  sequence, first  how many events it has ever had, and the number of the first stored one
+  session, session_chunk  number of the first event of the latest session, and its chunk
   latest           greatest timestamp; absent without events
-  writer           who may put the chunks of a write that is too large for one transaction
-  born             when the head was made, which tells two lives of a conversation apart
+  writer           the writer that may put chunks of a write too large for one transaction
+  born             when the head was created: the `history` of the conversation
 The chunks, in `<table_name>_events` (HASH `sender_id`, RANGE `position`): each begins with the
 event after the last one of the chunk before. A chunk has as many pieces as its JSON needs,
-because an item ends at 400 KB. What a dead writer leaves lies behind the head's sequence, or
-between the beginnings of chunks: reading from chunk to chunk never meets it.
-What waits to be published is in a third table: see `_dynamo_outbox`.
+because an item has at most 400 KB. Chunks of a dead writer are behind the head's sequence, or
+begin where no valid chunk begins, so they are never read.
+A third table has the conversations with waiting events: see `outbox`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from typing import Any
 
 from ticketlock.events.codec import EncodedEvent
 
-#: Characters of JSON in one item; with the keys it stays below 400 KB.
+#: Characters of JSON in one item, which stays below 400 KB with its keys.
 PIECE = 300_000
 
-#: Events in a chunk, and characters from which on it takes no further one.
+#: Events in a chunk, and characters from which on no further event is added.
 CHUNK_EVENTS, CHUNK_TEXT = 500, 100_000
 
-#: Items, and characters, of events that go into one transaction; DynamoDB takes 100 and 4 MB.
+#: Items and characters of events in one transaction; DynamoDB's limits are 100 and 4 MB.
 TRANSACTION_ITEMS, TRANSACTION_TEXT = 90, 3_000_000
 
-#: Magnitudes that DynamoDB's numbers have.
+#: The smallest and greatest magnitude of DynamoDB's numbers.
 _SMALLEST, _GREATEST = 1e-129, 9.9e125
 
 Item = dict[str, dict[str, Any]]
@@ -56,7 +56,7 @@ def chunks(sender_id: str, events: Sequence[EncodedEvent], first: int) -> list[C
     made = []
     for group in _groups(events):
         following = first + len(group)
-        # ASCII without line ends, so characters are bytes and lines are events.
+        # ASCII without line breaks in an event: characters are bytes, and lines are events.
         body = "\n".join(event.text for event in group)
         pieces = [body[at : at + PIECE] for at in range(0, len(body), PIECE)]
         items = [
@@ -87,7 +87,7 @@ def _groups(events: Sequence[EncodedEvent]) -> Iterator[Sequence[EncodedEvent]]:
 
 
 def batches(made: Iterable[Chunk]) -> list[list[Item]]:
-    """The items of the chunks in lists that fit into a transaction each."""
+    """The items of the chunks in lists, each of which fits into a transaction."""
     groups: list[list[Item]] = [[]]
     held = 0
     for chunk in made:
@@ -105,7 +105,7 @@ def walk(items: Iterable[Item], start: int) -> Iterator[tuple[int, list[str]]]:
     """First number and events, as JSON, of each chunk from number `start` on.
 
     Args:
-        items: in the order of their positions; what is no part of the history is left out.
+        items: sorted by position; items that do not belong to the events are skipped.
     """
     expected, bodies = start, list[str]()
     for item in items:
@@ -119,16 +119,16 @@ def walk(items: Iterable[Item], start: int) -> Iterator[tuple[int, list[str]]]:
 
 
 def assemble(items: Iterable[Item], start: int, end: int) -> list[str] | None:
-    """The JSON of the events `start` to `end - 1` from items in the order of their positions.
+    """The JSON of the events `start` to `end - 1`, from items sorted by position.
 
-    None if they are not all there: somebody replaced them meanwhile.
+    None if some are missing because another writer replaced them meanwhile.
     """
     texts = [line for _, lines in walk(items, start) for line in lines]
     return texts if start + len(texts) == end else None
 
 
 def last_start(events: Sequence[EncodedEvent]) -> int | None:
-    """Place of the last event that starts a session."""
+    """Index of the last event that starts a session."""
     return next((i for i in range(len(events) - 1, -1, -1) if events[i].starts_session), None)
 
 
@@ -143,6 +143,6 @@ def latest(events: Sequence[EncodedEvent]) -> str | None:
 
 
 def used(name: str, text: str) -> bool:
-    """Whether a placeholder occurs: DynamoDB refuses those that do not."""
+    """Whether a placeholder occurs in an expression: DynamoDB refuses unused ones."""
     rest = text.split(name)[1:]
     return any(not (after[:1].isalnum() or after[:1] == "_") for after in rest)

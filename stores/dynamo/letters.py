@@ -1,8 +1,8 @@
 """The dead letters of a `DynamoTrackerStore`, in `<table_name>_dead_letters`.
 
-HASH `sender_id`, RANGE `position`: history, number, and piece of the event, because an item
-ends at 400 KB, and what no broker takes is often large. The first piece has all the rest, and
-is put last and deleted first: a letter without it is none.
+HASH `sender_id`, RANGE `position`: history, number, and piece of the event. An item has at most
+400 KB, and undeliverable events are often large. The first piece has the other fields. It is put
+last and deleted first: without it the other pieces are ignored.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ticketlock.tracker.outbox import DeadLetter
 from .client import Client
 from .layout import PIECE, Item
 
-#: Characters of a reason that are kept: with a piece of the event they must fit into an item.
+#: Characters of a reason that are stored: it must fit into an item with a piece of the event.
 _REASON = 10_000
 
 
 class Letters:
-    """Blocking, for many threads. The table is made by the first letter."""
+    """The dead letters. It blocks; threads may share it. The first letter creates the table."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -54,7 +54,7 @@ class Letters:
         return [letter for letter in letters if letter is not None]
 
     def _letter(self, first: Item) -> DeadLetter | None:
-        """The letter of a first piece; None: it was removed meanwhile."""
+        """The letter with this first piece; None if it was removed meanwhile."""
         sender_id, position = first["sender_id"]["S"], first["position"]["S"]
         history, sequence, _ = position.split(".")
         bodies = [first["body"]["S"]]
@@ -124,5 +124,5 @@ def _order(first: Item) -> tuple[str, str]:
 
 
 def _no_table(error: ClientError) -> bool:
-    """Whether there has never been a dead letter."""
+    """Whether the table does not exist: no dead letter was ever stored."""
     return bool(error.response["Error"]["Code"] == "ResourceNotFoundException")

@@ -1,14 +1,14 @@
-"""The outbox of a `DynamoTrackerStore`: `<table_name>_outbox`, an item a waiting conversation.
+"""The outbox of a `DynamoTrackerStore`: `<table_name>_outbox`, an item per waiting conversation.
 
-DynamoDB finds nothing by an attribute without reading everything; so what waits has a table of
-its own, which is as large as the backlog and not as the history. An entry (HASH `sender_id`):
-  first, chunk     number of the first event that waits, and where the chunk that has it begins
-  sequence         number after the last event that waits
-  at               from when on a relay may take the conversation
-  relay            who took it last; absent: nobody since it was let go
-  since            since when something has been waiting all the time
-The transaction that commits a turn makes or changes the entry, and the one that deletes a
-conversation deletes it, so it exists exactly while something waits. Relays change nothing else.
+DynamoDB cannot find items by an attribute without reading all of them. So waiting conversations
+have a table of their own, which is only as large as the backlog. An entry (HASH `sender_id`):
+  first, chunk     number of the first waiting event, and of the first event in its chunk
+  sequence         number after the last waiting event
+  at               time from which a relay may take the conversation
+  relay            the relay that took it last; absent after it was released
+  since            since when events have been waiting all the time
+The transaction that commits a turn creates or changes the entry, and the one that deletes a
+conversation deletes it, so it exists exactly while events wait. Relays change only entries.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from .letters import Letters
 
 T = TypeVar("T")
 
-#: Characters of JSON from which on a batch takes no further event.
+#: Characters of JSON from which on no further event is added to a batch.
 BATCH_TEXT = 1_000_000
 
-#: Entries that `waiting` reads at a time, and how often it does so in one call.
+#: Entries on a page that `waiting` reads, and pages that it reads in one call.
 _PAGE, _PAGES = 1000, 10
 
-#: How often a conversation that is deleted and made anew while it is read is taken again.
+#: Attempts to take a conversation that is deleted and created again while it is read.
 _TAKES = 5
 
 _OURS = "#relay = :relay AND #first = :first AND #since = :since"
 
 
 class Run(Protocol):
-    """Does blocking work in a thread, and translates boto3's errors."""
+    """Runs a blocking function in a thread, and translates boto3's errors."""
 
     def __call__(self, work: Callable[..., T], *args: Any) -> Awaitable[T]: ...
 
 
 class DynamoOutbox(Outbox):
-    """What waits of the conversations of one store."""
+    """The waiting events of one store."""
 
     def __init__(self, client: Client, run: Run) -> None:
         self._entries, self._letters, self._run = Entries(client), Letters(client), run
@@ -82,21 +82,21 @@ class DynamoOutbox(Outbox):
 
 @dataclass(frozen=True)
 class _Portion:
-    """Events that were read, the chunk that each is in, and that which has the next one."""
+    """Events that were read, the chunk of each, and last the chunk of the next event."""
 
     events: list[Any]
     chunks: list[int]
 
 
 class Entries:
-    """What a `DynamoOutbox` does in a thread. Raises boto3's errors and the library's."""
+    """The operations of `DynamoOutbox` in a thread. Raises boto3's errors and our own."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._place: Item | None = None  # where `waiting` goes on
+        self._place: Item | None = None  # where the next `waiting` continues
 
     def waiting(self, limit: int, before: int) -> list[str]:
-        """Bounded in work: of a very long backlog each call reads the next part, in a circle."""
+        """See `Outbox.waiting`. Each call reads a limited part of a long backlog, in turn."""
         found: dict[str, int] = {}
         start, last_round = self._place, self._place is None
         for _ in range(_PAGES):
@@ -111,7 +111,7 @@ class Entries:
         return sorted(found, key=lambda name: (found[name], name))[:limit]
 
     def _free(self, before: int, start: Item | None) -> dict[str, Any]:
-        # A lease that ends so late is void, so its conversation is free as well.
+        # A lease that ends that late is void: its conversation is free.
         condition, fields = "#at <= :before OR #at > :void", "#sender_id, #at"
         values = {":before": before, ":void": now_ms() + VOID_MS}
         request = {
@@ -135,7 +135,7 @@ class Entries:
             portion = self._read(sender_id, entry, limit)
             history = self._history(sender_id, entry)
             if history is None:
-                continue  # deleted, and perhaps made anew, while it was read
+                continue  # deleted, and perhaps created again, while it was read
             if portion is None:
                 break
             first, end = number_of(entry, "first"), number_of(entry, "sequence")
@@ -147,7 +147,7 @@ class Entries:
         )
 
     def _leased(self, sender_id: str, lease: Lease) -> Item | None:
-        """The entry, lent to the relay; None if nothing waits or another has it."""
+        """Lease the entry; None if no event waits or another relay has it."""
         condition = (
             "attribute_exists(#first) AND (attribute_not_exists(#relay) OR #relay = :relay"
             " OR #at <= :now OR #at > :beyond)"
@@ -159,7 +159,7 @@ class Entries:
         return self._change(sender_id, change, condition, values)
 
     def _read(self, sender_id: str, entry: Item, limit: int) -> _Portion | None:
-        """Waiting events, from chunk to chunk; None: they are not all there."""
+        """Waiting events, chunk by chunk; None if some are missing."""
         first, end = number_of(entry, "first"), number_of(entry, "sequence")
         found, held = _Portion([], []), 0
         for chunk, lines in layout.walk(
@@ -186,14 +186,14 @@ class Entries:
                 ":start": {"S": layout.position(number_of(entry, "chunk"))},
                 ":end": {"S": layout.position(number_of(entry, "sequence") - 1, 999)},
             },
-            Limit=limit + 1,  # a chunk has an event at least
+            Limit=limit + 1,  # a chunk has at least one event
             ConsistentRead=True,
         )
 
     def _history(self, sender_id: str, entry: Item) -> int | None:
-        """When the conversation was made, if the entry has been this one all the time.
+        """When the conversation was created; None if the entry has changed.
 
-        Both are looked at in one step, after the events were read, so all belong together.
+        Both are read in one transaction after the events, so all three belong together.
         """
         key = {"sender_id": {"S": sender_id}}
         gets = [

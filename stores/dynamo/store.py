@@ -1,18 +1,18 @@
 """`DynamoTrackerStore`: a turn is one transaction of a small item and its events.
 
-The documented table keeps one item a conversation; ours there holds numbers only. Events lie
-in `<table_name>_events`, in items of at most 300 KB, so neither a history nor an event can
-outgrow an item. An append is a TransactWriteItems that is conditional on fence, owner and
-sequence; a write too large for one transaction puts its events first, where nobody reads
-them yet, and commits with a last conditional update. A claim is one conditional update, and a
-query for the events of the latest session.
+The documented table has one item per conversation, with numbers only. Events are stored in
+`<table_name>_events`, in items of at most 300 KB, so neither a long conversation nor a large event
+exceeds the limit of an item. An append is a TransactWriteItems with conditions on fence, owner and
+sequence. A write too large for one transaction first puts its events where they are not read yet,
+and commits them by a last conditional update. A claim is one conditional update and a query for the
+events of the latest session.
 
-What waits to be published is noted in `<table_name>_outbox`, by the transaction that commits it.
+The transaction that commits events also notes in `<table_name>_outbox` that they wait.
 
-An item of the documented format (with `events`) is read as it stands, and carried over in one
-transaction by the first claim or write of its conversation.
+An item of the documented format (with `events`) can be read, and the first claim or write of its
+conversation converts it in one transaction.
 
-boto3 blocks, so it runs in threads of the store's own: the event loop never waits.
+boto3 blocks, so it runs in the store's own threads, and never blocks the event loop.
 """
 
 from __future__ import annotations

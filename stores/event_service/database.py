@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import (
     ConfigurationError,
     InvalidEvent,
@@ -39,16 +40,16 @@ from . import schema
 
 T = TypeVar("T")
 
-#: How often a batch is begun when it lost a race or found an old, broken connection.
+#: Attempts at a batch that lost a race or found a broken connection.
 TRIES = 4
 
-#: Most values in one condition; databases have a limit.
+#: Values in one condition, of which databases limit the number.
 CHUNK = 500
 
 
 class SQLEventDatabase(EventDatabase):
-    """Each batch is one transaction: it locks the ledgers of its conversations, drops what
-    they have, and writes the rest. The keys are those of the SQL tracker store.
+    """Stores each batch in one transaction, which locks the ledgers of the batch's conversations,
+    drops duplicates, and writes the rest. The keys are those of the SQL tracker store.
     """
 
     def __init__(self, section: Section, where: str = "event_service") -> None:
@@ -63,11 +64,11 @@ class SQLEventDatabase(EventDatabase):
         self._engine: AsyncEngine | None = None
 
     def spare_files(self) -> None:
-        """Make no file when it is used; for a check."""
+        """Create no file when the database is used; for a check of settings."""
         self.settings = self.settings.sparing_files()
 
     def require_existing(self) -> None:
-        """Create no database when it is used. Raises ConfigurationError for a missing file."""
+        """Create no database at the first use. Raises ConfigurationError for a missing file."""
         self.settings = self.settings.existing(self._where)
 
     async def open(self) -> None:
@@ -102,7 +103,7 @@ class SQLEventDatabase(EventDatabase):
             return Limits(MAX_NAME, nul=False)
         async with engine.connect() as connection:
             packet = await connection.scalar(sa.text("SELECT @@max_allowed_packet"))
-        # Escaping may double a message, and its statement has other words too.
+        # Escaping may double the size of a message, and its statement has other text too.
         return Limits(MAX_NAME, size=int(packet) // 2 - 10_000)
 
     async def close(self) -> None:
@@ -110,10 +111,10 @@ class SQLEventDatabase(EventDatabase):
         if engine is not None:
             await engine.dispose()
 
-    # -- running something -------------------------------------------------------------------
+    # -- transactions ------------------------------------------------------------------------
 
     async def _run(self, body: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Run `body` in a transaction, again where that helps."""
+        """Run `body` in a transaction, and repeat it after errors that may pass."""
 
         async def once() -> T:
             engine = await self._open()
@@ -121,13 +122,14 @@ class SQLEventDatabase(EventDatabase):
                 return await body(connection)
 
         async def repeated() -> T:
-            for turn in range(1, TRIES):
+            backoff = Backoff(0.02, 0.08)
+            for _ in range(1, TRIES):
                 try:
                     return await once()
                 except sa.exc.DBAPIError as error:
                     if not errors.may_try_again(error):
                         raise
-                await asyncio.sleep(0.02 * turn)
+                await asyncio.sleep(backoff.next())
             return await once()
 
         return await self._translated(repeated())
@@ -155,7 +157,7 @@ class SQLEventDatabase(EventDatabase):
     async def _one_by_one(
         self, events: Sequence[Received], rejects: Sequence[Reject]
     ) -> StoreResult:
-        """One of the rows is bad: find out which, and store the others."""
+        """Store rows one by one, to find the one that the database refuses."""
         done = StoreResult()
         for event in events:
             done.add(await self.store([event], []))
@@ -166,8 +168,8 @@ class SQLEventDatabase(EventDatabase):
     async def _refused(
         self, events: Sequence[Received], rejects: Sequence[Reject], error: Exception
     ) -> StoreResult:
-        """Keep a row that the database does not take among the rejects."""
-        if isinstance(error, InvalidEvent):  # it takes less than when it was opened
+        """Store a row that the database refuses as a reject."""
+        if isinstance(error, InvalidEvent):  # the database's limit is lower than at the start
             self.limits = await self._find_limits(await self._open())
         text = str(errors.translate(error, self.settings))
         if rejects:
@@ -222,12 +224,12 @@ class SQLEventDatabase(EventDatabase):
     async def _locked(
         self, connection: AsyncConnection, names: set[HistoryKey]
     ) -> dict[HistoryKey, Ledger]:
-        """The ledgers, locked; made where they are not there."""
+        """The ledgers, locked; missing ones are created."""
         found = await self._lock(connection, names)
         if lacking := sorted(names - found.keys()):
             rows = [_ledger_row(name, Ledger()) for name in lacking]
             await self._add(connection, schema.histories, rows)
-            # Another instance may have made them, and written into them, at the same moment.
+            # Another instance may have created and changed them at the same moment.
             found |= await self._lock(connection, lacking)
         return found
 
@@ -243,7 +245,7 @@ class SQLEventDatabase(EventDatabase):
     async def _new(
         self, connection: AsyncConnection, table: sa.Table, rows: list[dict[str, Any]]
     ) -> list[dict[str, Any]]:
-        """Insert the rows whose digest is not there."""
+        """Insert the rows whose digest is new, and return them."""
         by_digest = {row["digest"]: row for row in reversed(rows)}
         for some in _chunks(sorted(by_digest)):
             query = sa.select(table.c.digest).where(table.c.digest.in_(some))
@@ -268,7 +270,7 @@ class SQLEventDatabase(EventDatabase):
         return {**reject._asdict(), "reason": printable, "body": reject.body[:size],
                 "rejected_at": time.time()}  # fmt: skip
 
-    # -- looking -----------------------------------------------------------------------------
+    # -- gaps --------------------------------------------------------------------------------
 
     async def gaps(self, histories: Collection[HistoryKey] | None = None) -> list[Gap]:
         async def body(connection: AsyncConnection) -> list[Gap]:

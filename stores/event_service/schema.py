@@ -1,4 +1,4 @@
-"""The event service's tables, which share a database with any others, and their statements."""
+"""The event service's tables and their statements. The database may have other tables too."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from ..sql.schema import MAX_NAME, ConversationKey
 
-#: Databases whose statements are written here.
+#: Databases for which this module has statements.
 DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
 
 #: Rows of one table, all with the same columns.
 Rows = Sequence[Mapping[str, Any]]
 
-#: A column's type -> the PostgreSQL type that its values have in JSON.
+#: A column's type -> the PostgreSQL type of its values in JSON.
 _POSTGRESQL: dict[type, str] = {
     ConversationKey: "text",
     sa.String: "text",
@@ -28,7 +28,7 @@ _POSTGRESQL: dict[type, str] = {
 
 
 class HexBytes(mysql.LONGBLOB):
-    """Bytes that go to MySQL as digits: a pair of current drivers cannot quote bytes."""
+    """Bytes that are sent to MySQL as hex digits: two current drivers cannot quote bytes."""
 
     def bind_processor(self, dialect: Any) -> Any:
         return lambda value: None if value is None else value.hex()
@@ -41,21 +41,21 @@ metadata = sa.MetaData()
 
 
 def _text(length: int | None = None) -> Any:
-    """Text of which MySQL shall neither cut nor compare anything by its own rules."""
-    words = {"charset": "utf8mb4", "collation": "utf8mb4_bin"}
+    """Text that MySQL does not cut, and compares exactly."""
+    exact = {"charset": "utf8mb4", "collation": "utf8mb4_bin"}
     if length is None:
-        return sa.Text().with_variant(mysql.LONGTEXT(**words), "mysql", "mariadb")
-    return sa.String(length).with_variant(mysql.VARCHAR(length, **words), "mysql", "mariadb")
+        return sa.Text().with_variant(mysql.LONGTEXT(**exact), "mysql", "mariadb")
+    return sa.String(length).with_variant(mysql.VARCHAR(length, **exact), "mysql", "mariadb")
 
 
 def _counter() -> sa.Column[Any]:
-    # SQLite counts only what it calls INTEGER.
+    # SQLite numbers only INTEGER columns by itself.
     kind = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     return sa.Column("id", kind, primary_key=True, autoincrement=True)
 
 
 def _described() -> list[sa.Column[Any]]:
-    """What is known of any event; `data` is the published object, the text as it came."""
+    """The columns of any event; `data` is the published object as text, unchanged."""
     return [
         sa.Column("type_name", _text(MAX_NAME)),
         sa.Column("timestamp", sa.Double),
@@ -63,7 +63,7 @@ def _described() -> list[sa.Column[Any]]:
     ]
 
 
-#: Events by their names, each once.
+#: Events by (sender_id, history, sequence), each once.
 events = sa.Table(
     "ticketlock_service_events",
     metadata,
@@ -74,8 +74,8 @@ events = sa.Table(
     mysql_engine="InnoDB",
 )
 
-#: A ledger for each history (see `ticketlock.event_service.ledger`). Its row is locked by
-#: whoever stores events of the history, so two instances never both find an event new.
+#: A ledger for each history (see `ticketlock.event_service.ledger`). An instance that stores
+#: events of the history locks its row, so two instances never store the same event.
 histories = sa.Table(
     "ticketlock_service_histories",
     metadata,
@@ -87,7 +87,7 @@ histories = sa.Table(
     mysql_engine="InnoDB",
 )
 
-#: Events of publishers that give no sequence, in the order of storing.
+#: Events of publishers that give no sequence, in the order in which they were stored.
 unnumbered = sa.Table(
     "ticketlock_service_unnumbered",
     metadata,
@@ -100,7 +100,7 @@ unnumbered = sa.Table(
     mysql_engine="InnoDB",
 )
 
-#: Messages that are no events, as they came.
+#: Messages without a valid event, unchanged.
 rejects = sa.Table(
     "ticketlock_service_rejects",
     metadata,
@@ -115,21 +115,21 @@ rejects = sa.Table(
 
 
 def missing(connection: sa.Connection) -> list[sa.Table]:
-    """The tables that are not there."""
+    """The tables that do not exist."""
     look = sa.inspect(connection)
     return [table for table in metadata.sorted_tables if not look.has_table(table.name)]
 
 
 def locked(sender_ids: Iterable[str]) -> sa.Select[Any]:
-    """The ledgers of conversations, held until the transaction ends; always in one order."""
+    """The ledgers of conversations, locked until the transaction ends, in a fixed order."""
     query = sa.select(histories).where(histories.c.sender_id.in_(list(sender_ids)))
     return query.order_by(histories.c.sender_id, histories.c.history).with_for_update()
 
 
 def add(table: sa.Table, dialect: str, rows: Rows) -> tuple[Any, Any]:
-    """Insert rows that are not there: the statement, and its parameters."""
+    """The statement, and its parameters, that inserts rows unless they exist."""
     if dialect in ("mysql", "mariadb"):
-        # IGNORE would also swallow what does not fit; this does nothing, and only to repeats.
+        # IGNORE would also hide values that do not fit; this only skips duplicates.
         key = next(iter(table.primary_key)).name
         return mysql.insert(table).on_duplicate_key_update(**{key: table.c[key]}), rows
     if dialect == "postgresql" and table is not rejects:  # their bodies are bytes
@@ -140,7 +140,7 @@ def add(table: sa.Table, dialect: str, rows: Rows) -> tuple[Any, Any]:
 
 
 def put(dialect: str, rows: Rows) -> tuple[Any, Any]:
-    """Write ledgers whose rows are there: the statement, and its parameters."""
+    """The statement, and its parameters, that updates existing ledgers."""
     names = ("next_sequence", "missing_count", "missing")
     if dialect in ("mysql", "mariadb"):
         made = mysql.insert(histories)
@@ -155,10 +155,10 @@ def put(dialect: str, rows: Rows) -> tuple[Any, Any]:
 
 
 def _one_value(table: sa.Table, rows: Rows, conflict: str) -> tuple[Any, Any]:
-    """PostgreSQL: one short statement with one value, JSON, whatever the number of rows.
+    """PostgreSQL: one short statement with all rows in one JSON value.
 
-    The driver would send a statement for each row, or spend its time on quoting. Texts are
-    text and not VARCHAR, to which a cast would cut what is too long.
+    Otherwise the driver would send a statement per row, or spend its time on quoting. Texts are
+    cast to text, because a cast to VARCHAR would cut long ones.
     """
     names = list(rows[0])
     kinds = ", ".join(f"{name} {_POSTGRESQL[type(table.c[name].type)]}" for name in names)
@@ -170,6 +170,6 @@ def _one_value(table: sa.Table, rows: Rows, conflict: str) -> tuple[Any, Any]:
 
 
 def gaps() -> sa.Select[Any]:
-    """The ledgers of which something is missing, in order."""
+    """The ledgers with missing events, sorted."""
     query = sa.select(histories).where(histories.c.missing_count > 0)
     return query.order_by(histories.c.sender_id, histories.c.history)

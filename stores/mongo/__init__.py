@@ -1,4 +1,4 @@
-"""`MongoTrackerStore`, and what it is made of."""
+"""The backend for MongoDB: `MongoTrackerStore`."""
 
 from .store import MongoTrackerStore
 

@@ -25,18 +25,18 @@ Document = dict[str, Any]
 
 
 class Database:
-    """The collections; the client connects when they are first used.
+    """The collections; the client connects at their first use.
 
     Attributes:
         where: the server, for error texts.
-        collection: name of the documented collection; ours add a suffix.
+        collection: name of the documented collection; the library's own ones add a suffix.
     """
 
     def __init__(self, section: Section) -> None:
         keys = section.read(MongoKeys)
         self._url = section.place()[1] or "mongodb://localhost:27017"
         _check_url(section, self._url)
-        # Where a text speaks of the server, the login before the @ has no business.
+        # Error texts must not show the login before the @.
         self.where = self._url.rpartition("@")[2].removeprefix("mongodb://").partition("?")[0]
         self._name, self.collection = keys["db"], keys["collection"]
         self._options = _options(section, keys, self._url)
@@ -55,7 +55,7 @@ class Database:
             await client.close()
 
     @contextlib.asynccontextmanager
-    async def seam(self) -> AsyncIterator[None]:
+    async def translated_errors(self) -> AsyncIterator[None]:
         """Translate pymongo's errors."""
         try:
             yield
@@ -80,12 +80,12 @@ class Database:
         return self._named("_dead_letters")
 
     async def indexed_current(self) -> AsyncCollection[Document]:
-        """The current documents, with the index of the few that wait to be published."""
+        """The current documents, with the index of those with waiting events."""
         await self._make_indexes()
         return self.current
 
     async def history(self) -> AsyncCollection[Document]:
-        """The buckets, with the index that refuses a second one."""
+        """The buckets, with the index that makes them unique."""
         await self._make_indexes()
         return self._named("_history")
 
@@ -100,14 +100,14 @@ class Database:
 
 
 def _check_url(section: Section, url: str) -> None:
-    """Raise ConfigurationError for what can be told to be wrong without a server."""
+    """Raise ConfigurationError for a URL that is wrong whatever the server is."""
     if url.startswith("mongodb+srv://"):
-        return  # reading it asks the name servers
+        return  # parsing it needs DNS
     try:
         if "://" in url:
             parse_uri(url, warn=False)
     except PyMongoError:
-        # Its text is not repeated: what it takes for a port may be half of a password.
+        # The driver's error is not shown: its "port" may be a part of a password.
         raise section.error(
             "url",
             "is not a MongoDB URL; one looks like mongodb://user:password@host:27017/?option=value, "
@@ -116,7 +116,7 @@ def _check_url(section: Section, url: str) -> None:
 
 
 def _options(section: Section, keys: MongoKeys, url: str) -> Mapping[str, Any]:
-    """Keyword arguments of the client; what the url says itself wins."""
+    """Keyword arguments of the client; options in the url override them."""
     milliseconds = round(1000 * keys["socket_timeout"])
     username, password = keys["username"], keys["password"]
     source = keys["auth_source"]
@@ -125,7 +125,7 @@ def _options(section: Section, keys: MongoKeys, url: str) -> Mapping[str, Any]:
     if username and password is None:
         raise section.error("password", "is missing: a username alone cannot log in")
     options: dict[str, Any] = {
-        "w": "majority",  # a turn that was acknowledged survives the loss of the primary
+        "w": "majority",  # an acknowledged turn survives the loss of the primary
         "serverSelectionTimeoutMS": milliseconds,
         "connectTimeoutMS": milliseconds,
         "socketTimeoutMS": milliseconds,

@@ -1,4 +1,4 @@
-"""pymongo's errors in words: which server, what it said, and what to change."""
+"""Texts for pymongo's errors: which server, its error, and what to change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pymongo.errors import (
 
 from ticketlock.errors import TrackerStoreConnectionError, TrackerStoreError
 
-#: Codes of MongoDB's answers -> what to do; the login ones first.
+#: MongoDB's error code -> what to do.
 _CODES = {
     18: "it refused the login: check username, password and auth_source",
     11: "it does not know the user: check username and auth_source",
@@ -27,7 +27,7 @@ _CODES = {
     14031: "its disk is full",
 }
 
-#: What the driver or the system says -> what to do; the first match counts.
+#: Pattern of an error of driver or system -> what to do; the first match counts.
 _REMEDIES = (
     (r"Authentication failed|auth failed", _CODES[18]),
     (r"certificate|ssl|tls", "check the TLS options in url"),
@@ -41,13 +41,13 @@ def explained(where: str, error: PyMongoError) -> TrackerStoreError:
     """The error to raise instead of a driver's; `where` names the server without a secret."""
     said = str(error)
     if isinstance(error, ServerSelectionTimeoutError):
-        said = said.split(", Topology Description")[0]  # pages of it, and no help
+        said = said.split(", Topology Description")[0]  # long, and of no help
     remedy = _CODES.get(getattr(error, "code", None) or 0) or next(
         (advice for pattern, advice in _REMEDIES if re.search(pattern, said, re.IGNORECASE)), None
     )
     text = f"MongoDB at {where}: {f'{remedy} ({said})' if remedy else said}"
     if getattr(error, "code", None) == 13:
-        return TrackerStoreError(text)  # no waiting brings a right
+        return TrackerStoreError(text)  # waiting does not grant a right
     unusable = (ConnectionFailure, NotPrimaryError, ConfigurationError, InvalidURI)
     if isinstance(error, unusable) or (
         isinstance(error, OperationFailure) and error.code in _CODES

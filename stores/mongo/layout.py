@@ -1,15 +1,15 @@
-"""How a conversation lies in MongoDB: the current document, and buckets of older events.
+"""How a conversation is stored in MongoDB: the current document, and buckets of older events.
 
 The current document, `_id` the conversation id:
   fence, owner     the highest claim
-  sequence, first  events it has ever had, number of the first one that is kept
-  session, session_bucket  where the latest session starts, and the bucket that has that event
-                   (None: it is inline, or the first of its bucket)
+  sequence, first  how many events it has ever had, and the number of the first stored one
+  session, session_bucket  number of the first event of the latest session, and the bucket that
+                   has it (None: it is inline, or the first of its bucket)
   latest           greatest timestamp; None without events
   tail, tail_first, tail_bytes  the most recent events as JSON, inline
-  runs             under which names valid buckets were written. A name is used once, so that
-                   what a dead or late writer leaves behind is never taken for history.
-  born, outbox, outbox_since, outbox_at, relay  see `_mongo_outbox`
+  runs             names under which valid buckets were written. A name is used once, so buckets
+                   of a dead or late writer are never read.
+  born, outbox, outbox_since, outbox_at, relay  see `outbox`
 A bucket: sender_id, run, first (number of its first event), events (JSON).
 """
 
@@ -24,21 +24,22 @@ from bson import Code, DBRef, Decimal128, MaxKey, MinKey, ObjectId, Regex, Times
 from ticketlock.events.codec import EncodedEvent, finite
 from ticketlock.plain_json import plain
 
-#: Bytes of events that a document may hold: 16 MB less what else is in it.
+#: Bytes of events in a document: 16 MB less its other fields.
 DOCUMENT_BYTES = 15 * 1024 * 1024
 
-#: Inline events, and their bytes, from which on the oldest are moved to buckets.
+#: Number and bytes of inline events from which on the oldest are moved to buckets.
 TAIL_EVENTS, TAIL_BYTES = 100, 256 * 1024
 
-#: Inline events and bytes that stay; also the size of a bucket, unless one event is larger.
+#: Number and bytes of inline events that stay; also the size of a bucket, unless an event is
+#: larger.
 KEPT_EVENTS, KEPT_BYTES = 50, 128 * 1024
 
-#: Bytes that BSON adds to each text of an array, at most.
+#: Bytes that BSON adds to each text of an array, as an upper limit.
 _OVERHEAD = 16
 
 
 def size(texts: Sequence[str]) -> int:
-    """Bytes of the texts in a document."""
+    """Bytes that the texts take in a document."""
     return sum(len(text) + _OVERHEAD for text in texts)
 
 
@@ -47,7 +48,7 @@ def new_run() -> str:
 
 
 def last_start(events: Sequence[EncodedEvent]) -> int | None:
-    """Place of the last event that starts a session."""
+    """Index of the last event that starts a session."""
     return next((i for i in range(len(events) - 1, -1, -1) if events[i].starts_session), None)
 
 
@@ -57,20 +58,20 @@ def latest(events: Sequence[EncodedEvent]) -> float | None:
 
 
 def moment(event: object) -> float:
-    """The timestamp of a documented event; what is none counts as 0."""
+    """The timestamp of a documented event; 0 without a valid one."""
     timestamp = event.get("timestamp") if isinstance(event, dict) else None
     return finite(timestamp) or 0.0
 
 
 def plain_event(event: Any) -> Any:
-    """A documented event as JSON has it: BSON knows times, ids, bytes and decimal numbers."""
+    """A documented event as plain JSON, without BSON's times, ids, bytes and decimal numbers."""
     if isinstance(event, dict) and isinstance(moment := event.get("timestamp"), datetime):
         event = {**event, "timestamp": moment.replace(tzinfo=timezone.utc).timestamp()}
     return plain(_translated(event))
 
 
 def _translated(value: Any) -> Any:
-    """The value without those of BSON's own types that `plain` does not know."""
+    """The value without the BSON types that `plain` does not know."""
     if isinstance(value, Decimal128):
         return value.to_decimal()
     if isinstance(value, (Regex, Timestamp, MinKey, MaxKey, Code, DBRef)):
@@ -81,7 +82,7 @@ def _translated(value: Any) -> Any:
 
 
 def cut(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The texts in pieces for one bucket each."""
+    """The texts in parts, one for each bucket."""
     start = held = 0
     for place, text in enumerate(texts):
         full = place - start == KEPT_EVENTS or held + len(text) > KEPT_BYTES
@@ -94,7 +95,7 @@ def cut(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def surplus(tail: Sequence[str]) -> int:
-    """How many of the inline events to move, so that no more than what is to stay stays."""
+    """How many of the oldest inline events to move to buckets."""
     kept = total = 0
     for text in reversed(tail):
         total += len(text)
@@ -114,7 +115,7 @@ def buckets(sender_id: str, run: str, first: int, texts: Sequence[str]) -> list[
 
 
 def bucket_of(made: Sequence[dict[str, Any]], number: int) -> int | None:
-    """Where the bucket with event `number` begins; None if it is in none of these."""
+    """Number of the first event of the bucket with event `number`; None if these lack it."""
     found = [b["first"] for b in made if b["first"] <= number < b["first"] + len(b["events"])]
     return found[0] if found else None
 
@@ -122,7 +123,7 @@ def bucket_of(made: Sequence[dict[str, Any]], number: int) -> int | None:
 def whole(
     sender_id: str, events: Sequence[EncodedEvent], first: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Fields of a current document that has just these events, and buckets to write before it."""
+    """Fields of a current document with these events only, and buckets to write before it."""
     texts = [event.text for event in events]
     run = new_run()
     made = buckets(sender_id, run, first, texts) if size(texts) > DOCUMENT_BYTES else []

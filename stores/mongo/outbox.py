@@ -1,13 +1,13 @@
 """The outbox of a `MongoTrackerStore`: fields of the current document, changed with its events.
 
-  outbox           number of the first event that waits; absent, as all of these: nothing waits
-  outbox_since     since when something has been waiting all the time
-  outbox_at        from when on a relay may take the conversation
-  relay            who took it last; absent: nobody since it was let go
-  born             when the document was made, which tells two lives of a conversation apart
+  outbox           number of the first waiting event; it and the next two are absent if none waits
+  outbox_since     since when events have been waiting all the time
+  outbox_at        time from which a relay may take the conversation
+  relay            the relay that took it last; absent after it was released
+  born             when the document was created: the `history` of the conversation
 
-A relay reads events where they lie, inline or in buckets. Buckets never are of another life,
-because the name of a run is used once; so what is read belongs to the document that was taken.
+A relay reads the stored events, inline or in buckets. The name of a run is used once, so the buckets
+always belong to the document that was taken.
 """
 
 from __future__ import annotations
@@ -34,35 +34,35 @@ from ticketlock.tracker.outbox import (
 
 from .database import Database, Document
 
-#: Characters of JSON from which on a batch takes no further event.
+#: Characters of JSON from which on no further event is added to a batch.
 BATCH_TEXT = 1_000_000
 
-#: Buckets that one answer of the server holds at most: 1 MB, unless single events are larger.
+#: Buckets in one answer of the server: 1 MB, unless single events are larger.
 _BUCKETS = 8
 
-#: How often a conversation that is deleted and made anew while it is read is taken again.
+#: Attempts to take a conversation that is deleted and created again while it is read.
 _TAKES = 5
 
 _EMPTIED = {"outbox": "", "outbox_since": "", "outbox_at": "", "relay": ""}
 
 
 def let_wait(change: Document, number: int, now: int) -> None:
-    """Make an update of a current document say that the events from `number` on wait."""
-    # Where something waits already, its number and its age are lower, and a lease ends later.
+    """Extend an update of a current document: the events from `number` on wait."""
+    # If events wait already, their number and time are lower, and a lease ends later.
     change.setdefault("$min", {}).update(outbox=number, outbox_since=now)
     change.setdefault("$max", {})["outbox_at"] = now
 
 
 class MongoOutbox(Outbox):
-    """What waits of the conversations of one store."""
+    """The waiting events of one store."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     async def waiting(self, limit: int, before: int) -> list[str]:
-        # A lease that ends so late is void, so its conversation is free as well.
+        # A lease that ends that late is void: its conversation is free.
         free = [{"outbox_at": {"$lte": before}}, {"outbox_at": {"$gt": now_ms() + VOID_MS}}]
-        async with self._db.seam():
+        async with self._db.translated_errors():
             heads = await self._db.indexed_current()
             found = heads.find({"$or": free}, {"_id": 1}).sort("outbox_at", 1).limit(limit)
             return [head["_id"] async for head in found]
@@ -70,7 +70,7 @@ class MongoOutbox(Outbox):
     # -- relaying ------------------------------------------------------------------------------------
 
     async def take(self, sender_id: str, lease: Lease, limit: int) -> Batch | None:
-        async with self._db.seam():
+        async with self._db.translated_errors():
             for _ in range(_TAKES):
                 head = await self._leased(sender_id, lease)
                 if head is None:
@@ -86,7 +86,7 @@ class MongoOutbox(Outbox):
         )
 
     async def _leased(self, sender_id: str, lease: Lease) -> Document | None:
-        """The current document, lent to the relay; None if nothing waits or another has it."""
+        """Lease the current document; None if no event waits or another relay has it."""
         free = [
             {"relay": {"$in": [None, lease.relay]}},
             {"outbox_at": {"$lte": lease.now}},
@@ -100,7 +100,7 @@ class MongoOutbox(Outbox):
         return head
 
     async def _texts(self, head: Document, limit: int) -> list[str]:
-        """The first events that wait; none of them if the conversation was deleted meanwhile."""
+        """The first waiting events; empty if the conversation was deleted meanwhile."""
         place = head["outbox"] - head["tail_first"]
         if place >= 0:
             return list(_portion(head["tail"][place:], limit))
@@ -120,7 +120,7 @@ class MongoOutbox(Outbox):
         return list(_portion(texts + head["tail"], limit))
 
     async def _buckets(self, head: Document) -> AsyncGenerator[Document, None]:
-        """The bucket that has the first waiting event, and those after it, up to the tail."""
+        """The bucket with the first waiting event, and those after it, up to the tail."""
         history = await self._db.history()
         query = {"sender_id": head["_id"], "run": {"$in": head["runs"]}}
         before = {**query, "first": {"$lte": head["outbox"]}}
@@ -140,7 +140,7 @@ class MongoOutbox(Outbox):
             "relay": lease.relay,
             "outbox": batch.first,
         }
-        async with self._db.seam():
+        async with self._db.translated_errors():
             if to >= batch.sequence:
                 emptied = await self._db.current.update_one(
                     {**ours, "sequence": to}, {"$unset": _EMPTIED}
@@ -153,7 +153,7 @@ class MongoOutbox(Outbox):
             return moved.matched_count > 0
 
     async def release(self, sender_id: str, relay: str) -> None:
-        async with self._db.seam():
+        async with self._db.translated_errors():
             await self._db.current.update_one(
                 {"_id": sender_id, "relay": relay},
                 {"$unset": {"relay": ""}, "$set": {"outbox_at": now_ms()}},
@@ -171,7 +171,7 @@ class MongoOutbox(Outbox):
                 }
             },
         ]
-        async with self._db.seam():
+        async with self._db.translated_errors():
             cursor = await (await self._db.indexed_current()).aggregate(stages)
             found = await cursor.to_list()
         if not found:
@@ -181,15 +181,15 @@ class MongoOutbox(Outbox):
     # -- dead letters --------------------------------------------------------------------------------
 
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
-        async with self._db.seam():
+        async with self._db.translated_errors():
             for letter in letters:
-                # JSON text, as everywhere: BSON does not have all that an event may have.
+                # As JSON text: BSON cannot store every value of an event.
                 document = {**asdict(letter), "event": json.dumps(dict(letter.event))}
                 key = {"_id": _key(letter)}
                 await self._db.dead_letters.replace_one(key, {**key, **document}, upsert=True)
 
     async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
-        async with self._db.seam():
+        async with self._db.translated_errors():
             found = self._db.dead_letters.find({}, {"_id": 0}).sort("_id", 1).limit(limit)
             letters = [
                 DeadLetter(**{**document, "event": json.loads(document["event"])})
@@ -198,19 +198,19 @@ class MongoOutbox(Outbox):
         return sorted(letters, key=letter_order)
 
     async def remove_dead_letter(self, letter: DeadLetter) -> bool:
-        async with self._db.seam():
+        async with self._db.translated_errors():
             gone = await self._db.dead_letters.delete_one({"_id": _key(letter)})
         return gone.deleted_count > 0
 
 
 def _key(letter: DeadLetter) -> Document:
-    # Such a key is compared field by field, in this order.
+    # MongoDB compares such a key field by field, in this order.
     names = ("sender_id", "history", "sequence")
     return dict(zip(names, letter_order(letter), strict=True))
 
 
 def _portion(texts: Sequence[str], limit: int) -> Iterator[str]:
-    """As many of the texts as a batch takes, at least one."""
+    """The texts that fit a batch, at least one."""
     held = 0
     for place, text in enumerate(texts[:limit]):
         held += len(text)

@@ -1,25 +1,24 @@
-"""`MongoTrackerStore`: whole turns or nothing, without transactions, in documents that stay small.
+"""`MongoTrackerStore`: atomic turns without transactions, in documents that stay small.
 
 A conversation is one document in `<collection>_current`: fence, owner, sequence, and the most
-recent events inline. An append is one conditional update of that document, so the fence is
-checked in the statement that writes, and a process that dies leaves a whole turn or none, on a
-standalone server as well. A claim gets the latest session in the same round trip, unless the
-session is so long that part of it is not inline any more.
+recent events inline. An append is one conditional update of that document. So the fence is checked
+by the statement that writes, and a turn is written as a whole or not at all, on a standalone server
+too. A claim returns the latest session in the same round trip, unless part of it is not inline.
 
-When the inline events are many, or a session starts, the oldest are copied to
-`<collection>_history`, a bucket of events a document, and then cut off. Not one document an event, because a long history would be
-read in thousands of small documents; not one document a conversation, because that ends at
-16 MB. What a `kill -9` between two writes can leave: a bucket whose events are still inline
-too, which the next one to make room finds and uses; and buckets that nothing refers to, of a
-write too large for one document that was never committed, or of a history that was replaced.
-None of it is ever read as history; deleting the conversation removes it.
+When there are many inline events, or when a session starts, the oldest are copied to
+`<collection>_history`, as documents with a bucket of events each, and then removed. A document per
+event would need thousands of reads for a long conversation; one document per conversation would
+reach MongoDB's limit of 16 MB. A `kill -9` between two writes can leave a bucket whose events are
+also inline, which the next writer finds and uses, and buckets without a reference: those of a large
+write that was not committed, or of events that were replaced. They are never read, and deleting the
+conversation removes them.
 
-What waits to be published is noted in the current document, by the update that commits it.
+The update that commits events also notes in the current document that they wait to be published.
 
-Events are kept as JSON text: BSON has no integers over 64 bits and no keys with a NUL.
+Events are stored as JSON text: BSON has no integers over 64 bits and no keys with a NUL.
 
-Documents of the documented format (`events` in `<collection>`) are read as they stand, and
-carried over by the first claim or write of their conversation.
+Documents of the documented format (`events` in `<collection>`) can be read, and the first claim or
+write of their conversation converts them.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ from .outbox import MongoOutbox, let_wait
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-#: How often a history that changes under its reader is read again.
+#: Attempts to read a conversation that changes meanwhile.
 _READS = 20
 
 
@@ -77,17 +76,17 @@ class MongoTrackerStore(FencedTrackerStore):
     # -- the backend's part of the contract ------------------------------------------------------
 
     async def check_ready(self) -> None:
-        """A write that finds no document, which a secondary refuses."""
+        """Update a document that does not exist: a secondary refuses that."""
         await self._running.finish(self._check())
 
     async def _check(self) -> None:
-        async with self._db.seam():
+        async with self._db.translated_errors():
             await self._db.current.update_one({"_id": PROBE}, {"$set": {"fence": 0}})
 
     async def _do_claim(self, sender_id: str, fence: int, owner: str) -> EventLog:
         older = [{"fence": {"$lt": fence}}, {"fence": fence, "owner": owner}]
-        async with self._db.seam():
-            await self._db.history()  # with its index, before anything is written
+        async with self._db.translated_errors():
+            await self._db.history()  # creates the index, before the first write
             while True:
                 head = await self._db.current.find_one_and_update(
                     {"_id": sender_id, "$or": older},
@@ -100,17 +99,17 @@ class MongoTrackerStore(FencedTrackerStore):
                 held = await self._db.current.find_one({"_id": sender_id}, fields)
                 if held is None:
                     await self._begin(sender_id)
-                # Otherwise it may have been begun between the two, under an earlier fence.
+                # Otherwise another process may have created it in between, with an earlier fence.
                 elif held["fence"] > fence or (held["fence"] == fence and held["owner"] != owner):
                     raise StaleFence(sender_id, fence, held["fence"])
 
     async def _do_write(self, write: Write) -> int:
-        async with self._db.seam():
+        async with self._db.translated_errors():
             return await self._replace(write) if write.replace else await self._append(write)
 
     async def _do_read(self, sender_id: str, full: bool) -> EventLog:
-        async with self._db.seam():
-            for _ in range(2):  # between the two, another process may carry it over
+        async with self._db.translated_errors():
+            for _ in range(2):  # another process may convert it in between
                 head = await self._db.current.find_one({"_id": sender_id})
                 if head is not None:
                     return await self._events(sender_id, head, full)
@@ -121,7 +120,7 @@ class MongoTrackerStore(FencedTrackerStore):
         return EventLog([], 0)
 
     async def _do_keys(self) -> list[str]:
-        async with self._db.seam():
+        async with self._db.translated_errors():
             query: Document = {"latest": {"$ne": None}}
             found = {head["_id"] async for head in self._db.current.find(query, {"_id": 1})}
             async for document in self._db.documented.find(_FILLED, {"sender_id": 1}):
@@ -129,7 +128,7 @@ class MongoTrackerStore(FencedTrackerStore):
         return list(found)
 
     async def _do_count(self, after_timestamp: float) -> int:
-        async with self._db.seam():
+        async with self._db.translated_errors():
             query: Document = {"latest": {"$gte": after_timestamp}}
             found = {head["_id"] async for head in self._db.current.find(query, {"_id": 1})}
             fields = {"sender_id": 1, "events.timestamp": 1}
@@ -140,15 +139,15 @@ class MongoTrackerStore(FencedTrackerStore):
         return len(found)
 
     async def _do_delete(self, sender_id: str) -> bool:
-        async with self._db.seam():
-            # The documented ones first: alone, they would come back as the history.
+        async with self._db.translated_errors():
+            # The documented ones first: left alone, they would be converted again.
             old = await self._db.documented.delete_many(_documented_query(sender_id))
             head = await self._db.current.find_one_and_delete({"_id": sender_id})
             await (await self._db.history()).delete_many({"sender_id": sender_id})
         return old.deleted_count > 0 or (head is not None and head["latest"] is not None)
 
     async def _do_connect(self) -> None:
-        async with self._db.seam():
+        async with self._db.translated_errors():
             await self._db.history()
 
     async def _do_close(self) -> None:
@@ -165,7 +164,7 @@ class MongoTrackerStore(FencedTrackerStore):
                 return int(after["sequence"])
             head = await self._checked_head(write)
             if head["sequence"] > write.sequence and head["sequence"] != expected:
-                # A reply was lost or somebody else appended: what is stored decides what is new.
+                # A reply was lost, or another writer appended: compare with the stored events.
                 beyond = await self._events_from(sender_id, write.sequence)
                 events, expected = write.new_events(beyond.events), beyond.sequence
             elif head["sequence"] != expected:
@@ -176,7 +175,7 @@ class MongoTrackerStore(FencedTrackerStore):
     async def _push(
         self, write: Write, events: list[EncodedEvent], expected: int
     ) -> Document | None:
-        """Commit events at number `expected`; None if the current document is not so."""
+        """Append events as number `expected`; None if the current document has another one."""
         texts = [event.text for event in events]
         bytes_ = layout.size(texts)
         query: Document = {**_guarded(write), "sequence": expected}
@@ -196,7 +195,7 @@ class MongoTrackerStore(FencedTrackerStore):
         else:
             run = layout.new_run()
             made = layout.buckets(write.sender_id, run, expected, texts)
-            query["tail_first"] = expected  # nothing may be inline before what is not
+            query["tail_first"] = expected  # no event may be inline before those in buckets
             change["$push"] = {"runs": run}
             change["$set"]["tail_first"] = expected + len(texts)
             if place is not None:
@@ -217,7 +216,7 @@ class MongoTrackerStore(FencedTrackerStore):
                 let_wait(change, head["sequence"], write.publish)
             after = await self._commit(made, query, change)
             if after is not None:
-                with contextlib.suppress(PyMongoError):  # committed: the rest is tidying
+                with contextlib.suppress(PyMongoError):  # committed; this is only cleaning up
                     stale = {"sender_id": write.sender_id, "run": {"$in": head["runs"]}}
                     await (await self._db.history()).delete_many(stale)
                 await self._make_room(after)
@@ -226,7 +225,7 @@ class MongoTrackerStore(FencedTrackerStore):
     async def _commit(
         self, made: list[Document], query: Document, change: Document
     ) -> Document | None:
-        """Write the buckets, then change the current document, which makes them count."""
+        """Write the buckets, then the current document, which refers to them."""
         if made:
             await (await self._db.history()).insert_many(made)
         after: Document | None = await self._db.current.find_one_and_update(
@@ -242,7 +241,7 @@ class MongoTrackerStore(FencedTrackerStore):
             await (await self._db.history()).delete_many(unused)
 
     async def _checked_head(self, write: Write) -> Document:
-        """The current document without its events, begun if need be; raises StaleFence."""
+        """The current document without its events, created if needed; raises StaleFence."""
         while True:
             head = await self._db.current.find_one({"_id": write.sender_id}, {"tail": 0})
             if write.guard is not None:
@@ -258,13 +257,13 @@ class MongoTrackerStore(FencedTrackerStore):
     async def _make_room(self, head: Document) -> None:
         inline = head["sequence"] - head["tail_first"]
         large = inline >= layout.TAIL_EVENTS or head["tail_bytes"] >= layout.TAIL_BYTES
-        # A claim reads what is inline: of earlier sessions that is for nothing.
+        # A claim reads all inline events, and does not need those of earlier sessions.
         if large or head["session"] > head["tail_first"]:
-            with contextlib.suppress(PyMongoError):  # committed: the next one tries again
+            with contextlib.suppress(PyMongoError):  # committed; the next write tries again
                 await self._spill(head["_id"], keep=True)
 
     async def _spill(self, sender_id: str, keep: bool) -> None:
-        """Copy inline events to buckets, then cut them off, unless the document has changed."""
+        """Copy inline events to buckets, then remove them, unless the document has changed."""
         head = await self._db.current.find_one({"_id": sender_id})
         if head is None:
             return
@@ -277,7 +276,7 @@ class MongoTrackerStore(FencedTrackerStore):
             bucket = layout.buckets(sender_id, head["runs"][0], start, piece)[0]
             try:
                 await history.insert_one(bucket)
-            except DuplicateKeyError:  # of one who died or runs beside us: these very events
+            except DuplicateKeyError:  # another process has written the same events
                 key = {name: bucket[name] for name in ("sender_id", "run", "first")}
                 found = await history.find_one(key)
                 if found is None:
@@ -292,12 +291,12 @@ class MongoTrackerStore(FencedTrackerStore):
         await self._db.current.update_one(same, {"$set": change})
 
     async def _events(self, sender_id: str, head: Document, full: bool) -> EventLog:
-        """The events that a current document stands for."""
+        """The events to which a current document refers."""
         for _ in range(_READS):
             start = head["first"] if full else head["session"]
             bucket = head["first"] if full else head["session_bucket"]
             if bucket is None:
-                bucket = start  # a large write was the first one, and its first bucket is there
+                bucket = start  # the first event of a large write begins a bucket
             events = head["tail"]
             if start >= head["tail_first"]:
                 events = events[start - head["tail_first"] :]
@@ -305,9 +304,9 @@ class MongoTrackerStore(FencedTrackerStore):
                 older = await self._older(sender_id, head, bucket)
                 events = None if older is None else older[start - bucket :] + events
             if events is not None:
-                born, size = head.get("born", 0), weight(events)
-                return EventLog(load_events(events), head["sequence"], born, size)
-            # It was replaced, or deleted, between the two reads.
+                history, size = head.get("born", 0), weight(events)
+                return EventLog(load_events(events), head["sequence"], history, size)
+            # It was replaced or deleted between the two reads.
             found = await self._db.current.find_one({"_id": sender_id})
             if found is None:
                 return EventLog([], 0)
@@ -318,7 +317,9 @@ class MongoTrackerStore(FencedTrackerStore):
         )
 
     async def _older(self, sender_id: str, head: Document, first: int) -> list[str] | None:
-        """Events from number `first`, which begins a bucket, to the inline ones; None: torn."""
+        """Events from number `first`, which begins a bucket, to the inline ones; None if some
+        are missing.
+        """
         query = {"sender_id": sender_id, "run": {"$in": head["runs"]}}
         query["first"] = {"$gte": first, "$lt": head["tail_first"]}
         texts: list[str] = []
@@ -333,13 +334,13 @@ class MongoTrackerStore(FencedTrackerStore):
         if head is None:
             return EventLog([], 0)
         short = number >= head["session"]
-        history = await self._events(sender_id, head, full=not short)
-        return EventLog(history.events[max(0, number - history.first) :], history.sequence)
+        log = await self._events(sender_id, head, full=not short)
+        return EventLog(log.events[max(0, number - log.first) :], log.sequence)
 
     # -- the documented format ---------------------------------------------------------------------
 
     async def _begin(self, sender_id: str) -> None:
-        """Make the current document, from the documented ones if there are any."""
+        """Create the current document, from the documented ones if there are any."""
         documents, events = await self._documented_events(sender_id)
         fields, made = layout.whole(sender_id, events, 0)
         if made:
@@ -347,16 +348,16 @@ class MongoTrackerStore(FencedTrackerStore):
         head = {"_id": sender_id, "fence": 0, "owner": "", "born": now_ms(), **fields}
         try:
             await self._db.current.insert_one(head)
-        except DuplicateKeyError:  # somebody was faster
+        except DuplicateKeyError:  # another process was faster
             await self._discard(made)
             return
         for document in documents:
-            # Whatever else was appended to it meanwhile stays.
+            # Keep a document to which another program has appended meanwhile.
             size = {"$size": len(document["events"])}
             await self._db.documented.delete_one({"_id": document["_id"], "events": size})
 
     async def _documented_events(self, sender_id: str) -> tuple[list[Document], list[EncodedEvent]]:
-        """The documents of a conversation, of which races made several, and all their events."""
+        """The documented documents of a conversation (races create several) and all events."""
         query = {**_documented_query(sender_id), "events.0": {"$exists": True}}
         documents = await self._db.documented.find(query, {"events": 1}).sort("_id", 1).to_list()
         try:
@@ -370,7 +371,7 @@ class MongoTrackerStore(FencedTrackerStore):
             ) from error
 
 
-#: Documents of the documented format that hold a conversation.
+#: Documents of the documented format that have events.
 _FILLED: Document = {
     "events.0": {"$exists": True},
     "sender_id": {"$type": ["string", "int", "long", "double"]},

@@ -1,4 +1,4 @@
-"""`RedisTrackerStore`, and what it is made of."""
+"""The backend for Redis: `RedisTrackerStore`."""
 
 from .store import RedisTrackerStore
 

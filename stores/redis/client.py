@@ -1,7 +1,7 @@
 """The connection of a `RedisTrackerStore` and its outbox: commands, scripts, errors.
 
-Where one server has all keys, scripts go over a `Link`, as those of the locks do: the claims and
-writes of one loop tick are one packet, for half of what redis-py takes. The rest is redis-py's.
+Except in a cluster, scripts are sent over a `Link`, as those of the locks are: the claims and writes
+of one tick of the event loop make one packet, at half the cost of redis-py. redis-py sends the rest.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ NEEDED_COMMANDS = (
     " +hkeys +pexpire +persist +scan +zadd +zrem +zscan +zrangebyscore"
 )
 
-#: Loaded by a link when it connects, and again if the server has forgotten them.
+#: Scripts that a link loads when it connects, and again if the server has lost them.
 _SCRIPTS = (
     "tracker_read", "tracker_write", "tracker_adopt", "tracker_drop", "tracker_delete",
     "outbox_take", "outbox_advance", "outbox_release", "outbox_list", "outbox_unlist",
 )  # fmt: skip
 
-#: What a server that cannot serve now, but may soon, begins its refusal with.
+#: First words of a server's errors that may pass.
 _UNAVAILABLE = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "OOM", "MISCONF")
 
 
 class Client:
-    """One deployment; connects when it is first used.
+    """The client of one deployment; it connects at its first use.
 
     Attributes:
-        cluster: keys of different hash tags cannot be in one script.
+        cluster: whether it is a cluster: then one script cannot use keys of several hash tags.
     """
 
     def __init__(self, settings: RedisSettings) -> None:
@@ -75,23 +75,23 @@ class Client:
 
     async def script(self, name: str, keys: Sequence[str], *args: Any) -> Any:
         script = load(name)
-        words = (len(keys), *keys, *args)
+        rest = (len(keys), *keys, *args)
         if not self.cluster:
-            return await self._call("EVALSHA", script.sha, *words)
+            return await self._call("EVALSHA", script.sha, *rest)
         try:
-            return await self.command("EVALSHA", script.sha, *words)
+            return await self.command("EVALSHA", script.sha, *rest)
         except NoScriptError:
-            return await self.command("EVAL", script.source, *words)
+            return await self.command("EVAL", script.source, *rest)
 
     async def reach(self, key: str) -> None:
-        """Connect, and ask for something."""
+        """Connect and run a command."""
         await (self.command("EXISTS", key) if self.cluster else self._call("EXISTS", key))
 
-    async def _call(self, *words: Any) -> Any:
+    async def _call(self, *args: Any) -> Any:
         if self._link is None or self._where != _here():
             self._link, self._where = self._make_link(), _here()
         try:
-            return await self._link.call(words)
+            return await self._link.call(args)
         except LockStoreConnectionError as error:
             raise _explained(self.settings, error.__cause__ or error) from error
 
@@ -104,28 +104,28 @@ class Client:
             timeout=settings.socket_timeout,
         )
 
-    async def command(self, *words: Any) -> Any:
-        with self.seam():
-            return await self.live().execute_command(*words)
+    async def command(self, *args: Any) -> Any:
+        with self.translated_errors():
+            return await self.live().execute_command(*args)
 
-    async def of_each(self, keys: Sequence[str], *words: Any) -> list[Any]:
-        """The answers to one command, put to each key; not in one step."""
+    async def of_each(self, keys: Sequence[str], command: str, *args: Any) -> list[Any]:
+        """The results of a command for each key; not atomic."""
         if not keys:
             return []
-        with self.seam():
+        with self.translated_errors():
             if self.cluster:
                 pipeline = self.live().pipeline()
             else:
                 pipeline = self.live().pipeline(transaction=False)
             for key in keys:
                 name = key.encode(errors="surrogateescape")
-                pipeline.execute_command(words[0], name, *words[1:])
+                pipeline.execute_command(command, name, *args)
             answers: list[Any] = await pipeline.execute()
             return answers
 
     @contextmanager
-    def seam(self) -> Iterator[None]:
-        """Translate redis-py's errors. NoScriptError passes: it is no failure."""
+    def translated_errors(self) -> Iterator[None]:
+        """Translate redis-py's errors, except NoScriptError, which the caller handles."""
         try:
             yield
         except NoScriptError:
@@ -141,7 +141,7 @@ class Client:
     def _connect(self) -> Any:
         settings = self.settings
         kwargs = settings.connection_kwargs()
-        # What is repeated after a broken connection finds what it did the first time.
+        # Commands may be repeated after a broken connection: they have the same effect again.
         kwargs["retry"] = Retry(
             ExponentialWithJitterBackoff(cap=0.5, base=0.02), 3, (RedisConnectionError,)
         )
@@ -166,7 +166,7 @@ class Client:
 
 
 def _here() -> Any:
-    """Process and event loop: a link is of no use in another one."""
+    """The process and event loop: a link cannot be used in another one."""
     return process.pid, asyncio.get_running_loop()
 
 

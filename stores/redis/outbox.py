@@ -1,27 +1,27 @@
-"""`RedisOutbox`: what waits is noted in the conversation's hash, and found through an index.
+"""`RedisOutbox`: waiting events are noted in the conversation's hash, and found by an index.
 
-The truth is in the hash (lua/tracker_read.lua has the fields): the script that appends events
-notes the first one that waits, in one step. The index,
-`[<key_prefix>:]tracker_outbox:{waiting}`, is a sorted set of conversation ids by the time from
-which each is free to be taken.
+The hash is authoritative (lua/tracker_read.lua lists its fields): the script that appends events
+notes the number of the first waiting one, atomically. The index,
+`[<key_prefix>:]tracker_outbox:{waiting}`, is a sorted set of conversation ids. The score is the
+time from which a relay may take the conversation.
 
-One server changes both in one script. In a cluster they are in different slots, and the index
-is only ever too large: an entry for which nothing waits costs whoever takes it a look.
+On one server a script changes both. In a cluster they are in different slots, so the index may
+have entries without waiting events, which cost a relay one request, but it never lacks one:
 
-- A writer adds the entry first, then its script notes what waits. Killed in between, it leaves
-  an entry too many. While something waits the entry is there, and is not added again.
-- Whoever finds that nothing waits removes the entry, if it was not added again since *before*
-  that look: each addition leaves a mark of its own beside the index. So it stays if it was
-  added after the look.
-- If it was added before the look, for a script that runs after it, the mark does not tell. So
-  the look gives the listing up, by counting in the hash, and a script that was sent for an
-  earlier listing writes nothing but says {"list"}: the entry is added again, then the script
-  is. A hash that is not there cannot count: the next one differs in its `born`.
-- A relay moves the entry of what it has taken or released, and never adds one (ZADD XX).
-  Frozen in between, it may move the entry of a later time: that costs seconds, as a lease does.
+- A writer adds the entry first, then its script notes the waiting events. If it is killed in
+  between, the entry is superfluous. While events wait the entry exists, and is not added again.
+- A relay that finds no waiting events removes the entry, unless a writer has added it again
+  since *before* the relay read the hash: each addition leaves a mark of its own beside the index.
+- If the entry was added before that read, for a script that runs after it, the mark does not
+  show that. So reading invalidates earlier additions, by a counter in the hash: a script that
+  was sent for an earlier addition writes nothing and returns {"list"}. Then the writer adds the
+  entry again, and repeats the script. A hash that does not exist has no counter; the next one
+  has another `born`.
+- A relay changes the score of conversations that it takes or releases, and never adds an entry
+  (ZADD XX). If it is frozen in between, it may set an old score: that delays events by seconds.
 
-What one node of a cluster has lost in a failover, the others do not know: an entry lost like
-that is added by the next write of its conversation, once it is overdue (lua/tracker_write.lua).
+A node of a cluster may lose an entry in a failover. The next write of the conversation adds it
+again, once the events are overdue (lua/tracker_write.lua).
 """
 
 from __future__ import annotations
@@ -38,26 +38,27 @@ from ticketlock.tracker.outbox import VOID_MS, Backlog, Batch, DeadLetter, Lease
 
 from .client import Client
 
-#: Bytes of JSON in what is taken at once; an event that is larger comes alone.
+#: Bytes of JSON in a batch; a larger event makes a batch of its own.
 MAX_BATCH_BYTES = 1_000_000
 
-#: Events that one script reads: all other commands wait for its end.
+#: Events that one script reads at most: the server runs no other command meanwhile.
 _EVENTS = 800
 
-#: Conversations, or dead letters, asked for in one go.
+#: Conversations, or dead letters, read in one request.
 _PAGE = 500
 
 
 class RedisOutbox(Outbox):
-    """The outbox of a `RedisTrackerStore`. One script takes, or moves on, several conversations,
-    except in a cluster.
+    """The outbox of a `RedisTrackerStore`. Except in a cluster, one script takes or advances
+    several conversations.
 
     Args:
-        key_of: the key of a conversation's hash.
-        expiry_ms: when a conversation is forgotten of which nothing waits any more; 0: never.
+        key_of: returns the key of a conversation's hash.
+        expiry_ms: milliseconds after which a conversation without waiting events expires; 0:
+            never.
 
     Attributes:
-        keys: what a script that changes the hash is given besides, so as to keep the index.
+        keys: additional keys for scripts that change the hash, with which they update the index.
     """
 
     parallel = 16
@@ -66,7 +67,7 @@ class RedisOutbox(Outbox):
         self._client = client
         self._key_of = key_of
         self._expiry_ms = expiry_ms
-        # Not under `tracker:`, where a documented conversation may have any name.
+        # Not below `tracker:`, where a conversation of the documented format may have any name.
         self._index = client.settings.prefixed("tracker_outbox:{waiting}")
         self._marks = self._index + ":marks"
         self._letters = client.settings.prefixed("tracker_outbox:dead_letters")
@@ -76,7 +77,7 @@ class RedisOutbox(Outbox):
 
     async def waiting(self, limit: int, before: int) -> list[str]:
         names = await self._listed("-inf", before, limit)
-        if len(names) < limit:  # a clock that is off has taken these; `take` judges for itself
+        if len(names) < limit:  # leases of a wrong clock; `take` checks again
             void = max(before, now_ms() + VOID_MS)
             names += await self._listed(f"({void}", "+inf", limit - len(names))
         return names
@@ -108,10 +109,10 @@ class RedisOutbox(Outbox):
             return await super().advance_each(reached, lease)
         sender_ids = [batch.sender_id for batch, _ in reached]
         mark = await self._mark(sender_ids)
-        words = [(p.sender_id, p.history, p.first, to) for p, to in reached]
+        args = [(p.sender_id, p.history, p.first, to) for p, to in reached]
         answers = await self._change(
             "outbox_advance", sender_ids, lease.relay, lease.until, self._expiry_ms,
-            *chain.from_iterable(words),
+            *chain.from_iterable(args),
         )  # fmt: skip
         if answers[0] == 0:
             await self._unlist(sender_ids, mark)
@@ -125,7 +126,7 @@ class RedisOutbox(Outbox):
             await self._move([sender_id], now)
 
     async def backlog(self) -> Backlog:
-        """What waits; of what changes meanwhile, some may be counted twice or not at all."""
+        """See `Outbox.backlog`. Concurrent changes may be counted twice or not at all."""
         conversations = events = cursor = 0
         since = None
         while True:
@@ -142,12 +143,12 @@ class RedisOutbox(Outbox):
     # -- the index ---------------------------------------------------------------------------------
 
     async def add(self, sender_id: str, now: int) -> None:
-        """In a cluster: put a conversation into the index, before something waits."""
+        """In a cluster: add a conversation to the index, before events wait."""
         keys = [self._index, self._marks]
         await self._client.script("outbox_list", keys, sender_id, now, secrets.token_hex(8))
 
     async def delete(self, sender_id: str) -> bool:
-        """Remove a conversation with what waits of it; whether it had events."""
+        """Remove a conversation and its waiting events; return whether it had events."""
         mark = await self._mark([sender_id])
         had_events = await self._change("tracker_delete", [sender_id], sender_id)
         await self._unlist([sender_id], mark)
@@ -159,11 +160,11 @@ class RedisOutbox(Outbox):
         )
 
     async def _listed(self, low: str, high: int | str, limit: int) -> list[str]:
-        words = ("ZRANGEBYSCORE", self._index, low, high, "LIMIT", 0, limit)
-        return [name.decode() for name in await self._client.command(*words)]
+        args = ("ZRANGEBYSCORE", self._index, low, high, "LIMIT", 0, limit)
+        return [name.decode() for name in await self._client.command(*args)]
 
-    # In a cluster these are called for one conversation at a time; elsewhere a script that looks
-    # at several does it all.
+    # These work in a cluster only, for one conversation at a time. On one server the scripts
+    # update the index.
 
     async def _mark(self, sender_ids: Sequence[str]) -> bytes:
         """The mark of an entry, for `_unlist`."""
@@ -185,7 +186,7 @@ class RedisOutbox(Outbox):
 
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         if letters:
-            pairs = [word for letter in letters for word in (_field(letter), _text(letter))]
+            pairs = [part for letter in letters for part in (_field(letter), _text(letter))]
             await self._client.command("HSET", self._letters, *pairs)
 
     async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:

@@ -1,12 +1,12 @@
-"""`RedisTrackerStore`: a conversation is one hash, changed by scripts, appended to for ever.
+"""`RedisTrackerStore`: a conversation is one hash, changed by scripts that only append.
 
-One key a conversation, `[<key_prefix>:]tracker:{<id>}:events`: it expires, is evicted and moves
-between cluster nodes as a whole, so a history is complete or gone, never torn. Claim with read
-is one script, append another; neither grows with the history. What waits to be published is
-noted in the hash too, see `_redis_outbox`.
+A conversation has one key, `[<key_prefix>:]tracker:{<id>}:events`. It expires, is evicted and moves
+between nodes of a cluster as a whole, so its events are complete or gone. One script claims and
+reads, another appends; the time of neither grows with the number of stored events. Events that wait
+to be published are noted in the hash too, see `outbox`.
 
-A value in the documented format (`[<key_prefix>:]tracker:<id>`, one JSON document) is read as
-it stands, and carried over by the first claim or write of its conversation.
+A value in the documented format (`[<key_prefix>:]tracker:<id>`, one JSON document) can be read, and
+the first claim or write of its conversation converts it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .outbox import RedisOutbox
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-#: Conversations asked about in one go by `keys` and `count_conversations`.
+#: Conversations that `keys` and `count_conversations` read in one request.
 _PAGE = 500
 
 
@@ -65,7 +65,7 @@ class RedisTrackerStore(FencedTrackerStore):
     # -- the backend's part of the contract ------------------------------------------------------
 
     async def check_ready(self) -> None:
-        """A write of nothing, which a replica refuses, and a master that lacks its replicas."""
+        """Run a write without effect: replicas, and masters without enough replicas, refuse it."""
         await self._running.finish(self._client.command("PERSIST", self._prefix + PROBE))
 
     async def _do_claim(self, sender_id: str, fence: int, owner: str) -> EventLog:
@@ -94,7 +94,7 @@ class RedisTrackerStore(FencedTrackerStore):
                 listing = answer[1]
                 await self._outbox.add(write.sender_id, write.publish)
                 continue
-            # A reply was lost or somebody else appended: what is stored decides what is new.
+            # A reply was lost, or another writer appended: compare with the stored events.
             beyond = await self._look(write.sender_id, str(write.sequence))
             events, expected = write.new_events(beyond.events), beyond.sequence
 
@@ -114,7 +114,7 @@ class RedisTrackerStore(FencedTrackerStore):
         return len(found)
 
     async def _do_delete(self, sender_id: str) -> bool:
-        # The documented value first: alone, it would come back as the history.
+        # The documented value first: left alone, it would be converted again.
         old = await self._client.command("DEL", self._prefix + sender_id)
         return await self._outbox.delete(sender_id) or bool(old)
 
@@ -132,12 +132,12 @@ class RedisTrackerStore(FencedTrackerStore):
         return f"{self._prefix}{{{tag}}}:events"
 
     def _keys(self, sender_id: str) -> list[str]:
-        """The keys of a script: in a cluster without the documented value's, see the scripts."""
+        """The keys for a script; in a cluster without that of the documented value."""
         key = self._key(sender_id)
         return [key] if self._client.cluster else [key, self._prefix + sender_id]
 
     async def _scan(self) -> AsyncIterator[tuple[str, float | None]]:
-        """(id, greatest timestamp or None without events) of all; some may come twice."""
+        """(id, greatest timestamp or None without events) of all conversations; some twice."""
         head, tail = len(self._prefix) + 1, len("}:events")
         async for page in self._pages("hash", f"{self._prefix}{{*}}:events"):
             for key, (latest,) in zip(page, await self._client.of_each(page, "HMGET", "latest")):  # noqa: B905  # one answer a key
@@ -147,7 +147,7 @@ class RedisTrackerStore(FencedTrackerStore):
             for key, text in zip(page, await self._client.of_each(page, "GET")):  # noqa: B905  # as above
                 sender_id = key[len(self._prefix) :]
                 if text is not None:
-                    found: float | None = 0.0  # of a torn one: who reads it is told what is wrong
+                    found: float | None = 0.0  # for a broken one; reading it raises the error
                     with contextlib.suppress(UnreadableHistory):
                         events = _documented(key, text)
                         found = float(_latest(events)) if events else None
@@ -155,7 +155,7 @@ class RedisTrackerStore(FencedTrackerStore):
 
     async def _pages(self, kind: str, pattern: str) -> AsyncIterator[list[str]]:
         page: list[str] = []
-        with self._client.seam():
+        with self._client.translated_errors():
             async for key in self._client.live().scan_iter(match=pattern, count=1000, _type=kind):
                 page.append(key.decode(errors="surrogateescape"))
                 if len(page) == _PAGE:
@@ -166,9 +166,9 @@ class RedisTrackerStore(FencedTrackerStore):
     # -- the documented format ---------------------------------------------------------------------
 
     async def _look(self, sender_id: str, start: str) -> EventLog:
-        """Read without writing: ours, or the value in the documented format."""
+        """Read the hash, or the value in the documented format, without writing."""
         keys = self._keys(sender_id)
-        for _ in range(2):  # between script and GET, another process may carry it over
+        for _ in range(2):  # another process may convert it between script and GET
             answer = await self._client.script("tracker_read", keys, "", "", start, 0)
             if answer[0] != b"look":
                 return _history(sender_id, 0, answer)
@@ -181,7 +181,7 @@ class RedisTrackerStore(FencedTrackerStore):
         return EventLog([], 0)
 
     async def _change(self, name: str, sender_id: str, keys: list[str], *args: Any) -> Any:
-        """Run a script that writes, with the conversation carried over first if need be."""
+        """Run a script that writes; convert the conversation first if needed."""
         while True:
             answer = await self._client.script(name, keys, *args)
             if answer[0] != b"look":
@@ -206,7 +206,7 @@ def _history(sender_id: str, fence: int, answer: list[Any]) -> EventLog:
 
 
 def _documented(key: str, text: bytes) -> list[EncodedEvent]:
-    """The events of a value in the documented format; UnreadableHistory if it is none."""
+    """The events of a value in the documented format. Raises UnreadableHistory."""
     try:
         return encode_events(load(text, 2 + MAX_DEPTH)["events"])
     except (ValueError, KeyError, TypeError) as error:
@@ -224,10 +224,10 @@ def _number(text: bytes) -> float:
 
 
 def _last_start(events: Sequence[EncodedEvent]) -> int:
-    """Place of the last event that starts a session; -1 if none does."""
+    """Index of the last event that starts a session; -1 without one."""
     return next((i for i in range(len(events) - 1, -1, -1) if events[i].starts_session), -1)
 
 
 def _latest(events: Sequence[EncodedEvent]) -> str:
-    """The greatest timestamp, as text that keeps every digit."""
+    """The greatest timestamp, as text with every digit."""
     return repr(max((event.timestamp or 0.0 for event in events), default=0.0))

@@ -1,4 +1,4 @@
-"""`SQLTrackerStore`, and what it is made of."""
+"""The backend for SQL databases: `SQLTrackerStore`."""
 
 from .store import SQLTrackerStore
 

@@ -21,7 +21,7 @@ _OF_MYSQL = sa.text(
 
 
 def same(text: str) -> str:
-    """All characters can be stored."""
+    """The text unchanged: the columns can store all characters."""
     return text
 
 
@@ -41,7 +41,7 @@ def fitting(connection: sa.Connection) -> Callable[[str], str]:
 def _fit(name: str, dialect: str) -> Callable[[str], str]:
     if name in ("utf8mb4", "sql_ascii") or (dialect == "postgresql" and name == "utf8"):
         return same
-    if name in ("utf8", "utf8mb3", "ucs2"):  # MySQL's, whose characters have three bytes at most
+    if name in ("utf8", "utf8mb3", "ucs2"):  # MySQL's: characters of three bytes at most
         return lambda text: "".join(c if c <= "\uffff" else "?" for c in text)
     known = {"latin1": "cp1252"}.get(name, name) if dialect != "postgresql" else name
     try:

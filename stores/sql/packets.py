@@ -1,7 +1,7 @@
-"""MySQL and MariaDB take no statement that is larger than `max_allowed_packet`.
+"""Keeps statements below `max_allowed_packet`, the limit of MySQL and MariaDB.
 
-They break the connection over one, often before they have said why. To repeat it would look like
-an outage that never ends; so it is not sent.
+They break the connection over a larger statement, often before they send an error. Repeating it
+would look like an endless outage, so it is not sent.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from ticketlock.errors import InvalidEvent
 #: Rows of one table, all with the same columns.
 Rows = Sequence[Mapping[str, Any]]
 
-#: Where a connection's limit is kept.
+#: Key of a connection's limit in its `info`.
 _KEY = "ticketlock_packet"
-#: Bytes of a statement beside its rows, and of a row beside its texts.
+#: Bytes of a statement without its rows, and of a row without its texts.
 _STATEMENT, _ROW = 2000, 200
-#: A character before which the drivers put another one.
+#: Characters that the drivers escape with another one.
 _ESCAPED = str.maketrans(dict.fromkeys("\0\n\r\x1a\"'\\", "xx"))
 
 
 def listen(engine: sa.Engine) -> None:
-    """Ask each new connection for its limit: it is that of the session."""
+    """Ask each new connection for its limit, which belongs to the session."""
 
     @sa.event.listens_for(engine, "connect")
     def connected(connection: Any, record: Any) -> None:
@@ -38,7 +38,7 @@ def listen(engine: sa.Engine) -> None:
 def split(info: Mapping[Any, Any], rows: Rows) -> Iterator[Rows]:
     """The rows in parts, each of which fits a statement on a connection with this `info`.
 
-    Raises InvalidEvent for a row that alone is too large; nothing has been sent of it.
+    Raises InvalidEvent for a row that is too large by itself; it is not sent.
     """
     limit = info.get(_KEY)
     if not rows:
@@ -65,7 +65,7 @@ def split(info: Mapping[Any, Any], rows: Rows) -> Iterator[Rows]:
 
 
 def _at_most(row: Mapping[str, Any]) -> int:
-    """A bound that costs little: a character has four bytes, or is escaped."""
+    """An upper bound that is cheap to compute: a character has four bytes, or is escaped."""
     texts = (value for value in row.values() if isinstance(value, (str, bytes)))
     return _ROW + sum((2 if isinstance(t, bytes) or t.isascii() else 4) * len(t) for t in texts)
 

@@ -185,7 +185,7 @@ def _driver(section: Section, name: str) -> str:
 
 
 def _tls(section: Section, url: URL, variables: bool) -> tuple[URL, SQLTLS]:
-    """What keys, URL and documented variables say of TLS, and the URL without it."""
+    """The TLS settings of keys, URL and documented variables, and the URL without them."""
     backend, driver = url.get_backend_name(), url.get_driver_name()
     if backend in ("sqlite", "oracle"):
         for key in declared(TLSKeys):
@@ -208,7 +208,7 @@ def _tls(section: Section, url: URL, variables: bool) -> tuple[URL, SQLTLS]:
 
 
 def _count(section: Section, keys: Mapping[str, Any], key: str, heeded: bool) -> int:
-    """A number of connections: of the key, else of its variable if that is heeded."""
+    """A number of connections, from the key, or else from its variable if `heeded`."""
     text = os.environ.get(variable := f"SQL_{key.upper()}")
     if section.has(key) or not heeded or not text:
         return int(keys[key])

@@ -206,5 +206,5 @@ async def connect_mysql(*arguments: Any, **keys: Any) -> Any:
             super().close()
 
     connection = Connected(*arguments, **keys)
-    await connection._connect()  # aiomysql's own `connect` does just this
+    await connection._connect()  # noqa: SLF001  # aiomysql's own `connect` does just this
     return connection

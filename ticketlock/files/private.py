@@ -36,3 +36,12 @@ def make_private(path: str | Path) -> None:
     """
     with suppress(OSError):
         os.close(open_private(path, os.O_RDWR))
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Write a folder to disk: a loss of power must not undo the creation of a file in it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigurationError
-from ...files.private import open_private
+from ...files.private import open_private, sync_folder
 
 #: Key of the file's version; a file without it is not the state of an export.
 _VERSION_KEY, _VERSION = "ticketlock_events_export", 2
@@ -162,7 +162,7 @@ class StateFile:
                 raise
             self._close()
             self._file = file
-            _sync_folder(self.path.absolute().parent)
+            sync_folder(self.path.absolute().parent)
         except OSError as error:
             raise ConfigurationError(
                 f"{self.path}: {error.strerror}: the state of the export cannot be written"
@@ -187,12 +187,3 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         if not optional and type(value) is not type(default):
             raise TypeError(f"{name} is {value!r}")
     return values
-
-
-def _sync_folder(folder: Path) -> None:
-    """Write the folder to disk: otherwise a loss of power may undo the renaming of the file."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
