@@ -103,10 +103,10 @@ def schema() -> dict[str, Any]:
 
 def _section(name: str) -> dict[str, Any]:
     """A section: the keys of its `type`; any keys for the module path of a custom class."""
-    default = TYPES[name][1]
-    types: list[dict[str, Any]] = [{"enum": [*KEYS[name]]}, _VARIABLE]
+    known, default = TYPES[name]
+    types: list[dict[str, Any]] = [{"enum": [*known]}, _VARIABLE]
     types += [{"pattern": r"[.:]"}] if name in CUSTOM else []
-    types += [{"pattern": pattern} for pattern in map(_any_case, KEYS[name])]
+    types += [{"pattern": pattern} for pattern in map(_any_case, known)]
     kind = {
         "type": ["string", "null"],
         "description": "what it is" + (", or the path of a class" if name in CUSTOM else ""),
