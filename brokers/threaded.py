@@ -48,7 +48,7 @@ IDLE_SECONDS = 0.5
 GRACE = 2.0
 
 
-class Wire(NamedTuple):
+class EncodedMessage(NamedTuple):
     """A message in the form in which it is sent."""
 
     message: BrokerMessage
@@ -74,7 +74,7 @@ class ThreadedBroker(EventBroker):
     address = "the event broker"
 
     def __init__(self, queue_size: int = QUEUE_SIZE) -> None:
-        self._waiting: deque[Wire] = deque()
+        self._waiting: deque[EncodedMessage] = deque()
         self._max_waiting = queue_size
         self._keep = True  # send events again that could not be sent
         self._next_feed = 0.0
@@ -113,7 +113,7 @@ class ThreadedBroker(EventBroker):
     def _open(self, end: float) -> None:
         """Connect unless connected. Raises EventBrokerConnectionError."""
 
-    def _send(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
+    def _send(self, batch: Sequence[EncodedMessage], end: float) -> list[Outcome]:
         """Send in order, wait for the confirmations, return one outcome for each message."""
         raise NotImplementedError
 
@@ -136,7 +136,7 @@ class ThreadedBroker(EventBroker):
         if the broker is closed. No event is dropped silently.
         """
         message = BrokerMessage.of_event(event, headers)
-        wire = Wire(message, message.encode())
+        wire = EncodedMessage(message, message.encode())
         if self._closed:
             raise EventBrokerError(f"{self.address} is closed: the event is rejected")
         if len(self._waiting) >= self._max_waiting:
@@ -270,14 +270,14 @@ class ThreadedBroker(EventBroker):
         wires = []
         for i, message in enumerate(messages):
             try:
-                wires.append((i, Wire(message, message.encode())))
+                wires.append((i, EncodedMessage(message, message.encode())))
             except Unsendable as error:
                 outcomes[i] = poisoned(error)
         for (i, _), outcome in zip(wires, self._try([w for _, w in wires], end), strict=True):
             outcomes[i] = outcome
         return in_order(messages, [outcome for outcome in outcomes if outcome])
 
-    def _try(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
+    def _try(self, batch: Sequence[EncodedMessage], end: float) -> list[Outcome]:
         if not batch:
             return []
         if self.left(end) <= 0:

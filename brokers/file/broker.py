@@ -16,7 +16,7 @@ from ticketlock.settings.brokers import FileKeys
 from ticketlock.settings.section import Section
 from ticketlock.settings.stores import NoKeys
 
-from ..threaded import ThreadedBroker, Wire
+from ..threaded import EncodedMessage, ThreadedBroker
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -79,7 +79,7 @@ class FileEventBroker(ThreadedBroker):
                 f"{self.address}: {error.strerror}: check path, its folder and the rights"
             ) from error
 
-    def _send(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
+    def _send(self, batch: Sequence[EncodedMessage], end: float) -> list[Outcome]:
         self._open(end)
         assert self._file is not None  # just opened
         data = memoryview(b"".join(wire.value + b"\n" for wire in batch))

@@ -13,7 +13,7 @@ from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.publishing.message import DELIVERED, Outcome, poisoned, retry
 from ticketlock.settings.section import Section
 
-from ..threaded import QUEUE_SIZE, ThreadedBroker, Wire
+from ..threaded import QUEUE_SIZE, EncodedMessage, ThreadedBroker
 from .errors import (
     DESTROYED,
     DISCONNECTED,
@@ -136,7 +136,7 @@ class KafkaEventBroker(ThreadedBroker):
             self._next_look = time.monotonic() + 3.0
             self._look(self._make(), 0.5)
 
-    def _send(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
+    def _send(self, batch: Sequence[EncodedMessage], end: float) -> list[Outcome]:
         outcomes = self._send_once(batch, end)
         # A server refuses a record batch as a whole. A message that is small enough is sent
         # again by itself, with the later ones of its conversation, which must not precede it.
@@ -149,7 +149,7 @@ class KafkaEventBroker(ThreadedBroker):
             outcomes[i] = self._send_once([wire], end)[0]
         return outcomes
 
-    def _send_once(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
+    def _send_once(self, batch: Sequence[EncodedMessage], end: float) -> list[Outcome]:
         producer = self._make()
         self._trouble = None
         outcomes: list[Outcome | None] = [None] * len(batch)
@@ -192,7 +192,7 @@ class KafkaEventBroker(ThreadedBroker):
         )
 
     def _produce(
-        self, producer: Producer, wire: Wire, report: Callable[..., None], end: float
+        self, producer: Producer, wire: EncodedMessage, report: Callable[..., None], end: float
     ) -> KafkaError | None:
         """Put a message into the driver's queue, and wait while it is full. Returns the error."""
         key = wire.key.encode() if self.settings.partition_by_sender and wire.key else None

@@ -16,7 +16,7 @@ from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.publishing.message import DELIVERED, Outcome, poisoned, retry
 from ticketlock.settings.section import Section
 
-from ..threaded import ThreadedBroker, Wire
+from ..threaded import EncodedMessage, ThreadedBroker
 from .link import PikaLink
 from .settings import PikaSettings
 
@@ -118,7 +118,7 @@ class PikaEventBroker(ThreadedBroker):
             if self._link.reason is not None and not self._link.is_open:
                 self._trouble = self._link.explain(self._link.reason)
 
-    def _send(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
+    def _send(self, batch: Sequence[EncodedMessage], end: float) -> list[Outcome]:
         outcomes: list[Outcome | None] = [None] * len(batch)
         held: set[str] = set()
         setbacks = 0
@@ -150,7 +150,7 @@ class PikaEventBroker(ThreadedBroker):
         return time.monotonic() + self.left(end)
 
     def _pending(
-        self, batch: Sequence[Wire], outcomes: list[Outcome | None], held: set[str]
+        self, batch: Sequence[EncodedMessage], outcomes: list[Outcome | None], held: set[str]
     ) -> list[int]:
         """Indexes of the messages to send. Those too large for the server become poisoned."""
         pending = []
@@ -168,7 +168,7 @@ class PikaEventBroker(ThreadedBroker):
 
     def _publish(
         self,
-        batch: Sequence[Wire],
+        batch: Sequence[EncodedMessage],
         chosen: list[int],
         outcomes: list[Outcome | None],
         held: set[str],
@@ -211,7 +211,7 @@ class PikaEventBroker(ThreadedBroker):
             self._link = None
 
 
-def _first_of_each(batch: Sequence[Wire], pending: list[int]) -> list[int]:
+def _first_of_each(batch: Sequence[EncodedMessage], pending: list[int]) -> list[int]:
     """The first message of each conversation that is still to be sent."""
     first: dict[str, int] = {}
     for i in pending:
@@ -219,7 +219,7 @@ def _first_of_each(batch: Sequence[Wire], pending: list[int]) -> list[int]:
     return list(first.values())
 
 
-def _properties(wire: Wire) -> Any:
+def _properties(wire: EncodedMessage) -> Any:
     message = wire.message
     if message.sequence is None:
         name = uuid.uuid4()

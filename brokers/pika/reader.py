@@ -17,7 +17,7 @@ from ticketlock.settings.section import Section
 
 from .link import PikaLink
 from .settings import PikaSettings
-from .stream import StreamPlace
+from .stream import StreamPosition
 
 #: Messages that the server sends before earlier ones are confirmed.
 PREFETCH = 2000
@@ -37,7 +37,7 @@ class ReadingLink(PikaLink):
         self.inbox: deque[RawMessage] = deque()
         #: Grows with every channel: messages of an earlier one cannot be confirmed any more.
         self.channel_number = 0
-        self.place = StreamPlace()
+        self.place = StreamPosition()
 
     @property
     def is_consuming(self) -> bool:
@@ -89,7 +89,7 @@ class ReadingLink(PikaLink):
     def _on_cancel(self, _: Any) -> None:
         """The queue was deleted: declare it again."""
         self.reason = ConnectionError("the queue was deleted")
-        self.place = StreamPlace()
+        self.place = StreamPosition()
         self.forget_topology()
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 AWAITED = 5.0
 
 
-class StreamPlace:
+class StreamPosition:
     """The last confirmed message. Reading resumes with this one, not after it.
 
     So a stream that was deleted and created again is noticed: there the offset belongs to another

@@ -24,7 +24,7 @@ from ticketlock.publishing.message import DELIVERED, Outcome, poisoned, retry
 from ticketlock.settings.brokers import SQLEventKeys, SQLEventOptions
 from ticketlock.settings.section import Section
 
-from ..threaded import ThreadedBroker, Wire
+from ..threaded import EncodedMessage, ThreadedBroker
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -164,7 +164,7 @@ class SQLEventBroker(ThreadedBroker):
             )
         return bool(found)
 
-    def _send(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
+    def _send(self, batch: Sequence[EncodedMessage], end: float) -> list[Outcome]:
         try:
             self._open(end)
         except ConfigurationError as error:
@@ -181,7 +181,7 @@ class SQLEventBroker(ThreadedBroker):
             return self._one_by_one(batch, end)
         return [DELIVERED] * len(batch)
 
-    def _one_by_one(self, batch: Sequence[Wire], end: float) -> list[Outcome]:
+    def _one_by_one(self, batch: Sequence[EncodedMessage], end: float) -> list[Outcome]:
         """Store rows one by one, to find the one that the database refuses."""
         outcomes: list[Outcome] = []
         for wire in batch:
@@ -194,7 +194,7 @@ class SQLEventBroker(ThreadedBroker):
                 outcomes.append(retry(error))
         return outcomes
 
-    async def _insert(self, batch: Sequence[Wire]) -> None:
+    async def _insert(self, batch: Sequence[EncodedMessage]) -> None:
         assert self._engine is not None  # opened before
         rows = [{"sender_id": wire.key, "data": wire.value.decode()} for wire in batch]
         backoff = Backoff(0.02, 0.08)

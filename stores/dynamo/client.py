@@ -1,4 +1,4 @@
-"""The tables of a `DynamoTrackerStore`, and boto3's errors in words."""
+"""The tables of a `DynamoTrackerStore`, and texts for boto3's errors."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _REASONS = {
 _LOOKS = {"Delay": 1, "MaxAttempts": 120}
 
 
-class Client:
+class DynamoClient:
     """boto3's client and the tables, created at the first use. It blocks; threads may share it.
 
     Args:

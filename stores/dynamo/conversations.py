@@ -19,7 +19,7 @@ from ticketlock.tracker.fenced import EventLog, Write
 from ticketlock.tracker.outbox import now_ms
 
 from . import expressions, layout
-from .client import Client, collided, condition_failed, failed_at
+from .client import DynamoClient, collided, condition_failed, failed_at
 from .expressions import fence_of, number_of
 from .layout import Chunk, Item
 
@@ -33,7 +33,7 @@ _TRIES = 30
 class Conversations:
     """The operations of `DynamoTrackerStore` in a thread. Raises boto3's errors and our own."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: DynamoClient) -> None:
         self._client = client
 
     # -- claiming ------------------------------------------------------------------------------------
@@ -346,5 +346,5 @@ class Conversations:
         except (ValueError, TypeError) as error:
             raise UnreadableHistory(
                 f"DynamoDB at {self._client.where}: the documented item of {sender_id!r} cannot be "
-                f"carried over: {error}; repair it in {self._client.heads}"
+                f"converted: {error}; repair it in {self._client.heads}"
             ) from error

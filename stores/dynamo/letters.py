@@ -16,17 +16,17 @@ from botocore.exceptions import ClientError
 
 from ticketlock.tracker.outbox import DeadLetter
 
-from .client import Client
+from .client import DynamoClient
 from .layout import PIECE, Item
 
 #: Characters of a reason that are stored: it must fit into an item with a piece of the event.
 _REASON = 10_000
 
 
-class Letters:
+class DynamoDeadLetters:
     """The dead letters. It blocks; threads may share it. The first letter creates the table."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: DynamoClient) -> None:
         self._client = client
 
     def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:

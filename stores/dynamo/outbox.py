@@ -24,17 +24,17 @@ from ticketlock.events.stored import StoredEvent
 from ticketlock.tracker.outbox import VOID_MS, Backlog, Batch, DeadLetter, Lease, Outbox, now_ms
 
 from . import expressions, layout
-from .client import Client, condition_failed
+from .client import DynamoClient, condition_failed
 from .expressions import number_of
 from .layout import Item
-from .letters import Letters
+from .letters import DynamoDeadLetters
 
 T = TypeVar("T")
 
 #: Characters of JSON from which on no further event is added to a batch.
 BATCH_TEXT = 1_000_000
 
-#: Entries on a page that `waiting` reads, and pages that it reads in one call.
+#: OutboxEntries on a page that `waiting` reads, and pages that it reads in one call.
 _PAGE, _PAGES = 1000, 10
 
 #: Attempts to take a conversation that is deleted and created again while it is read.
@@ -52,8 +52,12 @@ class Run(Protocol):
 class DynamoOutbox(Outbox):
     """The waiting events of one store."""
 
-    def __init__(self, client: Client, run: Run) -> None:
-        self._entries, self._letters, self._run = Entries(client), Letters(client), run
+    def __init__(self, client: DynamoClient, run: Run) -> None:
+        self._entries, self._letters, self._run = (
+            OutboxEntries(client),
+            DynamoDeadLetters(client),
+            run,
+        )
 
     async def waiting(self, limit: int, before: int) -> list[str]:
         return await self._run(self._entries.waiting, limit, before)
@@ -88,10 +92,10 @@ class _Portion:
     chunks: list[int]
 
 
-class Entries:
+class OutboxEntries:
     """The operations of `DynamoOutbox` in a thread. Raises boto3's errors and our own."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: DynamoClient) -> None:
         self._client = client
         self._place: Item | None = None  # where the next `waiting` continues
 

@@ -28,7 +28,7 @@ from ticketlock.settings.section import Section
 from ticketlock.settings.stores import DynamoKeys
 from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
 
-from .client import Client, explained
+from .client import DynamoClient, explained
 from .conversations import Conversations
 from .outbox import DynamoOutbox
 
@@ -63,7 +63,7 @@ class DynamoTrackerStore(FencedTrackerStore):
         keys = section.read(DynamoKeys)
         section.finish()
         connections = keys["max_pool_connections"]
-        self._client = Client(
+        self._client = DynamoClient(
             keys["table_name"],
             keys["region"],
             keys["endpoint_url"],

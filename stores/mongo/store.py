@@ -367,7 +367,7 @@ class MongoTrackerStore(FencedTrackerStore):
         except (ValueError, TypeError) as error:
             raise UnreadableHistory(
                 f"MongoDB at {self._db.where}: the documented tracker of {sender_id!r} cannot be "
-                f"carried over: {error}; repair it in {self._db.collection}"
+                f"converted: {error}; repair it in {self._db.collection}"
             ) from error
 
 

@@ -47,7 +47,7 @@ _SCRIPTS = (
 _UNAVAILABLE = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "OOM", "MISCONF")
 
 
-class Client:
+class RedisClient:
     """The client of one deployment; it connects at its first use.
 
     Attributes:

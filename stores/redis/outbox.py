@@ -36,7 +36,7 @@ from typing import Any
 from ticketlock.events.stored import StoredEvent
 from ticketlock.tracker.outbox import VOID_MS, Backlog, Batch, DeadLetter, Lease, Outbox, now_ms
 
-from .client import Client
+from .client import RedisClient
 
 #: Bytes of JSON in a batch; a larger event makes a batch of its own.
 MAX_BATCH_BYTES = 1_000_000
@@ -63,7 +63,7 @@ class RedisOutbox(Outbox):
 
     parallel = 16
 
-    def __init__(self, client: Client, key_of: Callable[[str], str], expiry_ms: int) -> None:
+    def __init__(self, client: RedisClient, key_of: Callable[[str], str], expiry_ms: int) -> None:
         self._client = client
         self._key_of = key_of
         self._expiry_ms = expiry_ms

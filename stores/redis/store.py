@@ -25,7 +25,7 @@ from ticketlock.settings.stores import RedisTrackerKeys
 from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
 from ticketlock.tracker.store import PROBE
 
-from .client import Client
+from .client import RedisClient
 from .outbox import RedisOutbox
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class RedisTrackerStore(FencedTrackerStore):
         section.finish()
         self._expiry_ms = 0 if self.record_exp is None else max(1, round(1000 * self.record_exp))
         self._prefix = self.settings.prefixed("tracker:")
-        self._client = Client(self.settings)
+        self._client = RedisClient(self.settings)
         self._outbox = RedisOutbox(self._client, self._key, self._expiry_ms)
         self.outbox = self._outbox
 

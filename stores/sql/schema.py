@@ -106,7 +106,7 @@ dead_letters = sa.Table(
 
 #: The conversation that a statement is about. Statements are built once, because building one
 #: takes longer than executing it.
-WHOSE: sa.BindParameter[str] = sa.bindparam("whose", type_=sa.String)
+CONVERSATION: sa.BindParameter[str] = sa.bindparam("conversation", type_=sa.String)
 #: A row number.
 ROW: sa.BindParameter[int] = sa.bindparam("row", type_=sa.BigInteger)
 
@@ -115,11 +115,11 @@ def of(sender_id: Any, dialect: str) -> sa.ColumnElement[bool]:
     """The condition for the events of a conversation; exact with any collation.
 
     Args:
-        sender_id: its id, or `WHOSE`.
+        sender_id: its id, or `CONVERSATION`.
     """
     same: sa.ColumnElement[bool] = events.c.sender_id == sender_id
     if dialect in ("mysql", "mariadb"):
-        exact = sender_id if sender_id is WHOSE else sa.literal(sender_id, sa.String)
+        exact = sender_id if sender_id is CONVERSATION else sa.literal(sender_id, sa.String)
         same &= key_column(dialect) == exact
     return same
 
@@ -143,13 +143,13 @@ def text(key: Any) -> str:
 
 @cache
 def behind(dialect: str) -> sa.Select[Any]:
-    """Count, last row and last session's row of the events of `WHOSE` after `ROW`."""
+    """Count, last row and last session's row of the events of `CONVERSATION` after `ROW`."""
     starts = (events.c.type_name == "action") & (events.c.action_name == SESSION_START)
     return sa.select(
         sa.func.count().label("many"),
         sa.func.coalesce(sa.func.max(events.c.id), 0).label("last_id"),
         sa.func.coalesce(sa.func.max(sa.case((starts, events.c.id))), 0).label("session_id"),
-    ).where(of(WHOSE, dialect), events.c.id > ROW)
+    ).where(of(CONVERSATION, dialect), events.c.id > ROW)
 
 
 def tail(sender_id: Any, dialect: str) -> sa.Select[Any]:
@@ -159,24 +159,26 @@ def tail(sender_id: Any, dialect: str) -> sa.Select[Any]:
 
 @cache
 def since(dialect: str) -> sa.Select[Any]:
-    """Rows of the events of `WHOSE` from `ROW` on."""
-    return tail(WHOSE, dialect).where(events.c.id >= ROW).order_by(events.c.id)
+    """Rows of the events of `CONVERSATION` from `ROW` on."""
+    return tail(CONVERSATION, dialect).where(events.c.id >= ROW).order_by(events.c.id)
 
 
 @cache
 def latest(dialect: str) -> sa.Select[Any]:
-    """Rows of the last `most` events of `WHOSE`, the last one first."""
-    most = sa.bindparam("most", type_=sa.Integer)
-    return tail(WHOSE, dialect).order_by(events.c.id.desc()).limit(most)
+    """Rows of the last `limit` events of `CONVERSATION`, the last one first."""
+    limit = sa.bindparam("limit", type_=sa.Integer)
+    return tail(CONVERSATION, dialect).order_by(events.c.id.desc()).limit(limit)
 
 
 @cache
 def drop(dialect: str) -> sa.Delete:
-    """Delete the events of `WHOSE`."""
-    return sa.delete(events).where(of(WHOSE, dialect))
+    """Delete the events of `CONVERSATION`."""
+    return sa.delete(events).where(of(CONVERSATION, dialect))
 
 
-_mine = conversations.c.sender_id == sa.bindparam("whose", type_=conversations.c.sender_id.type)
+_mine = conversations.c.sender_id == sa.bindparam(
+    "conversation", type_=conversations.c.sender_id.type
+)
 
 #: The conversation's row.
 row = sa.select(conversations).where(_mine)

@@ -165,14 +165,14 @@ class SQLTrackerStore(FencedTrackerStore):
 
     async def check_ready(self) -> None:
         """Update a row that does not exist: a server or user that is read-only refuses that."""
-        values = {"whose": PROBE, "sequence": 0}
+        values = {"conversation": PROBE, "sequence": 0}
         await self._running.finish(
             self._write(lambda connection: connection.execute(schema.note, values).rowcount)
         )
 
     async def _do_claim(self, sender_id: str, fence: int, owner: str) -> EventLog:
         def body(connection: sa.Connection) -> EventLog:
-            values = {"whose": sender_id, "claimed": fence, "claimant": owner}
+            values = {"conversation": sender_id, "claimed": fence, "claimant": owner}
             while (row := _claimed(connection, values)) is None:
                 held = self._lock(connection, sender_id)
                 if held is None:
@@ -213,10 +213,10 @@ class SQLTrackerStore(FencedTrackerStore):
         """
         sender_id, new = write.sender_id, write.events
         if write.replace:
-            connection.execute(schema.drop(self._dialect), {"whose": sender_id})
+            connection.execute(schema.drop(self._dialect), {"conversation": sender_id})
             before = Place(before.sequence, 0, 0)  # SQLite may reuse the row numbers
         elif before.sequence > write.sequence:
-            values = {"whose": sender_id, "most": before.sequence - write.sequence}
+            values = {"conversation": sender_id, "limit": before.sequence - write.sequence}
             rows = connection.execute(schema.latest(self._dialect), values)
             new = write.new_events(_events(rows.all()[::-1]))
         fresh = [self._values(sender_id, event) for event in new]
@@ -232,10 +232,13 @@ class SQLTrackerStore(FencedTrackerStore):
 
     async def _do_read(self, sender_id: str, full: bool) -> EventLog:
         def body(connection: sa.Connection) -> EventLog:
-            row = connection.execute(schema.row, {"whose": sender_id}).first()
+            row = connection.execute(schema.row, {"conversation": sender_id}).first()
             while True:
                 found = self._latest(connection, sender_id, row, full)
-                before, row = row, connection.execute(schema.row, {"whose": sender_id}).first()
+                before, row = (
+                    row,
+                    connection.execute(schema.row, {"conversation": sender_id}).first(),
+                )
                 # Otherwise the conversation was deleted and created again between the statements.
                 if _history(row) == _history(before):
                     return found.log
@@ -257,8 +260,8 @@ class SQLTrackerStore(FencedTrackerStore):
             there = connection.scalar(
                 schema.tail(sender_id, self._dialect).with_only_columns(sa.func.count())
             )
-            connection.execute(schema.drop(self._dialect), {"whose": sender_id})
-            connection.execute(schema.forget, {"whose": sender_id})
+            connection.execute(schema.drop(self._dialect), {"conversation": sender_id})
+            connection.execute(schema.forget, {"conversation": sender_id})
             return bool(there)
 
         return await self._write(body)
@@ -275,7 +278,7 @@ class SQLTrackerStore(FencedTrackerStore):
     # -- parts of the operations ---------------------------------------------------------------------
 
     def _lock(self, connection: sa.Connection, sender_id: str) -> Row:
-        return connection.execute(schema.locked, {"whose": sender_id}).first()
+        return connection.execute(schema.locked, {"conversation": sender_id}).first()
 
     def _place(self, connection: sa.Connection, sender_id: str, row: Row) -> Place:
         """How far the events are counted; a new row has to count them first."""
@@ -286,7 +289,7 @@ class SQLTrackerStore(FencedTrackerStore):
 
     def _counted(self, connection: sa.Connection, sender_id: str, place: Place) -> Place:
         """The place after all rows behind `place`; other programs may have written some."""
-        values = {"whose": sender_id, "row": place.last_id}
+        values = {"conversation": sender_id, "row": place.last_id}
         more = connection.execute(schema.behind(self._dialect), values).one()
         return Place(
             place.sequence + more.many,
@@ -301,7 +304,7 @@ class SQLTrackerStore(FencedTrackerStore):
         place = Place(row.sequence, row.last_id, row.session_id) if row else Place(0, 0, 0)
         if not place.last_id and not full:
             place = self._counted(connection, sender_id, place)
-        values = {"whose": sender_id, "row": 0 if full else place.session_id}
+        values = {"conversation": sender_id, "row": 0 if full else place.session_id}
         rows = connection.execute(schema.since(self._dialect), values).all()
         events = _events(rows)
         sequence = place.sequence + sum(row.id > place.last_id for row in rows)
@@ -318,7 +321,7 @@ class SQLTrackerStore(FencedTrackerStore):
     def _note(
         self, connection: sa.Connection, sender_id: str, place: Place, **columns: Any
     ) -> None:
-        values = {"whose": sender_id, "sequence": place.sequence}
+        values = {"conversation": sender_id, "sequence": place.sequence}
         values |= {"last_id": place.last_id, "session_id": place.session_id, **columns}
         connection.execute(schema.note, values)
 

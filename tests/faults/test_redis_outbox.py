@@ -18,7 +18,7 @@ import pytest
 from contract.conftest import Stores
 from contract_events import user
 from servers import redis_tracker
-from ticketlock.stores.redis.client import Client
+from ticketlock.stores.redis.client import RedisClient
 from ticketlock.tracker.tracker.outbox import LEASE_MS, Batch, Lease, now_ms
 from ticketlock.tracker.tracker.store import TrackerStore
 from ticketlock.tracker.tracker.tracker import Tracker
@@ -163,7 +163,7 @@ class Held:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, store: Any, name: str, after: bool) -> None:
         self.there, self.go_on = asyncio.Event(), asyncio.Event()
-        client: Client = store._client
+        client: RedisClient = store._client
         run = client.script
 
         async def script(called: str, *words: Any) -> Any:

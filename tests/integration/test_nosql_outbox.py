@@ -12,7 +12,7 @@ from contract.conftest import Stores
 from contract_events import session, user
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
-from ticketlock.stores.dynamo.client import Client
+from ticketlock.stores.dynamo.client import DynamoClient
 from ticketlock.stores.dynamo.store import outbox as _dynamo_outbox
 from ticketlock.stores.mongo.store import store as mongo
 
@@ -195,15 +195,15 @@ async def test_dynamo_reads_what_waits_and_no_history(
     await store.append(claim, session(1))
     read: dict[str, int] = {}
     lock = threading.Lock()
-    call = Client.call
+    call = DynamoClient.call
 
-    def counted(self: Client, operation: str, **parameters: Any) -> Any:
+    def counted(self: DynamoClient, operation: str, **parameters: Any) -> Any:
         answer = call(self, operation, **parameters)
         with lock:
             read[operation] = read.get(operation, 0) + len(answer.get("Items", ()))
         return answer
 
-    monkeypatch.setattr(Client, "call", counted)
+    monkeypatch.setattr(DynamoClient, "call", counted)
     assert await store.outbox.waiting(10, SOON) == ["a"]
     assert read == {"scan": 1}
     lease = Lease.of("relay")

@@ -162,7 +162,7 @@ def test_a_quorum_queue_is_read_as_ever(
 
 def test_a_stream_that_nothing_tells_of() -> None:
     """A virtual host may make streams by default: the first message of one shows it."""
-    place = _pika_stream.StreamPlace()
+    place = _pika_stream.StreamPosition()
     assert place.judge(7, b"new") == "other stream"
     assert place.begin() == {"x-stream-offset": "first"}
     assert place.judge(0, b"old") == "new"
