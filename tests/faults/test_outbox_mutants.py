@@ -82,10 +82,10 @@ MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
         "memory", test_outbox.test_a_deleted_conversation_begins_another_history),
     # -- the relay
     "what is not confirmed counts": (
-        python(RELAY, "_fate", 'outcome.status == "retry" and not', "False and not"),
+        python(RELAY, "_result", 'outcome.status == "retry" and not', "False and not"),
         "memory", test_relay.test_a_broker_that_is_away_delays_no_turn),
     "dead letters are dropped": (
-        python(RELAY, "_publish", "await self._bury(letters)", "pass"),
+        python(RELAY, "_publish", "await self._add_dead_letters(letters)", "pass"),
         "memory", test_relay.test_poisoned_events_are_set_apart),
     "a suspect goes though nothing passes": (
         python(RELAY, "_at_fault", " and suspect.others_passed", ""),
@@ -94,7 +94,7 @@ MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
         python(RELAY, "_sweep", "for sender_id in found:", "for sender_id in ():"),
         "sqlite", test_relay.test_a_broker_that_is_away_from_one_replica_only),
     "it keeps what it cannot send": (
-        python(RELAY, "_publish", "if stuck and fate.waits", "if False"),
+        python(RELAY, "_publish", "if stuck and result.waits", "if False"),
         "sqlite", test_relay.test_a_broker_that_is_away_from_one_replica_only),
 }  # fmt: skip
 
