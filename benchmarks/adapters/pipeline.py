@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import hiredis
 
 from ticketlock.locks.concurrent.scripts import Scripts, Timing
-from ticketlock.redis.commands import MOST_JOINED
+from ticketlock.redis.commands import MAX_JOINED
 from ticketlock.redis.scripts import load
 from ticketlock.redis.settings import RedisSettings
 
@@ -99,11 +99,11 @@ class Adapter:
         names = [[f"s{i}.{j}" for j in range(BATCH)] for i in range(len(self._batches))]
 
         def calls(row: list[str], args: list[tuple[Any, ...]]) -> list[Any]:
-            cuts = range(0, BATCH, MOST_JOINED)
+            cuts = range(0, BATCH, MAX_JOINED)
             return [
                 scripts.batch(
-                    [key for name in row[cut : cut + MOST_JOINED] for key in scripts.keys.of(name)],
-                    [word for part in args[cut : cut + MOST_JOINED] for word in part],
+                    [key for name in row[cut : cut + MAX_JOINED] for key in scripts.keys.of(name)],
+                    [word for part in args[cut : cut + MAX_JOINED] for word in part],
                 )
                 for cut in cuts
             ]

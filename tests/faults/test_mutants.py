@@ -71,7 +71,7 @@ def from_the_answer(original: Any, self: Any, command: Any, answer: Any) -> Any:
 def backwards(original: Any, self: commands.InTransit, unsent: deque[commands.Command]) -> Any:
     """Parts of one call in the wrong order."""
     parts: list[commands.Command] = []
-    while unsent and unsent[0].packed is None and len(parts) < commands.MOST_JOINED:
+    while unsent and unsent[0].packed is None and len(parts) < commands.MAX_JOINED:
         parts.append(unsent.popleft())
     unsent.extendleft(parts)  # which turns them round
     return original(self, unsent)

@@ -6,7 +6,7 @@ import pytest
 
 from ticketlock import ConfigurationError
 from ticketlock.redis.settings import RedisSettings
-from ticketlock.redis.slots import owners, place
+from ticketlock.redis.slots import owners, redirect
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_hosts_that_a_cluster_tells() -> None:
         ("10.0.0.1", 7000), ("10.0.0.1", 7000), ("asked", 7001), ("asked", 7002),
         ("10.0.0.4", 7003), ("10.0.0.5", 7004), ("::1", 7005), None,
     ]  # fmt: skip
-    assert place("3999 127.0.0.1:6381", "asked") == ("127.0.0.1", 6381)
-    assert place("3999 :6381", "asked") == ("asked", 6381)
-    assert place("3999 ?:6381", "asked") == ("asked", 6381)
-    assert place("3999 ::1:6381", "asked") == ("::1", 6381)
+    assert redirect("3999 127.0.0.1:6381", "asked") == ("127.0.0.1", 6381)
+    assert redirect("3999 :6381", "asked") == ("asked", 6381)
+    assert redirect("3999 ?:6381", "asked") == ("asked", 6381)
+    assert redirect("3999 ::1:6381", "asked") == ("::1", 6381)

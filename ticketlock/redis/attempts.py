@@ -1,4 +1,4 @@
-"""Attempts to connect: each gets some seconds, for where it leads may have changed since."""
+"""Attempts to connect, each limited in time: the address may change between two of them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import TypeVar
 from redis.asyncio.connection import Connection
 
 from ..process import clock
+from .transport import discard
 
 T = TypeVar("T")
 
 Connect = Callable[[], Awaitable[Connection]]
 
-#: Seconds that an attempt gets, at least. A master that hangs accepts connections and says
-#: nothing; the sentinels, asked again, may name another one by now.
+#: Least seconds of an attempt. A master that hangs accepts connections but does not answer; the
+#: next attempt asks the sentinels again, which may name another master.
 SHORTEST = 2.0
 
 
@@ -24,7 +25,7 @@ class Attempts:
 
     Args:
         connect: makes a connected redis-py connection; raises its errors.
-        timeout: seconds that the first attempt gets, and any other one at most.
+        timeout: seconds of the first attempt, and the limit for later ones.
     """
 
     def __init__(self, connect: Connect, timeout: float) -> None:
@@ -38,7 +39,7 @@ class Attempts:
         attempt = asyncio.ensure_future(self._connect())
         taken = False
         try:
-            # In steps: time in which the event loop was blocked is not the server's fault.
+            # In steps, so that time in which the event loop was blocked does not count.
             for _ in range(max(1, round(10 * self._limit))):
                 await asyncio.wait({attempt}, timeout=0.1)
                 if attempt.done():
@@ -48,27 +49,20 @@ class Attempts:
                     return connection
         finally:
             if not taken:
-                # It may succeed all the same: `wait_for` of Python 3.11 can lose a cancellation.
+                # It may still succeed: `wait_for` of Python 3.11 can lose a cancellation.
                 attempt.cancel()
                 attempt.add_done_callback(_unwanted)
         raise TimeoutError
 
 
 def _unwanted(attempt: asyncio.Future[Connection]) -> None:
-    """End the connection of an attempt that is not waited for any more."""
+    """End the connection of an abandoned attempt."""
     if not attempt.cancelled() and attempt.exception() is None:
         discard(attempt.result())
 
 
-def discard(connection: Connection) -> None:
-    """End a connection that is not needed."""
-    if connection._writer is not None:
-        connection._writer.transport.abort()
-    connection._reader = connection._writer = None
-
-
 async def first(attempts: Iterable[Awaitable[T]]) -> T:
-    """The result of the first that succeeds, of several made side by side; else an error."""
+    """The result of the first that succeeds, of several at once. Raises an error of the last."""
     pending = {asyncio.ensure_future(attempt) for attempt in attempts}
     error: BaseException = ConnectionError("nothing to ask")
     try:

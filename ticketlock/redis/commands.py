@@ -1,7 +1,7 @@
-"""Commands on their way: several of them in one call, and the answers given to whom they belong.
+"""Commands, how they share calls, and how each gets its own answer.
 
-A call of a script costs the server some microseconds before it does anything. So acquires and
-releases of one loop tick, the *parts*, share calls; each keeps its own future and deadline.
+A script call costs the server some microseconds before it does anything. So the acquires and
+releases of one loop tick share calls; each keeps its own future and deadline.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from ..process import clock
 
 log = logging.getLogger("ticketlock")
 
-#: Parts in one call: what a call costs is shared, and none keeps the server for long.
-MOST_JOINED = 32
+#: Most commands in one call: they share its cost, and no call blocks the server for long.
+MAX_JOINED = 32
 
-#: Seconds for which a lasting command is still sent, though its caller waits no more.
+#: Seconds for which a lasting command is still sent after its caller has given up.
 LASTING = 60.0
 
 
 class Command:
-    """A command on its way.
+    """A command that is to be sent, or was sent and awaits its answer.
 
     Attributes:
-        packed: its bytes; None of a part, that is packed with others when it is sent.
+        packed: its bytes; None if it is packed with others when it is sent.
         future: resolved with the answer.
-        expires: moment of `clock()` at which the caller is told that it failed.
-        until: moment up to which it is worth sending; later than `expires` of what ends or
-            withdraws something: late is harmless, unsent is not.
+        expires: moment of `clock()` at which it fails for its caller.
+        until: moment up to which it is still sent; later than `expires` for a release or a
+            withdrawal, which does no harm when late but does when never sent.
         sent_at: moment of `clock()` just before it was last written; 0 before that.
         repeated: True once it was sent again after a connection broke.
-        heard: called with the command and the answer, or error, as it comes, even if nobody
-            awaits the future any more; tells whether the future is to have it too.
-        subject: what it is about; a part's words are made of that.
-        prologue: it belongs to one connection and is not repeated on the next.
-        slot: of a Redis Cluster; -1 where there is none.
-        narrow: makes its bytes with one key only, which a slot on the move always serves.
+        callback: called with the command and its answer or error as soon as that comes, even
+            if the caller was cancelled; returns whether the future gets the answer too.
+        subject: the waiter or the grant that it is for; calls that are shared are made of these.
+        prologue: whether it prepares one connection, and is not repeated on the next.
+        slot: its slot in a Redis Cluster; -1 if it has none.
+        narrow: makes its bytes with one key only, which a slot that is moving always serves.
     """
 
     __slots__ = (
-        "_told", "expires", "future", "heard", "narrow", "over", "packed", "prologue", "repeated",
-        "sent_at", "slot", "subject", "until",
+        "_reported", "callback", "expires", "future", "narrow", "over", "packed", "prologue",
+        "repeated", "sent_at", "slot", "subject", "until",
     )  # fmt: skip
 
     def __init__(
@@ -55,7 +55,7 @@ class Command:
         packed: bytes | None,
         future: asyncio.Future[Any],
         expires: float,
-        heard: Heard | None = None,
+        callback: Callback | None = None,
         subject: Any = None,
         until: float = 0.0,
     ) -> None:
@@ -65,60 +65,60 @@ class Command:
         self.until = max(until, expires)
         self.sent_at = 0.0
         self.repeated = False
-        self.heard = heard
+        self.callback = callback
         self.subject = subject
         self.prologue = False
         self.slot = -1
         self.narrow: Callable[[Command], bytes] | None = None
         self.over = False
-        self._told = False
+        self._reported = False
 
     @property
     def owed(self) -> bool:
-        """Whether it is to be sent, or sent again when its connection breaks."""
+        """Whether it is still to be sent, or sent again if its connection breaks."""
         if self.over or self.prologue:
             return False
-        # Of what was cancelled the server may know: what undoes it comes behind it.
+        # The server may have run what was cancelled: its withdrawal must come after it.
         return self.until > self.expires or not self.future.done() or self.future.cancelled()
 
     @property
-    def needless(self) -> bool:
-        """Whether nobody wants it any more, and the server never heard of it."""
+    def unneeded(self) -> bool:
+        """Whether its caller has given up before it was sent."""
         return not self.sent_at and self.future.done() and self.until == self.expires
 
     @property
     def due(self) -> float:
-        """The next moment at which something is to be done about it without an answer."""
-        return self.until if self._told else self.expires
+        """The moment at which to act if there is no answer: fail it, or stop sending it."""
+        return self.until if self._reported else self.expires
 
-    def hear(self, answer: Any) -> None:
-        """Act on the answer, and tell whoever awaits it."""
+    def resolve(self, answer: Any) -> None:
+        """Pass the answer to the callback and the future."""
         self.over = True
-        wanted = self.heard is None or self.heard(self, answer)
+        wanted = self.callback is None or self.callback(self, answer)
         if wanted and not self.future.done():
             self.future.set_result(answer)
 
     def fail(self, error: BaseException) -> None:
-        """Give the command up, and tell whoever awaits it that it failed."""
+        """Give the command up, and report the error."""
         self.over = True
-        self.tell(error)
+        self.report(error)
 
-    def tell(self, error: BaseException) -> None:
-        """Tell whoever awaits the command that it failed; it may still be sent."""
-        if self._told:
+    def report(self, error: BaseException) -> None:
+        """Pass an error to the callback and the future, once; it may still be sent."""
+        if self._reported:
             return
-        self._told = True
+        self._reported = True
         if self.prologue:
-            self.future.cancel()  # nobody awaits it
-        elif (self.heard is None or self.heard(self, error)) and not self.future.done():
+            self.future.cancel()  # it has no caller
+        elif (self.callback is None or self.callback(self, error)) and not self.future.done():
             self.future.set_exception(error)
 
 
-Heard = Callable[[Command, Any], bool]
+Callback = Callable[[Command, Any], bool]
 
 
-class Sender:
-    """What makes commands and sends them on their way.
+class BaseLink:
+    """The common part of links: makes commands and hands them on to be sent.
 
     Args:
         timeout: seconds a command may take, waiting for a connection included.
@@ -131,9 +131,9 @@ class Sender:
 
     def submit(
         self,
-        words: tuple[Any, ...],
+        args: tuple[Any, ...],
         timeout: float | None = None,
-        heard: Heard | None = None,
+        callback: Callback | None = None,
         subject: Any = None,
         lasting: bool = False,
     ) -> Command:
@@ -141,18 +141,18 @@ class Sender:
 
         Args:
             timeout: seconds after which the command fails and is not repeated.
-            heard, subject: see `Command`.
-            lasting: it is sent within a minute even if it has failed for its caller by then.
+            callback, subject: see `Command`.
+            lasting: keep trying to send it for a minute after it has failed for its caller.
         """
         future, expires = self._loop.create_future(), self._expires(timeout)
         until = expires + LASTING if lasting else expires
-        command = Command(hiredis.pack_command(words), future, expires, heard, subject, until)
-        self._dispatch(command, words)
+        command = Command(hiredis.pack_command(args), future, expires, callback, subject, until)
+        self._dispatch(command, args)
         return command
 
-    async def call(self, words: tuple[Any, ...]) -> Any:
+    async def call(self, args: tuple[Any, ...]) -> Any:
         """Send a command and return its answer."""
-        return await self.submit(words).future
+        return await self.submit(args).future
 
     def _expires(self, timeout: float | None) -> float:
         if self._closed:
@@ -161,16 +161,15 @@ class Sender:
             timeout = self._timeout
         return clock() + timeout
 
-    def _dispatch(self, command: Command, words: tuple[Any, ...]) -> None:
+    def _dispatch(self, command: Command, args: tuple[Any, ...]) -> None:
         raise NotImplementedError
 
 
 class InTransit:
-    """What was written and is not answered yet, in the order in which answers come.
+    """Commands that were written and are not answered, in the order of their answers.
 
     Args:
-        batch: makes the words of one call out of the subjects of parts; that of several is
-            answered by a list.
+        batch: makes the args of one call for several subjects, whose answer is a list.
     """
 
     def __init__(self, batch: Callable[[Sequence[Any]], tuple[Any, ...]] | None) -> None:
@@ -190,27 +189,27 @@ class InTransit:
         return self._calls[0][0] if self._calls else None
 
     def add(self, command: Command) -> None:
-        """Note a command that is written as it is."""
+        """Add a command that is written in a call of its own."""
         self._calls.append([command])
 
     def recall(self, wanted: Callable[[Command], bool]) -> list[Command]:
-        """Take commands back that are to be sent again: their answers go to nobody."""
+        """Take commands back that are to be sent again; their old answers are dropped."""
         recalled: list[Command] = []
         for call in self._calls:
             for i, command in enumerate(call):
                 if command.owed and wanted(command):
                     recalled.append(command)
                     command.repeated = True
-                    call[i] = Command(None, command.future, command.expires, _unheard)
+                    call[i] = Command(None, command.future, command.expires, _ignored)
                     call[i].over, call[i].sent_at = True, command.sent_at
         return recalled
 
     def pack(self, unsent: deque[Command], now: float) -> bytes:
-        """Take commands over, and return what is to be written for them."""
+        """Take over unsent commands; returns the bytes to write for them."""
         chunks: list[bytes] = []
         while unsent:
             packed = unsent[0].packed
-            if unsent[0].needless:
+            if unsent[0].unneeded:
                 unsent.popleft()
                 continue
             if packed is not None:
@@ -225,42 +224,42 @@ class InTransit:
 
     def _join(self, unsent: deque[Command]) -> tuple[list[Command], bytes]:
         call: list[Command] = []
-        while unsent and len(call) < MOST_JOINED and unsent[0].packed is None:
+        while unsent and len(call) < MAX_JOINED and unsent[0].packed is None:
             command = unsent.popleft()
-            if not command.needless:
+            if not command.unneeded:
                 call.append(command)
-        assert self._batch is not None  # who joins says how
-        words = self._batch([command.subject for command in call])
-        return call, hiredis.pack_command(words)
+        assert self._batch is not None  # given to links on which `join` is called
+        args = self._batch([command.subject for command in call])
+        return call, hiredis.pack_command(args)
 
     def take(self) -> Command:
-        """The command whose answer is next; it was written as it is."""
+        """Take out the command whose answer is next; it was in a call of its own."""
         (command,) = self._calls.popleft()
         return command
 
-    def hear(self, answer: Any) -> list[tuple[Command, Exception]]:
-        """Give an answer to those it belongs to; returns the commands that failed."""
+    def resolve(self, answer: Any) -> list[tuple[Command, Exception]]:
+        """Give an answer to its commands; returns those that failed."""
         failed: list[tuple[Command, Exception]] = []
         call = self._calls.popleft()
         if len(call) == 1 or isinstance(answer, hiredis.ReplyError):
             answer = [answer] * len(call)
         for command, own in zip(call, answer, strict=True):
-            if isinstance(own, hiredis.ReplyError) and command.heard is not _unheard:
+            if isinstance(own, hiredis.ReplyError) and command.callback is not _ignored:
                 failed.append((command, own))
             else:
-                command.hear(own)
+                command.resolve(own)
         return failed
 
     def clear(self) -> None:
-        """Expect no answers any more."""
+        """Forget them: their answers will not come."""
         self._calls.clear()
 
 
-def _unheard(_: Command, __: Any) -> bool:
+def _ignored(_: Command, __: Any) -> bool:
     return False
 
 
 def log_failure(future: asyncio.Future[Any]) -> None:
-    """Say so when a command that nobody waits for has failed: what it was to do lapses."""
+    """Log that a withdrawal without a caller has failed; the ticket expires instead."""
     if not future.cancelled() and (error := future.exception()) is not None:
         log.warning("a ticket could not be withdrawn and will expire by itself: %s", error)

@@ -1,4 +1,4 @@
-"""Connecting to Redis with redis-py, and explaining to people why it did not work."""
+"""Connecting to Redis with redis-py, and turning its errors into advice."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from ..errors import LockStoreConnectionError
 from .rights import Rights, advice
 from .sentinels import find_master
 from .settings import RedisSettings
+from .text import decoded
 
-#: Oldest server version that has all we use (HELLO, RESP3 pushes, effects replication).
+#: Oldest server with all that is used: HELLO, RESP3 pushes, effects replication.
 OLDEST_SERVER = (6, 2)
 
-#: Stands for the line that grants what the user lacks.
+#: Replaced by the ACL command that grants the rights.
 _RIGHTS = "the user lacks rights"
 
-#: (part of the server's or system's error text, what to do about it, can trying again help)
+#: (part of the server's or system's error text, advice, whether a retry can help)
 _EXPLANATIONS: tuple[tuple[str, str, bool], ...] = (
     ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted: check ssl_ca_certs", False),
     (
@@ -81,10 +82,10 @@ async def connect(
     rights: Rights | None = None,
     has: Callable[[int], bool] | None = None,
 ) -> Connection:
-    """A connected redis-py connection, checked to lead to a server that can serve us.
+    """A connected redis-py connection to a server that can serve us.
 
     Args:
-        replica: a replica will do; in a cluster it says itself where a slot's master is.
+        replica: accept a replica; in a cluster it redirects to the master of a slot.
         rights, has: see `Rights.check`.
 
     Raises what redis-py raises, and LockStoreConnectionError; `explain` takes both.
@@ -111,7 +112,7 @@ async def connect(
 async def _greet(connection: Connection, settings: RedisSettings, replica: bool) -> None:
     await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
     await connection.send_command("HELLO")
-    hello = {_text(k): _text(v) for k, v in dict(await connection.read_response()).items()}
+    hello = {decoded(k): decoded(v) for k, v in dict(await connection.read_response()).items()}
     version = tuple(int(part) for part in hello.get("version", "0").split(".")[:2])
     if hello.get("server") == "redis" and version < OLDEST_SERVER:
         raise LockStoreConnectionError(
@@ -121,12 +122,8 @@ async def _greet(connection: Connection, settings: RedisSettings, replica: bool)
         raise ReadOnlyError("READONLY the server says it is a replica")
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 def explain(settings: RedisSettings, error: BaseException) -> tuple[LockStoreConnectionError, bool]:
-    """The error for people, naming host and port and what to change; can a retry help?"""
+    """An error that names the server and what to change, and whether a retry can help."""
     if isinstance(error, LockStoreConnectionError):
         return error, False
     text = _chain(error)
@@ -139,18 +136,18 @@ def explain(settings: RedisSettings, error: BaseException) -> tuple[LockStoreCon
         )
         again = False
     else:
-        for part, words, retry in _EXPLANATIONS:
-            # A word of the server's in capitals is one; other parts come in any case.
+        for part, advised, retry in _EXPLANATIONS:
+            # Error codes of the server are in capitals; other texts vary in case.
             if part in text if part.isupper() else part.lower() in text.lower():
-                if words is _RIGHTS:
-                    words = advice(settings)
-                elif "closed" in words:
-                    words += (
+                if advised is _RIGHTS:
+                    advised = advice(settings)
+                elif "closed" in advised:
+                    advised += (
                         "; if it requires a client certificate, set ssl_certfile and ssl_keyfile"
                         if settings.use_ssl
                         else "; if it expects TLS, set use_ssl"
                     )
-                explained, again = LockStoreConnectionError(f"{where}: {words} ({error})"), retry
+                explained, again = LockStoreConnectionError(f"{where}: {advised} ({error})"), retry
                 break
     if explained is None and isinstance(
         error, (TimeoutError, asyncio.TimeoutError, socket.timeout)
@@ -167,7 +164,7 @@ def explain(settings: RedisSettings, error: BaseException) -> tuple[LockStoreCon
 
 
 def _chain(error: BaseException | None) -> str:
-    """The texts of an error and of its causes: redis-py wraps what the system said."""
+    """The texts of an error and its causes: redis-py wraps the errors of the system."""
     texts: list[str] = []
     while error is not None and len(texts) < 5:
         texts.append(str(error) or type(error).__name__)

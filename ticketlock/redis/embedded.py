@@ -20,7 +20,7 @@ _PORTS = range(20000, 32000)
 
 
 def server_binary() -> str:
-    """Path of a redis-server or valkey-server. Raises ConfigurationError if there is none."""
+    """Path of a redis-server or valkey-server. Raises ConfigurationError if none is installed."""
     for name in ("redis-server", "valkey-server"):
         if path := shutil.which(name):
             return path
@@ -35,7 +35,7 @@ def server_binary() -> str:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    """A free TCP port of 127.0.0.1."""
     while True:
         port = random.choice(_PORTS)
         with socket.socket() as probe:
@@ -49,10 +49,10 @@ def free_port() -> int:
 class EmbeddedRedis:
     """A Redis server of our own on 127.0.0.1, without persistence; a context manager.
 
-    It does not outlive this process, however that ends; nor does its folder.
+    It and its folder do not outlive this process, however that ends.
 
     Args:
-        options: more words for the server's command line.
+        options: more arguments for the server's command line.
         binary: the server to run; default: what `server_binary` finds.
     """
 
@@ -76,20 +76,20 @@ class EmbeddedRedis:
         self._scratch = self._scratch or Scratch("redis")
         folder = self._scratch.path
         log = folder / "log"
-        for _ in range(5):  # a port can be taken between the choice and the listening
+        for _ in range(5):  # another process can take the port before the server listens
             self.port = self._fixed_port or free_port()
             command = self._command(binary, str(folder))
-            with log.open("ab") as output, self._scratch.tie(command) as (words, options):
+            with log.open("ab") as output, self._scratch.tie(command) as (args, options):
                 self.process = subprocess.Popen(
-                    words, stdout=output, stderr=subprocess.STDOUT, **options
+                    args, stdout=output, stderr=subprocess.STDOUT, **options
                 )
             if self._wait():
                 return self
         raise LockStoreConnectionError(f"{binary} does not start: {log.read_text()[-500:]}")
 
     def _command(self, binary: str, folder: str) -> list[str]:
-        words = [binary, "--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
-        return [*words, "--appendonly", "no", "--dir", folder, *self._options]
+        args = [binary, "--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
+        return [*args, "--appendonly", "no", "--dir", folder, *self._options]
 
     def _wait(self, seconds: float = 10.0) -> bool:
         assert self.process is not None  # just started
@@ -102,17 +102,17 @@ class EmbeddedRedis:
         return False
 
     def _answers(self, pid: int) -> bool:
-        """Whether what listens on the port is our server, and not one that took it before."""
+        """Whether our server listens on the port, not one that took it before."""
         answer = b""
         asking = socket.create_connection(("127.0.0.1", self.port), 0.5)
-        with asking, suppress(ConnectionError):  # it speaks TLS, and ends this
+        with asking, suppress(ConnectionError):  # it expects TLS, and ends the connection
             asking.sendall(b"INFO server\r\n")
             answer = asking.recv(65536)
         found = re.search(rb"process_id:(\d+)", answer)
-        return found is None or int(found[1]) == pid  # None: it speaks TLS, or wants a password
+        return found is None or int(found[1]) == pid  # None: it expects TLS or a password
 
     def stop(self, *, kill: bool = False) -> None:
-        """End the server; `kill` with SIGKILL. `start` starts it again, on the same port."""
+        """Stop the server, with SIGKILL if `kill`. `start` starts it again on the same port."""
         process, self.process = self.process, None
         if process is None:
             return

@@ -6,14 +6,13 @@ are matched in order, pushes (RESP3) go to a callback.
 
 Every command may be repeated, so the link repeats what was unanswered when a connection broke,
 until its deadline. A cancelled command keeps its place in the order of answers. A connection
-that says nothing for a second is suspected: another one is made beside it, and takes over if
-that is answered first. docs/link.md says more.
+that is silent for a second is suspect: a second one is opened, and takes over if it answers
+first. docs/link.md says more.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,57 +20,40 @@ from typing import Any
 import hiredis
 from redis.asyncio.connection import Connection
 
+from ..aio.backoff import Backoff
 from ..errors import LockStoreConnectionError
 from ..process import clock
-from .attempts import Attempts, Connect, discard
-from .commands import LASTING, Command, Heard, InTransit, Sender
+from .attempts import Attempts, Connect
+from .commands import LASTING, BaseLink, Callback, Command, InTransit
+from .transport import Protocol, discard, release, streams
 
 #: Seconds before the first and between later attempts to reconnect.
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.02, 0.5
 
-#: Seconds without an answer after which a connection is suspected.
+#: Seconds without an answer after which a connection is suspect.
 PATIENCE = 1.0
 
-#: A timer that comes so many seconds late says that the event loop was blocked: what came
-#: meanwhile is to be read before anything is called overdue.
+#: A timer that fires this many seconds late shows that the event loop was blocked: answers may
+#: have come in the meantime, and are read before a command counts as overdue.
 LATE = 0.05
 
-#: A server that answers so cannot serve us now but may soon, or another one of its set can.
+#: Errors of a server that may serve us soon, or whose replica or cluster can.
 TRANSIENT = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY")
 
 _NOTHING = object()
 
 
-class _Protocol(asyncio.Protocol):
-    """What asyncio calls for one connection; an old connection's end is not the new one's."""
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self.data_received = link._received  # type: ignore[method-assign]  # the hot path
-
-    def pause_writing(self) -> None:
-        self._link._writable = False
-
-    def resume_writing(self) -> None:
-        self._link._writable = True
-        self._link._flush()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self._link._protocol is self:
-            self._link._drop(error or ConnectionError("the server closed the connection"))
-
-
-class Link(Sender):
+class Link(BaseLink):
     """The connection, and the queue in front of it.
 
     Args:
         connect: makes a connected redis-py connection; raises its errors.
-        explain: turns an error into the LockStoreConnectionError for people, and tells
-            whether trying again can help.
+        explain: turns an error into a LockStoreConnectionError with advice, and says whether a
+            retry can help.
         prologue: commands to send after each connect, before any other.
         on_push: called with each push message.
         on_connect: called after each connect but the first.
-        wanted: tells whether to reconnect although there is nothing to send.
+        wanted: returns whether to reconnect even if there is nothing to send.
         batch: see `InTransit`.
         timeout: seconds a command may take, waiting for a connection included.
     """
@@ -97,16 +79,16 @@ class Link(Sender):
         self._on_connect = on_connect
         self._connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
-        self._protocol: _Protocol | None = None
+        self._protocol: Protocol | None = None
         self._reader = hiredis.Reader()
         self._unsent: deque[Command] = deque()
         self._sent = InTransit(batch)
         self._connecting: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._watch_at = 0.0
-        #: Prologue commands not answered yet: until they are, nothing else is sent.
+        #: Prologue commands without an answer: until it comes, nothing else is sent.
         self._preparing = 0
-        #: Commands whose script the server did not know, to be sent before all others.
+        #: Commands to send before all others, such as those whose script was unknown.
         self._again: deque[Command] = deque()
         self._flush_due = False
         self._writable = True
@@ -127,21 +109,20 @@ class Link(Sender):
         self,
         subject: Any,
         future: asyncio.Future[Any],
-        heard: Heard,
+        callback: Callback,
         timeout: float | None = None,
         lasting: bool = False,
     ) -> None:
-        """As `submit`, for a part: in one call with others of this moment."""
+        """As `submit`, but in one call with the others of this loop tick."""
         expires = self._expires(timeout)
         until = expires + LASTING if lasting else expires
-        self.send(Command(None, future, expires, heard, subject, until))
+        self.send(Command(None, future, expires, callback, subject, until))
 
-    def _dispatch(self, command: Command, words: tuple[Any, ...]) -> None:
+    def _dispatch(self, command: Command, args: tuple[Any, ...]) -> None:
         self.send(command)
 
     def send(self, command: Command) -> None:
-        """Send a command made elsewhere: at once if no answer is due, else with the others of
-        this loop tick."""
+        """Send a command: at once if no answer is pending, else with the others of this tick."""
         self._unsent.append(command)
         if self._transport is None:
             self._ensure_connecting()
@@ -162,6 +143,11 @@ class Link(Sender):
         self._transport.write(self._sent.pack(self._unsent, now))
         self._watch_silence(now)
 
+    def _set_writable(self, writable: bool) -> None:
+        self._writable = writable
+        if writable:
+            self._flush()
+
     # -- receiving -------------------------------------------------------------------------
 
     def _received(self, data: bytes) -> None:
@@ -171,10 +157,10 @@ class Link(Sender):
             while (answer := reader.gets()) is not _NOTHING:
                 if isinstance(answer, hiredis.PushNotification):
                     self._push_received(answer)
-                elif failed := sent.hear(answer):
+                elif failed := sent.resolve(answer):
                     causes = [self._answer_error(command, error) for command, error in failed]
                     if cause := next(filter(None, causes), None):
-                        return self._drop(cause)  # what is left was for commands to be repeated
+                        return self._drop(cause)  # the commands left are repeated
         except hiredis.ProtocolError as error:
             self._drop(error)
         return None
@@ -186,7 +172,7 @@ class Link(Sender):
             self._on_push(push)
 
     def _answer_error(self, command: Command, error: Exception) -> Exception | None:
-        """Act on an error; returns one for which the connection is to be given up."""
+        """Handle an error; returns it if the connection must be given up."""
         text = str(error)
         if command.prologue and not text.startswith(TRANSIENT):
             explained = self._explain(error)[0]
@@ -194,7 +180,7 @@ class Link(Sender):
             self._fail_all(explained)
             return explained
         if text.startswith("NOSCRIPT"):
-            # All that were sent behind it have the same answer to come: order is kept.
+            # Those sent after it get the same answer, so the order is kept.
             self._again.append(command)
             if not self._preparing:
                 self._send_prologue()
@@ -209,7 +195,7 @@ class Link(Sender):
         return None
 
     def _drop(self, error: BaseException | None) -> None:
-        """Give the connection up; what was unanswered is sent again on the next one."""
+        """Give the connection up; commands without an answer are sent again on the next one."""
         if error is not None:
             self._last_error = error
         transport, self._transport, self._protocol = self._transport, None, None
@@ -217,7 +203,7 @@ class Link(Sender):
         if transport is not None:
             transport.abort()
         if connection is not None:
-            connection._reader = connection._writer = None
+            release(connection)
         for command in reversed([*self._sent]):
             if command.owed:
                 command.repeated = True
@@ -229,11 +215,15 @@ class Link(Sender):
         if (self._unsent or self._wanted()) and not self._closed:
             self._ensure_connecting()
 
+    def _lost(self, protocol: Protocol, error: Exception | None) -> None:
+        if protocol is self._protocol:
+            self._drop(error or ConnectionError("the server closed the connection"))
+
     # -- connecting ------------------------------------------------------------------------
 
     @property
     def stuck(self) -> bool:
-        """Whether the oldest command is unanswered for so long that the connection is suspect."""
+        """Whether the oldest command has waited so long that the connection is suspect."""
         oldest = self._sent.oldest
         return oldest is not None and clock() - oldest.sent_at >= self._patience
 
@@ -242,13 +232,13 @@ class Link(Sender):
             self._connecting = self._loop.create_task(self._reconnect())
 
     def _lacking(self) -> bool:
-        """Whether a connection is needed, or another one beside that which is suspect."""
+        """Whether a connection is needed, or a second one beside a suspect one."""
         if self._transport is not None:
             return self.stuck
         return bool(self._unsent) or self._wanted()
 
     async def _reconnect(self) -> None:
-        backoff = FIRST_BACKOFF
+        backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF, jitter=0.5)
         if self._pause:  # the server answers, but cannot serve us now
             pause, self._pause = self._pause, 0.0
             await asyncio.sleep(pause)
@@ -256,23 +246,22 @@ class Link(Sender):
             try:
                 self._choose(await self._attempts.once())
             except Exception as error:  # noqa: BLE001  # redis-py lets OSError, SSLError and
-                # UnicodeError through; all are told to whoever waits, none is dropped.
+                # UnicodeError through; each is reported to the callers.
                 self._last_error = error
                 explained, again = self._explain(error)
                 if self._transport is None and self._give_up(explained, again):
                     return
-                await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
-                backoff = min(2 * backoff, LONGEST_BACKOFF)
+                await asyncio.sleep(backoff.next())
 
     def _give_up(self, explained: LockStoreConnectionError, again: bool) -> bool:
-        """Whether to stop trying, after an attempt that failed; a cluster's node overrides it."""
+        """Whether to stop after a failed attempt; a cluster's node overrides it."""
         if again and self.connects:
             return False
         self._fail_all(explained)
         return True
 
     def _choose(self, connection: Connection) -> None:
-        """Take a new connection over, unless the old one has come to life again."""
+        """Use a new connection, unless the old one answers again."""
         if self._transport is not None:
             if not self.stuck:
                 discard(connection)
@@ -282,8 +271,7 @@ class Link(Sender):
         self._take_over(connection)
 
     def _take_over(self, connection: Connection) -> None:
-        reader, writer = connection._reader, connection._writer
-        assert reader is not None and writer is not None  # noqa: PT018  # connect() returned
+        reader, writer = streams(connection)
         if reader.at_eof() or writer.transport.is_closing():
             discard(connection)
             raise ConnectionError("the server closed the connection")
@@ -291,7 +279,7 @@ class Link(Sender):
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._writable = True
         transport: Any = writer.transport  # asyncio's types call it a WriteTransport
-        self._protocol = _Protocol(self)
+        self._protocol = Protocol(self._received, self._set_writable, self._lost)
         transport.set_protocol(self._protocol)
         self._transport = transport
         self.connects += 1
@@ -307,7 +295,7 @@ class Link(Sender):
         for packed in self._prologue:
             expires = now + self._timeout
             command = Command(packed, self._loop.create_future(), expires)
-            command.prologue, command.heard = True, self._prepared
+            command.prologue, command.callback = True, self._prepared
             command.sent_at = now
             self._sent.add(command)
         self._transport.write(b"".join(self._prologue))
@@ -315,7 +303,7 @@ class Link(Sender):
             self._flush()
 
     def _prepared(self, command: Command, _: Any) -> bool:
-        """One prologue command has been answered; after the last one the others may go."""
+        """A prologue command has been answered; after the last one the others are sent."""
         if not command.future.done():
             command.future.set_result(None)
             self._preparing -= 1
@@ -328,24 +316,24 @@ class Link(Sender):
     # -- deadlines and the end ----------------------------------------------------------------
 
     def _watch_silence(self, now: float) -> None:
-        """Something was written: look in time whether it was answered."""
+        """After a write: check in time that it was answered."""
         if self._watch is None or self._watch_at > now + self._patience:
             self._watch_until(now + self._patience)
 
     def _watch_until(self, expires: float) -> None:
-        """See to it that `_check` runs at that moment."""
+        """Run `_check` at that moment."""
         if self._watch is not None:
             self._watch.cancel()
         self._watch_at = expires
         self._watch = self._loop.call_later(max(0.001, expires - clock()), self._check)
 
     def _check(self) -> None:
-        """Tell whose commands are past their deadline; suspect a connection that is silent."""
+        """Fail commands past their deadline; suspect a silent connection."""
         now = clock()
         blocked = now - self._watch_at > LATE
         self._watch = None
         if self._unsent:
-            self._flush()  # what stands here because the loop was blocked is not late by itself
+            self._flush()  # a blocked loop is no reason to call these late
         oldest = self._sent.oldest
         if oldest is None or not oldest.repeated:
             self._patience = self._shortest_patience
@@ -370,10 +358,10 @@ class Link(Sender):
         if self._transport is not None or cause is None:
             cause = TimeoutError(f"no answer within {self._timeout:g} s")
         explained = self._explain(cause)[0]
-        (command.fail if now >= command.until else command.tell)(explained)
+        (command.fail if now >= command.until else command.report)(explained)
 
     def _suspect(self) -> None:
-        """Connect beside the silent connection; a cluster's node does more."""
+        """Open a second connection; a cluster's node does more."""
         self._ensure_connecting()
 
     def _fail_all(self, error: BaseException) -> None:
@@ -383,14 +371,14 @@ class Link(Sender):
         self._again.clear()
 
     async def close(self, patience: float = 1.0) -> None:
-        """Wait that many seconds for the answers that are due, then end the connection."""
+        """Wait up to `patience` seconds for pending answers, then end the connection."""
         pending = [c.future for c in (*self._sent, *self._unsent) if not c.future.done()]
         if pending and patience:
             await asyncio.wait(pending, timeout=min(patience, self._timeout))
         self.abandon()
 
     def abandon(self) -> None:
-        """End the connection; what is unanswered fails."""
+        """End the connection; commands without an answer fail."""
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()

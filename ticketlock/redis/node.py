@@ -15,11 +15,11 @@ from .connect import connect, explain
 from .link import TRANSIENT, Link
 from .rights import Rights
 from .settings import RedisSettings
-from .slots import Address, owners, place
+from .slots import Address, owners, redirect
 
 
 class Cluster(Protocol):
-    """What a node asks of the link to all of them."""
+    """What a node uses of the cluster's link."""
 
     def has_slot(self, address: Address, slot: int) -> bool: ...
     def owns(self, address: Address) -> bool: ...
@@ -31,10 +31,10 @@ class Cluster(Protocol):
 
 
 class Node(Link):
-    """Sends what the cluster's link gives it, and gives back what another node shall have.
+    """Sends the commands of the cluster's link, and returns those for another node.
 
     Attributes:
-        address: host and port, as the cluster tells them.
+        address: host and port, as the cluster names them.
     """
 
     def __init__(
@@ -57,30 +57,30 @@ class Node(Link):
         self._failed = False
 
     @property
-    def well(self) -> bool:
+    def healthy(self) -> bool:
         """Whether it answers, as far as is known."""
         return self._transport is not None and not self._preparing and not self.stuck
 
     @property
-    def ailing(self) -> bool:
-        """Whether it is out of reach, or leaves commands without an answer."""
+    def failing(self) -> bool:
+        """Whether it is unreachable, or leaves commands without an answer."""
         return self._failed or (self._transport is not None and self.stuck)
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits for it."""
+        """Whether no command waits for it."""
         return not any(command.owed for command in (*self._sent, *self._again, *self._unsent))
 
-    async def tell_owners(self, timeout: float) -> list[Address | None]:
-        """Ask this node who has which slot."""
+    async def fetch_owners(self, timeout: float) -> list[Address | None]:
+        """Ask this node for the owner of each slot."""
         expires = self._expires(timeout)
-        words: tuple[Any, ...] = ("CLUSTER", "SLOTS")
-        command = Command(hiredis.pack_command(words), self._loop.create_future(), expires)
+        args: tuple[Any, ...] = ("CLUSTER", "SLOTS")
+        command = Command(hiredis.pack_command(args), self._loop.create_future(), expires)
         self.send(command)
         return owners(await command.future, self.address[0])
 
     def take_back(self, wanted: Callable[[Command], bool]) -> list[Command]:
-        """Commands that are to go another way, in order; what is answered to them is not heard."""
+        """Take out commands to send elsewhere, in order; their old answers are dropped."""
         taken = self._sent.recall(wanted)
         for queue in (self._again, self._unsent):
             taken += [command for command in queue if wanted(command)]
@@ -94,13 +94,13 @@ class Node(Link):
         if command.slot < 0:
             return super()._answer_error(command, error)
         if kind == "MOVED":
-            self._cluster.moved(command, place(rest, self.address[0]))
+            self._cluster.moved(command, redirect(rest, self.address[0]))
         elif kind in ("ASK", "TRYAGAIN") and command.narrow is not None:
-            # Some of its keys are here and some there: with one key it is served where that is.
+            # Its keys are on both nodes: with one key only, the node that has the key serves it.
             command.packed, command.narrow = command.narrow(command), None
             self._cluster.route(command)
         elif kind == "ASK":
-            self._cluster.ask(command, place(rest, self.address[0]))
+            self._cluster.ask(command, redirect(rest, self.address[0]))
         elif kind in TRANSIENT:
             self._cluster.defer(self, command, error, whole_node=kind != "TRYAGAIN")
         else:
@@ -116,7 +116,7 @@ class Node(Link):
             self._failed = False
 
     def _unreachable(self) -> None:
-        """No attempt to connect has succeeded, or not in time: who has its slots now?"""
+        """No attempt to connect has succeeded in time: find the new owners of its slots."""
         self._failed = True
         self._cluster.mend()
 
@@ -125,7 +125,7 @@ class Node(Link):
             self._fail_all(explained)
             return True
         for command in self.take_back(lambda command: command.slot < 0):
-            command.fail(explained)  # others are asked
+            command.fail(explained)  # other nodes are asked
         self._unreachable()
         return False
 

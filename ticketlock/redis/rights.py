@@ -1,4 +1,4 @@
-"""What an ACL user needs: the line that grants it, and a look whether it is granted."""
+"""The rights that an ACL user needs: the command that grants them, and a check of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from redis.exceptions import BusyLoadingError, NoPermissionError, ResponseError
 
 from ..errors import LockStoreConnectionError
 from .settings import RedisSettings
+from .text import decoded
 
 #: Commands that an ACL user of the lock stores needs on one server with database 0.
 NEEDED_COMMANDS = (
@@ -24,30 +25,30 @@ SENTINEL_COMMANDS = "+hello +sentinel|master"
 
 
 def grant_line(settings: RedisSettings) -> str:
-    """The command that grants the settings' user what it needs; in a cluster, on each node."""
+    """The command that grants the user its rights; in a cluster, to be run on each node."""
     prefix = settings.prefixed("")
-    words = [
+    args = [
         "ACL SETUSER", settings.username or "default", f"~{prefix}*lock:*",
         f"&{prefix}*concurrent_lock:bell:*", NEEDED_COMMANDS,
     ]  # fmt: skip
     if settings.deployment_mode == "cluster":
-        words.append("+cluster|slots +asking")
+        args.append("+cluster|slots +asking")
     elif settings.db:
-        words.append("+select")
-    return " ".join(words)
+        args.append("+select")
+    return " ".join(args)
 
 
 def advice(settings: RedisSettings) -> str:
-    """What to do about a user who lacks rights."""
+    """Advice for a user who lacks rights."""
     where = " on each node" if settings.deployment_mode == "cluster" else ""
     return f"the user lacks rights: grant them{where} with {grant_line(settings)}"
 
 
 class Rights:
-    """Looks on new connections whether the user may do all that turns need, until it may.
+    """Checks on new connections that the user has the rights, until one has succeeded.
 
     Args:
-        script: the words that try it; its argument makes a key in some slot of a cluster.
+        script: makes the args of the check; its number varies the slot of its key.
     """
 
     def __init__(self, settings: RedisSettings, script: Callable[[int], tuple[Any, ...]]) -> None:
@@ -61,14 +62,14 @@ class Rights:
         """Raise LockStoreConnectionError if the user of a connection lacks a right.
 
         Args:
-            place: names the server.
-            has: whether a slot is the server's, in a cluster.
+            place: the server, as host:port.
+            has: in a cluster, whether the server owns a slot.
         """
         if place in self._granted:
             return
         tag = next((i for i in range(1000) if has is None or has(self._slot(i))), None)
         if tag is None:
-            return  # it has no slots
+            return  # it owns no slots
         try:
             if has is not None:
                 await connection.send_command("ASKING")
@@ -78,9 +79,9 @@ class Rights:
         except NoPermissionError:
             raise
         except (ResponseError, BusyLoadingError):
-            return  # it cannot tell now; what it cannot do will be seen when it is needed
+            return  # it cannot check now; a missing right will show when it is needed
         if refused:
-            texts = "; ".join(_text(one) for one in refused)
+            texts = "; ".join(decoded(one) for one in refused)
             raise LockStoreConnectionError(
                 f"Redis at {self._settings.address}: {advice(self._settings)} ({texts})"
             )
@@ -88,7 +89,3 @@ class Rights:
 
     def _slot(self, tag: int) -> int:
         return key_slot(self._script(tag)[3].encode())
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,4 +1,4 @@
-"""Scripts of `lua/`, put together of their parts."""
+"""The scripts of `lua/`, assembled from their parts."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-#: Where a script wants others: their functions, or with `name()` the script as a function of its
-#: KEYS and ARGV. As late as it can be: Lua makes the functions anew with each call.
-_WANTED = re.compile(r"^ *--@ (.+)\n", re.MULTILINE)
+#: A line that includes other scripts: their functions, or with `name()` a whole script as a
+#: function of KEYS and ARGV. It stands as late as possible: Lua makes functions at each call.
+_INCLUDE = re.compile(r"^ *--@ (.+)\n", re.MULTILINE)
 
 
 class Script(NamedTuple):
-    """A script's source, and the digest by which the server knows it."""
+    """A script's source, and its digest for EVALSHA."""
 
     source: str
     sha: str
@@ -22,22 +22,22 @@ class Script(NamedTuple):
 
 @cache
 def load(name: str) -> Script:
-    """The script `lua/<name>.lua`, with what it wants of others."""
-    source = _with_others(name, set())
+    """The script `lua/<name>.lua`, with the scripts that it includes."""
+    source = _assembled(name, set())
     return Script(source, hashlib.sha1(source.encode()).hexdigest())
 
 
-def _with_others(part: str, known: set[str]) -> str:
-    """A script, and at its `--@` lines the others, but for those that stand around it already."""
+def _assembled(part: str, known: set[str]) -> str:
+    """A script with others in place of its `--@` lines, each once in a function."""
     name = part.removesuffix("()")
-    own = known if name == part else set(known)  # what a function defines ends with it
+    own = known if name == part else set(known)  # a function's own definitions are local
 
-    def others(line: re.Match[str]) -> str:
+    def included(line: re.Match[str]) -> str:
         wanted = [other for other in line[1].split() if other not in own]
         own.update(wanted)
-        return "".join(_with_others(other, own) for other in wanted)
+        return "".join(_assembled(other, own) for other in wanted)
 
-    text = _WANTED.sub(others, _text(part))
+    text = _INCLUDE.sub(included, _text(part))
     return text if name == part else f"local function {name}(KEYS, ARGV)\n{text}end\n"
 
 

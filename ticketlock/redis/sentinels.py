@@ -1,4 +1,4 @@
-"""Asking the sentinels who the master is: all of them side by side, for one may hang."""
+"""Asking the sentinels for the master: all at once, because one may hang."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from ..errors import LockStoreConnectionError
 from .attempts import first
 from .rights import SENTINEL_COMMANDS
 from .settings import RedisSettings
+from .text import decoded
 
 
 async def find_master(settings: RedisSettings) -> tuple[str, int]:
-    """Host and port of the master that the first sentinel to answer takes for living.
+    """Host and port of the master that the first sentinel to answer reports as alive.
 
     Raises LockStoreConnectionError, RedisError, OSError.
     """
@@ -48,16 +49,12 @@ async def _ask(settings: RedisSettings, host: str, port: int) -> tuple[str, int]
         raise ConnectionError(f"{where}: {error}") from error
     finally:
         await connection.disconnect(nowait=True)
-    # RESP3 answers with a map, and a Redis of before with a list.
+    # A map with RESP3, a list with RESP2.
     pairs = (
         answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
     )
-    state = {_text(key): _text(value) for key, value in pairs.items()}
+    state = {decoded(key): decoded(value) for key, value in pairs.items()}
     flags = set(state["flags"].split(","))
     if flags & {"s_down", "o_down", "disconnected"} or "master" not in flags:
         raise ConnectionError(f"{where}: the master is down ({state['flags']})")
     return state["ip"], int(state["port"])
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,4 +1,4 @@
-"""Where a Redis is and how to log in: the documented keys, checked once, used by every store."""
+"""Address and login of a Redis: the documented keys, checked once, used by every store."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ log = logging.getLogger("ticketlock.lock")
 
 @dataclass(frozen=True)
 class RedisSettings:
-    """Checked settings of one Redis deployment. Secrets do not show in the repr.
+    """Checked settings of one Redis deployment. Secrets are not in the repr.
 
     Attributes:
-        socket_timeout: seconds, for connecting and for an answer.
+        socket_timeout: seconds to connect, and to wait for an answer.
         endpoints: `(host, port)` of cluster nodes or sentinels.
     """
 
@@ -44,10 +44,10 @@ class RedisSettings:
 
     @classmethod
     def read(cls, section: Section, declared: Any = RedisLockKeys) -> RedisSettings:
-        """Take the Redis keys out of `section`; the caller takes its own and finishes it.
+        """Read the Redis keys of `section`; the caller reads its own keys and finishes it.
 
         Args:
-            declared: the keys, `db` and its default among them.
+            declared: the keys, among them `db` with its default.
         """
         location = _location(section, *section.place())
         keys = section.values(declared, location)
@@ -75,19 +75,19 @@ class RedisSettings:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], where: str = "redis") -> RedisSettings:
-        """Settings from plain keys, refusing unknown ones."""
+        """Settings from a mapping; unknown keys are rejected."""
         section = Section(values, where)
         settings = cls.read(section)
         section.finish()
         return settings
 
     def prefixed(self, name: str) -> str:
-        """`name`, after the key prefix if there is one."""
+        """`name` with the key prefix, if one is set."""
         return f"{self.key_prefix}:{name}" if self.key_prefix else name
 
     @property
     def address(self) -> str:
-        """Host and port for people and error texts."""
+        """Host and port, for error texts."""
         if self.unix_socket_path:
             return self.unix_socket_path
         nodes = ",".join(_shown(host, port) for host, port in self.endpoints)
@@ -100,10 +100,10 @@ class RedisSettings:
     def connection_kwargs(self) -> dict[str, Any]:
         """Keyword arguments of redis-py's connection classes.
 
-        Without its retries: an INCR whose answer was lost would run twice, and a wrong
-        password would take four seconds to be refused (measured with redis-py 8.1).
+        Without retries: they would run an INCR twice when its answer is lost, and delay the
+        error of a wrong password by four seconds (measured with redis-py 8.1).
         """
-        from redis.backoff import NoBackoff  # it takes 0.3 s: not before it is needed
+        from redis.backoff import NoBackoff  # takes 0.3 s, so only when needed
         from redis.retry import Retry
 
         kwargs: dict[str, Any] = {
@@ -130,7 +130,7 @@ class RedisSettings:
     def sentinel_kwargs(self) -> dict[str, Any]:
         """Keyword arguments of a connection to a sentinel, without host and port.
 
-        A sentinel has users of its own; it speaks TLS where the servers do.
+        A sentinel has its own users; it uses TLS if the servers do.
         """
         kwargs = self.connection_kwargs()
         for key in ("host", "port", "db", "credential_provider"):
@@ -152,7 +152,7 @@ def _location(section: Section, key: str, text: str | None) -> dict[str, Any]:
 
         try:
             parsed: dict[str, Any] = dict(parse_url(text))
-        except ValueError:  # its text would quote parts of a password
+        except ValueError:  # its text may contain parts of a password
             raise section.error(key, f"{mask_url(text)!r} is not a Redis URL") from None
         parsed.pop("connection_class", None)
         for option in parsed.keys() - _IN_URL:
@@ -165,11 +165,11 @@ def _location(section: Section, key: str, text: str | None) -> dict[str, Any]:
         host, port = _endpoint(section, text, key)
         return {"host": host, "port": port}
     if text.startswith("[") and text.endswith("]"):
-        text = text[1:-1]  # an IPv6 address, which without a port needs no brackets
+        text = text[1:-1]  # an IPv6 address without a port
     return {"host": text}
 
 
-#: What a Redis URL may say; in its query: db, ssl_ca_certs, ssl_certfile, ssl_keyfile, ...
+#: What a Redis URL may have; in its query: db, ssl_ca_certs, ssl_certfile, ssl_keyfile, ...
 _IN_URL = {
     "host", "port", "db", "username", "password", "path", "ssl_ca_certs", "ssl_certfile",
     "ssl_keyfile", "ssl_check_hostname", "socket_timeout",

@@ -1,43 +1,41 @@
-"""Which node of a Redis Cluster has which slot, as the nodes tell it."""
+"""Which node of a Redis Cluster owns which slot, as the nodes answer it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from .text import decoded
+
 Address = tuple[str, int]
 
-#: How many slots a cluster has.
+#: Slots of a cluster.
 SLOTS = 16384
 
 
-def owners(ranges: list[Any], teller: str) -> list[Address | None]:
-    """The owner of each slot, out of CLUSTER SLOTS.
+def owners(ranges: list[Any], asked: str) -> list[Address | None]:
+    """The owner of each slot, from the answer to CLUSTER SLOTS.
 
     Args:
-        teller: the host of the node that has told; it stands for a host that is not named.
+        asked: the host of the node that answered; used where the answer names none.
     """
     found: list[Address | None] = [None] * SLOTS
     for low, up, owner, *_ in ranges:
-        address = _host(owner, teller), int(owner[1])
+        address = _host(owner, asked), int(owner[1])
         found[low : up + 1] = [address] * (up + 1 - low)
     return found
 
 
-def _host(owner: list[Any], teller: str) -> str:
-    host = _text(owner[0])
-    if host == "?":  # hostnames are preferred, and this node has none: its address may stand behind
+def _host(owner: list[Any], asked: str) -> str:
+    host = decoded(owner[0])
+    if host == "?":  # hostnames are preferred, and this node has none: look for its address
         more = owner[3] if len(owner) > 3 else []
         named = dict(zip(more[::2], more[1::2], strict=False)) if isinstance(more, list) else more
-        host = _text({_text(key): value for key, value in named.items()}.get("ip"))
-    return host or teller
+        host = decoded({decoded(key): value for key, value in named.items()}.get("ip"))
+    return host or asked
 
 
-def place(told: str, teller: str) -> Address:
-    """The address in `<slot> <host>:<port>`, which is what follows MOVED and ASK."""
-    host, _, port = told.split()[1].rpartition(":")
+def redirect(line: str, asked: str) -> Address:
+    """The address in `<slot> <host>:<port>`, which follows MOVED and ASK."""
+    host, _, port = line.split()[1].rpartition(":")
     host = "" if host == "?" else host.strip("[]")
-    return host or teller, int(port)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else value or ""
+    return host or asked, int(port)

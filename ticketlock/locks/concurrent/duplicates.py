@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from ...errors import DuplicateMessage, LockStoreConnectionError
-from ...redis.commands import Sender
+from ...redis.commands import BaseLink
 from ..waiter import Waiter
 from .scripts import Scripts
 
@@ -23,7 +23,7 @@ class Tickets(Protocol):
     scripts: Scripts
 
     @property
-    def link(self) -> Sender: ...
+    def link(self) -> BaseLink: ...
     def next_request(self) -> int: ...
     def member(self, request: int) -> str: ...
     def wait_no_more(self, waiter: Waiter) -> None: ...
