@@ -16,8 +16,8 @@ from ticketlock import ConcurrentRedisLockStore
 from ticketlock.conversations import Conversations
 from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server import BotServer, create_app
-from ticketlock.server.operator.fleet import KEPT
-from ticketlock.server.operator.look import Look
+from ticketlock.server.operator.activity import Look
+from ticketlock.server.operator.replicas import KEPT
 
 Run = Callable[[Awaitable[None]], None]
 KEY = "concurrent_lock:live"

@@ -16,10 +16,10 @@ from starlette.responses import JSONResponse
 
 from ticketlock.conversations import Conversations
 from ticketlock.server import Settings, create_app
-from ticketlock.server.operator.fleet import Heard, _others
-from ticketlock.server.operator.look import age
+from ticketlock.server.operator.activity import age
 from ticketlock.server.operator.meter import SAMPLES, STEP, Meter, merged, percentile
-from ticketlock.server.operator.told import MOST, ROWS_BYTES, VERSION, pack_rows, parse_rows
+from ticketlock.server.operator.replicas import Heard, _others
+from ticketlock.server.operator.report import MOST, ROWS_BYTES, VERSION, pack_rows, parse_rows
 from ticketlock.server.operator.view import ALIVE, View
 
 Run = Callable[[Awaitable[None]], None]

@@ -32,12 +32,12 @@ from .errors import (
 from .jobs import Job, Jobs, overdue
 from .operator.failures import Failures
 from .operator.meter import Counters
+from .outcomes import Telling
 from .replies import handled_at, replies_after, reply_event, rest_objects
 from .sessions import Sessions, handled_before
 from .settings import Settings
 from .situation import situation
 from .superseding import unless_superseded
-from .telling import Telling
 
 log = logging.getLogger("ticketlock.server")
 

@@ -13,7 +13,7 @@ from .. import __version__
 from .auth import Auth
 from .handling import Handler
 from .operator.page import page
-from .operator.vitals import ask_stores
+from .operator.probes import ask_stores
 
 #: Seconds for which an answer of the stores counts: whoever asks more often costs them nothing.
 _FRESH = 1.0

@@ -15,13 +15,13 @@ from ... import __version__
 from ...errors import LockStoreConnectionError, TicketLockError
 from ..handling import Handler
 from .audit import Audit, Deed, outcome, write
-from .fleet import Fleet
-from .letters import Letters, Name
-from .opened import opened
+from .conversation import opened
+from .dead_letters import Letters, Name
+from .probes import TEXT, problem
 from .query import Query
-from .told import Row
+from .replicas import Fleet
+from .report import Row
 from .view import LIFETIME, SLOW, STUCK, View, holder_row, state
-from .vitals import TEXT, problem
 
 T = TypeVar("T")
 

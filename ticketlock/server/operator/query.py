@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BadRequest
-from .look import age
-from .told import Row
+from .activity import age
+from .report import Row
 
 #: Which conversations: all, those with a holder, with a queue, and those that take too long.
 SHOWN = ("all", "held", "waiting", "slow", "stuck")

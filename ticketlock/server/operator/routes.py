@@ -14,7 +14,7 @@ from ..auth import Auth
 from ..errors import BadRequest
 from ..limits import field, read_object
 from .audit import Deed, requested
-from .letters import MOST, Name
+from .dead_letters import MOST, Name
 from .live import MOST_TURNS, Live
 from .query import Query
 

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ...locks.inspection import Holder
-from .fleet import Heard
 from .meter import Counters, merged
-from .told import Row
+from .replicas import Heard
+from .report import Row
 
 #: Seconds after its last word for which a process counts as running.
 ALIVE = 10.0

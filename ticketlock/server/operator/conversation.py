@@ -14,9 +14,9 @@ from ...conversations import Conversations
 from ...events import LISTEN, SESSION_START, ActionExecuted, BotUttered, SlotSet, UserUttered
 from ...events.event import Event
 from ...locks.inspection import Inspection, Waiting
-from .letters import Letters
+from .dead_letters import Letters
+from .probes import problem
 from .view import View, holder_row, state
-from .vitals import problem
 
 #: Events of the history that are shown, and characters of a text of them.
 EVENTS, TEXT = 30, 500

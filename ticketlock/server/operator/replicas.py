@@ -26,10 +26,10 @@ from ...process import clock
 from ...redis.scripts import load
 from ..handling import Handler
 from ..jobs import Job
-from .look import Look, age
+from .activity import Look, age
 from .meter import STEP, Meter
-from .told import MOST, VERSION, Row, pack_rows, parse, parse_rows
-from .vitals import Vitals
+from .probes import Vitals
+from .report import MOST, VERSION, Row, pack_rows, parse, parse_rows
 
 log = logging.getLogger("ticketlock.server")
 
