@@ -1,7 +1,7 @@
-"""Who is told what becomes of turns, messages and events: the mechanism, below all that tells.
+"""How observers are notified of turns, messages and events.
 
-`Observer` declares the methods. Here they are known by their names, so that the lock core, the
-relay and the server can tell without importing what is above them.
+`Observer` declares the methods. Here they are called by name, so that the lock core, the relay
+and the server can notify observers without importing the modules above them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 log = logging.getLogger("ticketlock")
 
-#: What takes part in each turn: an observer that overrides one of these is told of all turns.
+#: Methods that belong to each turn: turns are observed if an observer overrides one of these.
 OF_TURNS = ("on_wait", "on_no_turn", "on_turn", "on_turn_end", "on_claim", "on_commit", "mark")
 
 
 def hook(method: C) -> C:
-    """Declare a method of `Observer`: one that is not overridden is not called."""
+    """Declare a method of `Observer`, which is called only where it is overridden."""
     method.hook = True  # type: ignore[attr-defined]
     return method
 
 
 class BaseObserver:
-    """The base of `Observer`, for those who pass observers on without knowing what they hear.
+    """The base of `Observer`, for code that passes observers on without calling them.
 
     Attributes:
         asgi: an ASGI middleware that the bot server puts around its requests; None: none.
@@ -37,40 +37,42 @@ class BaseObserver:
 
 @dataclass
 class Observers:
-    """The observers of a lock store, and of what uses it.
+    """The observers of a lock store and of everything that uses it.
 
     Attributes:
-        of_turns: whether one of them is told of all turns.
+        of_turns: whether one of them observes turns.
     """
 
     each: list[BaseObserver] = field(default_factory=list)
     of_turns: bool = False
-    _told: dict[str, Sequence[Callable[..., Any]]] = field(default_factory=dict)
+    _methods: dict[str, Sequence[Callable[..., Any]]] = field(default_factory=dict)
 
     def add(self, observer: BaseObserver) -> None:
-        """Tell one more `Observer` of what happens from now on."""
+        """Notify one more `Observer` from now on."""
         self.each.append(observer)
-        self._told = {}
+        self._methods = {}
         for each in self.each:
             for name in _overridden(each):
-                self._told[name] = [*self._told.get(name, ()), getattr(each, name)]
+                self._methods[name] = [*self._methods.get(name, ()), getattr(each, name)]
         self.of_turns = any(map(self.has, OF_TURNS))
 
     def has(self, name: str) -> bool:
         """Whether one of them overrides this method."""
-        return name in self._told
+        return name in self._methods
 
-    def tell(self, name: str, *args: Any) -> None:
-        """Call that method of all observers; what they raise is logged, and nothing else fails."""
+    def notify(self, name: str, *args: Any) -> None:
+        """Call a method of all observers. Their errors are logged, and affect nothing else."""
         for _ in self._answers(name, *args):
             pass
 
+    tell = notify
+
     def ask(self, name: str, *args: Any) -> Any:
-        """The first answer to that method that is not None."""
+        """The first result of a method that is not None."""
         return next((answer for answer in self._answers(name, *args) if answer is not None), None)
 
     def _answers(self, name: str, *args: Any) -> Iterator[Any]:
-        for method in self._told.get(name, ()):
+        for method in self._methods.get(name, ()):
             try:
                 answer = method(*args)
             except Exception:
@@ -80,7 +82,7 @@ class Observers:
 
 
 def _overridden(observer: BaseObserver) -> list[str]:
-    """The hooks of its class that are not those of `Observer`."""
+    """The hooks that its class overrides."""
     bases = type(observer).__mro__
     hooks = {name for base in bases for name, own in vars(base).items() if hasattr(own, "hook")}
     return [name for name in hooks if not hasattr(getattr(type(observer), name), "hook")]

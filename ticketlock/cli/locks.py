@@ -66,8 +66,8 @@ def _inspect(args: argparse.Namespace) -> int:
 def _break(args: argparse.Namespace) -> int:
     async def end() -> tuple[Holder | None, bool]:
         async with open_lock_store(args) as store:
-            deed = planned("break", _user(), args.why, socket.gethostname())
-            return await Audit(store, logs=False).break_lock(args.conversation, args.fence, deed)
+            record = planned("break", _user(), args.why, socket.gethostname())
+            return await Audit(store, logs=False).break_lock(args.conversation, args.fence, record)
 
     holder, broken = asyncio.run(end())
     if args.json:

@@ -25,7 +25,7 @@ from ..errors import LockStoreConnectionError
 from ..process import clock
 from .attempts import Attempts, Connect
 from .commands import LASTING, BaseLink, Callback, Command, InTransit
-from .transport import Protocol, discard, release, streams
+from .transport import LinkProtocol, discard, release, streams
 
 #: Seconds before the first and between later attempts to reconnect.
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.02, 0.5
@@ -79,7 +79,7 @@ class Link(BaseLink):
         self._on_connect = on_connect
         self._connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
-        self._protocol: Protocol | None = None
+        self._protocol: LinkProtocol | None = None
         self._reader = hiredis.Reader()
         self._unsent: deque[Command] = deque()
         self._sent = InTransit(batch)
@@ -215,7 +215,7 @@ class Link(BaseLink):
         if (self._unsent or self._wanted()) and not self._closed:
             self._ensure_connecting()
 
-    def _lost(self, protocol: Protocol, error: Exception | None) -> None:
+    def _lost(self, protocol: LinkProtocol, error: Exception | None) -> None:
         if protocol is self._protocol:
             self._drop(error or ConnectionError("the server closed the connection"))
 
@@ -279,7 +279,7 @@ class Link(BaseLink):
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._writable = True
         transport: Any = writer.transport  # asyncio's types call it a WriteTransport
-        self._protocol = Protocol(self._received, self._set_writable, self._lost)
+        self._protocol = LinkProtocol(self._received, self._set_writable, self._lost)
         transport.set_protocol(self._protocol)
         self._transport = transport
         self.connects += 1

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from redis.asyncio.connection import Connection
 
 
-class Protocol(asyncio.Protocol):
+class LinkProtocol(asyncio.Protocol):
     """Passes on the events of one connection, so that an old one's end is not the new one's."""
 
     def __init__(
         self,
         on_data: Callable[[bytes], None],
         on_writable: Callable[[bool], None],
-        on_lost: Callable[[Protocol, Exception | None], None],
+        on_lost: Callable[[LinkProtocol, Exception | None], None],
     ) -> None:
         self.data_received = on_data  # type: ignore[method-assign, assignment]  # the hot path
         self._on_writable = on_writable

@@ -62,7 +62,7 @@ class BotServer(Starlette):
         If you mount the application, call it when the process is stopped.
         """
         await self.handler.jobs.drain(self.settings.drain_timeout)
-        await self.live.fleet.close()
+        await self.live.replicas.close()
 
 
 def create_app(

@@ -1,43 +1,39 @@
-"""How often the bot has been given the same message: one that never ends well is given up."""
+"""Counts how often the bot was called with a message; after `max_attempts` it is given up."""
 
 from __future__ import annotations
 
 from itertools import islice
 
-from ..locks.concurrent.store import ConcurrentRedisLockStore
 from ..locks.incoming import field
 from ..locks.store import LockStore
 from ..process import clock
-from ..redis.scripts import load
+from .shared import SharedState
 
-#: Counts that are looked at for having expired, whenever one is made.
+#: How many of the oldest counts are checked for expiry at each new count.
 _SWEEP = 16
 
 
 class Attempts:
-    """Counts attempts by (conversation, message id), each for a window from the last one.
+    """Counts attempts by (conversation, message id); a count expires a window after the last one.
 
-    Replicas with `concurrent_redis` locks share the counts, and a count is made before the bot
-    begins: a process that the message kills has counted. Others count for themselves.
+    Replicas with `concurrent_redis` locks share the counts. An attempt is counted before the bot
+    is called, so that one which kills the process counts too. Other replicas count alone.
     """
 
     def __init__(self, store: LockStore, window: float) -> None:
-        self._store = store if isinstance(store, ConcurrentRedisLockStore) else None
+        self._shared = SharedState.of(store)
         self._window = window
-        #: (conversation, message id) -> (count, when it is forgotten); the oldest in front.
+        #: (conversation, message id) -> (count, expiry by `clock()`); the oldest first.
         self._counts: dict[tuple[str, str], tuple[int, float]] = {}
 
     async def count(self, sender_id: str, message_id: str) -> int:
-        """How often the message has been begun, now included. Raises LockStoreConnectionError."""
-        if self._store is None:
-            return self._here((sender_id, message_id))
-        engine = self._store.engine()
-        base = engine.scripts.keys.of_messages(sender_id)[0].removesuffix("messages")
-        key = f"{base}attempts:{field(message_id)}"
-        words = ("EVAL", load("attempt").source, 1, key, max(1, round(1000 * self._window)))
-        return int(await engine.link.call(words))
+        """Count one more attempt; returns their number. Raises LockStoreConnectionError."""
+        if self._shared is None:
+            return self._count_here((sender_id, message_id))
+        key = self._shared.keys.attempts(sender_id, field(message_id))
+        return int(await self._shared.run("attempt", key, max(1, round(1000 * self._window))))
 
-    def _here(self, key: tuple[str, str]) -> int:
+    def _count_here(self, key: tuple[str, str]) -> int:
         now = clock()
         for old in list(islice(self._counts, _SWEEP)):
             if self._counts[old][1] <= now:

@@ -180,8 +180,8 @@ class ConversationsApi:
         sender_id, fence = path_id(request), request.query_params.get("fence")
         if fence is not None and not (fence.isascii() and fence.isdecimal() and len(fence) < 20):
             raise BadRequest("fence is not a whole number")
-        deed = requested("break", "api", request.query_params.get("why", ""), request)
-        made = await self._live.end(sender_id, int(fence) if fence else None, deed)
+        record = requested("break", "api", request.query_params.get("why", ""), request)
+        made = await self._live.end(sender_id, int(fence) if fence else None, record)
         if not made["broken"]:
             raise NotFound(
                 f"no turn holds conversation {sender_id!r}" + " with that fence" * bool(fence)

@@ -13,7 +13,7 @@ from .. import __version__
 from .auth import Auth
 from .handling import Handler
 from .operator.page import page
-from .operator.probes import ask_stores
+from .operator.probes import probe_stores
 
 #: Seconds for which an answer of the stores counts: whoever asks more often costs them nothing.
 _FRESH = 1.0
@@ -39,7 +39,7 @@ class Readiness:
         return self._problems
 
     async def _look(self) -> dict[str, str]:
-        found = await ask_stores(self._handler.conversations)
+        found = await probe_stores(self._handler.conversations)
         return {
             name: _problem(answer)
             for name, answer in found.items()

@@ -1,4 +1,4 @@
-"""Turns in tasks of the server's own: requests come and go, a message's turn stays."""
+"""Turns in tasks of the server: a turn goes on if its request is cancelled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
-from ..locks.grant import facts
+from ..locks.grant import Grant, facts
+from ..locks.waiter import Waiter
 from ..process import clock
 from ..tracker.tracker import Tracker
 from ..turn import Turn
@@ -26,35 +27,46 @@ log = logging.getLogger("ticketlock.server")
 
 T = TypeVar("T")
 
-#: Seconds that a bot which was cancelled has to stop, before the server ends without it.
+#: Seconds in which a cancelled bot must stop before the server ends without it.
 _REVOKED = 5.0
 
 
 class Job(Generic[T]):
-    """One turn and what is done in it, from the ticket to the release.
+    """One turn with its work, from the ticket to the release.
 
     Args:
-        queued: called with the ticket number as soon as the ticket is there; see `Turn.queue`.
+        on_ticket: called with the ticket number as soon as it is issued; see `Turn.queue`.
 
     Attributes:
-        turn: the turn; only its own task uses it.
-        begun: whether its turn has come; before that nothing has been done that counts.
-        attempts: how often its message has been begun, this time included; 0: it is not counted.
+        turn: the turn; only the task of the job uses it.
+        begun: whether the turn has begun.
+        attempts: attempts at its message, this one included; 0 if they are not counted.
+        stopped_for: why it was cancelled; None: it was not.
     """
 
     def __init__(
         self,
         turn: Turn,
         body: Callable[[Turn], Awaitable[T]],
-        queued: Callable[[int], object] | None = None,
+        on_ticket: Callable[[int], object] | None = None,
     ) -> None:
         self.turn = turn
         self._body = body
-        self._queued = queued
-        self._why: RequestError | None = None
+        self._on_ticket = on_ticket
+        self.stopped_for: RequestError | None = None
         self.begun = False
         self.attempts = 0
         self.task: asyncio.Task[T] = asyncio.create_task(self._run())
+
+    @property
+    def grant(self) -> Grant | None:
+        """The grant of the turn; None before it is granted."""
+        return self.turn._grant  # noqa: SLF001  # `Turn.grant` raises before that
+
+    @property
+    def waiter(self) -> Waiter:
+        """The ticket of the turn."""
+        return self.turn._lock._waiter  # noqa: SLF001  # the turn has no public name for it yet
 
     async def _run(self) -> T:
         try:
@@ -65,16 +77,16 @@ class Job(Generic[T]):
             raise slow from error
 
     def _too_slow(self) -> TurnTooSlow | None:
-        """The error of a turn that has outlived its lifetime: whatever failed, failed for that."""
-        grant = self.turn.lock.grant
+        """The error of a turn that outlived its lifetime, which is then the cause of any error."""
+        grant = self.grant
         if grant is None or clock() < grant.expires:
             return None
-        took, lifetime = clock() - grant.granted_at, self.turn.lock.waiter.lock_lifetime
-        # Said here, and not in the answer: who asked may have gone long ago.
+        took, lifetime = clock() - grant.granted_at, self.waiter.lock_lifetime
+        # Logged here, because the client may have disconnected long ago.
         log.warning(
             "a turn of conversation %r was given up, message %r, attempt %d, ticket %d: it took "
             "%.1f s, and its lock_lifetime is %g s",
-            self.turn.sender_id, self.turn.lock.waiter.label, self.attempts, grant.number, took,
+            self.turn.sender_id, self.waiter.label, self.attempts, grant.number, took,
             lifetime, extra=facts(grant, why="TurnTooSlow", attempt=self.attempts),
         )  # fmt: skip
         slow = TurnTooSlow(
@@ -85,33 +97,33 @@ class Job(Generic[T]):
         return slow
 
     async def _work(self) -> T:
-        if self._queued is not None:
-            self._queued(await self.turn.queue())
+        if self._on_ticket is not None:
+            self._on_ticket(await self.turn.queue())
         async with self.turn as turn:
             self.begun = True
             return await self._body(turn)
 
     @property
     def tracker(self) -> Tracker:
-        """The latest session, as its turn has left it."""
+        """The latest session, as the turn left it."""
         return self.turn.tracker
 
     def stop(self, why: RequestError) -> None:
-        """Cancel it: a ticket goes back, a turn writes nothing more and is handed on."""
-        if self._why is None:
-            self._why = why
+        """Cancel it: its ticket is withdrawn, or its turn writes nothing more and is released."""
+        if self.stopped_for is None:
+            self.stopped_for = why
             self.task.cancel()
 
     def result(self) -> T:
-        """What it came to; raises what it failed with."""
+        """Its result; raises its error."""
         if self.task.cancelled():
-            raise self._why or Draining("the server was stopped")
+            raise self.stopped_for or Draining("the server was stopped")
         return self.task.result()
 
     async def wait(self, seconds: float) -> T:
-        """Its result, within a time. Who waits may go: the job stays.
+        """Wait for its result. If the caller is cancelled, the job goes on.
 
-        Raises TurnTimeout, and what the job failed with.
+        Raises TurnTimeout, and the error of the job.
         """
         done, _ = await asyncio.wait([self.task], timeout=seconds)
         if not done:
@@ -120,7 +132,7 @@ class Job(Generic[T]):
 
 
 def overdue(seconds: float) -> TurnTimeout:
-    """The error of a request whose turn takes longer than that."""
+    """The error of a request whose turn takes longer than `seconds`."""
     return TurnTimeout(
         f"no reply within {seconds:g} s; the message keeps its place, and the same message_id "
         "will get the reply"
@@ -128,61 +140,61 @@ def overdue(seconds: float) -> TurnTimeout:
 
 
 class Jobs:
-    """All that this process is doing for requests.
+    """The jobs of this process.
 
     Args:
-        most: jobs at once.
-        duplicates: jobs at once that are of one message.
+        limit: jobs at once.
+        duplicates: jobs at once for one message.
 
     Attributes:
-        draining: the server is about to end: it begins nothing more.
+        draining: whether the server is stopping and starts no more jobs.
+        on_end: called with each job that has ended.
     """
 
-    def __init__(self, most: int = 2000, duplicates: int = 10) -> None:
-        self._most, self._duplicates = most, duplicates
+    def __init__(self, limit: int = 2000, duplicates: int = 10) -> None:
+        self._limit, self._duplicates = limit, duplicates
         self._jobs: set[Job[Any]] = set()
         self._same: Counter[Hashable] = Counter()
         self.draining = False
-        #: Called with each job that has ended.
         self.on_end: Callable[[Job[Any]], object] = lambda job: None
 
     def start(
         self,
         turn: Turn,
         body: Callable[[Turn], Awaitable[T]],
-        queued: Callable[[int], object] | None = None,
-        same: Hashable = None,
+        on_ticket: Callable[[int], object] | None = None,
+        message: Hashable = None,
     ) -> Job[T]:
-        """Begin a job, see `Job`.
+        """Start a job, see `Job`.
 
         Args:
-            same: equal for jobs of one message; None of a job that is of none.
+            message: the same for all jobs of one message; None: it is for none.
 
         Raises Draining, Overloaded, TooManyDuplicates.
         """
         if self.draining:
             raise Draining("this server is being stopped; send the message again")
-        if len(self._jobs) >= self._most:
-            raise Overloaded(f"{self._most} turns run and wait at this server; send it again")
-        if same is not None and self._same[same] >= self._duplicates:
+        if len(self._jobs) >= self._limit:
+            raise Overloaded(f"{self._limit} turns run and wait at this server; send it again")
+        if message is not None and self._same[message] >= self._duplicates:
             raise TooManyDuplicates(
                 f"{self._duplicates} requests wait for the reply to this message_id; send it later"
             )
-        job = Job(turn, body, queued)
+        job = Job(turn, body, on_ticket)
         self._jobs.add(job)
-        if same is not None:
-            self._same[same] += 1
-        job.task.add_done_callback(lambda task: self._ended(job, task, same))
+        if message is not None:
+            self._same[message] += 1
+        job.task.add_done_callback(lambda task: self._ended(job, task, message))
         return job
 
-    def _ended(self, job: Job[Any], task: asyncio.Task[Any], same: Hashable) -> None:
+    def _ended(self, job: Job[Any], task: asyncio.Task[Any], message: Hashable) -> None:
         self._jobs.discard(job)
-        self._same[same] -= 1
-        if self._same[same] <= 0:
-            del self._same[same]
+        self._same[message] -= 1
+        if self._same[message] <= 0:
+            del self._same[message]
         self.on_end(job)
         if not task.cancelled() and (error := task.exception()):
-            # Also when the request has gone: then nobody else would be told.
+            # The request may have been cancelled: then no caller gets the error.
             log.debug("a turn failed: %s: %s", type(error).__name__, error)
 
     def __iter__(self) -> Iterator[Job[Any]]:
@@ -190,20 +202,20 @@ class Jobs:
 
     @property
     def running(self) -> int:
-        """How many turns have begun and not ended."""
+        """The number of turns that run."""
         return sum(job.begun for job in self._jobs)
 
     @property
     def waiting(self) -> int:
-        """How many wait for their turn."""
+        """The number of jobs that wait for their turn."""
         return len(self._jobs) - self.running
 
     async def drain(self, seconds: float, hurry: asyncio.Event | None = None) -> None:
-        """Begin nothing more, give back what has not begun, and let the rest end.
+        """Start no more jobs, withdraw those that wait, and let the running ones end.
 
         Args:
-            seconds: for that; then their turns are taken from them.
-            hurry: when it is set, they are taken at once.
+            seconds: time for that; then they are cancelled.
+            hurry: when it is set, they are cancelled at once.
         """
         self.draining = True
         for job in list(self._jobs):
@@ -217,7 +229,7 @@ class Jobs:
             log.error("%d turns do not end although they were cancelled", len(self._jobs))
 
     async def _gone(self, seconds: float, hurry: asyncio.Event | None = None) -> None:
-        """Wait until all jobs have ended, or for a time."""
+        """Wait until all jobs have ended, up to a time."""
         if not self._jobs:
             return
         tasks = [job.task for job in self._jobs]

@@ -1,61 +1,96 @@
-"""How each message was answered: for the log, and for observers."""
+"""How each request for a turn ended: the details of an error, the log, the observers."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..errors import LockLost
-from ..observers import Observers
+from ..errors import (
+    DuplicateMessage,
+    LockLost,
+    LockStoreConnectionError,
+    LockTimeout,
+    QueueFull,
+    TicketLockError,
+)
+from ..locks.store import LockStore
 from ..process import clock
 from ..telemetry.observer import Handled
-from .errors import classify
+from .errors import CONTENDED, add_details, classify
 from .jobs import Job
+from .operator.failures import Failures
 
 log = logging.getLogger("ticketlock.server")
 
-#: Reasons that were logged where they arose, with the turn's attempts.
+#: Reasons that were logged before, with the attempts of the turn.
 _LOGGED = ("TurnTooSlow", "TooManyAttempts")
+#: Seconds in which the lock store must say who holds the conversation; the answer waits no longer.
+_PATIENCE = 1.0
 
 
-class Telling:
-    """One message, from now on.
+class Outcomes:
+    """Reports how requests ended.
 
     Args:
-        jobs: the message's job, once there is one.
+        failures: counts failures that no turn counts.
+        max_attempts: shown to clients of messages that were tried before.
     """
 
-    def __init__(
-        self,
-        observers: Observers,
-        conversation_id: str,
-        message_id: str | None,
-        jobs: Sequence[Job[Any]],
-    ) -> None:
-        self._observers = observers
-        self._names = conversation_id, message_id
-        self._jobs = jobs
-        self._began = clock()
+    def __init__(self, store: LockStore, failures: Failures, max_attempts: int) -> None:
+        self._store = store
+        self._failures = failures
+        self._max_attempts = max_attempts
 
-    def __call__(self, status: int, reason: str, error: Exception | None = None) -> None:
-        """It is answered with that."""
-        waiter = self._jobs[0].turn.lock.waiter if self._jobs else None
-        ticket = waiter.number if waiter is not None and waiter.number > 0 else None
-        details = {} if error is None else vars(error).get("_details", {})
-        seconds, held_for = clock() - self._began, details.get("held_for")
-        message = Handled(*self._names, ticket, seconds, status, reason, error, held_for)
-        _log(message)
-        self._observers.tell("on_handled", message)
+    @asynccontextmanager
+    async def reported(
+        self, conversation_id: str, message_id: str | None
+    ) -> AsyncIterator[list[Job[Any]]]:
+        """Report how the block ends, and add details to its error; the block appends its job."""
+        jobs: list[Job[Any]] = []
+        began = clock()
 
-    def refused(self, error: Exception) -> None:
-        """It is answered with an error."""
-        status, reason, _ = classify(error)
-        self(status, reason, error)
+        def report(status: int, reason: str, error: Exception | None = None) -> None:
+            number = jobs[0].waiter.number if jobs else 0
+            ticket = number if number > 0 else None
+            details = {} if error is None else vars(error).get("_details", {})
+            seconds, held_for = clock() - began, details.get("held_for")
+            handled = Handled(
+                conversation_id, message_id, ticket, seconds, status, reason, error, held_for
+            )
+            _log(handled)
+            self._store.observers.notify("on_handled", handled)
+
+        try:
+            yield jobs
+            report(200, "ok")
+        except DuplicateMessage:
+            report(200, "duplicate")
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            report(499, "ClientGone")
+            raise
+        except Exception as error:
+            if not (jobs and jobs[0].task.done()):  # else the end of the turn counts it
+                self._failures.note(error, conversation_id)
+            status, reason, _ = classify(error)
+            if status in CONTENDED:
+                await self._explain(error, conversation_id, jobs[0] if jobs else None)
+            report(status, reason, error)
+            raise
+
+    async def _explain(self, error: Exception, conversation_id: str, job: Job[Any] | None) -> None:
+        found = await situation(self._store, conversation_id, job, error)
+        add_details(error, found.as_dict())
+        if job is not None and job.attempts:
+            add_details(error, {"attempts": job.attempts, "max_attempts": self._max_attempts})
 
 
 def _log(message: Handled) -> None:
-    """A WARNING for what was refused, unless it has been logged already."""
+    """Log a refusal as a WARNING, unless it was logged before."""
     error = message.error
     if error is None or message.status < 409 or message.reason in _LOGGED:
         return
@@ -73,3 +108,57 @@ def _log(message: Handled) -> None:
             "status": message.status, "reason": message.reason,
         },
     )  # fmt: skip
+
+
+@dataclass
+class Situation:
+    """Who holds a conversation; None where that is not known.
+
+    Attributes:
+        holder_alive: whether a turn holds it whose process is alive.
+        held_for: seconds for which it has been held.
+        ahead: turns before the message's, the current one included.
+    """
+
+    holder_alive: bool | None = None
+    held_for: float | None = None
+    ahead: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        made = asdict(self)
+        if self.held_for is not None:
+            made["held_for"] = round(self.held_for, 3)
+        return made
+
+
+async def situation(
+    store: LockStore, conversation_id: str, job: Job[Any] | None, error: Exception
+) -> Situation:
+    """The situation of a message that failed with `error`; it never fails.
+
+    Args:
+        job: its turn, which may still be waiting or running; None if there is none.
+    """
+    grant = job.grant if job is not None else None
+    if grant is not None and grant.reason is None and clock() < grant.deadline:
+        return Situation(True, clock() - grant.granted_at, 0)  # its own turn goes on
+    if isinstance(error, LockTimeout) and error.position is not None:
+        return Situation(error.holder is not None, error.held_for, error.position)
+    if isinstance(error, LockStoreConnectionError):
+        return Situation()
+    try:
+        return await asyncio.wait_for(_inspect(store, conversation_id, job, error), _PATIENCE)
+    except (TicketLockError, asyncio.TimeoutError):
+        return Situation()
+
+
+async def _inspect(
+    store: LockStore, conversation_id: str, job: Job[Any] | None, error: Exception
+) -> Situation:
+    found = await store.inspect(conversation_id, 0)
+    held = found.holder is not None and found.holder.lease > 0
+    ahead = found.waiting_count + held
+    if job is not None and job.grant is None and not isinstance(error, QueueFull):
+        place = await store.position(conversation_id, job.waiter.number)
+        ahead = ahead if place is None else place  # None: it has no ticket, or has lost it
+    return Situation(held, found.holder.held_for if found.holder else None, ahead)

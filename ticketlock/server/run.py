@@ -126,8 +126,8 @@ async def _serve(app: BotServer, listener: socket.socket, connections: Connectio
         )
     )  # fmt: skip
     name, port = listener.getsockname()[:2]
-    app.live.fleet.listens(name, port)
-    app.live.fleet.start()
+    app.live.replicas.listens(name, port)
+    app.live.replicas.start()
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     stopping = asyncio.create_task(stop.wait())
     log.info("listening on %s", _url(name, port))
@@ -139,7 +139,7 @@ async def _serve(app: BotServer, listener: socket.socket, connections: Connectio
     jobs = app.handler.jobs
     log.info("stopping: %d turns run, %d wait", jobs.running, jobs.waiting)
     await jobs.drain(app.settings.drain_timeout, hurry)
-    await app.live.fleet.close()
+    await app.live.replicas.close()
     server.should_exit = True
     await serving
     log.info("stopped")

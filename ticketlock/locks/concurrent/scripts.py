@@ -50,6 +50,21 @@ class Keys:
         """The key of what a traced turn leaves, at which no version before 0.3.0 looks."""
         return self.of(conversation_id)[0].removesuffix("last_issued_ticket_number") + "mark"
 
+    def attempts(self, conversation_id: str, message: str) -> str:
+        """The key that counts the attempts at a message, whose id is encoded by `field`."""
+        base = self.of(conversation_id)[0].removesuffix("last_issued_ticket_number")
+        return f"{base}attempts:{message}"
+
+    @property
+    def replicas(self) -> str:
+        """The key of the reports of bot servers."""
+        return f"{self._prefix}live"
+
+    @property
+    def audit(self) -> str:
+        """The key of what operators have done."""
+        return f"{self._prefix}audit"
+
     @property
     def holders(self) -> str:
         """The pattern of all conversations' holder keys."""

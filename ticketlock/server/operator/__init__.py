@@ -1,1 +1,1 @@
-"""The operator's page, and what it shows and does."""
+"""The operator's page: its data, its actions, its files."""

@@ -1,4 +1,4 @@
-"""What a process is doing at a moment: its turns and who waits, conversation by conversation."""
+"""What this process is doing now: its turns and waiting messages, by conversation."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from ...locks.grant import Grant
 from ...process import clock
-from ...turn import Turn
 from ..jobs import Job
 
 
-class Look:
-    """What a process is doing, seen in one pass: there may be thousands of jobs.
+class Activity:
+    """What this process is doing, counted in one pass, because there may be thousands of jobs.
 
     Attributes:
-        rows: conversation -> who holds it here, how many wait for it here, and for how long.
-        waits: seconds for which each has been waiting that waits.
-        held: how many turns are held.
+        rows: conversation -> its holder here, the messages that wait for it here, and their
+            longest wait.
+        waits: seconds that each waiting message has waited.
+        held: the number of turns that run.
     """
 
     def __init__(self, jobs: Iterable[Job[Any]]) -> None:
@@ -26,11 +26,10 @@ class Look:
         self.held = 0
         self._now = clock()
         for job in jobs:
-            turn = job.turn
-            if turn.lock.grant is not None:
-                self._holds(turn, turn.lock.grant)
-            elif started := turn.lock.waiter.started:  # else it has not come to its ticket
-                self._waits(turn.sender_id, self._now - started)
+            if (grant := job.grant) is not None:
+                self._add_holder(job, grant)
+            elif started := job.waiter.started:  # else it has not asked for its ticket yet
+                self._add_wait(job.turn.sender_id, self._now - started)
 
     def _row(self, name: str) -> dict[str, Any]:
         if (row := self.rows.get(name)) is None:
@@ -38,17 +37,17 @@ class Look:
             self.rows[name] = row
         return row
 
-    def _holds(self, turn: Turn, grant: Grant) -> None:
+    def _add_holder(self, job: Job[Any], grant: Grant) -> None:
         self.held += 1
-        self._row(turn.sender_id)["holder"] = {
-            "label": turn.lock.waiter.label,
+        self._row(job.turn.sender_id)["holder"] = {
+            "label": job.waiter.label,
             "number": grant.number,
             "fence": grant.fence,
             "held_for": self._now - grant.granted_at,
             "lifetime": grant.expires - grant.granted_at,
         }
 
-    def _waits(self, name: str, seconds: float) -> None:
+    def _add_wait(self, name: str, seconds: float) -> None:
         self.waits.append(seconds)
         row = self._row(name)
         row["waiting"] += 1
@@ -56,6 +55,6 @@ class Look:
 
 
 def age(row: Mapping[str, Any]) -> float:
-    """Seconds of the longest turn or wait of a conversation: the oldest are shown first."""
+    """Seconds of the longest turn or wait of a conversation; the page sorts by it."""
     wait: float = row["longest_wait"]
     return max(wait, row["holder"]["held_for"]) if row["holder"] else wait

@@ -1,7 +1,7 @@
-"""What operators have done: each break, drop and resend, with who did it and why.
+"""The audit of operators' actions: each break, drop and resend, by whom and why.
 
-It is written to the log `ticketlock.audit`, and the last of it is kept for the page: on Redis,
-where replicas share it, else in this process.
+Actions are written to the log `ticketlock.audit`. The last ones are kept for the page: on Redis,
+shared by all replicas, or else in this process.
 """
 
 from __future__ import annotations
@@ -15,37 +15,35 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TicketLockError
-from ...locks.concurrent.store import ConcurrentRedisLockStore
 from ...locks.inspection import Holder
 from ...locks.store import LockStore
-from ...redis.scripts import load
 from ..errors import BadRequest
+from ..shared import SharedState
 
 if TYPE_CHECKING:  # `ticketlock break` needs no server
     from starlette.requests import Request
 
 log = logging.getLogger("ticketlock.audit")
 
-#: Deeds that are kept, seconds for which they are, and how many the page shows.
+#: How many actions are kept, for how many seconds, and how many the page shows.
 KEPT, KEPT_SECONDS, SHOWN = 200, 30 * 24 * 3600, 50
-#: Characters of a name, and of a reason.
+#: Most characters of a name, and of a reason.
 WHO, WHY = 100, 500
-#: Seconds that Redis has for an answer.
+#: Seconds in which Redis must answer.
 _PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
-class Deed:
-    """What an operator did.
+class AuditRecord:
+    """An action of an operator.
 
     Attributes:
         action: `break`, `drop` or `resend`.
-        conversation: of which; empty of several.
-        what: on what, and what came of it.
-        who, why: as the operator said; nobody checks a name. A command knows its user, and
-            a request to the API has no name: `api`.
-        client: the address that the request came from, which may be a proxy's, or the host of
-            the command.
+        conversation: its conversation; empty if it has several.
+        what: its object and its result.
+        who, why: as given; the name is not checked. A command gives its user, a request to the
+            API `api`.
+        client: the address of the request, which may be a proxy's, or the host of the command.
     """
 
     action: str
@@ -56,14 +54,14 @@ class Deed:
     client: str
 
 
-def planned(action: str, who: str, why: str, client: str) -> Deed:
-    """What an operator is about to do; what is no Unicode in the texts is replaced."""
+def planned(action: str, who: str, why: str, client: str) -> AuditRecord:
+    """The record of an action without its result; invalid Unicode in the texts is replaced."""
     who, why = (text.encode(errors="replace").decode() for text in (who, why))
-    return Deed(action, "", "", who, why, client)
+    return AuditRecord(action, "", "", who, why, client)
 
 
-def requested(action: str, who: str, why: str, request: Request) -> Deed:
-    """What a request asks for. Raises BadRequest where a text is too long."""
+def requested(action: str, who: str, why: str, request: Request) -> AuditRecord:
+    """The record of a request, without its result. Raises BadRequest if a text is too long."""
     who, why = who.strip(), why.strip()
     if len(who) > WHO or len(why) > WHY:
         raise BadRequest(f"who may have at most {WHO} characters, why at most {WHY}")
@@ -71,100 +69,100 @@ def requested(action: str, who: str, why: str, request: Request) -> Deed:
     return planned(action, who, why, client)
 
 
-def outcome(deed: Deed, conversation: str, fence: int, broken: bool) -> Deed:
-    """What became of the turn that was to be broken."""
+def outcome(record: AuditRecord, conversation: str, fence: int, broken: bool) -> AuditRecord:
+    """The record of a break, with its result."""
     what = f"turn of fence {fence}: {'broken' if broken else 'not broken, it had ended'}"
-    return replace(deed, conversation=conversation, what=what)
+    return replace(record, conversation=conversation, what=what)
 
 
-def write(deed: Deed) -> None:
-    """Write a deed to the log."""
+def write(record: AuditRecord) -> None:
+    """Write a record to the log."""
     log.warning(
         "%s: %s%s; by %r from %s, %s",
-        deed.action, f"conversation {deed.conversation!r}, " if deed.conversation else "",
-        deed.what, deed.who, deed.client,
-        f"because: {deed.why!r}" if deed.why else "no reason was given",
+        record.action, f"conversation {record.conversation!r}, " if record.conversation else "",
+        record.what, record.who, record.client,
+        f"because: {record.why!r}" if record.why else "no reason was given",
     )  # fmt: skip
 
 
 class Audit:
-    """Keeps deeds for the page and reads the last ones.
+    """Keeps records of actions for the page, and reads the last ones.
 
     Args:
-        logs: whether deeds are logged too; a command prints what it did.
+        logs: whether actions are logged too; a command prints its result instead.
     """
 
     def __init__(self, store: LockStore, logs: bool = True) -> None:
         self._locks = store
         self._logs = logs
-        self._store = store if isinstance(store, ConcurrentRedisLockStore) else None
-        self._here: deque[tuple[float, Deed]] = deque(maxlen=KEPT)
+        self._shared = SharedState.of(store)
+        self._here: deque[tuple[float, AuditRecord]] = deque(maxlen=KEPT)
 
     async def break_lock(
-        self, conversation_id: str, fence: int | None, deed: Deed
+        self, conversation_id: str, fence: int | None, record: AuditRecord
     ) -> tuple[Holder | None, bool]:
-        """Break the turn of that fence, if it still holds the conversation, and note it.
+        """Break the turn with that fence, if it still holds the conversation, and note the action.
 
         Args:
-            fence: None: that of the turn which holds it now; where none does, nothing is noted.
+            fence: None: that of the current turn; without a current turn nothing is noted.
 
-        Returns: the turn that held it before, and whether it was broken.
+        Returns the holder before, and whether it was broken.
+
         Raises LockStoreConnectionError.
         """
         holder = (await self._locks.inspect(conversation_id, 0)).holder
-        if fence is None:  # a turn that begins meanwhile is spared
+        if fence is None:  # so that a turn which begins in the meantime is not broken
             if holder is None:
                 return None, False
             fence = holder.fence
         broken = await self._locks.break_lock(conversation_id, fence)
-        await self.note(outcome(deed, conversation_id, fence, broken))
+        await self.note(outcome(record, conversation_id, fence, broken))
         return holder, broken
 
-    async def note(self, deed: Deed) -> None:
-        """Log a deed and keep it."""
+    async def note(self, record: AuditRecord) -> None:
+        """Log an action and keep it."""
         if self._logs:
-            write(deed)
-        await self.keep(deed)
+            write(record)
+        await self.keep(record)
 
-    async def keep(self, deed: Deed) -> None:
-        """Keep a deed. Never fails: what was done is done."""
-        if self._store is None:
-            self._here.append((time.time(), deed))
+    async def keep(self, record: AuditRecord) -> None:
+        """Keep a record. It never fails: the action itself has been done."""
+        if self._shared is None:
+            self._here.append((time.time(), record))
             return
         try:
-            await self._call(json.dumps([secrets.token_hex(4), asdict(deed)]))
+            await self._call(json.dumps([secrets.token_hex(4), asdict(record)]))
         except TicketLockError as error:
             log.warning("cannot keep an action for the page to show: %s", error)
 
     async def last(self) -> list[dict[str, Any]]:
-        """The last deeds, the latest first, each with `ago` (seconds).
+        """The last actions, the latest first, each with `ago` (seconds).
 
         Raises LockStoreConnectionError.
         """
-        if self._store is None:
+        if self._shared is None:
             now = time.time()
             latest = list(self._here)[-SHOWN:]
-            return [{**asdict(deed), "ago": now - at} for at, deed in reversed(latest)]
+            return [{**asdict(record), "ago": now - at} for at, record in reversed(latest)]
         now, *answer = await self._call("")
         pairs = zip(answer[::2], answer[1::2], strict=True)
         read = [found for text, at in pairs if (found := _read(text, (now - float(at)) / 1000))]
         return read[::-1]
 
     async def _call(self, text: str) -> list[Any]:
-        assert self._store is not None  # else it is kept here
-        key = self._store.settings.prefixed("concurrent_lock:audit")
-        bounds = (KEPT, 1000 * KEPT_SECONDS, SHOWN)
-        words = ("EVAL", load("audit").source, 1, key, text, *bounds)
-        answer: list[Any] = await self._store.engine().link.submit(words, _PATIENCE).future
+        assert self._shared is not None  # else actions are kept in this process
+        limits = (KEPT, 1000 * KEPT_SECONDS, SHOWN)
+        key = self._shared.keys.audit
+        answer: list[Any] = await self._shared.run("audit", key, text, *limits, timeout=_PATIENCE)
         return answer
 
 
 def _read(text: bytes, ago: float) -> dict[str, Any] | None:
-    """A deed as it was noted; None of what is not of our form."""
+    """A record that was kept; None if it is invalid."""
     try:
-        deed = Deed(**json.loads(text)[1])
+        record = AuditRecord(**json.loads(text)[1])
     except (ValueError, TypeError, KeyError, IndexError, RecursionError):
         return None
-    if not all(isinstance(value, str) for value in vars(deed).values()):
+    if not all(isinstance(value, str) for value in vars(record).values()):
         return None
-    return {**asdict(deed), "ago": max(0.0, ago)}
+    return {**asdict(record), "ago": max(0.0, ago)}

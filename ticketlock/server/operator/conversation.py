@@ -1,4 +1,4 @@
-"""One conversation that an operator has opened: its lock, its history, what went wrong in it."""
+"""The details of one conversation: its lock, its transcript, its dead letters, its errors."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ...conversations import Conversations
 from ...events import LISTEN, SESSION_START, ActionExecuted, BotUttered, SlotSet, UserUttered
 from ...events.event import Event
 from ...locks.inspection import Inspection, Waiting
-from .dead_letters import Letters
+from .dead_letters import DeadLetters
 from .probes import problem
 from .view import View, holder_row, state
 
-#: Events of the history that are shown, and characters of a text of them.
+#: Events of the transcript, and most characters of a text.
 EVENTS, TEXT = 30, 500
-#: Waiting tickets that are shown.
+#: Most waiting tickets that are shown.
 _TICKETS = 50
-#: Seconds that a store has for its part.
+#: Seconds in which a store must answer.
 _PATIENCE = 3.0
 
 
-async def opened(
-    conversations: Conversations, letters: Letters, view: View, conversation_id: str
+async def details(
+    conversations: Conversations, letters: DeadLetters, view: View, conversation_id: str
 ) -> dict[str, Any]:
-    """What is known of a conversation. A part that cannot be read has a `problem` in its place."""
+    """The details of a conversation. A part that cannot be read has a `problem` instead."""
     lock, transcript, dead = await asyncio.gather(
         _part(conversations.lock_store.inspect(conversation_id, _TICKETS), _lock),
         _part(result(conversations.tracker_store.retrieve(conversation_id)), _transcript),
@@ -37,10 +37,10 @@ async def opened(
     )
     known = next((row for row in view.rows if row["id"] == conversation_id), None)
     if (holder := lock.get("holder")) is not None:
-        # The lock store knows of every holder, the fleet for how long it may hold.
-        of_fleet = known["holder"] if known else None
-        if of_fleet is not None and of_fleet["fence"] == holder["fence"]:
-            holder["lifetime"] = of_fleet["lifetime"]
+        # The lock store knows every holder; its lifetime is in the reports of the replicas.
+        reported = known["holder"] if known else None
+        if reported is not None and reported["fence"] == holder["fence"]:
+            holder["lifetime"] = reported["lifetime"]
         lock["state"] = state({"holder": holder, "longest_wait": 0.0})
     return {
         "id": conversation_id,
@@ -54,7 +54,7 @@ async def opened(
 async def _part(question: Awaitable[Any], shown: Any) -> dict[str, Any]:
     try:
         found = await asyncio.wait_for(question, _PATIENCE)
-    except Exception as error:  # noqa: BLE001  # a custom store's may be any, and it is shown
+    except Exception as error:  # noqa: BLE001  # of a custom store it may be any; it is shown
         return {"problem": problem(error)}
     made: dict[str, Any] = shown(found)
     return {**made, "problem": ""}
@@ -88,7 +88,7 @@ def _transcript(tracker: Any) -> dict[str, Any]:
 
 
 def _line(event: Event) -> dict[str, Any] | None:
-    """An event as somebody who reads along wants it; None of what says nothing to them."""
+    """An event as a line of the transcript; None for technical events."""
     if isinstance(event, UserUttered):
         who, text = "user", event.text
     elif isinstance(event, BotUttered):
@@ -105,5 +105,5 @@ def _line(event: Event) -> dict[str, Any] | None:
     moment = event.timestamp
     ago = time.time() - moment if isinstance(moment, (int, float)) else None
     cut = text if len(text) <= TEXT else text[:TEXT] + "…"
-    # Half a character could not be sent on.
+    # Lone surrogates cannot be encoded.
     return {"who": who, "text": cut.encode(errors="replace").decode(), "ago": ago}

@@ -1,4 +1,4 @@
-"""Dead letters, for the operator's page: events that could not be published, and were set apart."""
+"""Dead letters for the operator's page: events that the broker has rejected for good."""
 
 from __future__ import annotations
 
@@ -11,65 +11,65 @@ from ...publishing.broker import resend
 from ...tracker.outbox import DeadLetter, letter_order, now_ms
 from ..errors import Conflict
 
-#: Dead letters that the page lists, and among which one is looked for.
-SHOWN, MOST = 100, 1000
-#: Characters of a reason.
+#: Dead letters that the page lists, and that are searched for those of one request.
+SHOWN, SEARCHED = 100, 1000
+#: Most characters of a reason.
 _TEXT = 300
-#: Seconds that the store has to list them, and the broker for one of them.
+#: Seconds for the store to list them, and for the broker to confirm one.
 _PATIENCE, _DELIVERY = 3.0, 10.0
 
-#: Conversation, history, number: what a dead letter is known by.
-Name = tuple[str, int, int]
+#: The key of a dead letter: conversation, history, sequence number.
+LetterKey = tuple[str, int, int]
 
 
-class Letters:
+class DeadLetters:
     """Lists, publishes and drops the dead letters of the tracker store."""
 
     def __init__(self, conversations: Conversations) -> None:
         self._conversations = conversations
 
     async def listed(self, conversation: str | None = None) -> dict[str, Any]:
-        """The first of them, and whether there may be `more`. Raises the store's errors.
+        """The first `rows`, and whether there may be `more`. Raises the errors of the store.
 
         Args:
-            conversation: only its own, of the first `MOST` of all; None: of all.
+            conversation: list only its letters, among the first `SEARCHED`; None: all.
         """
-        most = SHOWN + 1 if conversation is None else MOST
-        found = await self._read(most)
+        limit = SHOWN + 1 if conversation is None else SEARCHED
+        found = await self._read(limit)
         kept = found if conversation is None else [f for f in found if f.sender_id == conversation]
-        more = len(found) == most or len(kept) > SHOWN
+        more = len(found) == limit or len(kept) > SHOWN
         return {"rows": [_row(letter) for letter in kept[:SHOWN]], "more": more}
 
-    async def _read(self, most: int) -> list[DeadLetter]:
+    async def _read(self, limit: int) -> list[DeadLetter]:
         if self._conversations.relay is None:
             return []
         outbox = self._conversations.tracker_store.outbox
-        return await asyncio.wait_for(outbox.dead_letters(most), _PATIENCE)
+        return await asyncio.wait_for(outbox.dead_letters(limit), _PATIENCE)
 
-    async def drop(self, names: Iterable[Name]) -> dict[str, Any]:
-        """Remove them for good; `done`: how many were there."""
+    async def drop(self, keys: Iterable[LetterKey]) -> dict[str, Any]:
+        """Delete letters; `done` is the number that existed."""
         outbox, done = self._conversations.tracker_store.outbox, 0
-        wanted, found = set(names), await self._read(MOST)
+        wanted, found = set(keys), await self._read(SEARCHED)
         for letter in found:
             if letter_order(letter) in wanted:
                 done += await outbox.remove_dead_letter(letter)
         return {"done": done, "left": 0, "problem": ""}
 
-    async def resend(self, names: Iterable[Name]) -> dict[str, Any]:
-        """Publish them once more.
+    async def resend(self, keys: Iterable[LetterKey]) -> dict[str, Any]:
+        """Publish letters again.
 
         Returns:
-            `done`: how many the broker has confirmed, which are dead letters no more; `left`: how
-            many it has not, and the last `problem` with one.
+            `done`: the number that the broker has confirmed, which are removed; `left`: the
+            number that it has not, with the last `problem`.
 
-        Raises Conflict where there is no broker, or it is not connected yet.
+        Raises Conflict if there is no broker, or it is not connected yet.
         """
         relay = self._conversations.relay
         if relay is None or relay.broker is None:
             raise Conflict("the event broker is not connected; the page shows its last error")
         outbox, done, left, problem = self._conversations.tracker_store.outbox, 0, 0, ""
-        wanted = set(names)
-        for letter in await self._read(MOST):
+        wanted = set(keys)
+        for letter in await self._read(SEARCHED):
             if letter_order(letter) not in wanted:
                 continue
             outcome = await resend(relay.broker, letter, _DELIVERY)
@@ -78,7 +78,7 @@ class Letters:
                 continue
             left, problem = left + 1, outcome.reason[:_TEXT]
             if outcome.status == "retry" and not outcome.suspect:
-                break  # the broker is away: the others would wait for it in vain
+                break  # the broker is unreachable, for the others too
         return {"done": done, "left": len(wanted) - done if left else 0, "problem": problem}
 
 

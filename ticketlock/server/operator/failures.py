@@ -1,4 +1,4 @@
-"""What went wrong in this process: counted by kind, in steps for the chart, with the last texts."""
+"""The errors of this process: counted by kind, per step for the charts, and the last ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...process import clock
 from ..errors import classify
 from .meter import SAMPLES
 
-#: Errors whose texts are kept, and characters of a text.
+#: How many errors are kept, and most characters of a text.
 LAST, TEXT = 10, 300
 
 
@@ -20,10 +20,10 @@ class Failure:
     """An error of one message.
 
     Attributes:
-        at: when, by `clock()`.
-        status, reason: as in the answer to the request, whether or not anybody waited for it.
-        text: what an operator may read: of an error that is not ours its type alone, for its
-            text may hold anything.
+        at: moment of `clock()`.
+        status, reason: as in the answer, even if the client had disconnected.
+        text: the text for operators; only the type of an error that is not a TicketLockError,
+            because its text may contain anything.
     """
 
     at: float
@@ -38,9 +38,9 @@ class Failures:
     """Counts errors by their reason.
 
     Attributes:
-        totals: reason -> how often since the start.
-        steps: the same in each step of the charts, oldest first.
-        last: the latest errors, oldest first.
+        totals: reason -> number since the start.
+        steps: the same for each step of the charts, oldest first.
+        last: the last errors, oldest first.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Failures:
         self._step: Counter[str] = Counter()
 
     def note(self, error: BaseException, conversation: str, label: str | None = None) -> None:
-        """Count an error, unless it is the client's own: those are answered with 400 to 408."""
+        """Count an error, unless it is a mistake of the client (status 400 to 408)."""
         if not isinstance(error, Exception):
             return
         status, reason, _ = classify(error)
@@ -68,8 +68,8 @@ class Failures:
         self.steps.append(dict(self._step))
         self._step.clear()
 
-    def told(self) -> dict[str, Any]:
-        """What the other replicas are told; ages in seconds."""
+    def report(self) -> dict[str, Any]:
+        """The part for the report of this process; ages in seconds."""
         now = clock()
         last = [{**vars(f), "ago": round(now - f.at, 1)} for f in self.last]
         for failure in last:

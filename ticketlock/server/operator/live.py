@@ -1,4 +1,4 @@
-"""What the operator's page shows, and what it does."""
+"""The data and the actions of the operator's page."""
 
 from __future__ import annotations
 
@@ -14,91 +14,91 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ... import __version__
 from ...errors import LockStoreConnectionError, TicketLockError
 from ..handling import Handler
-from .audit import Audit, Deed, outcome, write
-from .conversation import opened
-from .dead_letters import Letters, Name
+from .audit import Audit, AuditRecord, outcome, write
+from .conversation import details
+from .dead_letters import DeadLetters, LetterKey
 from .probes import TEXT, problem
 from .query import Query
-from .replicas import Fleet
+from .replicas import Replicas
 from .report import Row
 from .view import LIFETIME, SLOW, STUCK, View, holder_row, state
 
 T = TypeVar("T")
 
-#: Seconds for which an answer is given again: any number of pages cost as much as one.
+#: Seconds for which results are cached, so that many open pages cost no more than one.
 _FRESH, _FRESH_STORED = 1.0, 5.0
-#: What takes long to make is made less often: for so many times as long it counts, and for so
-#: many seconds at most.
+#: A slow result is cached for this many times as long as it took, and for this many seconds at
+#: most.
 _TIMES, _STALEST = 20, 5.0
-#: Conversations whose holder no replica tells of, and that are looked up in the lock store.
+#: Most conversations without a reported holder that are looked up in the lock store.
 _LOOKUPS = 20
-#: Different questions that are answered from one look at the fleet.
+#: Most queries that are cached for one set of reports.
 _ANSWERS = 100
-#: Turns that one request may break.
-MOST_TURNS = 1000
-#: Seconds that the stores have for what the page shows.
+#: Most turns that one request may break.
+MAX_TURNS = 1000
+#: Seconds in which a store must answer.
 _PATIENCE = 3.0
 
 
 class Live:
-    """What the page shows, and what it does.
+    """The data and the actions of the page.
 
     Attributes:
-        handler: whose jobs and stores they are.
-        fleet: what this process tells, and what all tell.
-        audit: what operators did.
-        letters: events that could not be published.
+        handler: has the jobs and the stores.
+        replicas: the reports of all replicas.
+        audit: the actions of operators.
+        letters: the dead letters.
     """
 
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
-        self.fleet = Fleet(handler)
+        self.replicas = Replicas(handler)
         self.audit = Audit(handler.conversations.lock_store)
-        self.letters = Letters(handler.conversations)
-        self._scene = _Cached(self._look, _FRESH)
+        self.letters = DeadLetters(handler.conversations)
+        self._merged = _Cached(self._look, _FRESH)
         self._stored = _Cached(self._ask_stored, _FRESH_STORED)
         self._audit = _Cached(self.audit.last, _FRESH_STORED)
 
     async def document(self, query: Query | None = None) -> dict[str, Any]:
-        """The object of GET `/live`. What cannot be found out is named in its `problems`."""
-        scene, query = await self._scene.get(), query or Query()
-        if (known := scene.answers.get(query)) is None:
-            found = query.found(scene.view.rows)
+        """The object of GET `/live`; its `problems` name the parts that are unknown."""
+        merged, query = await self._merged.get(), query or Query()
+        if (known := merged.answers.get(query)) is None:
+            found = query.found(merged.view.rows)
             start, rows = query.cut(found)
-            if "lock_store" not in scene.problems:
+            if "lock_store" not in merged.problems:
                 with contextlib.suppress(asyncio.TimeoutError, LockStoreConnectionError):
                     await asyncio.wait_for(self._look_up(rows), _PATIENCE)
             known = {"conversations": rows, "matching": len(found)}
             known |= {"start": start, "limit": query.limit}
-            if len(scene.answers) < _ANSWERS:
-                scene.answers[query] = known
-        return {**scene.whole, **known}
+            if len(merged.answers) < _ANSWERS:
+                merged.answers[query] = known
+        return {**merged.whole, **known}
 
     async def matching(self, query: Query) -> dict[str, Any]:
-        """The turns that a query finds, to act on all of them: `turns`, and whether they are `cut`."""
-        rows = query.found((await self._scene.get()).view.rows)
+        """The `turns` that a query matches, to break them all, and how many are `cut`."""
+        rows = query.found((await self._merged.get()).view.rows)
         held = [
             {"conversation": row["id"], "fence": row["holder"]["fence"], "state": row["state"]}
             for row in rows
             if row["holder"]
         ]
-        return {"turns": held[:MOST_TURNS], "cut": max(0, len(held) - MOST_TURNS)}
+        return {"turns": held[:MAX_TURNS], "cut": max(0, len(held) - MAX_TURNS)}
 
-    async def opened(self, conversation_id: str) -> dict[str, Any]:
-        """One conversation; see `opened.opened`."""
-        view = (await self._scene.get()).view
-        return await opened(self.handler.conversations, self.letters, view, conversation_id)
+    async def details(self, conversation_id: str) -> dict[str, Any]:
+        """One conversation; see `conversation.details`."""
+        view = (await self._merged.get()).view
+        return await details(self.handler.conversations, self.letters, view, conversation_id)
 
-    async def _look(self) -> _Scene:
+    async def _look(self) -> _Merged:
         problems: dict[str, str] = {}
         try:
-            told = await self.fleet.hear()
+            snapshots = await self.replicas.snapshots()
         except LockStoreConnectionError as error:
             problems["lock_store"] = str(error)[:TEXT]
-            told = [self.fleet.own()]
-        stores = told[0].summary["stores"]
+            snapshots = [self.replicas.own()]
+        stores = snapshots[0].summary["stores"]
         for name, found in stores.items():
-            if found["problem"] and (name != "lock_store" or not self.fleet.shared):
+            if found["problem"] and (name != "lock_store" or not self.replicas.shared):
                 problems[name] = found["problem"]
         audit: list[dict[str, Any]] = []
         if "lock_store" not in problems:
@@ -106,29 +106,29 @@ class Live:
                 audit = await self._audit.get()
             except LockStoreConnectionError as error:
                 problems["lock_store"] = str(error)[:TEXT]
-        view = await asyncio.to_thread(View, told)
+        view = await asyncio.to_thread(View, snapshots)
         whole = {
             "version": __version__,
-            "scope": "fleet" if self.fleet.shared else "process",
+            "scope": "fleet" if self.replicas.shared else "process",
             "can_break": self.handler.settings.admin_token is not None,
             "slow": SLOW, "stuck": STUCK, "lifetime": LIFETIME,
             "problems": problems,
-            "down_for": self.fleet.down_for,
+            "down_for": self.replicas.down_for,
             "audit": audit,
             **await self._stored.get(),
             **view.whole,
         }  # fmt: skip
-        return _Scene(view, whole, problems)
+        return _Merged(view, whole, problems)
 
     async def _look_up(self, rows: Sequence[Row]) -> None:
-        """Find holders that no replica tells of: other programs, and processes that are gone."""
+        """Look up holders that no replica reports: those of other programs and of dead processes."""
         store = self.handler.conversations.lock_store
         for row in [row for row in rows if row["holder"] is None][:_LOOKUPS]:
             row["holder"] = holder_row((await store.inspect(row["id"], 0)).holder)
             row["state"] = state(row)
 
     async def _ask_stored(self) -> dict[str, Any]:
-        """What the tracker store keeps for the event broker."""
+        """The outbox and the dead letters of the tracker store."""
         conversations = self.handler.conversations
         if conversations.relay is None:
             return {"outbox": None, "letters": None}
@@ -146,28 +146,32 @@ class Live:
             outbox["oldest"] = max(0.0, time.time() - backlog.since / 1000)
         return {"outbox": {**outbox, "events": backlog.events}, "letters": letters}
 
-    async def end(self, conversation_id: str, fence: int | None, deed: Deed) -> dict[str, Any]:
-        """Break the turn of that fence, or any; see `Audit.break_lock`."""
-        held, broken = await self.audit.break_lock(conversation_id, fence, deed)
+    async def end(
+        self, conversation_id: str, fence: int | None, record: AuditRecord
+    ) -> dict[str, Any]:
+        """Break the turn with that fence, or the current one; see `Audit.break_lock`."""
+        held, broken = await self.audit.break_lock(conversation_id, fence, record)
         self._forget()
         follows = (await self.handler.conversations.lock_store.inspect(conversation_id, 0)).holder
         return {"broken": broken, "held": holder_row(held), "next": holder_row(follows)}
 
-    async def end_all(self, turns: Sequence[tuple[str, int]], deed: Deed) -> dict[str, Any]:
-        """Break these very turns, those of them that still hold their conversations."""
+    async def end_all(
+        self, turns: Sequence[tuple[str, int]], record: AuditRecord
+    ) -> dict[str, Any]:
+        """Break those of the turns that still hold their conversations."""
         store, broken = self.handler.conversations.lock_store, 0
         for conversation_id, fence in turns:
             done = await store.break_lock(conversation_id, fence)
             broken += done
-            # Each in the log; on the page one line stands for all.
-            write(outcome(deed, conversation_id, fence, done))
-        await self.audit.keep(replace(deed, what=f"{broken} of {len(turns)} turns broken"))
+            # The log has one line each, the page one line for all.
+            write(outcome(record, conversation_id, fence, done))
+        await self.audit.keep(replace(record, what=f"{broken} of {len(turns)} turns broken"))
         self._forget()
         return {"broken": broken, "ended": len(turns) - broken}
 
-    async def settle(self, names: Sequence[Name], deed: Deed) -> dict[str, Any]:
-        """Resend or drop dead letters, as the deed's action says."""
-        work = self.letters.resend if deed.action == "resend" else self.letters.drop
+    async def settle(self, names: Sequence[LetterKey], record: AuditRecord) -> dict[str, Any]:
+        """Resend or drop dead letters, as the record's action says."""
+        work = self.letters.resend if record.action == "resend" else self.letters.drop
         made = await work(names)
         self._stored.forget()
         one = {name for name, _, _ in names}
@@ -175,18 +179,18 @@ class Live:
         if made["problem"]:
             what += f", then: {made['problem']}"
         conversation = one.pop() if len(one) == 1 else ""
-        await self.audit.note(replace(deed, conversation=conversation, what=what))
+        await self.audit.note(replace(record, conversation=conversation, what=what))
         self._forget()
         return made
 
     def _forget(self) -> None:
-        """Show what was done at the next look."""
+        """Drop what is cached, so that the page shows the change."""
         self._audit.forget()
-        self._scene.forget()
+        self._merged.forget()
 
 
-class _Scene:
-    """One look at the fleet, and what was answered from it."""
+class _Merged:
+    """The merged reports of one moment, and the answers made from them."""
 
     def __init__(self, view: View, whole: dict[str, Any], problems: dict[str, str]) -> None:
         self.view = view
@@ -196,7 +200,7 @@ class _Scene:
 
 
 class _Cached(Generic[T]):
-    """The last result of something, for a while; it runs once, however many want it."""
+    """Caches a result for some time; it is made once for concurrent callers."""
 
     def __init__(self, make: Callable[[], Awaitable[T]], seconds: float) -> None:
         self._make = make
@@ -219,7 +223,7 @@ class _Cached(Generic[T]):
 
 
 class Metered:
-    """Counts what is refused and what fails, and lets the fleet know of this process."""
+    """Counts refusals and failures, and starts the reports of this process."""
 
     def __init__(self, app: ASGIApp, live: Live) -> None:
         self._app = app
@@ -228,7 +232,7 @@ class Metered:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        self._live.fleet.start()
+        self._live.replicas.start()
         counts = scope["method"] == "POST" and scope["path"].endswith("/webhook")
 
         async def counted(message: Message) -> None:

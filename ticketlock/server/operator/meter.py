@@ -1,4 +1,4 @@
-"""What a replica has done: counted since its start, and in samples for the charts."""
+"""Counters of a replica since its start, and samples for the charts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 #: Seconds between two samples.
 STEP = 2
-#: Samples that are kept: five minutes.
+#: Samples to keep: five minutes.
 SAMPLES = 150
-#: Waits of one step that are looked at; more do not make its percentile better.
+#: Most waits of a step that count; more do not improve its percentile.
 _WAITS = 5000
 
 
@@ -21,10 +21,10 @@ class Counters:
     """Messages since the start of the process.
 
     Attributes:
-        handled: those that got the bot's replies.
-        duplicates: those that got the first replies again.
-        rejected: those that were sent away (status 409 and 429).
-        errors: those that failed here (status 500 and above).
+        handled: answered by the bot.
+        duplicates: answered with the first replies.
+        rejected: refused with status 409 or 429.
+        errors: failed with status 500 or above.
     """
 
     handled: int = 0
@@ -33,7 +33,7 @@ class Counters:
     errors: int = 0
 
     def answered(self, status: int) -> None:
-        """Count an answer that was a refusal or a failure."""
+        """Count an answer, if it is a refusal or a failure."""
         if status >= 500:
             self.errors += 1
         elif status in (409, 429):
@@ -56,7 +56,7 @@ class Meter:
         self._durations: list[float] = []
 
     def ended(self, wait: float, took: float = 0.0) -> None:
-        """A turn has ended that had been waited for, and that took, so many seconds."""
+        """Count a turn that has ended, with the seconds of its wait and of itself."""
         self._turns += 1
         if len(self._waits) < _WAITS:
             self._waits.append(wait)
@@ -66,8 +66,8 @@ class Meter:
         """End a step.
 
         Args:
-            waiting: for how long those wait who still do, seconds; they count in the
-                percentiles, so that a queue that does not move is seen.
+            waiting: seconds of each wait that goes on; they count in the percentiles, so that
+                a queue that does not move shows.
         """
         waits, took = sorted([*self._waits, *waiting]), sorted(self._durations)
         self.samples.append((self._turns, len(waiting), percentile(waits, 99)))
@@ -78,31 +78,32 @@ class Meter:
 
 
 def percentile(ascending: Sequence[float], percent: int) -> int:
-    """A percentile of seconds in ascending order, in milliseconds; 0 of nothing."""
+    """A percentile of ascending seconds, in milliseconds; 0 if there are none."""
     if not ascending:
         return 0
     place = math.ceil(percent * len(ascending) / 100) - 1
     return max(0, round(1000 * ascending[max(0, place)]))
 
 
-#: What is drawn -> its place in a `spread`.
+#: Line of the chart -> its place in a `spread`.
 _SPREAD = {"wait_p50": 0, "turn_p50": 1, "turn_p99": 2}
 
 
-def merged(told: Sequence[tuple[float, Mapping[str, Any]]]) -> dict[str, Any]:
-    """The charts of several processes' samples, laid side by side by their age.
+def merged(processes: Sequence[tuple[float, Mapping[str, Any]]]) -> dict[str, Any]:
+    """The charts of several processes, whose samples are aligned by age.
 
     Args:
-        told: seconds since the newest sample, and `samples`, `spread` and `failed`, of each.
+        processes: of each the age of its newest sample (seconds), and a mapping with `samples`,
+            `spread` and `failed`.
 
     Returns:
-        `step` (seconds), and of each step, oldest first: `turns` a second, all that were
-        `waiting`, the largest of the replicas' percentiles (seconds) as `wait_p50`, `wait`,
-        `turn_p50`, `turn_p99`, and how many `failed`, by kind; None where nobody has a sample.
+        `step` (seconds), and for each step, oldest first: `turns` per second, `waiting`
+        messages, the largest percentile of all replicas (seconds) as `wait_p50`, `wait`,
+        `turn_p50` and `turn_p99`, and the number `failed`, by kind; None without a sample.
     """
-    samples = _by_step([(age, one["samples"]) for age, one in told])
-    spread = _by_step([(age, one["spread"]) for age, one in told])
-    failed = _by_step([(age, one["failed"]) for age, one in told])
+    samples = _by_step([(age, one["samples"]) for age, one in processes])
+    spread = _by_step([(age, one["spread"]) for age, one in processes])
+    failed = _by_step([(age, one["failed"]) for age, one in processes])
     first = next((i for i, step in enumerate(samples) if step), SAMPLES - 1)
     made: dict[str, Any] = {
         "turns": [sum(s[0] for s in step) / STEP if step else None for step in samples],
@@ -120,7 +121,7 @@ def merged(told: Sequence[tuple[float, Mapping[str, Any]]]) -> dict[str, Any]:
 
 
 def _by_step(histories: Sequence[tuple[float, Sequence[Any]]]) -> list[list[Any]]:
-    """What there is of each step, oldest first."""
+    """The samples of each step, oldest first."""
     steps: list[list[Any]] = [[] for _ in range(SAMPLES)]
     for age, samples in histories:
         newest = SAMPLES - 1 - int(age / STEP)

@@ -1,4 +1,4 @@
-"""The operator's page, for browsers, and the policy that keeps it to itself."""
+"""The operator's page for browsers, and its content security policy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.resources import files
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-#: The files of `assets` that make the page's one script, in their order.
+#: The files of `assets` that make up the script of the page, in their order.
 SCRIPTS = ("base.js", "charts.js", "tables.js", "sections.js", "dialogs.js", "main.js")
 
 
@@ -33,7 +33,7 @@ _HEADERS = {
 
 @cache
 def _page() -> tuple[str, str]:
-    """The page in one piece, and the policy that lets nothing run or load but what is in it."""
+    """The page as one file, and a policy that lets it run and load only what is in it."""
     style, script = _asset("page.css"), "".join(map(_asset, SCRIPTS))
     text = _asset("page.html")
     text = text.replace("/* page.css */", style).replace("/* scripts */", script)

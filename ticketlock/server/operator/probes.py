@@ -1,4 +1,4 @@
-"""Whether this process reaches its stores, and how long they take to answer."""
+"""Probes of the stores: whether they answer, and how fast."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from ...conversations import Conversations
 from ...errors import TicketLockError
 from ...tracker.store import PROBE
 
-#: Seconds that a store has for its answer.
+#: Seconds in which a store must answer.
 _PATIENCE = 2.0
-#: Characters of what is wrong.
+#: Most characters of a problem.
 TEXT = 300
 
 
-class Vitals:
-    """Asks the stores, one look at a time, and remembers what they said.
+class StoreProbes:
+    """Probes the stores, one probe at a time, and keeps the results.
 
     Attributes:
-        found: store -> {"ms": milliseconds of the last answer, or None; "problem": what is wrong,
-            or an empty text}; empty before the first look.
+        results: store -> {"ms": milliseconds of the answer or None, "problem": a text, empty if
+            it answered}; empty before the first probe.
     """
 
     def __init__(self, conversations: Conversations) -> None:
         self._conversations = conversations
         self._task: asyncio.Task[None] | None = None
-        self.found: dict[str, dict[str, Any]] = {}
+        self.results: dict[str, dict[str, Any]] = {}
 
-    def look(self) -> None:
-        """Begin a look, unless one is under way."""
+    def start(self) -> None:
+        """Start a probe in a task, unless one is running."""
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self.ask())
+            self._task = asyncio.get_running_loop().create_task(self.run())
 
-    async def ask(self) -> None:
-        """Look, and wait for the answers."""
-        found = await ask_stores(self._conversations)
-        self.found = {name: _shown(answer) for name, answer in found.items()}
+    async def run(self) -> None:
+        """Probe the stores and wait for the answers."""
+        found = await probe_stores(self._conversations)
+        self.results = {name: _shown(answer) for name, answer in found.items()}
 
     async def close(self) -> None:
         if self._task is not None:
@@ -46,8 +46,8 @@ class Vitals:
             await asyncio.wait([self._task])
 
 
-async def ask_stores(conversations: Conversations) -> dict[str, float | BaseException]:
-    """Store -> the seconds it took to answer, or why it did not within `_PATIENCE`."""
+async def probe_stores(conversations: Conversations) -> dict[str, float | BaseException]:
+    """Store -> the seconds until its answer, or the error."""
     questions = {
         "lock_store": conversations.lock_store.inspect(PROBE, 1),
         "tracker_store": conversations.tracker_store.check_ready(),
@@ -69,7 +69,7 @@ def _shown(answer: float | BaseException) -> dict[str, Any]:
 
 
 def problem(error: BaseException) -> str:
-    """What is wrong, for operators: of an error that is not ours its type alone."""
+    """An error as a text for operators; only the type if it is not a TicketLockError."""
     if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
         return f"does not answer within {_PATIENCE:g} s"
     text = str(error) if isinstance(error, TicketLockError) else type(error).__name__

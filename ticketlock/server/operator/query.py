@@ -1,4 +1,4 @@
-"""What an operator asks to see of the conversations: searched, filtered, sorted and cut here."""
+"""The query of the page: which conversations to show, and in which order."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..errors import BadRequest
 from .activity import age
 from .report import Row
 
-#: Which conversations: all, those with a holder, with a queue, and those that take too long.
+#: Filters: all, with a holder, with a queue, slow, stuck.
 SHOWN = ("all", "held", "waiting", "slow", "stuck")
-#: Rows of an answer where none are asked for, and at most.
-LIMIT, MOST = 25, 500
-#: Characters of a search.
+#: Rows of an answer: by default, and at most.
+LIMIT, MAX_LIMIT = 25, 500
+#: Most characters of a search.
 _TEXT = 300
 
 
@@ -39,14 +39,14 @@ SORTS: dict[str, Callable[[Row], Any]] = {
 
 @dataclass(frozen=True)
 class Query:
-    """What to show.
+    """Which conversations to show.
 
     Attributes:
-        text: a part of the conversation's id, or of its holder's message id; any case.
-        show: one of `SHOWN`; `slow` has those that are stuck too.
-        process: the process that holds it, or at which messages wait for it; empty: any.
-        sort, ascending: one of `SORTS`, and in which direction.
-        start, limit: how many are left out before, and how many are shown.
+        text: part of the id, or of the message id of its holder; case does not matter.
+        show: one of `SHOWN`; `slow` includes the stuck ones.
+        process: the process that holds it or has messages that wait for it; empty: any.
+        sort, ascending: one of `SORTS`, and the direction.
+        start, limit: rows to skip, and rows to show.
     """
 
     text: str = ""
@@ -72,7 +72,7 @@ class Query:
         text, process = given.get("q", "").strip(), given.get("process", "")
         if max(len(text), len(process)) > _TEXT:
             raise BadRequest(f"q and process must have at most {_TEXT} characters")
-        return cls(text, show, process, sort, order == "asc", start, min(limit, MOST))
+        return cls(text, show, process, sort, order == "asc", start, min(limit, MAX_LIMIT))
 
     def found(self, rows: Iterable[Row]) -> list[Row]:
         """The rows that match, in no order."""
@@ -91,7 +91,7 @@ class Query:
         return list(rows)
 
     def cut(self, found: list[Row]) -> tuple[int, list[Row]]:
-        """The rows to show, sorted; and where they start: a start beyond the end is the last page."""
+        """The index of the first row to show, and the rows, sorted; beyond the end the last page."""
         start = min(self.start, max(0, len(found) - 1) // self.limit * self.limit)
         pick = heapq.nsmallest if self.ascending else heapq.nlargest
         return start, pick(start + self.limit, found, key=SORTS[self.sort])[start:]

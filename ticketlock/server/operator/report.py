@@ -1,4 +1,4 @@
-"""What another process tells, checked: one entry that is not of our form is passed over."""
+"""The report of a process: its format, and how reports of others are parsed and checked."""
 
 from __future__ import annotations
 
@@ -9,33 +9,32 @@ from typing import Any
 
 from .meter import SAMPLES, Counters
 
-#: Of the form of what is told; what has another one is passed over. Keys that are added have a
-#: default here: a process of the version before does not tell them.
+#: Version of the format; reports with another one are ignored. New keys need a default here,
+#: because processes of the previous version do not report them.
 VERSION = 1
-#: Conversations that a process always tells of, those that take longest; of the others it tells
-#: while an operator looks.
-MOST = 50
-#: Of those others: bytes of JSON that a process tells, and rows that are read of one.
-ROWS_BYTES, MOST_ROWS = 1_500_000, 20_000
-#: Characters of a text that is shown, and the largest number.
+#: Conversations in each report, the oldest ones; the others are reported while the page is open.
+MAX_OLDEST = 50
+#: Limits for those others: bytes of JSON, and rows.
+ROWS_BYTES, MAX_ROWS = 1_500_000, 20_000
+#: Most characters of a text, and the largest number.
 _TEXT, _NUMBER = 1000, 1e15
-#: Kinds of errors, and errors, that a process tells of.
+#: Most kinds of errors, and errors.
 _KINDS, _ERRORS = 50, 20
 
 Row = dict[str, Any]
 
 
 def parse(text: bytes) -> dict[str, Any] | None:
-    """The object that a process tells; None of what is not of our form, in any of its parts."""
+    """The summary in a report; None if any part of it is invalid."""
     try:
-        told = json.loads(text)
-        return _summary(told) if told["v"] == VERSION else None
+        summary = json.loads(text)
+        return _summary(summary) if summary["v"] == VERSION else None
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 
 
 def pack_rows(rows: Iterable[Row]) -> str:
-    """Conversations as a text that `parse_rows` reads, as many as its bound allows."""
+    """Conversations as a text for `parse_rows`, as count as fit its limits."""
     parts: list[str] = []
     size = 2
     for row in rows:
@@ -47,42 +46,42 @@ def pack_rows(rows: Iterable[Row]) -> str:
         wait = round(row["longest_wait"], 2)
         part = json.dumps([row["id"], row["waiting"], wait, packed], separators=(",", ":"))
         size += len(part) + 1
-        if size > ROWS_BYTES or len(parts) == MOST_ROWS:
+        if size > ROWS_BYTES or len(parts) == MAX_ROWS:
             break
         parts.append(part)
     return f"[{','.join(parts)}]"
 
 
 def parse_rows(text: bytes) -> list[Row] | None:
-    """The conversations that a process tells of one by one; None of what is not of our form."""
+    """The conversations that a process lists one by one; None if any is invalid."""
     try:
-        return [_packed_row(*row) for row in _list(json.loads(text), MOST_ROWS, _as_is)]
+        return [_packed_row(*row) for row in _list(json.loads(text), MAX_ROWS, _as_is)]
     except (ValueError, TypeError, OverflowError, RecursionError):
         return None
 
 
-# Each of these raises TypeError, ValueError or KeyError for what is something else.
+# Each of these raises TypeError, ValueError or KeyError for invalid input.
 
 
-def _summary(told: dict[str, Any]) -> dict[str, Any]:
+def _summary(given: dict[str, Any]) -> dict[str, Any]:
     return {
         "v": VERSION,
-        "name": _text(told["name"]),
-        "gone": _flag(told["gone"]),
-        "draining": _flag(told["draining"]),
-        **{key: _whole(told[key]) for key in ("held", "waiting", "conversations")},
-        "rows": _list(told["rows"], MOST, _row),
-        "counters": {key: _whole(told["counters"][key]) for key in vars(Counters())},
-        "samples": _list(told["samples"], SAMPLES, _numbers(3)),
+        "name": _text(given["name"]),
+        "gone": _flag(given["gone"]),
+        "draining": _flag(given["draining"]),
+        **{key: _whole(given[key]) for key in ("held", "waiting", "conversations")},
+        "rows": _list(given["rows"], MAX_OLDEST, _row),
+        "counters": {key: _whole(given["counters"][key]) for key in vars(Counters())},
+        "samples": _list(given["samples"], SAMPLES, _numbers(3)),
         # Since 0.3.0.
-        "spread": _list(told.get("spread", []), SAMPLES, _numbers(3)),
-        "address": _text(told.get("address", "")),
-        "version": _text(told.get("version", "")),
-        "uptime": None if told.get("uptime") is None else _seconds(told["uptime"]),
-        "stores": _mapping(told.get("stores", {}), 4, _store),
-        "reasons": _mapping(told.get("reasons", {}), _KINDS, _whole),
-        "failed": _list(told.get("failed", []), SAMPLES, _counts),
-        "errors": _list(told.get("errors", []), _ERRORS, _error),
+        "spread": _list(given.get("spread", []), SAMPLES, _numbers(3)),
+        "address": _text(given.get("address", "")),
+        "version": _text(given.get("version", "")),
+        "uptime": None if given.get("uptime") is None else _seconds(given["uptime"]),
+        "stores": _mapping(given.get("stores", {}), 4, _store),
+        "reasons": _mapping(given.get("reasons", {}), _KINDS, _whole),
+        "failed": _list(given.get("failed", []), SAMPLES, _counts),
+        "errors": _list(given.get("errors", []), _ERRORS, _error),
     }
 
 
@@ -114,32 +113,32 @@ def _packed_row(name: Any, waiting: Any, wait: Any, packed: Any) -> Row:
     return _row({"id": name, "holder": holder, "waiting": waiting, "longest_wait": wait})
 
 
-def _store(told: dict[str, Any]) -> dict[str, Any]:
-    milliseconds = told["ms"]
+def _store(given: dict[str, Any]) -> dict[str, Any]:
+    milliseconds = given["ms"]
     return {
         "ms": None if milliseconds is None else _seconds(milliseconds),
-        "problem": _text(told["problem"]),
+        "problem": _text(given["problem"]),
     }
 
 
-def _error(told: dict[str, Any]) -> dict[str, Any]:
-    label = told["label"]
+def _error(given: dict[str, Any]) -> dict[str, Any]:
+    label = given["label"]
     return {
-        "ago": _seconds(told["ago"]),
-        "status": _whole(told["status"]),
+        "ago": _seconds(given["ago"]),
+        "status": _whole(given["status"]),
         "label": None if label is None else _text(label),
-        **{key: _text(told[key]) for key in ("reason", "conversation", "text")},
+        **{key: _text(given[key]) for key in ("reason", "conversation", "text")},
     }
 
 
-def _counts(told: Any) -> dict[str, int]:
-    return _mapping(told, _KINDS, _whole)
+def _counts(given: Any) -> dict[str, int]:
+    return _mapping(given, _KINDS, _whole)
 
 
-def _numbers(many: int) -> Callable[[Any], list[int]]:
+def _numbers(count: int) -> Callable[[Any], list[int]]:
     def numbers(sample: Any) -> list[int]:
-        found = _list(sample, many, _whole)
-        if len(found) != many:
+        found = _list(sample, count, _whole)
+        if len(found) != count:
             raise ValueError(sample)
         return found
 
@@ -150,14 +149,14 @@ def _as_is(value: Any) -> Any:
     return value
 
 
-def _mapping(values: Any, most: int, item: Callable[[Any], Any]) -> dict[str, Any]:
-    if not isinstance(values, dict) or len(values) > most:
+def _mapping(values: Any, limit: int, item: Callable[[Any], Any]) -> dict[str, Any]:
+    if not isinstance(values, dict) or len(values) > limit:
         raise ValueError(values)
     return {_text(key): item(value) for key, value in values.items()}
 
 
-def _list(values: Any, most: int, item: Callable[[Any], Any]) -> list[Any]:
-    if not isinstance(values, list) or len(values) > most:
+def _list(values: Any, limit: int, item: Callable[[Any], Any]) -> list[Any]:
+    if not isinstance(values, list) or len(values) > limit:
         raise ValueError(values)
     return [item(value) for value in values]
 
@@ -175,8 +174,8 @@ def _flag(value: Any) -> bool:
     return value
 
 
-def _whole(value: Any, most: float = _NUMBER) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < most:
+def _whole(value: Any, limit: float = _NUMBER) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < limit:
         raise ValueError(value)
     return value
 

@@ -1,4 +1,4 @@
-"""The endpoints of the operator's page: GET `/live` and what is below it."""
+"""The endpoints of the operator's page: `/live` and below."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..answers import answer
 from ..auth import Auth
 from ..errors import BadRequest
 from ..limits import field, read_object
-from .audit import Deed, requested
-from .dead_letters import MOST, Name
-from .live import MOST_TURNS, Live
+from .audit import AuditRecord, requested
+from .dead_letters import SEARCHED, LetterKey
+from .live import MAX_TURNS, Live
 from .query import Query
 
 
@@ -35,15 +35,15 @@ def routes(live: Live, auth: Auth) -> list[Route]:
         auth.page(request)
         if (wanted := request.query_params.get("id")) is None:
             raise BadRequest("id must name a conversation")
-        return answer(await live.opened(check_conversation_id(wanted)))
+        return answer(await live.details(check_conversation_id(wanted)))
 
     async def end(request: Request) -> Response:
         auth.admin(request)
         body = await read_object(request, settings)
-        deed = _deed("break", body, request)
+        record = _record("break", body, request)
         if "turns" in body:
-            return JSONResponse(await live.end_all(_turns(body["turns"]), deed))
-        return JSONResponse(await live.end(*_turn(body), deed))
+            return JSONResponse(await live.end_all(_turns(body["turns"]), record))
+        return JSONResponse(await live.end(*_turn(body), record))
 
     async def letters(request: Request) -> Response:
         auth.admin(request)
@@ -51,8 +51,8 @@ def routes(live: Live, auth: Auth) -> list[Route]:
         action = field(body, "action", str, "a text")
         if action not in ("drop", "resend"):
             raise BadRequest("action must be drop or resend")
-        deed = _deed(action, body, request)
-        return JSONResponse(await live.settle(_letters(body.get("letters")), deed))
+        record = _record(action, body, request)
+        return JSONResponse(await live.settle(_letters(body.get("letters")), record))
 
     return [
         Route("/live", show, methods=["GET"]),
@@ -63,7 +63,7 @@ def routes(live: Live, auth: Auth) -> list[Route]:
     ]
 
 
-def _deed(action: str, body: dict[str, Any], request: Request) -> Deed:
+def _record(action: str, body: dict[str, Any], request: Request) -> AuditRecord:
     who, why = (field(body, key, str, "a text", "") for key in ("who", "why"))
     return requested(action, who, why, request)
 
@@ -76,12 +76,12 @@ def _turn(given: Any) -> tuple[str, int]:
 
 
 def _turns(given: Any) -> list[tuple[str, int]]:
-    return [_turn(one) for one in _many(given, "turns", MOST_TURNS)]
+    return [_turn(one) for one in _objects(given, "turns", MAX_TURNS)]
 
 
-def _letters(given: Any) -> list[Name]:
+def _letters(given: Any) -> list[LetterKey]:
     found = []
-    for one in _many(given, "letters", MOST):
+    for one in _objects(given, "letters", SEARCHED):
         if not isinstance(one, dict):
             raise BadRequest("a letter must be an object with conversation, history and sequence")
         name = check_conversation_id(field(one, "conversation", str, "a text"))
@@ -89,9 +89,9 @@ def _letters(given: Any) -> list[Name]:
     return found
 
 
-def _many(given: Any, key: str, most: int) -> list[Any]:
-    if not isinstance(given, list) or not 0 < len(given) <= most:
-        raise BadRequest(f"{key} must be a list of 1 to {most}")
+def _objects(given: Any, key: str, limit: int) -> list[Any]:
+    if not isinstance(given, list) or not 0 < len(given) <= limit:
+        raise BadRequest(f"{key} must be a list of 1 to {limit}")
     return given
 
 

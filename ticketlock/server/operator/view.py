@@ -1,4 +1,4 @@
-"""What all replicas tell, as one object for the operator's page."""
+"""The reports of all replicas, merged into one object for the operator's page."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import Any
 
 from ...locks.inspection import Holder
 from .meter import Counters, merged
-from .replicas import Heard
+from .replicas import Snapshot
 from .report import Row
 
-#: Seconds after its last word for which a process counts as running.
+#: Seconds after its last report in which a process counts as running.
 ALIVE = 10.0
-#: Parts of its lock_lifetime from which on a turn is slow, and stuck; the lifetime where it is
-#: not known, in seconds.
+#: The share of its lock_lifetime after which a turn is slow, and stuck; the lifetime to assume
+#: if it is unknown, in seconds.
 SLOW, STUCK, LIFETIME = 1 / 6, 1 / 2, 60.0
-#: Errors that are shown, and processes that are gone.
+#: Most errors, and most ended processes, that are shown.
 _ERRORS, _GONE = 50, 20
 
 
 class View:
-    """What several processes tell, as one.
+    """The reports of several processes, merged.
 
     Attributes:
-        rows: all conversations that are known one by one, in no order.
+        rows: all conversations that are listed one by one, unsorted.
         whole: the rest, as the page gets it.
-        errors: the last errors of all, the latest first.
+        errors: the last errors of all processes, the latest first.
     """
 
-    def __init__(self, told: Sequence[Heard]) -> None:
-        here = [one for one in told if one.since < ALIVE and not one.summary["gone"]]
-        gone = [one for one in told if one.since >= ALIVE or one.summary["gone"]]
+    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+        here = [one for one in snapshots if one.since < ALIVE and not one.summary["gone"]]
+        gone = [one for one in snapshots if one.since >= ALIVE or one.summary["gone"]]
         rows: dict[str, Row] = {}
         unlisted = 0
         for one in here:
             since, listed = one.rows_since, one.rows
-            # Those told one by one may be a little older; the oldest are told each time.
+            # The list may be a little older than the summary, which has the oldest rows.
             if listed is None or len(listed) < len(one.summary["rows"]):
                 since, listed = one.since, one.summary["rows"]
             unlisted += max(0, one.summary["conversations"] - len(listed))
@@ -48,7 +48,7 @@ class View:
         self.errors = sorted(
             (
                 {**error, "ago": error["ago"] + one.since, "process": one.summary["name"]}
-                for one in told
+                for one in snapshots
                 for error in one.summary["errors"]
             ),
             key=lambda error: error["ago"],
@@ -62,14 +62,14 @@ class View:
             "counters": _sums([one.summary["counters"] for one in here], vars(Counters())),
             "reasons": _sums([one.summary["reasons"] for one in here]),
             "errors": self.errors,
-            "history": merged([(one.since, one.summary) for one in told]),
+            "history": merged([(one.since, one.summary) for one in snapshots]),
         }
 
-    def _totals(self, here: Sequence[Heard], unlisted: int) -> dict[str, int]:
+    def _totals(self, here: Sequence[Snapshot], unlisted: int) -> dict[str, int]:
         return {
             "held": sum(one.summary["held"] for one in here),
             "waiting": sum(one.summary["waiting"] for one in here),
-            # Of which one by one nothing is known; those of two replicas may be the same.
+            # Conversations that are not listed; two replicas may count the same one.
             "unlisted": unlisted,
             "conversations": len(self.rows) + unlisted,
             "slow": sum(row["state"] == "slow" for row in self.rows),
@@ -78,7 +78,7 @@ class View:
 
 
 def state(row: Mapping[str, Any]) -> str:
-    """`held` or `waiting`, or for too long: `slow` or `stuck`."""
+    """`held` or `waiting`, or if that takes too long `slow` or `stuck`."""
     holder = row["holder"]
     seconds = holder["held_for"] if holder else row["longest_wait"]
     lifetime = (holder and holder["lifetime"]) or LIFETIME
@@ -89,14 +89,14 @@ def state(row: Mapping[str, Any]) -> str:
     return "held" if holder else "waiting"
 
 
-def _process(one: Heard, here: bool) -> dict[str, Any]:
+def _process(one: Snapshot, here: bool) -> dict[str, Any]:
     summary = one.summary
-    told = ("name", "draining", "held", "waiting", "address", "version", "stores", "counters")
+    kept = ("name", "draining", "held", "waiting", "address", "version", "stores", "counters")
     uptime = summary["uptime"]
     return {
-        **{key: summary[key] for key in told},
+        **{key: summary[key] for key in kept},
         "here": here,
-        # It said good-bye; else it has died, or is cut off from Redis.
+        # It reported its end; otherwise it died, or cannot reach Redis.
         "ended": summary["gone"],
         "age": one.since,
         "uptime": uptime if uptime is None or not here else uptime + one.since,
@@ -104,7 +104,7 @@ def _process(one: Heard, here: bool) -> dict[str, Any]:
     }
 
 
-def _name(one: Heard) -> str:
+def _name(one: Snapshot) -> str:
     return str(one.summary["name"])
 
 
@@ -117,7 +117,7 @@ def _sums(each: Sequence[Mapping[str, int]], names: Mapping[str, int] | None = N
 
 
 def _aged(row: Row, since: float, process: str) -> Row:
-    """A row as it is now, which was told some seconds ago."""
+    """A row as it is now, from a report of some seconds ago."""
     holder = row["holder"]
     if holder is not None:
         holder = {**holder, "process": process, "held_for": holder["held_for"] + since}
@@ -127,19 +127,19 @@ def _aged(row: Row, since: float, process: str) -> Row:
 
 
 def _add(rows: dict[str, Row], row: Row) -> None:
-    """Add what another process tells of the same conversation."""
+    """Add a row, merged with that of another process for the same conversation."""
     known = rows.setdefault(row["id"], row)
     if known is row:
         return
     known["waiting"] += row["waiting"]
     known["waits_at"] += row["waits_at"]
     known["longest_wait"] = max(known["longest_wait"], row["longest_wait"])
-    # Two that hold it: they told at different moments, and the later turn has the higher fence.
+    # Two holders: the reports are of different moments, and the later turn has the higher fence.
     known["holder"] = max(known["holder"], row["holder"], key=lambda h: h["fence"] if h else 0)
 
 
 def holder_row(holder: Holder | None) -> dict[str, Any] | None:
-    """A holder that the lock store tells of, in the form of a row's."""
+    """A holder from the lock store, in the form of a row."""
     if holder is None:
         return None
     fields = asdict(holder)

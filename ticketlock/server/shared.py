@@ -1,0 +1,48 @@
+"""What replicas share on Redis beside the locks: attempts, reports of replicas, the audit."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ..locks.concurrent.scripts import Keys
+from ..locks.concurrent.store import ConcurrentRedisLockStore
+from ..locks.store import LockStore
+from ..redis.scripts import load
+
+
+class SharedState:
+    """Runs the server's scripts over the connection of a `concurrent_redis` lock store.
+
+    Attributes:
+        keys: the names of the keys.
+    """
+
+    def __init__(self, store: ConcurrentRedisLockStore) -> None:
+        self._store = store
+        self.keys = Keys(store.settings)
+
+    @classmethod
+    def of(cls, store: LockStore) -> SharedState | None:
+        """The shared state of a lock store; None if replicas share nothing through it."""
+        return cls(store) if isinstance(store, ConcurrentRedisLockStore) else None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the lock store is in use in this event loop; else `run` would connect it."""
+        engine = self._store._engine  # noqa: SLF001  # the store has no public name for it yet
+        return (
+            engine is not None and not engine.closed and engine.loop is asyncio.get_running_loop()
+        )
+
+    async def run(self, script: str, key: str, *args: Any, timeout: float | None = None) -> Any:
+        """Run the script `lua/<script>.lua` and return its answer.
+
+        Args:
+            timeout: seconds for the answer; None: the store's `socket_timeout`.
+
+        Raises LockStoreConnectionError.
+        """
+        command = ("EVAL", load(script).source, 1, key, *args)
+        link = self._store._live().link  # noqa: SLF001  # as above
+        return await link.submit(command, timeout).future
