@@ -1,4 +1,4 @@
-"""Checks of what callers pass: each error says which argument, what it is, and what it may be."""
+"""Checks of arguments: each error names the argument, its value, and what is allowed."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from .errors import InvalidConversationId, LockError
 
-#: Highest fence that is believed; those of today's clock are a third of it, and a double,
-#: which Lua calculates with, is exact up to twice as much: one could always follow.
+#: Limit for fences. Those of today's clock are a third of it; the doubles of Lua are exact up to
+#: twice as much, so that a higher one always exists.
 MAX_FENCE = 2**52
 
-#: Above it a number of seconds or tickets is a mistake: 30 years.
-_MOST = 1e9
+#: Limit for seconds and counts (30 years): a larger number is a mistake.
+_LIMIT = 1e9
 
 
 def check_conversation_id(conversation_id: object) -> str:
-    """Return the id; raise InvalidConversationId unless it is text that can be stored."""
+    """Return the id. Raises InvalidConversationId unless it is non-empty, valid Unicode text."""
     if not isinstance(conversation_id, str) or not conversation_id:
         raise InvalidConversationId(
             f"a conversation id must be non-empty text, not {conversation_id!r}"
@@ -29,10 +29,10 @@ def check_conversation_id(conversation_id: object) -> str:
 
 
 def check_sender_id(sender_id: object, max_length: int | None = None) -> str:
-    """Return the id; raise InvalidConversationId unless every store can keep it.
+    """Return the id. Raises InvalidConversationId unless every tracker store can store it.
 
     Args:
-        max_length: characters that the store's column holds; None: any number.
+        max_length: characters of the store's column; None: no limit.
     """
     checked = check_conversation_id(sender_id)
     if "\0" in checked:
@@ -46,7 +46,7 @@ def check_sender_id(sender_id: object, max_length: int | None = None) -> str:
 
 
 def check_label(label: object) -> None:
-    """Raise ValueError unless a label is text that can be stored."""
+    """Raise ValueError unless a label is valid Unicode text."""
     if not isinstance(label, str):
         raise ValueError(f"a label must be text, not {label!r}")  # noqa: TRY004  # as all others
     try:
@@ -56,34 +56,34 @@ def check_label(label: object) -> None:
 
 
 def check_seconds(name: str, value: Any, *, above: bool = False) -> float:
-    """Return the number; raise ValueError unless it is a finite number of seconds, of at least 0.
+    """Return the number. Raises ValueError unless it is a finite number of seconds, at least 0.
 
     Args:
-        above: 0 is refused too.
+        above: reject 0 too.
     """
     number = type(value) in (int, float) or _is(Real, value)
-    if not number or not (0 < value < _MOST or (value == 0 and not above)):
+    if not number or not (0 < value < _LIMIT or (value == 0 and not above)):
         bound = "above 0" if above else "of at least 0"
         raise ValueError(f"{name} is a number of seconds {bound}, not {value!r:.80}")
     return value if type(value) is int else float(value)
 
 
 def check_count(name: str, value: Any, least: int = 0) -> int:
-    """Return the number; raise ValueError unless it is a whole number of at least `least`."""
-    if not _is(Integral, value) or not least <= value < _MOST:
+    """Return the number. Raises ValueError unless it is a whole number, at least `least`."""
+    if not _is(Integral, value) or not least <= value < _LIMIT:
         raise ValueError(f"{name} is a whole number of at least {least}, not {value!r:.80}")
     return int(value)
 
 
 def check_number(name: str, value: Any) -> int:
-    """Return a ticket number (-1: none was issued) or a fence; raise ValueError if it is neither."""
+    """Return a ticket number (-1: none was issued) or a fence. Raises ValueError otherwise."""
     if not _is(Integral, value) or not -1 <= value < 2**63:
         raise ValueError(f"{name} must be a whole number from -1 to 2**63 - 1, not {value!r:.80}")
     return int(value)
 
 
 def check_floor(conversation_id: str, floor: Any) -> int:
-    """Return the fence that a tracker store has; raise LockError unless one was ever issued so."""
+    """Return the fence of a tracker store. Raises LockError if it is out of range."""
     if not _is(Integral, floor) or not 0 <= floor < MAX_FENCE:
         raise LockError(
             f"conversation {conversation_id!r}: the fence {floor!r:.80} in its tracker store is "
@@ -94,5 +94,5 @@ def check_floor(conversation_id: str, floor: Any) -> int:
 
 
 def _is(kind: type, value: object) -> bool:
-    """Whether it is such a number; True and False are none."""
+    """Whether it is such a number; True and False are not."""
     return isinstance(value, kind) and not isinstance(value, bool)

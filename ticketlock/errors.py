@@ -1,16 +1,16 @@
-"""Every error of ticketlock. One base, few leaves; drivers' errors are translated at the seam."""
+"""All errors of ticketlock. Errors of drivers are translated into them by the backends."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: What those hear whose lock store was closed while they used it.
+#: For callers whose lock store was closed while they used it.
 CLOSED = "the lock store has been closed"
 #: Why a turn was lost that an operator, or another client, has ended.
 BROKEN = "the lock was broken, or its ticket was finished"
-#: What those hear who come while it is being closed.
+#: For callers while it is being closed.
 CLOSING = "the lock store is being closed"
-#: What those hear who use it on a second event loop, in another thread.
+#: For callers on a second event loop, in another thread.
 ELSEWHERE = (
     "this lock store is in use on another event loop: make one store per loop, "
     "or use store.sync() from threads"
@@ -20,12 +20,12 @@ ELSEWHERE = (
 class TicketLockError(Exception):
     """Base of all errors of this library.
 
-    All of them pickle and copy, with their attributes and notes: they cross processes. `args`
-    are what the error was made from, so that Celery's JSON can make it anew; `str` is the text.
+    They can be pickled and copied, with their attributes and notes. `args` are the arguments of
+    the constructor, so that Celery's JSON can create them again; `str` is the text.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Not through `__init__`: a subclass may want other arguments than its base keeps.
+        # Not through `__init__`, whose arguments may differ in a subclass.
         return _restored, (type(self), self.args), self.__dict__ or None
 
     def __repr__(self) -> str:
@@ -33,7 +33,7 @@ class TicketLockError(Exception):
 
 
 def _restored(kind: type[TicketLockError], args: tuple[Any, ...]) -> TicketLockError:
-    """An error as it was pickled; pickle sets its attributes."""
+    """An unpickled error; pickle sets its attributes afterwards."""
     return kind.__new__(kind, *args)
 
 
@@ -54,11 +54,10 @@ class LockTimeout(LockError):
 
     Attributes:
         conversation_id: the conversation.
-        waited: seconds for which the ticket had waited.
-        position: how many turns were before ours, the one being served included;
-            None when that is not known.
-        holder: who held the lock, as text (`host:pid`, with its label); None if unknown.
-        held_for: seconds for which the holder had held it; None if unknown.
+        waited: seconds that the ticket had waited.
+        position: turns before this one, the current turn included; None if unknown.
+        holder: the holder of the lock, as text (`host:pid`, with its label); None if unknown.
+        held_for: seconds that the holder had held it; None if unknown.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class LockTimeout(LockError):
 
 
 class AlreadyHeld(LockError):
-    """The task or thread already holds the turn that it asks for, and would wait for itself.
+    """The task or thread already holds the lock, and would wait for itself.
 
     Attributes:
         conversation_id: the conversation.
@@ -132,7 +131,7 @@ class QueueFull(LockError):
 
     Attributes:
         conversation_id: the conversation.
-        waiting: how many were waiting.
+        waiting: the number of tickets that were waiting.
     """
 
     def __init__(self, conversation_id: str, waiting: int) -> None:
@@ -145,7 +144,7 @@ class QueueFull(LockError):
 
 
 class DuplicateMessage(LockError):
-    """A message with this id was answered already; the error has the reply.
+    """A message with this id was answered before; the error has the reply.
 
     Attributes:
         conversation_id: the conversation.

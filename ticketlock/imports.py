@@ -1,4 +1,4 @@
-"""Imports at first use, and the pip line for a package that is missing."""
+"""Imports at first use, and the pip command for missing packages."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def late(
 
     Args:
         places: name -> the module in the package that has it.
-        extras: name -> the extra that it needs; without it the name raises ModuleNotFoundError
-            with the command to type.
+        extras: name -> the extra that it needs; if that is missing, the name raises
+            ModuleNotFoundError with the pip command.
     """
     extra_of = extras or {}
 
@@ -40,14 +40,14 @@ def late(
 def registry() -> ModuleType:
     """The registry, for the `create` of an interface.
 
-    It is named as text, as the registry itself names the backends: it knows all interfaces, so
-    none of them may import it.
+    It is imported by name, because the registry imports all interfaces, so none of them may
+    import it.
     """
     return import_module("ticketlock.endpoints.registry")
 
 
 def schema() -> ModuleType:
-    """What every section of an `endpoints.yml` may say, for the error of one that says more."""
+    """The keys of all sections of an `endpoints.yml`, for errors about unknown keys."""
     return import_module("ticketlock.cli.config.schema")
 
 
@@ -56,7 +56,7 @@ def _require(name: str, extra: str) -> None:
         raise ModuleNotFoundError(f"{name} {needs({extra: modules})}", name=modules[0])
 
 
-#: Extra -> the modules that it brings, which ours import.
+#: Extra -> its modules that ticketlock imports.
 MODULES = {
     "yaml": ("ruamel.yaml",),
     "cli": ("rich", "ruamel.yaml"),
@@ -70,7 +70,7 @@ MODULES = {
     "pika": ("pika",),
     "server": ("starlette", "uvicorn", "jwt", "ruamel.yaml"),
 }
-#: `type` of a section -> its extra; of `sql` it depends on the dialect.
+#: `type` of a section -> its extra; for `sql` it depends on the dialect.
 _OF_TYPES = {
     "mongod": "mongo", "dynamo": "dynamo", "kafka": "kafka", "pika": "pika", "http": "server",
 }  # fmt: skip
@@ -81,14 +81,14 @@ _OF_DIALECTS = {
 
 
 def extra_of(kind: str, keys: Mapping[str, Any]) -> str | None:
-    """The extra that a section of this type needs; None: the core will do."""
+    """The extra that a section of this type needs; None: none."""
     if kind != "sql":
         return _OF_TYPES.get(kind)
     place = keys.get("url") or keys.get("host") or ""
     scheme, slashes, _ = str(place).partition("://")
     dialect = scheme if slashes else str(keys.get("dialect") or "sqlite")
     backend, _, driver = dialect.lower().partition("+")
-    if driver in ("asyncpg", "asyncmy"):  # kept, and brought by none of ours
+    if driver in ("asyncpg", "asyncmy"):  # drivers that no extra has
         return "sql"
     return _OF_DIALECTS.get(backend, "sql")
 
@@ -101,16 +101,16 @@ def missing(extra: str) -> list[str]:
 def _is_there(name: str) -> bool:
     try:
         return find_spec(name) is not None
-    except ModuleNotFoundError:  # the package that it is in
+    except ModuleNotFoundError:  # of its package
         return False
 
 
 def needs(found: Mapping[str, Iterable[str]]) -> str:
-    """The end of an error about missing modules, by extra: what they are, and what to type."""
+    """The end of an error about missing modules: their names and the pip command."""
     modules = sorted({name for names in found.values() for name in names})
     return f"needs {', '.join(modules)}: {pip_line(found)}"
 
 
 def pip_line(extras: Iterable[str]) -> str:
-    """What to type."""
+    """The pip command for some extras."""
     return f'pip install "ticketlock[{",".join(sorted(set(extras)))}]"'

@@ -1,8 +1,8 @@
-"""Plain JSON: what every store keeps and every answer can carry, and how other things become it.
+"""Plain JSON, which every store and every answer can hold, and the conversion of other values.
 
-Older programs have stored what JSON has not: NaN, half a character, values nested a thousand deep.
-Reading makes text of it, which says the same, so that nothing behind it has to expect more:
-`"NaN"`, `"\\\\ud800"`, and the JSON of what is nested too deeply. What is stored stays as it is.
+Older programs may have stored values outside of JSON: NaN, lone surrogates, deep nesting. When
+they are read they become text, so that other code need not handle them: `"NaN"`, `"\\\\ud800"`,
+and the JSON of values that are nested too deeply. The stored data is not changed.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-#: Levels of lists and mappings in an event, itself included; more are refused, or become text.
-#: Well below what any supported Python's JSON and the databases take.
+#: Most levels of lists and mappings in an event, itself included; more are rejected, or become
+#: text. It is well below the limits of Python's JSON and of the databases.
 MAX_DEPTH = 100
 
-#: Texts that are read at once; in a thread, others go on between.
+#: Texts that are parsed at once; in a thread, other threads run in between.
 _TOGETHER = 1000
-#: What each value counts for beside its text: an empty list is two bytes, and many once it is read.
+#: Bytes that each value counts beside its text: in memory, an empty list takes more than two.
 _VALUE = 16
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-#: Braces are brackets, and all else is nothing.
+#: Turns braces into brackets, and deletes all other characters.
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def load_events(texts: Sequence[str]) -> list[Any]:
-    """The values of several JSON texts, made plain. Raises ValueError if one is no JSON."""
+    """The plain values of several JSON texts. Raises ValueError if one is not JSON."""
     found: list[Any] = []
     for start in range(0, len(texts), _TOGETHER):
         found += _load_together(texts[start : start + _TOGETHER])
@@ -43,30 +43,30 @@ def load_events(texts: Sequence[str]) -> list[Any]:
 def _load_together(texts: Sequence[str]) -> list[Any]:
     if not any(map(_suspect, texts)):
         try:
-            found: list[Any] = json.loads(f"[{','.join(texts)}]")  # for half the time
+            found: list[Any] = json.loads(f"[{','.join(texts)}]")  # takes half the time
         except ValueError:
-            found = []  # which one is wrong is found out below
-        if len(found) == len(texts):  # else one of them is JSON only beside its neighbours
+            found = []  # parsed one by one below, to find the invalid one
+        if len(found) == len(texts):  # else one is valid only together with its neighbours
             return found
     return [load(text) for text in texts]
 
 
 def load(text: str | bytes, depth: int = MAX_DEPTH) -> Any:
-    """The value of a JSON text, made plain. Raises ValueError if it is none."""
+    """The plain value of a JSON text. Raises ValueError if it is not JSON."""
     if not isinstance(text, str):
         text = text.decode(errors="replace")
     if not _suspect(text, depth):
         try:
             return json.loads(text)
         except ValueError:
-            pass  # maybe a whole number too long for Python: below it becomes text
+            pass  # perhaps an integer too long for Python, which becomes text below
     return plain(json.loads(_shallow(text, depth), parse_int=_whole), depth)
 
 
 def _suspect(text: str, depth: int = MAX_DEPTH) -> bool:
-    """Whether a text may hold what is not plain; a quick look, which may be mistaken.
+    """Whether a text may contain a value that is not plain; a fast check with false positives.
 
-    A number like 1e999 passes: rare as it is, who answers or writes makes it plain.
+    It misses numbers such as 1e999, which become plain when they are written or answered.
     """
     return (
         "NaN" in text
@@ -81,35 +81,35 @@ def _suspect(text: str, depth: int = MAX_DEPTH) -> bool:
 def _whole(digits: str) -> int | str:
     try:
         return int(digits)
-    except ValueError:  # Python's own limit is thousands of digits
+    except ValueError:  # Python has a limit of some thousand digits
         return digits
 
 
-def _shallow(text: str, most: int) -> str:
-    """The JSON with what is nested deeper than `most` levels as texts that hold its JSON."""
-    if not _deeper(text, most):
+def _shallow(text: str, limit: int) -> str:
+    """The JSON, with values nested deeper than `limit` levels replaced by texts of their JSON."""
+    if not _deeper(text, limit):
         return text
     parts, depth, start, kept = [], 0, 0, 0
     for token in _TOKEN.finditer(text):
         if token[0] in "[{":
             depth += 1
-            if depth == most + 1:
+            if depth == limit + 1:
                 start = token.start()
         elif token[0] in "]}":
             depth -= 1
-            if depth == most:
+            if depth == limit:
                 parts += [text[kept:start], json.dumps(text[start : token.end()])]
                 kept = token.end()
     return "".join([*parts, text[kept:]])
 
 
-def _deeper(text: str, most: int) -> bool:
-    """Whether JSON is nested deeper than that; each step takes the innermost brackets away."""
-    if text.count("[") + text.count("{") <= most:
+def _deeper(text: str, limit: int) -> bool:
+    """Whether JSON is nested deeper than that; each step removes the innermost brackets."""
+    if text.count("[") + text.count("{") <= limit:
         return False
     outside = unescaped(text.encode(errors="replace")).split(b'"')[::2]
     left = b"".join(outside).translate(_BRACKETS, _OTHERS)
-    for _ in range(most):
+    for _ in range(limit):
         if not left:
             break
         left = left.replace(b"[]", b"")
@@ -117,25 +117,25 @@ def _deeper(text: str, most: int) -> bool:
 
 
 def unescaped(text: bytes) -> bytes:
-    """JSON without escaped quotes and backslashes: each quote that is left begins or ends a text.
+    """JSON without escaped quotes and backslashes, so that each quote begins or ends a text.
 
-    Of bytes that are no JSON that is true up to where they are none.
+    For invalid JSON that holds up to the first error.
     """
     return text.replace(b"\\\\", b"").replace(b'\\"', b"")
 
 
 def weight(texts: Iterable[str]) -> int:
-    """About how many bytes JSON takes: those of its text, and some for each value in it."""
+    """The approximate size of JSON in memory: the bytes of its text, and some for each value."""
     return sum(
         len(text) + _VALUE * (text.count(",") + text.count("[") + text.count("{")) for text in texts
     )
 
 
-def plain(value: Any, room: int = MAX_DEPTH) -> Any:
-    """A value as plain JSON has it, whatever a driver or an older program made of it.
+def plain(value: Any, depth: int = MAX_DEPTH) -> Any:
+    """A value of a driver or an older program as plain JSON.
 
-    Numbers that JSON has not become text, as do bytes (in base64), times (ISO 8601) and anything
-    else without a place in JSON; so does, as its `repr`, what is nested more than `room` levels.
+    Numbers outside of JSON become text, as do bytes (base64), times (ISO 8601), values of other
+    types, and values nested deeper than `depth` levels (their JSON).
     """
     if value is None or isinstance(value, (bool, int)):
         return value
@@ -148,11 +148,11 @@ def plain(value: Any, room: int = MAX_DEPTH) -> Any:
             return plain(float(value))
         return int(value) if value == value.to_integral_value() else plain(float(value))
     if isinstance(value, (Mapping, list, tuple, set, frozenset)):
-        if not room:
+        if not depth:
             return _inner(value)
         if isinstance(value, Mapping):
-            return {_text(str(k)): plain(inner, room - 1) for k, inner in value.items()}
-        return [plain(inner, room - 1) for inner in value]
+            return {_text(str(k)): plain(inner, depth - 1) for k, inner in value.items()}
+        return [plain(inner, depth - 1) for inner in value]
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode()
     if isinstance(value, (datetime.date, datetime.time)):
@@ -173,29 +173,26 @@ _NUMBERS = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
 def _text(text: str) -> str:
-    """Text that UTF-8 can encode: half a character becomes its escape."""
+    """Text that UTF-8 can encode: lone surrogates are escaped."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
-def copied(value: Any, room: int = MAX_DEPTH) -> Any:
-    """A copy of a value whose inner lists and mappings are nobody else's.
-
-    Raises ValueError for more than `room` levels of them.
-    """
+def copied(value: Any, depth: int = MAX_DEPTH) -> Any:
+    """A deep copy of a JSON value. Raises ValueError if it has more than `depth` levels."""
     if isinstance(value, dict):
-        if not room:
+        if not depth:
             raise ValueError(TOO_DEEP)
-        return {key: copied(inner, room - 1) for key, inner in value.items()}
+        return {key: copied(inner, depth - 1) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        if not room:
+        if not depth:
             raise ValueError(TOO_DEEP)
-        inner = [copied(x, room - 1) for x in value]
+        inner = [copied(x, depth - 1) for x in value]
         return tuple(inner) if isinstance(value, tuple) else inner
     return value
 
 
 def brief(value: object) -> str:
-    """A value for the text of an error: short, however large and deep it is."""
+    """A short text of any value, for errors."""
     return f"{reprlib.repr(value):.200}"
 
 

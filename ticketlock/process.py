@@ -1,4 +1,4 @@
-"""This process: its id, its name for others, and the clock that it measures time by."""
+"""This process: its id, its name, and the clock for deadlines."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import socket
 import time
 
-#: Its id, known without a system call: it is asked for on every turn.
+#: Its id, cached because it is read on every turn.
 pid = os.getpid()
 
-#: Clock of all local deadlines, seconds: monotonic, and running on while the machine sleeps.
+#: Clock of all local deadlines, seconds: monotonic, and it runs on while the machine sleeps.
 if hasattr(time, "CLOCK_BOOTTIME"):
 
     def clock() -> float:
@@ -19,12 +19,12 @@ else:
 
 
 def host(length: int = 63) -> str:
-    """The name of this machine, cut to that many characters; never empty."""
+    """The name of this machine, cut to `length` characters; never empty."""
     return socket.gethostname()[:length] or "localhost"
 
 
 def place() -> str:
-    """Which process of which machine this is, for people: `host:pid`."""
+    """The name of this process: `host:pid`."""
     return f"{host()}:{pid}"
 
 

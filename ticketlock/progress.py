@@ -1,9 +1,8 @@
-"""Progress on stderr: a bar where that is a terminal and rich is installed, else plain lines."""
+"""Progress on stderr: a bar on a terminal with rich installed, otherwise plain lines."""
 
 from __future__ import annotations
 
 import sys
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Bar:
-    """Shows how much of a long work is done; a context manager."""
+    """Shows the progress of a long command; a context manager."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
@@ -22,30 +21,25 @@ class Bar:
             try:
                 from rich.console import Console
                 from rich.progress import Progress
-            except ImportError:  # a bar is a comfort: the work goes on without it
+            except ImportError:  # the bar is optional
                 return self
             self._progress = Progress(console=Console(stderr=True), transient=True)
             self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._progress is not None:
             self._progress.stop()
 
     def phase(self, what: str, total: int | None = None) -> None:
-        """Begin a bar for something of which there are `total`; None: not known yet."""
+        """Start a bar for `total` things; None: not known yet."""
         if self._progress is not None:
             if self._task is not None:
                 self._progress.remove_task(self._task)
             self._task = self._progress.add_task(what, total=total)
 
     def show(self, done: int, total: int | None = None) -> None:
-        """Move the bar to `done`, of `total` if that is known by now."""
+        """Move the bar to `done`, out of `total` if that is known."""
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, total=total)
 

@@ -32,8 +32,8 @@ async def main(url: str, port: int, first: int, count: int) -> None:
     async with Conversations(ConcurrentRedisLockStore(url=url)) as conversations:
         settings = Settings(max_turns=2 * count, request_timeout=0.1, lock_lifetime=6000)
         app = create_app(conversations, bot, settings)
-        app.live.fleet.listens("127.0.0.1", port)
-        app.live.fleet.start()
+        app.live.replicas.listens("127.0.0.1", port)
+        app.live.replicas.start()
         server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, lifespan="off"))
         serving = asyncio.create_task(server.serve())
         for start in range(first, first + count, 100):

@@ -1,1 +1,1 @@
-"""What asyncio does not have: waiting, slices of work, loops in threads."""
+"""Additions to asyncio: waiting, back-off, signals, slices of work, loops in threads."""

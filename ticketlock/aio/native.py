@@ -1,8 +1,8 @@
-"""Threads of the operating system, and waiting for what they say.
+"""Threads of the operating system, and waiting for values from them.
 
-Where gevent has patched `threading`, a thread is a greenlet: it shares its OS thread with all
-others, in which only one event loop can run. The portal's loop gets an OS thread of its own,
-and a greenlet that waits for it lets the others run.
+Where gevent has patched `threading`, threads are greenlets that share one OS thread, in which
+only one event loop can run. The loop of the portal gets an OS thread of its own, and a greenlet
+that waits for it lets the others run.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ..errors import ConfigurationError
 
 
 class Answer(Protocol):
-    """One value, put by any thread, for the thread or greenlet that has made it."""
+    """One value from any thread, for the thread or greenlet that made this object."""
 
     def put(self, value: Any) -> None:
-        """Give the value; never waits."""
+        """Set the value; it never waits."""
 
     def get(self, timeout: float | None = None) -> Any:
-        """Wait for the value; None if `timeout` seconds have passed. Call it once."""
+        """Wait for the value; None after `timeout` seconds. Call it once."""
 
 
 class _ThreadAnswer:
-    """For threads. An interrupt inside a SimpleQueue leaves no lock behind."""
+    """For threads, by a SimpleQueue, which an interrupt leaves usable."""
 
     __slots__ = ("_queue", "put")
 
@@ -43,7 +43,7 @@ class _ThreadAnswer:
 
 
 class _GeventAnswer:
-    """For greenlets of gevent: waiting leaves the OS thread to the others."""
+    """For greenlets of gevent: others run while it waits."""
 
     def __init__(self) -> None:
         from gevent import get_hub
@@ -51,7 +51,7 @@ class _GeventAnswer:
 
         self._value: Any = None
         self._waiter = Waiter()
-        # The one thing of a hub that other OS threads may touch; started before they know it.
+        # Other OS threads may use only this part of a hub; it is started before they have it.
         self._bell = get_hub().loop.async_()
         self._bell.start(self._waiter.switch, None)
 
@@ -75,7 +75,7 @@ class _GeventAnswer:
 
 
 def _patched_by() -> str | None:
-    """Which library has made greenlets of threads, if one has."""
+    """The library that has replaced threads by greenlets; None: none has."""
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     if gevent is not None and gevent.is_module_patched("threading"):
         return "gevent"
@@ -91,18 +91,18 @@ def _greenlets() -> bool:
 
 
 def answer() -> Answer:
-    """A new Answer for the thread or greenlet that calls."""
+    """A new Answer for the calling thread or greenlet."""
     return _GeventAnswer() if _greenlets() else _ThreadAnswer()
 
 
 def me() -> tuple[object, ...]:
-    """Which thread this is, or which greenlet in it; never equal for two that live."""
+    """The identity of this thread or greenlet, unique among those that are alive."""
     greenlet = sys.modules.get("greenlet")
     return threading.get_ident(), None if greenlet is None else greenlet.getcurrent()
 
 
 def thread_id() -> int:
-    """The number of the OS thread, whatever has been patched."""
+    """The number of the OS thread, also where threads are patched."""
     if _patched_by() == "gevent":
         get_ident: Callable[[], int] = sys.modules["gevent.monkey"].get_original(
             "_thread", "get_ident"
@@ -112,9 +112,9 @@ def thread_id() -> int:
 
 
 def start_thread(target: Callable[[], None], name: str) -> None:
-    """Run `target` in a new OS thread, which does not keep the interpreter from ending.
+    """Run `target` in a new OS thread, as a daemon.
 
-    Raises ConfigurationError where eventlet has patched threads away.
+    Raises ConfigurationError if eventlet has replaced threads.
     """
     patched = _patched_by()
     if patched == "eventlet":

@@ -19,10 +19,10 @@ from . import native
 T = TypeVar("T")
 log = logging.getLogger("ticketlock.lock")
 
-#: Seconds that closing waits for what is still going on, and again for what was cancelled.
+#: Seconds that closing waits for running work, and again for cancelled work.
 _CLOSING = 2.0
-#: Seconds after which a dropped portal ends: what it was dropped with has something to say first.
-_LAST_WORDS = 0.01
+#: Seconds until a dropped portal ends: objects that were dropped with it still send commands.
+_LINGER = 0.01
 
 Closer = Callable[[], Awaitable[object]]
 
@@ -30,7 +30,7 @@ Closer = Callable[[], Awaitable[object]]
 def finalizer(owner: object, function: Callable[..., object], *args: object) -> Any:
     """A `weakref.finalize` that does nothing at the end of the interpreter.
 
-    It is called when `owner` is dropped, on any thread, in the middle of anything.
+    It is called when `owner` is dropped, on any thread, at any moment.
     """
     made = weakref.finalize(owner, function, *args)
     made.atexit = False
@@ -38,7 +38,7 @@ def finalizer(owner: object, function: Callable[..., object], *args: object) -> 
 
 
 class _Life:
-    """One thread with its loop, from start to end. It knows no portal, and keeps none alive."""
+    """One thread with its loop, from start to end. It has no reference to the portal."""
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -48,25 +48,25 @@ class _Life:
         self.problem: OSError | None = None
         self.closing: asyncio.Task[None] | None = None
         self.ending: asyncio.Task[None] | None = None
-        #: Those that wait for the start, for something of the loop, or for the end.
+        #: Answers of callers that wait for the start, for a result, or for the end.
         self.waiting: set[native.Answer] = set()
         native.start_thread(self._run, "ticketlock-portal")
 
     def _run(self) -> None:
         try:
-            # Made here: gevent binds what a loop is made of to the OS thread that makes it.
+            # Made here, because gevent binds the parts of a loop to the OS thread that makes them.
             with closing(asyncio.new_event_loop()) as loop:
                 self.thread, self.loop = native.thread_id(), loop
-                self._tell()
+                self._wake()
                 loop.run_forever()
         except OSError as error:  # too many open files
             self.problem = error
         finally:
             self.over = True
-            self._tell()
+            self._wake()
 
-    def _tell(self) -> None:
-        # After what they wait for: who joins later sees that, all others are in the set.
+    def _wake(self) -> None:
+        # Called after the state has changed: later callers see it, the others are in the set.
         for answer in list(self.waiting):
             answer.put(None)
 
@@ -80,7 +80,7 @@ class _Life:
             self.waiting.discard(done)
 
     def started(self) -> _Life:
-        """Wait until there is a loop; returns self. Raises LockStoreConnectionError."""
+        """Wait until the loop runs; returns self. Raises LockStoreConnectionError."""
         if self.loop is None:
             self._wait_for(lambda: self.loop is not None or self.over)
         if self.loop is None:
@@ -90,7 +90,7 @@ class _Life:
         return self
 
     def join(self) -> None:
-        """Wait until the thread has ended, for some seconds at most."""
+        """Wait until the thread has ended, up to some seconds."""
         if not self.here():
             self._wait_for(lambda: self.over, 3 * _CLOSING)
 
@@ -99,17 +99,17 @@ class _Life:
         return self.thread == native.thread_id()
 
     def post(self, function: Callable[[], object]) -> None:
-        """Call a function on the loop, without waiting; nothing happens after the end."""
+        """Call a function on the loop without waiting; after the end it does nothing."""
         self.started()
         assert self.loop is not None  # started
         try:
             self.loop.call_soon_threadsafe(function)
-        except RuntimeError:  # closed in this moment; `over` or the answer says so
+        except RuntimeError:  # closed at this moment, which `over` or the answer shows
             if not self.loop.is_closed():
                 raise
 
     def close(self, *closers: Closer) -> None:
-        """Close what is given, on the loop; does not wait."""
+        """Run the closers on the loop, without waiting."""
 
         def close() -> None:
             self.closing = asyncio.create_task(self._close(closers))
@@ -117,7 +117,7 @@ class _Life:
         self.post(close)
 
     def end(self, pause: float, *closers: Closer) -> None:
-        """Close what runs on the loop, then end the loop and its thread; does not wait."""
+        """Run the closers, then end the loop and its thread, without waiting."""
 
         def end() -> None:
             self.ending = asyncio.create_task(self._wind_up(pause, closers))
@@ -137,10 +137,10 @@ class _Life:
         if pause:
             await self._wait()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()  # whoever waits on it in another thread is told
+            task.cancel()  # callers in other threads get an error
         await self._wait()
         for _ in range(3):
-            await asyncio.sleep(0)  # transports that were closed let go of their sockets
+            await asyncio.sleep(0)  # closed transports release their sockets
         asyncio.get_running_loop().stop()
 
     async def _wait(self) -> None:
@@ -152,8 +152,8 @@ class Portal:
     """A thread that runs an event loop, started at the first use, after `close`, and after a fork.
 
     Args:
-        owner: what runs on the loop; at the end of the interpreter its `close` is run there.
-            The portal does not keep it alive: once it is dropped, so is the thread.
+        owner: the object whose work runs on the loop; its `close` is run there at the end of the
+            interpreter. The portal does not keep it alive, and ends when it is dropped.
     """
 
     def __init__(self, owner: Any) -> None:
@@ -167,27 +167,27 @@ class Portal:
         _portals.add(self)
 
     def adopt(self, owner: Any, *closers: Closer) -> None:
-        """Close one more at the end of the interpreter, and `closers` once it is dropped; none
-        of them may refer to it."""
+        """Close one more owner at the end of the interpreter; run `closers`, which must not refer
+        to it, once it is dropped."""
         self._owners.insert(0, weakref.ref(owner))
-        finalizer(owner, self._left, *closers)
+        finalizer(owner, self._adopted_dropped, *closers)
 
     @property
     def life(self) -> object:
-        """What changes when the portal starts anew; None while it does not run."""
+        """An object that changes with each start of the portal; None while it does not run."""
         life = self._life
         return None if life is None or life.over else life
 
     def run(self, work: Callable[[], Awaitable[T]], *, finish: bool = False) -> T:
-        """Call a function on the portal's loop and return the result of what it returns.
+        """Call a function on the portal's loop, and return the result of its awaitable.
 
-        An interrupt (KeyboardInterrupt, a worker's time limit) cancels that, unless it is to
-        `finish`. What is a future already needs no task, which would be a fifth of a turn's
-        time. Raises LockStoreConnectionError when the portal is closed meanwhile.
+        An interrupt (KeyboardInterrupt, a worker's time limit) cancels it, unless `finish`. A
+        future is awaited without a task, which would take a fifth of a turn's time. Raises
+        LockStoreConnectionError if the portal is closed meanwhile.
         """
         try:
             life = self._live()
-        except RuntimeError as error:  # too late in the interpreter's end for a new thread
+        except RuntimeError as error:  # the interpreter is ending: no new thread
             raise LockStoreConnectionError(str(error)) from error
         if life.here():
             raise LockStoreConnectionError(
@@ -199,7 +199,7 @@ class Portal:
         def start() -> None:
             try:
                 future: asyncio.Future[T] = asyncio.ensure_future(work())
-            except Exception as error:  # noqa: BLE001  # it belongs to the caller
+            except Exception as error:  # noqa: BLE001  # raised in the calling thread
                 future = asyncio.get_running_loop().create_future()
                 future.set_exception(error)
             futures.append(future)
@@ -220,19 +220,19 @@ class Portal:
         finally:
             life.waiting.discard(done)
         if self._exited and threading.current_thread().daemon:
-            native.answer().get()  # such threads end with the interpreter, not with an error
+            native.answer().get()  # daemon threads end with the interpreter, without an error
         if future is None or future.cancelled():
             raise LockStoreConnectionError(CLOSED)
         result: T = future.result()
         return result
 
     def post(self, function: Callable[[], object]) -> None:
-        """Call a plain function on the portal's loop if it runs, without waiting for it."""
+        """Call a function on the portal's loop if it runs, without waiting."""
         if self._life is not None:
             self._life.post(function)
 
     def runs_here(self) -> bool:
-        """Whether this is the portal's own thread, which cannot wait for itself."""
+        """Whether this is the thread of the portal, which cannot wait for itself."""
         return self._life is not None and self._life.here()
 
     def _live(self) -> _Life:
@@ -249,20 +249,20 @@ class Portal:
                         )
                     self._life = _Life()
                 life = self._life
-        # Waited for without the guard, which may not know greenlets.
+        # Without the guard, which may block the other greenlets.
         return life.started()
 
     def close(self, closer: Closer) -> None:
-        """Close what runs on the loop, then end the loop and its thread.
+        """Run the closer on the loop, then end the loop and its thread.
 
-        It waits for that, but not on the portal's own thread, where a finalizer may run.
+        It waits for the end, except on the thread of the portal, where finalizers may run.
         """
         if self._exited or sys.is_finalizing():
-            return  # closed already, when the interpreter began to end
+            return  # closed when the interpreter began to end
         try:
             life = self._live()
         except (RuntimeError, LockStoreConnectionError):
-            return  # no thread, or no loop, can be had any more: so nothing is in use
+            return  # no new thread or loop is possible, so nothing is in use
         if life.here():
             self._life, self._ending = None, life
             return life.end(0.0, closer)
@@ -278,25 +278,25 @@ class Portal:
         life.join()
 
     def _dropped(self) -> None:
-        """The owner is gone. This may run anywhere, in the middle of anything: it does not wait."""
+        """The owner is gone. This may run on any thread at any moment, so it does not wait."""
         life, self._life = self._life, None
         if life is not None and not life.over:
-            life.end(_LAST_WORDS)
+            life.end(_LINGER)
 
-    def _left(self, *closers: Closer) -> None:
-        """What was adopted is gone; as `_dropped`."""
+    def _adopted_dropped(self, *closers: Closer) -> None:
+        """An adopted owner is gone; as `_dropped`."""
         if self._life is not None and not self._life.over:
             self._life.close(*closers)
 
-    def _exit(self) -> None:
-        """The interpreter ends: turns are given back while there are still threads to do it."""
+    def exit(self) -> None:
+        """Close all owners before the interpreter ends, while threads still run."""
         life, owners = self._life, [ref() for ref in self._owners]
         self._exited = True
         if life is not None and not life.over and not life.here():
             self._end(life, *(owner.close for owner in owners if owner is not None))
 
-    def _forked(self) -> None:
-        """In the child: the thread is the parent's, and the guard may have been in use."""
+    def forked(self) -> None:
+        """Start anew in a forked child: the thread is the parent's, the guard may be locked."""
         self._parents, self._life, self._guard = self._life, None, threading.Lock()
 
 
@@ -305,12 +305,12 @@ _portals: weakref.WeakSet[Portal] = weakref.WeakSet()
 
 def _exit_all() -> None:
     for portal in list(_portals):
-        portal._exit()
+        portal.exit()
 
 
 def _all_forked() -> None:
     for portal in list(_portals):
-        portal._forked()
+        portal.forked()
 
 
 atexit.register(_exit_all)

@@ -1,4 +1,4 @@
-"""Waiting: to the end of an operation, up to a deadline, or not at all if the value is plain."""
+"""Waiting for operations: to their end, up to a deadline, or not at all for a plain value."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ T = TypeVar("T")
 
 
 class Running:
-    """Operations that go to their end, also when the task that asked for them is cancelled.
+    """Operations that run to their end even if the calling task is cancelled.
 
-    Stopped half way, a driver may leave a socket open, or a connection whose transaction is
-    not ended and holds up the next writer.
+    If they stopped half way, a driver could leave a socket open, or a transaction that blocks
+    the next writer.
     """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def finish(self, operation: Coroutine[Any, Any, T], *, wait: bool = False) -> T:
-        """Carry out `operation`; a cancellation gives up the answer, and stops nothing.
+        """Run `operation` to its end; a cancellation only gives up its result.
 
         Args:
-            wait: stay until it has ended, so that what the caller does next comes after it.
+            wait: if cancelled, raise only once it has ended.
         """
         task = asyncio.ensure_future(operation)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-        # A bare future, unlike the task, does not pass the cancellation on; `asyncio.shield`
-        # would tell the log of an error that nobody waits for (from Python 3.14 on).
+        # A bare future does not pass the cancellation on to the task; `asyncio.shield` would
+        # log the error of an abandoned operation (from Python 3.14 on).
         ended = task.get_loop().create_future()
         task.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
         try:
@@ -46,7 +46,7 @@ class Running:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # of one that nobody waits for any more: it is no news
+            task.exception()  # marked as read: the caller may be gone
 
     async def settle(self) -> None:
         """Wait until nothing is running; each operation has its own time limit."""
@@ -75,5 +75,5 @@ async def result(value: Awaitable[T]) -> T: ...
 @overload
 async def result(value: T) -> T: ...
 async def result(value: Any) -> Any:
-    """The value, awaited if need be: a custom store's methods are plain or async."""
+    """The value, awaited if it is awaitable: methods of custom stores are plain or async."""
     return await value if inspect.isawaitable(value) else value

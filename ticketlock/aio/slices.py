@@ -1,4 +1,4 @@
-"""Work of the event loop in slices, so that what is large does not hold up what is small."""
+"""Work of the event loop in slices, so that large work does not delay small work."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Seconds of work after which others have their turn, and for how many times as long as that took.
+#: Seconds of work after which other tasks run, and how many times as long the pause is.
 SLICE, PAUSE = 0.001, 4.0
 
 _clock = time.perf_counter
 
 
 class Aside:
-    """A block that works without awaiting; if that took long, others have their turn after it.
+    """A block of work without `await`; if it took long, a pause follows.
 
-    All such blocks together have a quarter of the loop at most, and one alone a fifth.
+    All such blocks together get at most a quarter of the loop's time, a single one a fifth.
     """
 
     _many = 0
@@ -27,7 +27,7 @@ class Aside:
         Aside._many += 1
         self._since = _clock()
 
-    async def __aexit__(self, *error: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         try:
             if (took := _clock() - self._since) > SLICE:
                 await asyncio.sleep(PAUSE * took * Aside._many)
@@ -36,7 +36,7 @@ class Aside:
 
 
 async def sliced(work: Iterable[T]) -> list[T]:
-    """What `work` gives, item by item, with pauses."""
+    """The items of `work`, made with pauses."""
     items, made, more = iter(work), list[T](), True
     while more:
         async with Aside():

@@ -1,1 +1,1 @@
-"""Files and folders of this machine: temporary ones, and those for their owner alone."""
+"""Files and folders: temporary ones, and private ones."""

@@ -1,6 +1,6 @@
-"""Files with what people said: those that we make are for their owner alone.
+"""Files with the content of conversations: new ones can be read by their owner only.
 
-A file that is there already keeps its rights: whoever wants others to read it makes it first.
+An existing file keeps its rights, so an operator who wants others to read it creates it first.
 """
 
 from __future__ import annotations
@@ -15,24 +15,22 @@ MODE = 0o600
 
 
 def open_private(path: str | Path, flags: int) -> int:
-    """`os.open` of a file that is made if it is not there. Raises OSError."""
+    """`os.open` of a file, which is created if it does not exist. Raises OSError."""
     return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, MODE)
 
 
 def new_private(path: str | Path) -> TextIO:
-    """A text file to write, empty; one that is left of an earlier try is taken away, with its
-    rights. Raises OSError.
-    """
+    """A new text file to write; an old one, with its rights, is removed. Raises OSError."""
     with suppress(FileNotFoundError):
         os.unlink(path)
     return open(open_private(path, os.O_WRONLY | os.O_EXCL), "w", encoding="utf-8")
 
 
 def make_private(path: str | Path) -> None:
-    """Make the file if it is not there, for a library that would make it for everybody.
+    """Create the file if it does not exist, for a library that would make it readable for all.
 
-    SQLite gives its other files (`-wal`, `-shm`, `-journal`) the rights of the first one. Where
-    it cannot be made the library says so itself.
+    SQLite gives its other files (`-wal`, `-shm`, `-journal`) the rights of the first one. If it
+    cannot be created, the library raises the error.
     """
     with suppress(OSError):
         os.close(open_private(path, os.O_RDWR))

@@ -1,4 +1,4 @@
-"""A folder for temporary files, and processes, that do not outlive the process that made them."""
+"""A folder for temporary files and processes that do not outlive this process."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from . import watchdog
 from .watchdog import OWNER, PROCESSES
 
-#: Of the names of all our folders.
+#: Prefix of the names of our folders.
 _PREFIX = "ticketlock-"
-#: What is started writes its id into its file, which it has as stdin, and keeps the file open.
+#: A started process writes its id into its file, which is its stdin, and keeps it open.
 _START = 'echo $$ >&0; exec "$@" </dev/null'
-#: Folders that this process has looked through.
+#: Folders that this process has swept.
 _swept: set[str] = set()
 
 
 class Scratch:
     """A temporary folder; a context manager.
 
-    On leaving, processes that were started by `tie` are killed if they still run, and the folder
-    is removed. When this process is killed, a small process that watches it does the same. What
-    that one could not do the next Scratch does that any process of this user makes.
+    On leaving, processes started by `tie` are killed, and the folder is removed. If this process
+    is killed, a small watchdog process does the same. If that fails too, the next Scratch of any
+    process of this user does.
 
     Args:
-        what: a part of the folder's name.
-        place: where to make it; default: where the system has its temporary files.
+        what: part of the folder's name.
+        place: where to create it; default: the system's folder for temporary files.
     """
 
     def __init__(self, what: str, place: str | None = None) -> None:
@@ -59,20 +58,22 @@ class Scratch:
 
     @contextlib.contextmanager
     def tie(self, command: Sequence[str]) -> Iterator[tuple[list[str], dict[str, Any]]]:
-        """What to start in the block: a command, and options of `subprocess.Popen` or asyncio.
+        """The command to start in the block, and options for `subprocess.Popen` or asyncio.
 
-        The process is the one of the given command: it has its id, and reads nothing.
+        The process that is started becomes the given command, with an empty stdin.
         """
         file, _ = tempfile.mkstemp(dir=self.path / PROCESSES)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)  # the process has it, too, and then it alone
-            words = ["/bin/sh", "-c", _START, "sh", *command]
-            yield words, {"stdin": file, "pass_fds": (file,), "start_new_session": True}
+            fcntl.flock(
+                file, fcntl.LOCK_EX
+            )  # the process inherits it, and has it alone after the block
+            args = ["/bin/sh", "-c", _START, "sh", *command]
+            yield args, {"stdin": file, "pass_fds": (file,), "start_new_session": True}
         finally:
             os.close(file)
 
     def close(self) -> None:
-        """End what still runs, and remove the folder. A fork of this process does neither."""
+        """Kill the processes and remove the folder; in a fork of this process it does nothing."""
         if self._made_by != os.getpid():
             return
         self._made_by = 0
@@ -84,17 +85,12 @@ class Scratch:
     def __enter__(self) -> Scratch:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def _own(place: Path) -> int | None:
-    """Make an owner file and lock it; None if another process took the folder for a left one."""
+    """Create and lock the owner file; None if another process has swept the folder."""
     with contextlib.suppress(FileNotFoundError):
         file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -105,11 +101,11 @@ def _own(place: Path) -> int | None:
 
 
 def sweep(place: str) -> None:
-    """Clear away what processes of this user that are gone have left in a folder."""
+    """Remove the folders of dead processes of this user."""
     for entry in os.scandir(place):
         if not entry.name.startswith(_PREFIX) or not entry.is_dir(follow_symlinks=False):
             continue
-        with contextlib.suppress(FileNotFoundError):  # another one clears it, too
+        with contextlib.suppress(FileNotFoundError):  # another process removes it too
             if entry.stat(follow_symlinks=False).st_uid == os.getuid():
                 _sweep_one(entry.path)
 
@@ -118,8 +114,8 @@ def _sweep_one(folder: str) -> None:
     try:
         owner = os.open(os.path.join(folder, OWNER), os.O_RDWR)
     except FileNotFoundError:
-        with contextlib.suppress(OSError):  # it is of another kind, and not empty
-            os.rmdir(folder)  # its maker was killed right then, or makes another one
+        with contextlib.suppress(OSError):  # it is not empty, so it is not ours
+            os.rmdir(folder)  # its process was killed at that moment, or uses another folder
         return
     try:
         if not watchdog.locked(owner):

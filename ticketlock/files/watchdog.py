@@ -1,11 +1,10 @@
-"""Clears away what a process that is gone has started; run as a script, it waits for that first.
+"""Kills the processes, and removes the folder, of a dead process; as a script it waits for its end.
 
-`scratch` makes the folders. In one there are `.owner`, locked by whoever made it, and in
-`.processes` a file for each process that was started in it: its id, locked by that process for as
-long as it, or a child of it, lives. So neither a number that another process has by now is
-killed, nor a folder removed that is in use.
+`scratch` creates the folders. `.owner` in it is locked by the process that created it.
+`.processes` has a file for each process started there, with its id, locked while it or a child
+lives. So an id that was given to another process is not killed, and a folder in use stays.
 
-As a script it has to start fast, and without this package: it imports the standard library alone.
+The script must start fast and without this package, so it imports only the standard library.
 """
 
 import contextlib
@@ -17,23 +16,23 @@ import sys
 import time
 
 OWNER, PROCESSES = ".owner", ".processes"
-#: Seconds in which processes that were killed must be gone, else their folder stays.
+#: Seconds in which killed processes must end; otherwise their folder stays.
 _PATIENCE = 5.0
 
 
 def clear(folder: str) -> None:
-    """Kill the processes of a folder whose owner is gone, and remove it."""
+    """Kill the processes of a folder, and remove it."""
     places = os.path.join(folder, PROCESSES)
     end = time.monotonic() + _PATIENCE
     gone = []
-    with contextlib.suppress(FileNotFoundError):  # there were none, or another one clears it, too
+    with contextlib.suppress(FileNotFoundError):  # there are none, or another process clears it
         gone = [_end(os.path.join(places, name), end) for name in os.listdir(places)]
     if all(gone):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def locked(file: int) -> bool:
-    """Whether another process has locked an open file; if not, this one has now."""
+    """Whether another process has locked an open file; if not, lock it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -42,11 +41,11 @@ def locked(file: int) -> bool:
 
 
 def _end(place: str, end: float) -> bool:
-    """Kill the process of a file, and its children; whether they are gone."""
+    """Kill the process of a file and its children; returns whether they have ended."""
     file = os.open(place, os.O_RDONLY)
     try:
         while locked(file):
-            # Without an id it has just been forked, and will write it.
+            # Without an id: it was forked just now, and will write it.
             if process := int(os.pread(file, 20, 0) or 0):
                 _kill(process)
             if time.monotonic() > end:
@@ -59,10 +58,10 @@ def _end(place: str, end: float) -> bool:
 
 def _kill(process: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process, signal.SIGKILL)  # it was started in a session of its own
+        os.killpg(process, signal.SIGKILL)  # it has a session of its own
 
 
 if __name__ == "__main__":
-    while os.read(0, 1):  # the other end is closed when its owner is gone, however it ended
+    while os.read(0, 1):  # the pipe is closed when its owner ends, however it does
         pass
     clear(sys.argv[1])
