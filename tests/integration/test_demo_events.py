@@ -29,10 +29,10 @@ SESSION = ("action_session_start", "session_started", "action_listen")
 #: Python runs it when it starts: what a dead relay had is taken over soon, not after half a
 #: minute, and nobody waits long for what is missing.
 HASTE = """
-import ticketlock.tracker.outbox, ticketlock.publishing.relay, ticketlock.demo.listening
+import ticketlock.tracker.outbox, ticketlock.publishing.relay, ticketlock.demo.consumer
 ticketlock.tracker.outbox.LEASE_MS = 1500
 ticketlock.publishing.relay.SWEEP_SECONDS = ticketlock.publishing.relay.LEFT_SECONDS = 0.2
-ticketlock.demo.listening.MISSING = 0.3
+ticketlock.demo.consumer.MISSING = 0.3
 """
 
 #: The same with a relay's broker that says of each event that it is delivered, and sends every

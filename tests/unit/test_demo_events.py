@@ -18,7 +18,7 @@ from ticketlock.brokers.sql.listener import SQLListener
 
 from ticketlock import ConfigurationError, EventBrokerConnectionError
 from ticketlock.demo.backends import Backends
-from ticketlock.demo.fleet import Fleet, Replica, ReplicaFailed
+from ticketlock.demo.consumer import Listening
 from ticketlock.demo.judge.events import (
     EVENT_KINDS,
     EventCounts,
@@ -27,7 +27,7 @@ from ticketlock.demo.judge.events import (
     verify_strangers,
 )
 from ticketlock.demo.listeners import create_event_listener
-from ticketlock.demo.listening import Listening
+from ticketlock.demo.processes import Fleet, Replica, ReplicaFailed
 from ticketlock.demo.report import Report
 from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.event_service.parsing import parse
@@ -196,8 +196,8 @@ def test_a_table_is_heard_from_its_newest_row_on(tmp_path: Path) -> None:
 def test_only_the_demos_own_events_and_letters_are_heard_and_what_waits_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ticketlock.demo.listening.PATIENCE", 0.3)
-    monkeypatch.setattr("ticketlock.demo.listening.MISSING", 0.1)
+    monkeypatch.setattr("ticketlock.demo.consumer.PATIENCE", 0.3)
+    monkeypatch.setattr("ticketlock.demo.consumer.MISSING", 0.1)
     path = tmp_path / "events.log"
 
     async def body() -> None:

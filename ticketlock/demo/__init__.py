@@ -18,8 +18,8 @@ from ..files.scratch import Scratch
 from ..progress import Bar
 from ..redis.embedded import EmbeddedRedis
 from .backends import Backends, check_messages, redis_section
+from .consumer import Listening
 from .course import Course, Options
-from .listening import Listening
 from .report import Report
 
 __all__ = ["Interrupted", "Options", "run"]

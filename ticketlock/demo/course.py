@@ -16,10 +16,10 @@ from ..files.scratch import Scratch
 from ..progress import Bar
 from .backends import Backends, described
 from .bot import EVENTS, SESSION, START
-from .fleet import Fleet
+from .consumer import Listening
 from .judge.events import Heard
 from .judge.judge import clean_up, judge
-from .listening import Listening
+from .processes import Fleet
 from .report import Report
 from .sender import Sender
 from .traffic import Message

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from .client import Refused
-from .fleet import Replica, ReplicaFailed
+from .processes import Replica, ReplicaFailed
 from .traffic import Message
 
 #: The webhook, whose answer begins with the ticket.
