@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-#: What `ticketlock.demo.records` reads: a file for each conversation, a line for each entry.
+#: What `ticketlock.demo.judge.records` reads: a file for each conversation, a line for each entry.
 RECORDS = Path(__file__).with_name("records")
 REPLICA = f"process {os.getpid()}"
 

@@ -18,12 +18,12 @@ from servers.consumers import query
 
 from ticketlock.demo.judge.events import (
     EVENT_KINDS,
+    BrokerSnapshot,
     EventCounts,
-    Heard,
     verify_events,
     verify_strangers,
 )
-from ticketlock.demo.judge.records import Entry, Records
+from ticketlock.demo.judge.records import Records, TurnRecord
 from ticketlock.demo.judge.turns import KINDS, Violation, verify
 from ticketlock.event_service.records import Received
 from ticketlock.events import BotUttered, UserUttered
@@ -64,7 +64,7 @@ def judge(
     rows = query(topology.tracker, "SELECT sender_id, data FROM events ORDER BY id")
     for name, data in rows:
         stored[name].append(Event.from_dict(_object(data), stamp=False))
-    heard = Heard("event service", arrived=_published(topology, len(rows), on_stored))
+    heard = BrokerSnapshot("event service", arrived=_published(topology, len(rows), on_stored))
     sent: dict[str, list[Delivery]] = defaultdict(list)
     for delivery in sender.deliveries:
         sent[delivery.message.conversation].append(delivery)
@@ -80,8 +80,8 @@ def violations(
     name: str,
     sent: Sequence[Delivery],
     stored: Sequence[Event],
-    entries: Sequence[Entry | None],
-    heard: Heard,
+    entries: Sequence[TurnRecord | None],
+    heard: BrokerSnapshot,
     *,
     ordered: bool,
 ) -> list[Violation]:

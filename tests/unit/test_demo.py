@@ -14,20 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ticketlock.demo.bot import reply
-from ticketlock.demo.judge.records import BEGIN, END, LOST, Entry, Records
+from ticketlock.demo.judge.records import BEGIN, END, LOST, Records, TurnRecord
 from ticketlock.demo.judge.stored import read_turns
 from ticketlock.demo.judge.turns import KINDS, verify
 from ticketlock.demo.report import Report
-from ticketlock.demo.sender import Delivery
+from ticketlock.demo.sender import SentMessage
 from ticketlock.demo.traffic import Message
 from ticketlock.events import BotUttered, SlotSet, UserUttered
 from ticketlock.events.event import Event
 
 
-def entries(message: int, number: int, at: float, *kinds: str, by: str = "0.0") -> list[Entry]:
+def entries(message: int, number: int, at: float, *kinds: str, by: str = "0.0") -> list[TurnRecord]:
     """What a turn records; its fence is ten times its ticket number."""
     kinds = kinds or (BEGIN, END)
-    return [Entry(message, kind, number, 10 * number, by, at + i) for i, kind in enumerate(kinds)]
+    return [
+        TurnRecord(message, kind, number, 10 * number, by, at + i) for i, kind in enumerate(kinds)
+    ]
 
 
 def stored(message: int, number: int, seen: int, by: str = "0.0", **facts: int) -> list[Event]:
@@ -37,7 +39,7 @@ def stored(message: int, number: int, seen: int, by: str = "0.0", **facts: int) 
 
 
 def judge(
-    count: int, events: Sequence[Event], record: Sequence[Entry | None], resent: Any = ()
+    count: int, events: Sequence[Event], record: Sequence[TurnRecord | None], resent: Any = ()
 ) -> dict[str, int]:
     """How many violations of each kind there are when `count` messages were sent."""
     sent = [Message(i, "c", f"text {i}") for i in range(count)]
@@ -100,7 +102,9 @@ def test_messages_must_be_stored_in_the_order_of_sending() -> None:
 def test_messages_must_be_stored_in_the_order_of_tickets_even_when_sent_again() -> None:
     events = [*stored(1, 2, 0, fence=10), *stored(0, 1, 2, fence=20)]
     record = [
-        Entry(m, e, n, f, "0.0", 1) for m, n, f in ((1, 2, 10), (0, 1, 20)) for e in (BEGIN, END)
+        TurnRecord(m, e, n, f, "0.0", 1)
+        for m, n, f in ((1, 2, 10), (0, 1, 20))
+        for e in (BEGIN, END)
     ]
     assert judge(2, events, record, {0, 1}) == {"out_of_order": 1}
 
@@ -108,7 +112,7 @@ def test_messages_must_be_stored_in_the_order_of_tickets_even_when_sent_again() 
 @pytest.mark.parametrize("fence", [20, 19])
 def test_a_fence_that_does_not_grow_is_stale(fence: int) -> None:
     events = [*EVENTS[:4], *stored(2, 3, 4, fence=fence)]
-    record = [*RECORD[:4], *[Entry(2, e, 3, fence, "0.0", 9) for e in (BEGIN, END)]]
+    record = [*RECORD[:4], *[TurnRecord(2, e, 3, fence, "0.0", 9) for e in (BEGIN, END)]]
     assert judge(3, events, record) == {"stale_fences": 1}
 
 
@@ -142,10 +146,10 @@ def test_what_was_written_without_a_begin_is_damage() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [None, Entry(2, END, 3, 30, "1.0", 9), Entry(2, "shrug", 3, 30, "0.0", 9)],
+    [None, TurnRecord(2, END, 3, 30, "1.0", 9), TurnRecord(2, "shrug", 3, 30, "0.0", 9)],
     ids=["unreadable", "end without begin", "unknown kind"],
 )
-def test_a_line_of_the_record_that_makes_no_sense_is_damage(bad: Entry | None) -> None:
+def test_a_line_of_the_record_that_makes_no_sense_is_damage(bad: TurnRecord | None) -> None:
     found = judge(3, EVENTS, [*RECORD, bad])
     assert found.pop("damaged") == 1
     assert found.keys() <= {"lost"}
@@ -222,7 +226,7 @@ def test_a_torn_line_is_told_and_hides_nothing(tmp_path: Path) -> None:
 
 def test_the_report_measures_waits_handoffs_and_recoveries() -> None:
     sent = [
-        Delivery(Message(i, "c", f"text {i}"), 1, sent_at=1.0, accepted_at=1.5) for i in range(4)
+        SentMessage(Message(i, "c", f"text {i}"), 1, sent_at=1.0, accepted_at=1.5) for i in range(4)
     ]
     sent[0].sends = 2
     record = [
@@ -255,7 +259,7 @@ def test_the_report_measures_waits_handoffs_and_recoveries() -> None:
 
 def test_half_a_turn_is_not_handled() -> None:
     report = Report(2, 1, 1, seconds=1.0, kills=0)
-    sent = [Delivery(Message(i, "c", f"text {i}"), 1, sent_at=1.0) for i in range(2)]
+    sent = [SentMessage(Message(i, "c", f"text {i}"), 1, sent_at=1.0) for i in range(2)]
     report.add("c", sent, EVENTS[:3], RECORD[:4], {})
     assert (report.handled, report.counts()["torn"]) == (1, 1)
 

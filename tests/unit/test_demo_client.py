@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ticketlock.demo.client import Client, Refused
+from ticketlock.demo.client import HttpClient, Refused
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -40,9 +40,9 @@ class Server:
         finally:
             writer.close()
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> HttpClient:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self._client = Client(self._server.sockets[0].getsockname()[1], "secret")
+        self._client = HttpClient(self._server.sockets[0].getsockname()[1], "secret")
         return self._client
 
     async def __aexit__(self, *_: object) -> None:
@@ -51,7 +51,7 @@ class Server:
         await self._server.wait_closed()
 
 
-async def ask(client: Client) -> list[Any]:
+async def ask(client: HttpClient) -> list[Any]:
     async with client.post("/path?x=1", {"a": "ä"}) as lines:
         return [line async for line in lines]
 

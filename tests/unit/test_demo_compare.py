@@ -11,7 +11,7 @@ import pytest
 from ticketlock import cli
 from ticketlock.demo import Options
 from ticketlock.demo.judge.events import EVENT_KINDS, EventCounts
-from ticketlock.demo.judge.records import BEGIN, END, LOST, Entry
+from ticketlock.demo.judge.records import BEGIN, END, LOST, TurnRecord
 from ticketlock.demo.judge.turns import KINDS, Violation
 from ticketlock.demo.picture import svg
 from ticketlock.demo.report import Report
@@ -64,16 +64,19 @@ def test_every_kind_of_violation_has_words() -> None:
     assert _WORDS.keys() == {*KINDS, *EVENT_KINDS}
 
 
-def entries(*turns: tuple[int, float, float]) -> list[Entry]:
+def entries(*turns: tuple[int, float, float]) -> list[TurnRecord]:
     found = []
     for message, begin, end in turns:
-        found += [Entry(message, BEGIN, 1, 1, "0.0", begin), Entry(message, END, 1, 1, "0.0", end)]
+        found += [
+            TurnRecord(message, BEGIN, 1, 1, "0.0", begin),
+            TurnRecord(message, END, 1, 1, "0.0", end),
+        ]
     return sorted(found, key=lambda entry: entry.at)
 
 
 def test_turns_are_read_from_the_record() -> None:
     record = entries((2, 3.0, 4.0), (1, 1.0, 2.0))
-    lost, killed = Entry(3, LOST, 1, 1, "0.0", 6.0), Entry(4, BEGIN, 1, 1, "0.0", 7.0)
+    lost, killed = TurnRecord(3, LOST, 1, 1, "0.0", 6.0), TurnRecord(4, BEGIN, 1, 1, "0.0", 7.0)
     record += [replace(lost, event=BEGIN, at=5.0), lost, killed]
     assert spans(record) == [Span(1, 1.0, 2.0), Span(2, 3.0, 4.0), Span(3, 5.0, 6.0)]
 

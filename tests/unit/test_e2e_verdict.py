@@ -13,8 +13,8 @@ import pytest
 from e2e.sender import Delivery
 from e2e.verdict import Verdict, violations
 
-from ticketlock.demo.judge.events import Heard
-from ticketlock.demo.judge.records import BEGIN, END, Entry
+from ticketlock.demo.judge.events import BrokerSnapshot
+from ticketlock.demo.judge.records import BEGIN, END, TurnRecord
 from ticketlock.demo.traffic import Message
 from ticketlock.event_service.records import Received
 from ticketlock.events import BotUttered, UserUttered
@@ -40,10 +40,10 @@ def stored(*numbers: int, tickets: Sequence[int] | None = None) -> list[Event]:
     return events
 
 
-def recorded(events: Sequence[Event]) -> list[Entry]:
+def recorded(events: Sequence[Event]) -> list[TurnRecord]:
     """What the bots have recorded of it."""
     return [
-        Entry(facts["message"], what, facts["number"], facts["fence"], REPLICA, 1.0)
+        TurnRecord(facts["message"], what, facts["number"], facts["fence"], REPLICA, 1.0)
         for event in events
         if isinstance(event, BotUttered)
         for facts in [event.metadata]
@@ -78,7 +78,9 @@ def broken(
     arrived: Published | None = None,
 ) -> set[str]:
     verdict = Verdict()
-    heard = Heard("event service", arrived={"c": published(events) if arrived is None else arrived})
+    heard = BrokerSnapshot(
+        "event service", arrived={"c": published(events) if arrived is None else arrived}
+    )
     entries = recorded(events)
     verdict.add(violations("c", deliveries, events, entries, heard, ordered=ordered))
     assert len(verdict.examples) == sum(verdict.counts.values())

@@ -101,7 +101,8 @@ def test_no_conversation_is_hidden_silently() -> None:
         name: [row(i + 1, name=f"{name} {i}") for i in range(90)] for name in ("one", "other")
     }
     heard = {
-        name: (0.0, told(name, *rows[:MAX_OLDEST], conversations=90)) for name, rows in ninety.items()
+        name: (0.0, told(name, *rows[:MAX_OLDEST], conversations=90))
+        for name, rows in ninety.items()
     }
     found = merge(heard)
     assert (len(found["conversations"]), found["totals"]["unlisted"]) == (100, 80)

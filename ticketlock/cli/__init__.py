@@ -1,4 +1,4 @@
-"""The `ticketlock` command; each group of commands has its file."""
+"""The `ticketlock` command; each group of commands has a file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import select
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
 from .. import __version__
-from ..demo import Interrupted
+from ..aio.signals import Interrupted
 from ..errors import ConfigurationError, InvalidConversationId, TicketLockError
 from ..settings.section import hint
 from . import completion, config, demo, events, locks, run, top, tracker
 from .common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
+from .parsers import option_names, subcommands
 
 __all__ = [
     "EXIT_BAD_INPUT", "EXIT_FAILED", "EXIT_OK", "EXIT_SIGNAL", "EXIT_UNAVAILABLE", "main",
@@ -48,7 +49,7 @@ exit status:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    # What pika logs as errors are outcomes here, and printed as such.
+    # The commands print the errors that pika would log too.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     try:
         try:
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     args, unknown = _parser().parse_known_args(argv)
     if unknown:  # argparse would show the usage of `ticketlock` alone
-        near = hint(unknown[0].partition("=")[0], args.parser._option_string_actions)
+        near = hint(unknown[0].partition("=")[0], option_names(args.parser))
         guess = f"; {near}" if near.startswith("did") else ""  # the usage has them all
         args.parser.error(f"unrecognized arguments: {' '.join(unknown)}{guess}")
     try:
@@ -87,17 +88,17 @@ def _fail(error: Exception, status: int) -> int:
 
 
 def _streams() -> list[TextIO]:
-    """Where our output goes; a process may be started without."""
+    """stdout and stderr, without those that are closed."""
     return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
 
 
 def _dropped() -> bool:
-    """Whether nobody reads our output any more; what is left of it then goes nowhere."""
+    """Whether the reader of the output has gone; the rest of the output is then discarded."""
     dropped = False
     for stream in _streams():
         asked = select.poll()
         asked.register(stream.fileno(), 0)
-        if asked.poll(0):  # an error or a hang-up: of nothing else we asked to be told
+        if asked.poll(0):  # an error or a hang-up: other events were not asked for
             dropped = True
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
@@ -117,25 +118,26 @@ def _parser() -> argparse.ArgumentParser:
     for group in (demo, run, top, locks, config, tracker, events):
         group.add(commands)
     completion.add(commands, _parser)
-    for one, action in _groups(parser):
-        _help_alone(one, action)
-        for choice in action.choices.values():
-            choice.set_defaults(parser=choice)
-    parser.set_defaults(parser=parser)
+    for command, groups in _commands(parser):
+        command.set_defaults(parser=command)
+        for action in groups:
+            _print_help(command, action)
     return parser
 
 
-def _groups(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.ArgumentParser, Any]]:
-    """The parsers that have subcommands, each with its action for them."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            yield parser, action
-            for one in action.choices.values():
-                yield from _groups(one)
+def _commands(
+    parser: argparse.ArgumentParser,
+) -> Iterator[tuple[argparse.ArgumentParser, list[argparse.Action]]]:
+    """The parser and those of all its subcommands, each with its actions for subcommands."""
+    found = list(subcommands(parser))
+    yield parser, [action for action, _ in found]
+    for _, parsers in found:
+        for one in parsers.values():
+            yield from _commands(one)
 
 
-def _help_alone(parser: argparse.ArgumentParser, action: Any) -> None:
-    """Without a subcommand, print the help."""
+def _print_help(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
+    """Print the help if no subcommand is given."""
 
     def show(_: argparse.Namespace) -> int:
         parser.print_help(sys.stderr)

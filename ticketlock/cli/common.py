@@ -1,17 +1,17 @@
-"""What the commands share: exit statuses and argument types."""
+"""Exit statuses and argument types of the commands."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-#: The file that the commands read where none is named.
+#: The file that commands read by default.
 ENDPOINTS = Path("endpoints.yml")
 
 EXIT_OK = 0
-#: A promise was broken, a copy does not agree, there was nothing to act on.
+#: A promise was broken, a copy differs, or there was nothing to act on.
 EXIT_FAILED = 1
-#: A wrong option, file or setting: nothing has been started.
+#: A wrong option, file or setting; nothing was started.
 EXIT_BAD_INPUT = 2
 #: A server or a replica cannot be used.
 EXIT_UNAVAILABLE = 3

@@ -1,4 +1,4 @@
-"""`ticketlock completion`: the words of the command line, for a shell."""
+"""`ticketlock completion`: completion of the command line for a shell."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from .common import EXIT_OK
+from .parsers import arguments, subcommands
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -21,7 +22,7 @@ to have it in each new shell:
 
 
 def add(commands: Any, parser: Callable[[], argparse.ArgumentParser]) -> None:
-    """Add the command to a parser's subcommands; `parser` makes that parser."""
+    """Add the command to the subcommands of a parser, which `parser` creates."""
     command = commands.add_parser(
         "completion", help="print the completion of bash, zsh or fish", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -41,10 +42,10 @@ def _completion(args: argparse.Namespace, parser: argparse.ArgumentParser) -> in
 
 
 def _name_files(parser: argparse.ArgumentParser, file: Any) -> None:
-    """Have names of files completed where an argument is one."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for one in action.choices.values():
-                _name_files(one, file)
-        elif action.type is Path:
-            action.complete = file  # type: ignore[attr-defined]  # shtab looks for it
+    """Complete file names for arguments that are paths."""
+    for argument in arguments(parser):
+        if argument.type is Path:
+            argument.complete = file  # type: ignore[attr-defined]  # read by shtab
+    for _, parsers in subcommands(parser):
+        for one in parsers.values():
+            _name_files(one, file)

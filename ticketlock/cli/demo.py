@@ -20,9 +20,9 @@ from ..errors import ConfigurationError
 from ..imports import missing, pip_line
 from .common import EXIT_FAILED, EXIT_OK, positive
 
-#: How a report calls a tracker store that one replica writes at a time.
+#: The name in the report of a tracker store with one writer at a time.
 SQLITE = "sql (sqlite)"
-#: Generated traffic, when the options say nothing else.
+#: Generated traffic by default.
 CONVERSATIONS, COUNT = 50, 2000
 
 
@@ -114,14 +114,14 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _require(args: argparse.Namespace) -> None:
-    """Raise ConfigurationError, with one command for all, unless what it needs is installed."""
+    """Raise ConfigurationError with one pip command for all missing packages."""
     lacking = missing("server")
     if not args.json or sys.stderr.isatty():
         lacking += missing("cli")
-    if args.endpoints is None:  # else the file says what it needs
+    if args.endpoints is None:  # otherwise the file decides
         lacking += missing("sql")
     if lacking:
-        extra = "embedded" if args.endpoints is None else "server"  # each brings the others
+        extra = "embedded" if args.endpoints is None else "server"  # each includes the others
         raise ConfigurationError(
             f"demo needs {', '.join(sorted(set(lacking)))}: {pip_line([extra])}"
         )
@@ -136,7 +136,7 @@ def _one(args: argparse.Namespace, options: Options) -> int:
         print_report(report, said)
         if not options.unlocked:
             print("The same without the lock, side by side: ticketlock demo --compare")
-            # Replicas that are killed cost more than the store.
+            # Killed replicas cost more than the store.
             if report.tracker_store == SQLITE and not report.kills:
                 print(
                     "The times are mostly those of SQLite and HTTP: to see what the lock adds, "
@@ -146,7 +146,7 @@ def _one(args: argparse.Namespace, options: Options) -> int:
 
 
 def _compare(args: argparse.Namespace, options: Options) -> int:
-    """The status is that of the run with the lock."""
+    """Run with and without the lock; the exit status is that of the run with it."""
     locked = run(options)
     unlocked = run(replace(options, unlocked=True, events=False))
     said = compared(locked, unlocked)
@@ -167,7 +167,7 @@ def _compare(args: argparse.Namespace, options: Options) -> int:
 
 
 def _turns(report: Report) -> dict[str, list[Span]]:
-    """By the conversation's own name; each run has put a name of its own before it."""
+    """The turns by conversation, without the prefix of the run."""
     return {name.partition(":")[2]: turns for name, turns in (report.turns or {}).items()}
 
 

@@ -1,4 +1,4 @@
-"""The lock store that an operator's command is about: of an `endpoints.yml`, or at a URL."""
+"""The lock store of an operator's command: from an `endpoints.yml`, or at a URL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def place_options(command: argparse.ArgumentParser) -> None:
 
 
 def open_lock_store(args: argparse.Namespace) -> LockStore:
-    """The store, not connected yet. Raises ConfigurationError."""
+    """The lock store, not connected. Raises ConfigurationError."""
     if args.redis is not None:
         if args.endpoints is not None:
             raise ConfigurationError("--redis and --endpoints: give one of them")

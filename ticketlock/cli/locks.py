@@ -83,7 +83,7 @@ def _break(args: argparse.Namespace) -> int:
 
 
 def _user() -> str:
-    """Who runs the command, by the system; the environment can be set to anything."""
+    """The user by the system, because the environment can be set to anything."""
     number = os.getuid()
     try:
         return pwd.getpwuid(number).pw_name
@@ -92,7 +92,7 @@ def _user() -> str:
 
 
 def describe(found: Inspection) -> list[str]:
-    """An Inspection for people; what others chose as names is quoted."""
+    """The lines of an Inspection; ids and labels are quoted."""
     lines = [f"conversation {found.conversation_id!r}"]
     lines.append(f"  held by {_turn(found.holder)}" if found.holder else "  not held")
     if found.holder:
@@ -120,7 +120,7 @@ def _who(ticket: Holder | Waiting) -> str:
 
 
 def span(seconds: float) -> str:
-    """A time for people."""
+    """A duration as text."""
     if seconds < 120:
         return f"{max(0.0, seconds):.1f} s"
     minutes, rest = divmod(round(seconds), 60)

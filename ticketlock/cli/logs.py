@@ -1,4 +1,4 @@
-"""How a command that goes on for long writes its log."""
+"""The log of long-running commands."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from datetime import datetime, timezone
 
 LEVELS = ("debug", "info", "warning", "error")
 
-#: Attributes that every record has; the others are facts about what it tells.
+#: Attributes of every record; the others are facts of the message.
 _USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
 
 
 class JsonFormatter(logging.Formatter):
-    """One line of JSON a record: `time`, `level`, `logger`, `message`, and its facts as fields.
+    """A line of JSON per record: `time`, `level`, `logger`, `message`, and its facts as fields.
 
-    Whatever a conversation is called, it is data: a line stays a line.
+    Line breaks in ids or messages are escaped.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -45,16 +45,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def formatter(args: argparse.Namespace) -> logging.Formatter:
-    """The formatter that the options ask for."""
+    """The formatter for the options."""
     if args.log_format == "json":
         return JsonFormatter()
     return logging.Formatter("%(asctime)s %(levelname)s %(message)s")
 
 
 def set_up(args: argparse.Namespace) -> None:
-    """Write the log to standard error as the options say.
+    """Write the log to stderr, by the options.
 
-    `debug` is about our own loggers: what drivers tell there may hold secrets.
+    `debug` is for ticketlock's loggers only: those of drivers may log secrets.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(args))

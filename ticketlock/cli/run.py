@@ -78,12 +78,12 @@ def _run(args: argparse.Namespace) -> int:
         from ..server.settings import Settings
     except ImportError as error:
         found = {"server": missing("server")}
-        if not missing("yaml"):  # else nobody can tell what the file needs
+        if not missing("yaml"):  # needed to read what the file needs
             sections = ("lock_store", "tracker_store", "event_broker")
             found |= missing_extras(_endpoints(args.endpoints), *sections)
         raise ConfigurationError(f"run {needs(found)}") from error
     logs.set_up(args)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # we say the same ourselves
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # the server logs the same
     endpoints = _endpoints(args.endpoints)
     settings = Settings.from_section(endpoints.section("server"), endpoints.where("server"))
     if args.drain_timeout is not None:
@@ -111,7 +111,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _endpoints(path: Path | None) -> Endpoints:
-    """Those of the file; of none, where none is named and none is here."""
+    """The sections of the file; none if no file is named and the default does not exist."""
     if path is None and not ENDPOINTS.exists():
         return Endpoints(str(ENDPOINTS))
     return read_endpoints(path or ENDPOINTS)

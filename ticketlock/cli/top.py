@@ -1,4 +1,4 @@
-"""`ticketlock top`: what is held, who waits, and since when, of all conversations."""
+"""`ticketlock top`: a table of all held conversations and their queues."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .locks import span
 if TYPE_CHECKING:
     from rich.console import Group
 
-#: Lines of the screen that are no rows.
+#: Lines of the screen without rows.
 _FRAME = 6
 
 
@@ -127,7 +127,7 @@ def as_json(look: Look) -> dict[str, Any]:
 
 
 def table(look: Look, address: str) -> Group:
-    """The table for people; what others chose as names cannot disturb the terminal."""
+    """The table; ids and labels are quoted, so that they cannot disturb the terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Group
     from rich.table import Table
@@ -140,7 +140,7 @@ def table(look: Look, address: str) -> Group:
         for title in ("conversation", "held by", "for", "waiting", "first of them", "for"):
             if title in ("for", "waiting"):
                 made.add_column(title, justify="right", no_wrap=True)
-            else:  # it gives way where the screen is narrow
+            else:  # cut on narrow screens
                 made.add_column(title, ratio=1, no_wrap=True)
         for row in look.rows:
             made.add_row(*(Text(text) for text in _cells(row)), style=_style(row))

@@ -1,4 +1,4 @@
-"""`ticketlock tracker`: look into a tracker store, and move what is in it."""
+"""`ticketlock tracker`: show, export, import and migrate the histories of a tracker store."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _line(number: int, event: dict[str, Any]) -> str:
-    """One event for people: its number, its type, and what it says."""
+    """An event as a line: number, type and content."""
     said = next((event[key] for key in ("text", "name", "flow_id") if event.get(key)), "")
     text = f"{number:>6}  {event.get('event', '?'):<20} {_quoted(str(said))}"
     if event.get("event") == "slot":
@@ -104,7 +104,7 @@ def _line(number: int, event: dict[str, Any]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As it is if it is plain; else so that it cannot disturb a terminal."""
+    """The text if it is printable; otherwise escaped, so that it cannot disturb a terminal."""
     return text if text.isprintable() else ascii(text)
 
 
@@ -120,14 +120,14 @@ def _export(args: argparse.Namespace) -> int:
             bar.phase("conversations")
             if str(args.file) == "-":
                 return await export(store, sys.stdout, bar.show)
-            # Beside its place first: an interrupted export leaves the old file alone.
+            # Written beside it first, so that an interrupted export keeps the old file.
             part = args.file.with_name(args.file.name + ".part")
             with new_private(part) as out:
                 tally = await export(store, out, bar.show)
             part.replace(args.file)
             return tally
 
-    return _tell(args, _with_store(args.endpoints, work), sys.stderr)
+    return _report(args, _with_store(args.endpoints, work), sys.stderr)
 
 
 def _import(args: argparse.Namespace) -> int:
@@ -136,7 +136,7 @@ def _import(args: argparse.Namespace) -> int:
             bar.phase("conversations")
             return await load(store, args.file, bar.show, replace=args.replace)
 
-    return _tell(args, _with_store(args.endpoints, work, creates=True))
+    return _report(args, _with_store(args.endpoints, work, creates=True))
 
 
 def _migrate(args: argparse.Namespace) -> int:
@@ -146,10 +146,10 @@ def _migrate(args: argparse.Namespace) -> int:
                 bar.phase("conversations")
                 return await migrate(source, target, bar.show)
 
-    return _tell(args, _with_store(args.endpoints, work))
+    return _report(args, _with_store(args.endpoints, work))
 
 
-def _tell(args: argparse.Namespace, tally: Tally, out: Any = None) -> int:
+def _report(args: argparse.Namespace, tally: Tally, out: Any = None) -> int:
     numbers = {
         "conversations": tally.conversations,
         "events": tally.events,
@@ -166,6 +166,6 @@ def _tell(args: argparse.Namespace, tally: Tally, out: Any = None) -> int:
         failed = {"failed": tally.failed} if tally.failed else {}
         print(json.dumps({**numbers, **failed}), file=out)
     else:
-        words = ", ".join(f"{count} {name}" for name, count in numbers.items())
-        print(words + f", {len(tally.failed)} failed" * bool(tally.failed), file=out)
+        text = ", ".join(f"{count} {name}" for name, count in numbers.items())
+        print(text + f", {len(tally.failed)} failed" * bool(tally.failed), file=out)
     return EXIT_FAILED if tally.failed else EXIT_OK

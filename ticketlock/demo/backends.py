@@ -1,4 +1,4 @@
-"""The stores of a demo: chosen from its options, and found fit for it before anything starts."""
+"""The stores of a demo: chosen by its options, and checked before anything is started."""
 
 from __future__ import annotations
 
@@ -20,23 +20,22 @@ from ..tracker.store import TrackerStore
 from ..tracker.tracker import Tracker
 from .traffic import LONGEST, Message
 
-#: Of the replicas' servers: bytes of a body, seconds of a request, and for turns to end when the
-#: demo does.
+#: Settings of the replicas' servers.
 _SERVER = {"max_body": 16 * LONGEST, "request_timeout": 600, "drain_timeout": 1}
 
-#: What is wrong with a store that each process has for itself, and the way out.
+#: The problem of a store that processes do not share.
 _ALONE = "is private to each replica: name a store that they can share"
 
 
 @dataclass(frozen=True)
 class Backends:
-    """Sections of the stores, as plain mappings; they may hold passwords.
+    """The sections of the stores as mappings; they may contain passwords.
 
     Attributes:
-        lock_store: None while the demo's own Redis is not up.
-        own_tracker: the tracker store is a file of the demo, and goes with it.
+        lock_store: None until the Redis of the demo is started.
+        own_tracker: whether the tracker store is a file of the demo, removed at its end.
         where_lock, where_tracker, where_broker: for error texts.
-        event_broker: None: nothing is published.
+        event_broker: None: events are not published.
     """
 
     lock_store: dict[str, Any] | None
@@ -51,7 +50,7 @@ class Backends:
     def choose(
         cls, redis: str | None, endpoints: Path | None, folder: str, run: str, events: bool = False
     ) -> Backends:
-        """What the options say; an SQLite file in `folder` and no lock store where they are mute.
+        """The backends that the options name; default: an SQLite file in `folder`, no lock store.
 
         Args:
             run: unique and alphanumeric; the prefix of the keys in the Redis of `redis`.
@@ -65,11 +64,11 @@ class Backends:
         if redis and locks:
             raise ConfigurationError(f"--redis and {found.where('lock_store')}: give one of them")
         if events and (broker or tracker):
-            # Else our replicas would publish to our file what waits there for another broker.
+            # The replicas would publish events to the file that wait there for another broker.
             section = "event_broker" if broker else "tracker_store"
             raise ConfigurationError(f"--events and {found.where(section)}: give one of them")
         own_broker = {"type": "file", "path": str(Path(folder, "events.log"))} if events else None
-        # An `events` table must not grow in the file that a default elsewhere would name.
+        # In the folder, because the default file may have other events.
         return cls(
             _values(locks) if locks else redis_section(redis, run) if redis else None,
             _values(tracker) if tracker else {"type": "sql", "db": str(Path(folder, "demo.db"))},
@@ -80,19 +79,19 @@ class Backends:
             found.where("event_broker"),
         )
 
-    def write(self, path: Path, token: str, most: int, unlocked: bool) -> None:
+    def write(self, path: Path, token: str, max_waiting: int, unlocked: bool) -> None:
         """The `endpoints.yml` of the replicas.
 
         Args:
-            token: opens the server.
-            most: messages that may wait for one conversation.
-            unlocked: let every process have locks of its own, and write at any time.
+            token: the token of the servers.
+            max_waiting: messages that may wait for one conversation.
+            unlocked: let each process use its own locks, and write at any time.
         """
         locks, tracker = self.lock_store, self.tracker_store
         if unlocked:
             locks = {"type": "in_memory"}
             tracker = {"type": "ticketlock.demo.bot.UnfencedTrackerStore", "store": tracker}
-        server = {**_SERVER, "auth_token": token, "max_waiting": most}
+        server = {**_SERVER, "auth_token": token, "max_waiting": max_waiting}
         sections = {"lock_store": locks, "tracker_store": tracker, "server": server}
         if self.event_broker is not None:
             sections["event_broker"] = self.event_broker
@@ -110,7 +109,7 @@ class Backends:
         return create_tracker_store(self.tracker_store, where=self.where_tracker)
 
     async def check_tracker(self, run: str) -> None:
-        """See that what one store object writes another one reads.
+        """Check that one store object can read what another one has written.
 
         Raises ConfigurationError, TrackerStoreError.
         """
@@ -118,21 +117,21 @@ class Backends:
         async with self.tracker() as one, self.tracker() as other:
             await one.save(Tracker(probe, [ActionExecuted(LISTEN)]))
             shared = await other.exists(probe)
-            with suppress(NotImplementedError):  # a custom store need not be able to
+            with suppress(NotImplementedError):  # a custom store need not support it
                 await one.delete(probe)
         if not shared:
             raise ConfigurationError(f"{self.where_tracker}: {type(one).__name__} {_ALONE}")
 
 
 def redis_section(url: str, prefix: str) -> dict[str, Any]:
-    """The lock store at a URL; the prefix keeps what others have there apart."""
+    """The lock store at a URL, with a prefix that keeps its keys apart from others."""
     return {"type": "concurrent_redis", "url": url, "key_prefix": prefix}
 
 
 def check_messages(messages: Sequence[Message], store: TrackerStore) -> None:
-    """Raise InvalidConversationId or InvalidEvent for what server or store would refuse later.
+    """Raise InvalidConversationId or InvalidEvent if the server or the store would reject one.
 
-    Raises ConfigurationError where there is no server: it is an extra.
+    Raises ConfigurationError if the extra `server` is not installed.
     """
     try:
         from ..server import bot as server
@@ -150,7 +149,7 @@ def check_messages(messages: Sequence[Message], store: TrackerStore) -> None:
 
 
 def described(section: dict[str, Any], store: object) -> str:
-    """A store's type, and its database where the type leaves that open."""
+    """The type of a store, with the dialect of an SQL store."""
     dialect = getattr(getattr(store, "settings", None), "dialect", None)
     kind = str(section.get("type") or "in_memory")
     return f"{kind} ({dialect})" if dialect else kind

@@ -1,10 +1,10 @@
-"""The demo's bot: it echoes, and leaves two witnesses of what it did.
+"""The demo's bot: it echoes, and leaves two kinds of evidence for the judge.
 
-The first witness is the conversation itself: the answer in it says under which fence and ticket
-it was written, by whom, and how many events the turn had read. The second one is the record of
-when turns began and ended. That a message is handled once is the server's business.
+The first is the conversation: the metadata of each answer has the fence, the ticket, the replica,
+and how many events the turn had read. The second is the record of when turns began and ended.
+The server makes sure that a message is handled once.
 
-`UnfencedTrackerStore` is what its replicas write to when they are to share no lock.
+Replicas without the lock write to an `UnfencedTrackerStore`.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from ..turn import Turn
 from .judge.records import BEGIN, END, LOST, Records
 from .traffic import Message
 
-if TYPE_CHECKING:  # else the judge, too, would need what a server needs
+if TYPE_CHECKING:  # so that the judge does not need the extra `server`
     from ..server import bot as server
 
-#: Variables of a replica's environment: where the records are, and what tells this process from
-#: every other one, its own restarts included.
+#: Environment variables of a replica: the folder of the records, and the unique name of this
+#: process.
 FOLDER, NAME = "TICKETLOCK_DEMO_FOLDER", "TICKETLOCK_DEMO_REPLICA"
 #: Events that a handled message adds to its conversation.
 EVENTS = 2
-#: Events that start a session, and messages after which the server starts another one, at most.
+#: Events that start a session, and the most messages of a session.
 START, SESSION = 3, 500
-#: Seconds the bot takes to think about a message.
+#: Seconds that the bot works on a message.
 WORK = 0.001
 
 
 class EchoBot:
-    """Answers a message in its turn, and records when it did; a bot for `ticketlock run`."""
+    """Echoes a message in its turn, and records its begin and end; a bot for `ticketlock run`."""
 
     def __init__(self, records: Records, name: str) -> None:
         self._records = records
@@ -54,10 +54,10 @@ class EchoBot:
         try:
             await asyncio.sleep(WORK)
             yield {"text": message.text, "metadata": facts}
-            # The server would write, too, but the lock is let go in the same step: the next
-            # turn's begin could then be recorded before this one's end.
+            # The server would commit too, but it releases the lock in the same step, so that the
+            # begin of the next turn could be recorded before the end of this one.
             await turn.commit()
-            turn.ensure_held()  # else our end comes late, and tells nothing of the order
+            turn.ensure_held()  # an end after the loss of the lock would not show the order
         except BaseException:
             record(LOST)
             raise
@@ -65,7 +65,7 @@ class EchoBot:
 
 
 def reply(message: Message, facts: Mapping[str, Any]) -> tuple[UserUttered, BotUttered]:
-    """The two events of a turn, as far as the judge looks at them."""
+    """The two events of a turn, with the parts that the judge reads."""
     return (
         UserUttered(message.text, message_id=str(message.id)),
         BotUttered(message.text, metadata={**facts, "message": message.id}),
@@ -73,13 +73,12 @@ def reply(message: Message, facts: Mapping[str, Any]) -> tuple[UserUttered, BotU
 
 
 class UnfencedTrackerStore(TrackerStore):
-    """Lets every replica write at any time into the store of another section.
+    """Writes to another store at any time, without fences.
 
-    Replicas that are to share no lock use it: a judge that finds nothing wrong with them would
-    be worth nothing.
+    Replicas without the lock use it, to show that the judge does find their errors.
 
     Args:
-        store: that section.
+        store: the section of that store.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""An HTTP client: as much of HTTP/1.1 as it takes to give messages to a replica."""
+"""A small HTTP/1.1 client, for sending messages to a replica."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ _LINE = 65536
 
 
 class Refused(Exception):
-    """An answer that is an error. `status`: its code."""
+    """An error answer.
+
+    Attributes:
+        status: its status code.
+    """
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
 
 
-class Client:
-    """Requests to one server on this machine, over connections that are used again."""
+class HttpClient:
+    """Sends requests to one server on this machine, over connections that are reused."""
 
     def __init__(self, port: int, token: str) -> None:
         self._port = port
@@ -30,9 +34,9 @@ class Client:
 
     @asynccontextmanager
     async def post(self, path: str, body: Any) -> AsyncIterator[AsyncIterator[Any]]:
-        """The answer to a POST of JSON: one JSON value a line, each as soon as it comes.
+        """The answer to a POST of JSON: one JSON value per line, each as soon as it arrives.
 
-        Raises Refused, and OSError or EOFError when the connection fails, also while lines come.
+        Raises Refused; OSError or EOFError if the connection fails, also between lines.
         """
         reader, writer = await self._connection()
         try:

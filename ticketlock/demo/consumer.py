@@ -1,7 +1,7 @@
-"""The broker's side of a demo: a consumer that is there before anything is published.
+"""The broker's side of a demo: a consumer that is connected before anything is published.
 
-It gets what the relays publish from the broker itself, beside everybody else's consumers: what
-others have in a broker that is shared stays theirs.
+It gets the published events from the broker itself, beside other consumers, and takes no event
+from them in a shared broker.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from ..endpoints.registry import prepare_event_broker
 from ..errors import EventBrokerConnectionError
 from ..event_service.parsing import parse
 from ..event_service.records import Limits, Received
-from ..event_service.source import RawMessage, Source
+from ..event_service.source import Delivery, Source
 from ..tracker.outbox import LEASE_MS, VOID_MS, DeadLetter, now_ms
 from ..tracker.store import TrackerStore
-from .judge.events import Heard
+from .judge.events import BrokerSnapshot
 from .listeners import create_event_listener
 
 T = TypeVar("T")
 
-#: Seconds for connecting.
+#: Seconds in which the broker must be connected.
 OPEN_SECONDS = 20.0
-#: Seconds without anything being published after which what waits is given up: a dead relay's
-#: conversations are taken over after half a minute.
+#: Seconds without progress after which waiting events are given up: the conversations of a dead
+#: relay are taken over after half a minute.
 PATIENCE = LEASE_MS / 1000 + 15.0
-#: Seconds between two looks at the outbox.
+#: Seconds between two reads of the outbox.
 LOOK = 0.2
-#: Conversations of the outbox that are looked at.
+#: Most conversations and dead letters that are read of the outbox.
 LISTED = 10_000
-#: Deliveries that are read at once, and seconds to wait for them.
+#: Most deliveries of one read, and seconds to wait for them.
 BATCH, READ_SECONDS = 1000, 0.5
-#: Seconds in which nothing of ours must come before it is believed that no more will: once all
-#: is there, while something is missing, and while the broker has more to read.
+#: Seconds without an event of the demo after which no more are expected: if all have arrived, if
+#: some are missing, and while the broker has more to read.
 CALM, MISSING, BUSY = 0.4, 5.0, 60.0
 
 
-class Listening:
-    """What one demo hears of its own conversations; an asynchronous context manager.
+class EventConsumer:
+    """Consumes the events of one demo; an asynchronous context manager.
 
     Args:
-        section: of the event broker.
-        store: the tracker store, through an object that publishes nothing itself.
-        run: what the ids of the demo's conversations begin with, as nobody else's do.
+        section: the section of the event broker.
+        store: the tracker store, through an object that does not publish.
+        run: the unique prefix of the ids of the demo's conversations.
 
     Attributes:
-        broker: its type.
-        unread: why nothing of it can be read; empty where it can.
+        broker: the type of the broker.
+        unread: why events cannot be read; empty if they can.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class Listening:
             self._source = create_event_listener(section, f"ticketlock-{run}", where)
             if self._source is None:
                 self.unread = f"the demo cannot read from {self.broker}"
-        self._thread = ThreadPoolExecutor(1, "ticketlock demo")  # a source wants one thread
-        self._breath: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "ticketlock demo")  # a source needs one thread
+        self._alive: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Listening:
-        """Reach the broker as a publisher does, which makes what is to be there, and listen.
+    async def __aenter__(self) -> EventConsumer:
+        """Connect as a publisher, which creates what the broker needs, then listen.
 
         Raises ConfigurationError, EventBrokerConnectionError.
         """
@@ -84,14 +84,14 @@ class Listening:
         try:
             if self._source is not None:
                 await self._call(self._source.open, time.monotonic() + OPEN_SECONDS)
-                self._breath = asyncio.create_task(self._breathe(self._source))
+                self._alive = asyncio.create_task(self._keep_alive(self._source))
         except BaseException:
             await self.__aexit__()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._hold_breath()
+        await self._end_keep_alive()
         try:
             if self._source is not None:
                 await self._call(self._source.close, time.monotonic() + 5.0)
@@ -101,28 +101,28 @@ class Listening:
     def _call(self, work: Callable[..., T], *args: Any) -> Awaitable[T]:
         return asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
-    async def _hold_breath(self) -> None:
-        if self._breath is not None:
-            self._breath.cancel()
-            await asyncio.gather(self._breath, return_exceptions=True)
+    async def _end_keep_alive(self) -> None:
+        if self._alive is not None:
+            self._alive.cancel()
+            await asyncio.gather(self._alive, return_exceptions=True)
 
-    async def _breathe(self, source: Source) -> None:
+    async def _keep_alive(self, source: Source) -> None:
         while True:
             await asyncio.sleep(1.0)
-            await self._call(source.keep_alive)
+            await self._call(source.breathe)
 
     # -- the outbox ------------------------------------------------------------------------------
 
     async def drained(
         self, check: Callable[[], None], show: Callable[[int], None]
     ) -> frozenset[str]:
-        """Wait until nothing of the demo waits in the outbox, or nothing moves any more.
+        """Wait until no event of the demo is in the outbox, or there is no progress.
 
-        The replicas must be running still: their relays do the work.
+        The replicas must still run, because their relays publish.
 
         Args:
-            check: called again and again; what it raises ends the waiting.
-            show: told how many conversations wait.
+            check: called repeatedly; its error ends the wait.
+            show: called with the number of waiting conversations.
 
         Returns:
             The conversations that still wait.
@@ -133,7 +133,7 @@ class Listening:
             check()
             waiting, events = await self._waiting()
             show(len(waiting))
-            # Of what others have waiting there may come more: only less than ever is progress.
+            # Other programs may add events: only a new minimum is progress.
             now_least = (min(least[0], len(waiting)), min(least[1], events))
             if now_least != least:
                 least, moved_at = now_least, time.monotonic()
@@ -142,32 +142,32 @@ class Listening:
             await asyncio.sleep(LOOK)
 
     async def _waiting(self) -> tuple[list[str], int]:
-        """The demo's conversations that wait, and how many events of anybody do."""
+        """The waiting conversations of the demo, and the number of all waiting events."""
         backlog = await self._store.outbox.backlog()
         if not backlog.events:
             return [], 0
-        # Before the end of any lease, so those that a relay has are among them.
+        # As of the end of all leases, so that conversations which a relay has are included.
         names = await self._store.outbox.waiting(LISTED, now_ms() + VOID_MS)
         return [name for name in names if name.startswith(self._run)], backlog.events
 
     # -- the broker ------------------------------------------------------------------------------
 
-    async def heard(
+    async def snapshot(
         self, wanted: int, waiting: frozenset[str], show: Callable[[int], None]
-    ) -> Heard:
-        """Read what the broker has, once the replicas have ended.
+    ) -> BrokerSnapshot:
+        """Read the events from the broker, once the replicas have ended.
 
         Args:
-            wanted: how many different events will come if all is well; for fewer it waits.
-            waiting: what `drained` returned.
-            show: told how many events have been read.
+            wanted: the number of expected events; it waits longer while there are fewer.
+            waiting: the result of `drained`.
+            show: called with the number of events read.
         """
         arrived: dict[str, list[Received]] = {}
-        await self._hold_breath()  # for Kafka that is a pause, which reading would begin with anew
+        await self._end_keep_alive()  # it pauses Kafka, which must be read now
         if self._source is not None:
             await self._read(self._source, wanted, arrived, show)
-        buried = {(one.sender_id, one.sequence): one.reason for one in await self._letters()}
-        return Heard(self.broker, self.unread, arrived, waiting, buried)
+        dead_letters = {(one.sender_id, one.sequence): one.reason for one in await self._letters()}
+        return BrokerSnapshot(self.broker, self.unread, arrived, waiting, dead_letters)
 
     async def _read(
         self,
@@ -193,8 +193,8 @@ class Listening:
             elif time.monotonic() - came_at > BUSY:
                 return
 
-    async def _next(self, source: Source) -> list[RawMessage]:
-        """What comes next; nothing while the broker is away, which it is asked for again."""
+    async def _next(self, source: Source) -> list[Delivery]:
+        """The next deliveries; none while the broker is unreachable."""
         try:
             if not source.is_ready:
                 await self._call(source.open, time.monotonic() + OPEN_SECONDS)
@@ -205,16 +205,16 @@ class Listening:
         await self._call(source.confirm, found)
         return found
 
-    def _mine(self, delivery: RawMessage) -> Received | None:
+    def _mine(self, delivery: Delivery) -> Received | None:
         event = parse(delivery, Limits())
         mine = isinstance(event, Received) and event.sender_id.startswith(self._run)
-        return event if mine else None  # type: ignore[return-value]  # what it is, see above
+        return event if mine else None  # type: ignore[return-value]  # see above
 
     async def _letters(self) -> list[DeadLetter]:
         letters = await self._store.outbox.dead_letters(LISTED)
         return [letter for letter in letters if letter.sender_id.startswith(self._run)]
 
-    async def forget(self) -> None:
-        """Remove the demo's dead letters, which deleting its conversations does not."""
+    async def drop_dead_letters(self) -> None:
+        """Delete the dead letters of the demo: deleting its conversations keeps them."""
         for letter in await self._letters():
-            await self._store.outbox.remove_dead_letter(letter)
+            await self._store.outbox.unbury(letter)

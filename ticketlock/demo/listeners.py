@@ -1,4 +1,4 @@
-"""What hears the events of a broker: only the demo does, beside all who consume them."""
+"""Listeners of a broker's events: only the demo has them, beside the consumers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from ..endpoints.registry import import_backend, type_of
 from ..event_service.source import Source
 from ..settings.section import endpoint_values
 
-#: `type` of an `event_broker` section -> what hears it beside all others, and takes nothing away
-#: from them.
+#: `type` of an `event_broker` section -> its listener, which takes no event from the consumers.
 EVENT_LISTENERS = {
     "pika": "ticketlock.brokers.pika.listener:PikaListener",
     "kafka": "ticketlock.brokers.kafka.listener:KafkaListener",
@@ -21,12 +20,12 @@ EVENT_LISTENERS = {
 
 
 def create_event_listener(section: Any, name: str, where: str = "event_broker") -> Source | None:
-    """What hears all that is published to the broker of a section from its `open` on.
+    """The listener that gets all events published to the broker of a section after its `open`.
 
     Args:
-        name: of what it needs for itself at the server; nobody else's.
+        name: a unique name for its queue or consumer group at the server.
 
-    None for a type that is none of ours: how it is read is not known. Raises ConfigurationError.
+    Returns None for a custom broker, which the demo cannot read. Raises ConfigurationError.
     """
     if isinstance(section, Mapping):
         section = EndpointConfig(**section)

@@ -1,4 +1,4 @@
-"""The timelines as an SVG, which needs nothing to be installed."""
+"""The timelines as an SVG, without other packages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .timeline import Comparison, Strip
 
 #: Pixels: the picture, the names at its left, the times at its right, a lane, and between strips.
 _WIDTH, _LEFT, _RIGHT, _LANE, _GAP = 960, 130, 80, 20, 12
-#: Characters of the verdict in a line.
+#: Characters per line of the verdict.
 _LINE = 130
 _ALONE, _OVERLAPS = "#2a7d4f", "#d0342c"
 
@@ -50,24 +50,24 @@ def svg(comparisons: Sequence[Comparison], verdict: str) -> str:
 
 
 def _strip(strip: Strip, y: int) -> Iterator[str]:
-    room = _WIDTH - _LEFT - _RIGHT
+    width = _WIDTH - _LEFT - _RIGHT
     yield (
-        f'<rect x="{_LEFT}" y="{y}" width="{room}" height="{strip.lanes * _LANE}" fill="#f2f2f2"/>'
+        f'<rect x="{_LEFT}" y="{y}" width="{width}" height="{strip.lanes * _LANE}" fill="#f2f2f2"/>'
     )
-    scale = room / strip.seconds if strip.seconds else 0.0
+    scale = width / strip.seconds if strip.seconds else 0.0
     for span in strip.spans:
-        x, width = _LEFT + span.begin * scale, max(2.0, (span.end - span.begin) * scale)
+        x, length = _LEFT + span.begin * scale, max(2.0, (span.end - span.begin) * scale)
         top = y + span.lane * _LANE + 1
         color = _OVERLAPS if span.overlaps else _ALONE
         yield (
-            f'<rect x="{x:.1f}" y="{top}" width="{width:.1f}" height="{_LANE - 2}" rx="2" '
+            f'<rect x="{x:.1f}" y="{top}" width="{length:.1f}" height="{_LANE - 2}" rx="2" '
             f'fill="{color}" stroke="#ffffff"/>'
         )
-        if width > 9:
+        if length > 9:
             yield f'<text x="{x + 3:.1f}" y="{top + 14}" fill="#ffffff">{span.label}</text>'
     yield f'<text x="{_WIDTH - _RIGHT + 6}" y="{y + 15}">{1000 * strip.seconds:.0f} ms</text>'
 
 
 def _text(text: str) -> str:
-    """Text of others: markup and control characters of it must not count."""
+    """Text of users: without control characters, and with markup escaped."""
     return escape(text if text.isprintable() else ascii(text))

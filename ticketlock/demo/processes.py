@@ -1,4 +1,4 @@
-"""The replicas of a demo as its parent sees them: bot servers, started, killed and stopped."""
+"""The replicas of a demo: processes of bot servers that are started, killed and stopped."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from pathlib import Path
 from ..errors import TicketLockError
 from ..files.scratch import Scratch
 from .bot import FOLDER, NAME
-from .client import Client
+from .client import HttpClient
 
-#: Seconds in which a replica must listen, and in which it must end when asked to.
+#: Seconds in which a replica must listen, and in which it must end on SIGTERM.
 START_WITHIN, END_WITHIN = 60.0, 5.0
-#: Seconds between two looks at the log of a replica that starts.
+#: Seconds between two reads of the log of a replica that starts.
 _LOOK = 0.02
-#: What a bot server says when it takes messages.
+#: The log line of a bot server that is ready.
 _LISTENS = re.compile(r"listening on http://127\.0\.0\.1:(\d+)\n")
 
 
 class ReplicaFailed(TicketLockError):
-    """A replica did not start, ended without being told to, or refused; the text says why."""
+    """A replica did not start, ended by itself, or refused a message; the text says why."""
 
 
 class Replica:
-    """One `ticketlock run`.
+    """A process of `ticketlock run`.
 
     Attributes:
-        slot, name: the name is the slot and which of its lives this is.
-        up: messages may be given to it.
-        client: speaks to it, once it is up.
+        slot, name: the name is the slot and the number of restarts in it.
+        up: whether messages can be sent to it.
+        client: sends requests to it once it is up.
     """
 
-    client: Client
+    client: HttpClient
 
-    def __init__(self, slot: int, life: int, scratch: Scratch) -> None:
+    def __init__(self, slot: int, restarts: int, scratch: Scratch) -> None:
         self.slot = slot
-        self.name = f"{slot}.{life}"
+        self.name = f"{slot}.{restarts}"
         self.up = False
         self.stopping = False
         self._scratch = scratch
@@ -48,13 +48,13 @@ class Replica:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self, endpoints: Path, token: str) -> None:
-        """Return when the replica takes messages. Raises ReplicaFailed."""
+        """Start the replica and wait until it is ready. Raises ReplicaFailed."""
         command = [sys.executable, "-m", "ticketlock", "run", "--port", "0"]
         command += ["--endpoints", str(endpoints), "--bot", "ticketlock.demo.replica:bot"]
-        # In a session of its own: Ctrl-C is for the demo, which then ends its replicas.
-        with self._log.open("wb") as log, self._scratch.tie(command) as (words, options):
+        # In a session of its own: on Ctrl-C the demo ends its replicas.
+        with self._log.open("wb") as log, self._scratch.tie(command) as (args, options):
             self._process = await asyncio.create_subprocess_exec(
-                *words,
+                *args,
                 env={**os.environ, FOLDER: str(self._scratch.path), NAME: self.name},
                 stdout=log,
                 stderr=log,
@@ -65,11 +65,11 @@ class Replica:
             if self._process.returncode is not None or time.monotonic() > end:
                 raise self.failed("did not start")
             await asyncio.sleep(_LOOK)
-        self.client = Client(int(found[1]), token)
+        self.client = HttpClient(int(found[1]), token)
         self.up = True
 
     async def watch(self) -> None:
-        """Return when it has ended as it was told to. Raises ReplicaFailed."""
+        """Wait for its end. Raises ReplicaFailed if it ended by itself."""
         assert self._process is not None  # it was started
         await self._process.wait()
         self.up = False
@@ -77,15 +77,15 @@ class Replica:
             raise self.failed("ended by itself")
 
     def failed(self, what: str) -> ReplicaFailed:
-        words = self.last_words()
-        return ReplicaFailed(f"replica {self.name} {what}" + (f":\n{words}" if words else ""))
+        tail = self.log_tail()
+        return ReplicaFailed(f"replica {self.name} {what}" + (f":\n{tail}" if tail else ""))
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         """The end of its log."""
         return self._log.read_text(errors="replace").strip()[-2000:]
 
     def kill(self) -> float:
-        """End it with SIGKILL. Returns a moment of `time.monotonic()` just before."""
+        """Kill it with SIGKILL. Returns the moment of `time.monotonic()` just before."""
         self.up, self.stopping = False, True
         moment = time.monotonic()
         if self._process is not None and self._process.returncode is None:
@@ -93,12 +93,12 @@ class Replica:
         return moment
 
     async def stop(self) -> None:
-        """Ask it to end, make it end, and leave nothing of it behind."""
+        """Stop it with SIGTERM, or with SIGKILL if it does not end."""
         self.up, self.stopping = False, True
         process = self._process
         if process is None:
             return
-        with contextlib.suppress(ProcessLookupError):  # it has just ended
+        with contextlib.suppress(ProcessLookupError):  # it has ended
             process.terminate()
             try:
                 await asyncio.wait_for(process.wait(), END_WITHIN)
@@ -107,13 +107,16 @@ class Replica:
         await process.wait()
 
 
-class Fleet:
+class ReplicaProcesses:
     """Keeps a number of replicas running, in slots 0, 1, ...
 
     Args:
-        endpoints: the `endpoints.yml` of every replica.
-        token: which opens them.
-        scratch: where they leave their records and logs.
+        endpoints: the `endpoints.yml` of all replicas.
+        token: their token.
+        scratch: the folder for their records and logs.
+
+    Attributes:
+        deaths: when replicas were killed, by name; moments of `time.monotonic()`.
     """
 
     def __init__(self, endpoints: Path, token: str, scratch: Scratch) -> None:
@@ -122,44 +125,43 @@ class Fleet:
         self._scratch = scratch
         self._all: list[Replica] = []
         self._tasks: list[asyncio.Task[None]] = []
-        #: When replicas were killed, by name; moments of `time.monotonic()`.
         self.deaths: dict[str, float] = {}
 
     async def start(self, count: int) -> None:
-        """Start the replicas side by side. Raises ReplicaFailed."""
+        """Start `count` replicas at once. Raises ReplicaFailed."""
         starts = [asyncio.create_task(self._start(slot)) for slot in range(count)]
         try:
             await asyncio.gather(*starts)
         finally:
-            # The others must not go on, and write to a folder that is being removed.
+            # The others must not write to a folder that is being removed.
             for start in starts:
                 start.cancel()
             await asyncio.gather(*starts, return_exceptions=True)
 
     async def _start(self, slot: int) -> None:
-        lives = sum(replica.slot == slot for replica in self._all)
-        replica = Replica(slot, lives, self._scratch)
+        restarts = sum(replica.slot == slot for replica in self._all)
+        replica = Replica(slot, restarts, self._scratch)
         self._all.append(replica)
         await replica.start(self._endpoints, self._token)
         self._tasks.append(asyncio.create_task(replica.watch()))
 
     def up(self) -> list[Replica]:
-        """The replicas that take messages now."""
+        """The replicas that are ready."""
         return [replica for replica in self._all if replica.up]
 
     def kill(self, replica: Replica) -> None:
-        """SIGKILL a replica, and start another process in its slot."""
+        """Kill a replica, and start another one in its slot."""
         self.deaths[replica.name] = replica.kill()
         self._tasks.append(asyncio.create_task(self._start(replica.slot)))
 
     def check(self) -> None:
-        """Raise what went wrong with a replica since the last look."""
+        """Raise the error of a replica that has failed since the last call."""
         for task in [task for task in self._tasks if task.done()]:
             self._tasks.remove(task)
             task.result()
 
     async def stop(self) -> None:
-        """End all replicas, whatever state they are in."""
+        """Stop all replicas, in any state."""
         for replica in self._all:
             replica.stopping = True
         for task in self._tasks:

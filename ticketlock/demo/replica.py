@@ -1,4 +1,4 @@
-"""What makes of `ticketlock run` a replica of the demo: `--bot ticketlock.demo.replica:bot`."""
+"""The bot of a replica of the demo: `ticketlock run --bot ticketlock.demo.replica:bot`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a demo found and measured, as a table and as one JSON object."""
+"""The results of a demo, as a table and as a JSON object."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..events.event import Event
-from .judge.events import EVENT_KINDS, EventCounts, Heard, verify_events
-from .judge.records import BEGIN, Entry
+from .judge.events import EVENT_KINDS, BrokerSnapshot, EventCounts, verify_events
+from .judge.records import BEGIN, TurnRecord
 from .judge.turns import KINDS, Violation, verify
-from .sender import Delivery
+from .sender import SentMessage
 from .timeline import Span, spans
 
-#: Violations that are printed one by one; the rest are counted.
+#: Violations that are printed; the others are only counted.
 SHOWN = 10
 
 
@@ -24,15 +24,15 @@ class Report:
     """The outcome of one demo. Times are seconds.
 
     Attributes:
-        handled: how many messages are stored as whole turns.
-        waits: from sending a message to the beginning of its turn, the tracker being read.
-        handoffs: from the end of a turn, written, to the beginning of the next one, where
-            that one's message had been accepted before and no replica died meanwhile.
-        recoveries: from the death of a replica to the next turn in a conversation in
-            which it left a turn open.
-        seconds: from the first sending to the last answer.
+        handled: messages that are stored as complete turns.
+        waits: from sending a message to the begin of its turn, with the history read.
+        handoffs: from the end of a turn, with its events written, to the begin of the next one,
+            if that message had its ticket before and no replica died in between.
+        recoveries: from the death of a replica to the next turn in a conversation whose turn it
+            had left open.
+        seconds: from the first message sent to the last answer.
         events: the broker's side; None without a broker.
-        turns: when they ran, by conversation; None where that is not kept.
+        turns: the times of the turns by conversation; None if they are not kept.
     """
 
     messages: int
@@ -54,17 +54,17 @@ class Report:
     def add(
         self,
         conversation: str,
-        deliveries: Sequence[Delivery],
+        deliveries: Sequence[SentMessage],
         events: Sequence[Event],
-        entries: Sequence[Entry | None],
+        entries: Sequence[TurnRecord | None],
         deaths: Mapping[str, float],
     ) -> None:
         """Judge and measure one conversation.
 
         Args:
-            events: what the tracker store has of it.
+            events: its history in the tracker store.
             entries: its record.
-            deaths: when replicas were killed, as moments of the entries' clock.
+            deaths: when replicas were killed, by the clock of the record.
         """
         by_id = {delivery.message.id: delivery for delivery in deliveries}
         resent = {id for id, delivery in by_id.items() if delivery.sends > 1}
@@ -79,16 +79,21 @@ class Report:
         if self.turns is not None:
             self.turns[conversation] = spans(readable)
 
-    def add_events(self, conversation: str, events: Sequence[Event], heard: Heard) -> None:
-        """Judge the broker's side of one conversation of which the tracker store has `events`."""
-        self.events = self.events or EventCounts(heard.broker, heard.unread)
-        self.violations += verify_events(conversation, events, heard, self.events)
+    def add_events(
+        self, conversation: str, events: Sequence[Event], snapshot: BrokerSnapshot
+    ) -> None:
+        """Judge the published events of one conversation with these stored `events`."""
+        self.events = self.events or EventCounts(snapshot.broker, snapshot.unread)
+        self.violations += verify_events(conversation, events, snapshot, self.events)
 
     def _measure(
-        self, by_id: Mapping[int, Delivery], entries: Sequence[Entry], deaths: Mapping[str, float]
+        self,
+        by_id: Mapping[int, SentMessage],
+        entries: Sequence[TurnRecord],
+        deaths: Mapping[str, float],
     ) -> None:
         begun: set[int] = set()
-        last: Entry | None = None
+        last: TurnRecord | None = None
         for entry in entries:
             if entry.event == BEGIN:
                 delivery = by_id[entry.message]
@@ -107,7 +112,7 @@ class Report:
             last = entry
 
     def counts(self) -> dict[str, int]:
-        """How many violations there are of each kind."""
+        """The number of violations of each kind."""
         kinds = [*KINDS, *(EVENT_KINDS if self.events else ())]
         found = Counter(violation.kind for violation in self.violations)
         return {kind: found[kind] for kind in kinds}
@@ -135,7 +140,7 @@ class Report:
         }
 
     def rows(self) -> list[tuple[str, str]]:
-        """The table for people: what, and how much of it."""
+        """The rows of the table: name and value."""
         values = self.as_json()
         shown_first = ("tracker_store", "lock_store", "messages", "conversations", "replicas")
         rows = [(key.replace("_", " "), str(values[key])) for key in shown_first]
@@ -157,7 +162,7 @@ class Report:
 
 
 def _percentiles(seconds: Sequence[float]) -> dict[str, float | None]:
-    """The smallest value that 50 and 99 of 100 do not exceed, in milliseconds."""
+    """The 50th and the 99th percentile, in milliseconds."""
     ordered = sorted(seconds)
 
     def at(share: float) -> float | None:

@@ -1,4 +1,4 @@
-"""What a demo shows at its end: the table, and the timelines. Needs the `cli` extra."""
+"""The output of a demo: the table and the timelines. Needs the extra `cli`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _LEGEND = (
 
 
 def require_rich() -> None:
-    """Raise ConfigurationError, which is the command to type, unless rich is installed."""
+    """Raise ConfigurationError with the pip command if rich is not installed."""
     try:
-        import rich  # noqa: F401  # only asked whether it is there
+        import rich  # noqa: F401  # only to see whether it is installed
     except ImportError:
         raise ConfigurationError(
             'this command needs rich; install it with: pip install "ticketlock[cli]"'
@@ -34,7 +34,7 @@ def require_rich() -> None:
 
 
 def show(*parts: RenderableType) -> None:
-    """Print something of rich's, which would not end like a plain print where nobody reads on."""
+    """Print objects of rich by `print`, so that a closed pipe raises BrokenPipeError."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -45,7 +45,7 @@ def show(*parts: RenderableType) -> None:
 
 
 def print_report(report: Report, verdict: str) -> None:
-    """The table, the first violations under it, and the verdict."""
+    """Print the table, the first violations and the verdict."""
     from rich.table import Table
     from rich.text import Text
 
@@ -60,7 +60,7 @@ def print_report(report: Report, verdict: str) -> None:
 
 
 def print_violations(report: Report) -> None:
-    """The first of them."""
+    """Print the first violations to stderr."""
     sys.stdout.flush()
     for violation in report.violations[:SHOWN]:
         print(violation, file=sys.stderr)
@@ -71,7 +71,7 @@ def print_violations(report: Report) -> None:
 def print_comparison(
     locked: Report, unlocked: Report, comparisons: Sequence[Comparison], verdict: str
 ) -> None:
-    """Both tables beside each other, the timelines, and the verdict."""
+    """Print both tables side by side, the timelines and the verdict."""
     from rich.table import Table
     from rich.text import Text
 
@@ -92,10 +92,12 @@ def print_comparison(
 
 
 def timeline(one: Comparison) -> list[Text]:
-    """The turns of a conversation in time, one line for each that run side by side."""
+    """The timeline of a conversation; turns that overlap get lines of their own."""
     from rich.text import Text
 
-    lines = [Text(f"conversation {one.conversation!r}", "bold")]  # so it disturbs no terminal
+    lines = [
+        Text(f"conversation {one.conversation!r}", "bold")
+    ]  # quoted, without control characters
     for title, strip in (("with the lock", one.locked), ("without", one.unlocked)):
         for lane in range(strip.lanes):
             head = title if lane == 0 else ""
@@ -105,7 +107,7 @@ def timeline(one: Comparison) -> list[Text]:
 
 
 def _lane(strip: Strip, lane: int) -> Text:
-    """A number where a turn begins; what overlaps is red, and dotted where there is no colour."""
+    """A number at the begin of each turn; overlaps are red, and dotted without colours."""
     from rich.text import Text
 
     text = Text()

@@ -1,8 +1,8 @@
-"""The sending side of a demo: what a chat platform's webhook does.
+"""The sender of a demo, which acts as a chat platform that calls webhooks.
 
-Within a conversation the next message is sent once the one before has its ticket, so the order
-of sending is the order of arrival; any number may wait for their turn. What gets no reply is sent
-again under the same message id, to any replica.
+In a conversation, a message is sent once the previous one has its ticket, so that messages arrive
+in the order of sending; any number may wait for their turns. A message without a reply is sent
+again with the same message id, to any replica.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from .client import Refused
 from .processes import Replica, ReplicaFailed
 from .traffic import Message
 
-#: The webhook, whose answer begins with the ticket.
+#: The webhook; its answer begins with the ticket.
 PATH = "/webhooks/rest/webhook?ticket=true"
-#: Seconds before a message is sent again, and between two looks for a replica.
+#: Seconds before a message is sent again, and between two checks for a ready replica.
 RETRY_AFTER, LOOK = 0.2, 0.02
 
 
 @dataclass
-class Delivery:
-    """What became of a message. Moments are of `time.monotonic()`, None until they come.
+class SentMessage:
+    """A message and its state. Moments are of `time.monotonic()`, None until then.
 
     Attributes:
         sends: how often it was sent.
-        sent_at: when it was sent first.
-        accepted_at: when it had a ticket, that of the last sending.
+        sent_at: when it was first sent.
+        accepted_at: when it got a ticket for the last time.
     """
 
     message: Message
@@ -41,17 +41,17 @@ class Delivery:
     accepted_at: float | None = None
 
 
-class Sender:
-    """Sends messages to replicas chosen by chance.
+class MessageSender:
+    """Sends messages to replicas chosen at random.
 
     Args:
-        in_flight: most messages that are on their way at a time.
-        up: tells the replicas that take messages now.
-        on_done: called after each message that is done, with their number.
+        in_flight: most messages at a time.
+        up: returns the replicas that are ready.
+        on_done: called after each answered message, with their number.
 
     Attributes:
-        done: how many messages have their reply.
-        last_failure: why a replica last did not handle a message, in its words.
+        done: the number of answered messages.
+        last_failure: the last error of a replica that did not handle a message.
     """
 
     def __init__(
@@ -62,22 +62,22 @@ class Sender:
         up: Callable[[], list[Replica]],
         on_done: Callable[[int], None],
     ) -> None:
-        self.deliveries = [Delivery(message) for message in messages]
+        self.deliveries = [SentMessage(message) for message in messages]
         self.done = 0
         self.last_failure: str | None = None
         self._slots = asyncio.Semaphore(in_flight)
         self._chance = chance
         self._up = up
         self._on_done = on_done
-        #: Held by the message that is sent and has no ticket yet. Such a lock is fair.
+        #: Held while a message is sent and has no ticket yet. These locks are fair.
         self._lanes: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._at: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Send all messages, in their order; return when every one is done.
+        """Send all messages in order, and wait until each is answered.
 
-        Raises ReplicaFailed when a replica finds fault with a message.
+        Raises ReplicaFailed if a replica rejects a message.
         """
         try:
             for delivery in self.deliveries:
@@ -98,10 +98,10 @@ class Sender:
             task.result()
 
     def holds_some(self, replica: Replica) -> bool:
-        """Whether a replica has messages with a ticket that it has not answered."""
+        """Whether a replica has unanswered messages with a ticket."""
         return self._at[replica.name] > 0
 
-    async def _deliver(self, delivery: Delivery) -> None:
+    async def _deliver(self, delivery: SentMessage) -> None:
         try:
             while (problem := await self._send(delivery)) is not None:
                 self.last_failure = problem
@@ -111,8 +111,8 @@ class Sender:
         self.done += 1
         self._on_done(self.done)
 
-    async def _send(self, delivery: Delivery) -> str | None:
-        """Send a message once, and take the replies; why there are none, if it is to come again."""
+    async def _send(self, delivery: SentMessage) -> str | None:
+        """Send a message once and read the replies; returns an error if it must be sent again."""
         message = delivery.message
         body = {"sender": message.conversation, "message": message.text}
         body["message_id"] = str(message.id)
@@ -134,11 +134,11 @@ class Sender:
             if error.status < 500:
                 raise ReplicaFailed(f"replica {replica.name} refused a message: {error}") from error
             return str(error)
-        # What fails later than the ticket has its error in the last line.
+        # An error after the ticket is in the last line.
         failed = [reply for reply in replies if reply.get("status") == "failure"]
         return failed[0]["message"] if failed else None
 
     async def _any_replica(self) -> Replica:
-        while not (replicas := self._up()):  # noqa: ASYNC110  # any of them will do
+        while not (replicas := self._up()):  # noqa: ASYNC110  # any replica will do
             await asyncio.sleep(LOOK)
         return self._chance.choice(replicas)

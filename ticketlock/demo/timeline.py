@@ -1,13 +1,13 @@
-"""When the turns of a few conversations ran, for a picture: with the lock and without it."""
+"""The timelines of a few conversations, with the lock and without it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .judge.records import BEGIN, Entry
+from .judge.records import BEGIN, TurnRecord
 
-#: Conversations and turns of each that fit a picture.
+#: Conversations of a picture, and turns of each.
 CONVERSATIONS, TURNS = 3, 8
 
 
@@ -16,10 +16,10 @@ class Span:
     """One turn.
 
     Attributes:
-        label: its message's place among those that are shown, from 1, in the order of sending.
+        label: the place of its message among those shown, from 1, in the order of sending.
         begin, end: seconds.
-        lane: turns of one lane do not overlap.
-        overlaps: it ran while another one did.
+        lane: its line; turns of one lane do not overlap.
+        overlaps: whether it overlaps another turn.
     """
 
     message: int
@@ -54,8 +54,8 @@ class Comparison:
     unlocked: Strip
 
 
-def spans(entries: Sequence[Entry]) -> list[Span]:
-    """The turns of a record that have an end, in the order of their begins."""
+def spans(entries: Sequence[TurnRecord]) -> list[Span]:
+    """The turns of a record that have ended, in the order of their begins."""
     going: dict[tuple[int, int, str], float] = {}
     found = []
     for entry in entries:
@@ -70,7 +70,7 @@ def spans(entries: Sequence[Entry]) -> list[Span]:
 def compare(
     locked: Mapping[str, Sequence[Span]], unlocked: Mapping[str, Sequence[Span]]
 ) -> list[Comparison]:
-    """The conversations in which most went wrong without the lock, where it did.
+    """The conversations with most overlaps without the lock, at that point.
 
     Args:
         locked, unlocked: turns by conversation; the messages of both are the same.
@@ -88,7 +88,7 @@ def compare(
 
 
 def _worst(turns: Sequence[Span]) -> Sequence[Span]:
-    """Turns that follow each other, of which most overlap; the shortest time of those."""
+    """The consecutive turns with most overlaps; of several, those in the shortest time."""
     parts = [turns[i : i + TURNS] for i in range(max(1, len(turns) - TURNS + 1))]
     return max(
         parts, key=lambda part: (sum(s.overlaps for s in part), part[0].begin - part[-1].end)
@@ -105,7 +105,7 @@ def _strip(turns: Sequence[Span], messages: Sequence[int]) -> Strip:
 
 
 def _marked(turns: Sequence[Span]) -> list[Span]:
-    """With what overlaps, and in as many lanes as that needs."""
+    """The turns with their overlaps and lanes."""
     marked: list[Span] = []
     lanes: list[float] = []  # when the last turn of each ended
     for place, span in enumerate(turns):

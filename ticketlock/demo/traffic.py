@@ -11,16 +11,16 @@ from typing import Any
 from ..checks import check_sender_id
 from ..errors import ConfigurationError, InvalidConversationId
 
-#: Conversations whose bursts mix at any time in generated traffic.
+#: Conversations with a burst at the same time in generated traffic.
 _TYPING_AT_ONCE = 8
 _LONGEST_BURST = 6
-#: Longest line of a transcript, bytes: a replica takes it as one line, too.
+#: Most bytes of a line of a transcript.
 LONGEST = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message. Its id is its place in the traffic, from 0."""
+    """One message; its id is its place in the traffic, from 0."""
 
     id: int
     conversation: str
@@ -28,7 +28,7 @@ class Message:
 
 
 def read_transcript(path: Path) -> list[Message]:
-    """The messages of a JSON-lines file, in file order; empty lines are passed over.
+    """The messages of a JSON-lines file, in file order; empty lines are skipped.
 
     Raises ConfigurationError naming the file, the line and the problem.
     """
@@ -50,7 +50,7 @@ def read_transcript(path: Path) -> list[Message]:
 
 
 def _parse(line: bytes) -> tuple[str, str]:
-    """Sender and text of a line. Raises ValueError."""
+    """MessageSender and text of a line. Raises ValueError."""
     if len(line) > LONGEST:
         raise ValueError(f"is longer than {LONGEST} bytes")
     try:
@@ -67,7 +67,7 @@ def _parse(line: bytes) -> tuple[str, str]:
 
 
 def _problem(fields: Any) -> str | None:
-    """What is wrong with the fields of a message, None if nothing is."""
+    """The problem of a message's fields; None if they are valid."""
     if not isinstance(fields, dict):
         return "is not a JSON object"
     for key in ("sender_id", "text"):
@@ -89,9 +89,9 @@ def _problem(fields: Any) -> str | None:
 
 
 def generate(conversations: int, count: int, seed: int) -> list[Message]:
-    """`count` messages in bursts of several, the bursts of some conversations mixed.
+    """Generate `count` messages in bursts, with bursts of several conversations mixed.
 
-    Every conversation speaks at least once if `count` allows.
+    Every conversation gets a message if `count` is large enough.
     """
     chance = random.Random(seed)
     silent = dict.fromkeys(chance.sample(range(conversations), conversations))
@@ -103,10 +103,10 @@ def generate(conversations: int, count: int, seed: int) -> list[Message]:
         speaker, left = typing.pop(chance.randrange(len(typing)))
         if left > 1:
             typing.append((speaker, left - 1))
-        if count - len(messages) <= len(silent):  # the last messages are theirs
+        if count - len(messages) <= len(silent):  # the last messages are for these
             speaker = next(iter(silent))
         silent.pop(speaker, None)
-        # Real ids hold such characters; none of them may act as a pattern or end a hash tag.
+        # Real ids have such characters, which must not act as a pattern or end a hash tag.
         conversation = f"caller {speaker} [web]|{{*?}}"
         messages.append(Message(len(messages), conversation, f"message {len(messages)}"))
     return messages

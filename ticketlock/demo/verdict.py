@@ -1,10 +1,10 @@
-"""The outcome of a demo in one sentence."""
+"""The verdict of a demo, in one sentence."""
 
 from __future__ import annotations
 
 from .report import Report
 
-#: Kind of violation -> what so many of them are.
+#: Kind of violation -> the text after its number.
 _WORDS = {
     "lost": "messages were lost",
     "duplicated": "messages were handled twice",
@@ -19,19 +19,19 @@ _WORDS = {
     "events_differing": "events arrived changed",
     "events_waiting": "conversations still had events to publish",
 }
-#: What is told of a run without the lock: the rest follows from it.
-_TOLD = ("lost", "out_of_order", "overlaps")
+#: Kinds that are named for a run without the lock; the others follow from them.
+_NAMED = ("lost", "out_of_order", "overlaps")
 
 
 def verdict(report: Report, unlocked: bool = False) -> str:
-    """Whether every promise was kept, and which were not."""
+    """Whether every promise was kept, and which were broken."""
     if unlocked:
         return f"Verdict: without the lock {_found(report)}."
     return f"Verdict: {_broken(report) if report.violations else _kept(report)}."
 
 
 def compared(locked: Report, unlocked: Report) -> str:
-    """The same of two runs with the same messages, one with the lock and one without."""
+    """The verdict of two runs with the same messages, with the lock and without."""
     said = _broken(locked) if locked.violations else _kept(locked)
     return f"Verdict: with the lock {said}; without it {_found(unlocked)}."
 
@@ -58,12 +58,12 @@ def _found(report: Report) -> str:
     found = _messages(report)
     if not found:
         return "nothing went wrong this time: send more messages at once"
-    kinds = [kind for kind in _TOLD if kind in found] or list(found)
+    kinds = [kind for kind in _NAMED if kind in found] or list(found)
     return f"{_listed(kinds, found)}, of {report.messages} messages"
 
 
 def _messages(report: Report) -> dict[str, int]:
-    """Kind -> how many messages it happened to; what is about no message counts for itself."""
+    """Kind -> number of affected messages; a violation without a message counts as one."""
     found: dict[str, set[object]] = {kind: set() for kind, n in report.counts().items() if n}
     for place, one in enumerate(report.violations):
         message = f"violation {place}" if one.message is None else one.message

@@ -1,4 +1,4 @@
-"""From an `endpoints.yml` to the components that it names."""
+"""Creates the components that an `endpoints.yml` names."""
 
 from .file import EndpointConfig, Endpoints, read_endpoints, write_endpoints
 

@@ -1,4 +1,4 @@
-"""`open_export`: an export between the two places that an `endpoints.yml` names."""
+"""`open_export`: an export from the tracker store to the event broker of an `endpoints.yml`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ async def open_export(
 ) -> AsyncIterator[EventExport]:
     """An export from the tracker store to the event broker of an `endpoints.yml`.
 
-    The other arguments are those of `EventExport`. Raises ConfigurationError naming the file
-    and the section that is missing, or that can have no history for another process.
+    The other arguments are those of `EventExport`. Raises ConfigurationError, with the file and
+    the section, if a section is missing or the tracker store is in memory.
     """
     found = read_endpoints(endpoints)
     sections = {}
@@ -55,7 +55,7 @@ async def open_export(
 
 
 def _place(section: EndpointConfig) -> str:
-    """A digest of a section without its secrets, which may change."""
+    """A digest of a section without its secrets, because those may change."""
     keys = {"type": str(section.type).lower(), **endpoint_values(section)}
     kept = {key: value for key, value in keys.items() if not is_secret(key)}
     return digest({k: mask_url(v) if isinstance(v, str) else v for k, v in kept.items()})

@@ -1,4 +1,4 @@
-"""`endpoints.yml`: read, with `${NAME}` filled in, and checked section by section."""
+"""Reads an `endpoints.yml`, replaces `${NAME}`, and checks its sections."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..settings.section import hint, sentences
 
 log = logging.getLogger("ticketlock")
 
-#: Sections we read.
+#: Sections of ticketlock.
 SECTIONS = ("lock_store", "tracker_store", "event_broker", "event_service", "server")
-#: Sections of a Rasa file that have no use here -> what is there instead.
+#: Sections of a Rasa file that are not used -> what replaces them.
 FOREIGN = {
     "action_endpoint": "the bot's function runs its actions itself",
     "nlg": "the bot's function yields its texts itself",
@@ -46,7 +46,7 @@ _OTHER = "`ticketlock run` has only the channel rest; connect this one by your o
 #: `${NAME}`, `${NAME:-default}`, `${NAME:?what to do}`; `$${NAME}` is the text `${NAME}`.
 _VARIABLE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)(?::(?:-([^}]*)|\?([^}]*)))?\}")
 
-#: What YAML wants escaped, or reads as the end of a line.
+#: Characters that YAML requires to be escaped, or reads as line ends.
 _UNPRINTED = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]")
 
 
@@ -60,18 +60,18 @@ class EndpointConfig:
         self.kwargs = kwargs
 
     def __repr__(self) -> str:
-        # Values may be secrets: only the names of the keys are shown.
+        # Values may be secrets, so only the names of the keys are shown.
         return f"EndpointConfig(type={self.type!r}, keys={sorted(self.kwargs)})"
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """The sections of a file that are there.
+    """The sections of a file.
 
     Attributes:
         path: the file, for error texts.
-        unused: sections of a Rasa file that have no use here -> what is there instead.
-        credentials: it is a Rasa credentials file, and `unused` are its channels.
+        unused: sections of a Rasa file that are not used -> what replaces them.
+        credentials: whether it is a Rasa credentials file, with its channels in `unused`.
     """
 
     path: str
@@ -80,7 +80,7 @@ class Endpoints:
     credentials: bool = False
 
     def section(self, name: str) -> EndpointConfig | None:
-        """A section, None if it is not there."""
+        """A section; None if it is missing."""
         return self.sections.get(name)
 
     def where(self, name: str) -> str:
@@ -89,21 +89,21 @@ class Endpoints:
 
 
 def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
-    """Read and check the outline of an `endpoints.yml`.
+    """Read an `endpoints.yml`, and check its sections, but not their keys.
 
     Sections of a Rasa file that ticketlock does not use are logged.
 
     Args:
-        credentials: take a Rasa credentials file too, of which nothing is used.
+        credentials: accept a Rasa credentials file too, of which nothing is used.
 
-    Raises ConfigurationError for a missing or broken file, for unknown sections, and for
-    variables that are not set, each named with its line.
+    Raises ConfigurationError for a missing or invalid file, unknown sections, and unset
+    variables, which are named with their lines.
     """
     name = str(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or error  # without the name once more
+        why = getattr(error, "strerror", None) or error  # without the file name
         raise ConfigurationError(f"{name}: cannot be read: {why}") from error
     document = _filled(_parse(text, name), name)
     if document is None:
@@ -133,7 +133,7 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
 
 
 def _problem(key: object, values: Any) -> str | None:
-    """What is wrong with a section before its keys are looked at."""
+    """The problem of a section, apart from its keys; None if it has none."""
     if key in FOREIGN:
         return None
     if key not in SECTIONS:
@@ -147,20 +147,20 @@ def _problem(key: object, values: Any) -> str | None:
 
 
 def write_endpoints(path: Path, sections: Mapping[str, Any]) -> None:
-    """Write a new file, which `read_endpoints` reads as these sections; nobody else may read it.
+    """Write a new file for `read_endpoints`, which only its owner may read.
 
     Raises FileExistsError.
     """
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # it may hold passwords
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # it may contain passwords
     with open(file, "w", encoding="utf-8") as stream:
         stream.write(yaml_text(_quoted(sections)))
 
 
 def yaml_text(value: Any) -> str:
-    """A YAML scalar, list or mapping, in one line: JSON is YAML, and no text can break out of it.
+    """A value as YAML in one line, as JSON, which quotes all texts.
 
-    JSON writes a character beyond U+FFFF as two escapes, which YAML does not know: those stay
-    as they are, and what YAML does not print is escaped.
+    Characters beyond U+FFFF are not escaped, because YAML does not know JSON's surrogates;
+    characters that YAML cannot print are.
     """
     return _UNPRINTED.sub(
         lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False)
@@ -168,7 +168,7 @@ def yaml_text(value: Any) -> str:
 
 
 def _quoted(value: Any) -> Any:
-    """The value with texts that look like variables marked as the texts that they are."""
+    """The value, with texts that look like variables escaped."""
     if isinstance(value, Mapping):
         return {key: _quoted(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -193,7 +193,7 @@ def _parse(text: str, name: str) -> Any:
 
 
 def _filled(value: Any, name: str, line: int = 0) -> Any:
-    """The value with variables filled in, as plain dictionaries, lists and texts."""
+    """The value with its variables replaced, as plain dictionaries, lists and texts."""
     if isinstance(value, Mapping):
         return {key: _filled(item, name, _line(value, key, line)) for key, item in value.items()}
     if isinstance(value, list):
@@ -204,7 +204,7 @@ def _filled(value: Any, name: str, line: int = 0) -> Any:
 
 
 def _line(parent: Any, key: Any, default: int) -> int:
-    """The line of an item, which the parser has noted at its parent."""
+    """The line of an item, which the parser stores at its parent."""
     try:
         place = parent.lc.value(key) if isinstance(key, str) else parent.lc.item(key)
         return int(place[0]) + 1

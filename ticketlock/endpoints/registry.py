@@ -1,6 +1,6 @@
-"""From the `type` of a section to a component: the only place that names backends.
+"""Creates components by the `type` of their section; only this file names backends.
 
-(What the demo alone needs of them is in `demo/listeners`.)
+(Those that only the demo needs are in `demo/listeners`.)
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from ..tracker.custom import CustomTrackerStore
 from ..tracker.store import TrackerStore
 from .file import EndpointConfig, Endpoints
 
-#: `type` of a `lock_store` section -> where the class is.
+#: `type` of a `lock_store` section -> its class.
 LOCK_STORES = {
     "in_memory": "ticketlock.locks.memory:InMemoryLockStore",
     "redis": "ticketlock.locks.redis:RedisLockStore",
     "concurrent_redis": "ticketlock.locks.concurrent.store:ConcurrentRedisLockStore",
 }
 
-#: `type` of a `tracker_store` section -> where the class is.
+#: `type` of a `tracker_store` section -> its class.
 TRACKER_STORES = {
     "in_memory": "ticketlock.stores.memory:InMemoryTrackerStore",
     "sql": "ticketlock.stores.sql:SQLTrackerStore",
@@ -39,7 +39,7 @@ TRACKER_STORES = {
     "dynamo": "ticketlock.stores.dynamo:DynamoTrackerStore",
 }
 
-#: `type` of an `event_broker` section -> where the class is.
+#: `type` of an `event_broker` section -> its class.
 EVENT_BROKERS = {
     "pika": "ticketlock.brokers.pika:PikaEventBroker",
     "kafka": "ticketlock.brokers.kafka:KafkaEventBroker",
@@ -47,16 +47,16 @@ EVENT_BROKERS = {
     "file": "ticketlock.brokers.file:FileEventBroker",
 }
 
-#: `type` of an `event_broker` section -> what the event service reads it with.
+#: `type` of an `event_broker` section -> the reader of the event service.
 EVENT_SOURCES = {
     "pika": "ticketlock.brokers.pika.reader:PikaReader",
     "kafka": "ticketlock.brokers.kafka.reader:KafkaReader",
 }
 
-#: `type` of an `event_service` section -> where the class is.
+#: `type` of an `event_service` section -> its class.
 EVENT_DATABASES = {"sql": "ticketlock.stores.event_service:SQLEventDatabase"}
 
-#: Section -> its types, and the one that it means without `type`, as documented.
+#: Section -> its types, and its documented default type.
 TYPES: dict[str, tuple[dict[str, str], str]] = {
     "lock_store": (LOCK_STORES, "in_memory"),
     "tracker_store": (TRACKER_STORES, "in_memory"),
@@ -65,8 +65,8 @@ TYPES: dict[str, tuple[dict[str, str], str]] = {
     "server": ({"http": "ticketlock.server.app:BotServer"}, "http"),
 }
 
-#: Modules in which configurations of the documented system know classes of these names; the
-#: keys of their sections are the same.
+#: Modules of the documented system with classes of the same names, whose sections have the same
+#: keys.
 _DOCUMENTED_MODULES = (
     "rasa.core.lock_store", "rasa.core.concurrent_lock_store",
     "rasa_plus.components.concurrent_lock_store", "rasa.core.tracker_store",
@@ -76,7 +76,7 @@ _DOCUMENTED_MODULES = (
 
 
 def type_of(name: str, section: Any) -> str:
-    """The type of a section, by our name for it if it is ours; else the path of a class."""
+    """The type of a section: one of `TYPES`, or the path of a custom class."""
     types, default = TYPES[name]
     kind = getattr(section, "type", None) or default
     module, _, class_name = kind.rpartition(".")
@@ -88,9 +88,9 @@ def type_of(name: str, section: Any) -> str:
 
 
 def missing_extras(endpoints: Endpoints, *sections: str) -> dict[str, list[str]]:
-    """Extra -> its modules that are not installed, for all that these sections of a file need.
+    """Extra -> its missing modules, for the extras that these sections of a file need.
 
-    A section that is not in the file needs nothing.
+    A section that is not in the file needs none.
     """
     found = {}
     for name in sections:
@@ -103,7 +103,7 @@ def missing_extras(endpoints: Endpoints, *sections: str) -> dict[str, list[str]]
 
 
 def require_extras(endpoints: Endpoints, *sections: str) -> None:
-    """Raise one ConfigurationError for all extras that are missing, with one command to type."""
+    """Raise a ConfigurationError for all missing extras, with one pip command."""
     if found := missing_extras(endpoints, *sections):
         raise ConfigurationError(f"{endpoints.path}: {needs(found)}")
 
@@ -112,10 +112,10 @@ def import_class(path: str, where: str, known: Iterable[str] = ()) -> type[Any]:
     """The class at `package.module.Class` or `package.module:Class`.
 
     Args:
-        known: types that may have been meant.
+        known: known types, for the suggestion in an error.
 
-    Raises ConfigurationError naming the part of the path that is wrong; an error that the
-    module itself raises while it is imported comes out as its cause.
+    Raises ConfigurationError, which names the wrong part of the path; an error of the import
+    itself is its cause.
     """
     module_name, _, class_name = path.replace(":", ".").rpartition(".")
     if not module_name:
@@ -134,12 +134,12 @@ def import_class(path: str, where: str, known: Iterable[str] = ()) -> type[Any]:
 
 
 def import_backend(path: str, kind: str, where: str, keys: Mapping[str, Any]) -> type[Any]:
-    """One of our classes, of the type `kind`.
+    """The class of a backend of the type `kind`.
 
     Args:
-        keys: of the section: some of them tell which driver it needs.
+        keys: the keys of the section, which decide the driver.
 
-    Raises ConfigurationError; for a missing driver its text is the command to type.
+    Raises ConfigurationError; for a missing driver with the pip command.
     """
     extra = extra_of(kind, keys)
     if extra is not None and (modules := missing(extra)):
@@ -164,7 +164,7 @@ def create_lock_store(obj: Any = None, where: str = "lock_store") -> LockStore:
     if not issubclass(store, LockStore):
         raise ConfigurationError(f"{where}: type: {kind} is not a subclass of ticketlock.LockStore")
     created = store(endpoint_config=obj)
-    if not hasattr(created, "lock_lifetime"):  # its __init__ did not call ours
+    if not hasattr(created, "lock_lifetime"):  # its __init__ did not call that of LockStore
         LockStore.__init__(created, obj)
     return created
 
@@ -177,10 +177,10 @@ def create_tracker_store(
 ) -> TrackerStore:
     """The tracker store of a section: an EndpointConfig, a mapping, a store, or None.
 
-    A type that is none of ours is the path of a class, which is called as documented:
+    Another type is the path of a custom class, which is called as documented:
     `Class(host=url, domain=, event_broker=, **keys)`.
 
-    Raises ConfigurationError; for a missing extra its text is the command to type.
+    Raises ConfigurationError; for a missing extra with the pip command.
     """
     if isinstance(section, TrackerStore):
         return section
@@ -209,11 +209,11 @@ async def create_event_broker(
 ) -> EventBroker | None:
     """The broker of a section: an EndpointConfig, a mapping, a broker, or None for none.
 
-    A section without `type` means RabbitMQ, as documented. A type that is none of ours is the
-    path of a class with the documented `from_endpoint_config`.
+    A section without `type` means RabbitMQ, as documented. Another type is the path of a custom
+    class with the documented `from_endpoint_config`.
 
-    Raises ConfigurationError (for a missing extra its text is the command to type), and
-    EventBrokerConnectionError where the broker connects at once and cannot.
+    Raises ConfigurationError (for a missing extra with the pip command);
+    EventBrokerConnectionError if a custom broker connects at once and fails.
     """
     if section is None or isinstance(section, EventBroker):
         return section
@@ -227,10 +227,10 @@ async def create_event_broker(
 
 
 async def prepare_event_broker(section: Any, where: str = "event_broker") -> EventBroker:
-    """The broker of an EndpointConfig, not connected yet if it is one of ours.
+    """The broker of an EndpointConfig; only custom ones may be connected already.
 
-    For commands: they say what it is before it answers, and `connect_once` tells them at once
-    what is wrong. Raises ConfigurationError.
+    For commands, which then call `connect_once` to get its error at once. Raises
+    ConfigurationError.
     """
     own, custom = _broker_class(section, where)
     if own is not None:
@@ -239,7 +239,7 @@ async def prepare_event_broker(section: Any, where: str = "event_broker") -> Eve
 
 
 def _broker_class(section: Any, where: str) -> tuple[type[Any] | None, Any]:
-    """The class of a section: (ours, None), or (None, somebody else's)."""
+    """The class of a section: (backend, None), or (None, custom class)."""
     kind = type_of("event_broker", section)
     if kind in EVENT_BROKERS:
         values = endpoint_values(section)
@@ -250,10 +250,10 @@ def _broker_class(section: Any, where: str) -> tuple[type[Any] | None, Any]:
 def event_broker_maker(
     section: Any = None, where: str = "event_broker"
 ) -> Callable[[], Awaitable[EventBroker]] | None:
-    """What gives the broker of a section when it is wanted; None for none.
+    """A function that creates the broker of a section; None without a section.
 
-    One of ours is made at once, without connecting, so that a wrong setting is a
-    ConfigurationError now and a server that is away is not.
+    Backends of ticketlock are created now, without connecting, so that a wrong setting is an
+    error now, and an unreachable server is not. Raises ConfigurationError.
     """
     if section is None:
         return None
@@ -267,7 +267,7 @@ def event_broker_maker(
 
     async def make() -> EventBroker:
         broker = await create_event_broker(made, where)
-        assert broker is not None  # of a section that is there
+        assert broker is not None  # the section is not None
         return broker
 
     return make
@@ -276,9 +276,9 @@ def event_broker_maker(
 def create_event_source(
     section: Any, service: ServiceSettings | None = None, where: str = "event_broker"
 ) -> Source:
-    """What reads the events that the broker of a section publishes.
+    """The reader of the events that the broker of a section publishes.
 
-    Raises ConfigurationError, also for a broker whose events nobody can be told to consume.
+    Raises ConfigurationError, also for a broker whose events cannot be consumed.
     """
     if section is None:
         raise ConfigurationError(
@@ -301,9 +301,9 @@ def create_event_source(
 def create_event_database(
     section: Any = None, where: str = "event_service"
 ) -> tuple[ServiceSettings, EventDatabase]:
-    """The event service's settings and database: of an EndpointConfig, a mapping, or None.
+    """The settings and the database of the event service: of an EndpointConfig, a mapping, or None.
 
-    Raises ConfigurationError; for a missing extra its text is the command to type.
+    Raises ConfigurationError; for a missing extra with the pip command.
     """
     if isinstance(section, Mapping):
         section = EndpointConfig(**section)
@@ -311,7 +311,7 @@ def create_event_database(
     if kind not in EVENT_DATABASES:
         raise ConfigurationError(f"{where}: type: {kind!r} is not known; the only type is sql")
     values = {} if section is None else endpoint_values(section)
-    # A driver is missed when it is opened: not each dialect of the tracker store will do.
+    # Its driver is checked when it is opened, because it supports fewer dialects.
     database = import_backend(EVENT_DATABASES[kind], kind, where, {})
     keys = Section(values, where)
     settings = ServiceSettings.take(keys)
@@ -319,18 +319,10 @@ def create_event_database(
 
 
 def require_existing(component: object) -> None:
-    """Raise ConfigurationError if a store's file is missing: for what reads and must not create it.
+    """Raise ConfigurationError if the file of a store is missing, for commands that only read.
 
-    A store of another kind, or of somebody else, is left as it is.
+    Stores without a file, and custom stores, are not checked.
     """
     require = getattr(component, "require_existing", None)
     if callable(require):
         require()
-
-
-def _import_extra(path: str, kind: str, where: str, keys: Mapping[str, Any]) -> type[Any]:
-    """One of our classes; its missing drivers are an error that says what to install."""
-    extra = extra_of(kind, keys)
-    if extra is not None and (modules := missing(extra)):
-        raise ConfigurationError(f"{where}: type {kind} {needs({extra: modules})}")
-    return import_class(path, where)

@@ -1,4 +1,4 @@
-"""The keys of event brokers and of the event service's database."""
+"""The keys of event brokers and of the database of the event service."""
 
 import os
 import re
@@ -25,7 +25,7 @@ def _callable(found: Any) -> str | None:
 
 
 class KafkaOptions(TypedDict, total=False):
-    """Of Kafka, without its address."""
+    """Keys of Kafka, without its address."""
 
     topic: Annotated[str, Key("topic to publish to", "rasa_core_events", check=_topic)]
     client_id: Annotated[str | None, Key("name of this client in the servers' logs")]
@@ -93,7 +93,7 @@ class KafkaKeys(KafkaOptions, total=False):
 
 
 class PikaOptions(TypedDict, total=False):
-    """Of RabbitMQ, without host and login."""
+    """Keys of RabbitMQ, without host and login."""
 
     url: Annotated[str | None, Key("another name of `host`")]
     port: Annotated[int | None, Key("TCP port", None, 1, 65535, shown="5672, with `amqps://` 5671")]
@@ -129,7 +129,7 @@ class PikaKeys(PikaOptions, total=False):
 
 
 class SQLEventOptions(SQLKeys, total=False):
-    """Of a database of events, without its dialect."""
+    """Keys of a database of events, without its dialect."""
 
     db: Annotated[
         str,

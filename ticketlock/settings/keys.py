@@ -1,7 +1,7 @@
-"""How a key of `endpoints.yml` is declared, once: `port: Annotated[int, Key("...", 6379)]`.
+"""Declarations of the keys of `endpoints.yml`: `port: Annotated[int, Key("...", 6379)]`.
 
-Declarations are fields of a TypedDict, which is also the type of a constructor's keywords, or of
-a dataclass. `Section.read` reads by them; the schema and the reference page are made of them.
+They are fields of a dataclass, or of a TypedDict that is also the type of the keywords of a
+constructor. `Section.read`, the schema and the reference page are based on them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """What is said of a key beside its name and its type.
+    """The declaration of a key, beside its name and its type.
 
     Attributes:
-        meaning: for people, in Markdown, with the unit.
-        default: the value without it; of a dataclass it is the field's default.
+        meaning: a text in Markdown, with the unit.
+        default: its default; in a dataclass the default of the field.
         low, high: bounds of a number.
-        check: what is wrong with a value that was given, None if nothing is.
-        shown: the default in words, where it depends on something else.
-        python_only: an object that a file cannot hold.
+        check: returns the problem of a given value, None if it is valid.
+        shown: the default as text, if it depends on something else.
+        python_only: whether it is an object, which a file cannot have.
     """
 
     meaning: str
@@ -37,11 +37,11 @@ class Key:
 
 @dataclasses.dataclass(frozen=True)
 class Declared:
-    """A key as it is declared.
+    """A declared key.
 
     Attributes:
-        kind: how it is read: a method of `Section`.
-        options: the spellings that a `choice` has.
+        kind: the method of `Section` that reads it.
+        options: the values of a `choice`.
     """
 
     name: str

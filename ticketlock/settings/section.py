@@ -1,4 +1,4 @@
-"""Checked reading of settings: every error names where, which key, which value, and the way out."""
+"""Reads settings with checks: each error names the section, the key, the value and a remedy."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .keys import Declared, declared
 
 T = TypeVar("T")
 
-#: How a switch may be written.
+#: Spellings of a switch.
 TRUE = ("true", "yes", "on", "1")
 FALSE = ("false", "no", "off", "0")
 _SECRET = re.compile(r"pass|secret|token|credential|sasl_password", re.IGNORECASE)
 _REQUIRED: Any = object()
-#: How like a known name must be to be suggested: "user" and "username", 0.67, are.
+#: Least similarity of a suggested name; that of "user" and "username" is 0.67.
 _NEAR = 0.65
 
 
 def mask_url(url: str) -> str:
-    """The text without what stands before its last `@`: user, password, and all that went wrong.
+    """The text without the part before its last `@`, which has user and password.
 
     >>> mask_url("redis://user:pass@word@host/1")
     'redis://***@host/1'
@@ -36,12 +36,12 @@ def mask_url(url: str) -> str:
 
 
 def is_secret(key: str) -> bool:
-    """Whether the value of a key of this name is not to be shown."""
+    """Whether the value of a key of this name is secret."""
     return _SECRET.search(key) is not None
 
 
 def hint(name: object, known: Iterable[str], label: str = "known") -> str:
-    """The nearest known name, or all of them: the end of an error about an unknown one."""
+    """The nearest known name, or all of them, for an error about an unknown name."""
     names = list(known)
     near = difflib.get_close_matches(str(name).lower(), names, 1, _NEAR)
     if not names:
@@ -50,18 +50,18 @@ def hint(name: object, known: Iterable[str], label: str = "known") -> str:
 
 
 def sentences(texts: Iterable[str]) -> str:
-    """Several ends of an error in one line; a question mark needs no full stop."""
+    """Several problems in one line; after a question mark without a full stop."""
     return ". ".join(texts).replace("?. ", "? ")
 
 
 def located(where: str, error: Exception) -> str:
-    """The text of an error, which names the file and the section."""
+    """The text of an error, with the file and the section."""
     text = str(error)
     return text if text.startswith(where) else f"{where}: {text}"
 
 
 def digest(value: object) -> str:
-    """A short name for a value made of mappings, lists and plain values; equal for equal ones."""
+    """A short digest of a JSON value; equal values have the same one."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -70,7 +70,7 @@ def endpoint_values(endpoint_config: Any) -> dict[str, Any]:
     """The plain keys of a documented `EndpointConfig`-like object (`url` and `kwargs`)."""
     values = getattr(endpoint_config, "kwargs", None)
     if not isinstance(values, Mapping):
-        name = type(endpoint_config).__name__  # not its text: a URL has a password
+        name = type(endpoint_config).__name__  # not its text: a URL may have a password
         raise ConfigurationError(
             f"a {name} is not an EndpointConfig (an object with url and kwargs): "
             "give settings by name, as in url=..."
@@ -81,9 +81,9 @@ def endpoint_values(endpoint_config: Any) -> dict[str, Any]:
 
 
 class Section:
-    """One mapping of settings; `finish` refuses those that nobody read.
+    """A mapping of settings; `finish` rejects keys that were not read.
 
-    Text that comes from `${NAME}` in a YAML file is accepted for numbers and switches.
+    Numbers and switches may be texts, as from `${NAME}` in a YAML file.
 
     Attributes:
         where: file and section, for error texts.
@@ -93,17 +93,17 @@ class Section:
         self._values = dict(values)
         self.where = where
         self._given = {key for key, value in self._values.items() if value is not None}
-        self._known: dict[str, None] = {}  # in the order in which they were asked for
+        self._known: dict[str, None] = {}  # in the order of reading
 
     def error(self, key: str, problem: str) -> ConfigurationError:
-        """A ConfigurationError about `key` of this section, to be raised by the caller."""
+        """A ConfigurationError about `key`, for the caller to raise."""
         return ConfigurationError(f"{self.where}: {key}: {problem}")
 
     def values(self, keys: Any, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The values of all keys that a TypedDict or dataclass declares, checked.
 
         Args:
-            defaults: what stands in place of declared defaults.
+            defaults: values that replace declared defaults.
 
         Raises ConfigurationError.
         """
@@ -122,7 +122,7 @@ class Section:
         return key in self._given
 
     def place(self) -> tuple[str, str | None]:
-        """The value of `url` or `host`, which are one setting, and which of the two was given."""
+        """Which of `url` and `host`, which are the same setting, is given, and its value."""
         url, host = self._values.get("url"), self._values.get("host")
         if url is not None and host is not None:
             raise self.error("url", "and host are the same setting; give one of them")
@@ -206,7 +206,7 @@ class Section:
         raise self._bad(key, value, "true or false")
 
     def choice(self, key: str, options: Iterable[str], default: str) -> str:
-        """One of the options, in its spelling; the value's capitals do not count."""
+        """One of the options, in any case."""
         value = self._take(key, default)
         names = {name.lower(): name for name in options}
         if (found := names.get(str(value).lower())) is None:
@@ -231,7 +231,7 @@ class Section:
         return {str(name): str(text) for name, text in value.items()}
 
     def finish(self) -> None:
-        """Raise ConfigurationError for the keys nobody asked for, each with the nearest name."""
+        """Raise ConfigurationError for unknown keys, each with the nearest name."""
         unknown = [str(key) for key in self._values if key not in self._known]
         if unknown:
             said = [self._unknown(key) for key in unknown]
@@ -239,7 +239,7 @@ class Section:
             raise self.error(unknown[0], sentences([said[0], *rest]))
 
     def mistakes(self, keys: Mapping[str, Declared]) -> dict[str, str]:
-        """Key -> the error about it, of all that are wrong by themselves or not in `keys`."""
+        """Key -> its error, for all keys with a wrong value or not in `keys`."""
         found = {}
         for name, key in keys.items():
             try:

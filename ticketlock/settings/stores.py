@@ -1,4 +1,4 @@
-"""The keys of lock stores and tracker stores: what a section may say, and their constructors."""
+"""The keys of lock stores and tracker stores, for sections and constructors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypedDict
@@ -7,7 +7,7 @@ from .keys import Key
 
 
 class NoKeys(TypedDict):
-    """Of a type that has no settings."""
+    """Keys of a type without settings."""
 
 
 def _alphanumeric(prefix: str) -> str | None:
@@ -15,7 +15,7 @@ def _alphanumeric(prefix: str) -> str | None:
 
 
 class RedisKeys(TypedDict, total=False):
-    """Where a Redis is and how to log in, without the number of the database."""
+    """Address and login of a Redis, without the number of the database."""
 
     url: Annotated[str | None, Key("another name of `host`")]
     host: Annotated[
@@ -58,13 +58,13 @@ class RedisKeys(TypedDict, total=False):
 
 
 class RedisLockKeys(RedisKeys, total=False):
-    """Of a Redis that keeps locks."""
+    """Keys of a Redis for locks."""
 
     db: Annotated[int, Key("number of the database", 1, 0)]
 
 
 class WaitingKeys(TypedDict, total=False):
-    """What every lock store on Redis has of its own."""
+    """Keys of all lock stores on Redis."""
 
     max_waiting: Annotated[
         int | None,
@@ -79,7 +79,7 @@ class WaitingKeys(TypedDict, total=False):
 
 
 class TimingKeys(WaitingKeys, total=False):
-    """What `concurrent_redis` has of its own."""
+    """Keys of `concurrent_redis` only."""
 
     lease: Annotated[float, Key("seconds that a holder keeps its turn without renewal", 4.0, 0.5)]
     waiter_ttl: Annotated[
@@ -135,7 +135,7 @@ class TLSKeys(TypedDict, total=False):
 
 
 class SQLKeys(TLSKeys, total=False):
-    """Where an SQL database is, but for its dialect and its name."""
+    """Address and login of an SQL database, without its dialect and name."""
 
     url: Annotated[
         str | None,
@@ -163,7 +163,7 @@ class SQLKeys(TLSKeys, total=False):
     ]
 
 
-#: `dialect`, which a broker's constructor takes by its place.
+#: `dialect`, which is a positional argument of a broker's constructor.
 Dialect = Annotated[
     str,
     Key("`sqlite`, `postgresql`, `mysql`, `mariadb` or `oracle`; a driver behind it (`+psycopg`) "

@@ -1,4 +1,4 @@
-"""What applications and operators are told of turns: observers, metrics, traces."""
+"""Observers, metrics and traces."""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,6 @@
-"""The metrics: what each is called, its unit, and what it is made of.
+"""The metrics: their names, units and sources.
 
-OpenTelemetry and Prometheus are given the same ones; docs/reference/metrics.md lists them.
+OpenTelemetry and Prometheus get the same ones; docs/reference/metrics.md lists them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0
 )  # fmt: skip
 
-#: Conversations whose last turn here is remembered, for the hand-off to the next one.
+#: Conversations whose last turn here is remembered, to measure hand-offs.
 _ENDED = 10_000
 
 
@@ -31,10 +31,10 @@ class Metric:
     """One metric.
 
     Attributes:
-        name: of OpenTelemetry; `prometheus` is made of it.
-        kind: `counter` only grows, `sum` goes up and down, `gauge` is what was measured last.
-        unit: in UCUM, as OpenTelemetry wants it; words in braces count things.
-        attributes: names of what it is told apart by; few values each.
+        name: for OpenTelemetry; `prometheus` is derived from it.
+        kind: `counter` only grows, `sum` goes up and down, `gauge` is the last measured value.
+        unit: in UCUM, as OpenTelemetry requires; words in braces count things.
+        attributes: names of its attributes; each has few values.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Metric:
 
     @property
     def prometheus(self) -> str:
-        """Its name there, by the rules by which exporters translate names."""
+        """Its name in Prometheus, by the rules of OpenTelemetry's exporters."""
         unit = {"s": "_seconds"}.get(self.unit, "")
         return self.name.replace(".", "_") + unit + ("_total" if self.kind == "counter" else "")
 
@@ -130,7 +130,7 @@ METRICS = (
     DUPLICATES, MESSAGES, PUBLISHED, DEAD, DEPTH, AGE,
 )  # fmt: skip
 
-#: Values of `outcome`. Those of turns, and those of waits that came to none.
+#: Values of `outcome`: of turns, and of waits without a turn.
 OUTCOMES = (
     "ok", "error", "lost", "timeout", "queue_full", "duplicate", "unavailable", "withdrawn"
 )  # fmt: skip
@@ -147,16 +147,16 @@ _NO_TURN: tuple[tuple[type[BaseException], str], ...] = (
 
 
 class Metered(Observer):
-    """Makes the metrics of what it is told; `add` hands each value to a library."""
+    """Derives the metrics from its notifications; `add` passes each value to a library."""
 
     def __init__(self) -> None:
-        #: conversation -> number of its last turn here that ended, and when; and of its first
-        #: one that began before that is known.
+        #: conversation -> number and time of its last turn that ended here, and of its last turn
+        #: that began before the end of its predecessor was known.
         self._ended: dict[str, tuple[int, float]] = {}
         self._begun: dict[str, tuple[int, float]] = {}
 
     def add(self, metric: Metric, value: float, *attributes: str) -> None:
-        """Count, or note, a value; `attributes` are those of the metric, in its order."""
+        """Record a value; `attributes` are the values of the metric's attributes, in order."""
         raise NotImplementedError
 
     def on_wait(self, waiter: Waiter) -> None:
@@ -188,7 +188,7 @@ class Metered(Observer):
         self._handed_on(grant.conversation_id)
 
     def _handed_on(self, name: str) -> None:
-        """Of two turns between which no ticket of others lies, in whatever order they are told."""
+        """Record the hand-off between two consecutive turns, in any order of notification."""
         (before, ended), (after, begun) = self._ended.get(name, _NONE), self._begun.get(name, _NONE)
         if after == before + 1:
             self.add(HANDOFF, max(0.0, begun - ended))
@@ -234,12 +234,12 @@ class Metered(Observer):
 
 
 def no_turn(error: BaseException | None) -> str:
-    """What a wait without a turn came to."""
+    """The outcome of a wait without a turn."""
     return next((name for kind, name in _NO_TURN if isinstance(error, kind)), "withdrawn")
 
 
 def outcome(grant: Grant, error: BaseException | None) -> str:
-    """What a turn came to."""
+    """The outcome of a turn."""
     if grant.reason is not None:
         return "lost"
     return "ok" if error is None else "error"

@@ -1,7 +1,7 @@
-"""`Observer`: what an application can be told of turns, messages and events.
+"""`Observer`: notifies an application of turns, messages and events.
 
 Metrics and traces are observers. A method that is not overridden costs nothing, and without
-observers of whole turns a lock is an ordinary `Lock`.
+observers of turns a lock is an ordinary `Lock`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Handled:
     """A message of the bot server, answered or refused.
 
     Attributes:
-        ticket: its number; None: it had none.
-        seconds: from when the server began with it to the answer.
+        ticket: its number; None if it had none.
+        seconds: from the start of its handling to the answer.
         status, reason: of the answer: 200 and `ok`, 200 and `duplicate`, or those of the error;
-            499 and `ClientGone` if the client has gone.
-        error: why it was refused.
-        held_for: for how many seconds the conversation's turn has been held; None: not known.
+            499 and `ClientGone` if the client has disconnected.
+        error: the error of a refusal.
+        held_for: seconds that the conversation's turn has been held; None if unknown.
     """
 
     conversation_id: str
@@ -48,7 +48,7 @@ class Written:
 
     Attributes:
         first: number of the first of them in the conversation.
-        to_publish: whether a relay is told of them.
+        to_publish: whether a relay publishes them.
     """
 
     first: int
@@ -61,7 +61,6 @@ class Observer(BaseObserver):
 
     The methods are called in the event loop that the turns are in: they must not block. An
     exception in them is logged and does not affect the turn.
-
     """
 
     @hook
@@ -70,11 +69,11 @@ class Observer(BaseObserver):
 
     @hook
     def on_no_turn(self, waiter: Waiter, error: BaseException | None) -> None:
-        """The waiting of `on_wait` ended without a turn; None: the ticket was given back."""
+        """The wait of `on_wait` ended without a turn; None: the ticket was withdrawn."""
 
     @hook
     def on_turn(self, grant: Grant) -> None:
-        """The turn has begun: the waiting of `on_wait` is over. See `Grant.waited`, `.ahead`."""
+        """The turn has begun: the wait of `on_wait` is over. See `Grant.waited`, `.ahead`."""
 
     @hook
     def on_turn_lost(self, grant: Grant) -> None:
@@ -82,7 +81,7 @@ class Observer(BaseObserver):
 
     @hook
     def on_turn_end(self, grant: Grant, held: float, error: BaseException | None) -> None:
-        """The turn was left, lost or not, after `held` seconds; `error` is what its body raised."""
+        """The turn has ended, lost or not, after `held` seconds; `error` is that of its block."""
 
     @hook
     def on_late_renewals(self, count: int) -> None:
@@ -108,7 +107,7 @@ class Observer(BaseObserver):
 
     @hook
     def on_duplicate(self, conversation_id: str, message_id: str) -> None:
-        """A message came again, and gets the first reply."""
+        """A message was sent again, and gets the first reply."""
 
     @hook
     def on_handled(self, message: Handled) -> None:
@@ -116,17 +115,17 @@ class Observer(BaseObserver):
 
     @hook
     def on_published(self, published: Published) -> None:
-        """A relay has given a conversation's events to the broker."""
+        """A relay has passed events of a conversation to the broker."""
 
     @hook
     def on_dead_letter(self, letter: DeadLetter) -> None:
-        """An event cannot be published and was set apart."""
+        """An event cannot be published and became a dead letter."""
 
     @hook
     def on_backlog(self, backlog: Backlog) -> None:
         """The events that wait in the outbox, every five seconds; read only if this is overridden."""
 
-    # -- of use to traces ----------------------------------------------------------------------
+    # -- for traces ----------------------------------------------------------------------
 
     @hook
     def mark(self, grant: Grant) -> str | None:

@@ -1,6 +1,6 @@
 """Traces and metrics by the OpenTelemetry API: `pip install "ticketlock[otel]"`.
 
-The API alone is imported. Which SDK takes what it is told, if any, is the application's affair.
+Only the API is imported; the application chooses the SDK, if any.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenTelemetry"]
 
-#: The conventions that the attributes `gen_ai.*` and `messaging.*` are of.
+#: The conventions of the attributes `gen_ai.*` and `messaging.*`.
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
 CONVERSATION = "gen_ai.conversation.id"
 
-#: Turns whose spans are open, and conversations whose commits are remembered, at most.
-_MOST = 10_000
+#: Most open spans of turns, and most conversations whose commits are remembered.
+_LIMIT = 10_000
 
-#: Commits of a conversation that are remembered.
+#: Most commits of a conversation that are remembered.
 _REMEMBERED = 100
 
 _w3c = TraceContextTextMapPropagator()
 
 
 def is_recorded() -> bool:
-    """Whether an SDK has been set up; the API alone records nothing."""
-    nobody = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
-    return not isinstance(trace.get_tracer_provider(), nobody)
+    """Whether an SDK is set up; the API alone records nothing."""
+    api_only = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
+    return not isinstance(trace.get_tracer_provider(), api_only)
 
 
 class SpanKindOf(NamedTuple):
@@ -80,7 +80,7 @@ SPANS = (WAIT, TURN, CLAIM, COMMIT, PUBLISH)
 
 
 class _Open(NamedTuple):
-    """A turn's span, the context it is in, and that around it."""
+    """The span of a turn, its context, and the context around it."""
 
     span: Span
     inside: Context
@@ -105,8 +105,8 @@ class OpenTelemetry(Metered):
         meter = metrics.get_meter(*ours, meter_provider, schema_url=SCHEMA_URL)
         self._add = {metric: _instrument(meter, metric) for metric in METRICS}
         self._open: dict[int, _Open] = {}
-        #: conversation -> (number of its first event, of that after its last one, its turn's
-        #: context) of each commit that is not published yet.
+        #: conversation -> (number of the first event, number after the last event, context of the
+        #: turn) of each commit that is not published yet.
         self._commits: dict[str, list[tuple[int, int, Context]]] = {}
         self.asgi = _Incoming
 
@@ -136,11 +136,11 @@ class OpenTelemetry(Metered):
         wait = self._tracer.start_span(WAIT.name, start_time=began, attributes=waited)
         wait.end(now)
         named["ticketlock.fence"] = grant.fence
-        # Where nothing is around them they are one trace all the same.
+        # Without a span around them, wait and turn are one trace all the same.
         parent = around if _valid(trace.get_current_span()) else trace.set_span_in_context(wait)
         span = self._tracer.start_span(TURN.name, parent, start_time=now, attributes=named)
         inside = trace.set_span_in_context(span)
-        if len(self._open) >= _MOST:  # acquired, and never released
+        if len(self._open) >= _LIMIT:  # acquired and never released
             self._open.pop(next(iter(self._open))).span.end()
         self._open[id(grant)] = _Open(span, inside, around, now)
         context.attach(trace.set_span_in_context(span, around))
@@ -159,7 +159,7 @@ class OpenTelemetry(Metered):
         if error is not None and grant.reason is None:
             _failed(found.span, error)
         found.span.end(found.began + _ns(held))
-        if trace.get_current_span() is found.span:  # else it is left by another task
+        if trace.get_current_span() is found.span:  # else another task has ended it
             context.attach(found.around)
 
     def on_claim(self, grant: Grant, seconds: float, error: BaseException | None) -> None:
@@ -173,11 +173,11 @@ class OpenTelemetry(Metered):
         self._inside(grant, COMMIT.name, seconds, error, {"ticketlock.events": written.count})
         found = self._open.get(id(grant))
         if error is None and written.to_publish and found is not None and _valid(found.span):
-            if len(self._commits) >= _MOST:
+            if len(self._commits) >= _LIMIT:
                 del self._commits[next(iter(self._commits))]
             commits = self._commits.setdefault(grant.conversation_id, [])
             commits.append((written.first, written.first + written.count, found.inside))
-            del commits[:-_REMEMBERED]  # the others were published by another replica
+            del commits[:-_REMEMBERED]  # older ones were published by another replica
 
     def _inside(
         self,
@@ -187,7 +187,7 @@ class OpenTelemetry(Metered):
         error: BaseException | None,
         more: Mapping[str, str | int],
     ) -> None:
-        """A span within that of a turn, of what has just ended."""
+        """Add a span in that of a turn, for work that has just ended."""
         if (found := self._open.get(id(grant))) is not None:
             named: dict[str, str | int] = {CONVERSATION: grant.conversation_id, **more}
             now = time.time_ns()
@@ -234,9 +234,9 @@ class OpenTelemetry(Metered):
 
 
 class _Incoming:
-    """The ASGI middleware that goes on with the trace of the request's `traceparent`.
+    """ASGI middleware that continues the trace of the request's `traceparent`.
 
-    Where the application's own instrumentation has begun a span, that one counts.
+    A span of the application's own instrumentation takes precedence.
     """
 
     def __init__(self, app: Any) -> None:
@@ -257,14 +257,14 @@ class _Incoming:
 
 
 def _instrument(meter: metrics.Meter, metric: Metric) -> Callable[[float, dict[str, str]], None]:
-    words = (metric.name, metric.unit, metric.meaning)
+    args = (metric.name, metric.unit, metric.meaning)
     if metric.kind == "counter":
-        return meter.create_counter(*words).add
+        return meter.create_counter(*args).add
     if metric.kind == "sum":
-        return meter.create_up_down_counter(*words).add
+        return meter.create_up_down_counter(*args).add
     if metric.kind == "gauge":
-        return meter.create_gauge(*words).set
-    return meter.create_histogram(*words, explicit_bucket_boundaries_advisory=BUCKETS).record
+        return meter.create_gauge(*args).set
+    return meter.create_histogram(*args, explicit_bucket_boundaries_advisory=BUCKETS).record
 
 
 def _named(conversation_id: str, number: int, label: str | None) -> dict[str, str | int]:
@@ -275,7 +275,7 @@ def _named(conversation_id: str, number: int, label: str | None) -> dict[str, st
 
 
 def _failed(span: Span, error: BaseException) -> None:
-    """Its class alone: the text of an error may hold anything."""
+    """Record only the class of an error: its text may contain anything."""
     span.set_attribute("error.type", type(error).__qualname__)
     span.set_status(Status(StatusCode.ERROR, type(error).__qualname__))
 

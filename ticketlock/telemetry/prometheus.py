@@ -22,26 +22,26 @@ class PrometheusMetrics(Metered):
     """An observer that keeps the metrics; the bot server serves one at `GET /metrics`.
 
     Args:
-        registry: where they are registered; None: in one of its own. An application that
-            exposes `prometheus_client.REGISTRY` gives that.
+        registry: the registry of the metrics; None: a new one. An application that exposes
+            `prometheus_client.REGISTRY` passes that.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         super().__init__()
         self.registry = CollectorRegistry() if registry is None else registry
         self._made: dict[Metric, Any] = {metric: self._make(metric) for metric in METRICS}
-        # From the start, so that the first one is a rise.
+        # Created at the start, so that the first increment shows as a rise.
         for metric, values in ((TURNS, OUTCOMES), (LOST, CAUSES)):
             for value in values:
                 self._made[metric].labels(value)
 
     def _make(self, metric: Metric) -> Counter | Gauge | Histogram:
-        name, words = metric.prometheus, (metric.meaning, metric.attributes)
+        name, args = metric.prometheus, (metric.meaning, metric.attributes)
         if metric.kind == "counter":
-            return Counter(name, *words, registry=self.registry)
+            return Counter(name, *args, registry=self.registry)
         if metric.kind == "histogram":
-            return Histogram(name, *words, registry=self.registry, buckets=BUCKETS)
-        return Gauge(name, *words, registry=self.registry)
+            return Histogram(name, *args, registry=self.registry, buckets=BUCKETS)
+        return Gauge(name, *args, registry=self.registry)
 
     def add(self, metric: Metric, value: float, *attributes: str) -> None:
         made = self._made[metric]

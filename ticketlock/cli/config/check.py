@@ -1,4 +1,4 @@
-"""`ticketlock config check`: is this file right, and does what it names answer?"""
+"""`ticketlock config check`: checks a file, and connects to everything that it names."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _ALONE_TRACKERS = (
 
 @dataclass(frozen=True)
 class Component:
-    """What a section leads to.
+    """The component of a section.
 
     Attributes:
-        section: its name in the file; a section that is not there has its default.
+        section: its name in the file; a missing section has its default.
         kind: the class that is used.
         where: server, file or "this process".
-        problem: None when it works; else what is wrong and what to change, a line for each key.
-        warning: what is to be known about one that works.
+        problem: None if it works; otherwise the errors with what to change, a line for each key.
+        warning: a warning about one that works.
     """
 
     section: str
@@ -60,12 +60,12 @@ class Component:
 
 @dataclass(frozen=True)
 class Report:
-    """What a file leads to.
+    """The result of a check.
 
     Attributes:
         components: of each section.
-        unused: sections and channels of a Rasa file that have no use here -> why.
-        install: the command that brings all missing packages; None: none is missing.
+        unused: sections and channels of a Rasa file that are not used -> why.
+        install: the pip command for all missing packages; None if none is missing.
     """
 
     components: list[Component]
@@ -120,7 +120,7 @@ async def _lock_store(endpoints: Endpoints) -> Component:
         async with store:
             await store.inspect("ticketlock config check")
     except TicketLockError as error:
-        return Component("lock_store", kind, where, _told("lock_store", endpoints, error))
+        return Component("lock_store", kind, where, _errors("lock_store", endpoints, error))
     alone = isinstance(store, InMemoryLockStore)
     return Component("lock_store", kind, where, warning=_ALONE_LOCKS if alone else None)
 
@@ -135,7 +135,7 @@ async def _tracker_store(endpoints: Endpoints) -> Component:
         async with store:
             await store.check_ready()
     except TicketLockError as error:
-        return Component("tracker_store", kind, where, _told("tracker_store", endpoints, error))
+        return Component("tracker_store", kind, where, _errors("tracker_store", endpoints, error))
     alone = kind == "InMemoryTrackerStore"  # core imports no backend
     return Component("tracker_store", kind, where, warning=_ALONE_TRACKERS if alone else None)
 
@@ -154,9 +154,9 @@ async def _event_broker(endpoints: Endpoints) -> Component:
             await broker.connect_once()
         finally:
             await broker.close()
-    except Exception as error:  # noqa: BLE001  # a custom class raises what it likes
+    except Exception as error:  # noqa: BLE001  # of a custom class it may be any
         named = error if isinstance(error, TicketLockError) else _named(error)
-        text = _told("event_broker", endpoints, named)
+        text = _errors("event_broker", endpoints, named)
         return Component("event_broker", kind, where, _without_secrets(text, section))
     return Component("event_broker", kind, where)
 
@@ -174,12 +174,12 @@ async def _event_service(endpoints: Endpoints) -> Component:
         finally:
             await database.close()
     except TicketLockError as error:
-        return Component("event_service", kind, where, _told("event_service", endpoints, error))
+        return Component("event_service", kind, where, _errors("event_service", endpoints, error))
     return Component("event_service", kind, where)
 
 
 def _server(endpoints: Endpoints) -> Component:
-    """Its settings, beside the lock store that they must suit; nothing is listened on."""
+    """Check the settings of the server, with the lock store; it does not listen."""
     section, place = endpoints.section("server"), endpoints.where("server")
     kind = _kind(section, "http")
     try:
@@ -187,26 +187,26 @@ def _server(endpoints: Endpoints) -> Component:
         require_extras(endpoints, "server")
         from ...server.app import create_app
 
-        create_app(Conversations(_suited(endpoints)), settings=settings)
+        create_app(Conversations(_lock_store_or_default(endpoints)), settings=settings)
     except TicketLockError as error:
-        return Component("server", kind, "-", _told("server", endpoints, error))
+        return Component("server", kind, "-", _errors("server", endpoints, error))
     return Component("server", kind, f"double texting: {settings.double_texting}")
 
 
-def _suited(endpoints: Endpoints) -> LockStore:
-    """The lock store, not connected; one in memory where it cannot be made, which its row says."""
+def _lock_store_or_default(endpoints: Endpoints) -> LockStore:
+    """The lock store, not connected; one in memory if it is invalid, which its own row reports."""
     try:
         return create_lock_store(endpoints.section("lock_store"))
     except TicketLockError:
         return create_lock_store()
 
 
-def _told(name: str, endpoints: Endpoints, error: Exception) -> str:
+def _errors(name: str, endpoints: Endpoints, error: Exception) -> str:
     return "\n".join(mistakes(name, endpoints, error))
 
 
 def _spare_files(component: object) -> None:
-    """A check leaves no file behind that was not there."""
+    """Do not create files during a check."""
     spare = getattr(component, "spare_files", None)
     if callable(spare):
         spare()
@@ -217,7 +217,7 @@ def _named(error: Exception) -> Exception:
 
 
 def _without_secrets(text: str, section: EndpointConfig) -> str:
-    """The text without the values of secret keys, which a driver's or custom error may quote."""
+    """The text without the values of secret keys, which errors of drivers may quote."""
     for key, value in section.kwargs.items():
         if is_secret(key) and isinstance(value, str) and len(value) > 3:
             text = text.replace(value, "***")
@@ -229,7 +229,7 @@ def _kind(section: Any, default: str = "in_memory") -> str:
 
 
 def _where(component: Any, otherwise: str = "this process") -> str:
-    """Where a store keeps its data, or a broker sends it, without secrets."""
+    """The address of a store or broker, without secrets."""
     settings = getattr(component, "settings", None)
     if isinstance(settings, RedisSettings):
         return f"Redis at {settings.address}, db {settings.db}"

@@ -1,4 +1,4 @@
-"""All mistakes in a section: making its component stops at the first one."""
+"""All mistakes in a section, because creating its component stops at the first one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...server.settings import Settings
 from ...settings.section import Section, endpoint_values, located
 from .schema import KEYS
 
-#: Section -> what makes its component, without connecting.
+#: Section -> creates its component, without connecting.
 _MAKE: dict[str, Callable[[Any, str], object]] = {
     "lock_store": create_lock_store,
     "tracker_store": lambda section, where: create_tracker_store(section, where=where),
@@ -29,10 +29,10 @@ _MAKE: dict[str, Callable[[Any, str], object]] = {
 
 
 def mistakes(name: str, endpoints: Endpoints, error: Exception) -> list[str]:
-    """The errors about each wrong key of a section, or `error` alone where no key is wrong.
+    """The errors of all wrong keys of a section; only `error` if no key is wrong.
 
     Args:
-        error: what its component failed with.
+        error: the error of its component.
     """
     section, where = endpoints.section(name), endpoints.where(name)
     first = located(where, error)
@@ -41,7 +41,7 @@ def mistakes(name: str, endpoints: Endpoints, error: Exception) -> list[str]:
         return [first]
     given = endpoint_values(section)
     found = Section(given, where).mistakes(keys)
-    # What other keys mean depends on choices and switches: a wrong one leaves that open.
+    # A wrong choice or switch leaves open which other keys are allowed.
     if not any(keys[key].kind in ("choice", "flag") for key in found.keys() & keys.keys()):
         rest = {key: value for key, value in given.items() if key not in found}
         found |= _further(name, section.type, rest, where, found)
@@ -53,7 +53,7 @@ def mistakes(name: str, endpoints: Endpoints, error: Exception) -> list[str]:
 def _further(
     name: str, kind: str | None, rest: dict[str, Any], where: str, known: dict[str, str]
 ) -> dict[str, str]:
-    """The errors that the other keys of a section lead to, one after the other left out."""
+    """The errors of the other keys, found by leaving out one wrong key after the other."""
     found: dict[str, str] = {}
     while True:
         try:
@@ -64,12 +64,12 @@ def _further(
             return found
         key = _key(text, where)
         if key in known or key in found:
-            return found  # it is missed because it was left out
+            return found  # it is missing because it was left out
         found[key] = text
         if rest.pop(key, None) is None:
             return found
 
 
 def _key(text: str, where: str) -> str:
-    """The key that an error is about."""
+    """The key in the text of an error."""
     return text.removeprefix(f"{where}: ").partition(":")[0]

@@ -1,4 +1,4 @@
-"""The keys of `endpoints.yml` by section and type, and its JSON Schema; the code is the judge."""
+"""The keys of `endpoints.yml` by section and type, and its JSON Schema."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ KEYS: dict[str, dict[str, dict[str, Declared]]] = {
     "server": {"http": declared(Settings)},
 }
 
-#: Section -> what it is for.
+#: Section -> its purpose.
 MEANINGS = {
     "lock_store": "who has a conversation's turn, and who waits for it",
     "tracker_store": "the histories of conversations",
@@ -54,7 +54,7 @@ MEANINGS = {
     "event_service": "where `ticketlock events consume` stores what was published",
     "server": "the bot server of `ticketlock run`",
 }
-#: Sections whose `type` may also be the module path of a class of one's own.
+#: Sections whose `type` may also be the module path of a custom class.
 CUSTOM = ("lock_store", "tracker_store", "event_broker")
 
 #: Text with `${NAME}` stands for any value.
@@ -62,12 +62,12 @@ _VARIABLE = {"type": "string", "pattern": r"\$\{"}
 
 
 def belongs(key: str, section: str = "") -> str | None:
-    """What another type of a section, or another section, has such a key: for errors.
+    """The type or section that has such a key, as a text for errors.
 
     Args:
-        section: where the key is unknown; empty: it stands outside of all sections.
+        section: the section with the unknown key; empty: it is outside of all sections.
 
-    None where no other one has it, and where `section` is none of the file.
+    Returns None if no other has it, or `section` is unknown.
     """
     if section and section not in KEYS:
         return None
@@ -88,7 +88,7 @@ def _either(names: Sequence[str]) -> str:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema; keys of custom classes, and sections for other programs, are let through."""
+    """The JSON Schema; it allows any keys of custom classes, and sections of other programs."""
     others = {
         name: {"description": f"not used by ticketlock: {why}"} for name, why in FOREIGN.items()
     }
@@ -102,11 +102,11 @@ def schema() -> dict[str, Any]:
 
 
 def _section(name: str) -> dict[str, Any]:
-    """A section: the keys of its `type`; any keys for the module path of a custom class."""
-    known, default = TYPES[name]
-    types: list[dict[str, Any]] = [{"enum": [*known]}, _VARIABLE]
+    """The schema of a section: the keys of its `type`, or any keys of a custom class."""
+    default = TYPES[name][1]
+    types: list[dict[str, Any]] = [{"enum": [*KEYS[name]]}, _VARIABLE]
     types += [{"pattern": r"[.:]"}] if name in CUSTOM else []
-    types += [{"pattern": pattern} for pattern in map(_any_case, known)]
+    types += [{"pattern": pattern} for pattern in map(_any_case, KEYS[name])]
     kind = {
         "type": ["string", "null"],
         "description": "what it is" + (", or the path of a class" if name in CUSTOM else ""),
@@ -122,7 +122,7 @@ def _section(name: str) -> dict[str, Any]:
 
 
 def _case(section: str, kind: str, untyped: bool) -> dict[str, Any]:
-    """What holds for one type of a section."""
+    """The schema of one type of a section."""
     types = [{"type": "string", "pattern": _any_case(kind)}]
     keys = {
         name: _value(key) for name, key in KEYS[section][kind].items() if not key.key.python_only
@@ -138,7 +138,7 @@ def _case(section: str, kind: str, untyped: bool) -> dict[str, Any]:
 
 
 def _value(declared: Declared) -> dict[str, Any]:
-    """What a value may be; null is as if the key were not there."""
+    """The schema of a value; null is the same as a missing key."""
     key = declared.key
     described: dict[str, Any] = {"description": key.meaning}
     if declared.default is not None:
@@ -167,6 +167,6 @@ def _value(declared: Declared) -> dict[str, Any]:
 
 
 def _any_case(name: str) -> str:
-    """A pattern of the name in capitals or not, as it may be written."""
+    """A pattern that matches the name in any case."""
     letters = (f"[{c.upper()}{c.lower()}]" if c.isalpha() else c for c in name)
     return "^" + "".join(letters) + "$"

@@ -1,4 +1,4 @@
-"""`ticketlock events`: the group; each of its commands has its file."""
+"""`ticketlock events`: the group; each command has a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ticketlock events consume` and `gaps`: store what brokers carry, and say what is missing."""
+"""`ticketlock events consume` and `gaps`: store published events, and list missing ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from ...endpoints.file import Endpoints, read_endpoints
 from ...endpoints.registry import create_event_database, create_event_source, require_existing
-from ...event_service.database import EventDatabase, Gap, StoreResult
+from ...event_service.database import EventDatabase, Gap, Stored
 from ...event_service.service import EventService
 from ...event_service.settings import ServiceSettings
 from ...event_service.watch import describe
@@ -22,7 +22,7 @@ from ...progress import Bar
 from .. import logs
 from ..common import ENDPOINTS, EXIT_FAILED, EXIT_OK
 
-#: Seconds between two lines of progress where there is no terminal.
+#: Seconds between two lines of progress without a terminal.
 LINE_SECONDS = 10.0
 
 
@@ -75,7 +75,7 @@ def _consume(args: argparse.Namespace) -> int:
     section, where = endpoints.section("event_broker"), endpoints.where("event_broker")
     source = create_event_source(section, settings, where)
 
-    async def body() -> tuple[StoreResult, list[Gap]]:
+    async def body() -> tuple[Stored, list[Gap]]:
         with Bar() as bar, _Log(bar, args) as progress:
             bar.phase("events stored")
             service = EventService(
@@ -102,7 +102,7 @@ def _consume(args: argparse.Namespace) -> int:
 
 
 class _Log(logging.Handler):
-    """The log's lines and the progress, above and in the bar; without a bar, lines alone."""
+    """Prints log lines above the bar, and the progress in it; without a bar, lines only."""
 
     def __init__(self, bar: Bar, args: argparse.Namespace) -> None:
         super().__init__()
@@ -114,8 +114,8 @@ class _Log(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self._bar.say(self.format(record))
 
-    def report(self, done: StoreResult) -> None:
-        """Show how far it is."""
+    def report(self, done: Stored) -> None:
+        """Show the progress."""
         self._bar.show(done.stored)
         if not sys.stderr.isatty() and time.monotonic() >= self._next:
             self._next = time.monotonic() + LINE_SECONDS

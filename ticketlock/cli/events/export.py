@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
-from ...demo import Interrupted
+from ...aio.signals import Interrupted, interruptible
 from ...endpoints.export import open_export
 from ...errors import ConfigurationError, TicketLockError
 from ...progress import Bar
@@ -91,7 +90,7 @@ def _options(args: argparse.Namespace) -> ExportOptions:
 def _export(args: argparse.Namespace) -> int:
     options = _options(args)
     path = args.state or Path(f"{args.endpoints.stem}.export.json")
-    started: list[EventExport] = []  # empty until there is something to tell
+    started: list[EventExport] = []  # empty until the export has started
 
     async def work() -> None:
         with Bar() as bar:
@@ -104,40 +103,21 @@ def _export(args: argparse.Namespace) -> int:
                 await export.run()
 
     try:
-        asyncio.run(_interruptible(work()))
+        asyncio.run(interruptible(work()))
     except NothingToExport as error:
         print(f"ticketlock: {error}", file=sys.stderr)
-        return _tell(args, started[0].result, str(error))
+        return _print(args, started[0].result, str(error))
     except (TicketLockError, Interrupted) as error:
         if started:
-            _tell(args, started[0].result, str(error))
+            _print(args, started[0].result, str(error))
         if started and started[0].resumable:
             print(f"ticketlock: {path} has the position; --resume continues", file=sys.stderr)
         raise
-    return _tell(args, started[0].result)
+    return _print(args, started[0].result)
 
 
-async def _interruptible(work: Any) -> None:
-    """Run `work`; SIGINT or SIGTERM cancels it, and is raised as Interrupted once it ended."""
-    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
-    received: list[int] = []
-
-    def interrupt(number: int) -> None:
-        received.append(number)
-        task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupt, number)
-    try:
-        await task
-    except asyncio.CancelledError:
-        if received:
-            raise Interrupted(received[0]) from None
-        raise
-
-
-def _tell(args: argparse.Namespace, result: ExportResult, error: str | None = None) -> int:
-    """Print what was done; the status of it."""
+def _print(args: argparse.Namespace, result: ExportResult, error: str | None = None) -> int:
+    """Print the result; returns the exit status."""
     if args.json:
         print(json.dumps({**result.as_dict(), "error": error}))
     elif error is None or result.published_total:

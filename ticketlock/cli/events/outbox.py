@@ -1,4 +1,4 @@
-"""`ticketlock events status`, `dead` and `resend`: what waits, and what was set apart."""
+"""`ticketlock events status`, `dead` and `resend`: waiting events and dead letters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...tracker.outbox import DeadLetter
 from ...tracker.store import TrackerStore
 from ..common import ENDPOINTS, EXIT_FAILED, EXIT_OK, positive
 
-#: Seconds that the broker has for one dead letter.
+#: Seconds for the broker to confirm one dead letter.
 _SECONDS = 10.0
 
 
@@ -63,7 +63,7 @@ async def _status(args: argparse.Namespace, endpoints: Endpoints, store: Tracker
         return EXIT_OK
     print(f"{backlog.events} events of {backlog.conversations} conversations wait", end="")
     print(f", the longest for {backlog.age:.1f} s" if backlog.events else "")
-    print(f"{dead}{' or more' if dead >= 1000 else ''} dead letters")  # one listing has no more
+    print(f"{dead}{' or more' if dead >= 1000 else ''} dead letters")  # the list is limited to them
     return EXIT_OK
 
 

@@ -1,1 +1,1 @@
-"""What a demo has stored, recorded and published in, violations out."""
+"""The judge: finds violations in the stored, recorded and published events of a demo."""

@@ -1,4 +1,4 @@
-"""The judge of the broker's side: what was committed and what arrived in, violations out."""
+"""The judge of published events: compares the committed events with those that arrived."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from ...event_service.records import Received
 from ...events.event import Event
 from ...publishing.message import HISTORY_FIELD, SEQUENCE_FIELD
-from .stored import Found
+from .stored import Finding
 from .turns import Violation
 
 #: Every kind of violation, in the order of the report.
@@ -25,22 +25,22 @@ EVENT_KINDS = {
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What is known of the broker's side when all is over.
+class BrokerSnapshot:
+    """The broker's side at the end of a run.
 
     Attributes:
-        broker: its type, for people.
-        unread: why nothing could be read; empty where it was read.
-        arrived: what a consumer received, by conversation, in the order of arrival.
-        waiting: conversations that have events in the outbox still.
-        buried: reasons why events were set apart, by conversation and number.
+        broker: its type.
+        unread: why it could not be read; empty if it was.
+        arrived: the events that a consumer received, by conversation, in order of arrival.
+        waiting: conversations that still have events in the outbox.
+        dead_letters: the reasons of dead letters, by conversation and number.
     """
 
     broker: str
     unread: str = ""
     arrived: Mapping[str, Sequence[Received]] = field(default_factory=dict)
     waiting: frozenset[str] = frozenset()
-    buried: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    dead_letters: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
 
 @dataclass
@@ -49,7 +49,7 @@ class EventCounts:
 
     Attributes:
         received: committed events that arrived.
-        duplicates: how often one of them arrived once more.
+        duplicates: further copies of them that arrived.
     """
 
     broker: str
@@ -59,7 +59,7 @@ class EventCounts:
     duplicates: int = 0
 
     def rows(self) -> list[tuple[str, str]]:
-        """Of the table for people."""
+        """The rows of the table."""
         rows = [("event broker", self.broker), ("events committed", str(self.committed))]
         if self.unread:
             return [*rows, ("events received", f"not read: {self.unread}")]
@@ -67,7 +67,7 @@ class EventCounts:
         return [*rows, received, ("received again", str(self.duplicates))]
 
     def as_json(self, found: Mapping[str, int]) -> dict[str, Any]:
-        """With `found`, the number of violations by kind; what was not read is null."""
+        """The counts with `found`, the number of violations by kind; unread values are null."""
         read = not self.unread
         values: dict[str, Any] = {
             "broker": self.broker,
@@ -80,23 +80,23 @@ class EventCounts:
 
 
 def verify_events(
-    conversation: str, events: Sequence[Event], heard: Heard, counts: EventCounts
+    conversation: str, events: Sequence[Event], snapshot: BrokerSnapshot, counts: EventCounts
 ) -> list[Violation]:
-    """Everything that went wrong with the events of one conversation; adds to `counts`.
+    """The violations in the events of one conversation; adds to `counts`.
 
     Args:
-        events: all that its tracker store has of it, which are numbered from 0.
+        events: its whole history in the tracker store, numbered from 0.
 
-    An event is in order if one of its copies arrived behind the event before it, which is
-    what a broker is good for that confirms some of a batch, and is sent the rest again.
+    An event is in order if one of its copies arrived after the event before it, because a broker
+    may confirm a part of a batch, and then gets the others again.
     """
-    arrived = heard.arrived.get(conversation, ())
-    life = Counter(event.history for event in arrived).most_common(1)
+    arrived = snapshot.arrived.get(conversation, ())
+    history = Counter(event.history for event in arrived).most_common(1)
     places: dict[int, list[int]] = {}
-    found: list[Found] = []
+    found: list[Finding] = []
     for place, event in enumerate(arrived):
         number = event.sequence
-        if number is None or number >= len(events) or event.history != life[0][0]:
+        if number is None or number >= len(events) or event.history != history[0][0]:
             text = f"sequence {number} of history {event.history}"
             found.append(("events_unknown", None, f"{text} of {len(events)} committed events"))
             continue
@@ -106,33 +106,33 @@ def verify_events(
     counts.committed += len(events)
     counts.received += len(places)
     counts.duplicates += sum(map(len, places.values())) - len(places)
-    found += [*_missing(conversation, len(events), places, heard), *_out_of_order(places)]
-    if conversation in heard.waiting:
+    found += [*_missing(conversation, len(events), places, snapshot), *_out_of_order(places)]
+    if conversation in snapshot.waiting:
         found.append(("events_waiting", None, "its events were not published in time"))
     return [Violation(kind, conversation, message, text) for kind, message, text in found]
 
 
-def verify_strangers(known: Sequence[str], heard: Heard) -> Iterator[Violation]:
-    """What arrived, or waits, of conversations that nobody has had."""
-    for conversation in sorted((heard.arrived.keys() | heard.waiting) - set(known)):
+def verify_strangers(known: Sequence[str], snapshot: BrokerSnapshot) -> Iterator[Violation]:
+    """The violations of conversations to which no message was sent."""
+    for conversation in sorted((snapshot.arrived.keys() | snapshot.waiting) - set(known)):
         yield Violation("events_unknown", conversation, None, "no message was sent to it")
 
 
 def _missing(
-    conversation: str, count: int, places: Mapping[int, Sequence[int]], heard: Heard
-) -> Iterator[Found]:
+    conversation: str, count: int, places: Mapping[int, Sequence[int]], snapshot: BrokerSnapshot
+) -> Iterator[Finding]:
     last = max(places, default=-1)
     for number in range(count):
-        reason = heard.buried.get((conversation, number))
+        reason = snapshot.dead_letters.get((conversation, number))
         if number in places:
             continue
         if reason is not None:
             yield "events_missing", None, f"event {number} was set apart: {reason}"
-        elif not heard.unread and not (conversation in heard.waiting and number > last):
+        elif not snapshot.unread and not (conversation in snapshot.waiting and number > last):
             yield "events_missing", None, f"event {number} did not arrive"
 
 
-def _out_of_order(places: Mapping[int, Sequence[int]]) -> Iterator[Found]:
+def _out_of_order(places: Mapping[int, Sequence[int]]) -> Iterator[Finding]:
     behind = -1
     for number in sorted(places):
         place = next((place for place in places[number] if place > behind), None)
@@ -143,7 +143,7 @@ def _out_of_order(places: Mapping[int, Sequence[int]]) -> Iterator[Found]:
 
 
 def _content(data: str) -> dict[str, Any]:
-    """The event without what publishing has added."""
+    """The event without the fields that publishing adds."""
     fields: dict[str, Any] = json.loads(data)
     added = ("sender_id", SEQUENCE_FIELD, HISTORY_FIELD)
     return {key: value for key, value in fields.items() if key not in added}

@@ -1,4 +1,4 @@
-"""The last part of a demo: read everything back through a store object of our own, and judge."""
+"""The end of a demo: reads all conversations back through another store object, and judges."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from ...errors import TicketLockError
 from ...events.event import Event
 from ...tracker.store import TrackerStore
 from ..report import Report
-from ..sender import Delivery
-from .events import Heard, verify_strangers
+from ..sender import SentMessage
+from .events import BrokerSnapshot, verify_strangers
 from .records import Records
 
-#: Conversations that are read, or deleted, at the same time.
+#: Conversations that are read or deleted at once.
 _AT_ONCE = 8
 
 
 async def judge(
     report: Report,
-    deliveries: Iterable[Delivery],
+    deliveries: Iterable[SentMessage],
     store: TrackerStore,
     folder: Path,
     deaths: Mapping[str, float],
     progress: Callable[[int], None],
-    heard: Heard | None = None,
+    snapshot: BrokerSnapshot | None = None,
 ) -> None:
     """Fill in the report.
 
     Args:
-        folder: where the records are.
+        folder: the folder of the records.
         deaths: when replicas were killed, moments of `time.monotonic()`.
-        progress: told how many conversations have been judged.
-        heard: the broker's side, if there is one.
+        progress: called with the number of judged conversations.
+        snapshot: the broker's side, if there is a broker.
 
     Raises TrackerStoreError.
     """
@@ -46,11 +46,13 @@ async def judge(
         stored = await asyncio.gather(*(_events(store, conversation) for conversation, _ in some))
         for (conversation, group), events in zip(some, stored):  # noqa: B905  # as long as `some`
             report.add(conversation, group, events, records.read(conversation), deaths)
-            if heard is not None:
-                report.add_events(conversation, events, heard)
+            if snapshot is not None:
+                report.add_events(conversation, events, snapshot)
         progress(start + len(some))
-    if heard is not None:
-        report.violations += verify_strangers([conversation for conversation, _ in groups], heard)
+    if snapshot is not None:
+        report.violations += verify_strangers(
+            [conversation for conversation, _ in groups], snapshot
+        )
 
 
 async def _events(store: TrackerStore, conversation: str) -> Sequence[Event]:
@@ -61,7 +63,7 @@ async def _events(store: TrackerStore, conversation: str) -> Sequence[Event]:
 async def clean_up(
     store: TrackerStore, conversations: Sequence[str], say: Callable[[str], None]
 ) -> None:
-    """Delete the demo's conversations; what stands in the way is told, and raises nothing."""
+    """Delete the demo's conversations; an error is only printed."""
     try:
         for start in range(0, len(conversations), _AT_ONCE):
             some = conversations[start : start + _AT_ONCE]

@@ -1,8 +1,8 @@
-"""When the demo's turns began and ended, written where a killed process cannot take it back.
+"""Records of when turns began and ended, which survive the death of their process.
 
-One small file per conversation, one JSON line per entry, each appended by one `write`: the
-order of the lines is the order in which things happened, and a SIGKILL loses none of them.
-What was handled is not decided here but in the tracker store.
+There is one file per conversation with one JSON line per record, appended by one `write`: the
+order of the lines is the order of the events, and SIGKILL loses none. Which messages were handled
+is decided by the tracker store.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-#: A turn begins; its events have been written and its lock is still held; or it is not known
-#: whether they were, because the lock was lost or the write failed.
+#: A turn begins; its events are written and its lock is still held; the lock was lost or the
+#: write failed.
 BEGIN, END, LOST = "begin", "end", "lost"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One line of a record.
+class TurnRecord:
+    """One line of a file: a turn began or ended.
 
     Attributes:
         event: BEGIN, END or LOST.
         number: the ticket number of the turn.
-        replica: the process that wrote the line; a restarted one has another name.
-        at: moment of `time.monotonic()`, which all processes of a machine share.
+        replica: the process that wrote it; a restarted one has another name.
+        at: moment of `time.monotonic()`, which is the same for all processes of a machine.
     """
 
     message: int
@@ -50,7 +50,7 @@ class Records:
     def write(
         self, conversation: str, message: int, event: str, number: int, fence: int, replica: str
     ) -> None:
-        """Append one entry, dated now."""
+        """Append a record with the current time."""
         fields = {"m": message, "e": event, "n": number, "f": fence, "r": replica}
         line = json.dumps({**fields, "t": time.monotonic()}).encode() + b"\n"
         file = os.open(self._path(conversation), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -59,17 +59,17 @@ class Records:
         finally:
             os.close(file)
 
-    def read(self, conversation: str) -> list[Entry | None]:
-        """All entries in the order they were written; None for a line that is no entry."""
+    def read(self, conversation: str) -> list[TurnRecord | None]:
+        """All records in the order of writing; None for an invalid line."""
         try:
             return [_parse(line) for line in self._path(conversation).read_bytes().splitlines()]
         except FileNotFoundError:
             return []
 
 
-def _parse(line: bytes) -> Entry | None:
+def _parse(line: bytes) -> TurnRecord | None:
     try:
         fields = json.loads(line)
-        return Entry(*(fields[key] for key in "menfrt"))
+        return TurnRecord(*(fields[key] for key in "menfrt"))
     except (ValueError, TypeError, KeyError):
         return None

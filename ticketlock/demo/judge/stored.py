@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from ...events import LISTEN, SESSION_START, ActionExecuted, BotUttered, SessionStarted, UserUttered
 from ...events.event import Event
 
-#: Kind of violation, message if it is about one, and words.
-Found = tuple[str, "int | None", str]
+#: Kind of violation, its message if it is about one, and a text.
+Finding = tuple[str, "int | None", str]
 
 
 @dataclass(frozen=True)
 class StoredTurn:
-    """What a turn's answer says; the user's event is the server's, and says nothing of the turn.
+    """A turn as its answer describes it.
 
     Attributes:
-        place: how many events are stored before it.
-        seen: how many it had read when it began.
+        place: the number of events stored before it.
+        seen: the number of events that it had read when it began.
         number: its ticket number.
         replica: the process that wrote it.
     """
@@ -33,23 +33,23 @@ class StoredTurn:
 
 def read_turns(
     events: Sequence[Event], texts: Mapping[int, str]
-) -> tuple[list[StoredTurn], set[int], list[Found]]:
-    """The turns of a conversation in stored order, and what is no whole turn.
+) -> tuple[list[StoredTurn], set[int], list[Finding]]:
+    """The turns of a conversation in stored order, and the events that are not of a whole turn.
 
     Args:
-        texts: of the messages that were sent, by id.
+        texts: the texts of the messages that were sent, by id.
 
     Returns:
         The turns; the messages that are stored without their answer, which would not be handled
-        again; and what is wrong: half a turn is `torn`, what the bot cannot have written is
+        again; and the violations: half a turn is `torn`, an event that the bot did not write is
         `damaged`.
     """
     names = {str(message): message for message in texts}
     turns: list[StoredTurn] = []
     halves: set[int] = set()
-    found: list[Found] = []
+    found: list[Finding] = []
     answered = -1  # place of the last answer that belongs to a turn
-    begun = -1  # place behind the events that start a session, which the turn behind them has added
+    begun = -1  # place after the events that start a session, added by the turn after them
     start = 0
     for place, event in enumerate(events):
         if place == answered:
@@ -83,7 +83,7 @@ def read_turns(
 
 
 def _starts_session(event: Event) -> bool:
-    """Whether it is one of those with which the server starts a session; the demo has no slots."""
+    """Whether it is one of the events with which the server starts a session."""
     names = (SESSION_START, LISTEN)
     return isinstance(event, SessionStarted) or (
         isinstance(event, ActionExecuted) and event.name in names
@@ -95,14 +95,14 @@ def _integer(value: object) -> int | None:
 
 
 def _answers(behind: Sequence[Event], user: UserUttered) -> bool:
-    """Whether the next event, if there is one, could be the answer to it."""
+    """Whether the next event can be its answer."""
     return any(isinstance(event, BotUttered) and event.text == user.text for event in behind)
 
 
 def _turn(
     message: int, place: int, user: UserUttered, behind: Sequence[Event]
 ) -> StoredTurn | None:
-    """The turn of a user's event, if its answer is right behind it."""
+    """The turn of a user's event; None if its answer does not follow."""
     if not _answers(behind, user):
         return None
     facts = behind[0].metadata

@@ -1,7 +1,7 @@
-"""The judge of a demo: what is stored and recorded in, violations out. It trusts nobody's word.
+"""The judge of turns: finds violations in the stored history and in the record.
 
-The tracker store says what was handled, by whom, under which fence and in which order. The
-record, which the bots kept beside it, says when.
+The tracker store shows which messages were handled, by which replica, under which fence and in
+which order. The record of the bots shows when.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from ...events.event import Event
 from ..traffic import Message
-from .records import BEGIN, END, LOST, Entry
-from .stored import Found, StoredTurn, read_turns
+from .records import BEGIN, END, LOST, TurnRecord
+from .stored import Finding, StoredTurn, read_turns
 
 #: Every kind of violation, in the order of the report.
 KINDS = {
@@ -28,7 +28,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Violation:
-    """One broken promise. `message` is None when it is about no message in particular."""
+    """One broken promise; `message` is None if it is not about one message."""
 
     kind: str
     conversation: str
@@ -44,21 +44,21 @@ def verify(
     conversation: str,
     sent: Sequence[Message],
     events: Sequence[Event],
-    entries: Sequence[Entry | None],
+    entries: Sequence[TurnRecord | None],
     *,
     resent: Collection[int] = (),
 ) -> list[Violation]:
-    """Everything that went wrong in one conversation.
+    """The violations in one conversation.
 
     Args:
         sent: its messages, in the order of arrival.
-        events: all that its tracker store has of it.
-        entries: its record, in file order; None for a line that could not be read.
-        resent: ids of messages that were sent more than once: their order is that of the
-            ticket under which they were handled.
+        events: its whole history in the tracker store.
+        entries: its record, in file order; None for an invalid line.
+        resent: ids of messages that were sent more than once: their order is that of their
+            last tickets.
 
-    A turn that was begun and not written is nobody's fault: its replica was killed, or was
-    refused in time. So is an end that a killed replica could not record any more.
+    A turn that began and was not written is no violation: its replica was killed, or its write
+    was refused. The same holds for an end that a killed replica could not record.
     """
     texts = {message.id: message.text for message in sent}
     turns, halves, broken = read_turns(events, texts)
@@ -75,8 +75,8 @@ def verify(
     return [Violation(kind, conversation, message, text) for kind, message, text in found]
 
 
-def _key(turn: StoredTurn | Entry) -> tuple[int, int, str]:
-    """The same for what a turn stored and what it recorded."""
+def _key(turn: StoredTurn | TurnRecord) -> tuple[int, int, str]:
+    """The key of a turn, the same for its stored events and its record."""
     return turn.message, turn.fence, turn.replica
 
 
@@ -84,8 +84,8 @@ def _handled_once(
     sent: Sequence[int],
     turns: Sequence[StoredTurn],
     halves: Collection[int],
-    entries: Sequence[Entry],
-) -> Iterator[Found]:
+    entries: Sequence[TurnRecord],
+) -> Iterator[Finding]:
     first: dict[int, StoredTurn] = {}
     for turn in turns:
         if turn.message in first:
@@ -104,7 +104,7 @@ def _handled_once(
 
 def _in_order(
     sent: Sequence[int], turns: Sequence[StoredTurn], resent: Collection[int]
-) -> Iterator[Found]:
+) -> Iterator[Finding]:
     place = {message: index for index, message in enumerate(sent)}
     ticket, arrival = -1, -1
     seen: set[int] = set()
@@ -121,7 +121,7 @@ def _in_order(
         ticket, arrival = max(ticket, turn.number), max(arrival, arrived)
 
 
-def _fences(turns: Sequence[StoredTurn]) -> Iterator[Found]:
+def _fences(turns: Sequence[StoredTurn]) -> Iterator[Finding]:
     highest = 0
     for turn in turns:
         if turn.fence <= highest:
@@ -130,19 +130,19 @@ def _fences(turns: Sequence[StoredTurn]) -> Iterator[Found]:
         highest = max(highest, turn.fence)
 
 
-def _unread(turns: Sequence[StoredTurn]) -> Iterator[Found]:
-    """A turn that had not read all that is stored before it began while that was written."""
+def _unread(turns: Sequence[StoredTurn]) -> Iterator[Finding]:
+    """Turns that had not read all events before theirs: they began while those were written."""
     for turn in turns:
         if turn.seen < turn.place:
             text = f"it had read {turn.seen} of the {turn.place} events before it"
             yield "overlaps", turn.message, text
 
 
-def _overlaps(turns: Sequence[StoredTurn], entries: Sequence[Entry]) -> Iterator[Found]:
-    """A turn goes on from its begin to its end; only those count that are stored, and ended."""
+def _overlaps(turns: Sequence[StoredTurn], entries: Sequence[TurnRecord]) -> Iterator[Finding]:
+    """Turns that began during another one; only stored turns count, and ends that are recorded."""
     stored = {_key(turn) for turn in turns}
     whole = stored & {_key(entry) for entry in entries if entry.event == END}
-    going: dict[tuple[int, int, str], Entry] = {}
+    going: dict[tuple[int, int, str], TurnRecord] = {}
     for entry in entries:
         if entry.event != BEGIN:
             going.pop(_key(entry), None)
@@ -155,7 +155,9 @@ def _overlaps(turns: Sequence[StoredTurn], entries: Sequence[Entry]) -> Iterator
             going[_key(entry)] = entry
 
 
-def _damaged(turns: Sequence[StoredTurn], entries: Sequence[Entry | None]) -> Iterator[Found]:
+def _damaged(
+    turns: Sequence[StoredTurn], entries: Sequence[TurnRecord | None]
+) -> Iterator[Finding]:
     begun: set[tuple[int, int, str]] = set()
     open_: set[tuple[int, int, str]] = set()
     for line, entry in enumerate(entries, 1):
