@@ -14,7 +14,7 @@ from serving import client
 
 from ticketlock.server import Settings
 from ticketlock.server.errors import BadRequest, BodiesOverloaded, TooMuch
-from ticketlock.server.intake import Budget, Held, signed_by
+from ticketlock.server.intake import Budget, Reservation, signed_by
 from ticketlock.server.json_limits import parse
 
 DEFAULTS = Settings()
@@ -157,15 +157,15 @@ def test_every_endpoint_has_the_limits(
 def test_a_budget_is_given_back() -> None:
     """Ordinary bodies cost nothing; what is over is taken, refused, and given back."""
     known, signed, door = Budget(100_000), Budget(1), asyncio.Lock()
-    small = [Held(known, signed, door) for _ in range(100)]
+    small = [Reservation(known, signed, door) for _ in range(100)]
     for one in small:
         one.grow(16 * 1024)
     assert known.taken == 0
-    large = Held(known, signed, door)
+    large = Reservation(known, signed, door)
     large.grow(16 * 1024 + 60_000)
     large.grow(40_000)
     assert known.taken == 100_000
-    other = Held(known, signed, door)
+    other = Reservation(known, signed, door)
     with pytest.raises(BodiesOverloaded) as caught:
         other.grow(16 * 1024 + 1)
     assert (caught.value.status, caught.value.retry_after) == (503, 1)

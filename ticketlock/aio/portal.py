@@ -37,7 +37,7 @@ def finalizer(owner: object, function: Callable[..., object], *args: object) -> 
     return made
 
 
-class _Life:
+class _LoopThread:
     """One thread with its loop, from start to end. It has no reference to the portal."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class _Life:
         finally:
             self.waiting.discard(done)
 
-    def started(self) -> _Life:
+    def started(self) -> _LoopThread:
         """Wait until the loop runs; returns self. Raises LockStoreConnectionError."""
         if self.loop is None:
             self._wait_for(lambda: self.loop is not None or self.over)
@@ -158,9 +158,9 @@ class Portal:
 
     def __init__(self, owner: Any) -> None:
         self._guard = threading.Lock()
-        self._life: _Life | None = None
-        self._parents: _Life | None = None
-        self._ending: _Life | None = None
+        self._thread: _LoopThread | None = None
+        self._parents: _LoopThread | None = None
+        self._ending: _LoopThread | None = None
         self._exited = False
         self._owners = [weakref.ref(owner)]
         finalizer(owner, self._dropped)
@@ -175,8 +175,8 @@ class Portal:
     @property
     def life(self) -> object:
         """An object that changes with each start of the portal; None while it does not run."""
-        life = self._life
-        return None if life is None or life.over else life
+        thread = self._thread
+        return None if thread is None or thread.over else thread
 
     def run(self, work: Callable[[], Awaitable[T]], *, finish: bool = False) -> T:
         """Call a function on the portal's loop, and return the result of its awaitable.
@@ -186,10 +186,10 @@ class Portal:
         LockStoreConnectionError if the portal is closed meanwhile.
         """
         try:
-            life = self._live()
+            thread = self._live()
         except RuntimeError as error:  # the interpreter is ending: no new thread
             raise LockStoreConnectionError(str(error)) from error
-        if life.here():
+        if thread.here():
             raise LockStoreConnectionError(
                 "store.sync() was called on its own event loop, and would wait for itself"
             )
@@ -209,16 +209,16 @@ class Portal:
             if futures:
                 futures[0].cancel()
 
-        life.waiting.add(done)
+        thread.waiting.add(done)
         try:
-            life.post(start)
-            future = None if life.over else done.get()
+            thread.post(start)
+            future = None if thread.over else done.get()
         except BaseException:
             if not finish:
-                life.post(cancel)
+                thread.post(cancel)
             raise
         finally:
-            life.waiting.discard(done)
+            thread.waiting.discard(done)
         if self._exited and threading.current_thread().daemon:
             native.answer().get()  # daemon threads end with the interpreter, without an error
         if future is None or future.cancelled():
@@ -228,29 +228,29 @@ class Portal:
 
     def post(self, function: Callable[[], object]) -> None:
         """Call a function on the portal's loop if it runs, without waiting."""
-        if self._life is not None:
-            self._life.post(function)
+        if self._thread is not None:
+            self._thread.post(function)
 
     def runs_here(self) -> bool:
         """Whether this is the thread of the portal, which cannot wait for itself."""
-        return self._life is not None and self._life.here()
+        return self._thread is not None and self._thread.here()
 
-    def _live(self) -> _Life:
-        life = self._life
-        if life is None or life.over:
+    def _live(self) -> _LoopThread:
+        thread = self._thread
+        if thread is None or thread.over:
             if self._ending is not None:
                 self._ending.join()
                 self._ending = None
             with self._guard:
-                if self._life is None or self._life.over:
+                if self._thread is None or self._thread.over:
                     if sys.is_finalizing():
                         raise RuntimeError(
                             "the interpreter is shutting down: no turn can start any more"
                         )
-                    self._life = _Life()
-                life = self._life
+                    self._thread = _LoopThread()
+                thread = self._thread
         # Without the guard, which may block the other greenlets.
-        return life.started()
+        return thread.started()
 
     def close(self, closer: Closer) -> None:
         """Run the closer on the loop, then end the loop and its thread.
@@ -260,44 +260,44 @@ class Portal:
         if self._exited or sys.is_finalizing():
             return  # closed when the interpreter began to end
         try:
-            life = self._live()
+            thread = self._live()
         except (RuntimeError, LockStoreConnectionError):
             return  # no new thread or loop is possible, so nothing is in use
-        if life.here():
-            self._life, self._ending = None, life
-            return life.end(0.0, closer)
+        if thread.here():
+            self._thread, self._ending = None, thread
+            return thread.end(0.0, closer)
         try:
             self.run(closer)
         finally:
-            self._end(life)
+            self._end(thread)
         return None
 
-    def _end(self, life: _Life, *closers: Closer) -> None:
-        self._life = None
-        life.end(0.0, *closers)
-        life.join()
+    def _end(self, thread: _LoopThread, *closers: Closer) -> None:
+        self._thread = None
+        thread.end(0.0, *closers)
+        thread.join()
 
     def _dropped(self) -> None:
         """The owner is gone. This may run on any thread at any moment, so it does not wait."""
-        life, self._life = self._life, None
-        if life is not None and not life.over:
-            life.end(_LINGER)
+        thread, self._thread = self._thread, None
+        if thread is not None and not thread.over:
+            thread.end(_LINGER)
 
     def _adopted_dropped(self, *closers: Closer) -> None:
         """An adopted owner is gone; as `_dropped`."""
-        if self._life is not None and not self._life.over:
-            self._life.close(*closers)
+        if self._thread is not None and not self._thread.over:
+            self._thread.close(*closers)
 
     def exit(self) -> None:
         """Close all owners before the interpreter ends, while threads still run."""
-        life, owners = self._life, [ref() for ref in self._owners]
+        thread, owners = self._thread, [ref() for ref in self._owners]
         self._exited = True
-        if life is not None and not life.over and not life.here():
-            self._end(life, *(owner.close for owner in owners if owner is not None))
+        if thread is not None and not thread.over and not thread.here():
+            self._end(thread, *(owner.close for owner in owners if owner is not None))
 
     def forked(self) -> None:
         """Start anew in a forked child: the thread is the parent's, the guard may be locked."""
-        self._parents, self._life, self._guard = self._life, None, threading.Lock()
+        self._parents, self._thread, self._guard = self._thread, None, threading.Lock()
 
 
 _portals: weakref.WeakSet[Portal] = weakref.WeakSet()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["create_app", "BotServer", "Settings", "Message", "Reply", "Bot", "echo", "Handler"]
 
-#: Imported at their first use: the settings are read where the extra is not installed too.
+#: Imported at first use, because the settings are also read without the extra.
 _LATE = {
     "Bot": "bot", "BotServer": "app", "Handler": "handling", "Message": "bot", "Reply": "bot",
     "Settings": "settings", "create_app": "app", "echo": "bot",

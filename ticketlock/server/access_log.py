@@ -1,4 +1,4 @@
-"""`ticketlock run --access-log`: one line of the log for each message."""
+"""`ticketlock run --access-log`: a log line for each message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ log = logging.getLogger("ticketlock.access")
 
 
 class AccessLog(Observer):
-    """One INFO line of the logger `ticketlock.access` for each message that a bot server gets."""
+    """Logs each message of a bot server as INFO, by the logger `ticketlock.access`."""
 
     def on_handled(self, message: Handled) -> None:
         log.info(

@@ -1,4 +1,4 @@
-"""Answers in JSON, of whatever a store has given."""
+"""Answers in JSON, also for values that JSON does not have."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from ..tracker.tracker import EventVerbosity, Tracker
 
 
 def answer(content: Any) -> Response:
-    """The content as JSON; what JSON has not, as a custom store may give it, is made plain.
+    """The content as JSON; other values, as of a custom store, are made plain.
 
-    It is rendered here: make the answer to a turn inside it, then nothing is stored that
-    cannot be answered.
+    It is rendered at once: inside a turn, an error here means that nothing is stored.
     """
     try:
         return JSONResponse(content)
@@ -26,10 +25,10 @@ def answer(content: Any) -> Response:
 async def tracker_answer(
     tracker: Tracker, verbosity: EventVerbosity, messages: list[dict[str, Any]] | None = None
 ) -> Response:
-    """The state of a tracker, as `answer` has it, with its events, which may be many, in slices.
+    """The state of a tracker as JSON; its events, which may be many, are rendered in slices.
 
     Args:
-        messages: put them and the state into an object.
+        messages: the replies; the answer is then an object of them and the state.
     """
     state = tracker.current_state(EventVerbosity.NONE)
     shown = tracker.shown(verbosity)

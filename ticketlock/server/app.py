@@ -1,4 +1,4 @@
-"""`create_app`: the ASGI application, to be served by `ticketlock run` or mounted in another."""
+"""`create_app`: the ASGI application, for `ticketlock run` or to mount in another one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .sites import Sites
 
 
 class _ConversationId(Convertor[str]):
-    """A conversation id in a path: any characters, slashes and line ends too."""
+    """A conversation id in a path: any characters, also slashes and line ends."""
 
     regex = r"(?s:.+)"
 
@@ -47,9 +47,9 @@ class BotServer(Starlette):
     """The application.
 
     Attributes:
-        handler: handles messages, without HTTP too, and counts them.
-        live: what the operator's page shows.
-        settings: as given.
+        handler: handles messages, also without HTTP, and counts them.
+        live: the data and actions of the operator's page.
+        settings: the settings.
     """
 
     handler: Handler
@@ -59,7 +59,7 @@ class BotServer(Starlette):
     async def drain(self) -> None:
         """Accept no more messages, and wait for running turns; see `Settings.drain_timeout`.
 
-        If you mount the application, call it when the process is stopped.
+        Call it before the process ends if you mount the application.
         """
         await self.handler.jobs.drain(self.settings.drain_timeout)
         await self.live.replicas.close()
@@ -72,7 +72,7 @@ def create_app(
 
     The caller opens and closes `conversations`.
 
-    Raises ConfigurationError if `bot` is not a bot, or the JWT key cannot be used.
+    Raises ConfigurationError if `bot` is not a bot, or the JWT key is invalid.
     """
     settings = settings or Settings()
     handler, auth = Handler(conversations, check_bot(bot), settings), Auth(settings)
@@ -100,7 +100,7 @@ def create_app(
     app.router.redirect_slashes = False  # a redirect drops the body of a POST
     app.handler, app.settings, app.live = handler, settings, view
     app.add_middleware(live.Metered, live=view)
-    app.add_middleware(_Parting, handler=handler)
+    app.add_middleware(_CloseWhileDraining, handler=handler)
     app.add_middleware(Intake, settings=settings)
     for observer in conversations.lock_store.observers.each:
         if observer.asgi is not None:
@@ -117,21 +117,21 @@ def create_app(
     return app
 
 
-class _Parting:
-    """Closes connections while the server drains, so that clients turn to another replica."""
+class _CloseWhileDraining:
+    """Closes connections while the server drains, so that clients go to another replica."""
 
     def __init__(self, app: ASGIApp, handler: Handler) -> None:
         self._app = app
         self._jobs = handler.jobs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def parting(message: Message) -> None:
+        async def closing(message: Message) -> None:
             if message["type"] == "http.response.start" and self._jobs.draining:
                 kept = [pair for pair in message["headers"] if pair[0] != b"connection"]
                 message["headers"] = [*kept, (b"connection", b"close")]
             await send(message)
 
-        await self._app(scope, receive, parting)
+        await self._app(scope, receive, closing)
 
 
 def _name(bot: Any) -> str:
@@ -145,7 +145,7 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    """No such path, or not with this method."""
+    """The path or the method does not exist."""
     assert isinstance(error, HTTPException)  # registered for it
     reason = HTTPStatus(error.status_code).phrase.replace(" ", "")
     body = failure(error.status_code, reason, f"{request.method} {error.detail}")

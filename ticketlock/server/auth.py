@@ -1,7 +1,7 @@
-"""Who may do what: tokens and JWTs. Where none is configured, all may but break locks.
+"""Authorization by tokens and JWTs; without any configured, everything but breaking locks is open.
 
-As soon as a token or a JWT secret is configured, nothing that touches a conversation is open:
-webhooks too want a token or JWT then, unless `open_channels` says otherwise.
+With a token or a JWT secret, all endpoints of conversations are closed: webhooks need a token or
+JWT too, unless `open_channels` is set.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from .settings import Settings
 log = logging.getLogger("ticketlock.server")
 
 
-class Pass:
-    """What a request has shown.
+class Identity:
+    """The client of a request.
 
     Args:
-        payload: of its JWT; None where a token, or nothing, was needed.
+        payload: that of its JWT; None with a token, or if none was needed.
     """
 
     def __init__(self, payload: Mapping[str, Any] | None = None) -> None:
         self._payload = payload
 
-    def speak_for(self, sender_id: str | None) -> None:
-        """The documented roles: `admin` may all, `user` only in the conversation of that name.
+    def authorize(self, sender_id: str | None) -> None:
+        """Check the documented roles: `admin` has all rights, `user` those of its conversation.
 
         Args:
-            sender_id: the conversation; None: the server.
+            sender_id: the conversation; None: the whole server.
 
         Raises NotAuthorized.
         """
@@ -52,7 +52,7 @@ class Pass:
 
 
 class Auth:
-    """Judges requests. Raises ConfigurationError for a key that the JWT method cannot use."""
+    """Authorizes requests. Raises ConfigurationError if the key does not fit the JWT method."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -62,33 +62,32 @@ class Auth:
             _try_key(settings)
 
     def api(self, request: Request, sender_id: str | None = None) -> None:
-        """Whether the request may see or change a conversation, or (None) the server.
+        """Check that the request may read or change a conversation, or (None) the server.
 
         Raises NotAuthenticated, NotAuthorized.
         """
         if self._closed:
-            self._check(request, (self._settings.auth_token,)).speak_for(sender_id)
+            self._check(request, (self._settings.auth_token,)).authorize(sender_id)
 
-    def channel(self, request: Request) -> Pass:
-        """Whether the request may send messages; of whom says the pass. It is judged by its head:
-        of a stranger's body nothing is read.
+    def channel(self, request: Request) -> Identity:
+        """Check that the request may send messages, before its body is read.
 
-        Raises NotAuthenticated.
+        Returns its identity, for `Identity.authorize`. Raises NotAuthenticated.
         """
         settings = self._settings
         closed = self._closed or settings.channel_token is not None
         if not closed or settings.open_channels:
-            return Pass()
+            return Identity()
         return self._check(request, (settings.channel_token, settings.auth_token))
 
     def admin(self, request: Request) -> None:
-        """Whether the request may end others' turns: the admin token alone lets it."""
+        """Check that the request may break turns, which needs the admin token."""
         if self._settings.admin_token is None:
             raise NotAuthorized("this needs the admin token: set admin_token in the section server")
         self._check(request, (self._settings.admin_token,), jwt_counts=False)
 
     def page(self, request: Request) -> str:
-        """The role that the request has on the operator's page: `operator` or `viewer`.
+        """The role of the request on the operator's page: `operator` or `viewer`.
 
         Raises NotAuthenticated, NotAuthorized.
         """
@@ -97,28 +96,28 @@ class Auth:
             return "operator"
         settings = self._settings
         if settings.view_token is None:
-            self.api(request)  # as open as the conversations are
+            self.api(request)  # the same rights as for conversations
         else:
-            self._check(request, (settings.view_token, settings.auth_token)).speak_for(None)
+            self._check(request, (settings.view_token, settings.auth_token)).authorize(None)
         return "viewer"
 
     def _check(
         self, request: Request, tokens: tuple[str | None, ...], jwt_counts: bool = True
-    ) -> Pass:
+    ) -> Identity:
         bearer = _bearer(request)
         in_query = request.query_params.get("token")
-        # A header's bytes come to us as Latin-1, those of a query as UTF-8.
+        # Headers are decoded as Latin-1, the query as UTF-8.
         given = [None if bearer is None else bearer.encode("latin-1")]
         given.append(None if in_query is None else in_query.encode("utf-8", "replace"))
         if any(_equal(one, token) for one in given for token in tokens):
-            return Pass()
+            return Identity()
         if bearer is None or not jwt_counts or self._settings.jwt_secret is None:
             raise NotAuthenticated("a valid token is needed: Authorization: Bearer ...")
-        return Pass(self._payload(bearer))
+        return Identity(self._payload(bearer))
 
     def _payload(self, token: str) -> Mapping[str, Any]:
         settings = self._settings
-        assert settings.jwt_secret is not None  # asked before
+        assert settings.jwt_secret is not None  # checked before
         try:
             payload = jwt.decode(
                 token, settings.jwt_secret, algorithms=[settings.jwt_method],
@@ -142,7 +141,7 @@ def _bearer(request: Request) -> str | None:
 
 
 def _equal(given: bytes | None, wanted: str | None) -> bool:
-    """Whether they are the same, in a time that does not tell how much of it is right."""
+    """Whether they are equal, compared in constant time."""
     return given is not None and wanted is not None and hmac.compare_digest(given, wanted.encode())
 
 

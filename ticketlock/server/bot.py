@@ -1,4 +1,4 @@
-"""What a bot is: `async def bot(turn, message)` that yields replies."""
+"""Bots: `async def bot(turn, message)` that yields replies."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Message:
         sender_id: id of the conversation.
         message_id: unique within the conversation: a message with the same id is a duplicate, and
             gets the first reply. A generated id is unique.
-        input_channel: the channel that it came from.
-        metadata: free data of the channel.
+        input_channel: its channel.
+        metadata: any data of the channel.
         parse_data: the result of an earlier parser: `intent`, `entities` and so on.
-        together: with `coalesce`, the messages that are joined in this one, in their order; its
-            text is theirs, one a line, all else is that of the last one.
-        attempt: how often the bot has been called with it, this time included: above 1 an earlier
-            turn of it failed, was too slow, or lost its process.
+        together: with `coalesce`, the messages that this one joins, in order: its text has theirs,
+            one per line, and its other fields are those of the last one.
+        attempt: calls of the bot with it, this one included: above 1 if an earlier turn failed,
+            was too slow, or lost its process.
         may_repeat: whether it may be sent again with its id; False if only the server knows the id.
     """
 
@@ -48,25 +48,25 @@ class Message:
     may_repeat: bool = True
 
     def as_text(self) -> str:
-        """The message as a text, without sender and id; `from_text` reads it."""
+        """The message as text, without sender and id; for `from_text`."""
         keys = ("text", "input_channel", "metadata", "parse_data")
         return json.dumps({key: getattr(self, key) for key in keys})
 
     @classmethod
     def from_text(cls, text: str, sender_id: str, message_id: str) -> Message:
-        """The message that `as_text` wrote."""
+        """The message from the text of `as_text`."""
         return cls(sender_id=sender_id, message_id=message_id, **json.loads(text))
 
     @classmethod
     def joined(cls, messages: Sequence[Message]) -> Message:
-        """One message that joins all of them."""
+        """One message that joins several."""
         if len(messages) == 1:
             return messages[0]
         text = "\n".join(message.text for message in messages)
         return replace(messages[-1], text=text, together=tuple(messages))
 
     def event(self) -> UserUttered:
-        """The event of the message in the tracker; its time is now."""
+        """The event of the message, with the current time."""
         known = {"text": self.text, "message_id": self.message_id, "metadata": dict(self.metadata)}
         return UserUttered(
             self.text,
@@ -79,8 +79,8 @@ class Message:
 
 #: A text, or a mapping with some of `replies.REPLY_KEYS`.
 Reply = str | Mapping[str, Any]
-#: Called in the message's turn, which has the message's event in its tracker already. What it
-#: yields, and what it adds to the turn, is written when it has ended; nothing if it raises.
+#: Called in the turn of the message, whose event is already in the tracker. The replies that it
+#: yields, and the events that it adds, are written when it ends; none if it raises.
 Bot = Callable[[Turn, Message], AsyncIterator[Reply]]
 
 
@@ -90,9 +90,9 @@ async def echo(turn: Turn, message: Message) -> AsyncIterator[Reply]:
 
 
 def load_bot(path: str, folder: Path | None = None) -> Bot:
-    """The bot at `module:function`; modules are looked for in `folder` (default: here) too.
+    """The bot at `module:function`; `folder` (default: the current one) is searched too.
 
-    Raises ConfigurationError, which says what is wrong with which part of the path.
+    Raises ConfigurationError, which names the wrong part of the path.
     """
     module_name, _, name = path.partition(":")
     if not module_name or not name:
@@ -115,16 +115,16 @@ def load_bot(path: str, folder: Path | None = None) -> Bot:
 
 
 def check_bot(bot: Any, where: str = "bot") -> Bot:
-    """Return the bot; raise ConfigurationError, with the right signature, unless it is one."""
-    if problem := _no_bot(bot):
+    """Return the bot. Raises ConfigurationError, with the right signature, if it is invalid."""
+    if problem := _problem(bot):
         raise ConfigurationError(
             f"{where}: {problem}; a bot is `async def bot(turn, message)` that yields its replies"
         )
     return bot  # type: ignore[no-any-return]  # of unknown type until now
 
 
-def _no_bot(bot: Any) -> str | None:
-    """What is wrong with it; None: nothing that can be told before it is called."""
+def _problem(bot: Any) -> str | None:
+    """The problem of a bot; None if none shows before it is called."""
     if inspect.isclass(bot):
         return "is a class, give an object of it"
     if not callable(bot):

@@ -1,6 +1,6 @@
-"""Bounds that hold before there is a request: how many connections, how long a head may take.
+"""Limits before there is a request: the number of connections, and the time for a head.
 
-uvicorn has neither: a connection that says nothing, or one byte a minute, stays for ever.
+uvicorn has neither: with it, a connection that sends nothing, or a byte a minute, stays for ever.
 """
 
 from __future__ import annotations
@@ -14,47 +14,48 @@ from .errors import failure
 
 log = logging.getLogger("ticketlock.server")
 
-#: Bytes of a head.
+#: Most bytes of a head.
 MAX_HEAD = 64 * 1024
-#: Bytes that are read at once: so much of a body is in memory before anybody has asked for it.
+#: Bytes of one read: so much of a body may be in memory before the application asks for it.
 _READ = 64 * 1024
-#: Seconds in which the rest of a body must come that was answered before it had ended.
+#: Seconds for the rest of a body whose request was answered before its end.
 _REST = 2.0
-#: Seconds for which a client may take nothing of its answer.
+#: Seconds for which a client may read nothing of its answer.
 _STALLED = 30.0
-#: Connections that were refused and may read so, and for how many seconds.
-_PARTING, _PART_AFTER = 100, 0.5
+#: Most refused connections that stay open to read the answer, and for how many seconds.
+_REFUSED, _REFUSED_SECONDS = 100, 0.5
 
 
 class Connections:
     """All connections of a server.
 
-    Where there are too many, one that waits for nothing makes room for the new one: those that
-    never sent a request go first, then those that are kept for a next one.
+    At the limit, an idle connection is closed for a new one: first those that never sent a
+    request, then those that are kept alive.
 
     Args:
-        most: connections.
-        head_timeout: seconds in which the head of a request must have come, from the opening of
-            the connection or, on one that is kept, from its first byte.
+        limit: most connections.
+        head_timeout: seconds for the head of a request, from the start of the connection, or from
+            the first byte if it is kept alive.
     """
 
-    def __init__(self, most: int, head_timeout: float) -> None:
+    def __init__(self, limit: int, head_timeout: float) -> None:
         self.head_timeout = head_timeout
-        self._most = most
+        self._limit = limit
         self._open: set[Guarded] = set()
         self._fresh: dict[Guarded, None] = {}
         self._kept: dict[Guarded, None] = {}
-        self.parting = 0
+        #: Refused connections that are still open.
+        self.refused = 0
 
     def protocol(self) -> type[asyncio.Protocol]:
-        """uvicorn's protocol, guarded; of the parser that uvicorn would take."""
+        """uvicorn's protocol with these limits, for the parser that uvicorn chooses."""
         from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
         return type("GuardedProtocol", (Guarded, AutoHTTPProtocol), {"guard": self})
 
     def admit(self, connection: Guarded) -> bool:
-        """Whether there is room for it, if need be that of an idle one."""
-        if len(self._open) >= self._most:
+        """Accept a connection, in place of an idle one if needed; False at the limit."""
+        if len(self._open) >= self._limit:
             for idle in (self._fresh, self._kept):
                 if idle:
                     victim = next(iter(idle))
@@ -68,12 +69,12 @@ class Connections:
         return True
 
     def busy(self, connection: Guarded) -> None:
-        """It has a request now."""
+        """It has a request."""
         self._fresh.pop(connection, None)
         self._kept.pop(connection, None)
 
     def kept(self, connection: Guarded) -> None:
-        """It has none, for now."""
+        """It has no request now."""
         if connection in self._open:
             self._kept[connection] = None
 
@@ -83,7 +84,7 @@ class Connections:
 
 
 class Guarded(asyncio.Protocol):
-    """One connection: what uvicorn's protocol does, within bounds."""
+    """One connection: uvicorn's protocol with limits."""
 
     guard: ClassVar[Connections]
     # Of uvicorn's protocol:
@@ -94,7 +95,7 @@ class Guarded(asyncio.Protocol):
     _head: asyncio.TimerHandle | None = None
     _rest: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
-    _heard = 0
+    _received = 0
     _refused = False
 
     def _idle(self) -> bool:
@@ -102,7 +103,7 @@ class Guarded(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if hasattr(transport, "max_size"):  # asyncio's own; other loops read as they like
+        if hasattr(transport, "max_size"):  # asyncio only; other loops decide themselves
             transport.max_size = _READ
         if self.guard.admit(self):
             self._await_head()
@@ -121,15 +122,15 @@ class Guarded(asyncio.Protocol):
             return
         if self._idle() and self._head is None:
             self._await_head()
-        self._heard += len(data)
+        self._received += len(data)
         super().data_received(data)
         if not self._idle():
             self._has_head()
-        elif self._heard > MAX_HEAD and self._head is not None:
+        elif self._received > MAX_HEAD and self._head is not None:
             self.hang_up(431, "RequestHeaderFieldsTooLarge", "the head has more than 64 KiB")
 
     def _await_head(self) -> None:
-        self._heard = 0
+        self._received = 0
         self._head = self.loop.call_later(self.guard.head_timeout, self._late)
 
     def _has_head(self) -> None:
@@ -140,41 +141,41 @@ class Guarded(asyncio.Protocol):
         self._head = self._rest = None
 
     def _late(self) -> None:
-        if self._heard:
+        if self._received:
             seconds = self.guard.head_timeout
             self.hang_up(408, "RequestTimeout", f"the head did not come within {seconds:g} s")
         else:
             self.hang_up()
 
     def _refuse(self) -> None:
-        """Say so, and leave a moment to read it: closed with unread bytes it would be lost."""
+        """Answer 503, and close a moment later: unread bytes would discard the answer."""
         self._refused = True
-        says = answer(503, "Overloaded", "this server has too many connections", retry_after=1)
-        self.transport.write(says)
-        if self.guard.parting >= _PARTING:
+        refusal = answer(503, "Overloaded", "this server has too many connections", retry_after=1)
+        self.transport.write(refusal)
+        if self.guard.refused >= _REFUSED:
             return self.transport.close()
-        self.guard.parting += 1
+        self.guard.refused += 1
 
-        def part() -> None:
-            self.guard.parting -= 1
+        def close() -> None:
+            self.guard.refused -= 1
             self.transport.close()
 
-        self.loop.call_later(_PART_AFTER, part)
+        self.loop.call_later(_REFUSED_SECONDS, close)
 
     def hang_up(self, status: int | None = None, reason: str = "", message: str = "") -> None:
-        """Close a connection that has no request, and say why where somebody may read it."""
+        """Close a connection without a request; with `status`, send an error answer first."""
         self._refused = True
         if status is not None:
             self.transport.write(answer(status, reason, message))
         self.transport.close()
 
     def on_response_complete(self) -> None:
-        """A request was answered; some of its body may still be on its way."""
+        """A request was answered; the rest of its body may still arrive."""
         super().on_response_complete()  # type: ignore[misc]  # of uvicorn's protocol
         cycle = self.cycle
-        if not cycle.response_complete:  # the next request had come already
+        if not cycle.response_complete:  # the next request has begun
             return
-        cycle.body = bytearray()  # what nobody has asked for
+        cycle.body = bytearray()  # the part that was not read
         self.guard.kept(self)
         if cycle.more_body and not self.transport.is_closing():
             self._rest = self.loop.call_later(_REST, self.hang_up)
@@ -191,7 +192,7 @@ class Guarded(asyncio.Protocol):
 
 
 def answer(status: int, reason: str, message: str, retry_after: int | None = None) -> bytes:
-    """A whole HTTP answer, with the documented body, after which the connection is closed."""
+    """A complete HTTP answer with the documented body, which closes the connection."""
     body = json.dumps(failure(status, reason, message)).encode()
     head = [f"HTTP/1.1 {status} {reason}", "content-type: application/json"]
     head += [f"content-length: {len(body)}", "connection: close"]

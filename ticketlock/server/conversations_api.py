@@ -1,7 +1,7 @@
-"""The documented endpoints of conversations that touch lock, tracker and broker.
+"""The documented endpoints of conversations.
 
-Those that need a model (`predict`, `execute`) answer 409, as documented for a server without.
-Looking at a conversation never creates one.
+Those that need a model (`predict`, `execute`) answer 409, as documented for a server without one.
+Reading a conversation never creates it.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ log = logging.getLogger("ticketlock.server")
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
-#: What stands in the text of a message that is an intent, as documented.
+#: The documented start of the text of a message for an intent.
 _EXTERNAL = "EXTERNAL: "
 
 
 class ConversationsApi:
-    """The endpoints; each takes a request and gives a response."""
+    """The endpoints."""
 
     def __init__(self, live: Live, auth: Auth) -> None:
         handler = live.handler
@@ -62,7 +62,7 @@ class ConversationsApi:
         return sender_id
 
     async def tracker(self, request: Request) -> Response:
-        """GET tracker: the state now, or as it was `until` a time."""
+        """GET tracker: the state now, or at the time `until`."""
         sender_id, verbosity, until = self._sender(request), _verbosity(request), _until(request)
         return await tracker_answer(await self._read(sender_id, verbosity, until), verbosity)
 
@@ -91,7 +91,7 @@ class ConversationsApi:
         return await self._handler.in_turn(sender_id, body, "POST tracker/events")
 
     async def replace_events(self, request: Request) -> Response:
-        """PUT tracker/events: the list is the new history."""
+        """PUT tracker/events: replace the history by the list."""
         sender_id, verbosity = self._sender(request), _verbosity(request)
         events = await _events(request, self._handler.settings)
 
@@ -106,7 +106,7 @@ class ConversationsApi:
         return await self._handler.in_turn(sender_id, body, "PUT tracker/events")
 
     async def story(self, request: Request) -> Response:
-        """GET story: the latest session as YAML, or with `all_sessions` all of them."""
+        """GET story: the latest session as YAML; all of them with `all_sessions`."""
         sender_id, until = self._sender(request), _until(request)
         every = flag(request, "all_sessions")
         full = every or until is not None
@@ -120,7 +120,7 @@ class ConversationsApi:
         return PlainTextResponse(await stories(sender_id, sessions), media_type="text/yaml")
 
     async def add_message(self, request: Request) -> Response:
-        """POST messages: store a message of the user without asking the bot."""
+        """POST messages: store a message of the user without calling the bot."""
         sender_id, verbosity = self._sender(request), _verbosity(request)
         body = await read_object(request, self._handler.settings)
         if body.get("sender") != "user":
@@ -138,7 +138,7 @@ class ConversationsApi:
         return await self._handler.in_turn(sender_id, add, "POST messages")
 
     async def trigger_intent(self, request: Request) -> Response:
-        """POST trigger_intent: the bot answers to an intent that nobody said."""
+        """POST trigger_intent: call the bot for an intent, without a message of the user."""
         sender_id, verbosity = self._sender(request), _verbosity(request)
         body = await read_object(request, self._handler.settings)
         if not (name := field(body, "name", str, "a text")):
@@ -153,29 +153,31 @@ class ConversationsApi:
         )
         checked = check_message(message, self._handler.settings)
         messages, tracker = await self._handler.handle_and_show(checked)
-        if tracker is None or verbosity is EventVerbosity.ALL:  # None: another turn has carried it
+        if tracker is None or verbosity is EventVerbosity.ALL:  # None: another turn has handled it
             try:
                 tracker = await self._read(sender_id, verbosity, None)
-            except TicketLockError as error:  # it is stored: an error would have it sent again
+            except (
+                TicketLockError
+            ) as error:  # it is stored; after an error the client would send it again
                 log.warning("the answer to trigger_intent has only some of the events: %s", error)
         if tracker is None:
             return answer({"tracker": None, "messages": messages})
         return await tracker_answer(tracker, verbosity, messages)
 
     async def needs_model(self, request: Request) -> Response:
-        """POST execute and predict: they need a model, and here is a bot."""
+        """POST execute and predict: not possible with a bot, because they need a model."""
         self._sender(request)
         raise Conflict(
             "no model is loaded: this server runs a bot; trigger_intent and the webhooks reach it"
         )
 
     async def lock(self, request: Request) -> Response:
-        """GET lock: who holds the conversation, who waits. Not in the documented API."""
+        """GET lock: the holder and the queue of the conversation. Not in the documented API."""
         sender_id = self._sender(request)
         return JSONResponse(asdict(await self._locks.inspect(sender_id)))
 
     async def break_lock(self, request: Request) -> Response:
-        """DELETE lock: end the turn that is stuck, with the admin token only."""
+        """DELETE lock: break the current turn; it needs the admin token."""
         self._auth.admin(request)
         sender_id, fence = path_id(request), request.query_params.get("fence")
         if fence is not None and not (fence.isascii() and fence.isdecimal() and len(fence) < 20):
@@ -235,7 +237,7 @@ def _until(request: Request) -> float | None:
 
 
 def _as_of(tracker: Tracker, until: float) -> Tracker:
-    """The tracker as it was at that time: without the first later event and all after it."""
+    """The tracker at that time: without the first later event and all events after it."""
     events = tracker.events
     later = (i for i, event in enumerate(events) if event.timestamp > until)
     end = next(later, len(events))
@@ -243,7 +245,7 @@ def _as_of(tracker: Tracker, until: float) -> Tracker:
 
 
 async def _events(request: Request, settings: Settings) -> list[dict[str, Any]]:
-    """The events of a body, one or a list, checked; they get their times in the turn.
+    """The events of a body, one or a list, checked; their times are set in the turn.
 
     Raises BadRequest, InvalidEvent, TooMuch.
     """
@@ -265,7 +267,7 @@ def _checked(event: EncodedEvent, place: int, settings: Settings) -> EncodedEven
 
 
 def _made(wire: dict[str, Any]) -> Event:
-    """The event of a body, with the present time if it has none; no copy: nobody else has it."""
+    """The event of a body, not copied; it gets the current time if it has none."""
     if wire.get("timestamp") is None:
         wire["timestamp"] = time.time()
     return Event.from_dict(wire, stamp=False)

@@ -1,4 +1,4 @@
-"""What a request can fail with, and the documented body of an error answer."""
+"""The errors of requests, and the documented body of an error answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import TicketLockError
 
 log = logging.getLogger("ticketlock.server")
 
-#: The innermost calls of an unexpected error that are logged, and most characters of them.
+#: Most frames, and characters, of the traceback of an unexpected error.
 _FRAMES, _TRACE = 20, 8000
 
 
@@ -22,9 +22,9 @@ class RequestError(TicketLockError):
 
     Attributes:
         status: the HTTP status code.
-        reason: one word for programs.
-        retry_after: seconds after which it is worth sending the same request again; None: never.
-        close: the connection is of no further use, for instance because a body was left unread.
+        reason: a word for programs.
+        retry_after: seconds after which the request can be sent again; None: do not.
+        close: whether the connection is closed, for instance because a body was not read.
     """
 
     status = 400
@@ -34,17 +34,17 @@ class RequestError(TicketLockError):
 
 
 class BadRequest(RequestError):
-    """The request itself is wrong."""
+    """The request is invalid."""
 
 
 class NotAuthenticated(RequestError):
-    """No token or JWT that we know came with it."""
+    """It has no valid token or JWT."""
 
     status, reason = 401, "NotAuthenticated"
 
 
 class NotAuthorized(RequestError):
-    """We know who asks; that one may not do this."""
+    """Its token or JWT does not allow this."""
 
     status, reason = 403, "NotAuthorized"
 
@@ -60,85 +60,85 @@ class SlowBody(RequestError):
 
 
 class Conflict(RequestError):
-    """The server, or the conversation, is not in a state in which this can be done."""
+    """The state of the server or of the conversation does not allow this."""
 
     status, reason = 409, "Conflict"
 
 
 class RolledBack(RequestError):
-    """A later message took this one's place; nothing of it is kept, and it is not to come again."""
+    """A later message took its place: nothing of it is stored. Do not send it again."""
 
     status, reason = 409, "RolledBack"
 
 
 class TooMuch(RequestError):
-    """A body that was read has too much in it."""
+    """A body exceeds a limit other than its size."""
 
     status, reason = 413, "ContentTooLarge"
 
 
 class TooLarge(RequestError):
-    """A body is too large to be read."""
+    """A body is too large."""
 
     status, reason, close = 413, "ContentTooLarge", True
 
 
 class BotError(RequestError):
-    """The bot raised, or yielded what is no reply. Nothing of its turn was kept."""
+    """The bot raised, or yielded an invalid reply. Nothing of its turn is stored."""
 
     status, reason = 500, "ConversationError"
 
 
 class Overloaded(RequestError):
-    """The server has as much to do as it may. The message was not handled here; send it again."""
+    """The server is at a limit. The message was not handled; send it again."""
 
     status, reason, retry_after = 503, "Overloaded", 1
 
 
 class BodiesOverloaded(Overloaded):
-    """Too much of bodies is being held; the rest of this one is not read."""
+    """The budget for bodies is used up; the rest of this one is not read."""
 
     close = True
 
 
 class TooManyDuplicates(RequestError):
-    """Enough requests wait for this message's reply already."""
+    """Too many requests wait for the reply to this message."""
 
     status, reason, retry_after = 429, "QueueFull", 1
 
 
 class TooManyAttempts(RequestError):
-    """The bot has been given the message `max_attempts` times, and never came to an end with it."""
+    """The bot was called with the message `max_attempts` times, and no turn ended."""
 
     status, reason = 409, "TooManyAttempts"
 
 
 class TurnTooSlow(RequestError):
-    """The turn outlived its `lock_lifetime` and was given up; sent again, it most likely will again."""
+    """The turn outlived its `lock_lifetime` and was given up; a retry will likely fail too."""
 
     status, reason = 504, "TurnTooSlow"
 
 
 class Draining(RequestError):
-    """The server is about to end. The message was not handled here; send it again."""
+    """The server is stopping. The message was not handled; send it again."""
 
     status, reason, retry_after, close = 503, "Draining", 1, True
 
 
 class TurnTimeout(RequestError):
-    """The reply is not there yet, but the turn goes on: the same message id will get it."""
+    """There is no reply yet, but the turn goes on: send the same message id to get it."""
 
     status, reason, retry_after = 504, "Timeout", 1
 
 
-#: Error class -> (status, reason, seconds after which to try again); the first that fits.
+#: Error class -> (status, reason, seconds until a retry); the first match counts.
 _STATUS: list[tuple[type[Exception], int, str, int | None]] = [
     (e.InvalidConversationId, 400, "BadRequest", None),
     (e.InvalidEvent, 400, "BadRequest", None),
     (e.LockTimeout, 409, "Busy", 1),
     (e.EventsWaiting, 409, "EventsWaiting", 1),
     (e.QueueFull, 429, "QueueFull", 1),
-    # Of these nothing was written, or the same message id gets what was.
+    # Nothing was written, or the same message id gets the stored reply.
     (e.LockLost, 503, "LockLost", 1),
     (e.StaleFence, 503, "LockLost", 1),
     (e.UnreadableHistory, 500, "UnreadableHistory", None),
@@ -150,7 +150,7 @@ _STATUS: list[tuple[type[Exception], int, str, int | None]] = [
 
 
 def classify(error: Exception) -> tuple[int, str, int | None]:
-    """Status code, reason, and seconds after which to try again, of any error."""
+    """Status code, reason, and seconds until a retry, of any error."""
     if isinstance(error, RequestError):
         return error.status, error.reason, error.retry_after
     for kind, status, reason, again in _STATUS:
@@ -159,10 +159,10 @@ def classify(error: Exception) -> tuple[int, str, int | None]:
     return 500, "ConversationError", None
 
 
-#: Statuses that are about what else is going on, and say it; see `Situation`.
+#: Statuses whose answers have details of the conversation; see `Situation`.
 CONTENDED = (409, 429, 503, 504)
 
-#: Reason -> what to do about it.
+#: Reason -> advice for the client.
 _HINTS = {
     "Busy": "another message of the conversation is being handled; send this one again later",
     "QueueFull": "wait for the replies to earlier messages before sending more, or raise max_waiting",
@@ -185,49 +185,49 @@ _HINTS = {
 
 
 def add_details(error: Exception, details: Mapping[str, Any]) -> None:
-    """Let the answer to the error say more than its class does."""
+    """Add details to the answer to an error."""
     vars(error).setdefault("_details", {}).update(details)
 
 
 def failure(
     status: int, reason: str, message: str, details: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The documented body of every answer that is an error.
+    """The documented body of an error answer.
 
-    Those of `CONTENDED` have `holder_alive`, `held_for`, `ahead` (null where that is not known)
-    and a `hint` in their details.
+    With a status of `CONTENDED`, its details have `holder_alive`, `held_for` and `ahead` (null if
+    unknown) and a `hint`.
     """
     from .. import __version__
 
-    said, hint = dict(details or {}), _HINTS.get(reason)
+    given, hint = dict(details or {}), _HINTS.get(reason)
     if status in CONTENDED:
-        said = {"holder_alive": None, "held_for": None, "ahead": None, "hint": hint, **said}
+        given = {"holder_alive": None, "held_for": None, "ahead": None, "hint": hint, **given}
     return {
         "version": __version__,
         "status": "failure",
         "message": message,
         "reason": reason,
-        "details": said,
+        "details": given,
         "help": hint,
         "code": status,
     }
 
 
-#: What the client reads instead of a text that names places in a store.
+#: For clients, instead of a text with addresses in a store.
 _UNREADABLE = (
     "the stored history of this conversation cannot be read; the server's log says where and why"
 )
 
 
 def shown(error: Exception) -> bool:
-    """Whether the client may read the text: not that of a store, which names hosts and users."""
+    """Whether the client may see the text; texts of stores name hosts and users."""
     if isinstance(error, (RequestError, e.LockLost, e.StaleFence)):
         return True
     return isinstance(error, TicketLockError) and classify(error)[0] < 500
 
 
 def describe(error: Exception) -> dict[str, Any]:
-    """The error as a body; what is not for the client is logged instead."""
+    """The body of an error answer; a text that is not for the client is logged."""
     status, reason, _ = classify(error)
     details = vars(error).get("_details")
     if shown(error):
@@ -240,13 +240,13 @@ def describe(error: Exception) -> dict[str, Any]:
 
 
 def _trace(error: Exception) -> str:
-    """Where an error comes from, in some lines: of endless recursion there are thousands."""
+    """The end of a traceback: that of an endless recursion has thousands of lines."""
     lines = "".join(traceback.format_exception(type(error), error, error.__traceback__, -_FRAMES))
     return "\n" + lines[-_TRACE:]
 
 
 def headers(error: Exception) -> dict[str, str]:
-    """The headers that go with the error."""
+    """The headers of an error answer."""
     status, _, again = classify(error)
     made = {} if again is None else {"retry-after": str(again)}
     if isinstance(error, RequestError) and error.close:

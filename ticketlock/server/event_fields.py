@@ -1,7 +1,8 @@
-"""What an event of a request must look like: its fields, by type, as documented.
+"""Checks the fields of events in requests, by the documented types.
 
-Stores keep events as they come, and a tracker passes over what it cannot apply. A client that
-sends a field of the wrong type, though, has made a mistake, and is answered with its name.
+Stores keep events as they are, and a tracker ignores fields that it cannot apply. But a client
+that sends a field of the wrong type has made a mistake, so the event is rejected with the field's
+name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .errors import BadRequest
 
 _TEXT, _OBJECT, _FLAG = (str,), (dict,), (bool,)
 _NULL = type(None)
-_WORDS = {
+_NAMES = {
     str: "a text",
     dict: "an object",
     bool: "true or false",
@@ -66,10 +67,10 @@ _FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
 
 
 def check_fields(wire: Mapping[str, Any], where: str) -> None:
-    """Raise BadRequest, which names the field, unless each has the type it is documented with.
+    """Raise BadRequest, which names the field, if one is missing or has the wrong type.
 
     Args:
-        where: names the event, in the text of the error.
+        where: names the event in the error.
     """
     kind = wire["event"]
     where = f"{where} ({kind!r:.80})"
@@ -88,7 +89,7 @@ def check_fields(wire: Mapping[str, Any], where: str) -> None:
 
 
 def check_parse_data(parsed: Mapping[str, Any], where: str = "parse_data") -> None:
-    """Raise BadRequest unless what was understood of a message has the documented form."""
+    """Raise BadRequest if the parse_data of a message is invalid."""
     if "intent" in parsed:
         _check(parsed["intent"], (dict, _NULL), f"{where}.intent")
     if parsed.get("entities") is not None:
@@ -101,8 +102,8 @@ def check_parse_data(parsed: Mapping[str, Any], where: str = "parse_data") -> No
 def _check(value: Any, kinds: tuple[type, ...], where: str) -> None:
     number = float in kinds and isinstance(value, int) and not isinstance(value, bool)
     if not (isinstance(value, kinds) or number):
-        words = " or ".join(_WORDS.get(kind, "null") for kind in kinds)
-        raise BadRequest(f"{where} is {brief(value)}, not {words}")
+        names = " or ".join(_NAMES.get(kind, "null") for kind in kinds)
+        raise BadRequest(f"{where} is {brief(value)}, not {names}")
 
 
 def _check_objects(values: list[Any], where: str) -> None:

@@ -1,4 +1,4 @@
-"""What load balancers, orchestrators and operators ask: alive, ready, which version."""
+"""Endpoints for load balancers, orchestrators and operators: health, readiness, version."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .handling import Handler
 from .operator.page import page
 from .operator.probes import probe_stores
 
-#: Seconds for which an answer of the stores counts: whoever asks more often costs them nothing.
+#: Seconds for which a probe of the stores is cached.
 _FRESH = 1.0
 
 
 class Readiness:
-    """Whether the stores can be used; asked for one at a time."""
+    """Whether the stores can be used; one probe at a time."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
@@ -29,7 +29,7 @@ class Readiness:
         self._guard = asyncio.Lock()
 
     async def problems(self) -> dict[str, str]:
-        """Component -> what is wrong with it; empty when the server is ready."""
+        """Component -> its problem; empty if the server is ready."""
         if self._handler.jobs.draining:
             return {"server": "is being stopped"}
         async with self._guard:
@@ -48,7 +48,7 @@ class Readiness:
 
 
 def _problem(error: BaseException) -> str:
-    """What anybody may read: the texts of errors name hosts and users."""
+    """An error for any client: only its type, because texts name hosts and users."""
     return "does not answer" if isinstance(error, asyncio.TimeoutError) else type(error).__name__
 
 

@@ -1,8 +1,8 @@
-"""Bodies of requests: read within a size, a time, and a budget for all of them together.
+"""Reads request bodies within limits: size, time, and the memory of all bodies together.
 
-Whoever sends a body to a server that reads it makes it hold that body. So what all requests hold
-at once has a bound, one for those whose head has shown who sends them (or that ask nobody), and
-one for those that can be judged by their body alone, signed ones.
+Every body that the server reads takes memory. So there is one budget for requests that are
+authorized by their head, or need no authorization, and one for those with a signature over their
+body, which must be read first.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from .errors import BadRequest, BodiesOverloaded, NotAuthenticated, SlowBody, TooLarge
 from .settings import Settings
 
-#: Bytes of a body that cost nothing: ordinary messages come in however much others send. What
-#: those hold together is bounded by the number of connections.
+#: Bytes of each body that do not count, so that ordinary messages are accepted while others send
+#: large bodies. Together they are limited by the number of connections.
 FREE = 16 * 1024
-#: Bytes of a body that is read before its sender is known, and seconds in which it must come.
+#: Most bytes of a body with a signature, and seconds for it.
 SIGNED_BODY, SIGNED_SECONDS = 256 * 1024, 5.0
-#: Seconds between two bodies that are given up: hundreds of them at once, which then come again,
-#: would hold up everybody for a second.
+#: Seconds between the answers to two bodies that were given up: hundreds at once, which are then
+#: sent again, would delay all requests by a second.
 APART = 0.005
-#: Where a request's scope has what it holds.
-_HELD = "ticketlock.held"
+#: The key of the reservation in the scope of a request.
+_RESERVATION = "ticketlock.reservation"
 
 
 class Budget:
-    """Bytes that all requests of a kind may hold at once.
+    """A limit for the bytes of all bodies of a kind.
 
     Attributes:
-        taken: how many they hold.
+        taken: bytes in use.
     """
 
     def __init__(self, size: int) -> None:
@@ -42,7 +42,7 @@ class Budget:
         self.taken = 0
 
     def take(self, count: int) -> None:
-        """Raises BodiesOverloaded."""
+        """Take bytes. Raises BodiesOverloaded if they exceed the limit."""
         if self.taken + count > self._size:
             raise BodiesOverloaded(
                 "this server has no room for more request bodies (body_budget); send it again"
@@ -53,35 +53,35 @@ class Budget:
         self.taken -= count
 
 
-class Held:
-    """What one request holds, until it is answered.
+class Reservation:
+    """The bytes of one request, until it is answered.
 
     Args:
-        door: through which those go one by one whose body is given up.
+        lock: shared by all requests; bodies that are given up are answered one by one.
     """
 
-    def __init__(self, known: Budget, signed: Budget, door: asyncio.Lock) -> None:
+    def __init__(self, known: Budget, signed: Budget, lock: asyncio.Lock) -> None:
         self._known, self._signed = known, signed
-        self._door = door
+        self._lock = lock
         self._size = 0
         self._budget = known
         self._taken = 0
 
     def signed(self) -> None:
-        """It has not shown yet who sends it: it takes of the other budget."""
+        """Use the budget for signed bodies, because its client is not known yet."""
         self._budget = self._signed
 
     def grow(self, count: int) -> None:
-        """It holds so many bytes more. Raises BodiesOverloaded."""
+        """Add bytes. Raises BodiesOverloaded."""
         self._size += count
         if (more := max(0, self._size - FREE) - self._taken) > 0:
             self._budget.take(more)
             self._taken += more
 
     async def give_up(self) -> None:
-        """Let go of it, and wait until it is this one's turn to be answered."""
+        """Release the bytes, and wait until it may be answered."""
         self.release()
-        async with self._door:
+        async with self._lock:
             await asyncio.sleep(APART)
 
     def release(self) -> None:
@@ -90,42 +90,40 @@ class Held:
 
 
 class Intake:
-    """The middleware that keeps the two budgets."""
+    """Middleware that gives each request a reservation in the two budgets."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._known = Budget(settings.body_budget)
         self._signed = Budget(settings.signed_body_budget)
-        self._door = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        held = scope[_HELD] = Held(self._known, self._signed, self._door)
+        reservation = scope[_RESERVATION] = Reservation(self._known, self._signed, self._lock)
         try:
             await self._app(scope, receive, send)
         finally:
-            held.release()
+            reservation.release()
 
 
 async def read_body(request: Request, settings: Settings) -> bytes:
-    """The body of a request whose head was judged.
+    """The body of a request that was authorized by its head.
 
-    Raises TooLarge without reading on, SlowBody, BodiesOverloaded, and BadRequest.
+    Raises TooLarge, without reading on; SlowBody, BodiesOverloaded, BadRequest.
     """
     return await _read(request, settings.max_body, settings.body_timeout)
 
 
 async def read_signed(request: Request, verify: Callable[[bytes], bool]) -> bytes:
-    """The body of a request that proves itself by a signature over its body, verified.
-
-    It is to be parsed only now.
+    """The body of a request with a signature over it, verified; parse it only after that.
 
     Args:
-        verify: whether the signature of these bytes is right; it compares in constant time, as
-            `signed_by` does.
+        verify: returns whether the signature of these bytes is right, compared in constant time,
+            as by `signed_by`.
 
     Raises as `read_body`, and NotAuthenticated.
     """
-    request.scope[_HELD].signed()
+    request.scope[_RESERVATION].signed()
     body = await _read(request, SIGNED_BODY, SIGNED_SECONDS)
     if not verify(body):
         raise NotAuthenticated("the signature does not match the body")
@@ -133,9 +131,7 @@ async def read_signed(request: Request, verify: Callable[[bytes], bool]) -> byte
 
 
 def signed_by(secret: str, body: bytes, signature: str, prefix: str = "sha256=") -> bool:
-    """Whether it is the body's HMAC-SHA256 in hexadecimal, in a time that does not tell how much
-    of it is right.
-    """
+    """Whether `signature` is the hexadecimal HMAC-SHA256 of the body, in constant time."""
     made = prefix + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(made.encode(), signature.encode("utf-8", "replace"))
 
@@ -145,22 +141,22 @@ async def _read(request: Request, limit: int, seconds: float) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
         raise too_large
-    held: Held = request.scope[_HELD]
+    reservation: Reservation = request.scope[_RESERVATION]
 
     async def read() -> bytes:
         body = bytearray()
         async for chunk in request.stream():
             if len(body) + len(chunk) > limit:
                 raise too_large
-            held.grow(len(chunk))
+            reservation.grow(len(chunk))
             body += chunk
         return bytes(body)
 
     try:
         return await asyncio.wait_for(read(), seconds)
     except asyncio.TimeoutError:
-        await held.give_up()
+        await reservation.give_up()
         raise SlowBody(f"the body did not come within {seconds:g} s") from None
     except ClientDisconnect:
-        await held.give_up()
+        await reservation.give_up()
         raise BadRequest("the body is incomplete") from None

@@ -1,4 +1,4 @@
-"""JSON of strangers: counted before it is parsed, because a megabyte may be 350,000 values."""
+"""Parses JSON of clients; values are counted first, because a megabyte may have 350,000."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..plain_json import unescaped
 from .errors import BadRequest, TooMuch
 from .settings import Settings
 
-#: What structure is made of.
+#: Characters of the structure.
 _STRUCTURE = b"[]{},"
 _OTHERS = bytes(set(range(256)) - set(_STRUCTURE))
 
@@ -18,28 +18,28 @@ _OTHERS = bytes(set(range(256)) - set(_STRUCTURE))
 def parse(body: bytes, settings: Settings) -> Any:
     """The value of a body.
 
-    Raises BadRequest for what is no JSON, TooMuch for too many values, too deep nesting, and a
-    text that is too long, which it names.
+    Raises BadRequest for invalid JSON; TooMuch for too many values, too deep nesting, and a text
+    that is too long, whose path it names.
     """
     bare = unescaped(body)
     if bare.count(b'"') > 4 * settings.max_values:  # with a key for each value
         raise _too_many(settings)
-    parts = bare.split(b'"')  # outside of texts and inside, by turns
+    parts = bare.split(b'"')  # outside and inside of texts, alternately
     _check_structure(b"".join(parts[::2]), settings)
     try:
         value = json.loads(body.decode(), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not UTF-8: {error}") from None
-    except ValueError as error:  # also of numbers too long to be read
+    except ValueError as error:  # also for numbers that are too long
         raise BadRequest(f"the body is not JSON: {error}") from None
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None
-    most, escaped = settings.max_text, (len(body) - len(bare)) // 2
-    # Bytes bound characters: to look at each text, in Python, takes longer than all the rest.
-    suspect = max(map(len, parts)) + escaped > most
-    if suspect and (path := next(_long_texts(value, "", most), None)) is not None:
+    limit, escaped = settings.max_text, (len(body) - len(bare)) // 2
+    # Bytes are a bound for characters: checking each text takes longer than all the rest.
+    suspect = max(map(len, parts)) + escaped > limit
+    if suspect and (path := next(_long_texts(value, "", limit), None)) is not None:
         where = path.lstrip(".") or "the body"
-        raise TooMuch(f"{where} is a text of more than {most} characters")
+        raise TooMuch(f"{where} is a text of more than {limit} characters")
     return value
 
 
@@ -52,35 +52,35 @@ def _too_many(settings: Settings) -> TooMuch:
 
 
 def _check_structure(outside: bytes, settings: Settings) -> None:
-    """Count values, and how deep they are, without making any.
+    """Count the values and their depth, without creating them.
 
     Args:
-        outside: what is not in texts.
+        outside: the JSON without its texts.
     """
     structure = outside.translate(None, _OTHERS)
-    # The first value of a list or object is counted with its bracket (an empty one counts as if
-    # it had one), each other value with its comma.
+    # The first value of a list or object is counted by its bracket (so an empty one counts one),
+    # the other values by their commas.
     if 1 + len(structure) - structure.count(b"]") - structure.count(b"}") > settings.max_values:
         raise _too_many(settings)
     depth = 0
     for sign in structure.replace(b",", b""):
         depth += 1 if sign in b"[{" else -1
         if depth < 0:
-            return  # it is no JSON, which is found out at once
+            return  # invalid JSON, which the parser reports
         if depth > settings.max_depth:
             raise TooMuch(f"the body is nested deeper than {settings.max_depth} levels")
 
 
-def _long_texts(value: Any, path: str, most: int) -> Iterator[str]:
-    """Where texts are that are too long; as deep as `_check_structure` lets through."""
+def _long_texts(value: Any, path: str, limit: int) -> Iterator[str]:
+    """The paths of texts that are too long; `_check_structure` has limited the depth."""
     if isinstance(value, str):
-        if len(value) > most:
+        if len(value) > limit:
             yield path
     elif isinstance(value, list):
         for place, item in enumerate(value):
-            yield from _long_texts(item, f"{path}[{place}]", most)
+            yield from _long_texts(item, f"{path}[{place}]", limit)
     elif isinstance(value, dict):
         for key, item in value.items():
-            if len(key) > most:
+            if len(key) > limit:
                 yield f"{path}.(a key)"
-            yield from _long_texts(item, f"{path}.{key:.80}", most)
+            yield from _long_texts(item, f"{path}.{key:.80}", limit)

@@ -1,4 +1,4 @@
-"""What keeps one request from hurting the others: sizes, times, and ids that can be stored."""
+"""Limits of a request: its size, and ids and messages that can be stored."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from .intake import read_body
 from .json_limits import parse
 from .settings import Settings
 
-#: Characters of a conversation id; the stores' columns hold no more.
+#: Most characters of a conversation id, as in the columns of the stores.
 MAX_ID = 255
-#: Characters of a message id.
+#: Most characters of a message id.
 MAX_MESSAGE_ID = 255
-#: Seconds, and bytes, for which the rest of a body that is too large is thrown away.
+#: Seconds and bytes in which the rest of a body that is too large is discarded.
 _LINGER, _LINGER_BYTES = 1.0, 8 * 1024 * 1024
 
 
 async def read_json(request: Request, settings: Settings) -> Any:
-    """The body. Raises as `read_body` and `parse`."""
+    """The JSON of the body. Raises as `read_body` and `parse`."""
     body = await read_body(request, settings)
     async with Aside():
         return parse(body, settings)
 
 
 async def read_object(request: Request, settings: Settings) -> dict[str, Any]:
-    """The body, which must be an object."""
+    """The JSON object of the body. Raises as `read_json`, and BadRequest."""
     body = await read_json(request, settings)
     if not isinstance(body, dict):
         raise BadRequest("the body is not a JSON object")
@@ -46,10 +46,10 @@ async def read_object(request: Request, settings: Settings) -> dict[str, Any]:
 
 
 class Lingering(JSONResponse):
-    """An answer to a body that goes on, whose connection is closed after it.
+    """An answer before the end of the body, after which the connection is closed.
 
-    Closed at once, with bytes that nobody has read, the system would reset it, and the client
-    could not read the answer. So what still comes is thrown away, for a short time.
+    Closed at once, with unread bytes, the connection would be reset, and the client would lose
+    the answer. So the rest of the body is discarded for a short time first.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,11 +57,11 @@ class Lingering(JSONResponse):
         await send({**head, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(_throw_away(receive), _LINGER)
+            await asyncio.wait_for(_discard(receive), _LINGER)
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _throw_away(receive: Receive) -> None:
+async def _discard(receive: Receive) -> None:
     left = _LINGER_BYTES
     while left > 0:
         message = await receive()
@@ -78,9 +78,9 @@ def check_id(sender_id: Any) -> str:
 
 
 def path_id(request: Request) -> str:
-    """The conversation id of the path, which may have slashes, and any Unicode.
+    """The conversation id in the path: any Unicode, also slashes.
 
-    Bytes that are no UTF-8 are refused: replaced, two ids could become one.
+    Raises BadRequest for invalid UTF-8, because with replaced bytes two ids could be the same.
     """
     try:
         unquote_to_bytes(request.scope.get("raw_path") or b"").decode()
@@ -97,8 +97,7 @@ def check_message_id(message_id: Any) -> str:
 
 
 def check_message(message: Message, settings: Settings) -> Message:
-    """Return the message if it can be stored, and is not so large that a conversation of such
-    messages would be too much for a replica.
+    """Return the message if it can be stored and its metadata and parse_data are not too large.
 
     Raises BadRequest, TooMuch, InvalidConversationId.
     """
@@ -116,7 +115,7 @@ def check_message(message: Message, settings: Settings) -> Message:
 def field(
     body: dict[str, Any], key: str, kind: type | tuple[type, ...], name: str, default: Any = None
 ) -> Any:
-    """A field of the body; the default where it is missing or null. Raises BadRequest."""
+    """A field of the body; the default if it is missing or null. Raises BadRequest."""
     value = body.get(key)
     if value is None:
         return default

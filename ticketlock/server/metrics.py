@@ -1,4 +1,4 @@
-"""`GET /metrics`: what this process has counted, in the text format of Prometheus."""
+"""`GET /metrics`: the metrics of this process, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def observe(conversations: Conversations) -> PrometheusMetrics | None:
-    """Count from now on; None without the extra `prometheus`."""
+    """Start the metrics; None without the extra `prometheus`."""
     try:
         from ..telemetry.prometheus import PrometheusMetrics
     except ImportError:

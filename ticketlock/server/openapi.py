@@ -19,11 +19,11 @@ from .settings import POLICIES, Settings
 Json = dict[str, Any]
 
 _TEXT: Json = {"type": "string"}
-#: A conversation id that every store keeps.
+#: A conversation id that every store can have.
 _ID: Json = {"type": "string", "pattern": "^[^\\x00]+$", "minLength": 1, "maxLength": MAX_ID}
 _OBJECT: Json = {"type": "object"}
 
-#: Error answers that any request may get, and those of requests with a turn.
+#: Error statuses of any request, of those with a body, and of those with a turn.
 _ALWAYS = (400, 401, 403, 404, 421, 503)
 _BODY = (408, 413)
 _TURN = (*_BODY, 409, 429, 500, 504)
@@ -40,7 +40,7 @@ def routes(settings: Settings) -> list[Route]:
 
 
 def document(settings: Settings) -> Json:
-    """The whole document, for a server with these settings."""
+    """The document, for a server with these settings."""
     closed = any((settings.auth_token, settings.jwt_secret, settings.channel_token))
     return {
         "openapi": "3.1.0",
@@ -183,7 +183,7 @@ def _without_model(summary: str) -> Json:
 
 
 def _mapping(required: list[str], **properties: Json) -> Json:
-    """An object; what is not required may be null too."""
+    """An object, whose optional properties may be null."""
     optional = {name: {"anyOf": [schema, {"type": "null"}]} for name, schema in properties.items()}
     for name in required:
         optional[name] = properties[name]

@@ -1,7 +1,7 @@
-"""A bot's replies: from what it yields to events, and from events to the REST channel's objects.
+"""Replies of a bot: from yielded values to events, and from events to objects of the REST channel.
 
-The first answer to a message and the answer to its duplicate are both made here, of the same
-events; so they are the same.
+The first answer to a message and the answer to a duplicate are made from the same events, so they
+are equal.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ..events.codec import encode_events
 from ..events.event import Event
 from .errors import BotError
 
-#: What a reply may say; each of them but `text` with `buttons` is an object of its own.
+#: Keys of a reply; each becomes an object of its own, except `text` with `buttons`.
 REPLY_KEYS = ("text", "buttons", "image", "attachment", "custom", "metadata")
 
 
 def reply_event(reply: Any) -> BotUttered:
-    """The event of what a bot has yielded. Raises BotError, which says what is wrong with it."""
+    """The event of a reply. Raises BotError if it is invalid."""
     if isinstance(reply, str):
         reply = {"text": reply}
     if not isinstance(reply, Mapping):
@@ -43,9 +43,9 @@ def reply_event(reply: Any) -> BotUttered:
 
 
 def handled_at(events: Sequence[Event], message_id: str, since: float = 0.0) -> int | None:
-    """Where the event of a message is; None if there is none of that time (epoch s) or later.
+    """The index of the event of a message; None if there is none since that time (epoch s).
 
-    A message that comes again most likely is near the end.
+    It searches from the end, where duplicates are most likely.
     """
     for place in range(len(events) - 1, -1, -1):
         event = events[place]
@@ -55,7 +55,7 @@ def handled_at(events: Sequence[Event], message_id: str, since: float = 0.0) -> 
 
 
 def replies_after(events: Sequence[Event], place: int, recipient: str) -> list[dict[str, Any]]:
-    """What the bot said to the message at `place`, up to the next one."""
+    """The replies to the message at `place`, up to the next message."""
     found: list[dict[str, Any]] = []
     for event in events[place + 1 :]:
         if isinstance(event, UserUttered):
@@ -65,9 +65,9 @@ def replies_after(events: Sequence[Event], place: int, recipient: str) -> list[d
 
 
 def rest_objects(event: Event, recipient: str) -> Iterator[dict[str, Any]]:
-    """The documented objects of one event; none of an event that is no utterance of the bot.
+    """The documented objects of an event; none if it is not an utterance of the bot.
 
-    A text alone is split at its blank lines.
+    A text without buttons is split at blank lines.
     """
     if not isinstance(event, BotUttered):
         return
@@ -75,7 +75,7 @@ def rest_objects(event: Event, recipient: str) -> Iterator[dict[str, Any]]:
     buttons = data.get("buttons")
     if buttons:
         yield {"recipient_id": recipient, "text": event.text or "", "buttons": buttons}
-    elif event.text and isinstance(event.text, str):  # a stored one may be anything
+    elif event.text and isinstance(event.text, str):  # a stored one may have any type
         for part in paragraphs(event.text):
             yield {"recipient_id": recipient, "text": part}
     for key in ("image", "attachment", "custom"):
@@ -84,6 +84,6 @@ def rest_objects(event: Event, recipient: str) -> Iterator[dict[str, Any]]:
 
 
 def paragraphs(text: str) -> Iterable[str]:
-    """The parts between blank lines; at least one, also of a text of nothing but space."""
+    """The parts between blank lines; at least one, also if the text is only space."""
     stripped = text.strip()
     return [part for part in stripped.split("\n\n") if part.strip()] or [text]

@@ -24,15 +24,15 @@ DEFAULT_SENDER = "default"
 
 def routes(handler: Handler, auth: Auth) -> list[Route]:
     async def webhook(request: Request) -> Response:
-        shown = auth.channel(request)
+        identity = auth.channel(request)
         body = await read_object(request, handler.settings)
-        shown.speak_for(field(body, "sender", str, "a text", DEFAULT_SENDER))
+        identity.authorize(field(body, "sender", str, "a text", DEFAULT_SENDER))
         message, policy = parse(body, handler.settings, request.headers.get("idempotency-key"))
         stream, ticket = flag(request, "stream"), flag(request, "ticket")
         if not (stream or ticket):
             return answer(await handler.handle(message, policy))
         lines = _lines(handler.stream(message, policy, ticket=ticket))
-        first = await anext(lines, "")  # an error that comes before all else has its status
+        first = await anext(lines, "")  # an error before the first line still sets the status
         return StreamingResponse(_after(first, lines), media_type="application/x-ndjson")
 
     async def alive(request: Request) -> Response:
@@ -47,10 +47,10 @@ def routes(handler: Handler, auth: Auth) -> list[Route]:
 def parse(
     body: dict[str, Any], settings: Settings, key: str | None = None
 ) -> tuple[Message, str | None]:
-    """The message of a body, and what it does while another one is being handled.
+    """The message of a body, and its policy for double texting.
 
     Args:
-        key: the `Idempotency-Key` header: the message id where the body has none.
+        key: the header `Idempotency-Key`: the message id if the body has none.
 
     Raises BadRequest, TooMuch, InvalidConversationId.
     """
@@ -72,7 +72,7 @@ def parse(
 
 
 def flag(request: Request, name: str) -> bool:
-    """A switch of the query, false where it is missing. Raises BadRequest."""
+    """A switch of the query, by default false. Raises BadRequest."""
     word = request.query_params.get(name, "false").lower()
     if word not in ("true", "false", "1", "0"):
         raise BadRequest(f"{name} is neither true nor false")
@@ -85,10 +85,10 @@ async def _lines(replies: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
 
 
 async def _after(first: str, rest: AsyncIterator[str]) -> AsyncIterator[str]:
-    """All lines; whatever goes wrong, the last one says so and the answer ends."""
+    """All lines; if an error occurs, it is the last line."""
     yield first
     try:
         async for line in rest:
             yield line
-    except Exception as error:  # noqa: BLE001  # the status has been sent: this is all that is left
+    except Exception as error:  # noqa: BLE001  # the status was sent before
         yield json.dumps(describe(error)) + "\n"

@@ -1,4 +1,4 @@
-"""The server as a process: listens, and ends without losing what it has begun."""
+"""The server as a process: listens, and drains before it ends."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from .sites import LOCAL, is_loopback
 
 log = logging.getLogger("ticketlock.server")
 
-#: Connections that the system accepts for us before we do, and those that we take at once.
+#: Connections that wait in the system's queue, and that asyncio accepts at once.
 _BACKLOG, _AT_ONCE = 2048, 4
-#: Seconds that an idle connection stays open: longer than load balancers keep theirs, which would
-#: otherwise send into one that is just being closed.
+#: Seconds that an idle connection stays open: longer than in load balancers, which would otherwise
+#: use a connection that is just being closed.
 _KEEP_ALIVE = 75
-#: Open files that are no connections of clients.
+#: Open files besides connections of clients.
 _OTHER_FILES = 256
-#: Lists, mappings and the like that there are more of before garbage is looked for; Python: 700.
+#: New containers before the garbage collector runs; Python's default is 700.
 _NEW_OBJECTS = 10_000
-#: A message to try the server with.
+#: A message for the example in the log.
 _MESSAGE = '{"sender": "anna", "message": "hi", "message_id": "1"}'
-#: Seconds that clients have to take the last answers.
+#: Seconds for clients to read the last answers.
 _LAST_ANSWERS = 5
 
 
 class _Uvicorn(uvicorn.Server):
-    """Leaves signals to us: its own handling lets go of the turns that are running."""
+    """uvicorn without its signal handling, which would abandon running turns."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for listener in sockets or ():
-            listener.listen(_BACKLOG)  # `backlog` is also how many asyncio takes at once
+            listener.listen(_BACKLOG)  # `backlog` also sets how many asyncio accepts at once
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -61,8 +61,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
         raise ConfigurationError(f"cannot listen on {host} port {port}: {error}") from error
-    # Connections inherit it. asyncio sets it only on sockets it has made itself; without it the
-    # second packet of an answer waits for the client's delayed acknowledgement, 40 ms.
+    # Connections inherit it. asyncio sets it only on its own sockets; without it the second packet
+    # of an answer waits for the client's delayed acknowledgement, 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -70,16 +70,16 @@ def listen(host: str, port: int) -> socket.socket:
 async def serve(
     conversations: Conversations, bot: Bot, settings: Settings, listener: socket.socket
 ) -> None:
-    """Serve until SIGTERM or SIGINT; then drain and return. A second signal hurries it.
+    """Serve until SIGTERM or SIGINT, then drain and return; a second signal cancels the turns.
 
-    Raises LockStoreConnectionError or TrackerStoreConnectionError where a store cannot be
-    reached at the start.
+    Raises LockStoreConnectionError or TrackerStoreConnectionError if a store cannot be reached
+    at the start.
     """
     app = create_app(conversations, bot, _reachable(settings, listener))
-    most = min(settings.max_connections, _many_connections() - _OTHER_FILES)
-    if most < settings.max_connections:
-        log.warning("max_connections: %d, because of the limit of open files (ulimit -n)", most)
-    connections = Connections(max(1, most), settings.head_timeout)
+    limit = min(settings.max_connections, _max_files() - _OTHER_FILES)
+    if limit < settings.max_connections:
+        log.warning("max_connections: %d, because of the limit of open files (ulimit -n)", limit)
+    connections = Connections(max(1, limit), settings.head_timeout)
     async with conversations:
         await conversations.lock_store.inspect("ticketlock run", 1)
         await result(conversations.tracker_store.connect())
@@ -88,8 +88,8 @@ async def serve(
 
 
 def _spare_garbage_collection() -> None:
-    """What is there by now stays, and most of what comes goes by itself: to look for garbage in
-    the one takes 50 ms each time, and one large body makes Python look for it again and again.
+    """Make garbage collections rare: each one of the objects at the start takes 50 ms, and one
+    large body would cause several.
     """
     gc.collect()
     gc.freeze()
@@ -97,7 +97,7 @@ def _spare_garbage_collection() -> None:
 
 
 def _reachable(settings: Settings, listener: socket.socket) -> Settings:
-    """The settings, by who reaches the server: this machine's browsers do, wherever it listens."""
+    """The settings, with `LOCAL` as allowed hosts if only this machine reaches the server."""
     host = listener.getsockname()[0]
     if is_loopback(host):
         return replace(settings, allowed_hosts=(*LOCAL, *settings.allowed_hosts))
@@ -150,7 +150,7 @@ def _url(host: str, port: int) -> str:
 
 
 def _login(settings: Settings) -> str:
-    """The option of curl that opens the webhooks, with the name of the secret in its place."""
+    """The option of curl for the webhooks, with the name of the secret as a placeholder."""
     names = {"channel_token": "channel_token", "auth_token": "auth_token", "jwt_secret": "JWT"}
     given = [name for key, name in names.items() if getattr(settings, key) is not None]
     if settings.open_channels or not given:
@@ -158,11 +158,11 @@ def _login(settings: Settings) -> str:
     return f" -H 'Authorization: Bearer <{given[0]}>'"
 
 
-def _many_connections() -> int:
-    """As many open files as we may have: idle connections must not shut others out."""
+def _max_files() -> int:
+    """Raise the limit of open files to its maximum, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        with contextlib.suppress(ValueError, OSError):  # some systems name a limit they refuse
+        with contextlib.suppress(ValueError, OSError):  # some systems reject their own limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft

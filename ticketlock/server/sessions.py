@@ -1,7 +1,7 @@
-"""When a session starts, and with which events, as documented; and that every session ends.
+"""When a session starts, and with which events, as documented; long sessions end by themselves.
 
-The latest session is what a turn reads. One that nobody ends would make each turn dearer than
-the one before: so the server starts a new one when it has become long, and carries the state.
+A turn reads the latest session. Without an end, each turn would cost more than the one before, so
+the server starts a new session when one is long, and carries its state over.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from .bot import Message
 from .errors import Conflict
 from .settings import Settings
 
-#: The text of the message, and the intent, that start a session.
+#: The text, and the intent, of a message that starts a session.
 _ASKED, _INTENT = "/session_start", "session_start"
-#: The documented slot with the metadata of a session's first message.
+#: The documented slot for the metadata of the first message of a session.
 METADATA_SLOT = "session_started_metadata"
-#: Where the event that starts a session keeps the ids of messages that an earlier one has had.
+#: The metadata, of the event that starts a session, with message ids of earlier sessions.
 _HANDLED = "ticketlock_handled"
-#: Most of those ids.
-_MOST_HANDLED = 1000
+#: Most ids there.
+_MAX_HANDLED = 1000
 
-#: Why a session starts: nothing counts yet, it was asked for, the user was away, it is long.
+#: Why a session starts: the history is empty, it was asked for, the user was away, it is long.
 Why = Literal["empty", "asked", "expired", "long"]
 
 
 class Sessions:
-    """Starts the sessions of a server's conversations."""
+    """Starts the sessions of conversations."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def add(self, turn: Turn, messages: Sequence[Message]) -> list[Message]:
-        """Add messages of the user, with the start of a session before or behind them.
+        """Add messages of the user, with the start of a session before or after them.
 
-        Returns those that are for the bot: one that asks for a session has got it.
+        Returns the messages for the bot, without those that only ask for a session.
         """
         if not _asks(messages[0]) and (why := self._due(turn)) is not None:
             self._start(turn, why, messages[0].metadata)
@@ -63,9 +63,9 @@ class Sessions:
         return [message for message in messages if not _asks(message)]
 
     def before_events(self, turn: Turn) -> None:
-        """Add the start of a session before other events, if there is none or it is long.
+        """Add the start of a session before other events, if the history is empty or long.
 
-        Raises Conflict where the slots that it carries are more than a session is to grow by.
+        Raises Conflict if the slots to carry over exceed the limits of a session.
         """
         if not turn.tracker.events:
             self._start(turn, "empty")
@@ -85,17 +85,17 @@ class Sessions:
         if not tracker.applied_events():
             return "empty"
         minutes, last = self._settings.session_expiration_time, last_message(tracker)
-        # What is no time, as old data may have it, is long ago.
+        # An invalid time, as in old data, counts as long ago.
         moment = 0.0 if last is None else finite(last.timestamp) or 0.0
         if minutes > 0 and last is not None and time.time() - moment > 60 * minutes:
             return "expired"
         return "long" if self._long(turn) else None
 
     def _long(self, turn: Turn) -> bool:
-        """Whether the session has grown by as much as it may, beyond what it began with.
+        """Whether the session has grown beyond the limits since its start.
 
-        Nor is it longer than that if it began with more: what is carried is not written again
-        for less than itself.
+        If its start is larger than a limit, it may grow by that size, so that carrying the state
+        over does not write more than the turns do.
         """
         events, settings = turn.tracker.events, self._settings
         if len(events) < settings.max_session_events and turn.size < settings.max_session_bytes:
@@ -114,29 +114,29 @@ class Sessions:
         made: list[Event] = [ActionExecuted(SESSION_START, metadata=about), SessionStarted()]
         if why == "long" or self._settings.carry_over_slots:
             made += _slots(tracker)
-        if metadata and not metadata.get("is_external"):  # of a channel
+        if metadata and not metadata.get("is_external"):  # only metadata of a channel
             made.append(SlotSet(METADATA_SLOT, dict(metadata)))
-        if why == "long":  # the user has not been away: what goes on goes on
+        if why == "long":  # the user was not away: the dialogue goes on
             made += _ongoing(tracker)
         turn.add(*made, ActionExecuted(LISTEN))
         tracker.forget_earlier_sessions()
 
     def _handled(self, tracker: Tracker) -> dict[str, float]:
-        """The messages that may come again, by their ids, with their times."""
+        """The messages that may be sent again: id -> time."""
         since = time.time() - self._settings.message_window
         found = dict(handled_before(tracker))
         for event in tracker.events:
             if isinstance(event, UserUttered) and isinstance(event.message_id, str):
                 found[event.message_id] = finite(event.timestamp) or 0.0
         known = [(name, moment) for name, moment in found.items() if moment >= since]
-        return dict(known[-_MOST_HANDLED:])
+        return dict(known[-_MAX_HANDLED:])
 
 
 def handled_before(tracker: Tracker) -> Mapping[str, float]:
-    """The messages of sessions before this one that may come again; id -> time."""
+    """The messages of earlier sessions that may be sent again: id -> time."""
     start = tracker.events[0] if tracker.events else None
     found = start.metadata.get(_HANDLED) if isinstance(start, ActionExecuted) else None
-    if not isinstance(found, dict):  # anybody may write metadata
+    if not isinstance(found, dict):  # clients may write metadata too
         return {}
     return {name: finite(moment) or 0.0 for name, moment in found.items()}
 
@@ -158,7 +158,7 @@ def _asks(message: Message) -> bool:
 
 
 def _beginning(events: list[Event]) -> int:
-    """How many events the start of a session is, with what was carried into it."""
+    """The number of events of the session's start, with the state carried over."""
     if not events or getattr(events[0], "name", None) != SESSION_START:
         return 0
     for place, event in enumerate(events):
@@ -170,7 +170,7 @@ def _beginning(events: list[Event]) -> int:
 
 
 def _slots(tracker: Tracker) -> Iterator[Event]:
-    """The slots that have been set to something else than what they begin with."""
+    """The slots whose value is not the initial one."""
     initial = tracker.initial_slots
     for name, value in tracker.slots.items():
         if name != METADATA_SLOT and value != initial.get(name):

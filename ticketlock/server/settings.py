@@ -13,11 +13,11 @@ from ..settings.keys import Key, declared
 from ..settings.section import Section, endpoint_values
 from .tokens import weakness
 
-#: What a second message does while the first one is being handled.
+#: What a message does while another one is being handled.
 Policy = Literal["enqueue", "reject", "coalesce", "interrupt", "rollback"]
 POLICIES: tuple[str, ...] = get_args(Policy)
 
-#: Ways to sign a JWT. `none` is not among them.
+#: Algorithms of JWTs, without `none`.
 JWTMethod = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
     "ES256", "ES384", "ES512", "EdDSA",
@@ -28,15 +28,15 @@ _ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s@?#]+", re.IGNORECASE)
 
 
 def _secret(meaning: str) -> Key:
-    # Checked if it is empty too, as of `${TOKEN:-}`: what was meant to be closed would stand open.
+    # An empty value, as from `${TOKEN:-}`, is checked too: it would leave the server open.
     return Key(meaning, check=weakness)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the server behaves: the keys of the section `server`, each with its meaning and unit.
+    """The keys of the section `server`, each with its meaning and unit.
 
-    docs/reference/endpoints.md has them as a table. Secrets do not show in the repr.
+    docs/reference/endpoints.md has them as a table. Secrets are not in the repr.
     """
 
     double_texting: Annotated[
@@ -191,7 +191,7 @@ class Settings:
 
     @classmethod
     def from_section(cls, section: Any = None, where: str = "server") -> Settings:
-        """From an EndpointConfig, a mapping, or None for the defaults.
+        """Settings from an EndpointConfig, a mapping, or None for the defaults.
 
         Raises ConfigurationError.
         """

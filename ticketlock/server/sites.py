@@ -1,8 +1,8 @@
-"""Which names a server answers to, and which web pages may write to it.
+"""Checks of the Host and the Origin of requests, against attacks through browsers.
 
-A browser lets any page send a POST to any server it can reach, this machine's own too; the page
-cannot read the answer, but the message is stored. And a page whose own name is made to point to
-this machine (DNS rebinding) is of the same origin for the browser, and reads everything.
+A browser lets any web page send a POST to any server that it can reach, also on this machine: the
+page cannot read the answer, but the message is stored. And a page whose host name is made to
+point to this machine (DNS rebinding) has the same origin for the browser, and can read all.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .errors import RequestError, describe
 
-#: What a server that listens on this machine alone answers to, without `allowed_hosts`.
+#: Host names of a server that only this machine reaches, without `allowed_hosts`.
 LOCAL = ("localhost",)
 
 _READS = ("GET", "HEAD", "OPTIONS")
 
 
 class ForeignHost(RequestError):
-    """The request is for a host that this server is not."""
+    """The request is for another host."""
 
     status, reason = 421, "ForeignHost"
 
 
 class CrossSite(RequestError):
-    """A web page of another site wants to write."""
+    """A web page of another site tried to write."""
 
     status, reason = 403, "CrossSite"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that listens there."""
+    """Whether only this machine reaches a server at this address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -44,12 +44,12 @@ def is_loopback(host: str) -> bool:
 
 
 class Sites:
-    """The middleware that refuses foreign hosts, and writes of foreign pages.
+    """Middleware that rejects other hosts, and writes of pages of other sites.
 
     Args:
-        hosts: names that it answers to, besides addresses, which cannot be made to point
-            elsewhere; empty: any.
-        origins: of pages that may write, besides its own; `*`: any.
+        hosts: accepted host names; empty: any. IP addresses are always accepted, because DNS
+            rebinding does not work with them.
+        origins: origins of pages that may write, besides the server's own; `*`: any.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str]) -> None:
@@ -77,19 +77,19 @@ class Sites:
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if origin is not None and ("*" in self._origins or origin.lower() in self._origins):
             return True
-        if site is not None:  # what the browser sees, whatever a proxy made of the host
+        if site is not None:  # set by the browser, independent of a proxy's Host
             return site in ("same-origin", "none")
-        if origin is None:  # no browser
+        if origin is None:  # not from a browser
             return True
         page = _split(origin.lower())
-        # A proxy that passes the name on may leave out the port.
+        # A proxy may pass on the host without the port.
         return host in (page.netloc, page.hostname)
 
 
 def _split(text: str) -> SplitResult:
     try:
         return urlsplit(text)
-    except ValueError:  # brackets that do not close
+    except ValueError:  # unbalanced brackets
         return urlsplit("//invalid.")
 
 

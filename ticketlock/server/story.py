@@ -1,4 +1,4 @@
-"""A conversation as a story in YAML: what was said and done, in the documented form."""
+"""A conversation as a story in YAML, in the documented form."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from ..events.event import Event
 
 
 async def stories(name: str, sessions: Iterable[Sequence[Event]]) -> str:
-    """A document with one story for each session that has any steps."""
-    told = [steps for steps in await sliced(list(_steps(session)) for session in sessions) if steps]
-    lines = ['version: "3.1"', "stories:" if told else "stories: []"]
-    for number, steps in enumerate(told, 1):
-        title = name if len(told) == 1 else f"{name}, story {number}"
+    """A document with a story for each session that has steps."""
+    found = [
+        steps for steps in await sliced(list(_steps(session)) for session in sessions) if steps
+    ]
+    lines = ['version: "3.1"', "stories:" if found else "stories: []"]
+    for number, steps in enumerate(found, 1):
+        title = name if len(found) == 1 else f"{name}, story {number}"
         lines += [f"- story: {yaml_text(title)}", "  steps:", *(f"  - {step}" for step in steps)]
     return "\n".join(lines) + "\n"
 

@@ -1,13 +1,13 @@
-"""Which tokens and secrets close nothing: those that stand in examples, and those one guesses."""
+"""Rejects weak tokens and secrets: those from examples, and those easy to guess."""
 
 from __future__ import annotations
 
 import re
 
-#: Characters of a token or secret, and how many of them must differ.
+#: Least characters of a token or secret, and of different ones.
 LEAST, LEAST_DIFFERENT = 8, 3
 
-#: Words of examples and templates, without what is neither letter nor digit.
+#: Values of examples and templates, with letters and digits only.
 _PLACEHOLDERS = re.compile(
     r"(please)?(change|replace|insert|fill|set|put|edit)(me|it|this|in|your|here).*"
     r"|(your|my|the|this|some|thisis|thisisa|thisismy|any|an?)*"
@@ -20,7 +20,7 @@ _PLACEHOLDERS = re.compile(
 
 
 def weakness(secret: str) -> str | None:
-    """What is wrong with a token or secret, without showing it; None of one that will do."""
+    """The problem of a token or secret, without showing it; None if it has none."""
     if not secret:
         return "is empty: give it a value, or leave the key out"
     bare = re.sub(r"[^a-z0-9]", "", secret.lower())
