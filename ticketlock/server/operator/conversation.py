@@ -16,7 +16,7 @@ from ...events.event import Event
 from ...locks.inspection import Inspection, Waiting
 from .dead_letters import DeadLetters
 from .probes import problem
-from .view import View, holder_row, state
+from .view import View, holder_row, process_of, state
 
 #: Events of the transcript, and most characters of a text.
 EVENTS, TEXT = 30, 500
@@ -74,9 +74,8 @@ def _lock(found: Inspection) -> dict[str, Any]:
 
 def _ticket(ticket: Waiting) -> dict[str, Any]:
     fields = asdict(ticket)
-    process = f"{ticket.host}:{ticket.process}" if ticket.host else None
     kept = {key: fields[key] for key in ("number", "waiting_for", "alive", "label")}
-    return {**kept, "process": process}
+    return {**kept, "process": process_of(ticket)}
 
 
 def _transcript(tracker: Any) -> dict[str, Any]:

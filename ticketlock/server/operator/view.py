@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ...locks.inspection import Holder
+from ...locks.inspection import Holder, Waiting
 from .meter import Counters, merged
 from .replicas import Snapshot
 from .report import Row
@@ -143,6 +143,10 @@ def holder_row(holder: Holder | None) -> dict[str, Any] | None:
     if holder is None:
         return None
     fields = asdict(holder)
-    process = f"{holder.host}:{holder.process}" if holder.host else None
     kept = {k: fields[k] for k in ("label", "number", "fence", "held_for")}
-    return {**kept, "lifetime": None, "process": process}
+    return {**kept, "lifetime": None, "process": process_of(holder)}
+
+
+def process_of(ticket: Holder | Waiting) -> str | None:
+    """The process of a holder or a waiting ticket, as host:pid; None if unknown."""
+    return f"{ticket.host}:{ticket.process}" if ticket.host else None
