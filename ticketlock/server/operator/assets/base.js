@@ -1,16 +1,16 @@
 "use strict";
-// Everything that comes from the server is put in as text, never as markup. Times in seconds.
+// Data of the server is inserted as text, never as markup. Times are in seconds.
 const EVERY = 2000, HIDDEN_EVERY = 10000, KEPT_NOTES = 5;
 const at = (id) => document.getElementById(id);
 
-// What the page knows: `live` is the last answer, `received` when it came.
+// `live` is the last answer, `received` the time of its arrival.
 let token = null, who = "", received = 0, live = null;
 
-// Characters that cannot be seen, or that turn the direction of what follows, are spelled out.
+// Invisible characters, and those that change the direction of text, are escaped.
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
 const escaped = (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0");
 const plain = (text) => text.replace(UNSEEN, escaped);
-// The same of a text of several lines.
+// The same for a text of several lines.
 const prose = (text) => text.replace(UNSEEN, (c) => (c === "\n" ? c : escaped(c)));
 
 function element(tag, className, text) {
@@ -27,7 +27,7 @@ function button(className, text, work) {
   return made;
 }
 
-// A text that is replaced only when it changes: whoever has selected it keeps the selection.
+// Replaces a text only if it changes, so that a selection in it is kept.
 function put(node, text, className) {
   if (node.textContent !== text) node.textContent = text;
   if (className !== undefined && node.className !== className) node.className = className;
@@ -42,7 +42,7 @@ function span(seconds) {
   return Math.floor(whole / 86400) + " days";
 }
 
-// The same in few words, for what is long or far back.
+// The same, shorter, for long times.
 function brief(seconds) {
   if (seconds < 59.5) return Math.round(seconds) + " s";
   if (seconds < 3570) return Math.round(seconds / 60) + " min";
@@ -58,7 +58,7 @@ const quoted = (id) => "“" + plain(id) + "”";
 const holderOf = (holder) =>
   plain(holder.process || "another process") + (holder.label ? ` (message ${plain(holder.label)})` : "");
 
-// `held`, `slow` or `stuck`, as the server says it; see `state` in fleet_view.py.
+// `held`, `slow` or `stuck`, as in the server; see `state` in view.py.
 function stateOf(holder, wait) {
   const seconds = holder ? holder.held_for : wait, lifetime = (holder && holder.lifetime) || live.lifetime;
   if (seconds >= live.stuck * lifetime) return "stuck";
@@ -66,7 +66,7 @@ function stateOf(holder, wait) {
   return holder ? "held" : "waiting";
 }
 
-// -- what is looked at: it stands in the address, so that it can be kept, sent, and gone back to -----
+// -- the view: it is in the address, for bookmarks, links and the back button -------------------------
 
 const DEFAULTS = { q: "", show: "all", process: "", sort: "age", order: "", start: "0", open: "" };
 let view = { ...DEFAULTS };

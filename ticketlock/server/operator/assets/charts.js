@@ -16,7 +16,7 @@ function drawing(parts) {
   return [made, found];
 }
 
-// A card with a title, what is said of now, a drawing, three values at its side and three times below.
+// A card with a title, the current value, a drawing, three values at its side and three times below.
 function chartCard(parent, title, className, parts) {
   const card = element("figure", "card chart " + className), head = element("h3");
   const now = element("output"), [svg, found] = drawing(parts);
@@ -29,7 +29,7 @@ function chartCard(parent, title, className, parts) {
   return { title, now, svg, parts: found, y: y.children, x: x.children, n: 0, step: 2 };
 }
 
-// The least round number that is as large, whose half is round too.
+// The least round number above a value, whose half is round too.
 function ceiling(value, seconds) {
   if (seconds && value > 10) {
     return [20, 30, 60, 120, 240, 600, 1200, 1800, 3600, 7200].find((s) => s >= value) || value;
@@ -38,15 +38,15 @@ function ceiling(value, seconds) {
   return [1, 2, 4, 10].find((n) => n * power >= value * 0.999) * power;
 }
 
-function axes(chart, most, show) {
-  [most, most / 2, 0].forEach((value, i) => put(chart.y[i], value ? show(value) : "0"));
+function axes(chart, maximum, show) {
+  [maximum, maximum / 2, 0].forEach((value, i) => put(chart.y[i], value ? show(value) : "0"));
   const length = Math.max(0, chart.n - 1) * chart.step;
   [past(length), length > 20 ? past(length / 2) : "", "now"].forEach((text, i) => put(chart.x[i], text));
 }
 
-function lineOf(points, most) {
+function lineOf(points, maximum) {
   const x = (i) => (points.length < 2 ? WIDTH : i * WIDTH / (points.length - 1));
-  const y = (value) => HEIGHT - HEIGHT * value / most;
+  const y = (value) => HEIGHT - HEIGHT * value / maximum;
   let line = "", area = "", pen = false;
   points.forEach((value, i) => {
     if (value === null) { pen = false; return; }
@@ -78,15 +78,15 @@ const CHARTS = [
 function draw(chart) {
   const points = live.history[chart.first], others = chart.second ? live.history[chart.second] : [];
   const seconds = chart.show === short;
-  const most = ceiling(Math.max(seconds ? 0.002 : 2, ...points, ...others), seconds);
+  const maximum = ceiling(Math.max(seconds ? 0.002 : 2, ...points, ...others), seconds);
   chart.n = points.length;
   chart.step = live.history.step;
-  const [line, area] = lineOf(points, most);
+  const [line, area] = lineOf(points, maximum);
   chart.parts.stroke.setAttribute("d", line);
   chart.parts.area.setAttribute("d", area);
-  chart.parts.second.setAttribute("d", lineOf(others, most)[0]);
+  chart.parts.second.setAttribute("d", lineOf(others, maximum)[0]);
   chart.parts.cursor.style.visibility = "hidden";
-  axes(chart, most, chart.show);
+  axes(chart, maximum, chart.show);
   say(chart, points.length - 1, "");
   chart.svg.setAttribute("aria-label", `${chart.title}: now ${chart.now.textContent}, most ${chart.show(Math.max(0, ...points))}`);
 }
@@ -110,7 +110,7 @@ function pointAt(chart, event) {
 
 const errorChart = chartCard(at("errors-chart"), "Errors", "", ["grid", "k5", "k4", "k3", "k2", "k1", "k0"]);
 
-// The kinds, the most frequent first, with what the table and the chart say of each.
+// The kinds, the most frequent first, with their values for the table and the chart.
 function kindsOf() {
   const { failed } = live.history, names = new Set([...Object.keys(live.reasons), ...Object.keys(failed)]);
   const sum = (values) => values.reduce((total, value) => total + value, 0);
@@ -129,19 +129,19 @@ function drawErrors(kinds) {
     made.forEach((value, i) => { heights[i] += value; });
     return made;
   });
-  const most = ceiling(Math.max(2, ...heights)), unit = WIDTH / Math.max(bars, 2), floor = new Array(bars).fill(0);
+  const maximum = ceiling(Math.max(2, ...heights)), unit = WIDTH / Math.max(bars, 2), floor = new Array(bars).fill(0);
   const paths = {};
   stacks.forEach((values, k) => values.forEach((value, i) => {
     if (!value) return;
-    const y = HEIGHT - HEIGHT * (floor[i] + value) / most, x = WIDTH - (bars - i) * unit;
-    const bar = `M${x + unit * 0.12} ${y}h${unit * 0.76}v${HEIGHT * value / most}h${-unit * 0.76}Z`;
+    const y = HEIGHT - HEIGHT * (floor[i] + value) / maximum, x = WIDTH - (bars - i) * unit;
+    const bar = `M${x + unit * 0.12} ${y}h${unit * 0.76}v${HEIGHT * value / maximum}h${-unit * 0.76}Z`;
     paths[kinds[k].colour] = (paths[kinds[k].colour] || "") + bar;
     floor[i] += value;
   }));
   for (let k = 0; k <= KINDS; k++) errorChart.parts["k" + k].setAttribute("d", paths["k" + k] || "");
   errorChart.n = n;
   errorChart.step = live.history.step;
-  axes(errorChart, most, whole);
+  axes(errorChart, maximum, whole);
   const recent = kinds.reduce((total, kind) => total + kind.recent, 0);
   put(errorChart.now, `bars of ${wide * live.history.step} s`);
   const each = kinds.filter((kind) => kind.recent).map((kind) => `${kind.name} ${kind.recent}`);

@@ -1,15 +1,15 @@
-// -- questions: what is to be done, by whom and why ---------------------------------------------------
+// -- questions before actions: who and why ------------------------------------------------------------
 
-// Asks whether to go on, and for what is needed; `go` gives what is wrong, or null. `wants` may have
-// `deed`: a name and a reason; `count`: a number that must be typed; `danger`.
+// Asks for confirmation and input; `go` returns an error or null. `wants` may have `record`: ask for
+// a name and a reason; `count`: a number that must be typed; `danger`.
 function ask(title, text, go_text, go, wants = {}) {
   const dialog = at("ask"), field = (id) => at(id).querySelector("input");
   put(at("ask-title"), title);
   put(at("ask-text"), text);
   put(at("ask-go"), go_text, wants.danger ? "danger" : "");
   at("ask-error").hidden = true;
-  at("ask-token").hidden = !wants.token && token !== null && (!wants.deed || live.role === "operator");
-  at("ask-who").hidden = at("ask-why").hidden = !wants.deed;
+  at("ask-token").hidden = !wants.token && token !== null && (!wants.record || live.role === "operator");
+  at("ask-who").hidden = at("ask-why").hidden = !wants.record;
   at("ask-count").hidden = wants.count === undefined;
   at("ask-count").querySelector("span").textContent = `Type ${wants.count} to confirm`;
   for (const id of ["ask-token", "ask-why", "ask-count"]) field(id).value = "";
@@ -23,19 +23,19 @@ function ask(title, text, go_text, go, wants = {}) {
   return new Promise((resolve) => {
     dialog.querySelector("form").onsubmit = async (event) => {
       event.preventDefault();
-      const deed = { who: field("ask-who").value.trim(), why: field("ask-why").value.trim() };
+      const record = { who: field("ask-who").value.trim(), why: field("ask-why").value.trim() };
       if (wants.count !== undefined && field("ask-count").value.replace(/\D/g, "") !== String(wants.count)) {
         return fail(`Type ${wants.count} to confirm.`, "ask-count");
       }
-      if (wants.deed && !deed.who) return fail("Enter your name: it is kept in the audit log.", "ask-who");
-      if (wants.deed && !deed.why) return fail("Enter a reason: it is kept in the audit log.", "ask-why");
+      if (wants.record && !record.who) return fail("Enter your name: it is kept in the audit log.", "ask-who");
+      if (wants.record && !record.why) return fail("Enter a reason: it is kept in the audit log.", "ask-why");
       const before = token;
       if (!at("ask-token").hidden) token = field("ask-token").value;
       at("ask-go").disabled = true;
-      const what = await go(deed).catch((error) => "No answer: " + error.message);
+      const what = await go(record).catch((error) => "No answer: " + error.message);
       at("ask-go").disabled = false;
       if (what === null) {
-        if (wants.deed) who = deed.who;
+        if (wants.record) who = record.who;
         return dialog.close();
       }
       if (!at("ask-token").hidden) token = before;
@@ -52,8 +52,8 @@ function breakTurn(id, holder) {
   const turn = `ticket ${holder.number}, fence ${holder.fence}`;
   const text = `${quoted(id)} is held by ${holderOf(holder)}: ${turn}. Its handler is cancelled `
     + "and can write nothing more; the next message is handled. Only this turn is broken.";
-  return ask("Break this turn?", text, "Break it", async (deed) => {
-    const answer = await call("live/break", { conversation: id, fence: holder.fence, ...deed });
+  return ask("Break this turn?", text, "Break it", async (record) => {
+    const answer = await call("live/break", { conversation: id, fence: holder.fence, ...record });
     if (answer.status !== 200) return wrong(answer);
     const { broken, next } = answer.value;
     const follows = next ? ` Next: ${holderOf(next)}, ticket ${next.number}.` : "";
@@ -61,10 +61,10 @@ function breakTurn(id, holder) {
     else note(`Not broken: ${quoted(id)}, ${turn} had ended already.`, true);
     soon();
     return null;
-  }, { deed: true, danger: true });
+  }, { record: true, danger: true });
 }
 
-// All turns that the filter finds: counted first, and then exactly those.
+// All turns that the filter matches: counted first, then exactly those.
 async function breakAll() {
   const answer = await call("live/turns?" + question());
   if (answer.status !== 200) return note("The turns cannot be counted: " + wrong(answer), true);
@@ -74,15 +74,15 @@ async function breakAll() {
   const text = `${counted(n, "turn")} of as many conversations: ${of("stuck")} stuck, ${of("slow")} slow, ${of("held")} not slow.`
     + (cut ? ` ${count(cut)} more match: do it again for them.` : "")
     + " Their handlers are cancelled and can write nothing more. Only these turns are broken; one that has ended by then is left alone.";
-  return ask(`Break ${counted(n, "turn")}?`, text, `Break ${count(n)}`, async (deed) => {
+  return ask(`Break ${counted(n, "turn")}?`, text, `Break ${count(n)}`, async (record) => {
     const sent = turns.map(({ conversation, fence }) => ({ conversation, fence }));
-    const made = await call("live/break", { turns: sent, ...deed });
+    const made = await call("live/break", { turns: sent, ...record });
     if (made.status !== 200) return wrong(made);
     const { broken, ended } = made.value;
     note(`Broken: ${counted(broken, "turn")}.` + (ended ? ` ${count(ended)} had ended already.` : ""));
     soon();
     return null;
-  }, { deed: true, danger: true, count: n });
+  }, { record: true, danger: true, count: n });
 }
 
 function settle(action, letters) {
@@ -91,18 +91,18 @@ function settle(action, letters) {
   const them = n === 1 ? "it" : "them";
   const text = resend ? `${events}${whose} will be published again. A consumer may get ${them} out of order.`
     : `${events}${whose} will not be published: no consumer will get ${them}. The history of the conversation keeps ${them}.`;
-  return ask(`${resend ? "Resend" : "Drop"} ${events}?`, text, resend ? "Resend" : "Drop", async (deed) => {
+  return ask(`${resend ? "Resend" : "Drop"} ${events}?`, text, resend ? "Resend" : "Drop", async (record) => {
     const named = letters.map(({ conversation, history: life, sequence }) => ({ conversation, history: life, sequence }));
-    const answer = await call("live/letters", { action, letters: named, ...deed });
+    const answer = await call("live/letters", { action, letters: named, ...record });
     if (answer.status !== 200) return wrong(answer);
     const { done, left, problem } = answer.value;
     note(`${resend ? "Resent" : "Dropped"}: ${counted(done, "event")}.` + (left ? ` ${count(left)} not: ${plain(problem)}` : ""), left > 0);
     soon();
     return null;
-  }, { deed: true, danger: !resend, ...(n > 1 && !resend ? { count: n } : {}) });
+  }, { record: true, danger: !resend, ...(n > 1 && !resend ? { count: n } : {}) });
 }
 
-// Other rights, or none: by another token.
+// Changes the token.
 function changeRole() {
   if (live.role === "operator" && token !== null) {
     token = null;
@@ -132,7 +132,7 @@ function closeConversation() {
   showOpened();
 }
 
-// Opens or closes the dialog as the address says, and fills it.
+// Opens or closes the dialog by the address, and fills it.
 function showOpened() {
   const dialog = at("opened");
   if (!view.open) {
@@ -224,7 +224,7 @@ function showTranscript(transcript) {
   at("opened-running").hidden = !detail.lock.holder;
 }
 
-// What of it goes on by itself: how long the turn has been held.
+// Updates the time for which the turn has been held.
 function tickOpened() {
   if (!detail) return;
   const { holder, problem } = detail.lock, since = (performance.now() - detailed) / 1000, meter = at("opened-meter");

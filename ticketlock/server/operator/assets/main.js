@@ -1,4 +1,4 @@
-// -- the loop, and what people do ---------------------------------------------------------------------
+// -- the loop, and events of the user -----------------------------------------------------------------
 
 let timer = 0, asking = false, again = false;
 
@@ -27,7 +27,7 @@ async function refresh() {
 }
 
 async function loop() {
-  again = asking; // the answer that is on its way is to an older question
+  again = asking; // the pending answer is to an older query
   if (asking) return;
   asking = true;
   clearTimeout(timer);
@@ -43,7 +43,7 @@ async function loop() {
   timer = setTimeout(loop, again ? 0 : document.hidden ? HIDDEN_EVERY : EVERY);
 }
 
-// Once more, as soon as it can be.
+// Asks again as soon as possible.
 function soon() {
   clearTimeout(timer);
   timer = setTimeout(loop, 0);

@@ -1,4 +1,4 @@
-// -- what the last answer says, put into the page -----------------------------------------------------
+// -- the last answer, shown in the page ----------------------------------------------------------------
 
 function show() {
   showNumbers();
@@ -7,7 +7,7 @@ function show() {
   showErrors();
   showReplicas();
   showLetters();
-  rows(at("audit"), live.audit.map((deed) => [JSON.stringify([deed.what, deed.who, deed.why, deed.conversation, Math.round(Date.now() / 1000 - deed.ago)]), deed]), auditLine);
+  rows(at("audit"), live.audit.map((record) => [JSON.stringify([record.what, record.who, record.why, record.conversation, Math.round(Date.now() / 1000 - record.ago)]), record]), auditLine);
   at("no-audit").hidden = live.audit.length > 0;
   put(at("no-audit"), live.problems.lock_store ? "Not known: the lock store does not answer." : "Nothing yet.");
   put(at("role"), live.role === "operator" ? "operator" + (who ? ": " + plain(who) : "") : "read only");
@@ -21,7 +21,7 @@ const STORES = { lock_store: "The lock store", tracker_store: "The tracker store
 
 const silence = (seconds) => (seconds === null ? "does not answer" : `has not answered for ${span(seconds)}`);
 
-// What is wrong, said in one place; null: nothing.
+// The problem to show; null: none.
 function showProblems(more) {
   const said = [...(more || [])];
   for (const [name, text] of Object.entries(live ? live.problems : {})) {
@@ -39,7 +39,7 @@ function showProblems(more) {
 
 const DOTS = { good: "%2315803d", slow: "%23d97706", bad: "%23c0262d" };
 
-// The tab says what is wrong, also while another one is looked at.
+// The title and the icon of the tab show problems too.
 function showTitle(silent) {
   const { stuck = 0, slow = 0 } = live ? live.totals : {};
   const away = silent ? "no answer" : live.problems.lock_store ? "lock store away"
@@ -95,7 +95,7 @@ function showConversations() {
   showFilter();
 }
 
-// The filter as it is in the address; what somebody is typing in stays.
+// Shows the filter of the address; a field with the focus is not changed.
 function showFilter() {
   const { q, show, process, sort } = at("filter").elements;
   if (document.activeElement !== q) q.value = view.q;

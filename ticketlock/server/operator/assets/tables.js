@@ -1,4 +1,4 @@
-// -- tables: a row is kept as long as its key is there, so that focus and clicks survive -------------
+// -- tables: a row with the same key is kept, so that focus and clicks survive ------------------------
 
 function rows(body, wanted, make) {
   const known = new Map([...body.children].map((row) => [row.key, row]));
@@ -12,7 +12,7 @@ function rows(body, wanted, make) {
   for (const row of known.values()) row.remove();
 }
 
-// A table's cells are laid out anew on a phone; the roles keep it a table for who listens.
+// Cells have another layout on phones; the roles keep it a table for screen readers.
 function tableRow() {
   const row = element("tr");
   row.setAttribute("role", "row");
@@ -27,7 +27,7 @@ function cell(row, className, name) {
   return made;
 }
 
-// A conversation's id, which opens it.
+// The id of a conversation, which opens it.
 function opener() {
   const made = button("link", undefined, () => openConversation(made.conversation)), id = element("bdi", "id");
   made.append(id);
@@ -152,7 +152,7 @@ function letterRow() {
   return row;
 }
 
-// Lines of a list: a head of several parts, and a text below.
+// Items of a list: a head of several parts, and a text below.
 function line(make) {
   return () => {
     const row = element("li"), head = element("div", "head"), text = element("div", "who");
@@ -179,12 +179,12 @@ const errorLine = (opens) => line((head, text) => {
 const auditLine = line((head, text) => {
   const when = element("span", "soft"), action = element("strong"), open = opener(), by = element("span", "soft");
   head.append(when, action, open, by);
-  return (deed) => {
-    put(when, past(deed.ago));
-    put(action, plain(deed.action));
-    open.hidden = !deed.conversation;
-    open.show(deed.conversation);
-    put(by, `by ${plain(deed.who) || "an operator without a name"} from ${plain(deed.client)}`);
-    put(text, plain(deed.what) + (deed.why ? `. Why: ${plain(deed.why)}` : ". No reason was given."));
+  return (record) => {
+    put(when, past(record.ago));
+    put(action, plain(record.action));
+    open.hidden = !record.conversation;
+    open.show(record.conversation);
+    put(by, `by ${plain(record.who) || "an operator without a name"} from ${plain(record.client)}`);
+    put(text, plain(record.what) + (record.why ? `. Why: ${plain(record.why)}` : ". No reason was given."));
   };
 });
