@@ -17,7 +17,7 @@ from ..endpoints.registry import prepare_event_broker
 from ..errors import EventBrokerConnectionError
 from ..event_service.parsing import parse
 from ..event_service.records import Limits, Received
-from ..event_service.source import Delivery, Source
+from ..event_service.source import RawMessage, Source
 from ..tracker.outbox import LEASE_MS, VOID_MS, DeadLetter, now_ms
 from ..tracker.store import TrackerStore
 from .judge.events import BrokerSnapshot
@@ -109,7 +109,7 @@ class EventConsumer:
     async def _keep_alive(self, source: Source) -> None:
         while True:
             await asyncio.sleep(1.0)
-            await self._call(source.breathe)
+            await self._call(source.keep_alive)
 
     # -- the outbox ------------------------------------------------------------------------------
 
@@ -193,7 +193,7 @@ class EventConsumer:
             elif time.monotonic() - came_at > BUSY:
                 return
 
-    async def _next(self, source: Source) -> list[Delivery]:
+    async def _next(self, source: Source) -> list[RawMessage]:
         """The next deliveries; none while the broker is unreachable."""
         try:
             if not source.is_ready:
@@ -205,7 +205,7 @@ class EventConsumer:
         await self._call(source.confirm, found)
         return found
 
-    def _mine(self, delivery: Delivery) -> Received | None:
+    def _mine(self, delivery: RawMessage) -> Received | None:
         event = parse(delivery, Limits())
         mine = isinstance(event, Received) and event.sender_id.startswith(self._run)
         return event if mine else None  # type: ignore[return-value]  # see above
@@ -217,4 +217,4 @@ class EventConsumer:
     async def drop_dead_letters(self) -> None:
         """Delete the dead letters of the demo: deleting its conversations keeps them."""
         for letter in await self._letters():
-            await self._store.outbox.unbury(letter)
+            await self._store.outbox.remove_dead_letter(letter)

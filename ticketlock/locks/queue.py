@@ -168,7 +168,7 @@ class LocalQueue(TurnQueue):
         """
         if self._pid != process.pid or (self._home is not None and self._home.is_closed()):
             self._begin_anew()
-        here = asyncio._get_running_loop()  # documented: None outside of one
+        here = asyncio._get_running_loop()  # noqa: SLF001  # documented: None outside of one
         if self._home is None:
             self._home = here
         elif here is not None and here is not self._home:

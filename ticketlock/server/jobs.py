@@ -61,12 +61,12 @@ class Job(Generic[T]):
     @property
     def grant(self) -> Grant | None:
         """The grant of the turn; None before it is granted."""
-        return self.turn._grant  # noqa: SLF001  # `Turn.grant` raises before that
+        return self.turn.lock.grant  # `Turn.grant` raises before that
 
     @property
     def waiter(self) -> Waiter:
         """The ticket of the turn."""
-        return self.turn._lock._waiter  # noqa: SLF001  # the turn has no public name for it yet
+        return self.turn.lock.waiter
 
     async def _run(self) -> T:
         try:

@@ -30,7 +30,7 @@ class SharedState:
     @property
     def connected(self) -> bool:
         """Whether the lock store is in use in this event loop; else `run` would connect it."""
-        engine = self._store._engine  # noqa: SLF001  # the store has no public name for it yet
+        engine = self._store.running
         return (
             engine is not None and not engine.closed and engine.loop is asyncio.get_running_loop()
         )
@@ -44,5 +44,5 @@ class SharedState:
         Raises LockStoreConnectionError.
         """
         command = ("EVAL", load(script).source, 1, key, *args)
-        link = self._store._live().link  # noqa: SLF001  # as above
+        link = self._store.engine().link
         return await link.submit(command, timeout).future

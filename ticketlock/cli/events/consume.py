@@ -14,7 +14,7 @@ from typing import Any
 
 from ...endpoints.file import Endpoints, read_endpoints
 from ...endpoints.registry import create_event_database, create_event_source, require_existing
-from ...event_service.database import EventDatabase, Gap, Stored
+from ...event_service.database import EventDatabase, Gap, StoreResult
 from ...event_service.service import EventService
 from ...event_service.settings import ServiceSettings
 from ...event_service.watch import describe
@@ -75,7 +75,7 @@ def _consume(args: argparse.Namespace) -> int:
     section, where = endpoints.section("event_broker"), endpoints.where("event_broker")
     source = create_event_source(section, settings, where)
 
-    async def body() -> tuple[Stored, list[Gap]]:
+    async def body() -> tuple[StoreResult, list[Gap]]:
         with Bar() as bar, _Log(bar, args) as progress:
             bar.phase("events stored")
             service = EventService(
@@ -114,7 +114,7 @@ class _Log(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self._bar.say(self.format(record))
 
-    def report(self, done: Stored) -> None:
+    def report(self, done: StoreResult) -> None:
         """Show the progress."""
         self._bar.show(done.stored)
         if not sys.stderr.isatty() and time.monotonic() >= self._next:
