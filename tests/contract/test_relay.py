@@ -27,14 +27,14 @@ class Broker(EventBroker):
         self.got: dict[tuple[str, int], list[tuple[int, str]]] = {}
         self.moods = list(moods)
         self.mood = "well"
-        self.requests = 0
+        self.calls = 0
         self.closed = False
         self.bad: dict[str, Outcome] = {}
 
     async def deliver(
         self, batch: Sequence[BrokerMessage], timeout: float | None = None
     ) -> list[Outcome]:
-        self.requests += 1
+        self.calls += 1
         mood = random.choice(self.moods) if self.moods else self.mood
         if mood == "slow":
             await asyncio.sleep(0.02)

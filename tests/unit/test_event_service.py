@@ -33,16 +33,16 @@ class Script:
     """What happened, in order; and errors that are to be raised, by the name of the call."""
 
     def __init__(self) -> None:
-        self.requests: list[Any] = []
+        self.calls: list[Any] = []
         self.errors: dict[str, list[Exception]] = {}
 
     def call(self, name: str, *details: Any) -> None:
-        self.requests.append((name, *details))
+        self.calls.append((name, *details))
         if self.errors.get(name):
             raise self.errors[name].pop(0)
 
     def names(self, *wanted: str) -> list[str]:
-        return [call[0] for call in self.requests if call[0] in wanted]
+        return [call[0] for call in self.calls if call[0] in wanted]
 
 
 class ListSource(Source):
