@@ -1,7 +1,7 @@
 """The page of every key of `endpoints.yml`, made of their declarations.
 
 `python tests/endpoints_reference.py` writes docs/reference/endpoints.md anew;
-`unit/test_endpoints_reference.py` fails while the page says something else.
+`unit/endpoints/test_reference.py` fails while the page says something else.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ FILES = {
 def group(nodeid: str) -> str | None:
     """The tests that a test should follow in the same worker."""
     path, _, test = nodeid.partition("::")
-    folder, file = PurePosixPath(path).parts[-2:]
-    if folder == "unit":
+    *folders, file = PurePosixPath(path).parts
+    if "unit" in folders:
         return None
     own = FILES.get(file)
     if own == "demo":  # its stores' servers are slow for others while it runs

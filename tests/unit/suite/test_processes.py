@@ -16,7 +16,7 @@ import psutil
 import pytest
 from servers.processes import STARTS, carry_out, child, persistent
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Server:

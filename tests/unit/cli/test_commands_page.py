@@ -16,7 +16,7 @@ from ticketlock import Conversations, cli
 from ticketlock.cli import _parser
 from ticketlock.redis.embedded import EmbeddedRedis
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "commands.md"
 TEXT = PAGE.read_text()
 SECTIONS = dict(
     re.findall(r"^## `(ticketlock .*?)`\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)

@@ -20,7 +20,7 @@ from workers import GROUPS, group, place
         ("tests/integration/test_sql_store.py::test_x", "postgres"),
         ("tests/integration/test_demo_stores.py::test_x[mongo]", "demo"),
         ("tests/faults/test_tracker_kill.py::test_x[large-dynamo]", "dynamo"),
-        ("tests/unit/test_demo.py::test_x[kafka]", None),
+        ("tests/unit/demo/test_demo.py::test_x[kafka]", None),
     ],
 )
 def test_groups(nodeid: str, expected: str | None) -> None:

@@ -25,7 +25,7 @@ from ticketlock.telemetry.otel import SPANS, OpenTelemetry
 from ticketlock.telemetry.prometheus import PrometheusMetrics
 
 Run = Callable[..., None]
-DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 
 
 def rows(title: str) -> list[list[str]]:

@@ -1,6 +1,6 @@
 """The judgement of the end to end run notices each way in which records can disagree.
 
-What the demo's judge notices by itself is in `test_demo` and `test_demo_events`.
+What the demo's judge notices by itself is in `demo/judge`.
 """
 
 from __future__ import annotations

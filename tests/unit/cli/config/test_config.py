@@ -25,7 +25,7 @@ from ticketlock.endpoints.registry import (
 from ticketlock.redis.embedded import EmbeddedRedis, free_port
 from ticketlock.server import Settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 
 
 def create_broker(section: dict[str, Any]) -> Any:
