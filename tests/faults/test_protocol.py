@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from faults import late_scenarios, message_scenarios, scenarios, trouble_scenarios
+from faults import (
+    crash_scenarios,
+    late_scenarios,
+    message_scenarios,
+    repeat_scenarios,
+    scenarios,
+    trouble_scenarios,
+)
 
 from ticketlock.redis.embedded import EmbeddedRedis
 
 SCENARIOS = {
     **scenarios.SCENARIOS,
+    **crash_scenarios.SCENARIOS,
     **message_scenarios.SCENARIOS,
     **late_scenarios.SCENARIOS,
     **trouble_scenarios.SCENARIOS,
+    **repeat_scenarios.SCENARIOS,
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from faults.scenarios import SCENARIOS
+from faults.test_protocol import SCENARIOS
 from servers.redis_sets import RedisCluster, SentinelSet
 
 from ticketlock import ConcurrentRedisLockStore, LockStoreConnectionError
