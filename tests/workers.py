@@ -28,6 +28,7 @@ FILES = {
     "test_mutants.py": "mutants",
     "test_outbox_mutants.py": "mutants",
     "test_pika_broker.py": "pika",
+    "test_pika_login.py": "pika",
     "test_server.py": "bot-server",
     "test_sql_store.py": "postgres",
     "test_webhooks.py": "webhooks",

@@ -1,28 +1,26 @@
-"""PikaEventBroker against a real RabbitMQ: logging in, TLS, topology, refusals, outages."""
+"""PikaEventBroker against a real RabbitMQ: topology, deliveries, outages."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from conftest import until
+from integration.pika_brokers import URL_PASSWORD, one, read, send, using
 from servers.processes import free_port
 from servers.proxy import Proxy
-from servers.rabbitmq import PASSWORD, USER, VHOST
+from servers.rabbitmq import USER
 from ticketlock.brokers.pika.broker import PikaEventBroker
 
 from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError
-from ticketlock.publishing.message import BrokerMessage, Outcome
+from ticketlock.publishing.message import Message
 
 Run = Callable[..., None]
-URL_PASSWORD = quote(PASSWORD, safe="")
 
 
 @pytest.fixture
@@ -37,62 +35,6 @@ def section(rabbitmq: Any, name: str) -> dict[str, Any]:
     return dict(rabbitmq.section(queues=name, exchange_name=f"{name}-x", **once))
 
 
-def using(section: dict[str, Any], use: Callable[[PikaEventBroker], Awaitable[None]]) -> Any:
-    async def body() -> None:
-        broker = PikaEventBroker(**{key: section[key] for key in section if key != "type"})
-        try:
-            await use(broker)
-        finally:
-            await broker.close()
-
-    return body()
-
-
-async def send(broker: PikaEventBroker, *numbers: int, timeout: float = 5) -> list[Outcome]:
-    batch = [BrokerMessage("c", number, {"event": "user"}) for number in numbers]
-    return await broker.deliver(batch, timeout)
-
-
-async def one(broker: PikaEventBroker) -> None:
-    await broker.connect()
-    assert (await send(broker, 1))[0].status == "delivered"
-
-
-def read(server: Any, queue: str, vhost: str = "/") -> list[tuple[Any, dict[str, Any]]]:
-    connection = server.connect(vhost)
-    try:
-        channel, found = connection.channel(), []
-        while True:
-            method, properties, body = channel.basic_get(queue, auto_ack=True)
-            if method is None:
-                return found
-            found.append((properties, json.loads(body)))
-    finally:
-        connection.close()
-
-
-def refusal(run: Run, section: dict[str, Any], within: float = 20.0) -> str:
-    """What `create` and `deliver` say about a server that cannot be used."""
-    said: list[str] = []
-
-    async def body() -> None:
-        start = time.monotonic()
-        with pytest.raises(EventBrokerConnectionError) as caught:
-            await create_event_broker(section)
-        broker = PikaEventBroker(**{key: section[key] for key in section if key != "type"})
-        (outcome,) = await send(broker, 1, timeout=2)
-        assert outcome.status == "retry"
-        assert not broker.is_ready()
-        await broker.close()
-        assert time.monotonic() - start < within
-        said.extend([str(caught.value), outcome.reason])
-
-    run(body())
-    assert PASSWORD not in "".join(said)
-    assert "wr0ng" not in "".join(said)
-    return said[0]
-
-
 def test_every_queue_gets_every_event(
     run: Run, rabbitmq: Any, section: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,7 +43,7 @@ def test_every_queue_gets_every_event(
     queues = [f"{name}-{i}" for i in range(3)]
 
     async def use(broker: PikaEventBroker) -> None:
-        again = BrokerMessage("c", 1, {"event": "user"}, {"rasa-export-process-id": "42"})
+        again = Message("c", 1, {"event": "user"}, {"rasa-export-process-id": "42"})
         assert [o.status for o in await broker.deliver([again, again])] == ["delivered"] * 2
         broker.publish({"sender_id": "c", "event": "bot"}, headers={"h": "1"})
 
@@ -148,19 +90,6 @@ def test_the_documented_consumer(
     assert got == [{"sender_id": "c", "event": "user", "sequence": 1}]
 
 
-def test_documented_construction(rabbitmq: Any, own_rabbitmq: Any, name: str) -> None:
-    """host, user, password by position, queues, event_loop; and another loop than connect's."""
-    loop = asyncio.new_event_loop()
-    broker = PikaEventBroker(
-        f"127.0.0.1:{own_rabbitmq.port}", USER, PASSWORD, queues=[name], event_loop=loop
-    )
-    loop.close()
-    asyncio.run(broker.connect())
-    assert asyncio.run(send(broker, 1))[0].status == "delivered"
-    asyncio.run(broker.close())
-    assert len(read(rabbitmq, name)) == 1
-
-
 def test_publish_before_connect(
     run: Run, rabbitmq: Any, section: dict[str, Any], name: str
 ) -> None:
@@ -171,131 +100,6 @@ def test_publish_before_connect(
 
     run(using(section, use))
     assert [event["event"] for _, event in read(rabbitmq, name)] == ["first"]
-
-
-def test_virtual_host_in_the_url(run: Run, own_rabbitmq: Any, name: str) -> None:
-    """Vhost, user and password of a URL are percent-decoded; the port is its own."""
-    place = f"127.0.0.1:{own_rabbitmq.port}/{quote(VHOST, safe='')}"
-    url = f"amqp://{USER}:{URL_PASSWORD}@{place}?heartbeat=30&connection_timeout=5"
-    run(using({"url": url, "queues": [name]}, one))
-    assert len(read(own_rabbitmq, name, VHOST)) == 1
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"password": "wr0ng"}, "refused the login: check username and password"),
-        ({"username": "limited"}, "lacks a right"),
-        ({"url": "amqp://127.0.0.1/nope"}, "virtual host"),
-        ({"port": 1}, "nothing listens there"),
-        ({"url": "no-such-host.invalid"}, "there is no such host"),
-    ],
-)
-def test_refusals(
-    run: Run, own_rabbitmq: Any, section: dict[str, Any], changes: dict[str, Any], said: str
-) -> None:
-    """The error names the server, why, and what to change; what is hopeless is not repeated."""
-    attempts = {} if "port" in changes else {"connection_attempts": 20}
-    text = refusal(run, {**section, **attempts, **changes})
-    assert said in text
-    assert "RabbitMQ at " in text
-
-
-@pytest.mark.parametrize(
-    ("answers", "said"),
-    [(0, "does not speak AMQP"), (1, "does not accept the login"), (2, "virtual host")],
-)
-def test_broken_while_opening(run: Run, section: dict[str, Any], answers: int, said: str) -> None:
-    """A connection that breaks in any step of the handshake may be a failing network, and is
-    tried again; the error names what else it may be.
-    """
-
-    keys = {"connection_attempts": 2, "retry_delay_in_seconds": 0}
-
-    async def body() -> None:
-        async with Proxy(section["port"]) as proxy:
-            proxy.most_answers = answers
-
-            async def use(broker: PikaEventBroker) -> None:
-                with pytest.raises(EventBrokerConnectionError) as raised:
-                    await broker.connect()
-                assert raised.value.again
-                assert proxy.accepted == 2
-                assert said in str(raised.value)
-                assert "the network is failing" in str(raised.value)
-                proxy.most_answers = math.inf
-                await one(broker)
-
-            await using({**section, **keys, "port": proxy.port}, use)
-
-    run(body())
-
-
-def test_connection_attempts(run: Run) -> None:
-    """A server that comes up later is waited for, as the keys say."""
-    keys = {"connection_attempts": 3, "retry_delay_in_seconds": 0.3}
-    start = time.monotonic()
-    refusal(run, {"type": "pika", "url": "127.0.0.1", "port": 1, "username": "u",
-                  "password": "p", **keys})  # fmt: skip
-    assert time.monotonic() - start > 0.6
-
-
-def tls_url(server: Any, host: str = "127.0.0.1", **query: str) -> str:
-    words = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
-    return f"amqps://{USER}:{URL_PASSWORD}@{host}:{server.tls_port}?{words}"
-
-
-@pytest.fixture
-def environment(own_rabbitmq: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Set the documented variables to a certificate of the tests."""
-
-    def put(certificate: str = "client.pem", key: str = "client.key") -> None:
-        files = own_rabbitmq.certificates
-        monkeypatch.setenv("RABBITMQ_SSL_CLIENT_CERTIFICATE", files[certificate])
-        monkeypatch.setenv("RABBITMQ_SSL_CLIENT_KEY", files[key])
-
-    return put
-
-
-def test_tls_by_variables(
-    run: Run, own_rabbitmq: Any, name: str, environment: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the documented variables, by host and by amqp:// URL alike."""
-    environment()
-    monkeypatch.setenv("SSL_CERT_FILE", own_rabbitmq.certificates["ca.pem"])
-    login = {"username": USER, "password": PASSWORD, "port": own_rabbitmq.tls_port}
-    for url in ("127.0.0.1", "amqp://127.0.0.1", "amqps://127.0.0.1"):
-        run(using({"url": url, "queues": [name], **login}, one))
-    assert len(read(own_rabbitmq, name)) == 3
-
-
-def test_tls_by_url(run: Run, own_rabbitmq: Any, name: str) -> None:
-    """amqps:// with cacertfile, certfile and keyfile."""
-    files = own_rabbitmq.certificates
-    pair = {"certfile": files["client.pem"], "keyfile": files["client.key"]}
-    for trust in ({"cacertfile": files["ca.pem"]}, {"verify": "verify_none"}):
-        run(using({"url": tls_url(own_rabbitmq, **trust, **pair), "queues": [name]}, one))
-    assert len(read(own_rabbitmq, name)) == 2
-
-
-@pytest.mark.parametrize(
-    ("host", "authority", "pair", "said"),
-    [
-        ("127.0.0.1", "other-ca.pem", "client", "certificate is not trusted"),
-        ("localhost", "ca.pem", "client", "certificate is not trusted"),
-        ("127.0.0.1", "ca.pem", "stranger", "certificate"),
-        ("127.0.0.1", "ca.pem", None, "certificate"),
-    ],
-)
-def test_wrong_tls(
-    run: Run, own_rabbitmq: Any, environment: Any, host: str, authority: str, pair: Any, said: str
-) -> None:
-    """A wrong authority, a wrong host name, a certificate that the server does not trust."""
-    if pair:
-        environment(f"{pair}.pem", f"{pair}.key")
-    url = tls_url(own_rabbitmq, host, cacertfile=own_rabbitmq.certificates[authority])
-    text = refusal(run, {"type": "pika", "url": url, "connection_attempts": 1})
-    assert said in text
 
 
 def test_deleted_exchange_and_queue(

@@ -1,0 +1,77 @@
+"""What the tests of PikaEventBroker share: brokers on a RabbitMQ, and what they have sent."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from servers.rabbitmq import PASSWORD
+from ticketlock.brokers.pika.broker import PikaEventBroker
+
+from ticketlock.endpoints.registry import create_event_broker
+from ticketlock.errors import EventBrokerConnectionError
+from ticketlock.publishing.message import Message, Outcome
+
+Run = Callable[..., None]
+
+URL_PASSWORD = quote(PASSWORD, safe="")
+
+
+def using(section: dict[str, Any], use: Callable[[PikaEventBroker], Awaitable[None]]) -> Any:
+    async def body() -> None:
+        broker = PikaEventBroker(**{key: section[key] for key in section if key != "type"})
+        try:
+            await use(broker)
+        finally:
+            await broker.close()
+
+    return body()
+
+
+async def send(broker: PikaEventBroker, *numbers: int, timeout: float = 5) -> list[Outcome]:
+    batch = [Message("c", number, {"event": "user"}) for number in numbers]
+    return await broker.deliver(batch, timeout)
+
+
+async def one(broker: PikaEventBroker) -> None:
+    await broker.connect()
+    assert (await send(broker, 1))[0].status == "delivered"
+
+
+def read(server: Any, queue: str, vhost: str = "/") -> list[tuple[Any, dict[str, Any]]]:
+    connection = server.connect(vhost)
+    try:
+        channel, found = connection.channel(), []
+        while True:
+            method, properties, body = channel.basic_get(queue, auto_ack=True)
+            if method is None:
+                return found
+            found.append((properties, json.loads(body)))
+    finally:
+        connection.close()
+
+
+def refusal(run: Run, section: dict[str, Any], within: float = 20.0) -> str:
+    """What `create` and `deliver` say about a server that cannot be used."""
+    said: list[str] = []
+
+    async def body() -> None:
+        start = time.monotonic()
+        with pytest.raises(EventBrokerConnectionError) as caught:
+            await create_event_broker(section)
+        broker = PikaEventBroker(**{key: section[key] for key in section if key != "type"})
+        (outcome,) = await send(broker, 1, timeout=2)
+        assert outcome.status == "retry"
+        assert not broker.is_ready()
+        await broker.close()
+        assert time.monotonic() - start < within
+        said.extend([str(caught.value), outcome.reason])
+
+    run(body())
+    assert PASSWORD not in "".join(said)
+    assert "wr0ng" not in "".join(said)
+    return said[0]
