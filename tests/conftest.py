@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
+import inspect
 import os
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator
@@ -17,13 +19,44 @@ import pytest
 from hypothesis import HealthCheck, settings
 from servers import left_out, missing
 from servers.processes import persistent
-from servers.tracker_stores import TRACKER_STORES
+from servers.tracker_stores import TRACKER_STORES, Stores
 
 from ticketlock.redis.embedded import EmbeddedRedis
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+
+#: Seconds that an asynchronous test may take; the mark `bound` names others.
+BOUND = 60
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Asynchronous tests run on asyncio, each in an event loop of its own."""
+    return "asyncio"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Bound an asynchronous test in time, and close its tracker stores in its event loop."""
+    test = pyfuncitem.obj
+    if not inspect.iscoroutinefunction(test):
+        return
+    mark = pyfuncitem.get_closest_marker("bound")
+    seconds = mark.args[0] if mark else BOUND
+
+    @functools.wraps(test)
+    async def bounded(**arguments: Any) -> None:
+        try:
+            await asyncio.wait_for(test(**arguments), seconds)
+        finally:
+            for used in arguments.values():
+                if isinstance(used, Stores):
+                    await used.close()
+
+    pyfuncitem.obj = bounded
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -95,9 +128,12 @@ def own_redis() -> Iterator[EmbeddedRedis]:
 
 @pytest.fixture
 def run() -> Callable[[Awaitable[None]], None]:
-    """Run one asynchronous test body, bounded in time."""
+    """Run a coroutine in an event loop of its own, bounded in time.
 
-    def run(body: Awaitable[None], seconds: float = 60) -> None:
+    For tests that need several loops, or that go on when theirs is closed.
+    """
+
+    def run(body: Awaitable[None], seconds: float = BOUND) -> None:
         async def bounded() -> None:
             await asyncio.wait_for(body, seconds)
 

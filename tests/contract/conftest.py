@@ -1,18 +1,13 @@
-"""One fixture for each interface, over every implementation; the tests do not know them.
-
-Asynchronous tests are plain coroutines.
-"""
+"""One fixture for each interface, over every implementation; the tests do not know them."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from servers.tracker_stores import TRACKER_STORES
+from servers.tracker_stores import TRACKER_STORES, Stores
 
 from ticketlock import (
     ConcurrentRedisLockStore,
@@ -21,9 +16,7 @@ from ticketlock import (
     RedisLockStore,
     TicketLock,
 )
-from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.redis.embedded import EmbeddedRedis
-from ticketlock.tracker.store import TrackerStore
 
 
 class PlainStore(LockStore):
@@ -85,55 +78,6 @@ def make_store(request: pytest.FixtureRequest) -> Callable[[], LockStore]:
     return lambda: make(url=server.url, key_prefix=prefix)
 
 
-#: Seconds that a test may take.
-BOUND = 60
-
-
-class Stores:
-    """An empty database, and any number of store objects on it, as replicas have them."""
-
-    def __init__(self, backend: str, section: dict[str, Any]) -> None:
-        self.backend = backend
-        self.section = section
-        self._open: list[TrackerStore] = []
-
-    def open(self, **changes: Any) -> TrackerStore:
-        """A store; a further one on the same data where more than one process can have it."""
-        if self.backend == "memory" and self._open:
-            return self._open[0]
-        domain, broker = changes.pop("domain", None), changes.pop("event_broker", None)
-        store = create_tracker_store({**self.section, **changes}, domain, broker)
-        self._open.append(store)
-        return store
-
-    async def close(self) -> None:
-        for store in self._open:
-            await store.close()
-        if self.backend != "memory":
-            self._open.clear()
-
-
 @pytest.fixture(params=list(TRACKER_STORES))
 def stores(request: pytest.FixtureRequest, tracker_sections: Any) -> Stores:
     return Stores(request.param, tracker_sections(request.param))
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an asynchronous test, bounded in time, and close its stores in the same loop."""
-    function = pyfuncitem.obj
-    if not inspect.iscoroutinefunction(function):
-        return None
-    names = inspect.signature(function).parameters
-    arguments = {name: pyfuncitem.funcargs[name] for name in names}
-
-    async def bounded() -> None:
-        try:
-            await asyncio.wait_for(function(**arguments), BOUND)
-        finally:
-            for used in arguments.values():
-                if isinstance(used, Stores):
-                    await used.close()
-
-    asyncio.run(bounded())
-    return True

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from contract import test_outbox, test_relay
-from contract.conftest import Stores
 from contract.test_relay import quick
 from faults.mutation import Patch, expect_noticed, lua, python
+from servers.tracker_stores import Stores
 from ticketlock.stores.sql.store import outbox as _sql_outbox
 
 from ticketlock.publishing import relay

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from contract.conftest import Stores
+from servers.tracker_stores import Stores
 from sqlalchemy.ext.asyncio import create_async_engine
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-from contract.conftest import Stores
 from contract_events import user
 from servers import dynamo
+from servers.tracker_stores import Stores
 
 from ticketlock import InMemoryLockStore
 from ticketlock.conversations import Conversations

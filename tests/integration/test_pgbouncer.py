@@ -14,9 +14,9 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
-from contract.conftest import Stores
 from contract_events import user
 from servers import pgbouncer
+from servers.tracker_stores import Stores
 from ticketlock.brokers.sql.broker import SQLEventBroker
 from ticketlock.stores.event_service.database import SQLEventDatabase
 

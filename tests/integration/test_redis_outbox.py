@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from contract.conftest import Stores
 from contract_events import user
 from redis import Redis, RedisCluster
 from servers.documented import FORMATS
+from servers.tracker_stores import Stores
 from ticketlock.stores.redis.client import NEEDED_COMMANDS
 
 from ticketlock.endpoints.registry import create_tracker_store

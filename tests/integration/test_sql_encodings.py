@@ -6,9 +6,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from contract.conftest import Stores
 from contract_events import slot, user
 from integration.sql_stores import empty, execute
+from servers.tracker_stores import Stores
 
 from ticketlock import InMemoryLockStore
 from ticketlock.conversations import Conversations

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
-from contract.conftest import Stores
 from contract_events import user
 from integration.sql_stores import empty, execute
 from servers import mariadb, postgres
+from servers.tracker_stores import Stores
 from sqlalchemy.ext.asyncio import create_async_engine
 from ticketlock.brokers.sql.broker import SQLEventBroker
 from ticketlock.stores.event_service.database import SQLEventDatabase

@@ -15,8 +15,8 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
-from contract.conftest import Stores
 from contract_events import action, session, user
+from servers.tracker_stores import Stores
 from sqlalchemy.ext.asyncio import create_async_engine
 from ticketlock.stores.sql import SQLTrackerStore
 
