@@ -20,8 +20,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import redis.asyncio
+from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from ticketlock.locks.concurrent.scripts import Scripts, Timing
 from ticketlock.redis.connect import connect, explain
@@ -37,7 +37,7 @@ class Pool:
     """redis-py's client: a connection for each command in flight."""
 
     def __init__(self, settings: RedisSettings) -> None:
-        self._client = redis.asyncio.Redis(
+        self._client: Any = redis.asyncio.Redis(  # its commands have no types
             port=settings.port,
             db=settings.db,
             max_connections=6000,
@@ -77,7 +77,9 @@ class SharedReader:
         return future
 
     def _flush(self) -> None:
-        self._connection._writer.write(b"".join(self._chunks))
+        writer = self._connection._writer
+        assert writer is not None  # it is connected
+        writer.write(b"".join(self._chunks))
         self._chunks.clear()
 
     async def _read(self) -> None:

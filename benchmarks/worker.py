@@ -52,12 +52,13 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 16384)), hard))
     adapter = import_module(f"benchmarks.adapters.{name}").Adapter(url)
     if not adapter.asynchronous:
-        return serve_sync(adapter)
-    if "--uvloop" in flags:
+        serve_sync(adapter)
+    elif "--uvloop" in flags:
         import uvloop
 
-        return uvloop.run(serve(adapter))
-    return asyncio.run(serve(adapter))
+        uvloop.run(serve(adapter))
+    else:
+        asyncio.run(serve(adapter))
 
 
 if __name__ == "__main__":

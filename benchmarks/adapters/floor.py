@@ -109,10 +109,11 @@ class Adapter:
 
     async def open(self) -> None:
         self.loop = asyncio.get_running_loop()
+        host, port = self._url.hostname, self._url.port
+        assert host is not None  # the benchmark's own servers have both
+        assert port is not None
         _, self._connection = await self.loop.create_connection(
-            lambda: Connection(lambda text: self.on_message(text)),
-            self._url.hostname,
-            self._url.port,
+            lambda: Connection(lambda text: self.on_message(text)), host, port
         )
         self.call = self._connection.call
         await self.call("HELLO", 3)

@@ -110,7 +110,9 @@ class Redis:
             pipe.hmget(key, *range(first) or ["none"])
             _, found = await pipe.execute()
         [json.loads(data) for data in found if data]
-        fields = {str(first + i): json.dumps(event) for i, event in enumerate(events)}
+        fields: dict[Any, Any] = {
+            str(first + i): json.dumps(event) for i, event in enumerate(events)
+        }
         self._sequences[sender_id] = first + len(events)
         await self._client.hset(key, mapping={**fields, "sequence": str(first + len(events))})
 

@@ -34,7 +34,9 @@ async def contend(
         begin, opening, end: when the first comes, when the first turn ends, when all is over.
         grants: it is over too when there were so many turns here.
     """
-    now, records, errors, stop = time.perf_counter, [], [], asyncio.Event()
+    now, stop = time.perf_counter, asyncio.Event()
+    records: list[list[Any]] = []
+    errors: list[str] = []
     asking: dict[int, float] = {}
     over = False
 

@@ -59,7 +59,9 @@ def run(bench: Bench) -> None:
             )  # fmt: skip
             statuses = bad.receive(120) if kind != "none" else {}
             time.sleep(SETTLE)
-            values = {key: 1e3 * percentile(took, x) for key, x in (("p50", 0.5), ("p99", 0.99))}
+            values = {
+                key: 1e3 * (percentile(took, x) or 0) for key, x in (("p50", 0.5), ("p99", 0.99))
+            }
             load = os.getloadavg()[0]
             bench.add(
                 kind, round=round_, **values, worst=1e3 * max(took), statuses=statuses, load=load

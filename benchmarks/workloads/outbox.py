@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import sqlite3
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,9 +18,8 @@ from ticketlock import Conversations
 from ticketlock.publishing.relay import LEFT_SECONDS
 
 from ..bench import Bench
-from ..environments import ROOT
 from ..rows import Bar, Rows, number, table
-from ..stores import Section, events, tracker_sections
+from ..stores import Section, events, of_tests, tracker_sections
 
 TITLE = "outbox drain rate"
 
@@ -120,11 +118,8 @@ class Kafka:
     """An idempotent producer; flushed at the end."""
 
     def __init__(self, stack: ExitStack) -> None:
-        sys.path.insert(0, str(ROOT / "tests"))
-        from servers import kafka_server
-
-        self._tools = kafka_server
-        self._server = kafka_server.given() or stack.enter_context(kafka_server.Kafka())
+        self._tools = of_tests("servers.kafka_server")
+        self._server = self._tools.given() or stack.enter_context(self._tools.Kafka())
 
     def renew(self, number: int) -> None:
         self._topic = f"bench-{time.time_ns()}-{number}"
@@ -148,10 +143,8 @@ class Pika:
     """Persistent messages without confirmations, then one request that is answered behind them."""
 
     def __init__(self, stack: ExitStack) -> None:
-        sys.path.insert(0, str(ROOT / "tests"))
-        from servers import rabbitmq
-
-        self._server: Any = rabbitmq.given() or stack.enter_context(rabbitmq.RabbitMQ())
+        rabbitmq = of_tests("servers.rabbitmq")
+        self._server = rabbitmq.given() or stack.enter_context(rabbitmq.RabbitMQ())
 
     def renew(self, number: int) -> None:
         self._queue = f"bench {number}"
