@@ -27,8 +27,8 @@ from ticketlock.brokers.file.broker import FileEventBroker
 from ticketlock import Conversations
 from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.publishing import relay
-from ticketlock.publishing.message import BrokerMessage, Outcome, in_order, poisoned
-from ticketlock.tracker.tracker import outbox
+from ticketlock.publishing.message import Message, Outcome, in_order, poisoned
+from ticketlock.tracker import outbox
 
 AFTER_COMMIT = "after the commit"
 
@@ -87,7 +87,7 @@ class Broker(FileEventBroker):
         self._death = death
 
     async def deliver(
-        self, batch: Sequence[BrokerMessage], timeout: float | None = None
+        self, batch: Sequence[Message], timeout: float | None = None
     ) -> list[Outcome]:
         good = [m for m in batch if not m.body["text"].startswith(BAD)]
         half = len(good) // 2

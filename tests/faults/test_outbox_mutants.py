@@ -16,10 +16,10 @@ from contract import test_outbox, test_relay
 from contract.test_relay import quick
 from faults.mutation import Patch, expect_noticed, lua, python
 from servers.tracker_stores import Stores
-from ticketlock.stores.sql.store import outbox as _sql_outbox
+from ticketlock.stores.sql import outbox as _sql_outbox
 
 from ticketlock.publishing import relay
-from ticketlock.tracker.tracker import memory_outbox as volatile_outbox
+from ticketlock.tracker import memory_outbox as volatile_outbox
 
 __all__ = ["quick"]  # a fixture
 

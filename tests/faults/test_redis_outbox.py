@@ -19,11 +19,11 @@ from contract_events import user
 from servers import redis_tracker
 from servers.tracker_stores import Stores
 from ticketlock.stores.redis.client import Client
-from ticketlock.tracker.tracker.outbox import LEASE_MS, Lease, Parcel, now_ms
-from ticketlock.tracker.tracker.store import TrackerStore
-from ticketlock.tracker.tracker.tracker import Tracker
 
 from ticketlock.endpoints.registry import create_tracker_store
+from ticketlock.tracker.outbox import LEASE_MS, Lease, Parcel, now_ms
+from ticketlock.tracker.store import TrackerStore
+from ticketlock.tracker.tracker import Tracker
 
 MANAGERS = {
     "redis": redis_tracker.tracker_sections,

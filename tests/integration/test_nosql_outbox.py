@@ -12,9 +12,9 @@ from contract_events import session, user
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 from servers.tracker_stores import Stores
+from ticketlock.stores.dynamo import outbox as _dynamo_outbox
 from ticketlock.stores.dynamo.client import Client
-from ticketlock.stores.dynamo.store import outbox as _dynamo_outbox
-from ticketlock.stores.mongo.store import store as mongo
+from ticketlock.stores.mongo import store as mongo
 
 from ticketlock.errors import EventsWaiting
 from ticketlock.tracker.outbox import LEASE_MS, DeadLetter, Lease, Parcel, now_ms

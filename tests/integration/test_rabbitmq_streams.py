@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ticketlock.brokers.pika.broker import stream as _pika_stream
+from ticketlock.brokers.pika import stream as _pika_stream
 from ticketlock.brokers.pika.reader import PikaReader
 from ticketlock.stores.event_service.database import SQLEventDatabase
 
