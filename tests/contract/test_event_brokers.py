@@ -161,19 +161,15 @@ def test_published_events_arrive_in_order(run: Run, backend: Backend) -> None:
     assert backend.read(300) == events
 
 
-def test_after_close(run: Run, backend: Backend) -> None:
+async def test_after_close(backend: Backend) -> None:
     """A closed broker refuses events; closing it again does no harm."""
-
-    async def body() -> None:
-        broker = await create_event_broker(backend.section())
-        assert broker is not None
-        await broker.connect()
-        await broker.close()
-        await broker.close()
-        with pytest.raises(EventBrokerError, match="closed"):
-            broker.publish({"sender_id": "c", "event": "user"})
-
-    run(body())
+    broker = await create_event_broker(backend.section())
+    assert broker is not None
+    await broker.connect()
+    await broker.close()
+    await broker.close()
+    with pytest.raises(EventBrokerError, match="closed"):
+        broker.publish({"sender_id": "c", "event": "user"})
 
 
 @pytest.mark.alone

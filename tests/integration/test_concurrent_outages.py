@@ -16,171 +16,139 @@ from ticketlock.redis.embedded import EmbeddedRedis
 Run = Callable[..., None]
 
 
-def test_scripts_are_loaded_again(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_scripts_are_loaded_again(own_redis: EmbeddedRedis) -> None:
     """SCRIPT FLUSH, or a server that forgot: nobody notices."""
-
-    async def body() -> None:
-        with redis.Redis.from_url(own_redis.url) as client:
-            async with ConcurrentRedisLockStore(url=own_redis.url) as store:
-                async with store.lock("c"):
-                    client.script_flush()
-                    await asyncio.sleep(1.2)  # the heartbeat meets it first
-                    client.script_flush()
-                async with store.lock("c", wait_timeout=2):
-                    pass
-
-    run(body())
-
-
-def test_a_restart_without_persistence(own_redis: EmbeddedRedis, run: Run) -> None:
-    """Redis dies and comes back empty: holders learn they lost, waiters get their turns."""
-
-    async def body() -> None:
-        async with (
-            ConcurrentRedisLockStore(url=own_redis.url) as one,
-            ConcurrentRedisLockStore(url=own_redis.url) as two,
-        ):
-            holder, waiter = one.lock("c"), two.lock("c", wait_timeout=15)
-            grant = await holder.acquire()
-            await waiter.queue()
-            own_redis.stop(kill=True)
-            await asyncio.sleep(0.5)
-            own_redis.start()
-            second = await waiter.acquire()
-            assert second.fence > grant.fence
-            await asyncio.wait_for(grant.lost.wait(), 5)
-            with pytest.raises(LockLost):
-                await holder.release()
-            await waiter.release()
-
-    run(body())
-
-
-def test_a_short_outage_loses_nothing(own_redis: EmbeddedRedis, run: Run) -> None:
-    """Commands wait for the server to come back, within socket_timeout."""
-
-    async def body() -> None:
+    with redis.Redis.from_url(own_redis.url) as client:
         async with ConcurrentRedisLockStore(url=own_redis.url) as store:
             async with store.lock("c"):
+                client.script_flush()
+                await asyncio.sleep(1.2)  # the heartbeat meets it first
+                client.script_flush()
+            async with store.lock("c", wait_timeout=2):
                 pass
-            own_redis.stop(kill=True)
-            task = asyncio.create_task(store.lock("c").acquire())
-            await asyncio.sleep(0.7)
-            own_redis.start()
-            await asyncio.wait_for(task, 5)
-
-    run(body())
 
 
-def test_an_outage_is_an_error_in_time(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_a_restart_without_persistence(own_redis: EmbeddedRedis) -> None:
+    """Redis dies and comes back empty: holders learn they lost, waiters get their turns."""
+    async with (
+        ConcurrentRedisLockStore(url=own_redis.url) as one,
+        ConcurrentRedisLockStore(url=own_redis.url) as two,
+    ):
+        holder, waiter = one.lock("c"), two.lock("c", wait_timeout=15)
+        grant = await holder.acquire()
+        await waiter.queue()
+        own_redis.stop(kill=True)
+        await asyncio.sleep(0.5)
+        own_redis.start()
+        second = await waiter.acquire()
+        assert second.fence > grant.fence
+        await asyncio.wait_for(grant.lost.wait(), 5)
+        with pytest.raises(LockLost):
+            await holder.release()
+        await waiter.release()
+
+
+async def test_a_short_outage_loses_nothing(own_redis: EmbeddedRedis) -> None:
+    """Commands wait for the server to come back, within socket_timeout."""
+    async with ConcurrentRedisLockStore(url=own_redis.url) as store:
+        async with store.lock("c"):
+            pass
+        own_redis.stop(kill=True)
+        task = asyncio.create_task(store.lock("c").acquire())
+        await asyncio.sleep(0.7)
+        own_redis.start()
+        await asyncio.wait_for(task, 5)
+
+
+async def test_an_outage_is_an_error_in_time(own_redis: EmbeddedRedis) -> None:
     """A server that stays away is an error within socket_timeout, and then no more."""
-
-    async def body() -> None:
-        async with ConcurrentRedisLockStore(url=own_redis.url, socket_timeout=1) as store:
-            async with store.lock("c"):
-                pass
-            own_redis.stop(kill=True)
-            with pytest.raises(LockStoreConnectionError, match="check host and port"):
-                await asyncio.wait_for(store.lock("c").acquire(), 20)  # not while it is away
-            own_redis.start()
-            async with store.lock("c"):
-                pass
-
-    run(body())
+    async with ConcurrentRedisLockStore(url=own_redis.url, socket_timeout=1) as store:
+        async with store.lock("c"):
+            pass
+        own_redis.stop(kill=True)
+        with pytest.raises(LockStoreConnectionError, match="check host and port"):
+            await asyncio.wait_for(store.lock("c").acquire(), 20)  # not while it is away
+        own_redis.start()
+        async with store.lock("c"):
+            pass
 
 
 @pytest.mark.parametrize("mood", ["black hole", "lose answers"])
-def test_a_network_that_swallows(own_redis: EmbeddedRedis, run: Run, mood: str) -> None:
+async def test_a_network_that_swallows(own_redis: EmbeddedRedis, mood: str) -> None:
     """No answer is an error within socket_timeout; when it heals, tickets are exact."""
-
-    async def body() -> None:
-        async with Proxy(own_redis.port) as proxy:
-            async with ConcurrentRedisLockStore(
-                host="127.0.0.1", port=proxy.port, socket_timeout=1
-            ) as store:
-                async with store.lock("c"):
-                    pass
-                proxy.mood = mood
-                with pytest.raises(LockStoreConnectionError, match="no answer within 1 s"):
-                    await asyncio.wait_for(store.lock("c").acquire(), 20)  # else for ever
-                proxy.mood = "pass"
-                async with store.lock("c", wait_timeout=10) as grant:
-                    grant.ensure_held()
-
-    run(body())
+    async with Proxy(own_redis.port) as proxy:
+        async with ConcurrentRedisLockStore(
+            host="127.0.0.1", port=proxy.port, socket_timeout=1
+        ) as store:
+            async with store.lock("c"):
+                pass
+            proxy.mood = mood
+            with pytest.raises(LockStoreConnectionError, match="no answer within 1 s"):
+                await asyncio.wait_for(store.lock("c").acquire(), 20)  # else for ever
+            proxy.mood = "pass"
+            async with store.lock("c", wait_timeout=10) as grant:
+                grant.ensure_held()
 
 
-def test_a_lost_answer_is_not_a_second_ticket(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_a_lost_answer_is_not_a_second_ticket(own_redis: EmbeddedRedis) -> None:
     """The request arrived, its answer did not: the repetition finds the same ticket."""
-
-    async def body() -> None:
-        async with Proxy(own_redis.port) as proxy:
-            async with ConcurrentRedisLockStore(host="127.0.0.1", port=proxy.port) as store:
-                async with store.lock("c"):
-                    pass
-                for expected in range(2, 12):
-                    proxy.mood = "lose answers"
-                    task = asyncio.create_task(store.lock("c").acquire())
-                    await asyncio.sleep(0.02)
-                    proxy.mood = "pass"
-                    proxy.reset()
-                    grant = await asyncio.wait_for(task, 5)
-                    assert grant.number == expected
-                    lock = store.lock("c")
-                    lock._grant = grant
-                    proxy.mood = "lose answers"
-                    release = asyncio.create_task(lock.release())
-                    await asyncio.sleep(0.02)
-                    proxy.mood = "pass"
-                    proxy.reset()
-                    await asyncio.wait_for(release, 5)  # not LockLost: it was released once
-
-    run(body())
+    async with Proxy(own_redis.port) as proxy:
+        async with ConcurrentRedisLockStore(host="127.0.0.1", port=proxy.port) as store:
+            async with store.lock("c"):
+                pass
+            for expected in range(2, 12):
+                proxy.mood = "lose answers"
+                task = asyncio.create_task(store.lock("c").acquire())
+                await asyncio.sleep(0.02)
+                proxy.mood = "pass"
+                proxy.reset()
+                grant = await asyncio.wait_for(task, 5)
+                assert grant.number == expected
+                lock = store.lock("c")
+                lock._grant = grant
+                proxy.mood = "lose answers"
+                release = asyncio.create_task(lock.release())
+                await asyncio.sleep(0.02)
+                proxy.mood = "pass"
+                proxy.reset()
+                await asyncio.wait_for(release, 5)  # not LockLost: it was released once
 
 
-def test_a_cancelled_command_leaves_its_answer_to_nobody(
-    own_redis: EmbeddedRedis, run: Run
+async def test_a_cancelled_command_leaves_its_answer_to_nobody(
+    own_redis: EmbeddedRedis,
 ) -> None:
     """Answers stay matched when every second caller goes away."""
+    async with ConcurrentRedisLockStore(url=own_redis.url) as store:
+        link = store._live().link
 
-    async def body() -> None:
-        async with ConcurrentRedisLockStore(url=own_redis.url) as store:
-            link = store._live().link
+        async def echo(i: int) -> None:
+            assert await link.call(("ECHO", str(i))) == str(i).encode()
 
-            async def echo(i: int) -> None:
-                assert await link.call(("ECHO", str(i))) == str(i).encode()
-
-            for _ in range(20):
-                tasks = [asyncio.create_task(echo(i)) for i in range(50)]
-                await asyncio.sleep(0)
-                for task in tasks[::2]:
-                    task.cancel()
-                results = await asyncio.gather(*tasks, return_exceptions=True)
-                assert not [r for r in results if isinstance(r, Exception)]
-
-    run(body())
+        for _ in range(20):
+            tasks = [asyncio.create_task(echo(i)) for i in range(50)]
+            await asyncio.sleep(0)
+            for task in tasks[::2]:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert not [r for r in results if isinstance(r, Exception)]
 
 
 @pytest.mark.parametrize("wait_timeout", [0.5, 1.5])
-def test_wait_timeout_holds_while_redis_is_silent(
-    own_redis: EmbeddedRedis, run: Run, wait_timeout: float
+async def test_wait_timeout_holds_while_redis_is_silent(
+    own_redis: EmbeddedRedis, wait_timeout: float
 ) -> None:
     """The caller's patience is the caller's, whatever the network does."""
-
-    async def body() -> None:
-        async with Proxy(own_redis.port) as proxy:
-            options = {"host": "127.0.0.1", "port": proxy.port, "socket_timeout": 40}
-            async with ConcurrentRedisLockStore(**options) as store:
-                async with store.lock("c"):
-                    pass
-                proxy.mood = "black hole"
-                with pytest.raises(LockTimeout):  # and long before the network's timeout
-                    lock = store.lock("c", wait_timeout=wait_timeout)
-                    await asyncio.wait_for(lock.acquire(), 20)
-                proxy.mood = "pass"
-                proxy.reset()
-
-    run(body())
+    async with Proxy(own_redis.port) as proxy:
+        options = {"host": "127.0.0.1", "port": proxy.port, "socket_timeout": 40}
+        async with ConcurrentRedisLockStore(**options) as store:
+            async with store.lock("c"):
+                pass
+            proxy.mood = "black hole"
+            with pytest.raises(LockTimeout):  # and long before the network's timeout
+                lock = store.lock("c", wait_timeout=wait_timeout)
+                await asyncio.wait_for(lock.acquire(), 20)
+            proxy.mood = "pass"
+            proxy.reset()
 
 
 def test_a_heartbeat_outlives_any_error(run: Run) -> None:

@@ -17,8 +17,6 @@ from ticketlock import ConcurrentRedisLockStore, LockStoreConnectionError
 from ticketlock.process import clock
 from ticketlock.redis.embedded import EmbeddedRedis
 
-Run = Callable[..., None]
-
 
 def test_one_store_one_loop(own_redis: EmbeddedRedis) -> None:
     """A second event loop is an error that says what to do; after the first is gone it is not."""
@@ -86,60 +84,48 @@ HOLD = """
 
 
 @pytest.mark.quiet
-def test_sigkill_of_the_holder(own_redis: EmbeddedRedis, run: Run, start: Start) -> None:
+async def test_sigkill_of_the_holder(own_redis: EmbeddedRedis, start: Start) -> None:
     """The conversation of a killed holder goes on within 5 s, from whatever moment."""
-
-    async def body() -> None:
-        async with ConcurrentRedisLockStore(url=own_redis.url) as store:
-            for alive in (0.1, 1.7):
-                child = start(HOLD, own_redis.url)
-                assert child.stdout is not None
-                fence = int(child.stdout.readline())
-                await asyncio.sleep(alive)
-                lock = store.lock("c", wait_timeout=20)
-                task = asyncio.create_task(lock.acquire())
-                await asyncio.sleep(0.1)
-                child.send_signal(signal.SIGKILL)
-                killed = clock()
-                grant = await task
-                assert clock() - killed < 5
-                assert grant.fence > fence
-                await lock.release()
-
-    run(body())
-
-
-def test_sigstop_past_the_lease(own_redis: EmbeddedRedis, run: Run, start: Start) -> None:
-    """A holder frozen past its lease finds out before it can write."""
-
-    async def body() -> None:
-        async with ConcurrentRedisLockStore(url=own_redis.url) as store:
+    async with ConcurrentRedisLockStore(url=own_redis.url) as store:
+        for alive in (0.1, 1.7):
             child = start(HOLD, own_redis.url)
             assert child.stdout is not None
             fence = int(child.stdout.readline())
-            child.send_signal(signal.SIGSTOP)
-            async with store.lock("c", wait_timeout=20) as grant:
-                assert grant.fence > fence
-                resumed = clock()
-                child.send_signal(signal.SIGCONT)
-                lines = (await asyncio.to_thread(child.stdout.read)).splitlines()
-                assert lines[-1] == "LockLost"
-                assert all(float(line) < resumed for line in lines[:-1])
-                grant.ensure_held()
+            await asyncio.sleep(alive)
+            lock = store.lock("c", wait_timeout=20)
+            task = asyncio.create_task(lock.acquire())
+            await asyncio.sleep(0.1)
+            child.send_signal(signal.SIGKILL)
+            killed = clock()
+            grant = await task
+            assert clock() - killed < 5
+            assert grant.fence > fence
+            await lock.release()
 
-    run(body())
+
+async def test_sigstop_past_the_lease(own_redis: EmbeddedRedis, start: Start) -> None:
+    """A holder frozen past its lease finds out before it can write."""
+    async with ConcurrentRedisLockStore(url=own_redis.url) as store:
+        child = start(HOLD, own_redis.url)
+        assert child.stdout is not None
+        fence = int(child.stdout.readline())
+        child.send_signal(signal.SIGSTOP)
+        async with store.lock("c", wait_timeout=20) as grant:
+            assert grant.fence > fence
+            resumed = clock()
+            child.send_signal(signal.SIGCONT)
+            lines = (await asyncio.to_thread(child.stdout.read)).splitlines()
+            assert lines[-1] == "LockLost"
+            assert all(float(line) < resumed for line in lines[:-1])
+            grant.ensure_held()
 
 
-def test_a_blocked_event_loop_keeps_its_turn(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_a_blocked_event_loop_keeps_its_turn(own_redis: EmbeddedRedis) -> None:
     """Renewal is a thread's work: a handler that blocks longer than a lease loses nothing."""
-
-    async def body() -> None:
-        async with ConcurrentRedisLockStore(url=own_redis.url, lease=2) as store:
-            async with store.lock("c") as grant:
-                time.sleep(2.5)
-                grant.ensure_held()
-
-    run(body())
+    async with ConcurrentRedisLockStore(url=own_redis.url, lease=2) as store:
+        async with store.lock("c") as grant:
+            time.sleep(2.5)
+            grant.ensure_held()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -86,7 +86,7 @@ def test_no_such_database(run: Run, redis_server: EmbeddedRedis, store: type[Loc
     assert "check db" in text
 
 
-def test_a_server_too_old(run: Run) -> None:
+async def test_a_server_too_old() -> None:
     """A server without HELLO, as Redis 5 answers."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -95,17 +95,14 @@ def test_a_server_too_old(run: Run) -> None:
             await writer.drain()
         writer.close()
 
-    async def body() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        async with ConcurrentRedisLockStore(host="127.0.0.1", port=port) as store:
-            with pytest.raises(LockStoreConnectionError, match=r"Redis 6\.2 or newer"):
-                async with store.lock("c"):
-                    pytest.fail("entered")
-        server.close()
-        await asyncio.sleep(0)
-
-    run(body())
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with ConcurrentRedisLockStore(host="127.0.0.1", port=port) as store:
+        with pytest.raises(LockStoreConnectionError, match=r"Redis 6\.2 or newer"):
+            async with store.lock("c"):
+                pytest.fail("entered")
+    server.close()
+    await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -194,17 +191,13 @@ def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_tls(run: Run, tls_server: TlsServer, store: type[LockStore]) -> None:
+async def test_tls(tls_server: TlsServer, store: type[LockStore]) -> None:
     """TLS with a client certificate works, heartbeat included."""
-
-    async def body() -> None:
-        lease = {"lease": 2} if store is ConcurrentRedisLockStore else {}
-        async with store(**tls_server.options(), **lease) as good:
-            async with good.lock("c", wait_timeout=5) as grant:
-                await asyncio.sleep(2.2 if lease else 0)
-                grant.ensure_held()
-
-    run(body())
+    lease = {"lease": 2} if store is ConcurrentRedisLockStore else {}
+    async with store(**tls_server.options(), **lease) as good:
+        async with good.lock("c", wait_timeout=5) as grant:
+            await asyncio.sleep(2.2 if lease else 0)
+            grant.ensure_held()
 
 
 def test_tls_with_the_wrong_authority(run: Run, tls_server: TlsServer) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,6 @@ from ticketlock.demo.judge.turns import KINDS
 from ticketlock.files.scratch import sweep
 from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server import Handler, Message, Settings
-
-Run = Callable[[Awaitable[None]], None]
 
 
 class Command:
@@ -270,96 +268,88 @@ def test_nothing_outlives_a_killed_demo(moment: Callable[[Path], bool], command:
 MESSAGE = Message("hi", "c", "5")
 
 
-def test_the_bot_handles_a_message_once(tmp_path: Path, run: Run) -> None:
-    async def body() -> None:
-        records = Records(tmp_path)
-        async with Conversations() as conversations:
-            for name in ("0.0", "1.0"):
-                bot = EchoBot(records, name)
-                replies = await Handler(conversations, bot, Settings()).handle(MESSAGE)
-                assert [reply["text"] for reply in replies] == ["hi"]
-            tracker = await conversations.tracker_store.retrieve("c")
-        assert [e and (e.event, e.replica) for e in records.read("c")] == [
-            ("begin", "0.0"),
-            ("end", "0.0"),
-        ]
-        assert tracker is not None
-        start = ["action", "session_started", "action"]
-        assert [e.type_name for e in tracker.events[:3]] == start
-        assert [(e.type_name, e.as_dict()["text"]) for e in tracker.events[3:]] == [
-            ("user", "hi"),
-            ("bot", "hi"),
-        ]
-        (turn,), halves, found = read_turns(tracker.events, {5: "hi"})
-        assert (halves, found) == (set(), [])
-        assert (turn.message, turn.seen, turn.number, turn.replica) == (5, 0, 1, "0.0")
-
-    run(body())
+async def test_the_bot_handles_a_message_once(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    async with Conversations() as conversations:
+        for name in ("0.0", "1.0"):
+            bot = EchoBot(records, name)
+            replies = await Handler(conversations, bot, Settings()).handle(MESSAGE)
+            assert [reply["text"] for reply in replies] == ["hi"]
+        tracker = await conversations.tracker_store.retrieve("c")
+    assert [e and (e.event, e.replica) for e in records.read("c")] == [
+        ("begin", "0.0"),
+        ("end", "0.0"),
+    ]
+    assert tracker is not None
+    start = ["action", "session_started", "action"]
+    assert [e.type_name for e in tracker.events[:3]] == start
+    assert [(e.type_name, e.as_dict()["text"]) for e in tracker.events[3:]] == [
+        ("user", "hi"),
+        ("bot", "hi"),
+    ]
+    (turn,), halves, found = read_turns(tracker.events, {5: "hi"})
+    assert (halves, found) == (set(), [])
+    assert (turn.message, turn.seen, turn.number, turn.replica) == (5, 0, 1, "0.0")
 
 
-def test_the_bot_writes_nothing_once_its_turn_is_lost(tmp_path: Path, run: Run) -> None:
-    async def body() -> None:
-        records = Records(tmp_path)
-        async with Conversations() as conversations:
-            with pytest.raises(LockLost):
-                async with conversations.turn("c") as turn:
-                    turn.grant.lose("for the test")
-                    async for _ in EchoBot(records, "0.0")(turn, MESSAGE):
-                        pass
-            assert not await conversations.tracker_store.exists("c")
-        assert [e and e.event for e in records.read("c")] == ["begin", "lost"]
-
-    run(body())
+async def test_the_bot_writes_nothing_once_its_turn_is_lost(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    async with Conversations() as conversations:
+        with pytest.raises(LockLost):
+            async with conversations.turn("c") as turn:
+                turn.grant.lose("for the test")
+                async for _ in EchoBot(records, "0.0")(turn, MESSAGE):
+                    pass
+        assert not await conversations.tracker_store.exists("c")
+    assert [e and e.event for e in records.read("c")] == ["begin", "lost"]
 
 
 # -- inspect and break --------------------------------------------------------------------------------
 
 
-def test_inspect_and_break_a_turn_that_hangs(
-    command: Command, redis_server: EmbeddedRedis, run: Run
+async def test_inspect_and_break_a_turn_that_hangs(
+    command: Command,
+    redis_server: EmbeddedRedis,
 ) -> None:
     where = ("hangs {x}", "--redis", redis_server.url, "--key-prefix", "ops")
 
     async def ticketlock(*words: str) -> tuple[int, str, str]:
         return await asyncio.to_thread(command.run, words[0], *where, *words[1:])
 
-    async def body() -> None:
-        async with ConcurrentRedisLockStore(url=redis_server.url, key_prefix="ops") as store:
-            hanging = store.lock(where[0], label="message 1")
-            grant = await hanging.acquire()
-            behind = store.lock(where[0], label="message 2")
-            await behind.queue()
+    async with ConcurrentRedisLockStore(url=redis_server.url, key_prefix="ops") as store:
+        hanging = store.lock(where[0], label="message 1")
+        grant = await hanging.acquire()
+        behind = store.lock(where[0], label="message 2")
+        await behind.queue()
 
-            status, out, _ = await ticketlock("inspect")
-            assert status == EXIT_OK
-            assert f"process {os.getpid()} ('message 1')" in out
-            assert f"fence {grant.fence}" in out
-            assert f"process {os.getpid()} ('message 2')" in out
-            _, out, _ = await ticketlock("inspect", "--json")
-            values = json.loads(out)
-            assert values["holder"]["fence"] == grant.fence
-            assert [ticket["label"] for ticket in values["waiting"]] == ["message 2"]
+        status, out, _ = await ticketlock("inspect")
+        assert status == EXIT_OK
+        assert f"process {os.getpid()} ('message 1')" in out
+        assert f"fence {grant.fence}" in out
+        assert f"process {os.getpid()} ('message 2')" in out
+        _, out, _ = await ticketlock("inspect", "--json")
+        values = json.loads(out)
+        assert values["holder"]["fence"] == grant.fence
+        assert [ticket["label"] for ticket in values["waiting"]] == ["message 2"]
 
-            status, out, _ = await ticketlock("break", "--fence", str(grant.fence + 1))
-            assert (status, out.split(":")[0]) == (EXIT_FAILED, "not broken")
-            assert grant.reason is None
-            status, out, _ = await ticketlock("break", "--fence", str(grant.fence - 1))
-            assert status == EXIT_FAILED
-            assert out.startswith("not broken: it has another fence: host ")
-            status, out, _ = await ticketlock("break", "--fence", str(grant.fence))
-            assert (status, out.split(":")[0]) == (EXIT_OK, "broken")
-            next_grant = await behind.acquire()
-            assert next_grant.fence > grant.fence
-            with pytest.raises(LockLost, match="broke"):
-                await hanging.release()
+        status, out, _ = await ticketlock("break", "--fence", str(grant.fence + 1))
+        assert (status, out.split(":")[0]) == (EXIT_FAILED, "not broken")
+        assert grant.reason is None
+        status, out, _ = await ticketlock("break", "--fence", str(grant.fence - 1))
+        assert status == EXIT_FAILED
+        assert out.startswith("not broken: it has another fence: host ")
+        status, out, _ = await ticketlock("break", "--fence", str(grant.fence))
+        assert (status, out.split(":")[0]) == (EXIT_OK, "broken")
+        next_grant = await behind.acquire()
+        assert next_grant.fence > grant.fence
+        with pytest.raises(LockLost, match="broke"):
+            await hanging.release()
 
-            _, out, _ = await ticketlock("break", "--json")
-            assert json.loads(out)["broken"] is True
-            with pytest.raises(LockLost):
-                await behind.release()
-            status, out, _ = await ticketlock("break")
-            assert (status, out) == (EXIT_FAILED, "not broken: no turn holds it\n")
-            _, out, _ = await ticketlock("inspect")
-            assert "not held" in out
-
-    run(body())
+        _, out, _ = await ticketlock("break", "--json")
+        assert json.loads(out)["broken"] is True
+        with pytest.raises(LockLost):
+            await behind.release()
+        status, out, _ = await ticketlock("break")
+        assert (status, out) == (EXIT_FAILED, "not broken: no turn holds it\n")
+        _, out, _ = await ticketlock("inspect")
+        assert "not held" in out

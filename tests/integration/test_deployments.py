@@ -17,10 +17,9 @@ from ticketlock.redis.embedded import EmbeddedRedis
 Run = Callable[..., None]
 
 
-def test_cluster(run: Run) -> None:
+async def test_cluster() -> None:
     """Locks on all shards: exclusive, first in first out, renewed, and gone when done."""
-
-    async def body() -> None:
+    with RedisCluster() as cluster:
         options = {"deployment_mode": "cluster", "endpoints": cluster.endpoints[:1]}
         async with (
             ConcurrentRedisLockStore(**options) as one,
@@ -47,27 +46,19 @@ def test_cluster(run: Run) -> None:
                 assert all(client.ttl(key) > 0 for key in keys)
         assert all(shards)
 
-    with RedisCluster() as cluster:
-        run(body())
 
-
-def test_cluster_that_is_not_there(run: Run, redis_server: EmbeddedRedis) -> None:
+async def test_cluster_that_is_not_there(redis_server: EmbeddedRedis) -> None:
     """A server without cluster mode, or none at all, is an error that says so."""
-
-    async def body() -> None:
-        for port in (redis_server.port, 1):
-            options = {"deployment_mode": "cluster", "endpoints": [f"127.0.0.1:{port}"]}
-            async with ConcurrentRedisLockStore(**options) as store:
-                with pytest.raises(LockStoreConnectionError, match=r"127\.0\.0\.1"):
-                    await store.lock("c").acquire()
-
-    run(body())
+    for port in (redis_server.port, 1):
+        options = {"deployment_mode": "cluster", "endpoints": [f"127.0.0.1:{port}"]}
+        async with ConcurrentRedisLockStore(**options) as store:
+            with pytest.raises(LockStoreConnectionError, match=r"127\.0\.0\.1"):
+                await store.lock("c").acquire()
 
 
-def test_sentinel(run: Run, tmp_path: Path) -> None:
+async def test_sentinel(tmp_path: Path) -> None:
     """The sentinels name the master; after a failover the locks go on, with growing fences."""
-
-    async def body() -> None:
+    with SentinelSet(tmp_path) as servers:
         async with ConcurrentRedisLockStore(
             deployment_mode="sentinel", endpoints=servers.endpoints
         ) as store:
@@ -78,9 +69,6 @@ def test_sentinel(run: Run, tmp_path: Path) -> None:
                 assert grant.fence > before
                 await asyncio.sleep(4.5)
                 grant.ensure_held()
-
-    with SentinelSet(tmp_path) as servers:
-        run(body(), 60)
 
 
 @pytest.mark.parametrize("name", ["fifo", "hand_off_is_pushed", "a_dead_holder_is_succeeded"])

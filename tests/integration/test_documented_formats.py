@@ -51,87 +51,71 @@ async def history(store: TrackerStore, sender_id: str = "a") -> list[dict[str, A
     return [event.as_dict() for event in tracker.events] if tracker else []
 
 
-def test_reading_leaves_it_as_it_is(old: Old, run: Any) -> None:
+async def test_reading_leaves_it_as_it_is(old: Old) -> None:
     """All that reads can be done before the first write, and beside the old version."""
     form, section = old
     form.write(section, "a", HISTORY)
     form.write(section, "with {braces} and: more", [user("hi", 5)])
-
-    async def body() -> None:
-        async with create_tracker_store(section) as store:
-            assert await history(store) == HISTORY
-            latest = await store.retrieve("a")
-            assert [event.as_dict() for event in latest.events] == HISTORY[4:]
-            assert sorted(await store.keys()) == ["a", "with {braces} and: more"]
-            assert await store.exists("a")
-            assert not await store.exists("b")
-            counts = [await store.count_conversations(t) for t in (0, 6, 1700003601.7, 2e9)]
-            assert counts == [2, 1, 1, 0]
-
-    run(body())
+    async with create_tracker_store(section) as store:
+        assert await history(store) == HISTORY
+        latest = await store.retrieve("a")
+        assert [event.as_dict() for event in latest.events] == HISTORY[4:]
+        assert sorted(await store.keys()) == ["a", "with {braces} and: more"]
+        assert await store.exists("a")
+        assert not await store.exists("b")
+        counts = [await store.count_conversations(t) for t in (0, 6, 1700003601.7, 2e9)]
+        assert counts == [2, 1, 1, 0]
     assert form.leftovers(section) == 2
 
 
 @pytest.mark.parametrize("sender_id", ["a", "{a}:b}", "123"])
-def test_a_claim_carries_it_over(old: Old, run: Any, sender_id: str) -> None:
+async def test_a_claim_carries_it_over(old: Old, sender_id: str) -> None:
     form, section = old
     form.write(section, sender_id, HISTORY)
-
-    async def body() -> None:
-        async with create_tracker_store(section) as store:
-            claim = await store.claim(sender_id, 7, "x")
-            assert [event.as_dict() for event in claim.tracker.events] == HISTORY[4:]
-            assert claim.sequence == len(HISTORY)
-            await store.append(claim, [user("new", 1700003700.0)])
-            assert await history(store, sender_id) == [*HISTORY, user("new", 1700003700.0)]
-            assert await store.keys() == [sender_id]
-            assert await store.count_conversations(1700003650) == 1
-            with pytest.raises(StaleFence):
-                await store.claim(sender_id, 6, "y")
-
-    run(body())
+    async with create_tracker_store(section) as store:
+        claim = await store.claim(sender_id, 7, "x")
+        assert [event.as_dict() for event in claim.tracker.events] == HISTORY[4:]
+        assert claim.sequence == len(HISTORY)
+        await store.append(claim, [user("new", 1700003700.0)])
+        assert await history(store, sender_id) == [*HISTORY, user("new", 1700003700.0)]
+        assert await store.keys() == [sender_id]
+        assert await store.count_conversations(1700003650) == 1
+        with pytest.raises(StaleFence):
+            await store.claim(sender_id, 6, "y")
     assert form.leftovers(section) == 0
 
 
-def test_a_save_continues_it(old: Old, run: Any) -> None:
+async def test_a_save_continues_it(old: Old) -> None:
     """Of its own tracker, and of one made by hand, which adds nothing."""
     form, section = old
     form.write(section, "a", HISTORY)
-
-    async def body() -> None:
-        async with create_tracker_store(section) as store:
-            tracker = await store.retrieve("a")
-            await store.save(tracker)
-            tracker.update(user("new", 1700003700.0))
-            await store.save(tracker)
-            await store.save(tracker)
-            assert await history(store) == [*HISTORY, user("new", 1700003700.0)]
-
-    run(body())
+    async with create_tracker_store(section) as store:
+        tracker = await store.retrieve("a")
+        await store.save(tracker)
+        tracker.update(user("new", 1700003700.0))
+        await store.save(tracker)
+        await store.save(tracker)
+        assert await history(store) == [*HISTORY, user("new", 1700003700.0)]
 
 
-def test_updates_and_deletes_reach_it(old: Old, run: Any) -> None:
+async def test_updates_and_deletes_reach_it(old: Old) -> None:
     """Nothing of a conversation that is replaced or deleted comes back."""
     form, section = old
     form.write(section, "a", HISTORY)
     form.write(section, "b", HISTORY)
-
-    async def body() -> None:
-        async with create_tracker_store(section) as store:
-            tracker = await store.retrieve_full_tracker("a")
-            del tracker.events[1:]
-            await store.update(tracker)
-            assert await history(store) == HISTORY[:1]
-            assert await store.delete("b")
-            assert not await store.exists("b")
-            assert not await store.delete("b")
-            assert await store.keys() == ["a"]
-
-    run(body())
+    async with create_tracker_store(section) as store:
+        tracker = await store.retrieve_full_tracker("a")
+        del tracker.events[1:]
+        await store.update(tracker)
+        assert await history(store) == HISTORY[:1]
+        assert await store.delete("b")
+        assert not await store.exists("b")
+        assert not await store.delete("b")
+        assert await store.keys() == ["a"]
     assert form.leftovers(section) == 0
 
 
-def test_many_carry_it_over_at_once(old: Old, run: Any) -> None:
+async def test_many_carry_it_over_at_once(old: Old) -> None:
     """It is carried over once, whoever is first."""
     form, section = old
     form.write(section, "a", HISTORY)
@@ -146,30 +130,23 @@ def test_many_carry_it_over_at_once(old: Old, run: Any) -> None:
                 return False
             return True
 
-    async def body() -> None:
-        won = await asyncio.gather(*(turn(fence) for fence in range(1, 7)))
-        async with create_tracker_store(section) as store:
-            stored = await history(store)
-        assert stored[: len(HISTORY)] == HISTORY
-        assert len(stored) == len(HISTORY) + sum(won)
-        assert won[-1]
-
-    run(body())
+    won = await asyncio.gather(*(turn(fence) for fence in range(1, 7)))
+    async with create_tracker_store(section) as store:
+        stored = await history(store)
+    assert stored[: len(HISTORY)] == HISTORY
+    assert len(stored) == len(HISTORY) + sum(won)
+    assert won[-1]
 
 
-def test_every_type_of_event(old: Old, run: Any) -> None:
+async def test_every_type_of_event(old: Old) -> None:
     form, section = old
     # What these databases could not hold natively: integers over 64 bits, numbers over 1e125;
     # and moto cannot give back a map with an empty key.
     beyond = (str(2**70), "e+300", "'': 2")
     events = [e for e in LEGACY_TYPES if not any(text in repr(e) for text in beyond)]
     form.write(section, "a", events)
-
-    async def body() -> None:
-        async with create_tracker_store(section) as store:
-            assert await history(store) == events
-            assert await store.count_conversations() == 1
-            await store.claim("a", 1, "x")
-            assert await history(store) == events
-
-    run(body())
+    async with create_tracker_store(section) as store:
+        assert await history(store) == events
+        assert await store.count_conversations() == 1
+        await store.claim("a", 1, "x")
+        assert await history(store) == events

@@ -47,48 +47,40 @@ def replies(answer: httpx.Response) -> list[str]:
     return [reply["text"] for reply in answer.json()]
 
 
-def test_interrupt(run: Run, pair: Pair) -> None:
+async def test_interrupt(pair: Pair) -> None:
     """The running turn ends at once and keeps what it had said; the new one comes next.
 
     So does one that waits between the two: it keeps its message, in its place.
     """
-
-    async def body() -> None:
-        async with httpx.AsyncClient(timeout=10) as http:
-            first = await first_of(http, pair, "i")
-            slow = {"sender": "i", "metadata": {"seconds": 20}}
-            second = asyncio.create_task(send(http, pair[0], "second", **slow))
-            await begun(http, pair[0], "i", waiting=1)
-            third = await send(http, pair[1], "third", sender="i", double_texting="interrupt")
-            assert replies(await first) == ["begun: first"]
-            assert replies(await second) == []
-            assert replies(third) == ["begun: third", "done: third"]
-            history = ["first", "begun: first", "second", *said("third")]
-            assert await texts(http, pair[1], "i") == history
-            again = await send(http, pair[1], "first", sender="i")
-            assert replies(again) == ["begun: first"]
-            assert await texts(http, pair[1], "i") == history
-
-    run(body())
+    async with httpx.AsyncClient(timeout=10) as http:
+        first = await first_of(http, pair, "i")
+        slow = {"sender": "i", "metadata": {"seconds": 20}}
+        second = asyncio.create_task(send(http, pair[0], "second", **slow))
+        await begun(http, pair[0], "i", waiting=1)
+        third = await send(http, pair[1], "third", sender="i", double_texting="interrupt")
+        assert replies(await first) == ["begun: first"]
+        assert replies(await second) == []
+        assert replies(third) == ["begun: third", "done: third"]
+        history = ["first", "begun: first", "second", *said("third")]
+        assert await texts(http, pair[1], "i") == history
+        again = await send(http, pair[1], "first", sender="i")
+        assert replies(again) == ["begun: first"]
+        assert await texts(http, pair[1], "i") == history
 
 
-def test_rollback(run: Run, pair: Pair) -> None:
+async def test_rollback(pair: Pair) -> None:
     """The running turn is cancelled and leaves nothing; its sender is told, and so is a duplicate."""
-
-    async def body() -> None:
-        async with httpx.AsyncClient(timeout=10) as http:
-            first = await first_of(http, pair, "r")
-            second = await send(http, pair[1], "second", sender="r", double_texting="rollback")
-            assert replies(second) == ["begun: second", "done: second"]
-            for answer in (await first, await send(http, pair[1], "first", sender="r")):
-                assert (answer.status_code, answer.json()["reason"]) == (409, "RolledBack")
-                assert "retry-after" not in answer.headers
-            assert await texts(http, pair[0], "r") == said("second")
-
-    run(body())
+    async with httpx.AsyncClient(timeout=10) as http:
+        first = await first_of(http, pair, "r")
+        second = await send(http, pair[1], "second", sender="r", double_texting="rollback")
+        assert replies(second) == ["begun: second", "done: second"]
+        for answer in (await first, await send(http, pair[1], "first", sender="r")):
+            assert (answer.status_code, answer.json()["reason"]) == (409, "RolledBack")
+            assert "retry-after" not in answer.headers
+        assert await texts(http, pair[0], "r") == said("second")
 
 
-def test_a_stream_that_is_rolled_back_says_so(run: Run, pair: Pair) -> None:
+async def test_a_stream_that_is_rolled_back_says_so(pair: Pair) -> None:
     """In its last line; one that is interrupted just ends."""
 
     async def body(policy: str) -> list[Any]:
@@ -108,43 +100,36 @@ def test_a_stream_that_is_rolled_back_says_so(run: Run, pair: Pair) -> None:
             await task
             return lines
 
-    async def both() -> None:
-        first, last = await body("rollback")
-        assert first["text"] == "begun: first"
-        assert last["reason"] == "RolledBack"
-        assert [line["text"] for line in await body("interrupt")] == ["begun: first"]
-
-    run(both())
+    first, last = await body("rollback")
+    assert first["text"] == "begun: first"
+    assert last["reason"] == "RolledBack"
+    assert [line["text"] for line in await body("interrupt")] == ["begun: first"]
 
 
-def test_coalesce(run: Run, pair: Pair) -> None:
+async def test_coalesce(pair: Pair) -> None:
     """What waits together is one turn; the last message has the reply, each has its event."""
-
-    async def body() -> None:
-        async with httpx.AsyncClient(timeout=10) as http:
-            first = asyncio.create_task(
-                send(http, pair[0], "first", sender="c", metadata={"seconds": 0.8})
-            )
-            await begun(http, pair[0], "c")
-            tasks = []
-            for number, name in enumerate("abcde"):
-                policy = "enqueue" if name == "d" else "coalesce"
-                more = {"sender": "c", "double_texting": policy}
-                tasks.append(asyncio.create_task(send(http, pair[number % 2], name, **more)))
-                await begun(http, pair[0], "c", waiting=number + 1)
-            assert replies(await first) == ["begun: first", "done: first"]
-            told = [replies(await task) for task in tasks]
-            together = ["begun: a\nb\nc", "done: a\nb\nc"]
-            assert told[:2] == [[], []]
-            assert told[2] == together
-            assert told[3:] == [[f"begun: {name}", f"done: {name}"] for name in "de"]
-            history = [*said("first"), "a", "b", "c", *together, *said("d", "e")]
-            assert await texts(http, pair[1], "c") == history
-            for name, reply in zip("abc", told, strict=False):
-                assert replies(await send(http, pair[0], name, sender="c")) == reply
-            assert await texts(http, pair[1], "c") == history
-
-    run(body())
+    async with httpx.AsyncClient(timeout=10) as http:
+        first = asyncio.create_task(
+            send(http, pair[0], "first", sender="c", metadata={"seconds": 0.8})
+        )
+        await begun(http, pair[0], "c")
+        tasks = []
+        for number, name in enumerate("abcde"):
+            policy = "enqueue" if name == "d" else "coalesce"
+            more = {"sender": "c", "double_texting": policy}
+            tasks.append(asyncio.create_task(send(http, pair[number % 2], name, **more)))
+            await begun(http, pair[0], "c", waiting=number + 1)
+        assert replies(await first) == ["begun: first", "done: first"]
+        told = [replies(await task) for task in tasks]
+        together = ["begun: a\nb\nc", "done: a\nb\nc"]
+        assert told[:2] == [[], []]
+        assert told[2] == together
+        assert told[3:] == [[f"begun: {name}", f"done: {name}"] for name in "de"]
+        history = [*said("first"), "a", "b", "c", *together, *said("d", "e")]
+        assert await texts(http, pair[1], "c") == history
+        for name, reply in zip("abc", told, strict=False):
+            assert replies(await send(http, pair[0], name, sender="c")) == reply
+        assert await texts(http, pair[1], "c") == history
 
 
 def test_a_killed_turn_loses_no_coalesced_message(

@@ -77,7 +77,7 @@ def test_all_that_is_made(tmp_path: Path, broker: str) -> None:
     assert {name: oct(mode) for name, mode in seen.items() if mode != 0o600} == {}
 
 
-def test_a_file_that_is_there_keeps_its_rights(tmp_path: Path) -> None:
+async def test_a_file_that_is_there_keeps_its_rights(tmp_path: Path) -> None:
     """Whoever wants another program to read it makes it first."""
     (tmp_path / "bot.db").touch(0o640)
     (tmp_path / "events.log").touch(0o644)
@@ -85,12 +85,8 @@ def test_a_file_that_is_there_keeps_its_rights(tmp_path: Path) -> None:
     endpoints.write_text(
         FILES.format(folder=tmp_path, broker=BROKERS["file"].format(folder=tmp_path))
     )
-
-    async def body() -> None:
-        async with Conversations.from_endpoints(endpoints) as conversations:
-            async with conversations.turn("anna") as turn:
-                turn.add({"event": "user", "text": "hi"})
-
-    asyncio.run(body())
+    async with Conversations.from_endpoints(endpoints) as conversations:
+        async with conversations.turn("anna") as turn:
+            turn.add({"event": "user", "text": "hi"})
     assert stat.S_IMODE((tmp_path / "bot.db").stat().st_mode) == 0o640
     assert stat.S_IMODE((tmp_path / "events.log").stat().st_mode) == 0o644

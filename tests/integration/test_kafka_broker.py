@@ -180,24 +180,20 @@ def test_nobody_there(run: Run, host: str) -> None:
     assert "check url" in said
 
 
-def test_the_first_event_is_kept_and_nothing_waits(run: Run, kafka: Any, topic: str) -> None:
+async def test_the_first_event_is_kept_and_nothing_waits(kafka: Any, topic: str) -> None:
     """A broker that starts while Kafka is away publishes when Kafka comes, first event first."""
     port = free_port()
     target = int(kafka.bootstrap.rpartition(":")[2])
     section = {**kafka.section(topic=topic), "url": f"127.0.0.1:{port}"}
-
-    async def body() -> None:
-        broker = await create_event_broker(section)
-        assert broker is not None
-        for number in range(3):
-            broker.publish({"sender_id": "c", "event": "user", "text": str(number)})
-        # It has not waited for a server that is not there until the proxy is.
-        assert not broker.is_ready()
-        async with Proxy(target, port):
-            await until(broker.is_ready, "the broker finds its server", 20)
-            await broker.close()
-
-    run(body())
+    broker = await create_event_broker(section)
+    assert broker is not None
+    for number in range(3):
+        broker.publish({"sender_id": "c", "event": "user", "text": str(number)})
+    # It has not waited for a server that is not there until the proxy is.
+    assert not broker.is_ready()
+    async with Proxy(target, port):
+        await until(broker.is_ready, "the broker finds its server", 20)
+        await broker.close()
     texts = [json.loads(message.value())["text"] for message in consume(kafka.bootstrap, topic, 3)]
     assert texts == ["0", "1", "2"]
 

@@ -19,7 +19,6 @@ from servers.twice import twice
 from ticketlock import ConcurrentRedisLockStore, LockLost, LockTimeout
 from ticketlock.redis.embedded import EmbeddedRedis
 
-Run = Callable[..., None]
 NAMES = ("langgraph_double_texting", "langgraph_agent")
 FIVE = ["m0", "m1", "m2", "m3", "m4"]
 
@@ -101,32 +100,27 @@ def agent(
 
 
 @pytest.mark.parametrize(("locked", "left"), [(False, 2), (True, 10)])
-def test_five_messages_at_once(
-    run: Run, agent: Callable[[], Any], tmp_path: Path, locked: bool, left: int
+async def test_five_messages_at_once(
+    agent: Callable[[], Any], tmp_path: Path, locked: bool, left: int
 ) -> None:
     """Each run adds a message and a reply: without turns two entries are left, with them ten."""
-
-    async def body() -> None:
-        async with agent() as made:
-            graph = made.graphs[0]
-            if locked:
-                await asyncio.gather(*(made.send(f"slow {m}") for m in FIVE), opens(made))
-            else:
-                saver = AsyncSqliteSaver.from_conn_string(str(tmp_path / "checkpoints.db"))
-                async with saver as plain:
-                    graph = import_module("langgraph_agent").builder.compile(checkpointer=plain)
-                    inputs = ({"messages": [HumanMessage(f"slow {m}")]} for m in FIVE)
-                    await asyncio.gather(
-                        *(graph.ainvoke(i, made.config) for i in inputs), opens(made)
-                    )
-            assert len(await made.history()) == left
 
     async def opens(made: Agent) -> None:
         for message in FIVE[:1] if locked else FIVE:  # all five have loaded the state by then
             await made.begun(f"slow {message}")
         made.go_on.set()
 
-    run(body(), 30)
+    async with agent() as made:
+        graph = made.graphs[0]
+        if locked:
+            await asyncio.gather(*(made.send(f"slow {m}") for m in FIVE), opens(made))
+        else:
+            saver = AsyncSqliteSaver.from_conn_string(str(tmp_path / "checkpoints.db"))
+            async with saver as plain:
+                graph = import_module("langgraph_agent").builder.compile(checkpointer=plain)
+                inputs = ({"messages": [HumanMessage(f"slow {m}")]} for m in FIVE)
+                await asyncio.gather(*(graph.ainvoke(i, made.config) for i in inputs), opens(made))
+        assert len(await made.history()) == left
 
 
 def test_two_processes(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
@@ -137,108 +131,84 @@ def test_two_processes(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
     assert [sorted(own) for own in numbers] == numbers  # each process's in the order it sent them
 
 
-def test_once(run: Run, agent: Callable[[], Any]) -> None:
+async def test_once(agent: Callable[[], Any]) -> None:
     """A message that is sent again, to another replica, gets the first reply."""
-
-    async def body() -> None:
-        async with agent() as made:
-            first = made.send("slow a")
-            await made.begun("slow a")
-            second = made.send("slow a", replica=1)
-            made.go_on.set()
-            assert [await first, await second] == ["re: slow a"] * 2
-            assert await made.send("slow a") == "re: slow a"
-            assert await made.history() == ["slow a", "re: slow a"]
-
-    run(body(), 30)
+    async with agent() as made:
+        first = made.send("slow a")
+        await made.begun("slow a")
+        second = made.send("slow a", replica=1)
+        made.go_on.set()
+        assert [await first, await second] == ["re: slow a"] * 2
+        assert await made.send("slow a") == "re: slow a"
+        assert await made.history() == ["slow a", "re: slow a"]
 
 
-def test_reject(run: Run, agent: Callable[[], Any]) -> None:
+async def test_reject(agent: Callable[[], Any]) -> None:
     """A message that comes in the turn of another one is refused at once."""
-
-    async def body() -> None:
-        async with agent() as made:
-            first = made.send("slow a")
-            await made.begun("slow a")
-            with pytest.raises(LockTimeout):
-                await made.send("b", "reject", replica=1)
-            made.go_on.set()
-            await first
-            assert await made.send("b", "reject", replica=1) == "re: b"
-            assert await made.history() == ["slow a", "re: slow a", "b", "re: b"]
-
-    run(body(), 30)
+    async with agent() as made:
+        first = made.send("slow a")
+        await made.begun("slow a")
+        with pytest.raises(LockTimeout):
+            await made.send("b", "reject", replica=1)
+        made.go_on.set()
+        await first
+        assert await made.send("b", "reject", replica=1) == "re: b"
+        assert await made.history() == ["slow a", "re: slow a", "b", "re: b"]
 
 
 @pytest.mark.parametrize("replica", [0, 1])
 @pytest.mark.parametrize("mode", ["interrupt", "rollback"])
-def test_superseded(run: Run, agent: Callable[[], Any], mode: str, replica: int) -> None:
+async def test_superseded(agent: Callable[[], Any], mode: str, replica: int) -> None:
     """The running turn and those that wait end at once; their messages are kept, or are not."""
-
-    async def body() -> None:
-        async with agent() as made:
-            assert await made.send("a") == "re: a"
-            slow = made.send("slow b")
-            await made.begun("slow b")
-            waits = made.send("c")
-            await made.waiting(1)
-            assert await made.send("d", mode, replica) == "re: d"
-            assert [await slow, await waits] == ["", ""]
-            kept = ["slow b", "c"] if mode == "interrupt" else []
-            assert await made.history() == ["a", "re: a", *kept, "d", "re: d"]
-            assert await made.send("slow b") == ""  # it has been dealt with
-
-    run(body(), 30)
+    async with agent() as made:
+        assert await made.send("a") == "re: a"
+        slow = made.send("slow b")
+        await made.begun("slow b")
+        waits = made.send("c")
+        await made.waiting(1)
+        assert await made.send("d", mode, replica) == "re: d"
+        assert [await slow, await waits] == ["", ""]
+        kept = ["slow b", "c"] if mode == "interrupt" else []
+        assert await made.history() == ["a", "re: a", *kept, "d", "re: d"]
+        assert await made.send("slow b") == ""  # it has been dealt with
 
 
-def test_rollback_of_a_first_message(run: Run, agent: Callable[[], Any]) -> None:
+async def test_rollback_of_a_first_message(agent: Callable[[], Any]) -> None:
     """The thread is as new: nothing of the message is left."""
-
-    async def body() -> None:
-        async with agent() as made:
-            slow = made.send("slow a")
-            await made.begun("slow a")
-            assert await made.send("b", "rollback", 1) == "re: b"
-            assert await slow == ""
-            assert await made.history() == ["b", "re: b"]
-
-    run(body(), 30)
+    async with agent() as made:
+        slow = made.send("slow a")
+        await made.begun("slow a")
+        assert await made.send("b", "rollback", 1) == "re: b"
+        assert await slow == ""
+        assert await made.history() == ["b", "re: b"]
 
 
-def test_coalesce(run: Run, agent: Callable[[], Any]) -> None:
+async def test_coalesce(agent: Callable[[], Any]) -> None:
     """What waits together, at any replica, is one run of the graph; the last one has the reply."""
-
-    async def body() -> None:
-        async with agent() as made:
-            slow = made.send("slow a")
-            await made.begun("slow a")
-            tasks = []
-            for number, text in enumerate("bcd"):
-                tasks.append(made.send(text, "coalesce", number % 2))
-                await made.waiting(number + 1)
-            made.go_on.set()
-            await slow
-            assert [await task for task in tasks] == ["", "", "re: d"]
-            assert made.asked[-1] == ["slow a", "re: slow a", "b", "c", "d"]
-            assert len(made.asked) == 2
-
-    run(body(), 30)
+    async with agent() as made:
+        slow = made.send("slow a")
+        await made.begun("slow a")
+        tasks = []
+        for number, text in enumerate("bcd"):
+            tasks.append(made.send(text, "coalesce", number % 2))
+            await made.waiting(number + 1)
+        made.go_on.set()
+        await slow
+        assert [await task for task in tasks] == ["", "", "re: d"]
+        assert made.asked[-1] == ["slow a", "re: slow a", "b", "c", "d"]
+        assert len(made.asked) == 2
 
 
-def test_a_lost_turn_writes_nothing(run: Run, agent: Callable[[], Any]) -> None:
+async def test_a_lost_turn_writes_nothing(agent: Callable[[], Any]) -> None:
     """The run is cancelled when its turn is broken, and a write without a turn is refused."""
-
-    async def body() -> None:
-        async with agent() as made:
-            slow = made.send("slow a")
-            await made.begun("slow a")
-            before = await made.history()
-            await made.locks[1].break_lock(made.thread)
-            with pytest.raises(LockLost):
-                await slow
-            assert await made.history() == before
-            with pytest.raises(LookupError, match="turn"):
-                await made.graphs[0].ainvoke({"messages": [HumanMessage("b")]}, made.config)
-            assert await made.history() == before
-
-    run(body(), 30)
+    async with agent() as made:
+        slow = made.send("slow a")
+        await made.begun("slow a")
+        before = await made.history()
+        await made.locks[1].break_lock(made.thread)
+        with pytest.raises(LockLost):
+            await slow
+        assert await made.history() == before
+        with pytest.raises(LookupError, match="turn"):
+            await made.graphs[0].ainvoke({"messages": [HumanMessage("b")]}, made.config)
+        assert await made.history() == before

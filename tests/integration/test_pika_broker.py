@@ -234,25 +234,21 @@ def test_failures_of_publish(run: Run, rabbitmq: Any, section: dict[str, Any], n
     run(using({**section, "url": "127.0.0.1", "port": 1, **keep}, dropping))
 
 
-def test_a_silent_server(run: Run, section: dict[str, Any]) -> None:
+async def test_a_silent_server(section: dict[str, Any]) -> None:
     """Confirmations that never come: `retry` in time, and the loop is free meanwhile."""
+    async with Proxy(section["port"]) as proxy:
 
-    async def body() -> None:
-        async with Proxy(section["port"]) as proxy:
+        async def use(broker: PikaEventBroker) -> None:
+            await one(broker)
+            proxy.mood = "lose answers"
+            # The answers are lost until we say so.
+            outcomes = await asyncio.wait_for(send(broker, 2, 3, timeout=1), 20)
+            assert [o.status for o in outcomes] == ["retry", "retry"]
+            assert "in time" in outcomes[0].reason
+            proxy.mood = "pass"
+            assert [o.status for o in await send(broker, 2, 3)] == ["delivered"] * 2
 
-            async def use(broker: PikaEventBroker) -> None:
-                await one(broker)
-                proxy.mood = "lose answers"
-                # The answers are lost until we say so.
-                outcomes = await asyncio.wait_for(send(broker, 2, 3, timeout=1), 20)
-                assert [o.status for o in outcomes] == ["retry", "retry"]
-                assert "in time" in outcomes[0].reason
-                proxy.mood = "pass"
-                assert [o.status for o in await send(broker, 2, 3)] == ["delivered"] * 2
-
-            await using({**section, "port": proxy.port}, use)
-
-    run(body())
+        await using({**section, "port": proxy.port}, use)
 
 
 def test_idle_connections_live(run: Run, section: dict[str, Any]) -> None:

@@ -77,30 +77,26 @@ def test_refusals(
     ("answers", "said"),
     [(0, "does not speak AMQP"), (1, "does not accept the login"), (2, "virtual host")],
 )
-def test_broken_while_opening(run: Run, section: dict[str, Any], answers: int, said: str) -> None:
+async def test_broken_while_opening(section: dict[str, Any], answers: int, said: str) -> None:
     """A connection that breaks in any step of the handshake may be a failing network, and is
     tried again; the error names what else it may be.
     """
 
     keys = {"connection_attempts": 2, "retry_delay_in_seconds": 0}
+    async with Proxy(section["port"]) as proxy:
+        proxy.most_answers = answers
 
-    async def body() -> None:
-        async with Proxy(section["port"]) as proxy:
-            proxy.most_answers = answers
+        async def use(broker: PikaEventBroker) -> None:
+            with pytest.raises(EventBrokerConnectionError) as raised:
+                await broker.connect()
+            assert raised.value.again
+            assert proxy.accepted == 2
+            assert said in str(raised.value)
+            assert "the network is failing" in str(raised.value)
+            proxy.most_answers = math.inf
+            await one(broker)
 
-            async def use(broker: PikaEventBroker) -> None:
-                with pytest.raises(EventBrokerConnectionError) as raised:
-                    await broker.connect()
-                assert raised.value.again
-                assert proxy.accepted == 2
-                assert said in str(raised.value)
-                assert "the network is failing" in str(raised.value)
-                proxy.most_answers = math.inf
-                await one(broker)
-
-            await using({**section, **keys, "port": proxy.port}, use)
-
-    run(body())
+        await using({**section, **keys, "port": proxy.port}, use)
 
 
 def test_connection_attempts(run: Run) -> None:

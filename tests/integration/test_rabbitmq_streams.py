@@ -72,8 +72,8 @@ def reader(section: dict[str, Any]) -> Iterator[PikaReader]:
     made.close(time.monotonic() + 2)
 
 
-def test_all_events_are_stored(
-    run: Run, rabbitmq: Any, section: dict[str, Any], tmp_path: Path
+async def test_all_events_are_stored(
+    rabbitmq: Any, section: dict[str, Any], tmp_path: Path
 ) -> None:
     """Also those from before it started; a second run stores nothing twice."""
     make_stream(rabbitmq, section)
@@ -86,13 +86,10 @@ def test_all_events_are_stored(
             assert await database.gaps() == []
             return done.stored, done.duplicates
 
-    async def body() -> None:
-        await publish(section, 0, 10)
-        assert await consume() == (10, 0)
-        await publish(section, 10, 5)
-        assert await consume() == (5, 10)
-
-    run(body())
+    await publish(section, 0, 10)
+    assert await consume() == (10, 0)
+    await publish(section, 10, 5)
+    assert await consume() == (5, 10)
 
 
 def test_a_lost_connection_goes_on_where_it_was(

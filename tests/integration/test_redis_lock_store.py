@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 
 import pytest
 import redis
@@ -14,130 +13,106 @@ from ticketlock import ConfigurationError, LockLost, RedisLockStore
 from ticketlock.process import clock
 from ticketlock.redis.embedded import EmbeddedRedis
 
-Run = Callable[..., None]
 
-
-def test_documented_storage(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_documented_storage(own_redis: EmbeddedRedis) -> None:
     """One JSON document a conversation, tickets as JSON texts, numbers from 0; it expires."""
-
-    async def body() -> None:
-        async with RedisLockStore(url=own_redis.url, key_prefix="bot") as store:
-            async with store.lock("some id") as grant:
-                assert grant.number == 0
-                with redis.Redis.from_url(own_redis.url) as client:
-                    document = json.loads(client.get("bot:lock:some id"))
-                    assert client.ttl("bot:lock:some id") > 0
-                assert document["conversation_id"] == "some id"
-                ticket = json.loads(document["tickets"][0])
-                assert ticket["number"] == 0
-                assert isinstance(ticket["expires"], float)
-            async with store.lock("some id") as grant:
-                assert grant.number == 1
-
-    run(body())
+    async with RedisLockStore(url=own_redis.url, key_prefix="bot") as store:
+        async with store.lock("some id") as grant:
+            assert grant.number == 0
+            with redis.Redis.from_url(own_redis.url) as client:
+                document = json.loads(client.get("bot:lock:some id"))
+                assert client.ttl("bot:lock:some id") > 0
+            assert document["conversation_id"] == "some id"
+            ticket = json.loads(document["tickets"][0])
+            assert ticket["number"] == 0
+            assert isinstance(ticket["expires"], float)
+        async with store.lock("some id") as grant:
+            assert grant.number == 1
 
 
-def test_documents_of_the_documented_system_are_read(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_documents_of_the_documented_system_are_read(own_redis: EmbeddedRedis) -> None:
     """A ticket left by another program is waited for until it expires."""
     import time
 
-    async def body() -> None:
-        with redis.Redis.from_url(own_redis.url) as client:
-            ticket = json.dumps({"number": 4, "expires": time.time() + 0.7})
-            client.set("lock:c", json.dumps({"conversation_id": "c", "tickets": [ticket]}))
-        async with RedisLockStore(url=own_redis.url) as store:
-            start = clock()
-            async with store.lock("c", wait_timeout=5) as grant:
-                assert grant.number == 5
-                assert clock() - start > 0.5
-
-    run(body())
+    with redis.Redis.from_url(own_redis.url) as client:
+        ticket = json.dumps({"number": 4, "expires": time.time() + 0.7})
+        client.set("lock:c", json.dumps({"conversation_id": "c", "tickets": [ticket]}))
+    async with RedisLockStore(url=own_redis.url) as store:
+        start = clock()
+        async with store.lock("c", wait_timeout=5) as grant:
+            assert grant.number == 5
+            assert clock() - start > 0.5
 
 
-def test_two_holders_of_one_number_are_told_apart(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_two_holders_of_one_number_are_told_apart(own_redis: EmbeddedRedis) -> None:
     """After FLUSHALL numbers begin anew: the old holder loses, and removes nothing of others."""
-
-    async def body() -> None:
-        async with (
-            RedisLockStore(url=own_redis.url) as one,
-            RedisLockStore(url=own_redis.url) as two,
-        ):
-            old = one.lock("c")
-            first = await old.acquire()
-            with redis.Redis.from_url(own_redis.url) as client:
-                client.flushall()
-            async with two.lock("c", wait_timeout=5) as second:
-                assert second.number == first.number
-                assert second.fence > first.fence
-                await asyncio.wait_for(first.lost.wait(), 5)
-                with pytest.raises(LockLost):
-                    await old.release()
-                async with one.try_lock("c") as third:
-                    assert third is None
-
-    run(body())
+    async with (
+        RedisLockStore(url=own_redis.url) as one,
+        RedisLockStore(url=own_redis.url) as two,
+    ):
+        old = one.lock("c")
+        first = await old.acquire()
+        with redis.Redis.from_url(own_redis.url) as client:
+            client.flushall()
+        async with two.lock("c", wait_timeout=5) as second:
+            assert second.number == first.number
+            assert second.fence > first.fence
+            await asyncio.wait_for(first.lost.wait(), 5)
+            with pytest.raises(LockLost):
+                await old.release()
+            async with one.try_lock("c") as third:
+                assert third is None
 
 
-def test_fences_come_from_the_servers_clock(
-    own_redis: EmbeddedRedis, run: Run, monkeypatch: pytest.MonkeyPatch
+async def test_fences_come_from_the_servers_clock(
+    own_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replica whose clock is behind does not mint lower fences."""
     import time
 
-    async def body() -> None:
-        async with (
-            RedisLockStore(url=own_redis.url) as one,
-            RedisLockStore(url=own_redis.url) as two,
-        ):
-            async with one.lock("c") as grant:
-                before = grant.fence
-            real = time.time
-            monkeypatch.setattr(time, "time", lambda: real() - 60)
-            async with two.lock("c") as grant:
-                assert grant.fence > before
-
-    run(body())
+    async with (
+        RedisLockStore(url=own_redis.url) as one,
+        RedisLockStore(url=own_redis.url) as two,
+    ):
+        async with one.lock("c") as grant:
+            before = grant.fence
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() - 60)
+        async with two.lock("c") as grant:
+            assert grant.fence > before
 
 
-def test_a_cut_off_holder_is_told_in_time(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_a_cut_off_holder_is_told_in_time(own_redis: EmbeddedRedis) -> None:
     """Its body is cancelled before another can be in, though no answer comes."""
+    async with Proxy(own_redis.port) as proxy:
+        options = {"host": "127.0.0.1", "port": proxy.port}
+        async with RedisLockStore(**options) as cut, RedisLockStore(url=own_redis.url) as other:
+            lock = cut.lock("c")
+            grant = await lock.acquire()
+            proxy.mood = "black hole"
+            async with other.lock("c", wait_timeout=10):
+                assert grant.lost.is_set()
+            proxy.mood = "pass"
+            proxy.reset()
+            with pytest.raises(LockLost):
+                await lock.release()
 
-    async def body() -> None:
-        async with Proxy(own_redis.port) as proxy:
-            options = {"host": "127.0.0.1", "port": proxy.port}
-            async with RedisLockStore(**options) as cut, RedisLockStore(url=own_redis.url) as other:
-                lock = cut.lock("c")
-                grant = await lock.acquire()
-                proxy.mood = "black hole"
-                async with other.lock("c", wait_timeout=10):
-                    assert grant.lost.is_set()
+
+async def test_a_lost_answer_is_one_ticket(own_redis: EmbeddedRedis) -> None:
+    """The swap was done, its answer lost: the repetition adds nothing."""
+    async with Proxy(own_redis.port) as proxy:
+        async with RedisLockStore(host="127.0.0.1", port=proxy.port) as store:
+            await store.issue_ticket("c", 30)
+            for _ in range(10):
+                proxy.mood = "lose answers"
+                task = asyncio.create_task(store.issue_ticket("c", 30))
+                await asyncio.sleep(0.02)
                 proxy.mood = "pass"
                 proxy.reset()
-                with pytest.raises(LockLost):
-                    await lock.release()
-
-    run(body())
-
-
-def test_a_lost_answer_is_one_ticket(own_redis: EmbeddedRedis, run: Run) -> None:
-    """The swap was done, its answer lost: the repetition adds nothing."""
-
-    async def body() -> None:
-        async with Proxy(own_redis.port) as proxy:
-            async with RedisLockStore(host="127.0.0.1", port=proxy.port) as store:
-                await store.issue_ticket("c", 30)
-                for _ in range(10):
-                    proxy.mood = "lose answers"
-                    task = asyncio.create_task(store.issue_ticket("c", 30))
-                    await asyncio.sleep(0.02)
-                    proxy.mood = "pass"
-                    proxy.reset()
-                    await asyncio.wait_for(task, 5)
-                lock = await store.get_lock("c")
-                assert lock is not None
-                assert [ticket.number for ticket in lock.tickets] == list(range(11))
-
-    run(body())
+                await asyncio.wait_for(task, 5)
+            lock = await store.get_lock("c")
+            assert lock is not None
+            assert [ticket.number for ticket in lock.tickets] == list(range(11))
 
 
 def test_cluster_is_refused() -> None:

@@ -82,47 +82,39 @@ def test_a_thread_leaves_after_the_store_was_closed_and_used_again(
     store.close()
 
 
-def test_a_waiter_of_a_closed_store_is_told(redis_server: EmbeddedRedis) -> None:
+async def test_a_waiter_of_a_closed_store_is_told(redis_server: EmbeddedRedis) -> None:
     """It fails at the close; the second use has its own tickets."""
-
-    async def body() -> None:
-        store = ConcurrentRedisLockStore(url=redis_server.url, **SHORT)
-        async with ConcurrentRedisLockStore(url=redis_server.url, **SHORT) as other:
-            async with other.lock("reuse waiter"):
-                waiting = asyncio.create_task(store.lock("reuse waiter").acquire())
-                while not (await other.inspect("reuse waiter")).waiting_count:
-                    await asyncio.sleep(0.01)
-                await store.close()
-                again = store.lock("reuse waiter", wait_timeout=20)
-                await again.queue()
-                with pytest.raises(LockError, match="closed"):
-                    await waiting
-            await again.acquire()
-            await again.release()
-        await store.close()
-
-    asyncio.run(body())
+    store = ConcurrentRedisLockStore(url=redis_server.url, **SHORT)
+    async with ConcurrentRedisLockStore(url=redis_server.url, **SHORT) as other:
+        async with other.lock("reuse waiter"):
+            waiting = asyncio.create_task(store.lock("reuse waiter").acquire())
+            while not (await other.inspect("reuse waiter")).waiting_count:
+                await asyncio.sleep(0.01)
+            await store.close()
+            again = store.lock("reuse waiter", wait_timeout=20)
+            await again.queue()
+            with pytest.raises(LockError, match="closed"):
+                await waiting
+        await again.acquire()
+        await again.release()
+    await store.close()
 
 
-def test_a_close_that_is_cancelled_ends_nevertheless(redis_server: EmbeddedRedis) -> None:
+async def test_a_close_that_is_cancelled_ends_nevertheless(redis_server: EmbeddedRedis) -> None:
     """By its caller, or by the loss of the turn in which the store is closed."""
-
-    async def body() -> None:
-        before, store = asyncio.all_tasks(), ConcurrentRedisLockStore(url=redis_server.url, **SHORT)
-        with pytest.raises(LockLost, match="closed"):
-            async with store.lock("closed inside"):
-                await store.close()
-        async with store.lock("closed inside", wait_timeout=20):
-            pass
-        closing = asyncio.create_task(store.close())
-        await asyncio.sleep(0)
-        closing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await closing
-        async with store.lock("closed inside", wait_timeout=20):
-            pass
-        await store.close()
-        while asyncio.all_tasks() - before:  # the two closes that were cancelled
-            await asyncio.sleep(0.01)
-
-    asyncio.run(asyncio.wait_for(body(), 60))
+    before, store = asyncio.all_tasks(), ConcurrentRedisLockStore(url=redis_server.url, **SHORT)
+    with pytest.raises(LockLost, match="closed"):
+        async with store.lock("closed inside"):
+            await store.close()
+    async with store.lock("closed inside", wait_timeout=20):
+        pass
+    closing = asyncio.create_task(store.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    async with store.lock("closed inside", wait_timeout=20):
+        pass
+    await store.close()
+    while asyncio.all_tasks() - before:  # the two closes that were cancelled
+        await asyncio.sleep(0.01)

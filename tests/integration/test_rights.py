@@ -24,8 +24,6 @@ from ticketlock.redis.rights import NEEDED_COMMANDS, SENTINEL_COMMANDS, grant_li
 from ticketlock.redis.scripts import load
 from ticketlock.redis.settings import RedisSettings
 
-Run = Callable[..., None]
-
 BINARIES = {"redis": server_binary, "valkey": lambda: str(get_binary_path())}
 
 
@@ -93,51 +91,44 @@ async def refusal(store: ConcurrentRedisLockStore, name: str = "c") -> LockStore
 
 @pytest.mark.parametrize("prefix", [None, "mine"])
 @pytest.mark.parametrize("binary", BINARIES)
-def test_the_printed_line_is_enough(
-    start: Callable[..., Any], run: Run, binary: str, prefix: str | None
+async def test_the_printed_line_is_enough(
+    start: Callable[..., Any], binary: str, prefix: str | None
 ) -> None:
     """A user with no rights is refused at once, and the line in the error is all it needs."""
     server = start(binary)
-
-    async def body() -> None:
-        options: dict[str, Any] = {"port": server.port, "username": "locks", "password": "pw"}
-        options |= {"host": "127.0.0.1", "key_prefix": prefix}
-        grant(server.port, "ACL SETUSER locks")
-        error = await refusal(ConcurrentRedisLockStore(**options))
-        grant(server.port, printed(error))
-        async with ConcurrentRedisLockStore(**options) as store:
-            await use(store, ["c", "d"])
-        async with RedisLockStore(**options) as store, store.lock("c"):
-            pass
-
-    run(body())
+    options: dict[str, Any] = {"port": server.port, "username": "locks", "password": "pw"}
+    options |= {"host": "127.0.0.1", "key_prefix": prefix}
+    grant(server.port, "ACL SETUSER locks")
+    error = await refusal(ConcurrentRedisLockStore(**options))
+    grant(server.port, printed(error))
+    async with ConcurrentRedisLockStore(**options) as store:
+        await use(store, ["c", "d"])
+    async with RedisLockStore(**options) as store, store.lock("c"):
+        pass
 
 
 @pytest.mark.parametrize("binary", BINARIES)
-def test_the_printed_line_is_enough_in_a_cluster(
-    start: Callable[..., Any], run: Run, binary: str
+@pytest.mark.bound(90)
+async def test_the_printed_line_is_enough_in_a_cluster(
+    start: Callable[..., Any], binary: str
 ) -> None:
     """In a cluster too, on every node."""
     cluster = start(binary, cluster=True)
-
-    async def body() -> None:
-        options: dict[str, Any] = {"deployment_mode": "cluster", "endpoints": cluster.endpoints}
-        options |= {"username": "locks", "password": "pw"}
-        names = [cluster.conversations(i, 1)[0] for i in range(3)]
-        for node in cluster.servers:
-            grant(node.port, "ACL SETUSER locks")
-        error = await refusal(ConcurrentRedisLockStore(**options))
-        assert "on each node" in str(error)
-        for node in cluster.servers[:2]:
-            grant(node.port, printed(error))
-        store = ConcurrentRedisLockStore(**options)
-        port = str(cluster.servers[2].port)
-        assert port in str(await refusal(store, names[2]))
-        grant(cluster.servers[2].port, printed(error))
-        async with ConcurrentRedisLockStore(**options) as store:
-            await use(store, names)
-
-    run(body(), 90)
+    options: dict[str, Any] = {"deployment_mode": "cluster", "endpoints": cluster.endpoints}
+    options |= {"username": "locks", "password": "pw"}
+    names = [cluster.conversations(i, 1)[0] for i in range(3)]
+    for node in cluster.servers:
+        grant(node.port, "ACL SETUSER locks")
+    error = await refusal(ConcurrentRedisLockStore(**options))
+    assert "on each node" in str(error)
+    for node in cluster.servers[:2]:
+        grant(node.port, printed(error))
+    store = ConcurrentRedisLockStore(**options)
+    port = str(cluster.servers[2].port)
+    assert port in str(await refusal(store, names[2]))
+    grant(cluster.servers[2].port, printed(error))
+    async with ConcurrentRedisLockStore(**options) as store:
+        await use(store, names)
 
 
 def rights() -> list[tuple[str, str]]:
@@ -150,26 +141,22 @@ def rights() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("mode", "right"), rights())
 @pytest.mark.parametrize("binary", BINARIES)
-def test_each_right_is_asked_for_at_once(
-    run: Run, start: Callable[..., Any], binary: str, mode: str, right: str
+async def test_each_right_is_asked_for_at_once(
+    start: Callable[..., Any], binary: str, mode: str, right: str
 ) -> None:
     """A user who lacks one right is refused at the first turn, by an error with the line."""
-
-    async def body() -> None:
-        settings: dict[str, Any] = {"username": "locks", "password": "pw"}
-        settings |= {"deployment_mode": mode}
-        if mode == "cluster":
-            nodes = start(binary, cluster=True).servers
-            settings["endpoints"] = [f"127.0.0.1:{node.port}" for node in nodes]
-        else:
-            nodes = [start(binary)]
-            settings |= {"host": "127.0.0.1", "port": nodes[0].port}
-        line = grant_line(RedisSettings.of(settings))
-        for node in nodes:
-            grant(node.port, line, without=right)
-        assert printed(await refusal(ConcurrentRedisLockStore(**settings))) == line
-
-    run(body())
+    settings: dict[str, Any] = {"username": "locks", "password": "pw"}
+    settings |= {"deployment_mode": mode}
+    if mode == "cluster":
+        nodes = start(binary, cluster=True).servers
+        settings["endpoints"] = [f"127.0.0.1:{node.port}" for node in nodes]
+    else:
+        nodes = [start(binary)]
+        settings |= {"host": "127.0.0.1", "port": nodes[0].port}
+    line = grant_line(RedisSettings.of(settings))
+    for node in nodes:
+        grant(node.port, line, without=right)
+    assert printed(await refusal(ConcurrentRedisLockStore(**settings))) == line
 
 
 def test_the_line_names_all_that_scripts_call() -> None:
@@ -196,11 +183,11 @@ def test_the_documents_have_the_line() -> None:
 # -- sentinels --------------------------------------------------------------------------------
 
 
-def test_sentinels_with_a_password(run: Run, tmp_path: Path) -> None:
+async def test_sentinels_with_a_password(tmp_path: Path) -> None:
     """Sentinels have users of their own: without a login, with a wrong one, with the right one
     and no rights, and with just the rights of the printed line."""
-
-    async def body() -> None:
+    users = ["user default off", "user admin on >pw ~* &* +@all", "user watcher on >s3cret -@all"]
+    with SentinelSet(tmp_path, users=users) as servers:
         options: dict[str, Any] = {"deployment_mode": "sentinel", "endpoints": servers.endpoints}
         login = {"sentinel_username": "watcher", "sentinel_password": "s3cret"}
         assert "sentinel_password" in str(await refusal(ConcurrentRedisLockStore(**options)))
@@ -221,12 +208,8 @@ def test_sentinels_with_a_password(run: Run, tmp_path: Path) -> None:
                 await asyncio.sleep(4.5)
                 turn.ensure_held()
 
-    users = ["user default off", "user admin on >pw ~* &* +@all", "user watcher on >s3cret -@all"]
-    with SentinelSet(tmp_path, users=users) as servers:
-        run(body(), 60)
 
-
-def test_sentinels_with_tls(run: Run, tmp_path: Path) -> None:
+async def test_sentinels_with_tls(tmp_path: Path) -> None:
     """With `use_ssl` the sentinels are asked over TLS, and their certificate is checked."""
     authority = trustme.CA()
     names = {"ca": tmp_path / "ca.pem", "other": tmp_path / "other.pem"}
@@ -238,8 +221,7 @@ def test_sentinels_with_tls(run: Run, tmp_path: Path) -> None:
     tls = ["--tls-cert-file", str(tmp_path / "server.pem")]
     tls += ["--tls-key-file", str(tmp_path / "server.key")]
     tls += ["--tls-ca-cert-file", str(names["ca"]), "--tls-auth-clients", "no"]
-
-    async def body() -> None:
+    with SentinelSet(tmp_path, tls=tls) as servers:
         options: dict[str, Any] = {"deployment_mode": "sentinel", "endpoints": servers.endpoints}
         options |= {"use_ssl": True, "socket_timeout": 3}
         store = ConcurrentRedisLockStore(**options, ssl_ca_certs=str(names["other"]))
@@ -248,6 +230,3 @@ def test_sentinels_with_tls(run: Run, tmp_path: Path) -> None:
             async with store.lock("c") as turn:
                 await asyncio.sleep(4.5)
                 turn.ensure_held()
-
-    with SentinelSet(tmp_path, tls=tls) as servers:
-        run(body(), 60)

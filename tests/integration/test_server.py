@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,6 @@ from servers.bot_server import Replica, answers, replicas, write_files
 
 from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.redis.embedded import EmbeddedRedis, free_port
-
-Run = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
@@ -63,148 +61,116 @@ def said(*names: str) -> list[str]:
     return [text for name in names for text in (name, f"begun: {name}", f"done: {name}")]
 
 
-def test_one_at_a_time_across_replicas(run: Run, pair: tuple[Replica, Replica]) -> None:
+async def test_one_at_a_time_across_replicas(pair: tuple[Replica, Replica]) -> None:
     """Messages to both replicas are answered in the order in which they came."""
-
-    async def body() -> None:
-        async with httpx.AsyncClient() as http:
-            answers = []
-            for number in range(4):
-                to = pair[number % 2]
-                slow = {"seconds": 0.5 if number == 0 else 0}
-                job = asyncio.create_task(send(http, to, str(number), sender="fifo", metadata=slow))
-                answers.append(job)
-                await begun(http, pair[0], "fifo", waiting=number)
-            assert [(await answer).status_code for answer in answers] == [200] * 4
-            assert await texts(http, pair[1], "fifo") == said("0", "1", "2", "3")
-
-    run(body())
+    async with httpx.AsyncClient() as http:
+        answers = []
+        for number in range(4):
+            to = pair[number % 2]
+            slow = {"seconds": 0.5 if number == 0 else 0}
+            job = asyncio.create_task(send(http, to, str(number), sender="fifo", metadata=slow))
+            answers.append(job)
+            await begun(http, pair[0], "fifo", waiting=number)
+        assert [(await answer).status_code for answer in answers] == [200] * 4
+        assert await texts(http, pair[1], "fifo") == said("0", "1", "2", "3")
 
 
-def test_the_stored_history_is_the_tracker_stores(run: Run, pair: tuple[Replica, Replica]) -> None:
+async def test_the_stored_history_is_the_tracker_stores(pair: tuple[Replica, Replica]) -> None:
     """What went over HTTP is what the library reads: no server between."""
-
-    async def body() -> None:
-        async with httpx.AsyncClient() as http:
-            await send(http, pair[0], "a", sender="x/ü")
-        db = str(pair[0].folder / "bot.db")
-        async with create_tracker_store({"type": "sql", "db": db}) as store:
-            tracker = await store.retrieve("x/ü")
-            assert tracker is not None
-            wires = [event.as_dict() for event in tracker.events]
-            assert [wire["text"] for wire in wires if "text" in wire] == said("a")
-
-    run(body())
+    async with httpx.AsyncClient() as http:
+        await send(http, pair[0], "a", sender="x/ü")
+    db = str(pair[0].folder / "bot.db")
+    async with create_tracker_store({"type": "sql", "db": db}) as store:
+        tracker = await store.retrieve("x/ü")
+        assert tracker is not None
+        wires = [event.as_dict() for event in tracker.events]
+        assert [wire["text"] for wire in wires if "text" in wire] == said("a")
 
 
-def test_a_duplicate_waits_for_the_first_reply(run: Run, pair: tuple[Replica, Replica]) -> None:
+async def test_a_duplicate_waits_for_the_first_reply(pair: tuple[Replica, Replica]) -> None:
     """At the other replica, while the first is being handled; the bot is called once."""
-
-    async def body() -> None:
-        async with httpx.AsyncClient() as http:
-            slow = {"sender": "twice", "metadata": {"seconds": 0.4}}
-            first = asyncio.create_task(send(http, pair[0], "m", **slow))
-            await begun(http, pair[0], "twice")
-            second = await send(http, pair[1], "m", **slow)
-            assert second.json() == (await first).json()
-            assert [reply["text"] for reply in second.json()] == ["begun: m", "done: m"]
-            assert await texts(http, pair[1], "twice") == said("m")
-
-    run(body())
+    async with httpx.AsyncClient() as http:
+        slow = {"sender": "twice", "metadata": {"seconds": 0.4}}
+        first = asyncio.create_task(send(http, pair[0], "m", **slow))
+        await begun(http, pair[0], "twice")
+        second = await send(http, pair[1], "m", **slow)
+        assert second.json() == (await first).json()
+        assert [reply["text"] for reply in second.json()] == ["begun: m", "done: m"]
+        assert await texts(http, pair[1], "twice") == said("m")
 
 
-def test_reject_across_replicas(run: Run, pair: tuple[Replica, Replica]) -> None:
+async def test_reject_across_replicas(pair: tuple[Replica, Replica]) -> None:
     """409 at the other replica, at once."""
-
-    async def body() -> None:
-        async with httpx.AsyncClient() as http:
-            slow = {"sender": "reject", "metadata": {"seconds": 0.4}}
-            first = asyncio.create_task(send(http, pair[0], "a", **slow))
-            await begun(http, pair[0], "reject")
-            second = await send(http, pair[1], "b", sender="reject", double_texting="reject")
-            assert (second.status_code, first.done()) == (409, False)
-            assert (await first).status_code == 200
-            assert await texts(http, pair[0], "reject") == said("a")
-
-    run(body())
+    async with httpx.AsyncClient() as http:
+        slow = {"sender": "reject", "metadata": {"seconds": 0.4}}
+        first = asyncio.create_task(send(http, pair[0], "a", **slow))
+        await begun(http, pair[0], "reject")
+        second = await send(http, pair[1], "b", sender="reject", double_texting="reject")
+        assert (second.status_code, first.done()) == (409, False)
+        assert (await first).status_code == 200
+        assert await texts(http, pair[0], "reject") == said("a")
 
 
-def test_a_flood_is_limited(run: Run, pair: tuple[Replica, Replica]) -> None:
+async def test_a_flood_is_limited(pair: tuple[Replica, Replica]) -> None:
     """Beyond `max_waiting` of one conversation, at whichever replica: 429 with Retry-After."""
-
-    async def body() -> None:
-        async with httpx.AsyncClient() as http:
-            slow = {"sender": "flood", "metadata": {"seconds": 0.5}}
-            first = asyncio.create_task(send(http, pair[0], "first", **slow))
-            await begun(http, pair[0], "flood")
-            jobs = [send(http, pair[i % 2], str(i), sender="flood") for i in range(10)]
-            answered = await asyncio.gather(*jobs)
-            assert sorted(answer.status_code for answer in answered) == [200] * 3 + [429] * 7
-            assert all("retry-after" in a.headers for a in answered if a.status_code == 429)
-            assert (await first).status_code == 200
-
-    run(body())
+    async with httpx.AsyncClient() as http:
+        slow = {"sender": "flood", "metadata": {"seconds": 0.5}}
+        first = asyncio.create_task(send(http, pair[0], "first", **slow))
+        await begun(http, pair[0], "flood")
+        jobs = [send(http, pair[i % 2], str(i), sender="flood") for i in range(10)]
+        answered = await asyncio.gather(*jobs)
+        assert sorted(answer.status_code for answer in answered) == [200] * 3 + [429] * 7
+        assert all("retry-after" in a.headers for a in answered if a.status_code == 429)
+        assert (await first).status_code == 200
 
 
-def test_a_stream_comes_while_the_turn_runs(run: Run, pair: tuple[Replica, Replica]) -> None:
+async def test_a_stream_comes_while_the_turn_runs(pair: tuple[Replica, Replica]) -> None:
     """The first line is here before the bot has said the second one."""
-
-    async def body() -> None:
-        async with httpx.AsyncClient() as http:
-            sent = {"message": "s", "sender": "stream", "metadata": {"seconds": 0.4}}
-            url = f"{pair[0].url}/webhooks/rest/webhook?stream=true"
-            async with http.stream("POST", url, json=sent) as response:
-                lines = response.aiter_lines()
-                assert json.loads(await anext(lines))["text"] == "begun: s"
-                assert await texts(http, pair[0], "stream") == []  # stored when it has ended
-                assert json.loads(await anext(lines))["text"] == "done: s"
-                assert [line async for line in lines] == []
-            assert await texts(http, pair[0], "stream") == said("s")
-
-    run(body())
+    async with httpx.AsyncClient() as http:
+        sent = {"message": "s", "sender": "stream", "metadata": {"seconds": 0.4}}
+        url = f"{pair[0].url}/webhooks/rest/webhook?stream=true"
+        async with http.stream("POST", url, json=sent) as response:
+            lines = response.aiter_lines()
+            assert json.loads(await anext(lines))["text"] == "begun: s"
+            assert await texts(http, pair[0], "stream") == []  # stored when it has ended
+            assert json.loads(await anext(lines))["text"] == "done: s"
+            assert [line async for line in lines] == []
+        assert await texts(http, pair[0], "stream") == said("s")
 
 
-def test_tickets_tell_the_order_across_replicas(run: Run, pair: tuple[Replica, Replica]) -> None:
+async def test_tickets_tell_the_order_across_replicas(pair: tuple[Replica, Replica]) -> None:
     """Each is told at once, before the turns come; a duplicate elsewhere gets none."""
-
-    async def body() -> None:
-        async with AsyncExitStack() as stack:
-            http = await stack.enter_async_context(httpx.AsyncClient())
-            told: list[int] = []
-            answers = []
-            for number, name in enumerate(("t1", "t2", "t3", "t2")):
-                sent = {"message": name, "sender": "tickets", "message_id": name}
-                sent["metadata"] = {"seconds": 0.4 if number == 0 else 0}
-                url = f"{pair[number % 2].url}/webhooks/rest/webhook?ticket=true"
-                answer = await stack.enter_async_context(http.stream("POST", url, json=sent))
-                answers.append(answer.aiter_lines())
-                told.append(json.loads(await anext(answers[-1]))["ticket"])
-            assert told[0] > 0
-            assert told == [told[0], told[0] + 1, told[0] + 2, 0]
-            assert await texts(http, pair[0], "tickets") == []
-            replies = []
-            for lines in answers:
-                replies.append([json.loads(line)["text"] async for line in lines])
-            assert replies[3] == replies[1] == ["begun: t2", "done: t2"]
-            assert await texts(http, pair[1], "tickets") == said("t1", "t2", "t3")
-
-    run(body())
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(httpx.AsyncClient())
+        told: list[int] = []
+        answers = []
+        for number, name in enumerate(("t1", "t2", "t3", "t2")):
+            sent = {"message": name, "sender": "tickets", "message_id": name}
+            sent["metadata"] = {"seconds": 0.4 if number == 0 else 0}
+            url = f"{pair[number % 2].url}/webhooks/rest/webhook?ticket=true"
+            answer = await stack.enter_async_context(http.stream("POST", url, json=sent))
+            answers.append(answer.aiter_lines())
+            told.append(json.loads(await anext(answers[-1]))["ticket"])
+        assert told[0] > 0
+        assert told == [told[0], told[0] + 1, told[0] + 2, 0]
+        assert await texts(http, pair[0], "tickets") == []
+        replies = []
+        for lines in answers:
+            replies.append([json.loads(line)["text"] async for line in lines])
+        assert replies[3] == replies[1] == ["begun: t2", "done: t2"]
+        assert await texts(http, pair[1], "tickets") == said("t1", "t2", "t3")
 
 
-def test_a_client_that_leaves(run: Run, pair: tuple[Replica, Replica]) -> None:
+async def test_a_client_that_leaves(pair: tuple[Replica, Replica]) -> None:
     """Its message is handled to the end all the same."""
-
-    async def body() -> None:
-        async with httpx.AsyncClient() as http:
-            sent = {"message": "gone", "sender": "leaves", "metadata": {"seconds": 0.3}}
-            with socket.create_connection(("127.0.0.1", pair[0].port)) as connection:
-                connection.sendall(request(json.dumps(sent).encode()))
-                await begun(http, pair[1], "leaves")
-            while not (stored := await texts(http, pair[1], "leaves")):
-                await asyncio.sleep(0.02)
-            assert stored == said("gone")
-
-    run(body())
+    async with httpx.AsyncClient() as http:
+        sent = {"message": "gone", "sender": "leaves", "metadata": {"seconds": 0.3}}
+        with socket.create_connection(("127.0.0.1", pair[0].port)) as connection:
+            connection.sendall(request(json.dumps(sent).encode()))
+            await begun(http, pair[1], "leaves")
+        while not (stored := await texts(http, pair[1], "leaves")):
+            await asyncio.sleep(0.02)
+        assert stored == said("gone")
 
 
 def request(body: bytes, length: int | None = None) -> bytes:
@@ -262,24 +228,20 @@ def test_schemathesis(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
         assert "Traceback" not in server.log()
 
 
-def test_ready_follows_the_stores(run: Run, own_redis: EmbeddedRedis, tmp_path: Path) -> None:
+async def test_ready_follows_the_stores(own_redis: EmbeddedRedis, tmp_path: Path) -> None:
     """503 while Redis is away, 200 when it is back; the process lives all the while."""
     write_files(tmp_path, own_redis.url, request_timeout=1)
-
-    async def body() -> None:
-        with replicas(tmp_path, []) as [server]:
-            ready, alive = f"{server.url}/ready", f"{server.url}/health"
-            assert answers(ready)
-            assert own_redis.process is not None
-            own_redis.process.send_signal(signal.SIGSTOP)
-            try:
-                await until(lambda: not answers(ready), "it is not ready", 15)
-                assert answers(alive)
-            finally:
-                own_redis.process.send_signal(signal.SIGCONT)
-            await until(lambda: answers(ready), "it is ready again", 15)
-
-    run(body())
+    with replicas(tmp_path, []) as [server]:
+        ready, alive = f"{server.url}/ready", f"{server.url}/health"
+        assert answers(ready)
+        assert own_redis.process is not None
+        own_redis.process.send_signal(signal.SIGSTOP)
+        try:
+            await until(lambda: not answers(ready), "it is not ready", 15)
+            assert answers(alive)
+        finally:
+            own_redis.process.send_signal(signal.SIGCONT)
+        await until(lambda: answers(ready), "it is ready again", 15)
 
 
 def test_a_store_that_is_away_at_the_start(tmp_path: Path) -> None:
@@ -339,83 +301,69 @@ class Sender:
 
 
 @pytest.mark.alone  # how long a message takes says something where nothing else runs
-def test_a_rolling_stop_under_load(run: Run, redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+async def test_a_rolling_stop_under_load(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
     """One of two replicas is ended by SIGTERM: no message is lost, doubled or out of order."""
     write_files(tmp_path, redis_server.url, drain_timeout=5)
-
-    async def body() -> None:
-        async with httpx.AsyncClient(timeout=20) as http:
-            with replicas(tmp_path, [], []) as (one, two):
-                senders = [Sender(f"roll-{i}", http, [one, two]) for i in range(8)]
-                stop = asyncio.Event()
-                jobs = [asyncio.create_task(sender.run(stop, 8)) for sender in senders]
-                await until(lambda: all(len(s.sent) > 3 for s in senders), "traffic", 30)
-                one.process.send_signal(signal.SIGTERM)
-                await until(lambda: one.process.poll() is not None, "it ends", 30)
-                stop.set()
-                await asyncio.gather(*jobs)
-                assert one.process.returncode == 0, one.log()
-                assert "Traceback" not in one.log()
-                assert sum(sender.resent for sender in senders) > 0
-                assert max(sender.slowest for sender in senders) < 5
-                for sender in senders:
-                    assert await texts(http, two, sender.name) == said(*sender.sent)
-
-    run(body())
+    async with httpx.AsyncClient(timeout=20) as http:
+        with replicas(tmp_path, [], []) as (one, two):
+            senders = [Sender(f"roll-{i}", http, [one, two]) for i in range(8)]
+            stop = asyncio.Event()
+            jobs = [asyncio.create_task(sender.run(stop, 8)) for sender in senders]
+            await until(lambda: all(len(s.sent) > 3 for s in senders), "traffic", 30)
+            one.process.send_signal(signal.SIGTERM)
+            await until(lambda: one.process.poll() is not None, "it ends", 30)
+            stop.set()
+            await asyncio.gather(*jobs)
+            assert one.process.returncode == 0, one.log()
+            assert "Traceback" not in one.log()
+            assert sum(sender.resent for sender in senders) > 0
+            assert max(sender.slowest for sender in senders) < 5
+            for sender in senders:
+                assert await texts(http, two, sender.name) == said(*sender.sent)
 
 
-def test_waiters_go_to_another_replica(
-    run: Run, redis_server: EmbeddedRedis, tmp_path: Path
-) -> None:
+async def test_waiters_go_to_another_replica(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
     """At SIGTERM a holder ends its turn, a waiter is answered 503 at once and goes elsewhere."""
     write_files(tmp_path, redis_server.url)
-
-    async def body() -> None:
-        async with httpx.AsyncClient(timeout=20) as http:
-            with replicas(tmp_path, [], []) as (one, two):
-                slow = {"sender": "hand", "metadata": {"seconds": 1}}
-                holder = asyncio.create_task(send(http, one, "a", **slow))
-                await begun(http, two, "hand")
-                waiter = asyncio.create_task(send(http, one, "b", sender="hand"))
-                await begun(http, two, "hand", waiting=1)
-                one.process.send_signal(signal.SIGTERM)
-                refused = await waiter
-                assert (refused.status_code, holder.done()) == (503, False)
-                late = await send(http, one, "c", sender="other")  # the port is still open
-                assert (late.status_code, late.headers["connection"]) == (503, "close")
-                assert not answers(f"{one.url}/ready")
-                assert (await send(http, two, "b", sender="hand")).status_code == 200
-                assert [r["text"] for r in (await holder).json()] == ["begun: a", "done: a"]
-                await until(lambda: one.process.poll() is not None, "it ends")
-                assert one.process.returncode == 0
-                assert await texts(http, two, "hand") == said("a", "b")
-
-    run(body())
+    async with httpx.AsyncClient(timeout=20) as http:
+        with replicas(tmp_path, [], []) as (one, two):
+            slow = {"sender": "hand", "metadata": {"seconds": 1}}
+            holder = asyncio.create_task(send(http, one, "a", **slow))
+            await begun(http, two, "hand")
+            waiter = asyncio.create_task(send(http, one, "b", sender="hand"))
+            await begun(http, two, "hand", waiting=1)
+            one.process.send_signal(signal.SIGTERM)
+            refused = await waiter
+            assert (refused.status_code, holder.done()) == (503, False)
+            late = await send(http, one, "c", sender="other")  # the port is still open
+            assert (late.status_code, late.headers["connection"]) == (503, "close")
+            assert not answers(f"{one.url}/ready")
+            assert (await send(http, two, "b", sender="hand")).status_code == 200
+            assert [r["text"] for r in (await holder).json()] == ["begun: a", "done: a"]
+            await until(lambda: one.process.poll() is not None, "it ends")
+            assert one.process.returncode == 0
+            assert await texts(http, two, "hand") == said("a", "b")
 
 
 @pytest.mark.parametrize("hurried", [False, True], ids=["deadline", "second signal"])
-def test_a_turn_that_does_not_end(
-    run: Run, redis_server: EmbeddedRedis, tmp_path: Path, hurried: bool
+async def test_a_turn_that_does_not_end(
+    redis_server: EmbeddedRedis, tmp_path: Path, hurried: bool
 ) -> None:
     """It is taken back at the deadline, or at a second signal, and the message goes elsewhere."""
     write_files(tmp_path, redis_server.url)
     sender = f"stuck-{hurried}"
-
-    async def body() -> None:
-        async with httpx.AsyncClient(timeout=20) as http:
-            words = ["--drain-timeout", "60" if hurried else "0.2"]
-            with replicas(tmp_path, words, []) as (one, two):
-                slow = {"sender": sender, "metadata": {"seconds": 60}}
-                holder = asyncio.create_task(send(http, one, "a", **slow))
-                await begun(http, two, sender)
-                one.process.send_signal(signal.SIGTERM)
-                if hurried:
-                    await until(lambda: "stopping" in one.log(), "it stops")
-                    one.process.send_signal(signal.SIGINT)
-                assert (await holder).status_code == 503
-                await until(lambda: one.process.poll() is not None, "it ends")
-                assert one.process.returncode == 0
-                assert (await send(http, two, "a", sender=sender)).status_code == 200
-                assert await texts(http, two, sender) == said("a")
-
-    run(body())
+    async with httpx.AsyncClient(timeout=20) as http:
+        words = ["--drain-timeout", "60" if hurried else "0.2"]
+        with replicas(tmp_path, words, []) as (one, two):
+            slow = {"sender": sender, "metadata": {"seconds": 60}}
+            holder = asyncio.create_task(send(http, one, "a", **slow))
+            await begun(http, two, sender)
+            one.process.send_signal(signal.SIGTERM)
+            if hurried:
+                await until(lambda: "stopping" in one.log(), "it stops")
+                one.process.send_signal(signal.SIGINT)
+            assert (await holder).status_code == 503
+            await until(lambda: one.process.poll() is not None, "it ends")
+            assert one.process.returncode == 0
+            assert (await send(http, two, "a", sender=sender)).status_code == 200
+            assert await texts(http, two, sender) == said("a")

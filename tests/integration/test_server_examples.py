@@ -35,48 +35,38 @@ def example(
         sys.modules.pop(name, None)
 
 
-def test_slots(run: Callable[..., None], example: Callable[[str], Any]) -> None:
+async def test_slots(example: Callable[[str], Any]) -> None:
     """It asks once, remembers, answers a repeated message as before, and forgets."""
-
-    async def body() -> None:
-        async with client(load_bot("slots_bot:bot", EXAMPLES)) as http:
-            said = []
-            for text in ("hi", "Anna", "Anna", "nice", "forget me", "hi"):
-                answer = await send(http, text, message_id=f"{text} {len(said) // 5}")
-                said.append(answer.json()[0]["text"])
-            assert said == [
-                "What is your name?", "Hello Anna!", "Hello Anna!", "Anna, you said: nice",
-                "Who was that?", "What is your name?",
-            ]  # fmt: skip
-
-    run(body())
+    async with client(load_bot("slots_bot:bot", EXAMPLES)) as http:
+        said = []
+        for text in ("hi", "Anna", "Anna", "nice", "forget me", "hi"):
+            answer = await send(http, text, message_id=f"{text} {len(said) // 5}")
+            said.append(answer.json()[0]["text"])
+        assert said == [
+            "What is your name?", "Hello Anna!", "Hello Anna!", "Anna, you said: nice",
+            "Who was that?", "What is your name?",
+        ]  # fmt: skip
 
 
-def test_mounted_in_fastapi(run: Callable[..., None], example: Callable[[str], Any]) -> None:
+async def test_mounted_in_fastapi(example: Callable[[str], Any]) -> None:
     """Webhook, conversations and errors under the mount; the app's own endpoints beside it."""
-
-    async def body() -> None:
-        app = example("fastapi_app").app
-        async with app.router.lifespan_context(app):
-            transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://a/bot") as http:
-                for text, reply in (("hi", "What is your name?"), ("Anna", "Hello Anna!")):
-                    answer = await send(http, text, sender="fast/api")
-                    assert answer.json()[0]["text"] == reply
-                state = (await http.get("/conversations/fast/api/tracker")).json()
-                assert state["slots"] == {"asked": True, "name": "Anna"}
-                assert (await http.get("/nothing")).json()["reason"] == "NotFound"
-                document = (await http.get("/openapi.json")).json()
-                assert document["servers"] == [{"url": "/bot"}]
-                own = await http.get("http://a/conversations/nobody/slots")
-                assert own.json() == {}
-
-    run(body())
+    app = example("fastapi_app").app
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://a/bot") as http:
+            for text, reply in (("hi", "What is your name?"), ("Anna", "Hello Anna!")):
+                answer = await send(http, text, sender="fast/api")
+                assert answer.json()[0]["text"] == reply
+            state = (await http.get("/conversations/fast/api/tracker")).json()
+            assert state["slots"] == {"asked": True, "name": "Anna"}
+            assert (await http.get("/nothing")).json()["reason"] == "NotFound"
+            document = (await http.get("/openapi.json")).json()
+            assert document["servers"] == [{"url": "/bot"}]
+            own = await http.get("http://a/conversations/nobody/slots")
+            assert own.json() == {}
 
 
-def test_custom_stores(
-    run: Callable[..., None], example: Callable[[str], Any], tmp_path: Path
-) -> None:
+async def test_custom_stores(example: Callable[[str], Any], tmp_path: Path) -> None:
     """Turns one at a time, a history that is kept, and every event published, in order."""
     endpoints = tmp_path / "custom.yml"
     types = {"lock_store": "Lock", "tracker_store": "Tracker"}
@@ -86,17 +76,13 @@ def test_custom_stores(
     }
     broker = {"type": "custom_stores.LineBroker", "url": str(tmp_path / "events")}
     endpoints.write_text(json.dumps({**sections, "event_broker": broker}))  # JSON is YAML
+    async with Conversations.from_endpoints(endpoints) as conversations:
 
-    async def body() -> None:
-        async with Conversations.from_endpoints(endpoints) as conversations:
+        async def say(number: int) -> None:
+            async with conversations.turn("a/b") as turn:
+                turn.add({"event": "user", "text": str(len(turn.tracker.events))})
 
-            async def say(number: int) -> None:
-                async with conversations.turn("a/b") as turn:
-                    turn.add({"event": "user", "text": str(len(turn.tracker.events))})
-
-            await asyncio.gather(*(say(number) for number in range(8)))
-
-    run(body())
+        await asyncio.gather(*(say(number) for number in range(8)))
     texts = [str(number) for number in range(8)]
     stored = json.loads((tmp_path / "tracker_store" / "a%2Fb").read_text())
     assert [event["text"] for event in stored] == texts

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,6 @@ from servers.redis_sets import SentinelSet
 from ticketlock import ConcurrentRedisLockStore, LockTimeout, RedisLockStore
 from ticketlock.redis.embedded import EmbeddedRedis
 
-Run = Callable[..., None]
-
 
 def store_behind(proxy: Proxy, **options: object) -> ConcurrentRedisLockStore:
     return ConcurrentRedisLockStore(host="127.0.0.1", port=proxy.port, **options)
@@ -30,60 +27,47 @@ async def turn(store: ConcurrentRedisLockStore | RedisLockStore, name: str = "c"
         pass
 
 
-def test_connections_that_were_forgotten(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_connections_that_were_forgotten(own_redis: EmbeddedRedis) -> None:
     """The network has forgotten idle connections: the next turns do not fail, nor do those that
     are held, and the link makes one connection in place of each."""
-
-    async def body() -> None:
-        async with Proxy(own_redis.port) as proxy, store_behind(proxy) as store:
-            async with store.lock("held") as grant:
-                await turn(store)
-                await until(lambda: proxy.accepted == 2, "the heartbeat connects")
-                proxy.swallow()
-                await asyncio.gather(*(turn(store, f"c{i}") for i in range(20)))
-                await asyncio.sleep(4.5)
-                grant.ensure_held()
-            assert proxy.accepted == 4
-
-    run(body())
+    async with Proxy(own_redis.port) as proxy, store_behind(proxy) as store:
+        async with store.lock("held") as grant:
+            await turn(store)
+            await until(lambda: proxy.accepted == 2, "the heartbeat connects")
+            proxy.swallow()
+            await asyncio.gather(*(turn(store, f"c{i}") for i in range(20)))
+            await asyncio.sleep(4.5)
+            grant.ensure_held()
+        assert proxy.accepted == 4
 
 
-def test_a_forgotten_connection_of_a_polling_store(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_a_forgotten_connection_of_a_polling_store(own_redis: EmbeddedRedis) -> None:
     """Every store on a link has that."""
-
-    async def body() -> None:
-        async with Proxy(own_redis.port) as proxy:
-            async with RedisLockStore(host="127.0.0.1", port=proxy.port) as store:
-                await turn(store)
-                proxy.swallow()
-                await turn(store)
-
-    run(body())
+    async with Proxy(own_redis.port) as proxy:
+        async with RedisLockStore(host="127.0.0.1", port=proxy.port) as store:
+            await turn(store)
+            proxy.swallow()
+            await turn(store)
 
 
-def test_a_server_that_pauses_keeps_its_connections(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_a_server_that_pauses_keeps_its_connections(own_redis: EmbeddedRedis) -> None:
     """A server that stands still for seconds has no new connection to show for it: what was
     asked is answered on the old one, once."""
-
-    async def body() -> None:
-        async with ConcurrentRedisLockStore(url=own_redis.url) as store:
-            await turn(store)
-            assert own_redis.process is not None
-            own_redis.process.send_signal(signal.SIGSTOP)
-            entering = asyncio.create_task(store.lock("c").acquire())
-            await asyncio.sleep(3)
-            own_redis.process.send_signal(signal.SIGCONT)
-            grant = await entering
-            assert grant.number == 2
-            assert store.engine().link.connects == 1
-
-    run(body())
+    async with ConcurrentRedisLockStore(url=own_redis.url) as store:
+        await turn(store)
+        assert own_redis.process is not None
+        own_redis.process.send_signal(signal.SIGSTOP)
+        entering = asyncio.create_task(store.lock("c").acquire())
+        await asyncio.sleep(3)
+        own_redis.process.send_signal(signal.SIGCONT)
+        grant = await entering
+        assert grant.number == 2
+        assert store._live().link.connects == 1
 
 
-def test_acquires_outlive_a_hung_master_of_sentinels(run: Run, tmp_path: Path) -> None:
+async def test_acquires_outlive_a_hung_master_of_sentinels(tmp_path: Path) -> None:
     """A master that hangs, with connections open, is left for the one that is named instead."""
-
-    async def body() -> None:
+    with SentinelSet(tmp_path) as servers:
         async with ConcurrentRedisLockStore(
             deployment_mode="sentinel", endpoints=servers.endpoints
         ) as store:
@@ -92,14 +76,11 @@ def test_acquires_outlive_a_hung_master_of_sentinels(run: Run, tmp_path: Path) -
             servers.master.process.send_signal(signal.SIGSTOP)
             await asyncio.gather(*(store.lock(f"c{i}").acquire() for i in range(20)))
 
-    with SentinelSet(tmp_path) as servers:
-        run(body(), 60)
 
-
-def test_a_sentinel_that_hangs_is_not_waited_for(run: Run, tmp_path: Path) -> None:
+@pytest.mark.bound(25)
+async def test_a_sentinel_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
     """The first sentinel of the list hangs: the next one answers."""
-
-    async def body() -> None:
+    with SentinelSet(tmp_path) as servers:
         async with Proxy(servers.sentinel.port) as hung:
             hung.mood = "black hole"
             endpoints = [f"127.0.0.1:{hung.port}", *servers.endpoints]
@@ -109,16 +90,12 @@ def test_a_sentinel_that_hangs_is_not_waited_for(run: Run, tmp_path: Path) -> No
                     await asyncio.sleep(4.5)
                     grant.ensure_held()
 
-    with SentinelSet(tmp_path) as servers:
-        run(body(), 25)
 
-
-def test_idle_connections_that_the_server_closes(
-    own_redis: EmbeddedRedis, run: Run, caplog: pytest.LogCaptureFixture
+async def test_idle_connections_that_the_server_closes(
+    own_redis: EmbeddedRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Redis' `timeout` closes what is idle: that is no reason for a warning."""
-
-    async def body() -> None:
+    with caplog.at_level(logging.WARNING, "ticketlock"):
         with redis.Redis.from_url(own_redis.url) as client:
             client.config_set("timeout", 1)
         async with ConcurrentRedisLockStore(url=own_redis.url) as store:
@@ -127,22 +104,18 @@ def test_idle_connections_that_the_server_closes(
                     await asyncio.sleep(4.5)
                     grant.ensure_held()
                 await asyncio.sleep(4)
-
-    with caplog.at_level(logging.WARNING, "ticketlock"):
-        run(body())
     assert not caplog.records
 
 
 # -- late is harmless, unsent is not -----------------------------------------------------------
 
 
-def test_a_release_behind_a_blocking_handler(
-    own_redis: EmbeddedRedis, run: Run, caplog: pytest.LogCaptureFixture
+async def test_a_release_behind_a_blocking_handler(
+    own_redis: EmbeddedRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A handler blocks the event loop right after another turn ended: the release is late, and
     neither fails nor costs the connection."""
-
-    async def body() -> None:
+    with caplog.at_level(logging.WARNING, "ticketlock"):
         async with ConcurrentRedisLockStore(url=own_redis.url) as store:
             for _ in range(3):
                 locks = [store.lock(f"c{i}") for i in range(3)]
@@ -152,65 +125,52 @@ def test_a_release_behind_a_blocking_handler(
                 await asyncio.sleep(0)
                 time.sleep(4.2)  # a handler that blocks the loop
                 await asyncio.gather(*ends)
-            assert store.engine().link.connects == 1
-
-    with caplog.at_level(logging.WARNING, "ticketlock"):
-        run(body())
+            assert store._live().link.connects == 1
     assert not caplog.records
 
 
 @pytest.mark.parametrize("block", [0.0, 11.0])
-def test_an_acquire_behind_a_blocking_handler(
-    own_redis: EmbeddedRedis, run: Run, block: float
-) -> None:
+async def test_an_acquire_behind_a_blocking_handler(own_redis: EmbeddedRedis, block: float) -> None:
     """What was asked before the loop was blocked for longer than `socket_timeout` does not fail."""
-
-    async def body() -> None:
-        async with ConcurrentRedisLockStore(url=own_redis.url, lease=30) as store:
-            await turn(store)
-            entering = [asyncio.create_task(store.lock(f"c{i}").acquire()) for i in range(5)]
-            await asyncio.sleep(0)
-            time.sleep(block)  # a handler that blocks the loop
-            await asyncio.gather(*entering)
-            assert store.engine().link.connects == 1
-
-    run(body())
+    async with ConcurrentRedisLockStore(url=own_redis.url, lease=30) as store:
+        await turn(store)
+        entering = [asyncio.create_task(store.lock(f"c{i}").acquire()) for i in range(5)]
+        await asyncio.sleep(0)
+        time.sleep(block)  # a handler that blocks the loop
+        await asyncio.gather(*entering)
+        assert store._live().link.connects == 1
 
 
 @pytest.mark.parametrize("ending", ["release", "withdraw"])
-def test_what_ends_is_sent_when_the_server_is_back(
-    own_redis: EmbeddedRedis, run: Run, ending: str
+async def test_what_ends_is_sent_when_the_server_is_back(
+    own_redis: EmbeddedRedis, ending: str
 ) -> None:
     """A release whose caller was told that there is no answer is sent all the same when the
     connection is back, and so is a withdrawal: the next in line need not wait for the lease."""
-
-    async def body() -> None:
-        async with (
-            Proxy(own_redis.port) as proxy,
-            store_behind(proxy, lease=40, waiter_ttl=100, socket_timeout=1) as one,
-            ConcurrentRedisLockStore(url=own_redis.url) as two,
-        ):
-            blocker = two.lock("c")
-            if ending == "withdraw":
-                await blocker.acquire()
-            lock = one.lock("c")
-            await (lock.queue() if ending == "withdraw" else lock.acquire())
-            proxy.mood = "refuse"
-            proxy.reset()
-            if ending == "withdraw":
-                lock.withdraw()
-                await asyncio.sleep(2)
-            else:
-                ended = lock.release()
-                await ended  # told after its time-out; the turn was ours to its end
-            proxy.mood = "pass"
-            if ending == "withdraw":
-                await until_gone(two, "c")
-                await blocker.release()
-            else:
-                await asyncio.wait_for(two.lock("c").acquire(), 10)
-
-    run(body())
+    async with (
+        Proxy(own_redis.port) as proxy,
+        store_behind(proxy, lease=40, waiter_ttl=100, socket_timeout=1) as one,
+        ConcurrentRedisLockStore(url=own_redis.url) as two,
+    ):
+        blocker = two.lock("c")
+        if ending == "withdraw":
+            await blocker.acquire()
+        lock = one.lock("c")
+        await (lock.queue() if ending == "withdraw" else lock.acquire())
+        proxy.mood = "refuse"
+        proxy.reset()
+        if ending == "withdraw":
+            lock.withdraw()
+            await asyncio.sleep(2)
+        else:
+            ended = lock.release()
+            await ended  # told after its time-out; the turn was ours to its end
+        proxy.mood = "pass"
+        if ending == "withdraw":
+            await until_gone(two, "c")
+            await blocker.release()
+        else:
+            await asyncio.wait_for(two.lock("c").acquire(), 10)
 
 
 async def until_gone(store: ConcurrentRedisLockStore, name: str) -> None:
@@ -218,20 +178,16 @@ async def until_gone(store: ConcurrentRedisLockStore, name: str) -> None:
         await asyncio.sleep(0.05)
 
 
-def test_an_acquire_that_nobody_wants_is_not_sent(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_an_acquire_that_nobody_wants_is_not_sent(own_redis: EmbeddedRedis) -> None:
     """What was never written, and has timed out, is not sent when the connection comes back."""
-
-    async def body() -> None:
-        async with Proxy(own_redis.port) as proxy, store_behind(proxy) as store:
-            await turn(store)
-            proxy.mood = "refuse"
-            proxy.reset()
-            await asyncio.sleep(0.2)
-            for _ in range(5):
-                with pytest.raises(LockTimeout):
-                    await store.lock("c", wait_timeout=0.1).acquire()
-            proxy.mood = "pass"
-            async with store.lock("c") as grant:
-                assert grant.number == 2  # the next after the first one
-
-    run(body())
+    async with Proxy(own_redis.port) as proxy, store_behind(proxy) as store:
+        await turn(store)
+        proxy.mood = "refuse"
+        proxy.reset()
+        await asyncio.sleep(0.2)
+        for _ in range(5):
+            with pytest.raises(LockTimeout):
+                await store.lock("c", wait_timeout=0.1).acquire()
+        proxy.mood = "pass"
+        async with store.lock("c") as grant:
+            assert grant.number == 2  # the next after the first one

@@ -140,21 +140,17 @@ def test_top_goes_through_many_keys_in_steps(
         run(body())
 
 
-def test_top_needs_the_right_to_scan(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_top_needs_the_right_to_scan(own_redis: EmbeddedRedis) -> None:
     with redis.Redis.from_url(own_redis.url) as client:
         client.acl_setuser(
             "ops", enabled=True, passwords=["+secret-pw"], categories=["+@all"], keys=["*"],
             channels=["*"], commands=["-scan"],
         )  # fmt: skip
     url = f"redis://ops:secret-pw@127.0.0.1:{own_redis.port}/1"
-
-    async def body() -> None:
-        status, _, err = await ticketlock(Path.cwd(), "top", "--json", "--redis", url)
-        assert status == EXIT_UNAVAILABLE
-        assert "ACL SETUSER ops +scan" in err
-        assert "secret-pw" not in err
-
-    run(body())
+    status, _, err = await ticketlock(Path.cwd(), "top", "--json", "--redis", url)
+    assert status == EXIT_UNAVAILABLE
+    assert "ACL SETUSER ops +scan" in err
+    assert "secret-pw" not in err
 
 
 def test_top_lives_in_a_terminal(own_redis: EmbeddedRedis, tmp_path: Path) -> None:
@@ -199,32 +195,29 @@ def test_top_lives_in_a_terminal(own_redis: EmbeddedRedis, tmp_path: Path) -> No
         os.close(here)
 
 
-def test_operators_commands_read_endpoints_yml(
-    own_redis: EmbeddedRedis, tmp_path: Path, run: Run
+async def test_operators_commands_read_endpoints_yml(
+    own_redis: EmbeddedRedis,
+    tmp_path: Path,
 ) -> None:
     """The file of this folder, or one that is named."""
-
-    async def body() -> None:
-        section = {"url": own_redis.url, "key_prefix": "bot"}
-        named = write(tmp_path, section).rename(tmp_path / "named.yml")
-        async with ConcurrentRedisLockStore(**section) as store:
-            hanging = store.lock("c", label="hangs")
-            await hanging.acquire()
-            status, _, err = await ticketlock(tmp_path, "inspect", "c")
-            assert status == EXIT_BAD_INPUT
-            assert "there is no endpoints.yml here" in err
-            _, out, _ = await ticketlock(tmp_path, "inspect", "c", "--endpoints", named.name)
-            assert "'hangs'" in out
-            write(tmp_path, section)
-            _, out, _ = await ticketlock(tmp_path, "inspect", "c")
-            assert "'hangs'" in out
-            # Another server, where nobody holds it.
-            status, out, _ = await ticketlock(tmp_path, "break", "c", "--redis", own_redis.url)
-            assert (status, out) == (EXIT_FAILED, "not broken: no turn holds it\n")
-            status, out, _ = await ticketlock(tmp_path, "break", "c")
-            assert (status, out.partition(":")[0]) == (EXIT_OK, "broken")
-
-    run(body())
+    section = {"url": own_redis.url, "key_prefix": "bot"}
+    named = write(tmp_path, section).rename(tmp_path / "named.yml")
+    async with ConcurrentRedisLockStore(**section) as store:
+        hanging = store.lock("c", label="hangs")
+        await hanging.acquire()
+        status, _, err = await ticketlock(tmp_path, "inspect", "c")
+        assert status == EXIT_BAD_INPUT
+        assert "there is no endpoints.yml here" in err
+        _, out, _ = await ticketlock(tmp_path, "inspect", "c", "--endpoints", named.name)
+        assert "'hangs'" in out
+        write(tmp_path, section)
+        _, out, _ = await ticketlock(tmp_path, "inspect", "c")
+        assert "'hangs'" in out
+        # Another server, where nobody holds it.
+        status, out, _ = await ticketlock(tmp_path, "break", "c", "--redis", own_redis.url)
+        assert (status, out) == (EXIT_FAILED, "not broken: no turn holds it\n")
+        status, out, _ = await ticketlock(tmp_path, "break", "c")
+        assert (status, out.partition(":")[0]) == (EXIT_OK, "broken")
 
 
 @pytest.mark.parametrize(

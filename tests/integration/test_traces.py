@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from servers.event_brokers import BACKENDS
 from ticketlock import ConcurrentRedisLockStore, Conversations, LockLost, LockStore
 from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.telemetry.otel import OpenTelemetry
-
-Run = Callable[..., None]
 
 
 class Replica:
@@ -41,101 +38,84 @@ class Replica:
         return [[link.context.span_id for link in turn.links] for turn in self.turns()]
 
 
-def test_a_turn_is_linked_to_that_of_another_replica(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_a_turn_is_linked_to_that_of_another_replica(own_redis: EmbeddedRedis) -> None:
     """One waits for the other; a key that expires is all that is left of it."""
-
-    async def body() -> None:
-        async with (
-            ConcurrentRedisLockStore(url=own_redis.url) as first,
-            ConcurrentRedisLockStore(url=own_redis.url) as second,
-        ):
-            one, two = Replica(first), Replica(second)
-            for _ in range(2):
-                lock = second.lock("c")
-                async with first.lock("c"):
-                    await lock.queue()
-                await lock.acquire()
-                await lock.release()
-            ids = [turn.context.span_id for turn in one.turns()]
-            assert two.links() == [[ids[0]], [ids[1]]]
-            assert one.links() == [[], []]  # they found it free
-        with redis.Redis.from_url(own_redis.url) as client:
-            assert 0 < client.pttl("concurrent_lock:{c}:mark") <= 3_600_000
-
-    run(body())
-
-
-def test_the_turn_of_a_replica_without_traces_gets_no_link(
-    own_redis: EmbeddedRedis, run: Run
-) -> None:
-    """And none to a turn that was over before is made in its place."""
-
-    async def body() -> None:
-        async with (
-            ConcurrentRedisLockStore(url=own_redis.url) as first,
-            ConcurrentRedisLockStore(url=own_redis.url) as second,
-        ):
-            one = Replica(first)
-            Replica(second, traced=False)
+    async with (
+        ConcurrentRedisLockStore(url=own_redis.url) as first,
+        ConcurrentRedisLockStore(url=own_redis.url) as second,
+    ):
+        one, two = Replica(first), Replica(second)
+        for _ in range(2):
+            lock = second.lock("c")
             async with first.lock("c"):
-                pass
-            lock = first.lock("c")
-            async with second.lock("c"):
                 await lock.queue()
             await lock.acquire()
             await lock.release()
-            assert one.links() == [[], []]
+        ids = [turn.context.span_id for turn in one.turns()]
+        assert two.links() == [[ids[0]], [ids[1]]]
+        assert one.links() == [[], []]  # they found it free
+    with redis.Redis.from_url(own_redis.url) as client:
+        assert 0 < client.pttl("concurrent_lock:{c}:mark") <= 3_600_000
 
-    run(body())
 
-
-def test_a_store_without_traces_leaves_no_mark(own_redis: EmbeddedRedis, run: Run) -> None:
-    async def body() -> None:
-        async with ConcurrentRedisLockStore(url=own_redis.url) as store, store.lock("c"):
+async def test_the_turn_of_a_replica_without_traces_gets_no_link(
+    own_redis: EmbeddedRedis,
+) -> None:
+    """And none to a turn that was over before is made in its place."""
+    async with (
+        ConcurrentRedisLockStore(url=own_redis.url) as first,
+        ConcurrentRedisLockStore(url=own_redis.url) as second,
+    ):
+        one = Replica(first)
+        Replica(second, traced=False)
+        async with first.lock("c"):
             pass
-        with redis.Redis.from_url(own_redis.url) as client:
-            assert client.exists("concurrent_lock:{c}:mark") == 0
+        lock = first.lock("c")
+        async with second.lock("c"):
+            await lock.queue()
+        await lock.acquire()
+        await lock.release()
+        assert one.links() == [[], []]
 
-    run(body())
+
+async def test_a_store_without_traces_leaves_no_mark(own_redis: EmbeddedRedis) -> None:
+    async with ConcurrentRedisLockStore(url=own_redis.url) as store, store.lock("c"):
+        pass
+    with redis.Redis.from_url(own_redis.url) as client:
+        assert client.exists("concurrent_lock:{c}:mark") == 0
 
 
-def test_a_lost_redis_costs_links_alone(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_a_lost_redis_costs_links_alone(own_redis: EmbeddedRedis) -> None:
     """The turn that cannot leave its mark goes on, and ends as it would without traces."""
-
-    async def body() -> None:
-        async with ConcurrentRedisLockStore(url=own_redis.url, lease=0.6) as store:
-            one, found = Replica(store), list[str]()
-            with pytest.raises(LockLost, match="lease"):
-                async with store.lock("c") as grant:
-                    own_redis.stop(kill=True)
-                    store._queue.leave_mark(grant, "1 of a trace", found.append)
-                    await asyncio.sleep(20)
-            assert found == []
-            assert [turn.attributes["ticketlock.outcome"] for turn in one.turns()] == ["lost"]
-
-    run(body())
+    async with ConcurrentRedisLockStore(url=own_redis.url, lease=0.6) as store:
+        one, found = Replica(store), list[str]()
+        with pytest.raises(LockLost, match="lease"):
+            async with store.lock("c") as grant:
+                own_redis.stop(kill=True)
+                store._leave_mark(grant, "1 of a trace", found.append)
+                await asyncio.sleep(20)
+        assert found == []
+        assert [turn.attributes["ticketlock.outcome"] for turn in one.turns()] == ["lost"]
 
 
 @pytest.mark.parametrize("name", ["kafka", "pika"])
-def test_messages_carry_the_trace_of_their_turn(
-    name: str, request: pytest.FixtureRequest, tmp_path: Path, run: Run
+async def test_messages_carry_the_trace_of_their_turn(
+    name: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
     """In the headers of Kafka and AMQP, as W3C names it."""
     fixture, make = BACKENDS[name]
     assert fixture is not None  # a server of its own
     backend: Any = make(request.getfixturevalue(fixture), tmp_path)
     replicas: list[Replica] = []
-
-    async def body() -> None:
-        async with Conversations(event_broker=backend.section()) as conversations:
-            replicas.append(Replica(conversations.lock_store))
-            async with conversations.turn("c") as turn:
-                turn.add({"event": "user", "text": "x"})
-            assert conversations.relay is not None
-            counts = conversations.relay.counts
-            await until(lambda: counts.published == 1, "it is published", 30)
-
-    run(body())
+    async with Conversations(event_broker=backend.section()) as conversations:
+        replicas.append(Replica(conversations.lock_store))
+        async with conversations.turn("c") as turn:
+            turn.add({"event": "user", "text": "x"})
+        assert conversations.relay is not None
+        counts = conversations.relay.counts
+        await until(lambda: counts.published == 1, "it is published", 30)
     (turn,) = replicas[0].turns()
     version, trace_id, span_id, _ = backend.headers()["traceparent"].split("-")
     assert (version, trace_id, span_id) == (

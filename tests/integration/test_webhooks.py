@@ -153,20 +153,16 @@ def test_signatures(bots: Bots) -> None:
     assert said == ["message 1: signed"]
 
 
-def test_a_full_queue(bots: Bots, run: Callable[..., None]) -> None:
+async def test_a_full_queue(bots: Bots, run: Callable[..., None]) -> None:
     """A message that gets no place is refused, and handled when the platform sends it again."""
     said = bots.chat("300")
-
-    async def body() -> None:
-        async with ConcurrentRedisLockStore(url=bots.redis.url) as store:
-            locks = [store.lock(bots.platform.conversation) for _ in range(101)]
-            await asyncio.gather(*(lock.queue() for lock in locks))
-            answer = await asyncio.to_thread(bots.deliver, "too many", 1)
-            assert answer.status_code >= 500
-            for lock in locks:
-                lock.withdraw()
-
-    run(body())
+    async with ConcurrentRedisLockStore(url=bots.redis.url) as store:
+        locks = [store.lock(bots.platform.conversation) for _ in range(101)]
+        await asyncio.gather(*(lock.queue() for lock in locks))
+        answer = await asyncio.to_thread(bots.deliver, "too many", 1)
+        assert answer.status_code >= 500
+        for lock in locks:
+            lock.withdraw()
     assert bots.deliver("too many").status_code == 200
     until(lambda: said, "the reply to what was sent again")
     assert said == ["message 1: too many"]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from ticketlock.aio.running import Running
-
-Run = Callable[[Awaitable[None]], None]
 
 
 async def cancelled(task: asyncio.Task[Any]) -> bool:
@@ -23,60 +20,50 @@ async def cancelled(task: asyncio.Task[Any]) -> bool:
     return task.cancelled()
 
 
-def test_a_result_or_an_error_comes_back(run: Run) -> None:
-    async def body() -> None:
-        async def good() -> int:
-            return 7
+async def test_a_result_or_an_error_comes_back() -> None:
+    async def good() -> int:
+        return 7
 
-        async def bad() -> int:
-            raise KeyError("no")
+    async def bad() -> int:
+        raise KeyError("no")
 
-        running = Running()
-        assert await running.finish(good()) == 7
-        with pytest.raises(KeyError, match="no"):
-            await running.finish(bad())
-        await running.settle()
-
-    run(body())
+    running = Running()
+    assert await running.finish(good()) == 7
+    with pytest.raises(KeyError, match="no"):
+        await running.finish(bad())
+    await running.settle()
 
 
 @pytest.mark.parametrize("wait", [False, True])
-def test_a_cancellation_stops_nothing(wait: bool, run: Run) -> None:
+async def test_a_cancellation_stops_nothing(wait: bool) -> None:
     """The caller goes at once or, if it writes, when the operation has ended."""
+    running, go, done = Running(), asyncio.Event(), []
 
-    async def body() -> None:
-        running, go, done = Running(), asyncio.Event(), []
+    async def operation() -> None:
+        await go.wait()
+        done.append(1)
 
-        async def operation() -> None:
-            await go.wait()
-            done.append(1)
-
-        task = asyncio.create_task(running.finish(operation(), wait=wait))
-        assert await cancelled(task) is not wait
-        assert done == []
-        go.set()
-        await running.settle()
-        assert done == [1]
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    run(body())
+    task = asyncio.create_task(running.finish(operation(), wait=wait))
+    assert await cancelled(task) is not wait
+    assert done == []
+    go.set()
+    await running.settle()
+    assert done == [1]
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
-def test_an_error_that_nobody_waits_for_is_no_news(run: Run) -> None:
-    async def body() -> None:
-        reports: list[Any] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
-        running, go = Running(), asyncio.Event()
+async def test_an_error_that_nobody_waits_for_is_no_news() -> None:
+    reports: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    running, go = Running(), asyncio.Event()
 
-        async def operation() -> None:
-            await go.wait()
-            raise KeyError
+    async def operation() -> None:
+        await go.wait()
+        raise KeyError
 
-        assert await cancelled(asyncio.create_task(running.finish(operation())))
-        go.set()
-        await running.settle()
-        await asyncio.sleep(0)
-        assert reports == []
-
-    run(body())
+    assert await cancelled(asyncio.create_task(running.finish(operation())))
+    go.set()
+    await running.settle()
+    await asyncio.sleep(0)
+    assert reports == []

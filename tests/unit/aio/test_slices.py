@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from ticketlock.aio.slices import Aside, sliced
-
-Run = Callable[..., None]
 
 
 def busy(times: int) -> Iterator[int]:
@@ -34,44 +32,32 @@ async def turns() -> int:
 
 
 @pytest.mark.parametrize("many", [1, 5])
-def test_others_go_on(run: Run, many: int) -> None:
+async def test_others_go_on(many: int) -> None:
     """After each item, and longer the more there is of such work."""
-
-    async def body() -> None:
-        other = asyncio.ensure_future(turns())
-        made = await asyncio.gather(*(sliced(busy(20)) for _ in range(many)))
-        assert made == [list(range(20))] * many
-        other.cancel()
-        assert await other >= 20 * many
-
-    run(body())
+    other = asyncio.ensure_future(turns())
+    made = await asyncio.gather(*(sliced(busy(20)) for _ in range(many)))
+    assert made == [list(range(20))] * many
+    other.cancel()
+    assert await other >= 20 * many
 
 
-def test_what_is_small_does_not_wait(run: Run) -> None:
+async def test_what_is_small_does_not_wait() -> None:
     """No pause, and all in one step."""
-
-    async def body() -> None:
-        waiting = asyncio.ensure_future(asyncio.sleep(0))
-        assert await sliced(range(10)) == list(range(10))
-        assert not waiting.done()
-        await waiting
-
-    run(body())
+    waiting = asyncio.ensure_future(asyncio.sleep(0))
+    assert await sliced(range(10)) == list(range(10))
+    assert not waiting.done()
+    await waiting
 
 
-def test_what_fails_pauses_too(run: Run) -> None:
+async def test_what_fails_pauses_too() -> None:
     """Else whoever sends what is refused has the loop to himself."""
-
-    async def body() -> None:
-        other = asyncio.ensure_future(turns())
-        for _ in range(10):
-            with pytest.raises(ZeroDivisionError):
-                await sliced(x / 0 for x in busy(1))
-            with pytest.raises(KeyError):
-                async with Aside():
-                    {}[next(busy(1))]
-        other.cancel()
-        assert await other >= 20
-        assert Aside._many == 0
-
-    run(body())
+    other = asyncio.ensure_future(turns())
+    for _ in range(10):
+        with pytest.raises(ZeroDivisionError):
+            await sliced(x / 0 for x in busy(1))
+        with pytest.raises(KeyError):
+            async with Aside():
+                {}[next(busy(1))]
+    other.cancel()
+    assert await other >= 20
+    assert Aside._many == 0

@@ -37,20 +37,16 @@ def warnings(caplog: pytest.LogCaptureFixture, logger: str) -> list[dict[str, An
     return [vars(r) for r in caplog.records if (r.name, r.levelname) == (logger, "WARNING")]
 
 
-def test_a_refused_message_is_a_warning(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refused_message_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     """With the conversation, the message, its ticket, how long the turn is held, and why."""
-
-    async def body() -> None:
-        gate = Gate()
-        async with client(gate, request_timeout=0.3, max_waiting=1) as http:
-            first = asyncio.create_task(send(http, "1", sender="c", message_id="m1"))
-            await gate.entered.wait()
-            busy = await send(http, "2", sender="c", message_id="m2", double_texting="reject")
-            assert busy.status_code == 409
-            assert (await first).status_code == 504
-            gate.open.set()
-
-    run(body())
+    gate = Gate()
+    async with client(gate, request_timeout=0.3, max_waiting=1) as http:
+        first = asyncio.create_task(send(http, "1", sender="c", message_id="m1"))
+        await gate.entered.wait()
+        busy = await send(http, "2", sender="c", message_id="m2", double_texting="reject")
+        assert busy.status_code == 409
+        assert (await first).status_code == 504
+        gate.open.set()
     busy, late = warnings(caplog, "ticketlock.server")
     assert (busy["conversation"], busy["message_id"]) == ("c", "m2")
     assert (busy["status"], busy["reason"], busy["ticket"]) == (409, "Busy", None)
@@ -61,20 +57,15 @@ def test_a_refused_message_is_a_warning(run: Run, caplog: pytest.LogCaptureFixtu
     assert "message 'm2' of conversation 'c', ticket None: answered 409 Busy" in caplog.text
 
 
-def test_a_message_that_is_tried_again_is_a_warning(
-    run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_message_that_is_tried_again_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     async def bot(turn: Any, message: Any) -> AsyncIterator[str]:
         if message.attempt < 2:
             raise RuntimeError("the secret of the bot")
         yield "at last"
 
-    async def body() -> None:
-        async with client(bot) as http:
-            assert (await send(http, "x", sender="c", message_id="m")).status_code == 500
-            assert (await send(http, "x", sender="c", message_id="m")).status_code == 200
-
-    run(body())
+    async with client(bot) as http:
+        assert (await send(http, "x", sender="c", message_id="m")).status_code == 500
+        assert (await send(http, "x", sender="c", message_id="m")).status_code == 200
     (again,) = warnings(caplog, "ticketlock.turn")
     assert (again["conversation"], again["message_id"], again["attempt"]) == ("c", "m", 2)
     assert again["ticket"] == 1
@@ -82,39 +73,33 @@ def test_a_message_that_is_tried_again_is_a_warning(
     assert (failed["status"], failed["reason"], failed["ticket"]) == (500, "ConversationError", 1)
 
 
-def test_a_repeated_write_is_a_warning(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    async def body() -> None:
-        async with Conversations() as conversations:
-            store: Any = conversations.tracker_store
-            append, failures = store.append, [TrackerStoreConnectionError("it is away")]
+async def test_a_repeated_write_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    async with Conversations() as conversations:
+        store: Any = conversations.tracker_store
+        append, failures = store.append, [TrackerStoreConnectionError("it is away")]
 
-            async def failing(*args: Any) -> None:
-                if failures:
-                    raise failures.pop()
-                await append(*args)
+        async def failing(*args: Any) -> None:
+            if failures:
+                raise failures.pop()
+            await append(*args)
 
-            store.append = failing
-            async with conversations.turn("c", label="m") as turn:
-                turn.add({"event": "user", "text": "x"})
-
-    run(body())
+        store.append = failing
+        async with conversations.turn("c", label="m") as turn:
+            turn.add({"event": "user", "text": "x"})
     (again,) = warnings(caplog, "ticketlock.turn")
     assert (again["conversation"], again["message_id"], again["attempt"]) == ("c", "m", 2)
     assert "it is away" in again["why"]
 
 
-def test_a_dead_letter_is_a_warning(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_dead_letter_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     class Refusing(EventBroker):
         async def deliver(self, batch: Any, timeout: float | None = None) -> list[Outcome]:
             return [poisoned("it is too large")] * len(batch)
 
-    async def body() -> None:
-        async with Conversations(event_broker=Refusing()) as conversations:
-            async with conversations.turn("c") as turn:
-                turn.add({"event": "user", "text": "x"})
-            await until(lambda: warnings(caplog, "ticketlock.relay"), "it is set apart")
-
-    run(body())
+    async with Conversations(event_broker=Refusing()) as conversations:
+        async with conversations.turn("c") as turn:
+            turn.add({"event": "user", "text": "x"})
+        await until(lambda: warnings(caplog, "ticketlock.relay"), "it is set apart")
     (letter,) = warnings(caplog, "ticketlock.relay")
     assert (letter["conversation"], letter["sequence"]) == ("c", 0)
     assert letter["why"] == "it is too large"
@@ -182,23 +167,19 @@ def test_levels(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     logging.getLogger().manager._clear_cache()  # type: ignore[attr-defined]  # of levels
 
 
-def test_secrets_are_in_no_record(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+async def test_secrets_are_in_no_record(caplog: pytest.LogCaptureFixture) -> None:
     """Tokens in headers and in the query, right ones and wrong ones, at the level `debug`."""
     caplog.set_level(logging.DEBUG)
     token, wrong = "the token of operators", "a token that is wrong"
-
-    async def body() -> None:
-        async with client(auth_token=token) as http:
-            handler: Handler = http.app.handler  # type: ignore[attr-defined]  # see serving
-            handler.conversations.observe(AccessLog())
-            for given in (token, wrong):
-                body = {"message": "x", "sender": "c"}
-                url = "/webhooks/rest/webhook"
-                await http.post(url, params={"token": given}, json=body)
-                await http.post(url, headers={"authorization": f"Bearer {given}"}, json=body)
-                await http.get("/metrics", params={"token": given})
-
-    run(body())
+    async with client(auth_token=token) as http:
+        handler: Handler = http.app.handler  # type: ignore[attr-defined]  # see serving
+        handler.conversations.observe(AccessLog())
+        for given in (token, wrong):
+            body = {"message": "x", "sender": "c"}
+            url = "/webhooks/rest/webhook"
+            await http.post(url, params={"token": given}, json=body)
+            await http.post(url, headers={"authorization": f"Bearer {given}"}, json=body)
+            await http.get("/metrics", params={"token": given})
     ours = [r for r in caplog.records if r.name.startswith("ticketlock")]
     assert ours
     for record in ours:

@@ -56,28 +56,22 @@ async def ask(client: HttpClient) -> list[Any]:
         return [line async for line in lines]
 
 
-def test_lines_come_in_any_pieces_and_the_connection_is_used_again(
-    run: Callable[..., None],
-) -> None:
+async def test_lines_come_in_any_pieces_and_the_connection_is_used_again() -> None:
     whole = CHUNKED + b'8\r\n{"a":1}\n\r\n8\r\n{"b":2}\n\r\n0\r\n\r\n'
-
-    async def body() -> None:
-        server = Server(
-            [whole],
-            [whole[i : i + 1] for i in range(len(whole))],
-            [CHUNKED, b'b\r\n{"a":1}\n{"b\r\n', b'5\r\n":2}\n\r\n', b"0\r\n\r\n"],
-            [CHUNKED, b"0\r\n\r\n"],
-        )
-        async with server as client:
-            for _ in range(3):
-                assert await ask(client) == [{"a": 1}, {"b": 2}]
-            assert await ask(client) == []
-        assert server.connections == 1
-        assert server.requests[0].startswith(b"POST /path?x=1 HTTP/1.1\r\nHost: 127.0.0.1:")
-        assert b"\r\nAuthorization: Bearer secret\r\n" in server.requests[0]
-        assert server.requests[0].endswith(b'\r\n\r\n{"a": "\\u00e4"}')
-
-    run(body())
+    server = Server(
+        [whole],
+        [whole[i : i + 1] for i in range(len(whole))],
+        [CHUNKED, b'b\r\n{"a":1}\n{"b\r\n', b'5\r\n":2}\n\r\n', b"0\r\n\r\n"],
+        [CHUNKED, b"0\r\n\r\n"],
+    )
+    async with server as client:
+        for _ in range(3):
+            assert await ask(client) == [{"a": 1}, {"b": 2}]
+        assert await ask(client) == []
+    assert server.connections == 1
+    assert server.requests[0].startswith(b"POST /path?x=1 HTTP/1.1\r\nHost: 127.0.0.1:")
+    assert b"\r\nAuthorization: Bearer secret\r\n" in server.requests[0]
+    assert server.requests[0].endswith(b'\r\n\r\n{"a": "\\u00e4"}')
 
 
 @pytest.mark.parametrize(
@@ -90,54 +84,42 @@ def test_lines_come_in_any_pieces_and_the_connection_is_used_again(
         [CHUNKED, b'8\r\n{"a"', b""],
     ],
 )
-def test_an_answer_that_is_cut_short_is_never_taken_for_whole(
+async def test_an_answer_that_is_cut_short_is_never_taken_for_whole(
     pieces: list[bytes], run: Callable[..., None]
 ) -> None:
-    async def body() -> None:
-        server = Server(pieces, [CHUNKED, b"0\r\n\r\n"])
-        async with server as client:
-            with pytest.raises((OSError, EOFError)):
-                await ask(client)
-            assert await ask(client) == []
-        assert server.connections == 2
-
-    run(body())
-
-
-def test_an_error_answer_is_raised_with_its_words(run: Callable[..., None]) -> None:
-    answer = b'HTTP/1.1 503 X\r\nConnection: close\r\nContent-Length: 18\r\n\r\n{"message": "why"}'
-
-    async def body() -> None:
-        server = Server([answer])
-        async with server as client:
-            with pytest.raises(Refused, match="503 why") as caught:
-                await ask(client)
-        assert caught.value.status == 503
-
-    run(body())
-
-
-def test_a_connection_that_is_to_be_closed_is_not_used_again(run: Callable[..., None]) -> None:
-    last = [HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"]
-
-    async def body() -> None:
-        server = Server(last, [CHUNKED, b"0\r\n\r\n", b""], last)
-        async with server as client:
-            assert await ask(client) == []
-            assert await ask(client) == []
-            while not client._idle[0][0].at_eof():  # the server closes it
-                await asyncio.sleep(0.01)
-            assert await ask(client) == []
-        assert server.connections == 3
-
-    run(body())
-
-
-def test_a_server_that_is_not_there_is_told(run: Callable[..., None]) -> None:
-    async def body() -> None:
-        async with Server() as client:
-            pass
-        with pytest.raises(OSError, match=r"refused|Connect call failed"):
+    server = Server(pieces, [CHUNKED, b"0\r\n\r\n"])
+    async with server as client:
+        with pytest.raises((OSError, EOFError)):
             await ask(client)
+        assert await ask(client) == []
+    assert server.connections == 2
 
-    run(body())
+
+async def test_an_error_answer_is_raised_with_its_words(run: Callable[..., None]) -> None:
+    answer = b'HTTP/1.1 503 X\r\nConnection: close\r\nContent-Length: 18\r\n\r\n{"message": "why"}'
+    server = Server([answer])
+    async with server as client:
+        with pytest.raises(Refused, match="503 why") as caught:
+            await ask(client)
+    assert caught.value.status == 503
+
+
+async def test_a_connection_that_is_to_be_closed_is_not_used_again(
+    run: Callable[..., None],
+) -> None:
+    last = [HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"]
+    server = Server(last, [CHUNKED, b"0\r\n\r\n", b""], last)
+    async with server as client:
+        assert await ask(client) == []
+        assert await ask(client) == []
+        while not client._idle[0][0].at_eof():  # the server closes it
+            await asyncio.sleep(0.01)
+        assert await ask(client) == []
+    assert server.connections == 3
+
+
+async def test_a_server_that_is_not_there_is_told(run: Callable[..., None]) -> None:
+    async with Server() as client:
+        pass
+    with pytest.raises(OSError, match=r"refused|Connect call failed"):
+        await ask(client)

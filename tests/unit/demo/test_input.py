@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -97,24 +96,20 @@ def test_replicas_get_a_file_that_nobody_else_may_read(tmp_path: Path) -> None:
     assert (settings.auth_token, settings.max_waiting) == ("of-the-test", 7)
 
 
-def test_replicas_that_share_no_lock_write_at_any_time(tmp_path: Path) -> None:
+async def test_replicas_that_share_no_lock_write_at_any_time(tmp_path: Path) -> None:
     backends = Backends.choose("redis://there", None, str(tmp_path), "demo1")
     path = tmp_path / "endpoints.yml"
     backends.write(path, "of-the-test", 7, unlocked=True)
-
-    async def body() -> None:
-        one, other = (Conversations.from_endpoints(path) for _ in range(2))
-        async with one, other, one.turn("c") as turn:
-            turn.add(UserUttered("one"))
-            async with other.turn("c") as overlapping:
-                overlapping.add(UserUttered("other"))
-        async with backends.tracker() as store:
-            tracker = await store.retrieve("c")
-        assert tracker is not None
-        texts = [event.text for event in tracker.events if isinstance(event, UserUttered)]
-        assert texts == ["other", "one"]
-
-    asyncio.run(body())
+    one, other = (Conversations.from_endpoints(path) for _ in range(2))
+    async with one, other, one.turn("c") as turn:
+        turn.add(UserUttered("one"))
+        async with other.turn("c") as overlapping:
+            overlapping.add(UserUttered("other"))
+    async with backends.tracker() as store:
+        tracker = await store.retrieve("c")
+    assert tracker is not None
+    texts = [event.text for event in tracker.events if isinstance(event, UserUttered)]
+    assert texts == ["other", "one"]
 
 
 # -- traffic --------------------------------------------------------------------------------------

@@ -20,12 +20,12 @@ from ticketlock.event_service.database import (
     EventDatabase,
     EventDatabaseError,
     Gap,
-    HistoryKey,
-    StoreResult,
+    History,
+    Stored,
 )
 from ticketlock.event_service.records import Received, Reject
 from ticketlock.event_service.service import EventService
-from ticketlock.event_service.source import RawMessage, Source
+from ticketlock.event_service.source import Delivery, Source
 from ticketlock.event_service.watch import GapWatch, describe
 
 
@@ -58,18 +58,18 @@ class ListSource(Source):
     def is_ready(self) -> bool:
         return self.is_there
 
-    def read(self, most: int, seconds: float) -> list[RawMessage]:
+    def read(self, most: int, seconds: float) -> list[Delivery]:
         self.script.call("read")
         if not self.batches:
             time.sleep(0.01)
             return []
         return [_delivery(number) for number in self.batches.pop(0)]
 
-    def confirm(self, deliveries: Sequence[RawMessage]) -> None:
+    def confirm(self, deliveries: Sequence[Delivery]) -> None:
         self.script.call("confirm", [d.token for d in deliveries])
 
-    def keep_alive(self) -> None:
-        self.script.call("keep_alive")
+    def breathe(self) -> None:
+        self.script.call("breathe")
 
     def close(self, end: float) -> None:
         self.script.call("close")
@@ -84,19 +84,19 @@ class ListDatabase(EventDatabase):
     async def open(self) -> None:
         self.script.call("database")
 
-    async def store(self, events: Sequence[Received], rejects: Sequence[Reject]) -> StoreResult:
+    async def store(self, events: Sequence[Received], rejects: Sequence[Reject]) -> Stored:
         await asyncio.sleep(self.seconds)
         self.script.call("store", [event.sequence for event in events])
-        found: dict[HistoryKey, list[Gap]] = {HistoryKey("c", 0): self.missing}
-        return StoreResult(len(events), 0, len(rejects), found)
+        found: dict[History, list[Gap]] = {History("c", 0): self.missing}
+        return Stored(len(events), 0, len(rejects), found)
 
-    async def gaps(self, histories: Collection[HistoryKey] | None = None) -> list[Gap]:
+    async def gaps(self, histories: Collection[History] | None = None) -> list[Gap]:
         return self.missing
 
 
-def _delivery(number: int) -> RawMessage:
+def _delivery(number: int) -> Delivery:
     body = b"?" if number < 0 else json.dumps({"sender_id": "c", "sequence": number}).encode()
-    return RawMessage(body, "q", False, number)
+    return Delivery(body, "q", False, number)
 
 
 @pytest.fixture
@@ -111,15 +111,11 @@ def work(script: Script, *batches: Sequence[int], **options: Any) -> EventServic
     )
 
 
-def test_confirmed_after_it_is_stored(run: Callable[..., None], script: Script) -> None:
+async def test_confirmed_after_it_is_stored(script: Script) -> None:
     """Batch by batch: a crash in between leads to repeats, never to a loss."""
     service = work(script, [0, 1], [2, -1])
-
-    async def body() -> None:
-        done = await service.run()
-        assert (done.stored, done.duplicates, done.rejected) == (3, 0, 1)
-
-    run(body())
+    done = await service.run()
+    assert (done.stored, done.duplicates, done.rejected) == (3, 0, 1)
     steps = [call for call in script.calls if call[0] in ("store", "confirm")]
     assert steps == [("store", [0, 1]), ("confirm", [0, 1]), ("store", [2]), ("confirm", [2, -1])]
     assert script.calls[-1] == ("close",)
@@ -143,98 +139,76 @@ def test_a_slow_database(run: Callable[..., None], script: Script) -> None:
     service = work(script, [0])
     service._database.seconds = 1.3  # type: ignore[attr-defined]  # ours
     run(service.run())
-    assert "keep_alive" in script.names("store", "keep_alive")
+    assert "breathe" in script.names("store", "breathe")
 
 
-def test_the_broker_comes_back(run: Callable[..., None], script: Script) -> None:
+async def test_the_broker_comes_back(script: Script) -> None:
     """A lost connection is opened again; so is one that no retry helps, once it has worked."""
     lost = EventBrokerConnectionError("lost")
     script.errors["read"] = [lost]
     service = work(script, [0])
     script.errors["open"] = []
-
-    async def body() -> None:
-        task = asyncio.ensure_future(service.run())
-        await until(lambda: script.errors["read"] == [], "it read")
-        script.errors["open"] = [EventBrokerConnectionError("wrong password", False)] * 4
-        assert (await task).stored == 1
-
-    run(body())
+    task = asyncio.ensure_future(service.run())
+    await until(lambda: script.errors["read"] == [], "it read")
+    script.errors["open"] = [EventBrokerConnectionError("wrong password", False)] * 4
+    assert (await task).stored == 1
     assert len(script.names("open")) >= 2
 
 
 @pytest.mark.parametrize("what", ["open", "database"])
-def test_what_cannot_help_ends_the_start(
-    run: Callable[..., None], script: Script, what: str
-) -> None:
+async def test_what_cannot_help_ends_the_start(script: Script, what: str) -> None:
     """A wrong password is an error at once; a server that is not up yet is waited for."""
     kind = EventBrokerConnectionError if what == "open" else EventDatabaseError
     script.errors[what] = [kind("not up"), kind("wrong password", False)]
-
-    async def body() -> None:
-        with pytest.raises(kind, match="wrong password"):
-            await work(script).run()
-
-    run(body())
+    with pytest.raises(kind, match="wrong password"):
+        await work(script).run()
     assert script.names(what) == [what] * 2
     assert script.calls[-1] == ("close",)
 
 
-def test_stop_ends_after_the_batch_in_hand(run: Callable[..., None], script: Script) -> None:
+async def test_stop_ends_after_the_batch_in_hand(script: Script) -> None:
     """What was read is stored and confirmed, nothing more is read."""
     service = work(script, *[[n] for n in range(50)])
     service._database.seconds = 0.05  # type: ignore[attr-defined]  # ours
-
-    async def body() -> None:
-        task = asyncio.ensure_future(service.run())
-        await until(lambda: script.names("read"), "it read")
-        service.stop()
-        await task
-
-    run(body())
+    task = asyncio.ensure_future(service.run())
+    await until(lambda: script.names("read"), "it read")
+    service.stop()
+    await task
     assert script.names("read", "store", "confirm") == ["read", "store", "confirm"]
 
 
-def test_stop_while_the_database_is_away(run: Callable[..., None], script: Script) -> None:
+@pytest.mark.bound(5)
+async def test_stop_while_the_database_is_away(script: Script) -> None:
     """It ends soon, says that nothing is lost, and confirms nothing."""
     script.errors["store"] = [EventDatabaseError("away") for _ in range(1000)]
     service = work(script, [0, 1])
-
-    async def body() -> None:
-        task = asyncio.ensure_future(service.run())
-        await until(lambda: script.names("store"), "it tried")
-        service.stop()
-        with pytest.raises(EventDatabaseError, match="2 events could not be stored; they stay"):
-            await task
-
-    run(body(), 5)
+    task = asyncio.ensure_future(service.run())
+    await until(lambda: script.names("store"), "it tried")
+    service.stop()
+    with pytest.raises(EventDatabaseError, match="2 events could not be stored; they stay"):
+        await task
     assert "confirm" not in script.names("confirm")
 
 
-def test_idle_counts_while_the_broker_is_there(run: Callable[..., None], script: Script) -> None:
+async def test_idle_counts_while_the_broker_is_there(script: Script) -> None:
     """A topic that does not exist yet is no idle one."""
     service = work(script)
     service._source.is_there = False  # type: ignore[misc]  # ours
-
-    async def body() -> None:
-        task = asyncio.ensure_future(service.run())
-        await until(lambda: len(script.names("read")) > 10, "it reads")
-        assert not task.done()
-        service._source.is_there = True  # type: ignore[misc]  # ours
-        await asyncio.wait_for(task, 5)
-
-    run(body())
+    task = asyncio.ensure_future(service.run())
+    await until(lambda: len(script.names("read")) > 10, "it reads")
+    assert not task.done()
+    service._source.is_there = True  # type: ignore[misc]  # ours
+    await asyncio.wait_for(task, 5)
 
 
-def test_gaps_are_told_once_when_they_last(
-    run: Callable[..., None], script: Script, caplog: pytest.LogCaptureFixture
+async def test_gaps_are_told_once_when_they_last(
+    script: Script, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not at first sight, once, and again when they are filled."""
     database = ListDatabase(script)
     gap = Gap("c\n", 2, 1, 3)
-    name = HistoryKey("c\n", 2)
-
-    async def body() -> None:
+    name = History("c\n", 2)
+    with caplog.at_level(logging.INFO, "ticketlock"):
         watch = GapWatch(database, grace=0.05)
         watch.note({name: [gap]})
         await watch.look()
@@ -250,9 +224,6 @@ def test_gaps_are_told_once_when_they_last(
         database.missing = []
         watch.note({name: [gap]})  # another instance fills it at once
         await watch.look(last=True)
-
-    with caplog.at_level(logging.INFO, "ticketlock"):
-        run(body())
     assert len(caplog.records) == 2
     assert describe(gap) == "conversation 'c\\n' (history 2): events 1 to 3 are missing"
     assert describe(Gap("c", 0, 5, 5)) == "conversation 'c': event 5 is missing"

@@ -49,124 +49,100 @@ async def status(http: httpx.AsyncClient, method: str, path: str, **more: Any) -
     ],
     ids=["token", "jwt", "all"],
 )
-def test_closed_means_closed(run: Callable[..., None], settings: dict[str, Any]) -> None:
+async def test_closed_means_closed(settings: dict[str, Any]) -> None:
     """Without a token every endpoint answers 401, webhooks too; health needs none."""
-
-    async def body() -> None:
-        async with client(**settings) as http:
-            for method, path in CLOSED:
-                assert await status(http, method, path) == 401, path
-                wrong = {"authorization": "Bearer wrong"}
-                assert await status(http, method, path, headers=wrong) == 401, path
-                assert await status(http, method, path + "?token=wrong") == 401, path
-            for path in OPEN:
-                assert await status(http, "GET", path) == 200, path
-
-    run(body())
+    async with client(**settings) as http:
+        for method, path in CLOSED:
+            assert await status(http, method, path) == 401, path
+            wrong = {"authorization": "Bearer wrong"}
+            assert await status(http, method, path, headers=wrong) == 401, path
+            assert await status(http, method, path + "?token=wrong") == 401, path
+        for path in OPEN:
+            assert await status(http, "GET", path) == 200, path
 
 
-def test_the_document_names_every_endpoint(run: Callable[..., None]) -> None:
+async def test_the_document_names_every_endpoint(run: Callable[..., None]) -> None:
     """The two lists above are complete: they are what the OpenAPI document has."""
-
-    async def body() -> None:
-        async with client(auth_token=T) as http:
-            document = (await http.get("/openapi.json")).json()
-        found = {
-            (method.upper(), path.replace("{conversation_id}", "anna"))
-            for path, methods in document["paths"].items()
-            for method in methods
-            if method != "parameters"
-        }
-        known = {*CLOSED, *(("GET", path) for path in OPEN)} - {("GET", "/openapi.json")}
-        assert found == known
-        assert document["security"] == [{"bearer": []}]
-
-    run(body())
+    async with client(auth_token=T) as http:
+        document = (await http.get("/openapi.json")).json()
+    found = {
+        (method.upper(), path.replace("{conversation_id}", "anna"))
+        for path, methods in document["paths"].items()
+        for method in methods
+        if method != "parameters"
+    }
+    known = {*CLOSED, *(("GET", path) for path in OPEN)} - {("GET", "/openapi.json")}
+    assert found == known
+    assert document["security"] == [{"bearer": []}]
 
 
-def test_the_token_opens(run: Callable[..., None]) -> None:
+async def test_the_token_opens(run: Callable[..., None]) -> None:
     """As a header or, as documented, in the query; the channel's token opens the channel only."""
-
-    async def body() -> None:
-        async with client(auth_token="töken-of-t", channel_token=C) as http:
-            path = "/conversations/anna/tracker"
-            assert await status(http, "GET", path, params={"token": "töken-of-t"}) == 200
-            bearer = {"authorization": "Bearer töken-of-t".encode()}
-            assert (await http.get(path, headers=bearer)).status_code == 200
-            assert await status(http, "GET", f"{path}?token={C}") == 401
-            assert await status(http, "POST", f"/webhooks/rest/webhook?token={C}") == 200
-            assert await status(http, "POST", "/webhooks/rest/webhook") == 401
-        async with client(auth_token=T, open_channels=True) as http:
-            assert await status(http, "POST", "/webhooks/rest/webhook") == 200
-            bearer_t = {"authorization": f"bearer {T}"}
-            assert await status(http, "GET", path, headers=bearer_t) == 200
-            assert await status(http, "GET", path) == 401
-
-    run(body())
+    async with client(auth_token="töken-of-t", channel_token=C) as http:
+        path = "/conversations/anna/tracker"
+        assert await status(http, "GET", path, params={"token": "töken-of-t"}) == 200
+        bearer = {"authorization": "Bearer töken-of-t".encode()}
+        assert (await http.get(path, headers=bearer)).status_code == 200
+        assert await status(http, "GET", f"{path}?token={C}") == 401
+        assert await status(http, "POST", f"/webhooks/rest/webhook?token={C}") == 200
+        assert await status(http, "POST", "/webhooks/rest/webhook") == 401
+    async with client(auth_token=T, open_channels=True) as http:
+        assert await status(http, "POST", "/webhooks/rest/webhook") == 200
+        bearer_t = {"authorization": f"bearer {T}"}
+        assert await status(http, "GET", path, headers=bearer_t) == 200
+        assert await status(http, "GET", path) == 401
 
 
-def test_roles_of_a_jwt(run: Callable[..., None]) -> None:
+async def test_roles_of_a_jwt(run: Callable[..., None]) -> None:
     """`admin` may all, `user` only in the conversation of that name, others nothing."""
-
-    async def body() -> None:
-        async with client(jwt_secret=SECRET) as http:
-            path, other = "/conversations/anna/tracker", "/conversations/ben/tracker"
-            admin = token(username="root", role="admin")
-            anna = token(username="anna", role="user")
-            for where in (path, other, "/status"):
-                assert await status(http, "GET", where, headers=admin) == 200
-            assert await status(http, "GET", path, headers=anna) == 200
-            for where in (other, "/status"):
-                assert await status(http, "GET", where, headers=anna) == 403
-            assert (await send(http, "x", sender="anna")).status_code == 401
-            for sender, wanted in (("anna", 200), ("ben", 403)):
-                sent = {"message": "x", "sender": sender}
-                answer = await http.post("/webhooks/rest/webhook", json=sent, headers=anna)
-                assert answer.status_code == wanted
-            for strange in (token(username="anna", role="guest"), token(), token(role="user")):
-                assert await status(http, "GET", path, headers=strange) == 403
-
-    run(body())
+    async with client(jwt_secret=SECRET) as http:
+        path, other = "/conversations/anna/tracker", "/conversations/ben/tracker"
+        admin = token(username="root", role="admin")
+        anna = token(username="anna", role="user")
+        for where in (path, other, "/status"):
+            assert await status(http, "GET", where, headers=admin) == 200
+        assert await status(http, "GET", path, headers=anna) == 200
+        for where in (other, "/status"):
+            assert await status(http, "GET", where, headers=anna) == 403
+        assert (await send(http, "x", sender="anna")).status_code == 401
+        for sender, wanted in (("anna", 200), ("ben", 403)):
+            sent = {"message": "x", "sender": sender}
+            answer = await http.post("/webhooks/rest/webhook", json=sent, headers=anna)
+            assert answer.status_code == wanted
+        for strange in (token(username="anna", role="guest"), token(), token(role="user")):
+            assert await status(http, "GET", path, headers=strange) == 403
 
 
-def test_what_is_no_valid_jwt(run: Callable[..., None]) -> None:
+async def test_what_is_no_valid_jwt(run: Callable[..., None]) -> None:
     """Another secret, another method, none at all, expired, no user: none opens anything."""
-
-    async def body() -> None:
-        user = {"username": "root", "role": "admin"}
-        expired = jwt.encode({"user": user, "exp": time.time() - 60}, SECRET)
-        unsigned = jwt.encode({"user": user}, None, algorithm="none")
-        bad = [
-            token("x" * 84, **user), token(method="HS512", **user),
-            {"authorization": f"Bearer {expired}"}, {"authorization": f"Bearer {unsigned}"},
-            {"authorization": "Bearer a.b.c"}, {"authorization": "Basic eDp5"},
-            {"authorization": ""},
-        ]  # fmt: skip
-        async with client(jwt_secret=SECRET) as http:
-            for headers in bad:
-                answer = await http.get("/conversations/anna/tracker", headers=headers)
-                assert answer.status_code == 401
-                assert answer.headers["www-authenticate"] == "Bearer"
-            no_user = {"authorization": "Bearer " + jwt.encode({"user": "root"}, SECRET)}
-            assert await status(http, "GET", "/status", headers=no_user) == 403
-
-    run(body())
+    user = {"username": "root", "role": "admin"}
+    expired = jwt.encode({"user": user, "exp": time.time() - 60}, SECRET)
+    unsigned = jwt.encode({"user": user}, None, algorithm="none")
+    bad = [
+        token("x" * 84, **user), token(method="HS512", **user),
+        {"authorization": f"Bearer {expired}"}, {"authorization": f"Bearer {unsigned}"},
+        {"authorization": "Bearer a.b.c"}, {"authorization": "Basic eDp5"},
+        {"authorization": ""},
+    ]  # fmt: skip
+    async with client(jwt_secret=SECRET) as http:
+        for headers in bad:
+            answer = await http.get("/conversations/anna/tracker", headers=headers)
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"] == "Bearer"
+        no_user = {"authorization": "Bearer " + jwt.encode({"user": "root"}, SECRET)}
+        assert await status(http, "GET", "/status", headers=no_user) == 403
 
 
-def test_only_the_admin_token_breaks_locks(run: Callable[..., None]) -> None:
+async def test_only_the_admin_token_breaks_locks(run: Callable[..., None]) -> None:
     """Without one nobody may; a JWT of an admin may not either."""
-
-    async def body() -> None:
-        path = "/conversations/anna/lock"
-        async with client() as http:
-            assert await status(http, "DELETE", path) == 403
-        async with client(admin_token=A, auth_token=T, jwt_secret=SECRET) as http:
-            admin = token(username="root", role="admin")
-            assert await status(http, "DELETE", path, headers=admin) == 401
-            assert await status(http, "DELETE", f"{path}?token={T}") == 401
-            assert await status(http, "DELETE", f"{path}?token={A}") == 404  # nobody holds it
-
-    run(body())
+    path = "/conversations/anna/lock"
+    async with client() as http:
+        assert await status(http, "DELETE", path) == 403
+    async with client(admin_token=A, auth_token=T, jwt_secret=SECRET) as http:
+        admin = token(username="root", role="admin")
+        assert await status(http, "DELETE", path, headers=admin) == 401
+        assert await status(http, "DELETE", f"{path}?token={T}") == 401
+        assert await status(http, "DELETE", f"{path}?token={A}") == 404  # nobody holds it
 
 
 def test_a_key_that_the_method_cannot_use() -> None:
@@ -181,37 +157,27 @@ def signed(**claims: Any) -> dict[str, str]:
     return {"authorization": f"Bearer {made}"}
 
 
-def test_clocks_may_differ(run: Callable[..., None]) -> None:
+async def test_clocks_may_differ(run: Callable[..., None]) -> None:
     """Made, and valid from, a little in the future; expired a moment ago: ten seconds, or as set."""
-
-    async def body() -> None:
-        now = time.time()
-        async with client(jwt_secret=SECRET) as http:
-            for good in ({"iat": now + 1.5}, {"nbf": now + 5}, {"exp": now - 5}):
-                assert await status(http, "GET", "/status", headers=signed(**good)) == 200
-            for bad in ({"iat": now + 60}, {"nbf": now + 60}, {"exp": now - 60}):
-                assert await status(http, "GET", "/status", headers=signed(**bad)) == 401
-        async with client(jwt_secret=SECRET, jwt_leeway=0) as http:
-            assert await status(http, "GET", "/status", headers=signed(exp=now - 5)) == 401
-
-    run(body())
+    now = time.time()
+    async with client(jwt_secret=SECRET) as http:
+        for good in ({"iat": now + 1.5}, {"nbf": now + 5}, {"exp": now - 5}):
+            assert await status(http, "GET", "/status", headers=signed(**good)) == 200
+        for bad in ({"iat": now + 60}, {"nbf": now + 60}, {"exp": now - 60}):
+            assert await status(http, "GET", "/status", headers=signed(**bad)) == 401
+    async with client(jwt_secret=SECRET, jwt_leeway=0) as http:
+        assert await status(http, "GET", "/status", headers=signed(exp=now - 5)) == 401
 
 
-def test_jwts_that_live_for_ever(
-    run: Callable[..., None], caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_jwts_that_live_for_ever(caplog: pytest.LogCaptureFixture) -> None:
     """They are accepted, as documented, and the log says so once; or they are refused."""
-
-    async def body() -> None:
-        async with client(jwt_secret=SECRET) as http:
-            mortal = signed(exp=time.time() + 60)
-            assert await status(http, "GET", "/status", headers=mortal) == 200
-            assert "jwt_require_exp" not in caplog.text
-            for _ in range(2):
-                assert await status(http, "GET", "/status", headers=signed()) == 200
-            assert caplog.text.count("set jwt_require_exp") == 1
-        async with client(jwt_secret=SECRET, jwt_require_exp=True) as http:
-            assert await status(http, "GET", "/status", headers=signed()) == 401
-            assert await status(http, "GET", "/status", headers=mortal) == 200
-
-    run(body())
+    async with client(jwt_secret=SECRET) as http:
+        mortal = signed(exp=time.time() + 60)
+        assert await status(http, "GET", "/status", headers=mortal) == 200
+        assert "jwt_require_exp" not in caplog.text
+        for _ in range(2):
+            assert await status(http, "GET", "/status", headers=signed()) == 200
+        assert caplog.text.count("set jwt_require_exp") == 1
+    async with client(jwt_secret=SECRET, jwt_require_exp=True) as http:
+        assert await status(http, "GET", "/status", headers=signed()) == 401
+        assert await status(http, "GET", "/status", headers=mortal) == 200

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -139,19 +138,13 @@ def test_what_is_no_json(body: bytes) -> None:
         ("PUT", "/conversations/a/tracker/events", [{"event": "user", "text": "x" * 65_537}]),
     ],
 )
-def test_every_endpoint_has_the_limits(
-    run: Callable[..., None], method: str, path: str, body: Any
-) -> None:
+async def test_every_endpoint_has_the_limits(method: str, path: str, body: Any) -> None:
     """413 in the documented body; nothing is stored, and the connection stays."""
-
-    async def check() -> None:
-        async with client() as http:
-            answer = await http.request(method, path, json=body)
-            assert (answer.status_code, answer.json()["reason"]) == (413, "ContentTooLarge")
-            assert "connection" not in answer.headers
-            assert (await http.get("/conversations/a/story")).status_code == 404
-
-    run(check())
+    async with client() as http:
+        answer = await http.request(method, path, json=body)
+        assert (answer.status_code, answer.json()["reason"]) == (413, "ContentTooLarge")
+        assert "connection" not in answer.headers
+        assert (await http.get("/conversations/a/story")).status_code == 404
 
 
 def test_a_budget_is_given_back() -> None:

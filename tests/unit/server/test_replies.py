@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -91,25 +90,17 @@ def test_stories_cannot_be_broken_out_of() -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"sendr": "anna"}, {"sender_id": "anna"}, {"sender": None}])
-def test_a_message_without_a_sender(run: Callable[..., None], body: dict[str, Any]) -> None:
+async def test_a_message_without_a_sender(body: dict[str, Any]) -> None:
     """It belongs to `default`, and the reply says so: an unknown key is ignored."""
-
-    async def sent() -> None:
-        async with client() as http:
-            answer = await send(http, "hello", **body)
-            assert answer.json() == [{"recipient_id": "default", "text": "hello"}]
-
-    run(sent())
+    async with client() as http:
+        answer = await send(http, "hello", **body)
+        assert answer.json() == [{"recipient_id": "default", "text": "hello"}]
 
 
 @pytest.mark.parametrize("sender", [5, True, ["anna"], {}])
-def test_a_sender_of_the_wrong_type(run: Callable[..., None], sender: Any) -> None:
+async def test_a_sender_of_the_wrong_type(sender: Any) -> None:
     """The message is rejected with the field's name."""
-
-    async def sent() -> None:
-        async with client() as http:
-            answer = await send(http, "hello", sender=sender)
-            assert answer.status_code == 400
-            assert answer.json()["message"] == "sender is not a text"
-
-    run(sent())
+    async with client() as http:
+        answer = await send(http, "hello", sender=sender)
+        assert answer.status_code == 400
+        assert answer.json()["message"] == "sender is not a text"

@@ -18,7 +18,6 @@ from ticketlock.server import Message
 from ticketlock.tracker.tracker import Tracker
 from ticketlock.turn import Turn
 
-Run = Callable[..., None]
 MINUTE = 60
 
 
@@ -47,22 +46,18 @@ class Remembers:
         yield f"heard {message.text}"
 
 
-def test_the_first_message_starts_a_session(run: Run) -> None:
+async def test_the_first_message_starts_a_session() -> None:
     """With the documented events, in their order; the next one does not."""
-
-    async def body() -> None:
-        async with client() as http:
-            await send(http, "one", metadata={"k": 1})
-            found = await events(http)
-            assert names(found) == [
-                "action_session_start", "session_started", "session_started_metadata",
-                "action_listen", "user", "bot",
-            ]  # fmt: skip
-            assert found[2]["value"] == {"k": 1}
-            await send(http, "two", metadata={"k": 2})
-            assert names((await events(http))[6:]) == ["user", "bot"]
-
-    run(body())
+    async with client() as http:
+        await send(http, "one", metadata={"k": 1})
+        found = await events(http)
+        assert names(found) == [
+            "action_session_start", "session_started", "session_started_metadata",
+            "action_listen", "user", "bot",
+        ]  # fmt: skip
+        assert found[2]["value"] == {"k": 1}
+        await send(http, "two", metadata={"k": 2})
+        assert names((await events(http))[6:]) == ["user", "bot"]
 
 
 SESSION = ["action_session_start", "session_started", "action_listen"]
@@ -72,153 +67,123 @@ SESSION = ["action_session_start", "session_started", "action_listen"]
     ("minutes", "setting", "starts"),
     [(61, 60, True), (59, 60, False), (2, 1, True), (10**6, 0, False), (61, 60.5, True)],
 )
-def test_a_session_expires(minutes: float, setting: float, starts: bool, run: Run) -> None:
+async def test_a_session_expires(minutes: float, setting: float, starts: bool) -> None:
     """By the time of the user's last message, as it is stored; 0 is never."""
     bot = Remembers()
-
-    async def body() -> None:
-        store = create_tracker_store({"type": "in_memory"})
-        then = time.time() - minutes * MINUTE
-        old = [
-            {"event": "user", "text": "old", "timestamp": then, "metadata": {}, "parse_data": {}},
-            {"event": "slot", "name": "city", "value": "Oslo", "timestamp": then},
-            {"event": "active_loop", "name": "a_form", "timestamp": time.time()},
-        ]
-        await store.save(Tracker.from_dict("default", old))
-        limits = {"session_expiration_time": setting}
-        async with client(bot, (None, store), **limits) as http:
-            await send(http, "new")
-            full = await store.retrieve_full_tracker("default")
-            found = names([e.as_dict() for e in full.events])[3:]
-            slots = ["city"] if starts else []
-            start = [*SESSION[:2], *slots, SESSION[2]] if starts else []
-            assert found == [*start, "user", "bot"]
-            assert bot.seen == [(5 if starts else 4, {"city": "Oslo"})]
-            state = (await http.get("/conversations/default/tracker")).json()
-            assert (state["active_loop"] == {}) is starts
-
-    run(body())
+    store = create_tracker_store({"type": "in_memory"})
+    then = time.time() - minutes * MINUTE
+    old = [
+        {"event": "user", "text": "old", "timestamp": then, "metadata": {}, "parse_data": {}},
+        {"event": "slot", "name": "city", "value": "Oslo", "timestamp": then},
+        {"event": "active_loop", "name": "a_form", "timestamp": time.time()},
+    ]
+    await store.save(Tracker.from_dict("default", old))
+    limits = {"session_expiration_time": setting}
+    async with client(bot, (None, store), **limits) as http:
+        await send(http, "new")
+        full = await store.retrieve_full_tracker("default")
+        found = names([e.as_dict() for e in full.events])[3:]
+        slots = ["city"] if starts else []
+        start = [*SESSION[:2], *slots, SESSION[2]] if starts else []
+        assert found == [*start, "user", "bot"]
+        assert bot.seen == [(5 if starts else 4, {"city": "Oslo"})]
+        state = (await http.get("/conversations/default/tracker")).json()
+        assert (state["active_loop"] == {}) is starts
 
 
 @pytest.mark.parametrize("moment", [10**400, -(10**400), "soon", None, 1e300, True])
-def test_times_of_old_data(moment: Any, run: Run) -> None:
+async def test_times_of_old_data(moment: Any) -> None:
     """Whatever stands for the time of the last message, the next one is answered."""
-
-    async def body() -> None:
-        store = create_tracker_store({"type": "in_memory"})
-        old = {"event": "user", "text": "old", "timestamp": moment, "message_id": "m0"}
-        about = {"ticketlock_handled": {"a": "b", "c": moment}}
-        start = {"event": "action", "name": "action_session_start", "metadata": about}
-        await store.save(Tracker.from_dict("default", [{**start, "timestamp": moment}, old]))
-        async with client(None, (None, store), max_session_events=10) as http:
-            for i in range(8):
-                assert (await send(http, f"{i}", message_id=f"m{i}")).status_code == 200
-
-    run(body())
+    store = create_tracker_store({"type": "in_memory"})
+    old = {"event": "user", "text": "old", "timestamp": moment, "message_id": "m0"}
+    about = {"ticketlock_handled": {"a": "b", "c": moment}}
+    start = {"event": "action", "name": "action_session_start", "metadata": about}
+    await store.save(Tracker.from_dict("default", [{**start, "timestamp": moment}, old]))
+    async with client(None, (None, store), max_session_events=10) as http:
+        for i in range(8):
+            assert (await send(http, f"{i}", message_id=f"m{i}")).status_code == 200
 
 
-def test_slots_that_are_not_carried(run: Run) -> None:
+async def test_slots_that_are_not_carried() -> None:
     """carry_over_slots false: they begin as the domain says."""
     bot = Remembers()
-
-    async def body() -> None:
-        domain = {"slots": {"city": {"initial_value": "Rome"}, "n": None, "same": 1}}
-        store = create_tracker_store({"type": "in_memory"}, domain)
-        async with client(bot, (None, store), carry_over_slots=False) as http:
-            await send(http, "set x")
-            await send(http, "/session_start")
-            await send(http, "and?")
-            assert bot.seen[-1][1] == {"city": "Rome", "n": None, "same": 1, "said": None} or (
-                bot.seen[-1][1] == {"city": "Rome", "n": None, "same": 1}
-            )
-
-    run(body())
+    domain = {"slots": {"city": {"initial_value": "Rome"}, "n": None, "same": 1}}
+    store = create_tracker_store({"type": "in_memory"}, domain)
+    async with client(bot, (None, store), carry_over_slots=False) as http:
+        await send(http, "set x")
+        await send(http, "/session_start")
+        await send(http, "and?")
+        assert bot.seen[-1][1] == {"city": "Rome", "n": None, "same": 1, "said": None} or (
+            bot.seen[-1][1] == {"city": "Rome", "n": None, "same": 1}
+        )
 
 
 @pytest.mark.parametrize("text", ["/session_start", ' /session_start{"a": "b"}'])
-def test_a_session_is_asked_for(text: str, run: Run) -> None:
+async def test_a_session_is_asked_for(text: str) -> None:
     """`/session_start`: behind its own event, slots carried, and the bot has nothing to say."""
     bot = Remembers()
-
-    async def body() -> None:
-        async with client(bot) as http:
-            await send(http, "set a", message_id="m1")
-            for _ in range(2):  # a duplicate starts no second one
-                answer = await send(http, text, message_id="m2")
-                assert (answer.status_code, answer.json()) == (200, [])
-            await send(http, "and?")
-            found = names(await events(http))
-            assert found == [
-                *SESSION, "user", "said", "bot",
-                "user", "action_session_start", "session_started", "said", "action_listen",
-                "user", "bot",
-            ]  # fmt: skip
-            assert [slots for _, slots in bot.seen] == [{}, {"said": "set a"}]
-            assert bot.seen[-1][0] == 5  # the bot sees its session alone
-
-    run(body())
+    async with client(bot) as http:
+        await send(http, "set a", message_id="m1")
+        for _ in range(2):  # a duplicate starts no second one
+            answer = await send(http, text, message_id="m2")
+            assert (answer.status_code, answer.json()) == (200, [])
+        await send(http, "and?")
+        found = names(await events(http))
+        assert found == [
+            *SESSION, "user", "said", "bot",
+            "user", "action_session_start", "session_started", "said", "action_listen",
+            "user", "bot",
+        ]  # fmt: skip
+        assert [slots for _, slots in bot.seen] == [{}, {"said": "set a"}]
+        assert bot.seen[-1][0] == 5  # the bot sees its session alone
 
 
-def test_the_api_starts_sessions_too(run: Run) -> None:
+async def test_the_api_starts_sessions_too() -> None:
     """POST messages as a message does, trigger_intent also by the intent; POST events an empty one."""
-
-    async def body() -> None:
-        async with client() as http:
-            root = "/conversations/default/"
-            state = (
-                await http.post(root + "messages", json={"sender": "user", "text": "x"})
-            ).json()
-            assert names(state["events"]) == [*SESSION, "user"]
-            answer = await http.post(root + "trigger_intent", json={"name": "session_start"})
-            assert answer.json()["messages"] == []
-            assert names(answer.json()["tracker"]["events"]) == SESSION
-            slot = {"event": "slot", "name": "s", "value": 1}
-            state = (await http.post(root + "tracker/events", json=slot)).json()
-            assert names(state["events"]) == [*SESSION, "s"]
-
-    run(body())
+    async with client() as http:
+        root = "/conversations/default/"
+        state = (await http.post(root + "messages", json={"sender": "user", "text": "x"})).json()
+        assert names(state["events"]) == [*SESSION, "user"]
+        answer = await http.post(root + "trigger_intent", json={"name": "session_start"})
+        assert answer.json()["messages"] == []
+        assert names(answer.json()["tracker"]["events"]) == SESSION
+        slot = {"event": "slot", "name": "s", "value": 1}
+        state = (await http.post(root + "tracker/events", json=slot)).json()
+        assert names(state["events"]) == [*SESSION, "s"]
 
 
-def test_a_turn_adds_nothing_of_its_own(run: Run) -> None:
+async def test_a_turn_adds_nothing_of_its_own() -> None:
     """Sessions are the bot server's: `conversations.turn` stores what it is given."""
-
-    async def body() -> None:
-        async with Conversations() as conversations:
-            for _ in range(3):
-                async with conversations.turn("a") as turn:
-                    turn.add({"event": "slot", "name": "s", "value": 1, "timestamp": 1.0})
-            full = await conversations.tracker_store.retrieve_full_tracker("a")
-            assert names([e.as_dict() for e in full.events]) == ["s"] * 3
-
-    run(body())
+    async with Conversations() as conversations:
+        for _ in range(3):
+            async with conversations.turn("a") as turn:
+                turn.add({"event": "slot", "name": "s", "value": 1, "timestamp": 1.0})
+        full = await conversations.tracker_store.retrieve_full_tracker("a")
+        assert names([e.as_dict() for e in full.events]) == ["s"] * 3
 
 
-def test_a_long_session_ends(run: Run) -> None:
+async def test_a_long_session_ends() -> None:
     """By events: each turn reads a bounded number; slots, loop and pause go on."""
     bot = Remembers()
-
-    async def body() -> None:
-        async with client(bot, max_session_events=20, carry_over_slots=False) as http:
-            await send(http, "set it")
-            await send(http, "loop")
-            for i in range(60):
-                await send(http, f"{i}", message_id=f"m{i}")
-            most = max(seen for seen, _ in bot.seen)
-            assert most <= 20 + 6 + 2
-            assert all(slots == {"said": "set it"} for _, slots in bot.seen[1:])
-            state = (await http.get("/conversations/default/tracker")).json()
-            assert state["slots"] == {"said": "set it"}
-            assert state["active_loop"]["name"] == "a_form"
-            assert state["paused"] is True
-            found = await events(http)
-            assert 5 <= names(found).count("action_session_start") <= 7
-            users = [e["text"] for e in talk(found) if e["event"] == "user"]
-            assert users == ["set it", "loop", *map(str, range(60))]
-
-    run(body())
+    async with client(bot, max_session_events=20, carry_over_slots=False) as http:
+        await send(http, "set it")
+        await send(http, "loop")
+        for i in range(60):
+            await send(http, f"{i}", message_id=f"m{i}")
+        most = max(seen for seen, _ in bot.seen)
+        assert most <= 20 + 6 + 2
+        assert all(slots == {"said": "set it"} for _, slots in bot.seen[1:])
+        state = (await http.get("/conversations/default/tracker")).json()
+        assert state["slots"] == {"said": "set it"}
+        assert state["active_loop"]["name"] == "a_form"
+        assert state["paused"] is True
+        found = await events(http)
+        assert 5 <= names(found).count("action_session_start") <= 7
+        users = [e["text"] for e in talk(found) if e["event"] == "user"]
+        assert users == ["set it", "loop", *map(str, range(60))]
 
 
-def test_a_heavy_session_ends(run: Run) -> None:
+async def test_a_heavy_session_ends() -> None:
     """By bytes; slots that are heavier than that are not written again for less than themselves."""
     seen: list[int] = []
 
@@ -228,67 +193,52 @@ def test_a_heavy_session_ends(run: Run) -> None:
             turn.add({"event": "slot", "name": "large", "value": "x" * 50_000})
         yield "y" * 1000
 
-    async def body() -> None:
-        async with client(bot, max_session_bytes=10_000) as http:
-            await send(http, "first")
-            for i in range(150):
-                await send(http, f"{i}")
-            assert max(seen) < 2 * 60_000
-            starts = names(await events(http)).count("action_session_start")
-            assert 3 <= starts <= 6
-
-    run(body())
+    async with client(bot, max_session_bytes=10_000) as http:
+        await send(http, "first")
+        for i in range(150):
+            await send(http, f"{i}")
+        assert max(seen) < 2 * 60_000
+        starts = names(await events(http)).count("action_session_start")
+        assert 3 <= starts <= 6
 
 
-def test_a_session_of_many_values_ends(run: Run) -> None:
+async def test_a_session_of_many_values_ends() -> None:
     """26 messages with 40 KB of empty lists each were one session: 260,000 lists for each turn."""
-
-    async def body() -> None:
-        async with client() as http:
-            for i in range(12):
-                lists = {"lists": [[]] * 9_900}
-                assert (await send(http, f"{i}", metadata=lists)).status_code == 200
-            assert names(await events(http)).count("action_session_start") >= 4
-
-    run(body())
+    async with client() as http:
+        for i in range(12):
+            lists = {"lists": [[]] * 9_900}
+            assert (await send(http, f"{i}", metadata=lists)).status_code == 200
+        assert names(await events(http)).count("action_session_start") >= 4
 
 
-def test_slots_have_a_bound(run: Run) -> None:
+async def test_slots_have_a_bound() -> None:
     """What clients add to the slots cannot grow from session to session; a way out is told."""
     path = "/conversations/default/tracker/events"
-
-    async def body() -> None:
-        async with client(max_session_bytes=10_000) as http:
-            for i in range(20):
-                slot = {"event": "slot", "name": f"s{i}", "value": "x" * 2_000}
-                answer = await http.post(path, json=slot)
-                if answer.status_code != 200:
-                    break
-            assert (answer.status_code, answer.json()["reason"]) == (409, "Conflict")
-            assert "action_session_start" in answer.json()["message"]
-            assert 5 <= i <= 15
-            assert (await http.post(path, json=slot)).status_code == 409
-            fresh = [{"event": "action", "name": "action_session_start"}, slot]
-            assert (await http.post(path, json=fresh)).status_code == 200
-            assert (await http.post(path, json=slot)).status_code == 200
-            await send(http, "hello")  # messages go on in any case
-
-    run(body())
+    async with client(max_session_bytes=10_000) as http:
+        for i in range(20):
+            slot = {"event": "slot", "name": f"s{i}", "value": "x" * 2_000}
+            answer = await http.post(path, json=slot)
+            if answer.status_code != 200:
+                break
+        assert (answer.status_code, answer.json()["reason"]) == (409, "Conflict")
+        assert "action_session_start" in answer.json()["message"]
+        assert 5 <= i <= 15
+        assert (await http.post(path, json=slot)).status_code == 409
+        fresh = [{"event": "action", "name": "action_session_start"}, slot]
+        assert (await http.post(path, json=fresh)).status_code == 200
+        assert (await http.post(path, json=slot)).status_code == 200
+        await send(http, "hello")  # messages go on in any case
 
 
-def test_what_is_no_slot_is_not_bound_with_them(run: Run) -> None:
+async def test_what_is_no_slot_is_not_bound_with_them() -> None:
     """The ids of messages, which a session carries too, are no reason to refuse events."""
-
-    async def body() -> None:
-        async with client(max_session_events=20, max_session_bytes=10_000) as http:
-            for i in range(200):
-                await send(http, "x", message_id=f"{i:060}")
-            for _ in range(25):
-                slot = {"event": "slot", "name": "s", "value": 1}
-                answer = await http.post("/conversations/default/tracker/events", json=slot)
-                assert answer.status_code == 200, answer.text
-
-    run(body())
+    async with client(max_session_events=20, max_session_bytes=10_000) as http:
+        for i in range(200):
+            await send(http, "x", message_id=f"{i:060}")
+        for _ in range(25):
+            slot = {"event": "slot", "name": "s", "value": 1}
+            answer = await http.post("/conversations/default/tracker/events", json=slot)
+            assert answer.status_code == 200, answer.text
 
 
 class Watched(InMemoryTrackerStore):
@@ -301,20 +251,16 @@ class Watched(InMemoryTrackerStore):
         return await super().retrieve_full_tracker(sender_id)
 
 
-def test_a_story_of_the_latest_session_reads_that_alone(run: Run) -> None:
+async def test_a_story_of_the_latest_session_reads_that_alone() -> None:
     """Not the history before it."""
     store = Watched()
-
-    async def body() -> None:
-        async with client(stores=(None, store)) as http:
-            for text in ("before", "/session_start", "after"):
-                await send(http, text)
-            path = "/conversations/default/story"
-            story = (await http.get(path)).text
-            assert ("before" in story, "after" in story, store.full) == (False, True, 0)
-            assert "before" in (await http.get(f"{path}?all_sessions=true")).text
-
-    run(body())
+    async with client(stores=(None, store)) as http:
+        for text in ("before", "/session_start", "after"):
+            await send(http, text)
+        path = "/conversations/default/story"
+        story = (await http.get(path)).text
+        assert ("before" in story, "after" in story, store.full) == (False, True, 0)
+        assert "before" in (await http.get(f"{path}?all_sessions=true")).text
 
 
 _prefixes = itertools.count()
@@ -325,70 +271,59 @@ LOCKS: dict[str, Callable[[EmbeddedRedis], Any]] = {
 
 
 @pytest.mark.parametrize("locks", LOCKS)
-def test_a_message_is_answered_once_across_sessions(
-    locks: str, redis_server: EmbeddedRedis, run: Run
+async def test_a_message_is_answered_once_across_sessions(
+    locks: str,
+    redis_server: EmbeddedRedis,
 ) -> None:
     """Also where the lock store knows nothing of messages, or has forgotten them."""
     bot = Remembers()
+    tracker_store = create_tracker_store({"type": "in_memory"})
+    answers = {}
+    limits = {"max_session_events": 10}
+    async with client(bot, (LOCKS[locks](redis_server), tracker_store), **limits) as http:
+        for i in range(20):
+            answers[i] = (await send(http, f"{i}", message_id=f"m{i}")).json()
+    calls = len(bot.seen)
+    async with Conversations(LOCKS[locks](redis_server), tracker_store) as conversations:
+        from ticketlock.server import Settings, create_app
 
-    async def body() -> None:
-        tracker_store = create_tracker_store({"type": "in_memory"})
-        answers = {}
-        limits = {"max_session_events": 10}
-        async with client(bot, (LOCKS[locks](redis_server), tracker_store), **limits) as http:
-            for i in range(20):
-                answers[i] = (await send(http, f"{i}", message_id=f"m{i}")).json()
-        calls = len(bot.seen)
-        async with Conversations(LOCKS[locks](redis_server), tracker_store) as conversations:
-            from ticketlock.server import Settings, create_app
-
-            app = create_app(conversations, bot, Settings(**limits))  # type: ignore[arg-type]  # numbers
-            for i in range(20):
-                message = Message(f"{i}", message_id=f"m{i}")
-                assert await app.handler.handle(message) == answers[i]
-        assert len(bot.seen) == calls
-
-    run(body())
+        app = create_app(conversations, bot, Settings(**limits))  # type: ignore[arg-type]  # numbers
+        for i in range(20):
+            message = Message(f"{i}", message_id=f"m{i}")
+            assert await app.handler.handle(message) == answers[i]
+    assert len(bot.seen) == calls
 
 
-def test_ids_are_carried_as_long_as_their_window(run: Run) -> None:
+async def test_ids_are_carried_as_long_as_their_window() -> None:
     """And no longer: what a session begins with does not grow."""
+    store = create_tracker_store({"type": "in_memory"})
+    async with client(None, (None, store), max_session_events=10, message_window=1) as http:
+        for i in range(12):
+            await send(http, f"{i}", message_id=f"m{i}")
+        full = await store.retrieve_full_tracker("default")
+        starts = [e for e in full.events if getattr(e, "name", "") == "action_session_start"]
+        assert "m0" in starts[-1].metadata["ticketlock_handled"]
+        import asyncio
 
-    async def body() -> None:
-        store = create_tracker_store({"type": "in_memory"})
-        async with client(None, (None, store), max_session_events=10, message_window=1) as http:
-            for i in range(12):
-                await send(http, f"{i}", message_id=f"m{i}")
-            full = await store.retrieve_full_tracker("default")
-            starts = [e for e in full.events if getattr(e, "name", "") == "action_session_start"]
-            assert "m0" in starts[-1].metadata["ticketlock_handled"]
-            import asyncio
-
-            await asyncio.sleep(1.1)
-            for i in range(12, 18):
-                await send(http, f"{i}", message_id=f"m{i}")
-            full = await store.retrieve_full_tracker("default")
-            starts = [e for e in full.events if getattr(e, "name", "") == "action_session_start"]
-            kept = starts[-1].metadata["ticketlock_handled"]
-            assert all(int(name[1:]) >= 12 for name in kept)
-
-    run(body())
+        await asyncio.sleep(1.1)
+        for i in range(12, 18):
+            await send(http, f"{i}", message_id=f"m{i}")
+        full = await store.retrieve_full_tracker("default")
+        starts = [e for e in full.events if getattr(e, "name", "") == "action_session_start"]
+        kept = starts[-1].metadata["ticketlock_handled"]
+        assert all(int(name[1:]) >= 12 for name in kept)
 
 
-def test_the_lock_store_forgets(own_redis: EmbeddedRedis, run: Run) -> None:
+async def test_the_lock_store_forgets(own_redis: EmbeddedRedis) -> None:
     """Redis is flushed between a message and its duplicate, with a session start between."""
     bot = Remembers()
+    import redis
 
-    async def body() -> None:
-        import redis
-
-        store = ConcurrentRedisLockStore(url=own_redis.url)
-        async with client(bot, (store, None)) as http:
-            first = (await send(http, "one", message_id="m1")).json()
-            await send(http, "/session_start", message_id="m2")
-            with redis.Redis.from_url(own_redis.url) as plain:
-                plain.flushall()
-            assert (await send(http, "one", message_id="m1")).json() == first
-            assert len(bot.seen) == 1
-
-    run(body())
+    store = ConcurrentRedisLockStore(url=own_redis.url)
+    async with client(bot, (store, None)) as http:
+        first = (await send(http, "one", message_id="m1")).json()
+        await send(http, "/session_start", message_id="m2")
+        with redis.Redis.from_url(own_redis.url) as plain:
+            plain.flushall()
+        assert (await send(http, "one", message_id="m1")).json() == first
+        assert len(bot.seen) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from ticketlock.telemetry.observer import Observer
 from ticketlock.telemetry.otel import SPANS, OpenTelemetry
 from ticketlock.telemetry.prometheus import PrometheusMetrics
 
-Run = Callable[..., None]
 DOCUMENT = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 
 
@@ -80,32 +78,28 @@ class Sink(EventBroker):
         return [DELIVERED] * len(batch)
 
 
-def test_both_libraries_get_the_same(run: Run) -> None:
+async def test_both_libraries_get_the_same() -> None:
     """A day of turns: some wait, one is lost, one fails, one is refused; all that is published."""
     metrics, reader = PrometheusMetrics(), InMemoryMetricReader()
+    async with Conversations(event_broker=Sink()) as conversations:
+        conversations.observe(metrics)
+        conversations.observe(OpenTelemetry(meter_provider=MeterProvider([reader])))
 
-    async def body() -> None:
-        async with Conversations(event_broker=Sink()) as conversations:
-            conversations.observe(metrics)
-            conversations.observe(OpenTelemetry(meter_provider=MeterProvider([reader])))
+        async def one(text: str) -> None:
+            async with conversations.turn("c") as turn:
+                turn.add({"event": "user", "text": text})
+                await asyncio.sleep(0.01)
 
-            async def one(text: str) -> None:
-                async with conversations.turn("c") as turn:
-                    turn.add({"event": "user", "text": text})
-                    await asyncio.sleep(0.01)
-
-            await asyncio.gather(*map(one, "abc"))
-            with pytest.raises(LockLost):
-                async with conversations.turn("d", 0.05):
-                    await asyncio.sleep(20)
-            with pytest.raises(KeyError):
-                async with conversations.turn("e"):
-                    raise KeyError
-            async with conversations.turn("f"):
-                with pytest.raises(LockTimeout):
-                    await asyncio.create_task(begin(conversations))
-
-    run(body())
+        await asyncio.gather(*map(one, "abc"))
+        with pytest.raises(LockLost):
+            async with conversations.turn("d", 0.05):
+                await asyncio.sleep(20)
+        with pytest.raises(KeyError):
+            async with conversations.turn("e"):
+                raise KeyError
+        async with conversations.turn("f"):
+            with pytest.raises(LockTimeout):
+                await asyncio.create_task(begin(conversations))
     found = prometheus(metrics)
     wanted = {
         "ticketlock_turns_total ok": 4, "ticketlock_turns_total lost": 1,
@@ -193,35 +187,28 @@ def test_prometheus_names_follow_its_rules() -> None:
         assert (metric.unit == "s") == ("_seconds" in metric.prometheus)
 
 
-def test_the_server_exposes_them(run: Run) -> None:
+async def test_the_server_exposes_them() -> None:
     """In the format that is asked for; behind the operators' tokens."""
-
-    async def body() -> None:
-        async with client(auth_token="token 12345", admin_token="admin 12345") as http:
-            bearer = {"authorization": "Bearer token 12345"}
-            await http.post(
-                "/webhooks/rest/webhook", json={"message": "x", "sender": "c"}, headers=bearer
-            )
-            assert (await http.get("/metrics")).status_code == 401
-            for token in ("token 12345", "admin 12345"):
-                answer = await http.get("/metrics", headers={"authorization": f"Bearer {token}"})
-                assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-                assert 'ticketlock_turns_total{outcome="ok"} 1.0' in answer.text
-                assert 'ticketlock_messages_total{reason="ok"} 1.0' in answer.text
-            accept = {**bearer, "accept": "application/openmetrics-text; version=1.0.0"}
-            answer = await http.get("/metrics", headers=accept)
-            assert answer.headers["content-type"].startswith("application/openmetrics-text")
-            assert answer.text.endswith("# EOF\n")
-
-    run(body())
+    async with client(auth_token="token 12345", admin_token="admin 12345") as http:
+        bearer = {"authorization": "Bearer token 12345"}
+        await http.post(
+            "/webhooks/rest/webhook", json={"message": "x", "sender": "c"}, headers=bearer
+        )
+        assert (await http.get("/metrics")).status_code == 401
+        for token in ("token 12345", "admin 12345"):
+            answer = await http.get("/metrics", headers={"authorization": f"Bearer {token}"})
+            assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+            assert 'ticketlock_turns_total{outcome="ok"} 1.0' in answer.text
+            assert 'ticketlock_messages_total{reason="ok"} 1.0' in answer.text
+        accept = {**bearer, "accept": "application/openmetrics-text; version=1.0.0"}
+        answer = await http.get("/metrics", headers=accept)
+        assert answer.headers["content-type"].startswith("application/openmetrics-text")
+        assert answer.text.endswith("# EOF\n")
 
 
-def test_servers_of_one_process_count_for_themselves(run: Run) -> None:
-    async def body() -> None:
-        async with client() as one, client() as two:
-            await send(one, "x")
-            texts = [(await http.get("/metrics")).text for http in (one, two)]
-        counts = [re.findall(r"(?m)^ticketlock_messages_total\S* (\S+)", text) for text in texts]
-        assert counts == [["1.0"], []]
-
-    run(body())
+async def test_servers_of_one_process_count_for_themselves() -> None:
+    async with client() as one, client() as two:
+        await send(one, "x")
+        texts = [(await http.get("/metrics")).text for http in (one, two)]
+    counts = [re.findall(r"(?m)^ticketlock_messages_total\S* (\S+)", text) for text in texts]
+    assert counts == [["1.0"], []]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
@@ -25,8 +25,6 @@ from ticketlock.publishing.broker import EventBroker
 from ticketlock.publishing.message import DELIVERED, BrokerMessage, Outcome, retry
 from ticketlock.server import create_app
 from ticketlock.telemetry.otel import CONVERSATION, SCHEMA_URL, SPANS, OpenTelemetry
-
-Run = Callable[..., None]
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -73,22 +71,18 @@ def test_the_conventions_are_those_that_are_pinned() -> None:
     assert SCHEMA_URL in [schema.value for schema in Schemas]
 
 
-def test_a_turn_and_what_belongs_to_it(run: Run) -> None:
+async def test_a_turn_and_what_belongs_to_it() -> None:
     """Wait, turn, claim, commit and publish, each with the conversation and what is documented."""
     traces, broker = Traces(), Sink()
     inside: list[Any] = []
-
-    async def body() -> None:
-        async with Conversations(event_broker=broker) as conversations:
-            conversations.observe(traces.observer)
-            async with conversations.turn("c", label="m") as turn:
-                inside.append(trace.get_current_span().get_span_context().span_id)
-                turn.add({"event": "user", "text": "what the user said"})
-                turn.add({"event": "bot", "text": "what the bot said"})
+    async with Conversations(event_broker=broker) as conversations:
+        conversations.observe(traces.observer)
+        async with conversations.turn("c", label="m") as turn:
             inside.append(trace.get_current_span().get_span_context().span_id)
-            await until(lambda: traces.of("publish"), "it is published")
-
-    run(body())
+            turn.add({"event": "user", "text": "what the user said"})
+            turn.add({"event": "bot", "text": "what the bot said"})
+        inside.append(trace.get_current_span().get_span_context().span_id)
+        await until(lambda: traces.of("publish"), "it is published")
     (wait,), (turn,), (claim,) = traces.of("wait"), traces.of("turn"), traces.of("claim")
     (commit,), (publish,) = traces.of("commit"), traces.of("publish")
     assert inside == [turn.context.span_id, 0]
@@ -115,23 +109,19 @@ def test_a_turn_and_what_belongs_to_it(run: Run) -> None:
     assert headers.startswith(f"00-{turn.context.trace_id:032x}-{turn.context.span_id:016x}-")
 
 
-def test_a_turn_that_waited_is_linked_to_the_one_before(run: Run) -> None:
+async def test_a_turn_that_waited_is_linked_to_the_one_before() -> None:
     """And no other: one that found the conversation free has waited for nobody."""
     traces = Traces()
+    async with InMemoryLockStore() as store:
+        store.observe(traces.observer)
+        async with store.lock("c"):
+            pass
 
-    async def body() -> None:
-        async with InMemoryLockStore() as store:
-            store.observe(traces.observer)
+        async def one() -> None:
             async with store.lock("c"):
-                pass
+                await asyncio.sleep(0)
 
-            async def one() -> None:
-                async with store.lock("c"):
-                    await asyncio.sleep(0)
-
-            await asyncio.gather(one(), one(), one())
-
-    run(body())
+        await asyncio.gather(one(), one(), one())
     turns = traces.of("turn")
     links = [[link.context.span_id for link in turn.links] for turn in turns]
     ids = [turn.context.span_id for turn in turns]
@@ -140,28 +130,25 @@ def test_a_turn_that_waited_is_linked_to_the_one_before(run: Run) -> None:
     assert [wait.attributes["ticketlock.ahead"] for wait in traces.of("wait")] == [0, 0, 1, 2]
 
 
-def test_what_fails_is_shown_without_its_text(run: Run) -> None:
+async def test_what_fails_is_shown_without_its_text() -> None:
     """A block that raises, a wait without a turn, a turn that is lost."""
     traces = Traces()
-
-    async def body() -> None:
-        async with Conversations() as conversations:
-            conversations.observe(traces.observer)
-            with pytest.raises(KeyError):
-                async with conversations.turn("a"):
-                    raise KeyError("a secret")
-            with pytest.raises(LockLost):
-                async with conversations.turn("b", 0.05):
-                    await asyncio.sleep(20)
-            async with conversations.turn("c"):
-                with pytest.raises(LockTimeout):
-                    await asyncio.create_task(begin(conversations))
 
     async def begin(conversations: Conversations) -> None:
         async with conversations.turn("c", wait_timeout=0.02):
             pass
 
-    run(body())
+    async with Conversations() as conversations:
+        conversations.observe(traces.observer)
+        with pytest.raises(KeyError):
+            async with conversations.turn("a"):
+                raise KeyError("a secret")
+        with pytest.raises(LockLost):
+            async with conversations.turn("b", 0.05):
+                await asyncio.sleep(20)
+        async with conversations.turn("c"):
+            with pytest.raises(LockTimeout):
+                await asyncio.create_task(begin(conversations))
     failed, lost, well = traces.of("turn")
     timeout = traces.of("wait")[-1]
     assert failed.attributes["error.type"] == "KeyError"
@@ -175,7 +162,7 @@ def test_what_fails_is_shown_without_its_text(run: Run) -> None:
     assert not [span for span in traces.all() if "secret" in span.to_json()]
 
 
-def test_the_trace_of_a_webhook_goes_on_to_the_broker(run: Run) -> None:
+async def test_the_trace_of_a_webhook_goes_on_to_the_broker() -> None:
     """Its `traceparent`, through the ticket, the turn and the outbox, to the message's headers."""
     traces, broker, seen = Traces(), Sink(), []
 
@@ -183,18 +170,15 @@ def test_the_trace_of_a_webhook_goes_on_to_the_broker(run: Run) -> None:
         seen.append(trace.get_current_span().get_span_context().trace_id)
         yield "hello"
 
-    async def body() -> None:
-        async with Conversations(event_broker=broker) as conversations:
-            conversations.observe(traces.observer)
-            transport = httpx.ASGITransport(create_app(conversations, bot))
-            async with httpx.AsyncClient(transport=transport, base_url="http://bot") as http:
-                http.headers["traceparent"] = PARENT
-                assert (await send(http, "x", sender="c", message_id="m")).status_code == 200
-                del http.headers["traceparent"]
-                assert (await send(http, "y", sender="d")).status_code == 200
-            await until(lambda: len(traces.of("publish")) == 2, "both are published")
-
-    run(body())
+    async with Conversations(event_broker=broker) as conversations:
+        conversations.observe(traces.observer)
+        transport = httpx.ASGITransport(create_app(conversations, bot))
+        async with httpx.AsyncClient(transport=transport, base_url="http://bot") as http:
+            http.headers["traceparent"] = PARENT
+            assert (await send(http, "x", sender="c", message_id="m")).status_code == 200
+            del http.headers["traceparent"]
+            assert (await send(http, "y", sender="d")).status_code == 200
+        await until(lambda: len(traces.of("publish")) == 2, "both are published")
     (theirs, own), trace_id = traces.of("turn"), int(PARENT.split("-")[1], 16)
     assert theirs.parent.span_id == int(PARENT.split("-")[2], 16)
     assert {span.context.trace_id for span in traces.of("publish")} >= {trace_id}
@@ -206,22 +190,18 @@ def test_the_trace_of_a_webhook_goes_on_to_the_broker(run: Run) -> None:
     assert PARENT.split("-")[1] not in json.dumps([dict(m.body) for m in broker.messages])
 
 
-def test_what_another_replica_committed_has_no_headers(run: Run) -> None:
+async def test_what_another_replica_committed_has_no_headers() -> None:
     """The context is not stored: nothing is invented for it."""
     traces, broker = Traces(), Sink()
-
-    async def body() -> None:
-        async with Conversations() as dead:
-            dead.tracker_store.publishes = True
-            async with dead.turn("c") as turn:
-                turn.add({"event": "user", "text": "x"})
-            async with Conversations(dead.lock_store, dead.tracker_store, broker) as living:
-                living.observe(traces.observer)
-                assert living.relay is not None
-                living.relay.committed("c", [{"event": "user", "text": "x"}])
-                await until(lambda: broker.messages, "it is published")
-
-    run(body())
+    async with Conversations() as dead:
+        dead.tracker_store.publishes = True
+        async with dead.turn("c") as turn:
+            turn.add({"event": "user", "text": "x"})
+        async with Conversations(dead.lock_store, dead.tracker_store, broker) as living:
+            living.observe(traces.observer)
+            assert living.relay is not None
+            living.relay.committed("c", [{"event": "user", "text": "x"}])
+            await until(lambda: broker.messages, "it is published")
     assert [message.headers for message in broker.messages] == [None]
     assert not traces.of("publish")
 
@@ -244,25 +224,21 @@ def test_threads_go_on_with_the_trace_of_the_caller() -> None:
     assert [is_parent(request, turn) for turn in traces.of("turn")] == [True, True]
 
 
-def test_without_an_sdk_nothing_is_remembered(run: Run) -> None:
+async def test_without_an_sdk_nothing_is_remembered() -> None:
     """The API alone makes spans of nothing: no header, no mark, nothing kept."""
     observer, broker = OpenTelemetry(), Sink()
-
-    async def body() -> None:
-        async with Conversations(event_broker=broker) as conversations:
-            conversations.observe(observer)
-            for _ in range(3):
-                async with conversations.turn("c") as turn:
-                    assert observer.mark(turn.grant) is None
-                    turn.add({"event": "user", "text": "x"})
-            await until(lambda: len(broker.messages) == 3, "all is published")
-
-    run(body())
+    async with Conversations(event_broker=broker) as conversations:
+        conversations.observe(observer)
+        for _ in range(3):
+            async with conversations.turn("c") as turn:
+                assert observer.mark(turn.grant) is None
+                turn.add({"event": "user", "text": "x"})
+        await until(lambda: len(broker.messages) == 3, "all is published")
     assert [message.headers for message in broker.messages] == [None] * 3
     assert (observer._open, observer._commits) == ({}, {})
 
 
-def test_commits_that_nobody_here_publishes_are_bounded(run: Run) -> None:
+async def test_commits_that_nobody_here_publishes_are_bounded() -> None:
     """Another replica may publish all of a conversation: its contexts are not kept for ever."""
     traces = Traces()
 
@@ -270,29 +246,22 @@ def test_commits_that_nobody_here_publishes_are_bounded(run: Run) -> None:
         async def deliver(self, batch: Any, timeout: float | None = None) -> list[Outcome]:
             return [retry("it is away")] * len(batch)
 
-    async def body() -> None:
-        async with Conversations(event_broker=Away()) as conversations:
-            conversations.observe(traces.observer)
-            async with conversations.turn("c") as turn:
-                for _ in range(120):
-                    turn.add({"event": "user", "text": "x"})
-                    await turn.commit()
-            assert len(traces.observer._commits["c"]) == 100
-
-    run(body())
+    async with Conversations(event_broker=Away()) as conversations:
+        conversations.observe(traces.observer)
+        async with conversations.turn("c") as turn:
+            for _ in range(120):
+                turn.add({"event": "user", "text": "x"})
+                await turn.commit()
+        assert len(traces.observer._commits["c"]) == 100
 
 
-def test_nothing_is_kept_of_turns_that_are_over(run: Run) -> None:
+async def test_nothing_is_kept_of_turns_that_are_over() -> None:
     traces, broker = Traces(), Sink()
-
-    async def body() -> None:
-        async with Conversations(event_broker=broker) as conversations:
-            conversations.observe(traces.observer)
-            for i in range(20):
-                async with conversations.turn(f"c{i % 3}") as turn:
-                    turn.add({"event": "user", "text": "x"})
-            await until(lambda: len(broker.messages) == 20, "all is published")
-            await until(lambda: not traces.observer._commits, "and it is noted")
-
-    run(body())
+    async with Conversations(event_broker=broker) as conversations:
+        conversations.observe(traces.observer)
+        for i in range(20):
+            async with conversations.turn(f"c{i % 3}") as turn:
+                turn.add({"event": "user", "text": "x"})
+        await until(lambda: len(broker.messages) == 20, "all is published")
+        await until(lambda: not traces.observer._commits, "and it is noted")
     assert traces.observer._open == {}

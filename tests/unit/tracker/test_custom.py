@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from types import ModuleType
 from typing import Any
@@ -66,30 +65,27 @@ def module(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("name", ["Plain", "Async"])
-def test_three_methods_are_enough(module: str, name: str) -> None:
-    async def body() -> None:
-        async with create_tracker_store(EndpointConfig(type=f"{module}.{name}")) as store:
-            old = await store.claim("a", 1, "x")
-            await store.append(old, [*session(0), user("one", 1)])
-            old.sequence = 0  # the reply was lost
-            await store.append(old, [*session(0), user("one", 1)])
-            new = await store.claim("a", 2, "y")
-            assert [e.as_dict() for e in new.tracker.events] == [*session(0), user("one", 1)]
-            with pytest.raises(StaleFence):
-                await store.append(old, [user("late", 2)])
-            await store.append(new, [user("two", 2)])
-            await store.append(new, [user("two", 2)])
-            assert await store.keys() == ["a"]
-            assert await store.exists("a")
-            assert await store.count_conversations(2) == 1
-            tracker = await store.retrieve_full_tracker("a")
-            assert tracker is not None
-            assert len(tracker.events) == 6
-            assert (await store.get_or_create_tracker("b")).sender_id == "b"
-            with pytest.raises(NotImplementedError):
-                await store.delete("a")
-
-    asyncio.run(body())
+async def test_three_methods_are_enough(module: str, name: str) -> None:
+    async with create_tracker_store(EndpointConfig(type=f"{module}.{name}")) as store:
+        old = await store.claim("a", 1, "x")
+        await store.append(old, [*session(0), user("one", 1)])
+        old.sequence = 0  # the reply was lost
+        await store.append(old, [*session(0), user("one", 1)])
+        new = await store.claim("a", 2, "y")
+        assert [e.as_dict() for e in new.tracker.events] == [*session(0), user("one", 1)]
+        with pytest.raises(StaleFence):
+            await store.append(old, [user("late", 2)])
+        await store.append(new, [user("two", 2)])
+        await store.append(new, [user("two", 2)])
+        assert await store.keys() == ["a"]
+        assert await store.exists("a")
+        assert await store.count_conversations(2) == 1
+        tracker = await store.retrieve_full_tracker("a")
+        assert tracker is not None
+        assert len(tracker.events) == 6
+        assert (await store.get_or_create_tracker("b")).sender_id == "b"
+        with pytest.raises(NotImplementedError):
+            await store.delete("a")
 
 
 def test_the_documented_constructor(module: str) -> None:

@@ -262,32 +262,29 @@ def test_a_continuation_skips_nobody(tmp_path: Path) -> None:
         assert (result.published, result.published_before) == (8 - stop, stop)
 
 
-def test_a_conversation_that_has_come_back_is_not_continued(tmp_path: Path) -> None:
+async def test_a_conversation_that_has_come_back_is_not_continued(tmp_path: Path) -> None:
     """Deleted and made again between two runs: its number 2 is another event, so is its 0."""
 
     def events(life: str) -> list[dict[str, Any]]:
         return [user(f"{life} {number}", number) for number in range(4)]
 
-    async def body() -> None:
-        store, broker = InMemoryTrackerStore(), Broker()
-        broker.judge = lambda m: DELIVERED if m.sequence < 2 else retry("away")  # type: ignore[operator]
-        await store.update(Tracker.from_dict("a", events("first")))
-        path = tmp_path / "state"
-        with pytest.raises(EventBrokerConnectionError):
-            first = {"batch_size": 2, "patience": 0, "say": lambda _: None}
-            await EventExport(store, broker, state=StateFile(path), **first).run()
-        history = json.loads(path.read_text())["position"]["history"]
-        assert [m.history for m in broker.kept] == [history] * 2
-        await store.delete("a")
-        await asyncio.sleep(0.002)  # lives are told apart by milliseconds
-        await store.update(Tracker.from_dict("a", events("second")))
-        rest = Broker()
-        result = await EventExport(store, rest, state=StateFile(path, resume=True)).run()
-        assert [m.body["text"] for m in rest.kept] == [e["text"] for e in events("second")]
-        assert {m.history > history for m in rest.kept} == {True}
-        assert (result.published_before, result.published) == (2, 4)
-
-    asyncio.run(body())
+    store, broker = InMemoryTrackerStore(), Broker()
+    broker.judge = lambda m: DELIVERED if m.sequence < 2 else retry("away")  # type: ignore[operator]
+    await store.update(Tracker.from_dict("a", events("first")))
+    path = tmp_path / "state"
+    with pytest.raises(EventBrokerConnectionError):
+        first = {"batch_size": 2, "patience": 0, "say": lambda _: None}
+        await EventExport(store, broker, state=StateFile(path), **first).run()
+    history = json.loads(path.read_text())["position"]["history"]
+    assert [m.history for m in broker.kept] == [history] * 2
+    await store.delete("a")
+    await asyncio.sleep(0.002)  # lives are told apart by milliseconds
+    await store.update(Tracker.from_dict("a", events("second")))
+    rest = Broker()
+    result = await EventExport(store, rest, state=StateFile(path, resume=True)).run()
+    assert [m.body["text"] for m in rest.kept] == [e["text"] for e in events("second")]
+    assert {m.history > history for m in rest.kept} == {True}
+    assert (result.published_before, result.published) == (2, 4)
 
 
 def test_a_cancelled_export_repeats_nothing(tmp_path: Path) -> None:
