@@ -56,6 +56,9 @@ class Connection(asyncio.Protocol):
         self._chunks.append(hiredis.pack_command(words))
         return future
 
+    def close(self) -> None:
+        self._transport.close()
+
     def _flush(self) -> None:
         self._transport.write(b"".join(self._chunks))
         self._chunks.clear()
@@ -131,4 +134,4 @@ class Adapter:
         return Turn(self, name)
 
     async def close(self) -> None:
-        self._connection._transport.close()
+        self._connection.close()
