@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,7 @@ from servers.event_brokers import BACKENDS, Backend
 from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerError
 from ticketlock.publishing.broker import EventBroker
-from ticketlock.publishing.message import BrokerMessage, Outcome
-
-Run = Callable[..., None]
+from ticketlock.publishing.message import Message, Outcome
 
 
 @pytest.fixture(params=BACKENDS)
@@ -34,21 +33,19 @@ def servers_backend(backend: Backend) -> Backend:
     return backend
 
 
-def message(number: int, conversation: str = "c", **body: Any) -> BrokerMessage:
-    return BrokerMessage(conversation, number, {"event": "user", "timestamp": 1.5, **body})
+def message(number: int, conversation: str = "c", **body: Any) -> Message:
+    return Message(conversation, number, {"event": "user", "timestamp": 1.5, **body})
 
 
-def with_broker(backend: Backend, use: Callable[[EventBroker], Awaitable[None]]) -> Any:
-    async def body() -> None:
-        broker = await create_event_broker(backend.section())
-        assert broker is not None
-        try:
-            await broker.connect()
-            await use(broker)
-        finally:
-            await broker.close()
-
-    return body()
+@asynccontextmanager
+async def opened(backend: Backend) -> AsyncIterator[EventBroker]:
+    broker = await create_event_broker(backend.section())
+    assert broker is not None
+    try:
+        await broker.connect()
+        yield broker
+    finally:
+        await broker.close()
 
 
 def statuses(outcomes: list[Outcome]) -> list[str]:
@@ -69,45 +66,36 @@ async def lag_of_loop(stop: asyncio.Event) -> float:
     return longest
 
 
-def test_the_published_object(run: Run, backend: Backend) -> None:
+async def test_the_published_object(backend: Backend) -> None:
     """sender_id, the event's fields and the sequence; texts of any kind come out as they were."""
     conversation = "a|b [*] {x}:? ä 🎟 \n"
     fields = {"event": "bot", "text": "two\nlines \u2028 ü", "data": None, "metadata": {"a": [1]}}
-
-    async def use(broker: EventBroker) -> None:
-        sent = [BrokerMessage(conversation, 7, {**fields, "sender_id": "forged", "sequence": 1})]
+    async with opened(backend) as broker:
+        sent = [Message(conversation, 7, {**fields, "sender_id": "forged", "sequence": 1})]
         assert statuses(await broker.deliver(sent)) == ["delivered"]
         assert broker.is_ready()
-
-    run(with_broker(backend, use))
     assert backend.read(1) == [{"sender_id": conversation, **fields, "sequence": 7}]
 
 
-def test_order_within_a_conversation(run: Run, backend: Backend) -> None:
+async def test_order_within_a_conversation(backend: Backend) -> None:
     """Batches of many conversations keep the order of each."""
     names = [f"c{i}" for i in range(20)]
-
-    async def use(broker: EventBroker) -> None:
+    async with opened(backend) as broker:
         for start in range(0, 50, 25):
             batch = [message(n, name) for n in range(start, start + 25) for name in names]
             assert set(statuses(await broker.deliver(batch))) == {"delivered"}
-
-    run(with_broker(backend, use))
     events = backend.read(1000)
     for name in names:
         assert numbers(events, name) == list(range(50))
 
 
-def test_batches_at_once(run: Run, backend: Backend) -> None:
+async def test_batches_at_once(backend: Backend) -> None:
     """Several deliver calls at a time do not mix up their outcomes."""
-
-    async def use(broker: EventBroker) -> None:
+    async with opened(backend) as broker:
         calls = [broker.deliver([message(n, f"c{i}") for n in range(10)]) for i in range(8)]
         for outcomes in await asyncio.gather(*calls):
             assert statuses(outcomes) == ["delivered"] * 10
         assert await broker.deliver([]) == []
-
-    run(with_broker(backend, use))
     events = backend.read(80)
     assert [numbers(events, f"c{i}") for i in range(8)] == [list(range(10))] * 8
 
@@ -115,26 +103,22 @@ def test_batches_at_once(run: Run, backend: Backend) -> None:
 @pytest.mark.parametrize(
     "value", [object(), float("nan"), {1, 2}, b"bytes", {(1, 2): 3}], ids=lambda v: type(v).__name__
 )
-def test_what_is_not_json_is_poisoned(run: Run, backend: Backend, value: Any) -> None:
+async def test_what_is_not_json_is_poisoned(backend: Backend, value: Any) -> None:
     """It says so at once, and what follows is delivered: no retry cures it."""
-
-    async def use(broker: EventBroker) -> None:
+    async with opened(backend) as broker:
         batch = [message(1), message(2, text=value), message(3), message(1, "\ud800")]
         outcomes = await broker.deliver(batch)
         assert statuses(outcomes) == ["delivered", "poisoned", "delivered", "poisoned"]
         assert "not JSON" in outcomes[1].reason
-
-    run(with_broker(backend, use))
     assert numbers(backend.read(2)) == [1, 3]
 
 
-def test_what_is_too_large_is_poisoned(run: Run, backend: Backend) -> None:
+async def test_what_is_too_large_is_poisoned(backend: Backend) -> None:
     """The one that the server refuses, and no other one, before or after it."""
     if backend.largest is None:
         pytest.skip("it has no limit within reach")
     large = "x" * (backend.largest + 1000)
-
-    async def use(broker: EventBroker) -> None:
+    async with opened(backend) as broker:
         for start in (0, 40):
             batch = [message(start + n, text="x" * 3000) for n in range(40)]
             batch[20] = message(start + 20, text=large)
@@ -143,21 +127,16 @@ def test_what_is_too_large_is_poisoned(run: Run, backend: Backend) -> None:
             assert [i for i, o in enumerate(outcomes) if o.status != "delivered"] == [20]
             assert outcomes[20].status == "poisoned"
             assert outcomes[20].reason
-
-    run(with_broker(backend, use))
     found = list(dict.fromkeys(numbers(backend.read(78 + 10))))
     assert found == [n for n in range(80) if n not in (20, 60)]
 
 
-def test_published_events_arrive_in_order(run: Run, backend: Backend) -> None:
+async def test_published_events_arrive_in_order(backend: Backend) -> None:
     """`publish` takes the documented object, returns at once, and close lets nothing lie."""
     events = [{"sender_id": "c", "event": "user", "text": str(n)} for n in range(300)]
-
-    async def use(broker: EventBroker) -> None:
+    async with opened(backend) as broker:
         for event in events:
             broker.publish(event)
-
-    run(with_broker(backend, use))
     assert backend.read(300) == events
 
 
@@ -173,14 +152,14 @@ async def test_after_close(backend: Backend) -> None:
 
 
 @pytest.mark.alone
-def test_kill_and_restart_of_the_server(run: Run, servers_backend: Backend) -> None:
+@pytest.mark.bound(120)
+async def test_kill_and_restart_of_the_server(servers_backend: Backend) -> None:
     """SIGKILL mid-stream: what was confirmed is there, in order; the rest is `retry`; the event
     loop is never held up; delivery goes on by itself when the server is back.
     """
     backend = servers_backend
     confirmed: list[int] = []
-
-    async def use(broker: EventBroker) -> None:
+    async with opened(backend) as broker:
         stop = asyncio.Event()
         lag = asyncio.create_task(lag_of_loop(stop))
         killing: asyncio.Future[None] | None = None
@@ -216,8 +195,6 @@ def test_kill_and_restart_of_the_server(run: Run, servers_backend: Backend) -> N
         assert broker.is_ready()
         stop.set()
         assert await lag < 0.5  # a machine under load; a blocked loop shows seconds
-
-    run(with_broker(backend, use), 120)
     events = backend.read(6001)
     assert confirmed == list(range(6000))
     assert list(dict.fromkeys(numbers(events))) == confirmed
@@ -225,26 +202,23 @@ def test_kill_and_restart_of_the_server(run: Run, servers_backend: Backend) -> N
 
 
 @pytest.mark.alone
-def test_close_while_the_server_is_away(
-    run: Run, servers_backend: Backend, caplog: pytest.LogCaptureFixture
+async def test_close_while_the_server_is_away(
+    servers_backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It ends within its bound, and says how many published events are lost."""
-
-    async def use(broker: EventBroker) -> None:
-        servers_backend.server.stop(kill=True)
-        before = time.perf_counter()
-        for _ in range(50):
-            broker.publish({"sender_id": "c", "event": "user"})
-        assert time.perf_counter() - before < 0.5  # under load; one that waits shows seconds
-        waiting = asyncio.create_task(broker.deliver([message(1)], timeout=30))
-        await asyncio.sleep(0.2)
-        before = time.monotonic()
-        await broker.close()
-        assert time.monotonic() - before < 6
-        assert statuses(await waiting) == ["retry"]
-
     try:
-        run(with_broker(servers_backend, use))
+        async with opened(servers_backend) as broker:
+            servers_backend.server.stop(kill=True)
+            before = time.perf_counter()
+            for _ in range(50):
+                broker.publish({"sender_id": "c", "event": "user"})
+            assert time.perf_counter() - before < 0.5  # under load; one that waits shows seconds
+            waiting = asyncio.create_task(broker.deliver([message(1)], timeout=30))
+            await asyncio.sleep(0.2)
+            before = time.monotonic()
+            await broker.close()
+            assert time.monotonic() - before < 6
+            assert statuses(await waiting) == ["retry"]
     finally:
         servers_backend.server.stop()
         servers_backend.server.start()

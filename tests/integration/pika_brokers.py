@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -16,20 +17,16 @@ from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.publishing.message import Message, Outcome
 
-Run = Callable[..., None]
-
 URL_PASSWORD = quote(PASSWORD, safe="")
 
 
-def using(section: dict[str, Any], use: Callable[[PikaEventBroker], Awaitable[None]]) -> Any:
-    async def body() -> None:
-        broker = PikaEventBroker(**{key: section[key] for key in section if key != "type"})
-        try:
-            await use(broker)
-        finally:
-            await broker.close()
-
-    return body()
+@asynccontextmanager
+async def using(section: dict[str, Any]) -> AsyncIterator[PikaEventBroker]:
+    broker = PikaEventBroker(**{key: section[key] for key in section if key != "type"})
+    try:
+        yield broker
+    finally:
+        await broker.close()
 
 
 async def send(broker: PikaEventBroker, *numbers: int, timeout: float = 5) -> list[Outcome]:
@@ -55,23 +52,17 @@ def read(server: Any, queue: str, vhost: str = "/") -> list[tuple[Any, dict[str,
         connection.close()
 
 
-def refusal(run: Run, section: dict[str, Any], within: float = 20.0) -> str:
+async def refusal(section: dict[str, Any], within: float = 20.0) -> str:
     """What `create` and `deliver` say about a server that cannot be used."""
-    said: list[str] = []
-
-    async def body() -> None:
-        start = time.monotonic()
-        with pytest.raises(EventBrokerConnectionError) as caught:
-            await create_event_broker(section)
-        broker = PikaEventBroker(**{key: section[key] for key in section if key != "type"})
+    start = time.monotonic()
+    with pytest.raises(EventBrokerConnectionError) as caught:
+        await create_event_broker(section)
+    async with using(section) as broker:
         (outcome,) = await send(broker, 1, timeout=2)
         assert outcome.status == "retry"
         assert not broker.is_ready()
-        await broker.close()
-        assert time.monotonic() - start < within
-        said.extend([str(caught.value), outcome.reason])
-
-    run(body())
-    assert PASSWORD not in "".join(said)
-    assert "wr0ng" not in "".join(said)
-    return said[0]
+    assert time.monotonic() - start < within
+    said = str(caught.value)
+    assert PASSWORD not in said + outcome.reason
+    assert "wr0ng" not in said + outcome.reason
+    return said

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -17,9 +18,8 @@ from ticketlock.brokers.kafka.broker import KafkaEventBroker
 
 from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError, EventBrokerError
-from ticketlock.publishing.message import BrokerMessage, Outcome
+from ticketlock.publishing.message import Message, Outcome
 
-Run = Callable[..., None]
 LOGIN = {"sasl_username": USER, "sasl_password": PASSWORD}
 
 
@@ -30,28 +30,23 @@ def topic(kafka: Any) -> str:
     return name
 
 
-def using(section: dict[str, Any], use: Callable[[KafkaEventBroker], Awaitable[None]]) -> Any:
-    async def body() -> None:
-        keys = {key: value for key, value in section.items() if key != "type"}
-        broker = KafkaEventBroker(**keys)
-        try:
-            await use(broker)
-        finally:
-            await broker.close()
-
-    return body()
+@asynccontextmanager
+async def using(section: dict[str, Any]) -> AsyncIterator[KafkaEventBroker]:
+    broker = KafkaEventBroker(**{key: section[key] for key in section if key != "type"})
+    try:
+        yield broker
+    finally:
+        await broker.close()
 
 
 async def send(broker: KafkaEventBroker, *numbers: int, timeout: float = 5) -> list[Outcome]:
-    batch = [BrokerMessage("c", number, {"event": "user"}) for number in numbers]
+    batch = [Message("c", number, {"event": "user"}) for number in numbers]
     return await broker.deliver(batch, timeout)
 
 
-def refusal(run: Run, section: dict[str, Any], within: float = 20.0) -> str:
+async def refusal(section: dict[str, Any], within: float = 20.0) -> str:
     """What `connect` and `deliver` say about a server that cannot be used."""
-    said: list[str] = []
-
-    async def use(broker: KafkaEventBroker) -> None:
+    async with using(section) as broker:
         start = time.monotonic()
         with pytest.raises(EventBrokerConnectionError) as caught:
             await broker.connect(timeout=2)
@@ -59,31 +54,25 @@ def refusal(run: Run, section: dict[str, Any], within: float = 20.0) -> str:
         assert time.monotonic() - start < within
         assert outcome.status == "retry"
         assert not broker.is_ready()
-        said.extend([str(caught.value), outcome.reason])
-
-    run(using(section, use))
-    assert PASSWORD not in "".join(said)
-    assert "wr0ng" not in "".join(said)
-    return said[0]
+    said = str(caught.value)
+    assert PASSWORD not in said + outcome.reason
+    assert "wr0ng" not in said + outcome.reason
+    return said
 
 
 @pytest.mark.parametrize("kind", ["SASL_PLAINTEXT", "SASL_SSL"])
 @pytest.mark.parametrize("mechanism", ["PLAIN", "scram-sha-256", "SCRAM-SHA-512"])
-def test_logins(run: Run, own_kafka: Any, topic: str, kind: str, mechanism: str) -> None:
+async def test_logins(own_kafka: Any, topic: str, kind: str, mechanism: str) -> None:
     """Each mechanism logs in, over TLS too with host names unchecked, which is the default."""
     files = {"ssl_cafile": own_kafka.certificates["ca.pem"]} if kind == "SASL_SSL" else {}
-
-    async def use(broker: KafkaEventBroker) -> None:
+    section = own_kafka.section(kind, topic=topic, sasl_mechanism=mechanism, **LOGIN, **files)
+    async with using(section) as broker:
         await broker.connect()
         assert (await send(broker, 1))[0].status == "delivered"
-
-    run(
-        using(own_kafka.section(kind, topic=topic, sasl_mechanism=mechanism, **LOGIN, **files), use)
-    )
     assert len(consume(own_kafka.bootstrap, topic, 1)) == 1
 
 
-def test_oauth(run: Run, own_kafka: Any, topic: str) -> None:
+async def test_oauth(own_kafka: Any, topic: str) -> None:
     """A token of `oauth_cb` logs in."""
 
     def token(_: str) -> tuple[str, float]:
@@ -97,19 +86,16 @@ def test_oauth(run: Run, own_kafka: Any, topic: str) -> None:
         return f"{part({'alg': 'none'})}.{part(claims)}.", now + 600
 
     section = own_kafka.section("SASL_PLAINTEXT", topic=topic, sasl_mechanism="OAUTHBEARER")
-
-    async def use(broker: KafkaEventBroker) -> None:
+    async with using({**section, "oauth_cb": token}) as broker:
         await broker.connect()
         assert (await send(broker, 1))[0].status == "delivered"
 
-    run(using({**section, "oauth_cb": token}, use))
-
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
-def test_wrong_password(run: Run, own_kafka: Any, topic: str, mechanism: str) -> None:
+async def test_wrong_password(own_kafka: Any, topic: str, mechanism: str) -> None:
     """It is named at once, without the password, and as what no retry cures."""
     wrong = {**LOGIN, "sasl_password": "wr0ng", "sasl_mechanism": mechanism}
-    said = refusal(run, own_kafka.section("SASL_PLAINTEXT", topic=topic, **wrong))
+    said = await refusal(own_kafka.section("SASL_PLAINTEXT", topic=topic, **wrong))
     assert "refused the login: check sasl_username" in said
 
 
@@ -125,28 +111,22 @@ def tls(server: Any, **changes: str | None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_tls(run: Run, own_kafka: Any, topic: str, check: bool) -> None:
+async def test_tls(own_kafka: Any, topic: str, check: bool) -> None:
     """With the right files, and the right name, it works."""
-
-    async def use(broker: KafkaEventBroker) -> None:
+    section = own_kafka.section("SSL", topic=topic, ssl_check_hostname=check, **tls(own_kafka))
+    async with using(section) as broker:
         await broker.connect()
         assert (await send(broker, 1))[0].status == "delivered"
 
-    section = own_kafka.section("SSL", topic=topic, ssl_check_hostname=check, **tls(own_kafka))
-    run(using(section, use))
-
 
 @pytest.mark.parametrize("kind", ["SSL", "SASL_SSL"])
-def test_host_names_are_checked(run: Run, own_kafka: Any, topic: str, kind: str) -> None:
+async def test_host_names_are_checked(own_kafka: Any, topic: str, kind: str) -> None:
     """`ssl_check_hostname` counts for both protocols: the certificate is not for localhost."""
     section = own_kafka.section(kind, topic=topic, **LOGIN, **tls(own_kafka))
     section["url"] = section["url"].replace("127.0.0.1", "localhost")
-
-    async def use(broker: KafkaEventBroker) -> None:
+    async with using({**section, "ssl_check_hostname": "false"}) as broker:
         await broker.connect()
-
-    run(using({**section, "ssl_check_hostname": "false"}, use))
-    assert "TLS failed" in refusal(run, {**section, "ssl_check_hostname": True})
+    assert "TLS failed" in await refusal({**section, "ssl_check_hostname": True})
 
 
 @pytest.mark.parametrize(
@@ -158,24 +138,24 @@ def test_host_names_are_checked(run: Run, own_kafka: Any, topic: str, kind: str)
     ],
     ids=["authority", "none", "stranger"],
 )
-def test_wrong_tls(run: Run, own_kafka: Any, topic: str, changes: dict[str, Any]) -> None:
+async def test_wrong_tls(own_kafka: Any, topic: str, changes: dict[str, Any]) -> None:
     """A wrong authority, no certificate, one that the server does not trust."""
     files = own_kafka.certificates
     paths = {key: value and files[value] for key, value in changes.items()}
-    said = refusal(run, own_kafka.section("SSL", topic=topic, **tls(own_kafka, **paths)))
+    said = await refusal(own_kafka.section("SSL", topic=topic, **tls(own_kafka, **paths)))
     assert "TLS failed" in said or "no connection: check url and security_protocol" in said
 
 
-def test_plain_towards_tls(run: Run, own_kafka: Any, topic: str) -> None:
+async def test_plain_towards_tls(own_kafka: Any, topic: str) -> None:
     """The advice names the protocol."""
     section = own_kafka.section("SSL", topic=topic, security_protocol="PLAINTEXT")
-    assert "security_protocol" in refusal(run, section)
+    assert "security_protocol" in await refusal(section)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "no-such-host.invalid:9092"])
-def test_nobody_there(run: Run, host: str) -> None:
+async def test_nobody_there(host: str) -> None:
     """The error names the server and what to check."""
-    said = refusal(run, {"url": host, "security_protocol": "PLAINTEXT"})
+    said = await refusal({"url": host, "security_protocol": "PLAINTEXT"})
     assert host in said
     assert "check url" in said
 
@@ -198,17 +178,14 @@ async def test_the_first_event_is_kept_and_nothing_waits(kafka: Any, topic: str)
     assert texts == ["0", "1", "2"]
 
 
-def test_is_ready_notices_an_outage_by_itself(run: Run, kafka: Any, topic: str) -> None:
+async def test_is_ready_notices_an_outage_by_itself(kafka: Any, topic: str) -> None:
     """Errors are served while nothing is sent."""
-
-    async def use(broker: KafkaEventBroker) -> None:
+    async with using(kafka.section(topic=topic)) as broker:
         await broker.connect()
         assert broker.is_ready()
         broker._on_error(_AllDown())  # type: ignore[arg-type]  # what the driver calls
         assert not broker.is_ready()
         await until(broker.is_ready, "it looks again", 10)
-
-    run(using(kafka.section(topic=topic), use))
 
 
 class _AllDown:
@@ -218,10 +195,9 @@ class _AllDown:
         return int(KafkaError._ALL_BROKERS_DOWN)
 
 
-def test_deleted_topic(run: Run, kafka: Any, topic: str) -> None:
+async def test_deleted_topic(kafka: Any, topic: str) -> None:
     """Its events are `retry`, saying why, and arrive once the topic is there again."""
-
-    async def use(broker: KafkaEventBroker) -> None:
+    async with using(kafka.section(topic=topic)) as broker:
         assert (await send(broker, 1, 2))[1].status == "delivered"
         delete_topic(kafka.bootstrap, topic)
         outcomes = await send(broker, 3, 4, timeout=10)
@@ -233,42 +209,33 @@ def test_deleted_topic(run: Run, kafka: Any, topic: str) -> None:
             if outcomes[0].status == "delivered":
                 break
         assert [outcome.status for outcome in outcomes] == ["delivered", "delivered"]
-
-    run(using(kafka.section(topic=topic), use))
     found = [json.loads(m.value())["sequence"] for m in consume(kafka.bootstrap, topic, 2)]
     assert found == [3, 4]
 
 
-def test_a_full_queue(run: Run, kafka: Any, topic: str) -> None:
+async def test_a_full_queue(kafka: Any, topic: str) -> None:
     """A batch larger than `queue_size` goes through; `publish` refuses what it cannot keep."""
-
-    async def use(broker: KafkaEventBroker) -> None:
+    async with using(kafka.section(topic=topic, queue_size=7)) as broker:
         assert {o.status for o in await send(broker, *range(500))} == {"delivered"}
-
-    run(using(kafka.section(topic=topic, queue_size=7), use))
-
-    async def away(broker: KafkaEventBroker) -> None:
+    async with using(
+        {"url": "127.0.0.1:1", "security_protocol": "PLAINTEXT", "queue_size": 7}
+    ) as broker:
         with pytest.raises(EventBrokerError, match="7 events wait already"):
             for _ in range(8):
                 broker.publish({"sender_id": "c"})
 
-    run(using({"url": "127.0.0.1:1", "security_protocol": "PLAINTEXT", "queue_size": 7}, away))
-
 
 @pytest.mark.parametrize("keyed", [None, True, False])
-def test_keys_and_headers(
-    run: Run, kafka: Any, topic: str, keyed: bool | None, monkeypatch: pytest.MonkeyPatch
+async def test_keys_and_headers(
+    kafka: Any, topic: str, keyed: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The key is the sender unless that is switched off; the header names the environment."""
     monkeypatch.setenv("RASA_ENVIRONMENT", "production")
     section = kafka.section(topic=topic, partition_by_sender=keyed)
-
-    async def use(broker: KafkaEventBroker) -> None:
-        batch = [BrokerMessage(f"ä{i % 5}", i, {}, {"extra": "1"}) for i in range(60)]
+    async with using(section) as broker:
+        batch = [Message(f"ä{i % 5}", i, {}, {"extra": "1"}) for i in range(60)]
         assert {o.status for o in await broker.deliver(batch)} == {"delivered"}
         broker.publish({"event": "without a sender"})
-
-    run(using(section, use))
     found = consume(kafka.bootstrap, topic, 61)
     keys = {message.key() for message in found}
     expected = {None} if keyed is False else {f"ä{i}".encode() for i in range(5)} | {None}
@@ -286,18 +253,15 @@ def test_another_event_loop(kafka: Any, topic: str) -> None:
     asyncio.run(broker.close())
 
 
-def test_small_events_in_a_topic_with_a_lower_limit(run: Run, kafka: Any) -> None:
+async def test_small_events_in_a_topic_with_a_lower_limit(kafka: Any) -> None:
     """A record batch above the topic's limit is not the fault of the events in it."""
     name = f"low-{time.time_ns()}"
     make_topic(kafka.bootstrap, name, 1, **{"max.message.bytes": "20000"})
-
-    async def use(broker: KafkaEventBroker) -> None:
-        batch = [BrokerMessage("c", n, {"text": "x" * 1000}) for n in range(60)]
-        batch[30] = BrokerMessage("c", 30, {"text": "x" * 30_000})
+    async with using(kafka.section(topic=name)) as broker:
+        batch = [Message("c", n, {"text": "x" * 1000}) for n in range(60)]
+        batch[30] = Message("c", 30, {"text": "x" * 30_000})
         outcomes = await broker.deliver(batch, 20)
         assert [i for i, o in enumerate(outcomes) if o.status != "delivered"] == [30]
         assert outcomes[30].status == "poisoned"
-
-    run(using(kafka.section(topic=name), use))
     found = [json.loads(m.value())["sequence"] for m in consume(kafka.bootstrap, name, 59)]
     assert list(dict.fromkeys(found)) == [n for n in range(60) if n != 30]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,13 +13,10 @@ from integration.pika_brokers import URL_PASSWORD, one, read, send, using
 from servers.processes import free_port
 from servers.proxy import Proxy
 from servers.rabbitmq import USER
-from ticketlock.brokers.pika.broker import PikaEventBroker
 
 from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.publishing.message import Message
-
-Run = Callable[..., None]
 
 
 @pytest.fixture
@@ -35,19 +31,16 @@ def section(rabbitmq: Any, name: str) -> dict[str, Any]:
     return dict(rabbitmq.section(queues=name, exchange_name=f"{name}-x", **once))
 
 
-def test_every_queue_gets_every_event(
-    run: Run, rabbitmq: Any, section: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+async def test_every_queue_gets_every_event(
+    rabbitmq: Any, section: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Persistent, with a stable message id, the environment, and the headers of the event."""
     monkeypatch.setenv("RASA_ENVIRONMENT", "production")
     queues = [f"{name}-{i}" for i in range(3)]
-
-    async def use(broker: PikaEventBroker) -> None:
+    async with using({**section, "queues": queues}) as broker:
         again = Message("c", 1, {"event": "user"}, {"rasa-export-process-id": "42"})
         assert [o.status for o in await broker.deliver([again, again])] == ["delivered"] * 2
         broker.publish({"sender_id": "c", "event": "bot"}, headers={"h": "1"})
-
-    run(using({**section, "queues": queues}, use))
     for queue in queues:
         first, second, third = read(rabbitmq, queue)
         assert first[1] == {"sender_id": "c", "event": "user", "sequence": 1}
@@ -59,23 +52,23 @@ def test_every_queue_gets_every_event(
 
 
 @pytest.mark.parametrize("kind", ["topic", "direct", "headers", "fanout"])
-def test_an_existing_exchange_of_any_kind(
-    run: Run, rabbitmq: Any, section: dict[str, Any], name: str, kind: str
+async def test_an_existing_exchange_of_any_kind(
+    rabbitmq: Any, section: dict[str, Any], name: str, kind: str
 ) -> None:
     """Our queues are bound so that they get what we publish."""
     connection = rabbitmq.connect()
     connection.channel().exchange_declare(section["exchange_name"], kind, durable=True)
     connection.close()
     queues = [name, f"{name}-2"]
-    run(using({**section, "queues": queues}, one))
+    async with using({**section, "queues": queues}) as broker:
+        await one(broker)
     assert [len(read(rabbitmq, queue)) for queue in queues] == [1, 1]
 
 
-def test_the_documented_consumer(
-    run: Run, rabbitmq: Any, section: dict[str, Any], name: str
-) -> None:
+async def test_the_documented_consumer(rabbitmq: Any, section: dict[str, Any], name: str) -> None:
     """basic_consume with a callback and auto_ack reads what was published."""
-    run(using(section, one))
+    async with using(section) as broker:
+        await one(broker)
     got: list[Any] = []
 
     def callback(channel: Any, method: Any, properties: Any, body: bytes) -> None:
@@ -90,24 +83,18 @@ def test_the_documented_consumer(
     assert got == [{"sender_id": "c", "event": "user", "sequence": 1}]
 
 
-def test_publish_before_connect(
-    run: Run, rabbitmq: Any, section: dict[str, Any], name: str
-) -> None:
+async def test_publish_before_connect(rabbitmq: Any, section: dict[str, Any], name: str) -> None:
     """Nothing is dropped because nobody called connect."""
-
-    async def use(broker: PikaEventBroker) -> None:
+    async with using(section) as broker:
         broker.publish({"sender_id": "c", "event": "first"})
-
-    run(using(section, use))
     assert [event["event"] for _, event in read(rabbitmq, name)] == ["first"]
 
 
-def test_deleted_exchange_and_queue(
-    run: Run, rabbitmq: Any, section: dict[str, Any], name: str
+async def test_deleted_exchange_and_queue(
+    rabbitmq: Any, section: dict[str, Any], name: str
 ) -> None:
     """What an operator has deleted is declared again, and no event is lost."""
-
-    async def use(broker: PikaEventBroker) -> None:
+    async with using(section) as broker:
         await one(broker)
         for what in ("exchange", "queue"):
             connection = rabbitmq.connect()
@@ -118,13 +105,11 @@ def test_deleted_exchange_and_queue(
                 channel.queue_delete(name)
             connection.close()
             assert [o.status for o in await send(broker, 2, 3)] == ["delivered"] * 2
-
-    run(using(section, use))
     assert [event["sequence"] for _, event in read(rabbitmq, name)] == [2, 3]
 
 
-def test_an_exchange_of_another_make(
-    run: Run, rabbitmq: Any, section: dict[str, Any], name: str
+async def test_an_exchange_of_another_make(
+    rabbitmq: Any, section: dict[str, Any], name: str
 ) -> None:
     """A non-durable exchange and a queue with a limit are used as they are."""
     connection = rabbitmq.connect()
@@ -132,8 +117,8 @@ def test_an_exchange_of_another_make(
     channel.exchange_declare(f"{name}-x", exchange_type="fanout", durable=False)
     limit = {"x-max-length": 3, "x-overflow": "reject-publish"}
     channel.queue_declare(name, durable=True, arguments=limit)
-
-    async def use(broker: PikaEventBroker) -> None:
+    got: list[int] = []
+    async with using(section) as broker:
         await broker.connect()
         outcomes = [o.status for o in await send(broker, *range(20))]
         taken = outcomes.index("retry")
@@ -148,31 +133,26 @@ def test_an_exchange_of_another_make(
             if not todo:
                 break
         got.extend(event["sequence"] for _, event in read(rabbitmq, name))
-
-    got: list[int] = []
-    run(using(section, use))
     connection.close()
     assert sorted(set(got)) == list(range(20))
 
 
-def test_two_brokers_on_one_topology(run: Run, rabbitmq: Any, section: dict[str, Any]) -> None:
+async def test_two_brokers_on_one_topology(rabbitmq: Any, section: dict[str, Any]) -> None:
     """The second one finds what the first has declared."""
-
-    async def use(first: PikaEventBroker) -> None:
+    async with using(section) as first:
         await one(first)
         second = await create_event_broker(section)
         assert second is not None
         assert second.is_ready()
         await second.close()
 
-    run(using(section, use))
 
-
-def test_the_topology_survives_a_restart(
-    run: Run, own_rabbitmq: Any, section: dict[str, Any], name: str
+async def test_the_topology_survives_a_restart(
+    own_rabbitmq: Any, section: dict[str, Any], name: str
 ) -> None:
     """Exchange and bindings are durable: others can publish before we are back."""
-    run(using(section, one))
+    async with using(section) as broker:
+        await one(broker)
     own_rabbitmq.stop()
     own_rabbitmq.start()
     connection = own_rabbitmq.connect()
@@ -183,10 +163,9 @@ def test_the_topology_survives_a_restart(
     assert len(read(own_rabbitmq, name)) == 2
 
 
-def test_a_blocked_server(run: Run, own_rabbitmq: Any, section: dict[str, Any], name: str) -> None:
+async def test_a_blocked_server(own_rabbitmq: Any, section: dict[str, Any], name: str) -> None:
     """A memory alarm is `retry`, says so, holds up nothing, and passes."""
-
-    async def use(broker: PikaEventBroker) -> None:
+    async with using(section) as broker:
         await one(broker)
         own_rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1MB")
         await asyncio.sleep(0)
@@ -199,18 +178,17 @@ def test_a_blocked_server(run: Run, own_rabbitmq: Any, section: dict[str, Any], 
             if outcomes[1].status == "delivered":
                 break
         assert outcomes[1].status == "delivered"
-
-    run(using(section, use))
     assert list(dict.fromkeys(e["sequence"] for _, e in read(own_rabbitmq, name))) == [1, 2, 3]
 
 
-def test_failures_of_publish(run: Run, rabbitmq: Any, section: dict[str, Any], name: str,
+async def test_failures_of_publish(rabbitmq: Any, section: dict[str, Any], name: str,
                              caplog: pytest.LogCaptureFixture) -> None:  # fmt: skip
     """raise_on_failure raises to the caller; unpublished events are dropped only on demand."""
     target = section["port"]
     port = free_port()
-
-    async def raising(broker: PikaEventBroker) -> None:
+    async with using(
+        {**section, "url": "127.0.0.1", "port": port, "raise_on_failure": True}
+    ) as broker:
         async with Proxy(target, port) as proxy:
             await broker.connect()
             broker.publish({"sender_id": "c", "event": "fine"})
@@ -221,24 +199,18 @@ def test_failures_of_publish(run: Run, rabbitmq: Any, section: dict[str, Any], n
             await until(lambda: broker._trouble, "and knows why")
             with pytest.raises(EventBrokerConnectionError):
                 broker.publish({"sender_id": "c", "event": "lost"})
-
-    run(using({**section, "url": "127.0.0.1", "port": port, "raise_on_failure": True}, raising))
     assert [event["event"] for _, event in read(rabbitmq, name)] == ["fine", "user"]
-
-    async def dropping(broker: PikaEventBroker) -> None:
+    keep = {"should_keep_unpublished_messages": False}
+    async with using({**section, "url": "127.0.0.1", "port": 1, **keep}) as broker:
         broker.publish({"sender_id": "c", "event": "dropped"})
         await until(lambda: "is dropped" in caplog.text, "it says so")
         assert not broker._waiting
-
-    keep = {"should_keep_unpublished_messages": False}
-    run(using({**section, "url": "127.0.0.1", "port": 1, **keep}, dropping))
 
 
 async def test_a_silent_server(section: dict[str, Any]) -> None:
     """Confirmations that never come: `retry` in time, and the loop is free meanwhile."""
     async with Proxy(section["port"]) as proxy:
-
-        async def use(broker: PikaEventBroker) -> None:
+        async with using({**section, "port": proxy.port}) as broker:
             await one(broker)
             proxy.mood = "lose answers"
             # The answers are lost until we say so.
@@ -248,19 +220,14 @@ async def test_a_silent_server(section: dict[str, Any]) -> None:
             proxy.mood = "pass"
             assert [o.status for o in await send(broker, 2, 3)] == ["delivered"] * 2
 
-        await using({**section, "port": proxy.port}, use)
 
-
-def test_idle_connections_live(run: Run, section: dict[str, Any]) -> None:
+async def test_idle_connections_live(section: dict[str, Any]) -> None:
     """Heartbeats are answered while nothing is sent."""
     login = f"{USER}:{URL_PASSWORD}@127.0.0.1:{section['port']}"
     keys = {"url": f"amqp://{login}?heartbeat=1", "queues": section["queues"]}
-
-    async def use(broker: PikaEventBroker) -> None:
+    async with using(keys) as broker:
         await one(broker)
         connection = broker._link._connection  # type: ignore[union-attr]  # to see it stay
         await asyncio.sleep(3.5)
         assert broker.is_ready()
         assert broker._link._connection is connection  # type: ignore[union-attr]  # as above
-
-    run(using(keys, use))

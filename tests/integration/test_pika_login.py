@@ -17,8 +17,6 @@ from ticketlock.brokers.pika.broker import PikaEventBroker
 
 from ticketlock.errors import EventBrokerConnectionError
 
-Run = Callable[..., None]
-
 
 @pytest.fixture
 def name() -> str:
@@ -45,11 +43,12 @@ def test_documented_construction(rabbitmq: Any, own_rabbitmq: Any, name: str) ->
     assert len(read(rabbitmq, name)) == 1
 
 
-def test_virtual_host_in_the_url(run: Run, own_rabbitmq: Any, name: str) -> None:
+async def test_virtual_host_in_the_url(own_rabbitmq: Any, name: str) -> None:
     """Vhost, user and password of a URL are percent-decoded; the port is its own."""
     place = f"127.0.0.1:{own_rabbitmq.port}/{quote(VHOST, safe='')}"
     url = f"amqp://{USER}:{URL_PASSWORD}@{place}?heartbeat=30&connection_timeout=5"
-    run(using({"url": url, "queues": [name]}, one))
+    async with using({"url": url, "queues": [name]}) as broker:
+        await one(broker)
     assert len(read(own_rabbitmq, name, VHOST)) == 1
 
 
@@ -63,12 +62,12 @@ def test_virtual_host_in_the_url(run: Run, own_rabbitmq: Any, name: str) -> None
         ({"url": "no-such-host.invalid"}, "there is no such host"),
     ],
 )
-def test_refusals(
-    run: Run, own_rabbitmq: Any, section: dict[str, Any], changes: dict[str, Any], said: str
+async def test_refusals(
+    own_rabbitmq: Any, section: dict[str, Any], changes: dict[str, Any], said: str
 ) -> None:
     """The error names the server, why, and what to change; what is hopeless is not repeated."""
     attempts = {} if "port" in changes else {"connection_attempts": 20}
-    text = refusal(run, {**section, **attempts, **changes})
+    text = await refusal({**section, **attempts, **changes})
     assert said in text
     assert "RabbitMQ at " in text
 
@@ -85,8 +84,7 @@ async def test_broken_while_opening(section: dict[str, Any], answers: int, said:
     keys = {"connection_attempts": 2, "retry_delay_in_seconds": 0}
     async with Proxy(section["port"]) as proxy:
         proxy.most_answers = answers
-
-        async def use(broker: PikaEventBroker) -> None:
+        async with using({**section, **keys, "port": proxy.port}) as broker:
             with pytest.raises(EventBrokerConnectionError) as raised:
                 await broker.connect()
             assert raised.value.again
@@ -96,14 +94,12 @@ async def test_broken_while_opening(section: dict[str, Any], answers: int, said:
             proxy.most_answers = math.inf
             await one(broker)
 
-        await using({**section, **keys, "port": proxy.port}, use)
 
-
-def test_connection_attempts(run: Run) -> None:
+async def test_connection_attempts() -> None:
     """A server that comes up later is waited for, as the keys say."""
     keys = {"connection_attempts": 3, "retry_delay_in_seconds": 0.3}
     start = time.monotonic()
-    refusal(run, {"type": "pika", "url": "127.0.0.1", "port": 1, "username": "u",
+    await refusal({"type": "pika", "url": "127.0.0.1", "port": 1, "username": "u",
                   "password": "p", **keys})  # fmt: skip
     assert time.monotonic() - start > 0.6
 
@@ -125,24 +121,28 @@ def environment(own_rabbitmq: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[
     return put
 
 
-def test_tls_by_variables(
-    run: Run, own_rabbitmq: Any, name: str, environment: Any, monkeypatch: pytest.MonkeyPatch
+async def test_tls_by_variables(
+    own_rabbitmq: Any, name: str, environment: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the documented variables, by host and by amqp:// URL alike."""
     environment()
     monkeypatch.setenv("SSL_CERT_FILE", own_rabbitmq.certificates["ca.pem"])
     login = {"username": USER, "password": PASSWORD, "port": own_rabbitmq.tls_port}
     for url in ("127.0.0.1", "amqp://127.0.0.1", "amqps://127.0.0.1"):
-        run(using({"url": url, "queues": [name], **login}, one))
+        async with using({"url": url, "queues": [name], **login}) as broker:
+            await one(broker)
     assert len(read(own_rabbitmq, name)) == 3
 
 
-def test_tls_by_url(run: Run, own_rabbitmq: Any, name: str) -> None:
+async def test_tls_by_url(own_rabbitmq: Any, name: str) -> None:
     """amqps:// with cacertfile, certfile and keyfile."""
     files = own_rabbitmq.certificates
     pair = {"certfile": files["client.pem"], "keyfile": files["client.key"]}
     for trust in ({"cacertfile": files["ca.pem"]}, {"verify": "verify_none"}):
-        run(using({"url": tls_url(own_rabbitmq, **trust, **pair), "queues": [name]}, one))
+        async with using(
+            {"url": tls_url(own_rabbitmq, **trust, **pair), "queues": [name]}
+        ) as broker:
+            await one(broker)
     assert len(read(own_rabbitmq, name)) == 2
 
 
@@ -155,12 +155,12 @@ def test_tls_by_url(run: Run, own_rabbitmq: Any, name: str) -> None:
         ("127.0.0.1", "ca.pem", None, "certificate"),
     ],
 )
-def test_wrong_tls(
-    run: Run, own_rabbitmq: Any, environment: Any, host: str, authority: str, pair: Any, said: str
+async def test_wrong_tls(
+    own_rabbitmq: Any, environment: Any, host: str, authority: str, pair: Any, said: str
 ) -> None:
     """A wrong authority, a wrong host name, a certificate that the server does not trust."""
     if pair:
         environment(f"{pair}.pem", f"{pair}.key")
     url = tls_url(own_rabbitmq, host, cacertfile=own_rabbitmq.certificates[authority])
-    text = refusal(run, {"type": "pika", "url": url, "connection_attempts": 1})
+    text = await refusal({"type": "pika", "url": url, "connection_attempts": 1})
     assert said in text
