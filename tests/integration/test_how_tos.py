@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from how_to_pages import PAGES, shown
 from servers.examples import EXAMPLES, environment
 from servers.processes import child
@@ -95,6 +94,8 @@ def test_fastapi(
     example: Callable[[str], Any], tmp_path: Path, redis_server: EmbeddedRedis
 ) -> None:
     """Requests that come at once are handled one by one; who waits in vain gets 429."""
+    from fastapi.testclient import TestClient  # late: every worker of the suite imports this file
+
     module = example("fastapi_turns")
     with TestClient(module.app) as client:
 

@@ -1,4 +1,7 @@
-"""LangGraph's threads: what messages that come at once leave of one, with turns and without."""
+"""LangGraph's threads: what messages that come at once leave of one, with turns and without.
+
+LangGraph is imported in the tests, because every worker of the suite imports this file.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.messages import HumanMessage
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from servers.examples import EXAMPLES
 from servers.twice import twice
 
@@ -104,6 +105,8 @@ async def test_five_messages_at_once(
     agent: Callable[[], Any], tmp_path: Path, locked: bool, left: int
 ) -> None:
     """Each run adds a message and a reply: without turns two entries are left, with them ten."""
+    from langchain_core.messages import HumanMessage
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
     async def opens(made: Agent) -> None:
         for message in FIVE[:1] if locked else FIVE:  # all five have loaded the state by then
@@ -201,6 +204,8 @@ async def test_coalesce(agent: Callable[[], Any]) -> None:
 
 async def test_a_lost_turn_writes_nothing(agent: Callable[[], Any]) -> None:
     """The run is cancelled when its turn is broken, and a write without a turn is refused."""
+    from langchain_core.messages import HumanMessage
+
     async with agent() as made:
         slow = made.send("slow a")
         await made.begun("slow a")
