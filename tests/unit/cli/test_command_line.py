@@ -58,8 +58,9 @@ def test_alone_it_prints_help(tmp_path: Path) -> None:
         done = ticketlock(tmp_path, *words)
         assert (done.returncode, done.stdout) == (EXIT_BAD_INPUT, "")
         assert done.stderr.startswith(" ".join(["usage: ticketlock", *words, "[-h]"]))
+    said = ticketlock(tmp_path, "--help").stdout
     for text in ("0    done", "1    ", "2    a wrong", "3    ", "128  plus"):
-        assert text in ticketlock(tmp_path, "--help").stdout
+        assert text in said
 
 
 def test_its_version(tmp_path: Path) -> None:
