@@ -12,10 +12,10 @@ from ticketlock.stores.memory import InMemoryTrackerStore
 from ticketlock.publishing.broker import EventBroker
 from ticketlock.publishing.export.export import EventExport
 from ticketlock.publishing.export.options import ExportResult
-from ticketlock.publishing.message import DELIVERED, Message, Outcome
+from ticketlock.publishing.message import DELIVERED, BrokerMessage, Outcome
 from ticketlock.tracker.tracker import Tracker
 
-Judge = Callable[[Message], Outcome]
+Judge = Callable[[BrokerMessage], Outcome]
 
 
 class Broker(EventBroker):
@@ -23,11 +23,11 @@ class Broker(EventBroker):
 
     def __init__(self, judge: Judge = lambda _: DELIVERED) -> None:
         self.judge = judge
-        self.kept: list[Message] = []
+        self.kept: list[BrokerMessage] = []
         self.batches: list[int] = []
 
     async def deliver(
-        self, batch: Sequence[Message], timeout: float | None = None
+        self, batch: Sequence[BrokerMessage], timeout: float | None = None
     ) -> list[Outcome]:
         await asyncio.sleep(0)
         self.batches.append(len(batch))

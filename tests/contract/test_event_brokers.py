@@ -15,7 +15,7 @@ from servers.event_brokers import BACKENDS, Backend
 from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerError
 from ticketlock.publishing.broker import EventBroker
-from ticketlock.publishing.message import Message, Outcome
+from ticketlock.publishing.message import BrokerMessage, Outcome
 
 
 @pytest.fixture(params=BACKENDS)
@@ -33,8 +33,8 @@ def servers_backend(backend: Backend) -> Backend:
     return backend
 
 
-def message(number: int, conversation: str = "c", **body: Any) -> Message:
-    return Message(conversation, number, {"event": "user", "timestamp": 1.5, **body})
+def message(number: int, conversation: str = "c", **body: Any) -> BrokerMessage:
+    return BrokerMessage(conversation, number, {"event": "user", "timestamp": 1.5, **body})
 
 
 @asynccontextmanager
@@ -71,7 +71,7 @@ async def test_the_published_object(backend: Backend) -> None:
     conversation = "a|b [*] {x}:? ä 🎟 \n"
     fields = {"event": "bot", "text": "two\nlines \u2028 ü", "data": None, "metadata": {"a": [1]}}
     async with opened(backend) as broker:
-        sent = [Message(conversation, 7, {**fields, "sender_id": "forged", "sequence": 1})]
+        sent = [BrokerMessage(conversation, 7, {**fields, "sender_id": "forged", "sequence": 1})]
         assert statuses(await broker.deliver(sent)) == ["delivered"]
         assert broker.is_ready()
     assert backend.read(1) == [{"sender_id": conversation, **fields, "sequence": 7}]

@@ -21,7 +21,8 @@ from ticketlock import (
 )
 from ticketlock.conversations import SyncTurn
 from ticketlock.locks.lock import Lock
-from ticketlock.locks.sync import SyncGrant, SyncLock, SyncLockStore
+from ticketlock.locks.store import SyncLockStore
+from ticketlock.locks.sync import SyncGrant, SyncLock
 
 
 @pytest.mark.parametrize("with_turns", [False, True])
@@ -148,7 +149,9 @@ def test_the_twin_has_what_the_store_has(make_store: Make) -> None:
             "begin", "end", "grant", "bind", "bound", "keep_bound", "deadline", "expires",
             "extend", "granted_at", "label", "lease_until", "lose", "member", "overdue", "raising", "reason",
             "request", "settle", "supersede", "tell_lost", "unbind", "until_superseded",
-            "ahead", "conversation_id", "fence", "number", "observers", "waited",
+            "ahead", "conversation_id", "fence", "number", "observers", "waited", "leave", "begun",
+                "forget", "give_up", "lock", "note", "occupy", "over", "spent", "take", "waiter", "who",
+                "left", "shared_portal",
         }  # fmt: skip
         assert not missing, (twin, missing)
 

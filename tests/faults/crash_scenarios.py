@@ -57,7 +57,7 @@ async def a_lapsed_lease_stays_lapsed(server: EmbeddedRedis) -> None:
     async with store_on(server) as store:
         grant = await store.lock("c").acquire()
         freeze(store)
-        engine = store._live()
+        engine = store.engine()
         await asyncio.sleep(LEASE + 0.1)
         words = engine.scripts.renew([("c", grant.member, grant.fence)])
         assert await engine.link.call(words) == [[0, b""]]
@@ -87,7 +87,7 @@ async def a_dead_waiter_is_skipped_when_long_dead(server: EmbeddedRedis) -> None
             await dead.queue()
             freeze(two)
             rung = []
-            two._live().link._on_push = rung.append
+            two.engine().link._on_push = rung.append
             lock = three.lock("c")
             await lock.queue()
             await asyncio.sleep(WAITER_TTL + 0.1)
@@ -108,7 +108,7 @@ async def fifo_under_slow_heartbeats(server: EmbeddedRedis) -> None:
         async with one.lock("c"):
             early, late = two.lock("c", wait_timeout=20), three.lock("c", wait_timeout=20)
             await early.queue()
-            two._live().heartbeat._due += 1.2 * BEAT
+            two.engine().heartbeat._due += 1.2 * BEAT
             await asyncio.sleep(1.5 * BEAT)
             await late.queue()
             tasks = [asyncio.create_task(enter(late, "late"))]
@@ -124,14 +124,14 @@ async def a_frozen_heartbeat_is_noticed(server: EmbeddedRedis) -> None:
         ended = False
         try:
             async with store.lock("c") as grant:
-                store._live().heartbeat._beat = lambda *_: None  # type: ignore[method-assign]
+                store.engine().heartbeat._beat = lambda *_: None  # type: ignore[method-assign]
                 deadline = grant.deadline
                 await asyncio.sleep(4 * LEASE)
                 ended = True
         except LockLost:
             assert not ended, "the body was not cancelled"
             assert deadline == grant.deadline, "somebody has renewed the lease"
-            assert deadline <= grant.granted_at + LEASE - store._live().margin
+            assert deadline <= grant.granted_at + LEASE - store.engine().margin
             return
         raise AssertionError("the loss was not told")
 
@@ -175,7 +175,7 @@ async def a_skipped_waiter_returns_to_its_place(server: EmbeddedRedis) -> None:
         await late.queue()
         # As a hand-off does that believes it dead.
         with redis.Redis.from_url(server.url) as client:
-            keys = two._live().scripts.keys.of("c")
+            keys = two.engine().scripts.keys.of("c")
             assert client.zremrangebyscore(keys[2], number, number) == 1
 
         async def enter(lock: object, name: str) -> None:
@@ -191,7 +191,7 @@ async def a_skipped_waiter_returns_to_its_place(server: EmbeddedRedis) -> None:
         await holder.release()
         await soon(asyncio.gather(*tasks), "both are served")
         assert served == ["early", "late"]
-        assert early._waiter.number == number
+        assert early.waiter.number == number
 
 
 async def a_crash_does_not_block_who_will_not_wait(server: EmbeddedRedis) -> None:
@@ -283,7 +283,7 @@ async def a_broken_connection_loses_nothing(server: EmbeddedRedis) -> None:
                 numbers = await asyncio.gather(*queued, return_exceptions=True)
                 assert [number for number in numbers if not isinstance(number, int)] == []
                 assert len(set(numbers)) == 5
-                for lock in sorted(locks, key=lambda lock: lock._waiter.number):
+                for lock in sorted(locks, key=lambda lock: lock.waiter.number):
                     await soon(lock.acquire(), "the turn comes")
                     await lock.release()
 

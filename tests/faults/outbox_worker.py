@@ -27,7 +27,7 @@ from ticketlock.brokers.file.broker import FileEventBroker
 from ticketlock import Conversations
 from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.publishing import relay
-from ticketlock.publishing.message import Message, Outcome, in_order, poisoned
+from ticketlock.publishing.message import BrokerMessage, Outcome, in_order, poisoned
 from ticketlock.tracker import outbox
 
 AFTER_COMMIT = "after the commit"
@@ -87,7 +87,7 @@ class Broker(FileEventBroker):
         self._death = death
 
     async def deliver(
-        self, batch: Sequence[Message], timeout: float | None = None
+        self, batch: Sequence[BrokerMessage], timeout: float | None = None
     ) -> list[Outcome]:
         good = [m for m in batch if not m.body["text"].startswith(BAD)]
         half = len(good) // 2
@@ -123,7 +123,7 @@ async def replica(section: dict[str, Any], file: str, point: str) -> None:
     store = create_tracker_store(section)
     mined(store, "append", lambda: death.at(POINTS[0]), lambda: death.at(POINTS[1]))
     mined(store.outbox, "take_each", nothing, lambda: death.at(POINTS[2]))
-    mined(store.outbox, "bury", nothing, lambda: death.at(POINTS[5]))
+    mined(store.outbox, "add_dead_letters", nothing, lambda: death.at(POINTS[5]))
     mined(store.outbox, "advance_each", lambda: death.near(POINTS[6]), lambda: death.at(POINTS[7]))
     async with Conversations(None, store, Broker(file, death)) as conversations:
         for number in range(10_000):

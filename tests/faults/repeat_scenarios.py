@@ -22,14 +22,14 @@ async def a_number_is_issued_once_after_a_flush(server: EmbeddedRedis) -> None:
         await first.acquire()
         old = two.lock("c", wait_timeout=30, lock_lifetime=30)
         assert await old.queue() == 2
-        two._live().heartbeat._beat = lambda *_: None  # type: ignore[method-assign]
+        two.engine().heartbeat._beat = lambda *_: None  # type: ignore[method-assign]
         with client_of(server) as client:
             client.flushall()
         async with one.lock("c"):
             new = one.lock("c", wait_timeout=30, lock_lifetime=30)
             assert await new.queue() == 2
-            engine = two._live()
-            answer = await engine.link.call(engine.calls.acquire(old._waiter, number=2))
+            engine = two.engine()
+            answer = await engine.link.call(engine.requests.acquire(old.waiter, number=2))
             assert answer[:2] == [0, 3]
             with client_of(server) as client:
                 waiters = client.hgetall(keys_of(one)[3])
@@ -42,7 +42,7 @@ async def a_repeated_break_breaks_one_turn(server: EmbeddedRedis) -> None:
         await one.lock("c").acquire()
         innocent = two.lock("c", wait_timeout=20)
         await innocent.queue()
-        engine, words = one._live(), []
+        engine, words = one.engine(), []
         call = engine.scripts.break_turn
         engine.scripts.break_turn = lambda *a, **k: words.append(call(*a, **k)) or words[0]  # type: ignore[method-assign]
         assert await one.break_lock("c")
@@ -59,7 +59,7 @@ async def a_repeated_delete_drops_no_new_ticket(server: EmbeddedRedis) -> None:
     async with store_on(server) as one, store_on(server) as two:
         await one.issue_ticket("c")
         await one.issue_ticket("c")
-        engine, words = one._live(), []
+        engine, words = one.engine(), []
         call = engine.scripts.break_turn
         engine.scripts.break_turn = lambda *a, **k: words.append(call(*a, **k)) or words[0]  # type: ignore[method-assign]
         await one.delete_lock("c")
@@ -77,7 +77,7 @@ async def a_repeated_collect_finds_the_same(server: EmbeddedRedis) -> None:
         async with store.lock("c", incoming=Incoming("first")) as grant:
             for name in ("a", "b"):
                 await store.lock("c", incoming=Incoming(name, text=f"text {name}")).queue()
-            engine = store._live()
+            engine = store.engine()
             words = engine.scripts.collect("c", grant.member, grant.fence, 100, 7)
             once = await engine.link.call(words)
             assert once == [b"a", b"text a", b"b", b"text b"]
@@ -139,11 +139,11 @@ async def forged_bells_grant_nothing(server: EmbeddedRedis) -> None:
         async with one.lock("c") as grant:
             waiting = two.lock("c", wait_timeout=20)
             task = asyncio.create_task(waiting.acquire())
-            await until(lambda: waiting._waiter.number > 0, "it waits")
+            await until(lambda: waiting.waiter.number > 0, "it waits")
             with client_of(server) as client:
                 for fence in (grant.fence, grant.fence + 1, 2**53 - 2, 2**63 - 1):
-                    for store, request in ((two, waiting._waiter.request), (one, grant.request)):
-                        channel = store._live().scripts.keys.bell + store._live().process
+                    for store, request in ((two, waiting.waiter.request), (one, grant.request)):
+                        channel = store.engine().scripts.keys.bell + store.engine().process
                         for text in forged(store, request, fence):
                             client.publish(channel, text)
             await asyncio.sleep(0.5)
@@ -158,7 +158,7 @@ async def forged_bells_grant_nothing(server: EmbeddedRedis) -> None:
 async def a_bell_heard_by_others_is_of_no_use_to_them(server: EmbeddedRedis) -> None:
     """Who may subscribe and publish can repeat a bell, and not make another of it."""
     async with store_on(server, **SHORT) as one, store_on(server, **SHORT) as two:
-        engine = two._live()
+        engine = two.engine()
         await warm(two)
         with client_of(server) as client, client.pubsub() as ear:
             channel = engine.scripts.keys.bell + engine.process
@@ -196,7 +196,7 @@ async def a_bell_without_a_signature_is_a_reason_to_look(server: EmbeddedRedis) 
         await held.acquire()
         lock = two.lock("c", wait_timeout=20)
         await lock.queue()
-        engine = two._live()
+        engine = two.engine()
         heard, beats = engine._heard, engine.heartbeat._beat
         engine._heard = lambda text, secret: heard(text.rsplit(b" ", 1)[0], secret)  # type: ignore[method-assign]
         engine.heartbeat._beat = lambda *_: None  # type: ignore[method-assign]  # it is no help

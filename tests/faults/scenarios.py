@@ -47,7 +47,7 @@ async def soon(awaitable: Awaitable[T], what: str, seconds: float = 10) -> T:
 
 def bells(store: ConcurrentRedisLockStore) -> list[bytes]:
     """A list to which the texts of the bells are added that the store hears."""
-    link, heard = store._live().link, []
+    link, heard = store.engine().link, []
     hear = link._on_push
     assert hear is not None
 
@@ -61,20 +61,20 @@ def bells(store: ConcurrentRedisLockStore) -> list[bytes]:
 
 def beats(store: ConcurrentRedisLockStore) -> list[object]:
     """A list that grows with each heartbeat that the store hears of."""
-    engine, heard = store._live(), []
-    beaten = engine.beaten
+    engine, heard = store.engine(), []
+    on_heartbeat = engine.on_heartbeat
 
     def listen(*answers: object) -> None:
         heard.append(answers)
-        beaten(*answers)  # type: ignore[arg-type]  # as they came
+        on_heartbeat(*answers)  # type: ignore[arg-type]  # as they came
 
-    engine.beaten = listen  # type: ignore[method-assign]
+    engine.on_heartbeat = listen  # type: ignore[method-assign]
     return heard
 
 
 def freeze(store: ConcurrentRedisLockStore) -> None:
     """As if the process stood still: its heartbeat and its watch stop, it hears no bells."""
-    engine = store._live()
+    engine = store.engine()
     engine.heartbeat._beat = lambda *_: None  # type: ignore[method-assign]
     engine.link._on_push = None
     engine._deadlines.stop()
@@ -164,7 +164,7 @@ async def a_lost_bell_costs_a_second(server: EmbeddedRedis) -> None:
         lock = two.lock("c")
         async with one.lock("c"):
             await lock.queue()
-            two._live().link._on_push = None
+            two.engine().link._on_push = None
         heard = beats(two)
         await soon(lock.acquire(), "the turn comes")
         assert len(heard) <= 2  # one may have been under way when the bell rang
@@ -176,11 +176,11 @@ async def a_cancelled_grant_is_handed_on(server: EmbeddedRedis) -> None:
     async with store_on(server) as one, store_on(server) as two, store_on(server) as three:
         async with one.lock("c"):
             task = asyncio.create_task(two.lock("c").acquire())
-            await until(lambda: two._live()._waiting, "two waits")
+            await until(lambda: two.engine()._waiting, "two waits")
             await asyncio.sleep(0.05)
             lock = three.lock("c")
             await lock.queue()
-            two._live().link._on_push = None  # the bell is on its way, and comes too late
+            two.engine().link._on_push = None  # the bell is on its way, and comes too late
             heard = bells(three)
         task.cancel()
         await asyncio.wait([task])
@@ -219,10 +219,10 @@ async def a_lost_answer_loses_no_place(server: EmbeddedRedis) -> None:
         early = two.lock("c", wait_timeout=20)
         await early.queue()
         with redis.Redis.from_url(server.url) as client:
-            client.zrem(two._live().scripts.keys.of("c")[2], early._waiter.member)
+            client.zrem(two.engine().scripts.keys.of("c")[2], early.waiter.member)
         late = two.lock("c", wait_timeout=20)
         await late.queue()  # tells that the process lives
-        await until_position(one, early._waiter.number, 1)
+        await until_position(one, early.waiter.number, 1)
         await holder.release()
         await soon(early.acquire(), "the turn comes")
         await early.release()
@@ -238,7 +238,7 @@ async def a_bare_ticket_lives_its_lifetime(server: EmbeddedRedis) -> None:
         assert holder is not None
         assert holder.lease > 20
         with redis.Redis.from_url(server.url) as client:
-            assert client.hlen(store._live().scripts.keys.of("c")[3]) == 0
+            assert client.hlen(store.engine().scripts.keys.of("c")[3]) == 0
 
 
 async def a_long_hold_is_renewed(server: EmbeddedRedis) -> None:
@@ -272,7 +272,7 @@ async def the_deadline_counts_from_the_sending(server: EmbeddedRedis) -> None:
 async def a_floor_raises_the_fence(server: EmbeddedRedis) -> None:
     """A fence is higher than the floor the tracker store knows, whatever the clock says."""
     async with store_on(server) as store:
-        engine, floor = store._live(), 2**52
+        engine, floor = store.engine(), 2**52
         words = engine.scripts.acquire("c", f"{engine.process}.99", 60_000, floor=floor)
         granted, _, fence, _ = await engine.link.call(words)
         assert (granted, fence) == (1, floor + 1)
@@ -284,7 +284,7 @@ async def a_floor_raises_the_fence(server: EmbeddedRedis) -> None:
 async def a_repeated_acquire_is_one_ticket(server: EmbeddedRedis) -> None:
     """An acquire sent twice, granted or waiting, is one ticket."""
     async with store_on(server) as store:
-        engine = store._live()
+        engine = store.engine()
         first = engine.scripts.acquire("c", f"{engine.process}.901", 60_000)
         second = engine.scripts.acquire("c", f"{engine.process}.902", 60_000)
         answers = [await engine.link.call(words) for words in (first, first, second, second)]

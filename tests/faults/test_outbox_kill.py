@@ -111,13 +111,13 @@ async def test_a_relay_that_was_killed_is_taken_over(section: dict[str, Any]) ->
         claim = await store.claim("a", 1, "x")
         await store.append(claim, [user(f"{n}", n) for n in range(5)])
         dead = Lease.of("dead")
-        parcel = await store.outbox.take("a", dead, 3)
-        assert parcel is not None
+        batch = await store.outbox.take("a", dead, 3)
+        assert batch is not None
         await store.append(claim, [user("5", 5)])  # the lease is as long as it was
         assert await store.outbox.waiting(10, dead.until - 1) == []
         assert await store.outbox.take("a", Lease.of("next"), 3) is None
         assert await store.outbox.waiting(10, dead.until) == ["a"]
         after = Lease("next", dead.until, dead.until + LEASE_MS)
-        parcel = await store.outbox.take("a", after, 10)
-        assert parcel is not None
-        assert [event["text"] for event in parcel.events] == [*"012345"]
+        batch = await store.outbox.take("a", after, 10)
+        assert batch is not None
+        assert [event["text"] for event in batch.events] == [*"012345"]

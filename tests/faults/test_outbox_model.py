@@ -24,7 +24,7 @@ from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.errors import EventsWaiting
 from ticketlock.tracker import fenced as fenced_store
 from ticketlock.tracker import outbox
-from ticketlock.tracker.outbox import DeadLetter, Lease, Parcel
+from ticketlock.tracker.outbox import Batch, DeadLetter, Lease
 from ticketlock.tracker.store import TrackerStore
 from ticketlock.tracker.tracker import Tracker
 
@@ -87,9 +87,9 @@ class Conversation:
 
 @dataclass
 class Taken:
-    """A parcel in the hands of a relay, and how much of it is published."""
+    """A batch in the hands of a relay, and how much of it is published."""
 
-    parcel: Parcel
+    batch: Batch
     relay: str
     life: Conversation
     published: int = 0
@@ -154,19 +154,19 @@ class Machine(RuleBasedStateMachine):
     def take(self, name: str, relay: str, limit: int) -> None:
         CLOCK.ms += 1
         lease = Lease(relay, CLOCK.ms, CLOCK.ms + LEASE)
-        parcel = self.loop.run_until_complete(self.store.outbox.take(name, lease, limit))
+        batch = self.loop.run_until_complete(self.store.outbox.take(name, lease, limit))
         life = self.live.get(name)
         if life is None or not life.can_be_taken(relay):
-            assert parcel is None
+            assert batch is None
             return
-        assert parcel is not None
+        assert batch is not None
         life.relay, life.free_at = relay, lease.until
-        life.history = life.history or parcel.history
-        assert (parcel.history, parcel.first) == (life.history, life.out)
-        assert parcel.sequence == len(life.texts)
-        said = [event["text"] for event in parcel.events]
+        life.history = life.history or batch.history
+        assert (batch.history, batch.first) == (life.history, life.out)
+        assert batch.sequence == len(life.texts)
+        said = [event["text"] for event in batch.events]
         assert said == life.texts[life.out : life.out + limit]
-        self.taken.append(Taken(parcel, relay, life))
+        self.taken.append(Taken(batch, relay, life))
 
     @rule(place=st.integers(0, 9), count=st.integers(1, 5))
     def publish(self, place: int, count: int) -> None:
@@ -174,8 +174,8 @@ class Machine(RuleBasedStateMachine):
         if not self.taken:
             return
         taken = self.taken[place % len(self.taken)]
-        for event in taken.parcel.events[taken.published :][:count]:
-            number = taken.parcel.first + taken.published
+        for event in taken.batch.events[taken.published :][:count]:
+            number = taken.batch.first + taken.published
             assert taken.life.texts[number] == event["text"]
             assert number <= taken.life.arrived, "an event was left out"
             taken.life.arrived = max(taken.life.arrived, number + 1)
@@ -186,13 +186,13 @@ class Machine(RuleBasedStateMachine):
         if not self.taken:
             return
         taken = self.taken.pop(place % len(self.taken))
-        parcel, life = taken.parcel, taken.life
+        batch, life = taken.batch, taken.life
         CLOCK.ms += 1
         lease = Lease(taken.relay, CLOCK.ms, CLOCK.ms + LEASE)
-        to = parcel.first + taken.published
-        stays = self.loop.run_until_complete(self.store.outbox.advance(parcel, lease, to))
-        alive = self.live.get(parcel.sender_id) is life
-        if not alive or (life.relay, life.out) != (taken.relay, parcel.first) or not life.waits:
+        to = batch.first + taken.published
+        stays = self.loop.run_until_complete(self.store.outbox.advance(batch, lease, to))
+        alive = self.live.get(batch.sender_id) is life
+        if not alive or (life.relay, life.out) != (taken.relay, batch.first) or not life.waits:
             assert stays is False
             return
         life.out, life.free_at = to, lease.until
@@ -202,16 +202,16 @@ class Machine(RuleBasedStateMachine):
 
     @rule(place=st.integers(0, 9))
     def bury(self, place: int) -> None:
-        """The next event of a parcel is set apart; a consumer cannot tell that from having it."""
+        """The next event of a batch is set apart; a consumer cannot tell that from having it."""
         if not self.taken:
             return
         taken = self.taken[place % len(self.taken)]
-        if taken.published == len(taken.parcel.events):
+        if taken.published == len(taken.batch.events):
             return
-        number = taken.parcel.first + taken.published
-        event = taken.parcel.events[taken.published]
-        letter = DeadLetter(taken.parcel.sender_id, taken.parcel.history, number, event, "bad", 1)
-        self.do(self.store.outbox.bury([letter]))
+        number = taken.batch.first + taken.published
+        event = taken.batch.events[taken.published]
+        letter = DeadLetter(taken.batch.sender_id, taken.batch.history, number, event, "bad", 1)
+        self.do(self.store.outbox.add_dead_letters([letter]))
         if letter not in self.letters:
             self.letters.append(letter)
         taken.life.arrived = max(taken.life.arrived, number + 1)
@@ -265,7 +265,7 @@ class Machine(RuleBasedStateMachine):
             (v.sender_id, v.history, v.sequence): v for v in kept
         }
         for letter in kept:
-            self.do(self.store.outbox.unbury(letter))
+            self.do(self.store.outbox.remove_dead_letter(letter))
         for name in ("a", "b"):
             self.do(self.store.delete(name))
 

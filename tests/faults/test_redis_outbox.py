@@ -18,10 +18,10 @@ import pytest
 from contract_events import user
 from servers import redis_tracker
 from servers.tracker_stores import Stores
-from ticketlock.stores.redis.client import Client
+from ticketlock.stores.redis.client import RedisClient
 
 from ticketlock.endpoints.registry import create_tracker_store
-from ticketlock.tracker.outbox import LEASE_MS, Lease, Parcel, now_ms
+from ticketlock.tracker.outbox import LEASE_MS, Batch, Lease, now_ms
 from ticketlock.tracker.store import TrackerStore
 from ticketlock.tracker.tracker import Tracker
 
@@ -53,12 +53,12 @@ async def main(store, number):
     while True:
         for name in await outbox.waiting(3, now_ms()):
             lease = Lease(me, now_ms(), now_ms() + 200)
-            parcel = await outbox.take(name, lease, 5)
-            if parcel is not None:
-                for place, event in enumerate(parcel.events, parcel.first):
+            batch = await outbox.take(name, lease, 5)
+            if batch is not None:
+                for place, event in enumerate(batch.events, batch.first):
                     assert event["text"] == str(place)
                     print(name, place, flush=True)
-                await outbox.advance(parcel, lease, parcel.first + len(parcel.events))
+                await outbox.advance(batch, lease, batch.first + len(batch.events))
                 if random.random() < 0.5:
                     await outbox.release(name, me)
 """
@@ -67,7 +67,7 @@ FRAME = """
 import asyncio, json, random, sys
 sys.path.insert(0, sys.argv[3])
 from contract_events import user
-from ticketlock.tracker.outbox import Lease, now_ms
+from ticketlock.tracker.outbox import Batch, Lease, now_ms
 from ticketlock.endpoints.registry import create_tracker_store
 %s
 async def frame():
@@ -105,15 +105,15 @@ def ready(process: subprocess.Popen[str]) -> None:
     assert process.stdout.readline() == "ready\n"
 
 
-async def all_waiting(store: TrackerStore) -> dict[str, Parcel]:
+async def all_waiting(store: TrackerStore) -> dict[str, Batch]:
     """What whoever comes next finds, after the end of all leases."""
     now = now_ms() + LEASE_MS
     lease = Lease("next", now, now + 1)
     found = {}
     for name in await store.outbox.waiting(100, SOON):
-        parcel = await store.outbox.take(name, lease, 1_000_000)
-        if parcel is not None:
-            found[name] = parcel
+        batch = await store.outbox.take(name, lease, 1_000_000)
+        if batch is not None:
+            found[name] = batch
     return found
 
 
@@ -163,7 +163,7 @@ class Held:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, store: Any, name: str, after: bool) -> None:
         self.there, self.go_on = asyncio.Event(), asyncio.Event()
-        client: Client = store._client
+        client: RedisClient = store._client
         run = client.script
 
         async def script(called: str, *words: Any) -> Any:
@@ -185,9 +185,9 @@ async def publish(store: TrackerStore) -> list[Any]:
     """All that is found; whatever waits is published by it."""
     found = await all_waiting(store)
     now = now_ms() + LEASE_MS
-    for parcel in found.values():
-        await store.outbox.advance(parcel, Lease("next", now, now + 1), parcel.sequence)
-    return [event["text"] for parcel in found.values() for event in parcel.events]
+    for batch in found.values():
+        await store.outbox.advance(batch, Lease("next", now, now + 1), batch.sequence)
+    return [event["text"] for batch in found.values() for event in batch.events]
 
 
 @pytest.mark.parametrize("how", ["looked", "published", "deleted", "expired"])
@@ -241,13 +241,13 @@ async def test_a_relay_is_killed_before_it_moves_the_entry(
     store.publishes = True
     await store.save(Tracker.from_dict("a", [user("1", 1), user("2", 1)]))
     lease = Lease("dead", now_ms(), now_ms() + 1000)
-    parcel = None if how == "take" else await store.outbox.take("a", lease, 1)
+    batch = None if how == "take" else await store.outbox.take("a", lease, 1)
     held = Held(monkeypatch, store, f"outbox_{how}", after=True)
     if how == "take":
         task = asyncio.create_task(store.outbox.take("a", lease, 1))
     elif how == "advance":
-        assert parcel is not None
-        task = asyncio.create_task(store.outbox.advance(parcel, lease, 1))
+        assert batch is not None
+        task = asyncio.create_task(store.outbox.advance(batch, lease, 1))
     else:
         task = asyncio.create_task(store.outbox.release("a", "dead"))
     await held.there.wait()

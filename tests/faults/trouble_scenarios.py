@@ -47,7 +47,7 @@ async def a_full_server_ends_no_turn(server: EmbeddedRedis) -> None:
         grant = await holder.acquire()
         behind = two.lock("c")
         waiting = asyncio.create_task(behind.acquire())
-        await until(lambda: behind._waiter.number > 0, "it waits")
+        await until(lambda: behind.waiter.number > 0, "it waits")
         with out_of_memory(server):
             await asyncio.sleep(3)  # longer than a lease
             grant.ensure_held()
@@ -161,7 +161,7 @@ async def troubles_one_after_another_keep_the_order(server: EmbeddedRedis) -> No
         locks = [two.lock("c", wait_timeout=20), three.lock("c", wait_timeout=20)]
         for lock in locks:
             await lock.queue()
-        beat = two._live().heartbeat
+        beat = two.engine().heartbeat
         beat._beat = lambda *_: None  # type: ignore[method-assign]
         server.process.send_signal(signal.SIGSTOP)
         try:

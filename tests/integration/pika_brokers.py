@@ -15,7 +15,7 @@ from ticketlock.brokers.pika.broker import PikaEventBroker
 
 from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError
-from ticketlock.publishing.message import Message, Outcome
+from ticketlock.publishing.message import BrokerMessage, Outcome
 
 URL_PASSWORD = quote(PASSWORD, safe="")
 
@@ -30,7 +30,7 @@ async def using(section: dict[str, Any]) -> AsyncIterator[PikaEventBroker]:
 
 
 async def send(broker: PikaEventBroker, *numbers: int, timeout: float = 5) -> list[Outcome]:
-    batch = [Message("c", number, {"event": "user"}) for number in numbers]
+    batch = [BrokerMessage("c", number, {"event": "user"}) for number in numbers]
     return await broker.deliver(batch, timeout)
 
 

@@ -75,14 +75,14 @@ async def test_a_masters_trouble_is_its_own(cluster: RedisCluster, how: str) -> 
         sick = cluster.conversations(0, 20)
         theirs = await hold(two, sick)
         later = [asyncio.create_task(one.lock(name).acquire()) for name in sick]
-        waiters = one._live()._waiting
+        waiters = one.engine()._waiting
         await until(lambda: sum(w.number > 0 for w in waiters.values()) == 30, "all wait")
         replicated(cluster, sick[0])
         hurt(cluster.servers[0], how)
         afterwards = [asyncio.create_task(turn(two, name)) for name in sick]
         await asyncio.sleep(6)
         assert not lost(held)
-        await asyncio.gather(*(two._release(grant) for grant in theirs))
+        await asyncio.gather(*(two._queue.release(grant) for grant in theirs))
         await asyncio.gather(*later)
         assert not lost(held)
         order: list[tuple[str, int]] = []
@@ -90,15 +90,15 @@ async def test_a_masters_trouble_is_its_own(cluster: RedisCluster, how: str) -> 
         async def enter(name: str, i: int) -> None:
             grant = await waiting[name][i].acquire()
             order.append((name, i))
-            await one._release(grant) if i == 0 else await two._release(grant)
+            await one._queue.release(grant) if i == 0 else await two._queue.release(grant)
 
         await asyncio.gather(
-            *(one._release(grant) for grant in held),
+            *(one._queue.release(grant) for grant in held),
             *(enter(name, i) for name in waiting for i in range(2)),
         )
         for name in waiting:
             assert [i for other, i in order if other == name] == [0, 1]
-        await asyncio.gather(*(one._release(task.result()) for task in later), *afterwards)
+        await asyncio.gather(*(one._queue.release(task.result()) for task in later), *afterwards)
 
 
 @pytest.mark.parametrize("how", ["dead", "hung"])
@@ -126,12 +126,12 @@ async def test_a_dead_master_costs_little(cluster: RedisCluster) -> None:
         held = await hold(store, names)
         with cluster.client(cluster.servers[1]) as client:
             waiting = [asyncio.create_task(store.lock(name).acquire()) for name in names]
-            await until(lambda: len(store._live()._waiting) == 20, "all of them wait")
+            await until(lambda: len(store.engine()._waiting) == 20, "all of them wait")
             before, cpu = client.info("stats"), time.process_time()
             asked = asked_for_slots(client)
             hurt(cluster.servers[0], "dead")
             # A failover within the lease keeps the turns.
-            await asyncio.gather(*(store._release(grant) for grant in held), *waiting)
+            await asyncio.gather(*(store._queue.release(grant) for grant in held), *waiting)
             after, cpu = client.info("stats"), time.process_time() - cpu
             asked = asked_for_slots(client) - asked
         # It took some seconds; nodes of the cluster do not count as connections.
@@ -180,7 +180,7 @@ async def test_a_slot_on_the_move(server: str) -> None:
             moving(cluster, slot_of(name), 0, 1)
             await asyncio.sleep(4.5)
             assert not lost(held)
-            keys = store._live().scripts.keys.of(name)
+            keys = store.engine().scripts.keys.of(name)
             move_keys(cluster, [keys[1]], 0, 1)  # the holder; the counter stays behind
             await asyncio.sleep(4.5)
             assert not lost(held)
@@ -188,9 +188,9 @@ async def test_a_slot_on_the_move(server: str) -> None:
             waiting = asyncio.create_task(two.lock(name).acquire())
             await asyncio.sleep(1.5)
             moved(cluster, slot_of(name), 1)
-            waiters = two._live()._waiting.values()
+            waiters = two.engine()._waiting.values()
             await until(lambda: [w.number for w in waiters] == [2], "the second has a place")
-            await store._release(held[0])
+            await store._queue.release(held[0])
             assert held[0].reason is None
             assert (await waiting).number == 2
             assert not lost(held)
@@ -205,7 +205,7 @@ async def test_waiters_of_a_slot_on_the_move(cluster: RedisCluster) -> None:
         for lock in early.values():
             await lock.queue()
         moving(cluster, slot_of(names[0]), 0, 1)
-        keys = one._live().scripts.keys.of(names[0])
+        keys = one.engine().scripts.keys.of(names[0])
         move_keys(cluster, [keys[2]], 0, 1)  # the queue
         await asyncio.sleep(3)  # longer than a waiter is believed without a heartbeat
         late = {name: three.lock(name) for name in names[1:]}
@@ -218,12 +218,12 @@ async def test_waiters_of_a_slot_on_the_move(cluster: RedisCluster) -> None:
         async def enter(name: str, which: str, store: ConcurrentRedisLockStore) -> None:
             grant = await (early if which == "early" else late)[name].acquire()
             order.append((name, which))
-            await store._release(grant)
+            await store._queue.release(grant)
 
         tasks = [asyncio.create_task(enter(name, "early", two)) for name in names]
         tasks += [asyncio.create_task(enter(name, "late", three)) for name in names[1:]]
         for name in names:
-            await one._release(held[name])
+            await one._queue.release(held[name])
         await asyncio.gather(*tasks)
         for name in names[1:]:
             assert [which for other, which in order if other == name] == ["early", "late"]
@@ -259,7 +259,7 @@ async def test_nodes_that_do_not_name_themselves(server: str) -> None:
                 store, [cluster.conversations(i, 3)[j] for i in range(3) for j in range(3)]
             )
             # MOVED names no host either.
-            store._live().link._owners[:] = [("127.0.0.1", cluster.servers[0].port)] * 16384  # type: ignore[union-attr]
+            store.engine().link._owners[:] = [("127.0.0.1", cluster.servers[0].port)] * 16384  # type: ignore[union-attr]
             await hold(store, cluster.conversations(2, 9)[5:])
             await asyncio.sleep(4.5)
             assert not lost(held)

@@ -105,7 +105,7 @@ async def test_a_lost_answer_is_not_a_second_ticket(own_redis: EmbeddedRedis) ->
                 grant = await asyncio.wait_for(task, 5)
                 assert grant.number == expected
                 lock = store.lock("c")
-                lock._grant = grant
+                lock.grant = grant
                 proxy.mood = "lose answers"
                 release = asyncio.create_task(lock.release())
                 await asyncio.sleep(0.02)
@@ -119,7 +119,7 @@ async def test_a_cancelled_command_leaves_its_answer_to_nobody(
 ) -> None:
     """Answers stay matched when every second caller goes away."""
     async with ConcurrentRedisLockStore(url=own_redis.url) as store:
-        link = store._live().link
+        link = store.engine().link
 
         async def echo(i: int) -> None:
             assert await link.call(("ECHO", str(i))) == str(i).encode()

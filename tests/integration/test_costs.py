@@ -94,7 +94,7 @@ async def test_requests_of_a_tick_share_calls(own_redis: EmbeddedRedis) -> None:
 
 def count_writes(store: ConcurrentRedisLockStore) -> list[int]:
     """The sizes of what the store writes from now on."""
-    link: Any = store._live().link
+    link: Any = store.engine().link
     transport, sizes = link._transport, []
 
     class Counted:
@@ -128,7 +128,7 @@ COUNT = 300
 
 def queued(store: ConcurrentRedisLockStore) -> int:
     """How many wait here that know their tickets' numbers."""
-    return sum(waiter.number >= 0 for waiter in store._live()._waiting.values())
+    return sum(waiter.number >= 0 for waiter in store.engine()._waiting.values())
 
 
 async def test_memory_of_waiting(own_redis: EmbeddedRedis) -> None:
@@ -176,7 +176,7 @@ async def test_nothing_is_kept_of_turns_that_are_over(own_redis: EmbeddedRedis) 
                     await asyncio.sleep(0)
 
         await asyncio.gather(*map(turns, range(200)))
-        engine: Any = store._live()
+        engine: Any = store.engine()
         kept = (engine._waiting, engine._held, [*engine.link._sent], engine.link._unsent)
         assert [len(each) for each in kept] == [0, 0, 0, 0]
         assert len(engine._seen) <= 50  # until the next heartbeat

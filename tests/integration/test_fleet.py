@@ -16,8 +16,8 @@ from ticketlock import ConcurrentRedisLockStore
 from ticketlock.conversations import Conversations
 from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server import BotServer, create_app
-from ticketlock.server.operator.fleet import KEPT
-from ticketlock.server.operator.look import Look
+from ticketlock.server.operator.activity import Activity
+from ticketlock.server.operator.replicas import KEPT
 
 KEY = "concurrent_lock:live"
 
@@ -32,7 +32,7 @@ async def replica(url: str) -> AsyncIterator[tuple[BotServer, httpx.AsyncClient]
             try:
                 yield app, http
             finally:
-                await app.live.fleet.close()
+                await app.live.replicas.close()
 
 
 async def live(http: httpx.AsyncClient, **query: Any) -> Any:
@@ -123,7 +123,7 @@ async def test_a_redis_that_is_away_takes_nothing_but_the_page(
     async with replica(own_redis.url) as (app, http):
         assert (await http.get("/live")).status_code == 200
         own_redis.stop()
-        await app.live.fleet._tell(Look(app.handler.jobs))
+        await app.live.replicas._report(Activity(app.handler.jobs))
         await asyncio.sleep(1.1)  # the answer of before is kept for a second
         found = await live(http)
         assert "127.0.0.1" in found["problems"]["lock_store"]

@@ -18,7 +18,7 @@ from ticketlock.brokers.kafka.broker import KafkaEventBroker
 
 from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError, EventBrokerError
-from ticketlock.publishing.message import Message, Outcome
+from ticketlock.publishing.message import BrokerMessage, Outcome
 
 LOGIN = {"sasl_username": USER, "sasl_password": PASSWORD}
 
@@ -40,7 +40,7 @@ async def using(section: dict[str, Any]) -> AsyncIterator[KafkaEventBroker]:
 
 
 async def send(broker: KafkaEventBroker, *numbers: int, timeout: float = 5) -> list[Outcome]:
-    batch = [Message("c", number, {"event": "user"}) for number in numbers]
+    batch = [BrokerMessage("c", number, {"event": "user"}) for number in numbers]
     return await broker.deliver(batch, timeout)
 
 
@@ -233,7 +233,7 @@ async def test_keys_and_headers(
     monkeypatch.setenv("RASA_ENVIRONMENT", "production")
     section = kafka.section(topic=topic, partition_by_sender=keyed)
     async with using(section) as broker:
-        batch = [Message(f"ä{i % 5}", i, {}, {"extra": "1"}) for i in range(60)]
+        batch = [BrokerMessage(f"ä{i % 5}", i, {}, {"extra": "1"}) for i in range(60)]
         assert {o.status for o in await broker.deliver(batch)} == {"delivered"}
         broker.publish({"event": "without a sender"})
     found = consume(kafka.bootstrap, topic, 61)
@@ -258,8 +258,8 @@ async def test_small_events_in_a_topic_with_a_lower_limit(kafka: Any) -> None:
     name = f"low-{time.time_ns()}"
     make_topic(kafka.bootstrap, name, 1, **{"max.message.bytes": "20000"})
     async with using(kafka.section(topic=name)) as broker:
-        batch = [Message("c", n, {"text": "x" * 1000}) for n in range(60)]
-        batch[30] = Message("c", 30, {"text": "x" * 30_000})
+        batch = [BrokerMessage("c", n, {"text": "x" * 1000}) for n in range(60)]
+        batch[30] = BrokerMessage("c", 30, {"text": "x" * 30_000})
         outcomes = await broker.deliver(batch, 20)
         assert [i for i, o in enumerate(outcomes) if o.status != "delivered"] == [30]
         assert outcomes[30].status == "poisoned"

@@ -13,11 +13,11 @@ from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 from servers.tracker_stores import Stores
 from ticketlock.stores.dynamo import outbox as _dynamo_outbox
-from ticketlock.stores.dynamo.client import Client
+from ticketlock.stores.dynamo.client import DynamoClient
 from ticketlock.stores.mongo import store as mongo
 
 from ticketlock.errors import EventsWaiting
-from ticketlock.tracker.outbox import LEASE_MS, DeadLetter, Lease, Parcel, now_ms
+from ticketlock.tracker.outbox import LEASE_MS, Batch, DeadLetter, Lease, now_ms
 from ticketlock.tracker.store import TrackerStore
 from ticketlock.tracker.tracker import Tracker
 
@@ -40,20 +40,20 @@ def publishing(stores: Any) -> TrackerStore:
     return store
 
 
-async def relayed(store: TrackerStore, limit: int) -> list[Parcel]:
-    """All parcels of conversation a."""
-    parcels = []
+async def relayed(store: TrackerStore, limit: int) -> list[Batch]:
+    """All batches of conversation a."""
+    batches = []
     while True:
         lease = Lease.of("relay")
-        parcel = await store.outbox.take("a", lease, limit)
-        if parcel is None:
-            return parcels
-        parcels.append(parcel)
-        await store.outbox.advance(parcel, lease, parcel.first + len(parcel.events))
+        batch = await store.outbox.take("a", lease, limit)
+        if batch is None:
+            return batches
+        batches.append(batch)
+        await store.outbox.advance(batch, lease, batch.first + len(batch.events))
 
 
-def events_of(parcels: list[Parcel]) -> list[Any]:
-    return [event for parcel in parcels for event in parcel.events]
+def events_of(batches: list[Batch]) -> list[Any]:
+    return [event for batch in batches for event in batch.events]
 
 
 async def test_parcels_end_at_a_megabyte(stores: Any) -> None:
@@ -64,9 +64,9 @@ async def test_parcels_end_at_a_megabyte(stores: Any) -> None:
     events += [user("y" * 5_000_000, 5), user("small", 6), user("z" * 12_000_000, 7)]
     await store.append(claim, events[:4])
     await store.append(claim, events[4:])
-    parcels = await relayed(store, 100)
-    assert [len(parcel.events) for parcel in parcels] == [3, 2, 1, 1, 1]
-    assert events_of(parcels) == events
+    batches = await relayed(store, 100)
+    assert [len(batch.events) for batch in batches] == [3, 2, 1, 1, 1]
+    assert events_of(batches) == events
 
 
 async def test_a_write_larger_than_any_document_waits(stores: Any) -> None:
@@ -90,8 +90,8 @@ async def test_a_large_replacement_is_refused_before_it_is_written(
         for writer in (store, other):
             with pytest.raises(EventsWaiting):
                 await writer.update(Tracker.from_dict("a", replacement))
-    [parcel] = await relayed(store, 10)
-    assert list(parcel.events) == [user("old", 1)]
+    [batch] = await relayed(store, 10)
+    assert list(batch.events) == [user("old", 1)]
     await other.update(Tracker.from_dict("a", [user("new", 1)]))
     assert await store.outbox.waiting(10, SOON) == []
 
@@ -135,7 +135,7 @@ async def test_a_lease_of_a_clock_that_is_off_is_found(stores: Any) -> None:
 
 
 async def test_conversations_that_are_deleted_while_they_are_read(stores: Any) -> None:
-    """A parcel is of one life: its events are those of the history that it names."""
+    """A batch is of one life: its events are those of the history that it names."""
     store, other = publishing(stores), stores.open()
     await store.connect()
     done = False
@@ -152,11 +152,11 @@ async def test_conversations_that_are_deleted_while_they_are_read(stores: Any) -
     living = asyncio.create_task(live())
     named: dict[int, str] = {}
     while not done:
-        parcel = await other.outbox.take("a", Lease.of("relay"), 500)
-        if parcel is not None:
-            [text] = {event["text"] for event in parcel.events}
-            assert named.setdefault(parcel.history, text) == text
-            assert len(parcel.events) == 120
+        batch = await other.outbox.take("a", Lease.of("relay"), 500)
+        if batch is not None:
+            [text] = {event["text"] for event in batch.events}
+            assert named.setdefault(batch.history, text) == text
+            assert len(batch.events) == 120
     await living
     assert len(set(named.values())) == len(named)
     assert await other.outbox.take("a", Lease.of("relay"), 10) is None
@@ -167,12 +167,12 @@ async def test_a_large_dead_letter(stores: Any) -> None:
     store = stores.open()
     letter = DeadLetter("a", 5, 1, user("x" * 5_000_000, 1), "too large")
     small = DeadLetter("a", 5, 2, user("2", 1), "ü" * 20_000)
-    await store.outbox.bury([small, letter])
+    await store.outbox.add_dead_letters([small, letter])
     first, second = await store.outbox.dead_letters()
     assert first == letter
     assert second.event == small.event
     assert small.reason.startswith(second.reason)
-    assert await store.outbox.unbury(letter)
+    assert await store.outbox.remove_dead_letter(letter)
     assert [letter.sequence for letter in await store.outbox.dead_letters()] == [2]
 
 
@@ -195,25 +195,25 @@ async def test_dynamo_reads_what_waits_and_no_history(
     await store.append(claim, session(1))
     read: dict[str, int] = {}
     lock = threading.Lock()
-    call = Client.call
+    call = DynamoClient.call
 
-    def counted(self: Client, operation: str, **parameters: Any) -> Any:
+    def counted(self: DynamoClient, operation: str, **parameters: Any) -> Any:
         answer = call(self, operation, **parameters)
         with lock:
             read[operation] = read.get(operation, 0) + len(answer.get("Items", ()))
         return answer
 
-    monkeypatch.setattr(Client, "call", counted)
+    monkeypatch.setattr(DynamoClient, "call", counted)
     assert await store.outbox.waiting(10, SOON) == ["a"]
     assert read == {"scan": 1}
     lease = Lease.of("relay")
     for number in range(3):
         read.clear()
-        parcel = await store.outbox.take("a", lease, 10)
-        assert parcel is not None
-        assert parcel.first == 2000 + 10 * number
+        batch = await store.outbox.take("a", lease, 10)
+        assert batch is not None
+        assert batch.first == 2000 + 10 * number
         assert read["query"] <= 11
-        assert await store.outbox.advance(parcel, lease, parcel.first + 10)
+        assert await store.outbox.advance(batch, lease, batch.first + 10)
     assert (await store.outbox.backlog()).events == 2000 + len(session(1)) - 30
 
 
@@ -235,7 +235,7 @@ async def test_dynamo_finds_what_waits_page_by_page(
 
 @pytest.mark.parametrize("one", ["mongo"], indirect=True)
 async def test_mongo_reads_what_waits_and_no_history(one: Any) -> None:
-    """Of a backlog in buckets, those that a parcel needs, and by an index."""
+    """Of a backlog in buckets, those that a batch needs, and by an index."""
     store = publishing(one)
     claim = await store.claim("a", 1, "x")
     expected = [user(f"{n}", n) for n in range(1500)]
@@ -247,11 +247,11 @@ async def test_mongo_reads_what_waits_and_no_history(one: Any) -> None:
     await store._db.close()  # what comes next makes a client that is listened to
     lease = Lease.of("relay")
     for first in range(0, 60, 20):
-        parcel = await store.outbox.take("a", lease, 20)
-        assert parcel is not None
-        assert parcel.first == first
-        assert list(parcel.events) == expected[first : first + 20]
-        assert await store.outbox.advance(parcel, lease, first + 20)
+        batch = await store.outbox.take("a", lease, 20)
+        assert batch is not None
+        assert batch.first == first
+        assert list(batch.events) == expected[first : first + 20]
+        assert await store.outbox.advance(batch, lease, first + 20)
     assert seen.documents <= 3 * 2 * 8
     with MongoClient[dict[str, Any]](one.section["url"]) as client:
         indexes = client[one.section["db"]]["conversations_current"].index_information()

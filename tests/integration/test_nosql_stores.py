@@ -12,7 +12,7 @@ from pymongo import MongoClient
 from redis import Redis
 from servers.redis_tracker import sentinel_sections
 from servers.tracker_stores import Stores
-from ticketlock.stores.dynamo.client import Client
+from ticketlock.stores.dynamo.client import DynamoClient
 
 from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.errors import StaleFence, TrackerStoreError
@@ -290,14 +290,14 @@ async def test_a_turn_is_three_requests_however_long_the_history(
     claim = await store.claim("a", 1, "x")
     await store.append(claim, session(3000))
     asked: list[tuple[str, int]] = []
-    call = Client.call
+    call = DynamoClient.call
 
-    def counted(self: Client, operation: str, **parameters: Any) -> Any:
+    def counted(self: DynamoClient, operation: str, **parameters: Any) -> Any:
         answer = call(self, operation, **parameters)
         asked.append((operation, len(answer.get("Items", ()))))
         return answer
 
-    monkeypatch.setattr(Client, "call", counted)
+    monkeypatch.setattr(DynamoClient, "call", counted)
     claim = await store.claim("a", 2, "x")
     await store.append(claim, [user("hello", 3001)])
     assert asked == [("update_item", 0), ("query", 1), ("transact_write_items", 0)]

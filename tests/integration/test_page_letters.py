@@ -44,7 +44,7 @@ async def test_dead_letters_are_resent_and_dropped(
 
             assert conversations.relay is not None
             await until(lambda: conversations.relay.broker is not None, "no broker")  # type: ignore[union-attr]
-            await conversations.tracker_store.outbox.bury(
+            await conversations.tracker_store.outbox.add_dead_letters(
                 [
                     DeadLetter(who, 1, i, {"event": "user", "text": f"{who} {i}"}, "too large")
                     for who in ("c", "d")

@@ -16,7 +16,7 @@ from servers.rabbitmq import USER
 
 from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError
-from ticketlock.publishing.message import Message
+from ticketlock.publishing.message import BrokerMessage
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def test_every_queue_gets_every_event(
     monkeypatch.setenv("RASA_ENVIRONMENT", "production")
     queues = [f"{name}-{i}" for i in range(3)]
     async with using({**section, "queues": queues}) as broker:
-        again = Message("c", 1, {"event": "user"}, {"rasa-export-process-id": "42"})
+        again = BrokerMessage("c", 1, {"event": "user"}, {"rasa-export-process-id": "42"})
         assert [o.status for o in await broker.deliver([again, again])] == ["delivered"] * 2
         broker.publish({"sender_id": "c", "event": "bot"}, headers={"h": "1"})
     for queue in queues:

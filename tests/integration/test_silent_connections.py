@@ -62,7 +62,7 @@ async def test_a_server_that_pauses_keeps_its_connections(own_redis: EmbeddedRed
         own_redis.process.send_signal(signal.SIGCONT)
         grant = await entering
         assert grant.number == 2
-        assert store._live().link.connects == 1
+        assert store.engine().link.connects == 1
 
 
 async def test_acquires_outlive_a_hung_master_of_sentinels(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ async def test_a_release_behind_a_blocking_handler(
                 await asyncio.sleep(0)
                 time.sleep(4.2)  # a handler that blocks the loop
                 await asyncio.gather(*ends)
-            assert store._live().link.connects == 1
+            assert store.engine().link.connects == 1
     assert not caplog.records
 
 
@@ -138,7 +138,7 @@ async def test_an_acquire_behind_a_blocking_handler(own_redis: EmbeddedRedis, bl
         await asyncio.sleep(0)
         time.sleep(block)  # a handler that blocks the loop
         await asyncio.gather(*entering)
-        assert store._live().link.connects == 1
+        assert store.engine().link.connects == 1
 
 
 @pytest.mark.parametrize("ending", ["release", "withdraw"])

@@ -23,7 +23,7 @@ from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError, EventBrokerError
 from ticketlock.publishing.broker import EventBroker
 from ticketlock.publishing.custom import CustomEventBroker
-from ticketlock.publishing.message import Message
+from ticketlock.publishing.message import BrokerMessage
 
 LOGIN = {"username": "u", "password": "x-s3cret"}
 
@@ -71,9 +71,9 @@ async def test_files_are_not_mixed_up(tmp_path: Path) -> None:
     one, two = FileEventBroker(str(tmp_path / "1")), FileEventBroker(str(tmp_path / "2"))
     for number, broker in ((1, one), (2, two)):
         await broker.connect()
-        await broker.deliver([Message("c", number, {})])
+        await broker.deliver([BrokerMessage("c", number, {})])
     (tmp_path / "2").rename(tmp_path / "2.old")
-    await two.deliver([Message("c", 3, {})])
+    await two.deliver([BrokerMessage("c", 3, {})])
     await one.close()
     await two.close()
     found = [json.loads((tmp_path / name).read_text())["sequence"] for name in ("1", "2.old", "2")]
@@ -88,11 +88,11 @@ async def test_half_a_line_of_a_killed_writer_goes(length: int, tmp_path: Path) 
     path.write_text(half)
     broker = FileEventBroker(str(path))
     for number in (1, 2):
-        (outcome,) = await broker.deliver([Message("c", number, {})])
+        (outcome,) = await broker.deliver([BrokerMessage("c", number, {})])
         assert outcome.status == "delivered"
         with path.open("a") as file:
             file.write(half if number == 1 else '{"sequence": 3}')  # whole, but its end
-    await broker.deliver([Message("c", 4, {})])
+    await broker.deliver([BrokerMessage("c", 4, {})])
     await broker.close()
     found = [json.loads(line)["sequence"] for line in path.read_text().splitlines()]
     assert found == [1, 2, 3, 4]
@@ -104,10 +104,10 @@ async def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
     broker = FileEventBroker(str(path))
     with path.open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        (outcome,) = await broker.deliver([Message("c", 1, {})], timeout=0.2)
+        (outcome,) = await broker.deliver([BrokerMessage("c", 1, {})], timeout=0.2)
         assert outcome.status == "retry"
         assert "locked" in outcome.reason
-    (outcome,) = await broker.deliver([Message("c", 1, {})])
+    (outcome,) = await broker.deliver([BrokerMessage("c", 1, {})])
     assert outcome.status == "delivered"
     await broker.close()
     assert len(path.read_text().splitlines()) == 1
@@ -121,7 +121,7 @@ def test_file_errors(tmp_path: Path) -> None:
         create({"type": "file", "url": "x"})
     if Path("/dev/full").exists():
         broker = FileEventBroker("/dev/full")
-        (outcome,) = asyncio.run(broker.deliver([Message("c", 1, {})]))
+        (outcome,) = asyncio.run(broker.deliver([BrokerMessage("c", 1, {})]))
         assert outcome.status == "retry"
         asyncio.run(broker.close())
 
@@ -224,7 +224,7 @@ class Faulty(PlainBroker):
 async def test_a_custom_broker_that_raises() -> None:
     """What it raises is `retry`; nothing of the conversation overtakes, others go on."""
     broker = CustomEventBroker(Faulty("faulty"))
-    batch = [Message("c", n, {}) for n in range(1, 6)] + [Message("d", 1, {})]
+    batch = [BrokerMessage("c", n, {}) for n in range(1, 6)] + [BrokerMessage("d", 1, {})]
     outcomes = await broker.deliver(batch)
     assert [o.status[0] for o in outcomes] == ["d", "d", "r", "r", "r", "d"]
     assert "OSError: away" in outcomes[2].reason

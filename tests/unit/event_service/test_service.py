@@ -20,12 +20,12 @@ from ticketlock.event_service.database import (
     EventDatabase,
     EventDatabaseError,
     Gap,
-    History,
-    Stored,
+    HistoryKey,
+    StoreResult,
 )
 from ticketlock.event_service.records import Received, Reject
 from ticketlock.event_service.service import EventService
-from ticketlock.event_service.source import Delivery, Source
+from ticketlock.event_service.source import RawMessage, Source
 from ticketlock.event_service.watch import GapWatch, describe
 
 
@@ -58,18 +58,18 @@ class ListSource(Source):
     def is_ready(self) -> bool:
         return self.is_there
 
-    def read(self, most: int, seconds: float) -> list[Delivery]:
+    def read(self, most: int, seconds: float) -> list[RawMessage]:
         self.script.call("read")
         if not self.batches:
             time.sleep(0.01)
             return []
         return [_delivery(number) for number in self.batches.pop(0)]
 
-    def confirm(self, deliveries: Sequence[Delivery]) -> None:
+    def confirm(self, deliveries: Sequence[RawMessage]) -> None:
         self.script.call("confirm", [d.token for d in deliveries])
 
-    def breathe(self) -> None:
-        self.script.call("breathe")
+    def keep_alive(self) -> None:
+        self.script.call("keep_alive")
 
     def close(self, end: float) -> None:
         self.script.call("close")
@@ -84,19 +84,19 @@ class ListDatabase(EventDatabase):
     async def open(self) -> None:
         self.script.call("database")
 
-    async def store(self, events: Sequence[Received], rejects: Sequence[Reject]) -> Stored:
+    async def store(self, events: Sequence[Received], rejects: Sequence[Reject]) -> StoreResult:
         await asyncio.sleep(self.seconds)
         self.script.call("store", [event.sequence for event in events])
-        found: dict[History, list[Gap]] = {History("c", 0): self.missing}
-        return Stored(len(events), 0, len(rejects), found)
+        found: dict[HistoryKey, list[Gap]] = {HistoryKey("c", 0): self.missing}
+        return StoreResult(len(events), 0, len(rejects), found)
 
-    async def gaps(self, histories: Collection[History] | None = None) -> list[Gap]:
+    async def gaps(self, histories: Collection[HistoryKey] | None = None) -> list[Gap]:
         return self.missing
 
 
-def _delivery(number: int) -> Delivery:
+def _delivery(number: int) -> RawMessage:
     body = b"?" if number < 0 else json.dumps({"sender_id": "c", "sequence": number}).encode()
-    return Delivery(body, "q", False, number)
+    return RawMessage(body, "q", False, number)
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_a_slow_database(run: Callable[..., None], script: Script) -> None:
     service = work(script, [0])
     service._database.seconds = 1.3  # type: ignore[attr-defined]  # ours
     run(service.run())
-    assert "breathe" in script.names("store", "breathe")
+    assert "keep_alive" in script.names("store", "keep_alive")
 
 
 async def test_the_broker_comes_back(script: Script) -> None:
@@ -207,7 +207,7 @@ async def test_gaps_are_told_once_when_they_last(
     """Not at first sight, once, and again when they are filled."""
     database = ListDatabase(script)
     gap = Gap("c\n", 2, 1, 3)
-    name = History("c\n", 2)
+    name = HistoryKey("c\n", 2)
     with caplog.at_level(logging.INFO, "ticketlock"):
         watch = GapWatch(database, grace=0.05)
         watch.note({name: [gap]})

@@ -18,25 +18,25 @@ from ticketlock.brokers.sql.listener import SQLListener
 
 from ticketlock import ConfigurationError, EventBrokerConnectionError
 from ticketlock.demo.backends import Backends
-from ticketlock.demo.fleet import Fleet, Replica, ReplicaFailed
+from ticketlock.demo.consumer import EventConsumer
 from ticketlock.demo.judge.events import (
     EVENT_KINDS,
+    BrokerSnapshot,
     EventCounts,
-    Heard,
     verify_events,
     verify_strangers,
 )
 from ticketlock.demo.listeners import create_event_listener
-from ticketlock.demo.listening import Listening
+from ticketlock.demo.processes import Replica, ReplicaFailed, ReplicaProcesses
 from ticketlock.demo.report import Report
 from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.event_service.parsing import parse
 from ticketlock.event_service.records import Limits, Received
-from ticketlock.event_service.source import Delivery
+from ticketlock.event_service.source import RawMessage
 from ticketlock.events import UserUttered
 from ticketlock.events.event import Event
 from ticketlock.files.scratch import Scratch
-from ticketlock.publishing.message import Message
+from ticketlock.publishing.message import BrokerMessage
 from ticketlock.tracker.outbox import DeadLetter
 from ticketlock.tracker.tracker import Tracker
 
@@ -48,8 +48,8 @@ def arrival(number: int, history: int = 7, text: str | None = None) -> Received:
     """An event as the relay publishes it, and a consumer reads it."""
     body = COMMITTED[number].as_dict() if number < COUNT else {"event": "user"}
     body |= {} if text is None else {"text": text}
-    wire = Message("c", number, body, history=history).encode()
-    event = parse(Delivery(wire, "", False, None), Limits())
+    wire = BrokerMessage("c", number, body, history=history).encode()
+    event = parse(RawMessage(wire, "", False, None), Limits())
     assert isinstance(event, Received)
     return event
 
@@ -59,7 +59,7 @@ def judge(
 ) -> dict[str, int]:
     """How many violations of each kind there are when this arrived."""
     arrived = [arrival(n) if isinstance(n, int) else n for n in numbers]
-    heard = Heard("kafka", arrived={"c": arrived}, **more)
+    heard = BrokerSnapshot("kafka", arrived={"c": arrived}, **more)
     found = verify_events("c", COMMITTED, heard, counts or EventCounts("kafka"))
     assert all(violation.kind in EVENT_KINDS for violation in found)
     return dict(Counter(violation.kind for violation in found))
@@ -113,10 +113,10 @@ def test_what_waits_is_one_violation_and_not_missing_unless_it_was_passed_over()
 
 
 def test_an_event_that_was_set_apart_is_missing_also_where_nothing_is_read() -> None:
-    buried = {("c", 1): "too large"}
-    assert judge([0, 2, 3, 4], buried=buried) == {"events_missing": 1}
+    dead_letters = {("c", 1): "too large"}
+    assert judge([0, 2, 3, 4], dead_letters=dead_letters) == {"events_missing": 1}
     counts = EventCounts("theirs", "unknown")
-    assert judge([], counts, unread="unknown", buried=buried) == {"events_missing": 1}
+    assert judge([], counts, unread="unknown", dead_letters=dead_letters) == {"events_missing": 1}
     assert judge([], unread="unknown") == {}
     values = counts.as_json(Counter({"events_missing": 1}))
     assert (values["received"], values["duplicates"], values["missing"]) == (None, None, 1)
@@ -124,7 +124,7 @@ def test_an_event_that_was_set_apart_is_missing_also_where_nothing_is_read() -> 
 
 
 def test_events_of_a_conversation_that_had_no_message_are_unknown() -> None:
-    heard = Heard("kafka", arrived={"c": [], "other": [arrival(0)]})
+    heard = BrokerSnapshot("kafka", arrived={"c": [], "other": [arrival(0)]})
     assert [one.conversation for one in verify_strangers(["c"], heard)] == ["other"]
 
 
@@ -132,7 +132,7 @@ def test_the_report_has_the_brokers_side_only_if_there_is_one() -> None:
     report = Report(1, 1, 1, seconds=1.0, kills=0)
     assert report.as_json()["events"] is None
     assert "events missing" not in dict(report.rows())
-    report.add_events("c", COMMITTED, Heard("file", arrived={"c": [arrival(1)]}))
+    report.add_events("c", COMMITTED, BrokerSnapshot("file", arrived={"c": [arrival(1)]}))
     values = report.as_json()["events"]
     assert values["broker"] == "file"
     assert (values["committed"], values["received"], values["missing"]) == (COUNT, 1, COUNT - 1)
@@ -178,7 +178,7 @@ def test_a_table_is_heard_from_its_newest_row_on(tmp_path: Path) -> None:
 
     async def publish(*numbers: int) -> None:
         broker = SQLEventBroker(db=section["db"])
-        await broker.deliver([Message("c", n, {"event": "user"}) for n in numbers])
+        await broker.deliver([BrokerMessage("c", n, {"event": "user"}) for n in numbers])
         await broker.close()
 
     asyncio.run(publish(0, 1))
@@ -196,28 +196,28 @@ def test_a_table_is_heard_from_its_newest_row_on(tmp_path: Path) -> None:
 async def test_only_the_demos_own_events_and_letters_are_heard_and_what_waits_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ticketlock.demo.listening.PATIENCE", 0.3)
-    monkeypatch.setattr("ticketlock.demo.listening.MISSING", 0.1)
+    monkeypatch.setattr("ticketlock.demo.consumer.PATIENCE", 0.3)
+    monkeypatch.setattr("ticketlock.demo.consumer.MISSING", 0.1)
     path = tmp_path / "events.log"
     store = create_tracker_store({"type": "sql", "db": str(tmp_path / "tracker.db")})
     store.publishes = True
     async with (
         store,
-        Listening({"type": "file", "path": str(path)}, "here", store, "demo-1") as ear,
+        EventConsumer({"type": "file", "path": str(path)}, "here", store, "demo-1") as ear,
     ):
         assert await ear.drained(lambda: None, print) == frozenset()
         for name in ("demo-1:a", "demo-11:a", "somebody"):
             await store.save(Tracker(name, [UserUttered("hi")]))
             letter = DeadLetter(name, 1, 0, {"event": "user"}, "too large")
-            await store.outbox.bury([letter])
+            await store.outbox.add_dead_letters([letter])
             with path.open("ab") as file:
-                file.write(Message(name, 0, {"event": "user"}, history=1).encode() + b"\n")
+                file.write(BrokerMessage(name, 0, {"event": "user"}, history=1).encode() + b"\n")
         waiting = await ear.drained(lambda: None, print)
         assert waiting == {"demo-1:a"}
-        heard = await ear.heard(2, waiting, print)
+        heard = await ear.snapshot(2, waiting, print)
         assert list(heard.arrived) == ["demo-1:a"]
-        assert heard.buried == {("demo-1:a", 0): "too large"}
-        await ear.forget()
+        assert heard.dead_letters == {("demo-1:a", 0): "too large"}
+        await ear.drop_dead_letters()
         left = [letter.sender_id for letter in await store.outbox.dead_letters()]
         assert left == ["demo-11:a", "somebody"]
 
@@ -228,7 +228,7 @@ async def test_a_replica_that_fails_ends_the_waiting_for_the_outbox(tmp_path: Pa
 
     section = {"type": "file", "path": str(tmp_path / "events.log")}
     async with create_tracker_store({"type": "sql", "db": str(tmp_path / "t.db")}) as store:
-        async with Listening(section, "here", store, "demo-1") as ear:
+        async with EventConsumer(section, "here", store, "demo-1") as ear:
             with pytest.raises(ReplicaFailed):
                 await ear.drained(fail, print)
 
@@ -254,7 +254,7 @@ def test_a_replica_that_does_not_start_leaves_no_other_one_starting(
 
     async def body(scratch: Scratch) -> None:
         (scratch.path / "replica-0.0.log").write_text("its last words")
-        fleet = Fleet(tmp_path / "endpoints.yml", "token", scratch)
+        fleet = ReplicaProcesses(tmp_path / "endpoints.yml", "token", scratch)
         with pytest.raises(ReplicaFailed, match="its last words"):
             await fleet.start(3)
         assert ended == [1, 2]

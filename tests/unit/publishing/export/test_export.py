@@ -18,7 +18,7 @@ from ticketlock.errors import (
 from ticketlock.publishing.export.export import PROCESS_ID_HEADER
 from ticketlock.publishing.export.options import ExportOptions, NothingToExport
 from ticketlock.publishing.export.state import StateFile
-from ticketlock.publishing.message import DELIVERED, Message, Outcome, poisoned, retry
+from ticketlock.publishing.message import DELIVERED, BrokerMessage, Outcome, poisoned, retry
 from ticketlock.tracker.tracker import Tracker
 
 
@@ -109,7 +109,7 @@ def test_only_what_is_confirmed_counts() -> None:
     """Refusals are sent again, in order, and counted once; the batch waits for the slowest."""
     refused: dict[Any, int] = {}
 
-    def judge(message: Message) -> Outcome:
+    def judge(message: BrokerMessage) -> Outcome:
         name = (message.conversation_id, message.sequence)
         refused[name] = refused.get(name, 0) + 1
         late = message.conversation_id == "b" and refused[name] < 3

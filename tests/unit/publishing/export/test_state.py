@@ -20,7 +20,7 @@ from ticketlock.errors import (
 from ticketlock.publishing.export.export import EventExport
 from ticketlock.publishing.export.options import ExportOptions, ExportResult
 from ticketlock.publishing.export.state import StateFile
-from ticketlock.publishing.message import DELIVERED, Message, Outcome, retry
+from ticketlock.publishing.message import DELIVERED, BrokerMessage, Outcome, retry
 from ticketlock.tracker.tracker import Tracker
 
 
@@ -58,7 +58,7 @@ def test_a_continuation_skips_nobody(tmp_path: Path) -> None:
         state = tmp_path / f"state{stop}"
         left = stop
 
-        def judge(_: Message) -> Outcome:
+        def judge(_: BrokerMessage) -> Outcome:
             nonlocal left
             left -= 1
             return DELIVERED if left >= 0 else retry("away")
@@ -104,7 +104,9 @@ def test_a_cancelled_export_repeats_nothing(tmp_path: Path) -> None:
     async def body() -> None:
         sent = asyncio.Event()
 
-        async def slow(batch: Sequence[Message], timeout: float | None = None) -> list[Outcome]:
+        async def slow(
+            batch: Sequence[BrokerMessage], timeout: float | None = None
+        ) -> list[Outcome]:
             sent.set()
             await asyncio.sleep(0.05)
             return await Broker.deliver(broker, batch, timeout)
@@ -178,7 +180,7 @@ def test_the_lock_outlives_every_write(tmp_path: Path) -> None:
     path = tmp_path / "state"
     refused = 0
 
-    def judge(_: Message) -> Outcome:
+    def judge(_: BrokerMessage) -> Outcome:
         nonlocal refused
         with pytest.raises(ConfigurationError, match="another export"), StateFile(path):
             pass

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import JSONResponse
 
-from ticketlock.server.operator.fleet import Heard, _others
-from ticketlock.server.operator.look import age
+from ticketlock.server.operator.activity import age
 from ticketlock.server.operator.meter import SAMPLES, STEP, Meter, merged, percentile
-from ticketlock.server.operator.told import MOST, ROWS_BYTES, VERSION, pack_rows, parse_rows
+from ticketlock.server.operator.replicas import Snapshot, parse_snapshots
+from ticketlock.server.operator.report import MAX_OLDEST, ROWS_BYTES, VERSION, pack_rows, parse_rows
 from ticketlock.server.operator.view import ALIVE, View
 
 
@@ -34,7 +34,7 @@ ADDED: dict[str, Any] = {
 def merge(heard: dict[str, tuple[float, dict[str, Any]]], **rows: Any) -> dict[str, Any]:
     """The page's object of what processes told; `rows`: of which process what one by one."""
     each = [
-        Heard(since, {**ADDED, **summary}, since, rows.get(summary["name"]))
+        Snapshot(since, {**ADDED, **summary}, since, rows.get(summary["name"]))
         for since, summary in heard.values()
     ]
     view = View(each)
@@ -93,7 +93,8 @@ def test_no_conversation_is_hidden_silently() -> None:
         name: [row(i + 1, name=f"{name} {i}") for i in range(90)] for name in ("one", "other")
     }
     heard = {
-        name: (0.0, told(name, *rows[:MOST], conversations=90)) for name, rows in ninety.items()
+        name: (0.0, told(name, *rows[:MAX_OLDEST], conversations=90))
+        for name, rows in ninety.items()
     }
     found = merge(heard)
     assert (len(found["conversations"]), found["totals"]["unlisted"]) == (100, 80)
@@ -171,15 +172,15 @@ def test_a_queue_that_does_not_move_is_in_the_percentile() -> None:
     assert [percentile(milliseconds, percent) for percent in (50, 99)] == [100, 198]
 
 
-def others(*fields: bytes) -> list[Heard]:
-    return _others(5000, fields, b"own")
+def others(*fields: bytes) -> list[Snapshot]:
+    return parse_snapshots(5000, fields, b"own")
 
 
 def test_what_is_not_of_our_form_is_passed_over() -> None:
     """What a process of 0.2.0 tells is read; its own entry nobody reads."""
     summary = {**told("a", row(7, 1, 2.0), row(None, 1)), "v": VERSION, "samples": [[1, 2, 3]]}
     good = json.dumps({**summary, "added later": 1}).encode()
-    assert others(b"a", b"3000 " + good) == [Heard(2.0, {**summary, **ADDED})]
+    assert others(b"a", b"3000 " + good) == [Snapshot(2.0, {**summary, **ADDED})]
     assert others(b"own", b"3000 " + good) == []
     for text in (
         b"",
