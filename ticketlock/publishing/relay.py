@@ -21,12 +21,11 @@ from ..aio.running import Running
 from ..errors import TicketLockError
 from ..observers import Observers
 from ..process import clock
-from ..publishing.message import Published
 from ..tracker.memory_outbox import VolatileOutbox
 from ..tracker.outbox import Batch, DeadLetter, Lease, now_ms
 from ..tracker.store import TrackerStore
 from .broker import EventBroker
-from .message import BrokerMessage, Outcome
+from .message import BrokerMessage, Outcome, Published
 
 T = TypeVar("T")
 

@@ -77,7 +77,7 @@ class Write:
         """The events to append, given the stored events from number `sequence` on."""
         if not stored:
             return self.events
-        wires = [json.loads(event.text) for event in self.events]  # as they come back
+        wires = [json.loads(event.text) for event in self.events]  # as a store returns them
         return self.events[common_start(stored, wires) :]
 
 
