@@ -190,7 +190,7 @@ class Relay:
         if now >= self._next_backlog and self.observers.has("on_backlog"):
             self._next_backlog = now + BACKLOG_SECONDS
             backlog = await self._running.finish(self._outbox.backlog())
-            self.observers.tell("on_backlog", backlog)
+            self.observers.notify("on_backlog", backlog)
 
     def _note(self, trouble: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -289,7 +289,7 @@ class Relay:
         batch, dead = result.batch, len(result.letters)
         delivered = result.to - batch.first - dead if batch.events else 0
         published = Published(batch.sender_id, batch.first, delivered, dead, result.waits, seconds)
-        self.observers.tell("on_published", published)
+        self.observers.notify("on_published", published)
 
     def _result(self, batch: Batch, outcomes: Sequence[Outcome], others_pass: bool) -> _Result:
         """How far a batch got, by the outcomes of its messages."""
@@ -339,7 +339,7 @@ class Relay:
                     "history": letter.history, "why": letter.reason,
                 },
             )  # fmt: skip
-            self.observers.tell("on_dead_letter", letter)
+            self.observers.notify("on_dead_letter", letter)
 
     async def _advance(self, results: Sequence[_Result]) -> None:
         few = self._outbox.parallel
