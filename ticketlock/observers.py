@@ -65,8 +65,6 @@ class Observers:
         for _ in self._answers(name, *args):
             pass
 
-    tell = notify
-
     def ask(self, name: str, *args: Any) -> Any:
         """The first result of a method that is not None."""
         return next((answer for answer in self._answers(name, *args) if answer is not None), None)

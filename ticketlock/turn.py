@@ -181,7 +181,7 @@ class Turn:
                 if clock() + pause >= grant.deadline:
                     raise
                 why = f"the write failed and is tried again: {error}"
-                tell_retry(grant, grant.label, attempt, why)
+                report_retry(grant, grant.label, attempt, why)
                 await asyncio.sleep(pause)
                 pause *= 2
             else:
@@ -275,7 +275,7 @@ class ObservedTurn(Turn):
             raise
         finally:
             seconds = clock() - began
-            self.grant.observers.tell("on_claim", self.grant, seconds, error)
+            self.grant.observers.notify("on_claim", self.grant, seconds, error)
 
     async def _write(self) -> None:
         began = clock()
@@ -288,7 +288,7 @@ class ObservedTurn(Turn):
             raise
         finally:
             seconds = clock() - began
-            self.grant.observers.tell("on_commit", self.grant, written, seconds, error)
+            self.grant.observers.notify("on_commit", self.grant, written, seconds, error)
 
     async def end(self, write: bool) -> None:
         if not write:  # of a thread it is not known what has been raised
@@ -300,11 +300,11 @@ class ObservedTurn(Turn):
         await super()._release()
 
 
-def tell_retry(grant: Grant, message_id: str | None, attempt: int, why: str) -> None:
+def report_retry(grant: Grant, message_id: str | None, attempt: int, why: str) -> None:
     """Log, and tell the observers, that a message or a write is tried again."""
     log.warning(
         "conversation %r, message %r, ticket %d: attempt %d: %s",
         grant.conversation_id, message_id, grant.number, attempt, why,
         extra=facts(grant, why=why, attempt=attempt) | {"message_id": message_id},
     )  # fmt: skip
-    grant.observers.tell("on_retry", grant, message_id, attempt, why)
+    grant.observers.notify("on_retry", grant, message_id, attempt, why)

@@ -22,7 +22,7 @@ def _calls() -> Iterator[tuple[str, str, int | None]]:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             told = ast.unparse(node.func.value).endswith("observers")
-            if told and node.func.attr in ("notify", "tell", "ask", "has"):
+            if told and node.func.attr in ("notify", "ask", "has"):
                 name = node.args[0]
                 assert isinstance(name, ast.Constant), ast.unparse(node)
                 given = None if node.func.attr == "has" else len(node.args) - 1

@@ -142,7 +142,7 @@ class Grant:
                 self.conversation_id, self._labelled(), self.number, self.held_for(), reason,
                 self._remedy, extra=facts(self, why=reason, cause=self.cause),
             )  # fmt: skip
-            self.observers.tell("on_turn_lost", self)
+            self.observers.notify("on_turn_lost", self)
 
     @property
     def cause(self) -> str:

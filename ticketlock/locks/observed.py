@@ -50,7 +50,7 @@ class ObservedLock(Lock):
         )  # before observers read it; `begun` comes later, in another thread perhaps
         observers = grant.observers
         self._waits, self._turn = False, grant
-        observers.tell("on_turn", grant)
+        observers.notify("on_turn", grant)
         if (mark := observers.ask("mark", grant)) is not None:
             self._turns.leave_mark(grant, f"{grant.number} {mark}", partial(_found, grant))
         return grant
@@ -58,21 +58,21 @@ class ObservedLock(Lock):
     def _wait_begins(self) -> None:
         if not self._waits:
             self._waits = True
-            self._turns.observers.tell("on_wait", self.waiter)
+            self._turns.observers.notify("on_wait", self.waiter)
 
     def _no_turn(self, error: BaseException | None) -> None:
         if self._waits:
             self._waits = False
             observers, waiter = self._turns.observers, self.waiter
-            observers.tell("on_no_turn", waiter, error)
+            observers.notify("on_no_turn", waiter, error)
             if isinstance(error, DuplicateMessage):
-                observers.tell("on_duplicate", error.conversation_id, error.message_id)
+                observers.notify("on_duplicate", error.conversation_id, error.message_id)
 
     def _turn_ends(self, error: BaseException | None, held: float | None = None) -> None:
         grant, self._turn = self._turn, None
         if grant is not None:
             held = grant.held_for() if held is None else held
-            grant.observers.tell("on_turn_end", grant, held, error)
+            grant.observers.notify("on_turn_end", grant, held, error)
 
     def note(self, error: BaseException | None) -> None:
         self._error = error
@@ -107,4 +107,4 @@ def _found(grant: Grant, left: str) -> None:
     """A mark of an earlier turn; that one was waited for if it was not over before."""
     number, _, mark = left.partition(" ")
     if grant.number - grant.ahead <= int(number) < grant.number:
-        grant.observers.tell("on_predecessor", grant, mark)
+        grant.observers.notify("on_predecessor", grant, mark)

@@ -16,7 +16,7 @@ from ..conversations import Conversations
 from ..errors import InvalidEvent, TicketLockError
 from ..locks.grant import Grant, facts
 from ..locks.incoming import Supersede
-from ..turn import Turn, tell_retry
+from ..turn import Turn, report_retry
 from .attempts import Attempts
 from .bot import Bot, Message
 from .errors import BotError, TooManyAttempts
@@ -114,7 +114,7 @@ class BotRunner:
             if attempt <= self._settings.max_attempts:
                 if attempt > 1:
                     why = "no earlier turn of the message has ended"
-                    tell_retry(grant, message_id, attempt, why)
+                    report_retry(grant, message_id, attempt, why)
                 kept.append(replace(message, attempt=attempt))
                 continue
             given_up.add(message_id)

@@ -354,7 +354,7 @@ class Engine:
         missing = {row.conversation_id for row in seen if row.missing}
         for waiter in list(self._waiting.values()) if missing else ():
             if waiter.conversation_id in missing and waiter.number >= 0:
-                self.observers.tell("on_skipped", waiter.conversation_id, waiter.number)
+                self.observers.notify("on_skipped", waiter.conversation_id, waiter.number)
                 self._return(waiter)
 
     def _return(self, waiter: Waiter) -> None:

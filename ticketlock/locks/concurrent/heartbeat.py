@@ -245,8 +245,8 @@ class Heartbeat:
         engine = self._engine
         if engine.observers.has("on_late_renewals"):
             with suppress(RuntimeError):  # the loop has been closed
-                tell = engine.observers.tell
-                engine.loop.call_soon_threadsafe(tell, "on_late_renewals", count)
+                notify = engine.observers.notify
+                engine.loop.call_soon_threadsafe(notify, "on_late_renewals", count)
 
     def _attended(self, command: Command, answer: Any) -> bool:
         if self._told(command, answer):
