@@ -1,5 +1,5 @@
 -- Acquire for a message with an id: one that is known already gets no second ticket.
--- It runs in front of acquire.lua, and ends there unless the message is known.
+-- It runs in front of acquire.lua, which follows only if the message is not known.
 -- KEYS  as acquire, and 5 messages  6 expiries
 -- ARGV  as acquire, and 11 message id  12 window ms  13 state: w, or c where an earlier turn may
 --       carry it  14 the message's text

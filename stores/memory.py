@@ -11,9 +11,9 @@ from ticketlock.errors import StaleFence
 from ticketlock.events.codec import EncodedEvent
 from ticketlock.plain_json import weight
 from ticketlock.settings.section import Section
-from ticketlock.settings.stores import NoKeys
+from ticketlock.settings.store_keys import NoKeys
 from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
-from ticketlock.tracker.memory_outbox import VolatileOutbox
+from ticketlock.tracker.memory_outbox import MemoryOutbox
 from ticketlock.tracker.outbox import now_ms
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class InMemoryTrackerStore(FencedTrackerStore):
         super().__init__(domain, event_broker)
         Section(values, where).finish()
         self._conversations: dict[str, _Conversation] = {}
-        self._waiting = VolatileOutbox()
+        self._waiting = MemoryOutbox()
         self.outbox = self._waiting
 
     # None of the operations awaits, so each is atomic.

@@ -6,8 +6,6 @@ from typing import Any
 
 #: For callers whose lock store was closed while they used it.
 CLOSED = "the lock store has been closed"
-#: Why a turn was lost that an operator, or another client, has ended.
-BROKEN = "the lock was broken, or its ticket was finished"
 #: For callers while it is being closed.
 CLOSING = "the lock store is being closed"
 #: For callers on a second event loop, in another thread.

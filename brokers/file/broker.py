@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.files.private import open_private, sync_folder
 from ticketlock.publishing.message import DELIVERED, Outcome
-from ticketlock.settings.brokers import FileKeys
+from ticketlock.settings.broker_keys import FileKeys
 from ticketlock.settings.section import Section
-from ticketlock.settings.stores import NoKeys
+from ticketlock.settings.store_keys import NoKeys
 
 from ..threaded import EncodedMessage, ThreadedBroker
 

@@ -14,6 +14,7 @@ from ticketlock.publishing.message import DELIVERED, Outcome, poisoned, retry
 from ticketlock.settings.section import Section
 
 from ..threaded import QUEUE_SIZE, EncodedMessage, ThreadedBroker
+from .client_config import RECORD_BATCH, KafkaSettings
 from .errors import (
     DESTROYED,
     DISCONNECTED,
@@ -24,12 +25,11 @@ from .errors import (
     explain,
     refused,
 )
-from .settings import RECORD_BATCH, KafkaSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ticketlock.settings.brokers import KafkaOptions
+    from ticketlock.settings.broker_keys import KafkaOptions
 
 #: Codes of errors that are the message's own fault.
 _POISON = {

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from ticketlock.errors import ConfigurationError, EventBrokerConnectionError
 
-from .settings import KafkaSettings
+from .client_config import KafkaSettings
 
 #: Codes that waiting within one batch does not cure.
 HOPELESS = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL}

@@ -13,6 +13,7 @@ from ticketlock.event_service.settings import ServiceSettings
 from ticketlock.event_service.source import RawMessage, Source
 from ticketlock.settings.section import Section
 
+from .client_config import KafkaSettings
 from .errors import (
     DISCONNECTED,
     HOPELESS,
@@ -22,7 +23,6 @@ from .errors import (
     explain,
     refused,
 )
-from .settings import KafkaSettings
 
 log = logging.getLogger("ticketlock.brokers")
 

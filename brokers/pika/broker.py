@@ -18,12 +18,12 @@ from ticketlock.settings.section import Section
 
 from ..threaded import EncodedMessage, ThreadedBroker
 from .link import PikaLink
-from .settings import PikaSettings
+from .parameters import PikaSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ticketlock.settings.brokers import PikaOptions
+    from ticketlock.settings.broker_keys import PikaOptions
 
 #: How often a batch may lose its channel or its queues before `deliver` gives up.
 _SETBACKS = 3

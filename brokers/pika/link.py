@@ -13,7 +13,7 @@ from pika.adapters.select_connection import IOLoop
 
 from ticketlock.errors import EventBrokerConnectionError
 
-from .settings import PikaSettings
+from .parameters import PikaSettings
 
 #: Text for a connection that breaks while it is opened. pika guesses the reason from the step, but
 #: the server or the network may have failed as well.

@@ -16,7 +16,7 @@ from ticketlock.event_service.source import RawMessage, Source
 from ticketlock.settings.section import Section
 
 from .link import PikaLink
-from .settings import PikaSettings
+from .parameters import PikaSettings
 from .stream import StreamPosition
 
 #: Messages that the server sends before earlier ones are confirmed.

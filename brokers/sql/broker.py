@@ -21,7 +21,7 @@ from ticketlock.errors import (
     TrackerStoreConnectionError,
 )
 from ticketlock.publishing.message import DELIVERED, Outcome, poisoned, retry
-from ticketlock.settings.brokers import SQLEventKeys, SQLEventOptions
+from ticketlock.settings.broker_keys import SQLEventKeys, SQLEventOptions
 from ticketlock.settings.section import Section
 
 from ..threaded import EncodedMessage, ThreadedBroker

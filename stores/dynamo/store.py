@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ticketlock.settings.section import Section
-from ticketlock.settings.stores import DynamoKeys
+from ticketlock.settings.store_keys import DynamoKeys
 from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
 
 from .client import DynamoClient, explained

@@ -29,7 +29,7 @@ from ticketlock.event_service.database import (
 )
 from ticketlock.event_service.ledger import Ledger
 from ticketlock.event_service.records import Limits, Received, Reject
-from ticketlock.settings.brokers import SQLEventKeys
+from ticketlock.settings.broker_keys import SQLEventKeys
 from ticketlock.settings.section import Section
 
 from ..sql import engine as engines

@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from ticketlock.settings.section import Section
-from ticketlock.settings.stores import MongoKeys
+from ticketlock.settings.store_keys import MongoKeys
 
 from .errors import explained
 

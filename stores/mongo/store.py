@@ -33,7 +33,7 @@ from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
 from ticketlock.events.codec import EncodedEvent, encode_events
 from ticketlock.plain_json import load_events, weight
 from ticketlock.settings.section import Section
-from ticketlock.settings.stores import MongoKeys
+from ticketlock.settings.store_keys import MongoKeys
 from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
 from ticketlock.tracker.outbox import now_ms
 from ticketlock.tracker.store import PROBE

@@ -21,7 +21,7 @@ from ticketlock.events.codec import EncodedEvent, encode_events
 from ticketlock.plain_json import MAX_DEPTH, load, load_events, weight
 from ticketlock.redis.settings import RedisSettings
 from ticketlock.settings.section import Section
-from ticketlock.settings.stores import RedisTrackerKeys
+from ticketlock.settings.store_keys import RedisTrackerKeys
 from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
 from ticketlock.tracker.store import PROBE
 

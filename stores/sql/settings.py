@@ -1,4 +1,4 @@
-"""The documented keys and variables of the SQL tracker store, checked once."""
+"""The SQL tracker store's section and variables, checked; its keys are in `settings/store_keys.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from ticketlock.errors import ConfigurationError
 from ticketlock.settings.keys import declared
 from ticketlock.settings.section import Section, mask_url
-from ticketlock.settings.stores import TLSKeys
+from ticketlock.settings.store_keys import TLSKeys
 
 from .tls import SQLTLS, is_tls, refuse_others, take_from_query
 

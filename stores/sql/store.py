@@ -19,7 +19,7 @@ from ticketlock.events import starts_session
 from ticketlock.events.codec import EncodedEvent
 from ticketlock.plain_json import brief, load, load_events, weight
 from ticketlock.settings.section import Section
-from ticketlock.settings.stores import SQLStoreKeys
+from ticketlock.settings.store_keys import SQLStoreKeys
 from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
 from ticketlock.tracker.store import PROBE
 

@@ -16,7 +16,7 @@ from typing import Any
 from ticketlock.errors import ConfigurationError
 from ticketlock.settings.keys import declared
 from ticketlock.settings.section import Section
-from ticketlock.settings.stores import TLSKeys
+from ticketlock.settings.store_keys import TLSKeys
 
 log = logging.getLogger("ticketlock.stores")
 

@@ -23,7 +23,7 @@ from ticketlock.tracker import memory_outbox as volatile_outbox
 
 __all__ = ["quick"]  # a fixture
 
-RELAY, MEMORY, SQL = relay.Relay, volatile_outbox.VolatileOutbox, _sql_outbox.SQLOutbox
+RELAY, MEMORY, SQL = relay.Relay, volatile_outbox.MemoryOutbox, _sql_outbox.SQLOutbox
 
 #: name -> (what is broken, the store, the test that must notice)
 MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {

@@ -21,7 +21,7 @@ from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.publishing.broker import EventBroker
 from ticketlock.publishing.message import BrokerMessage
 from ticketlock.settings.section import Section
-from ticketlock.settings.stores import SQLStoreKeys
+from ticketlock.settings.store_keys import SQLStoreKeys
 
 from .processes import popen
 from .versions import environment

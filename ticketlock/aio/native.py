@@ -27,7 +27,7 @@ class Answer(Protocol):
 
 
 class _ThreadAnswer:
-    """For threads, by a SimpleQueue, which an interrupt leaves usable."""
+    """For threads. A SimpleQueue stays usable after a KeyboardInterrupt."""
 
     __slots__ = ("_queue", "put")
 
@@ -51,15 +51,15 @@ class _GeventAnswer:
 
         self._value: Any = None
         self._waiter = Waiter()
-        # Other OS threads may use only this part of a hub; it is started before they have it.
-        self._bell = get_hub().loop.async_()
-        self._bell.start(self._waiter.switch, None)
+        # Other OS threads may use only this part of a hub; it is started before another thread can reach it.
+        self._wakeup = get_hub().loop.async_()
+        self._wakeup.start(self._waiter.switch, None)
 
     def put(self, value: Any) -> None:
         self._value = value
-        bell = self._bell
-        if bell is not None:
-            bell.send()
+        wakeup = self._wakeup
+        if wakeup is not None:
+            wakeup.send()
 
     def get(self, timeout: float | None = None) -> Any:
         from gevent import Timeout
@@ -69,9 +69,9 @@ class _GeventAnswer:
                 self._waiter.get()
             return self._value
         finally:
-            bell, self._bell = self._bell, None
-            bell.stop()
-            bell.close()
+            wakeup, self._wakeup = self._wakeup, None
+            wakeup.stop()
+            wakeup.close()
 
 
 def _patched_by() -> str | None:
@@ -119,9 +119,9 @@ def start_thread(target: Callable[[], None], name: str) -> None:
     patched = _patched_by()
     if patched == "eventlet":
         raise ConfigurationError(
-            "eventlet has replaced threads, and the threaded twin needs one. Eventlet is "
+            "eventlet has replaced threads, and store.sync() needs a real one. Eventlet is "
             "deprecated: run the server with threads (gunicorn -k gthread), gevent "
-            "(gunicorn -k gevent) or asyncio, and use the lock store itself there"
+            "(gunicorn -k gevent) or asyncio, with the asynchronous lock store"
         )
     if patched == "gevent":
         start = sys.modules["gevent.monkey"].get_original("_thread", "start_new_thread")

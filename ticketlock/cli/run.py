@@ -28,8 +28,8 @@ def add(commands: Any) -> None:
         "run",
         help="serve a bot over HTTP: webhooks and conversations",
         description="Serves the documented REST channel and conversation endpoints. The stores "
-        "and the section `server` are those of the file. On SIGTERM running turns may end, and "
-        "waiting messages are answered 503; a second SIGTERM ends the turns at once.",
+        "and the section `server` are those of the file. On SIGTERM running turns get time to end "
+        "(`drain_timeout`), and waiting messages are answered 503; a second SIGTERM ends the turns at once.",
     )
     run.set_defaults(command=_run)
     run.add_argument(
@@ -65,7 +65,7 @@ def _otel() -> Observer:
         raise ConfigurationError(f"--otel: {error}") from error
     if not is_recorded():
         logging.getLogger("ticketlock.server").warning(
-            "--otel: no SDK of OpenTelemetry takes the spans, so they go nowhere; start it as "
+            "--otel: no OpenTelemetry SDK is configured: spans are dropped. Start it as "
             "opentelemetry-instrument ticketlock run --otel"
         )
     return OpenTelemetry()
@@ -92,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
     conversations = Conversations.from_endpoints(endpoints)
     if endpoints.section("tracker_store") is not None and endpoints.section("lock_store") is None:
         logging.getLogger("ticketlock.server").warning(
-            "%s: is missing: the locks are this process's own, and no other replica waits for them",
+            "%s is missing: this process keeps its locks to itself, and other replicas do not wait for them",
             endpoints.where("lock_store"),
         )
     if args.access_log:
@@ -102,7 +102,7 @@ def _run(args: argparse.Namespace) -> int:
     with listen(args.host, args.port) as listener:
         if not endpoints.sections:
             logging.getLogger("ticketlock.server").info(
-                "no %s with stores: %s runs in memory, and forgets all when it ends",
+                "no %s with stores: %s runs in memory, and forgets everything when it ends",
                 ENDPOINTS,
                 "the echo bot" if args.bot == _ECHO else args.bot,
             )

@@ -15,11 +15,12 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from ..aio.running import result
-from ..errors import BROKEN, CLOSED, LockError, LockStoreConnectionError, QueueFull, TicketLockError
+from ..errors import CLOSED, LockError, LockStoreConnectionError, QueueFull, TicketLockError
 from ..process import clock
 from .deadlines import DeadlineWatch
 from .grant import Grant
 from .inspection import Holder, Inspection, Waiting
+from .lost_turns import BROKEN, TICKET_GONE
 from .queue import LocalQueue
 from .tickets import Ticket, TicketLock
 from .waiter import Waiter
@@ -214,7 +215,7 @@ class DocumentQueue(LocalQueue):
                 grant.extend(asked + self.lease * 0.9)
             elif grant in self._held:
                 self._held.discard(grant)
-                grant.lose("its ticket is gone: it expired, or the lock was broken")
+                grant.lose(TICKET_GONE)
         except Exception as error:  # noqa: BLE001  # whatever a custom store raises: the next
             # round tries again, and the turn's deadline decides.
             log.warning(
@@ -239,7 +240,7 @@ class DocumentQueue(LocalQueue):
             return
         there = await asyncio.shield(self._spawn(self._finish(grant.conversation_id, grant.member)))
         if not there:
-            grant.reason = grant.reason or "its ticket was gone: it expired, or the lock was broken"
+            grant.reason = grant.reason or TICKET_GONE
 
     async def _finish(self, conversation_id: str, member: str) -> bool:
         """Remove a ticket of ours, and no other; whether it was there."""

@@ -8,23 +8,17 @@ from collections.abc import Generator
 from typing import Any
 
 from .. import process
-from ..errors import BROKEN, CLOSED, CLOSING, LockLost
+from ..errors import CLOSED, LockLost
 from ..observers import Observers
 from ..process import clock
 from .body import GRACE, REMEDY, AnyTask, Body, caller, closed_under
 from .incoming import Supersede
+from .lost_turns import FORKED, NOT_RENEWED, WARNING, cause, too_slow
 
 log = logging.getLogger("ticketlock.lock")
 
 #: Of a turn whose lock store has none.
 UNOBSERVED = Observers()
-
-#: Why a turn is none of a child's, which has a copy of it.
-FORKED = "a forked child does not inherit the turn"
-LOOP_CLOSED = "its event loop was closed"
-
-#: Reason -> `Grant.cause`; of all others the lease ran out, or was wiped.
-_CAUSES = {CLOSED: "closed", CLOSING: "closed", LOOP_CLOSED: "closed", BROKEN: "broken"}
 
 
 def facts(grant: Grant, **more: Any) -> dict[str, Any]:
@@ -138,7 +132,7 @@ class Grant:
         first, self._reason = self._reason is None and reason is not None, reason
         if first and reason != FORKED:
             log.warning(
-                "lost the lock of conversation %r%s, ticket %d, held for %.1f s: %s%s",
+                WARNING,
                 self.conversation_id, self._labelled(), self.number, self.held_for(), reason,
                 self._remedy, extra=facts(self, why=reason, cause=self.cause),
             )  # fmt: skip
@@ -148,11 +142,7 @@ class Grant:
     def cause(self) -> str:
         """Why it was lost, in a word: `too_slow` (its lock_lifetime is over), `broken`, `closed`
         (the lock store), or `lease` (not renewed in time, or wiped); empty while it is held."""
-        if self._reason is None:
-            return ""
-        return (
-            "too_slow" if self._reason == self._too_slow() else _CAUSES.get(self._reason, "lease")
-        )
+        return cause(self._reason, self.expires - self.granted_at)
 
     @property
     def _remedy(self) -> str:
@@ -198,14 +188,11 @@ class Grant:
         if self._reason is None and clock() >= self.deadline:
             self.reason = self.overdue()
 
-    def _too_slow(self) -> str:
-        return f"its lock_lifetime of {self.expires - self.granted_at:g} s is over"
-
     def overdue(self) -> str:
         """Why a grant past its deadline is lost."""
         if self.deadline >= self.expires:
-            return self._too_slow()
-        return "its lease ran out: no renewal was confirmed in time"
+            return too_slow(self.expires - self.granted_at)
+        return NOT_RENEWED
 
     def extend(self, lease_until: float) -> None:
         """Note that the lease was confirmed up to that moment of `clock()`."""

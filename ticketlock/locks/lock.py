@@ -9,8 +9,9 @@ from typing import Any
 from .. import process
 from ..errors import CLOSED, CLOSING, LockError, LockStoreConnectionError, LockTimeout
 from .body import AnyTask, caller, closed_under
-from .grant import FORKED, Grant
+from .grant import Grant
 from .inside import Who
+from .lost_turns import FORKED
 from .queue import TurnQueue
 from .waiter import Waiter
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 
 from .. import process
 from ..checks import check_conversation_id
-from ..errors import BROKEN, CLOSED, LockLost, LockStoreConnectionError, QueueFull
+from ..errors import CLOSED, LockLost, LockStoreConnectionError, QueueFull
 from ..process import clock
 from .grant import Grant
 from .incoming import Supersede
 from .inspection import Holder, Inspection, Waiting
+from .lost_turns import BROKEN
 from .memory_messages import MemoryMessages
 from .queue import LocalQueue
 from .store import LockStore

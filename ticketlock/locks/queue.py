@@ -13,9 +13,10 @@ from .. import process
 from ..errors import ELSEWHERE, LockError, LockStoreConnectionError, LockTimeout
 from ..observers import Observers
 from ..process import clock
-from .grant import FORKED, LOOP_CLOSED, Grant
+from .grant import Grant
 from .inside import Inside
 from .inspection import Inspection
+from .lost_turns import FORKED, LOOP_CLOSED
 from .waiter import Waiter
 
 #: Seconds that a LockTimeout may take to find out who held the lock.

@@ -17,7 +17,7 @@ from ..redis.link import Link
 from ..redis.scripts import load
 from ..redis.settings import RedisSettings
 from ..settings.section import Section, endpoint_values
-from ..settings.stores import RedisLockStoreKeys, WaitingKeys
+from ..settings.store_keys import RedisLockStoreKeys, WaitingKeys
 from .documents import DocumentQueue
 from .store import LockStore
 from .tickets import TicketLock

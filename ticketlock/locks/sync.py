@@ -10,9 +10,10 @@ from .. import process
 from ..aio import native
 from ..aio.portal import Portal, finalizer
 from ..errors import CLOSED, LockError, LockLost, LockTimeout
-from .grant import FORKED, Grant
+from .grant import Grant
 from .incoming import Supersede
 from .lock import Lock
+from .lost_turns import FORKED, NEVER_LEFT
 
 
 class SyncGrant:
@@ -133,7 +134,7 @@ def given_back_by(owner: object, portal: Portal, lock: Lock, grant: Grant) -> An
 
     def dropped() -> None:
         if not lock.over and not lock.spent:
-            grant.reason = grant.reason or "its `with` block was interrupted and never left"
+            grant.reason = grant.reason or NEVER_LEFT
             lock.spent = True
             portal.post(lock.withdraw)
 

@@ -21,7 +21,7 @@ from ..aio.running import Running
 from ..errors import TicketLockError
 from ..observers import Observers
 from ..process import clock
-from ..tracker.memory_outbox import VolatileOutbox
+from ..tracker.memory_outbox import MemoryOutbox
 from ..tracker.outbox import Batch, DeadLetter, Lease, now_ms
 from ..tracker.store import TrackerStore
 from .broker import EventBroker
@@ -126,7 +126,7 @@ class Relay:
 
     def committed(self, sender_id: str, events: Sequence[Mapping[str, Any]]) -> None:
         """Publish the events that a turn has just committed, soon. Never blocks or raises."""
-        if not self._store.feeds_outbox and isinstance(self._outbox, VolatileOutbox):
+        if not self._store.feeds_outbox and isinstance(self._outbox, MemoryOutbox):
             self._outbox.put(sender_id, events, now_ms())
         self._remember(sender_id)
 
@@ -151,7 +151,7 @@ class Relay:
 
     async def _release_all(self) -> None:
         await self._each(self._outbox.release(name, self._name) for name in set(self._held))
-        if isinstance(self._outbox, VolatileOutbox):
+        if isinstance(self._outbox, MemoryOutbox):
             left = await self._outbox.backlog()
             if left.events:
                 log.error("%d events were not published and are lost", left.events)

@@ -31,7 +31,7 @@ MAX_ASKED = 3
 class ClusterLink(BaseLink):
     """Has the interface of `Link`; sends each command to the node that has its first key.
 
-    A failing node does not affect the others. While it is unreachable or silent, other nodes
+    A failing node does not affect the others. While it is unreachable, or silent for `link.PATIENCE`, other nodes
     are asked who owns its slots now; its commands wait and go to the new owner.
     """
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..settings.section import Section, mask_url
-from ..settings.stores import RedisLockKeys
+from ..settings.store_keys import RedisLockKeys
 
 log = logging.getLogger("ticketlock.lock")
 

@@ -99,7 +99,7 @@ def create_app(
     )
     app.router.redirect_slashes = False  # a redirect drops the body of a POST
     app.handler, app.settings, app.live = handler, settings, view
-    app.add_middleware(live.Metered, live=view)
+    app.add_middleware(live.MeterMiddleware, live=view)
     app.add_middleware(_CloseWhileDraining, handler=handler)
     app.add_middleware(Intake, settings=settings)
     for observer in conversations.lock_store.observers.each:

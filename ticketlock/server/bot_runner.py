@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -14,11 +13,12 @@ from typing import Any
 from ..aio.running import result
 from ..conversations import Conversations
 from ..errors import InvalidEvent, TicketLockError
-from ..locks.grant import Grant, facts
+from ..locks.grant import facts
 from ..locks.incoming import Supersede
 from ..turn import Turn, report_retry
 from .attempts import Attempts
 from .bot import Bot, Message
+from .double_texting import unless_superseded
 from .errors import BotError, TooManyAttempts
 from .jobs import Job
 from .operator.meter import Counters
@@ -37,7 +37,7 @@ Replies = list[RestObject] | None
 
 
 class BotRunner:
-    """Calls the bot once for each message, and finds the replies to duplicates.
+    """Calls the bot with the messages that were not handled before, and finds the other replies.
 
     Args:
         counters: counts messages that were handled, and duplicates.
@@ -113,7 +113,7 @@ class BotRunner:
             grant, message_id = job.turn.grant, message.message_id
             if attempt <= self._settings.max_attempts:
                 if attempt > 1:
-                    why = "no earlier turn of the message has ended"
+                    why = "the earlier attempts ended without a result"
                     report_retry(grant, message_id, attempt, why)
                 kept.append(replace(message, attempt=attempt))
                 continue
@@ -124,7 +124,7 @@ class BotRunner:
                 message_id, message.sender_id, grant.number, self._settings.max_attempts,
                 extra=facts(grant, why="TooManyAttempts") | {"message_id": message_id},
             )  # fmt: skip
-            if message.message_id == job.waiter.label:
+            if message.message_id == job.waiter.label:  # the turn's own: its label is its id
                 raise TooManyAttempts(
                     f"the bot was called with this message {self._settings.max_attempts} times, "
                     "and no turn of it ended"
@@ -142,7 +142,7 @@ class BotRunner:
         """The stored replies to a message.
 
         Args:
-            before: the messages of earlier sessions; theirs are read from the whole history.
+            before: the messages of earlier sessions; their replies are read from the whole history.
         """
         events = turn.tracker.events
         place = handled_at(events, message.message_id)
@@ -206,44 +206,3 @@ def _is_handled(turn: Turn, before: Mapping[str, float], message: Message, since
     """Whether a message has been handled since then, in this session or (`before`) earlier."""
     there = handled_at(turn.tracker.events, message.message_id, since) is not None
     return there or before.get(message.message_id, -1.0) >= since
-
-
-async def unless_superseded(grant: Grant, work: Coroutine[Any, Any, None]) -> Supersede | None:
-    """Do the work of a turn; cancel it when a later message asks the turn to stop.
-
-    Returns None if the work was done, else how it was asked to stop. Raises the error of the
-    work; RuntimeError for one that would end the server, or if something else has cancelled it.
-    """
-    if grant.superseded is not None:  # before the turn began
-        work.close()
-        return grant.superseded
-    working = asyncio.ensure_future(_contained(work))
-    asked = asyncio.ensure_future(grant.until_superseded())
-    try:
-        await asyncio.wait([working, asked], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        asked.cancel()
-        if not working.done():  # also if this task is cancelled
-            working.cancel()
-            await asyncio.wait([working])
-    if working.cancelled():
-        if grant.superseded is None:
-            raise RuntimeError("it was cancelled by something that it awaits, not by its turn")
-        return grant.superseded
-    error = working.exception()
-    if error is not None and not isinstance(error, Exception):
-        raise _ended(error) from error
-    working.result()
-    return None
-
-
-async def _contained(work: Coroutine[Any, Any, None]) -> None:
-    """Do the work; errors for which asyncio would end the server become its own."""
-    try:
-        await work
-    except (KeyboardInterrupt, SystemExit) as error:
-        raise _ended(error) from error
-
-
-def _ended(error: BaseException) -> RuntimeError:
-    return RuntimeError(f"the bot raised {error!r}, which is meant to end a program")

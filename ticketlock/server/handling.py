@@ -12,9 +12,10 @@ from ..errors import DuplicateMessage
 from ..locks.incoming import Incoming
 from ..tracker.tracker import Tracker
 from ..turn import Turn
+from . import double_texting
 from .bot import Bot, Message
 from .bot_runner import BotRunner, OnReply, Replies, RestObject, ignore
-from .errors import BadRequest, RolledBack
+from .errors import RolledBack
 from .jobs import Job, Jobs, overdue
 from .operator.failures import Failures
 from .operator.meter import Counters
@@ -128,15 +129,9 @@ class Handler:
     ) -> Job[Replies]:
         policy = policy or self.settings.double_texting
         self.check_policy(policy)
-        incoming = Incoming(
-            message.message_id,
-            self.settings.message_window,
-            text=message.as_text() if policy == "coalesce" else None,
-            supersede=policy if policy in ("interrupt", "rollback") else None,  # type: ignore[arg-type]  # checked
-        )
-        # With `reject` it does not queue: it is served at once or not at all.
-        wait_timeout = 0.0 if policy == "reject" else None
-        turn = self._turn(message.sender_id, None, wait_timeout, incoming)
+        asked = double_texting.incoming(message, policy, self.settings.message_window)
+        wait = double_texting.wait_timeout(policy)
+        turn = self._turn(message.sender_id, None, wait, asked)
         coalesce = policy == "coalesce"
         job: Job[Replies] = self.jobs.start(
             turn,
@@ -147,13 +142,8 @@ class Handler:
         return job
 
     def check_policy(self, policy: str) -> None:
-        """Raise BadRequest if the lock store does not support a policy."""
-        store = self.conversations.lock_store
-        if policy not in ("enqueue", "reject") and not store.keeps_messages:
-            raise BadRequest(
-                f"double_texting: {type(store).__name__} supports only enqueue and "
-                "reject; use in_memory or concurrent_redis for the others"
-            )
+        """Raise BadRequest if the lock store does not support a policy for double texting."""
+        double_texting.check_policy(policy, self.conversations.lock_store)
 
     def _turn(
         self,

@@ -12,9 +12,10 @@ from starlette.routing import Route
 
 from .. import __version__
 from ..tracker.tracker import EventVerbosity
+from .double_texting import POLICIES
 from .limits import MAX_ID, MAX_MESSAGE_ID
 from .operator.audit import WHY
-from .settings import POLICIES, Settings
+from .settings import Settings
 
 Json = dict[str, Any]
 

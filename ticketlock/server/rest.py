@@ -13,10 +13,11 @@ from starlette.routing import Route
 from .answers import answer
 from .auth import Auth
 from .bot import Message
+from .double_texting import POLICIES
 from .errors import BadRequest, describe
 from .handling import Handler
 from .limits import check_message, check_message_id, field, read_object
-from .settings import POLICIES, Settings
+from .settings import Settings
 
 #: The sender of a message that names none, as documented.
 DEFAULT_SENDER = "default"

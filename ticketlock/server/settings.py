@@ -5,17 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from ..endpoints.file import EndpointConfig
 from ..errors import ConfigurationError
 from ..settings.keys import Key, declared
 from ..settings.section import Section, endpoint_values
+from .double_texting import POLICIES, Policy
 from .tokens import weakness
-
-#: What a message does while another one is being handled.
-Policy = Literal["enqueue", "reject", "coalesce", "interrupt", "rollback"]
-POLICIES: tuple[str, ...] = get_args(Policy)
 
 #: Algorithms of JWTs, without `none`.
 JWTMethod = Literal[

@@ -23,8 +23,8 @@ class _Queue:
     events: deque[Mapping[str, Any]] = field(default_factory=deque)
 
 
-class VolatileOutbox(Outbox):
-    """Its events are lost when the process ends; `Conversations.close` logs how many."""
+class MemoryOutbox(Outbox):
+    """Its events are lost when the process ends; `Relay.close` logs how many."""
 
     def __init__(self) -> None:
         self._queues: dict[str, _Queue] = {}

@@ -20,7 +20,7 @@ from ..events import LISTEN, ActionExecuted, Event
 from ..events.codec import check_claim, encode_events
 from ..imports import registry
 from ..plain_json import weight
-from .memory_outbox import VolatileOutbox
+from .memory_outbox import MemoryOutbox
 from .outbox import Outbox
 from .tracker import Claim as Claim  # noqa: PLC0414  # `turn` imports it from here
 from .tracker import Tracker
@@ -62,7 +62,7 @@ class TrackerStore:
         self._local_claims: dict[str, _LocalClaim] = {}
         #: The events that wait to be published. For a custom store they wait in this process,
         #: and are lost when it ends.
-        self.outbox: Outbox = VolatileOutbox()
+        self.outbox: Outbox = MemoryOutbox()
 
     # -- what a custom store implements, plain or async --------------------------------------
 

@@ -9,10 +9,10 @@ from ...endpoints.file import FOREIGN
 from ...endpoints.registry import TYPES
 from ...event_service.settings import ServiceSettings
 from ...server.settings import Settings
-from ...settings.brokers import FileKeys, KafkaKeys, PikaKeys, SQLEventKeys
+from ...settings.broker_keys import FileKeys, KafkaKeys, PikaKeys, SQLEventKeys
 from ...settings.keys import Declared, declared
 from ...settings.section import FALSE, TRUE
-from ...settings.stores import (
+from ...settings.store_keys import (
     ConcurrentRedisKeys,
     DynamoKeys,
     MongoKeys,

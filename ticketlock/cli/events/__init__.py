@@ -1,4 +1,4 @@
-"""`ticketlock events`: the group; each command has a file."""
+"""`ticketlock events`: the group; a file has one command, or those that share their options."""
 
 from __future__ import annotations
 

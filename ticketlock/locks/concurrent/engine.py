@@ -16,7 +16,7 @@ from itertools import count
 from typing import Any
 
 from ... import process
-from ...errors import BROKEN, CLOSED, LockLost, LockStoreConnectionError, QueueFull
+from ...errors import CLOSED, LockLost, LockStoreConnectionError, QueueFull
 from ...process import clock
 from ...redis.commands import Command, log_failure
 from ...redis.links import open_link
@@ -25,6 +25,7 @@ from ...redis.settings import RedisSettings
 from ..deadlines import DeadlineWatch
 from ..grant import UNOBSERVED, Grant
 from ..incoming import Supersede
+from ..lost_turns import BROKEN, GRANTED_ANEW, NOT_FOUND
 from ..waiter import Waiter
 from .bells import Bell, read
 from .duplicates import Duplicates
@@ -219,8 +220,7 @@ class Engine:
             self._heard(answer, None)
         # A repeated release finds what its first sending did, if the lease still ran.
         elif answer == 0 and not (command.repeated and clock() < grant.deadline):
-            reason = "it was granted to another ticket: the lease ran out, or the lock was broken"
-            grant.reason = grant.reason or reason
+            grant.reason = grant.reason or GRANTED_ANEW
         if not command.future.done():
             command.future.set_result(None)
         return False
@@ -338,7 +338,7 @@ class Engine:
             # Its fence may have been raised since, or be about to.
             current = fence is None or (fence == grant.fence and not grant.raising)
             if current and self._held.get(grant.request) is grant:
-                self.lost(grant.request, "the lease ran out, or the lock was broken or wiped")
+                self.lost(grant.request, NOT_FOUND)
         for grant, mode in superseded:
             if grant.superseded is None:  # its bell was lost
                 grant.supersede(mode)

@@ -17,6 +17,7 @@ from ...redis.settings import RedisSettings
 from ..grant import Grant
 from ..incoming import MAX_REPLY
 from ..inspection import Holder, Inspection, Waiting
+from ..lost_turns import BEFORE_ITS_FENCE
 from ..queue import TurnQueue
 from ..waiter import Waiter
 from .engine import Engine
@@ -107,7 +108,7 @@ class RedisQueue(TurnQueue):
             else:
                 if answer[0] == 1:  # free, and granted anew: not the turn we had
                     engine.post(engine.scripts.withdraw(grant.conversation_id, grant.member))
-                engine.lost(grant.request, "its lease ran out before its fence could be raised")
+                engine.lost(grant.request, BEFORE_ITS_FENCE)
         finally:
             grant.raising -= 1
 

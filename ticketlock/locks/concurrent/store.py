@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...redis.settings import RedisSettings
 from ...settings.section import Section, endpoint_values
-from ...settings.stores import ConcurrentRedisKeys, TimingKeys
+from ...settings.store_keys import ConcurrentRedisKeys, TimingKeys
 from ..store import LockStore
 from ..tickets import Ticket, TicketLock
 from .engine import Engine

@@ -222,7 +222,7 @@ class _Cached(Generic[T]):
         self._until = 0.0
 
 
-class Metered:
+class MeterMiddleware:
     """Counts refusals and failures, and starts the reports of this process."""
 
     def __init__(self, app: ASGIApp, live: Live) -> None:

@@ -11,7 +11,7 @@ from ticketlock.stores.sql.settings import SQLSettings
 from ticketlock import cli
 from ticketlock.endpoints.registry import create_tracker_store, require_existing
 from ticketlock.settings.section import Section
-from ticketlock.settings.stores import SQLStoreKeys
+from ticketlock.settings.store_keys import SQLStoreKeys
 
 READING = [
     ["tracker", "list"],

@@ -13,7 +13,7 @@ from ticketlock.stores.sql.store import schema
 
 from ticketlock.errors import ConfigurationError
 from ticketlock.settings.section import Section
-from ticketlock.settings.stores import SQLStoreKeys
+from ticketlock.settings.store_keys import SQLStoreKeys
 
 
 def read(**values: Any) -> SQLSettings:

@@ -1,4 +1,4 @@
-"""The checked keys of a Kafka section, and the configuration of librdkafka from them."""
+"""The configuration of librdkafka, made of a section whose keys are in `settings/broker_keys.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ticketlock.settings.brokers import KafkaKeys
+from ticketlock.settings.broker_keys import KafkaKeys
 from ticketlock.settings.section import Section
 
 from ..threaded import QUEUE_SIZE

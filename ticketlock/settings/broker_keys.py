@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
 from .keys import Key
-from .stores import Dialect, SQLKeys
+from .store_keys import Dialect, SQLKeys
 
 
 def _topic(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The checked keys of a RabbitMQ section: address, login and TLS."""
+"""Address, login and TLS of a RabbitMQ section, whose keys are in `settings/broker_keys.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from ticketlock.errors import ConfigurationError
-from ticketlock.settings.brokers import PikaKeys
+from ticketlock.settings.broker_keys import PikaKeys
 from ticketlock.settings.keys import declared
 from ticketlock.settings.section import Section, mask_url
 
