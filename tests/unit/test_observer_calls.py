@@ -62,7 +62,7 @@ def test_a_method_that_is_not_overridden_is_not_called() -> None:
 
     observers = Observers()
     observers.add(Last())
-    observers.tell("on_a")
+    observers.notify("on_a")
     assert not observers.has("on_a")
     assert observers.has("on_b")
     assert observers.ask("on_b") is None
