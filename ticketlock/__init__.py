@@ -5,6 +5,7 @@ Names are imported from here; tracker stores from `ticketlock.stores`, event bro
 `PrometheusMetrics` and `OpenTelemetry` from `ticketlock.telemetry`.
 """
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 if not Path(__file__).with_name("stores").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
+from . import moved as _moved
 from .errors import (
     AlreadyHeld,
     ConfigurationError,
@@ -38,7 +40,6 @@ from .locks.incoming import Incoming
 from .locks.inspection import Holder, Inspection, Waiting
 from .locks.store import LockStore
 from .locks.tickets import NO_TICKET_ISSUED, Ticket, TicketLock
-from .moved import install, new_name
 from .telemetry.observer import Handled, Observer, Written
 
 __all__ = [
@@ -157,7 +158,7 @@ _LATE = {
 }
 
 
-install()
+_moved.install()
 
 if TYPE_CHECKING:
     __version__: str
@@ -170,4 +171,6 @@ else:
 
             globals()[name] = version("ticketlock")  # it reads a file
             return globals()[name]
-        return _of_name(new_name(name))
+        if f"{__name__}.{name}" in _moved.MOVED:
+            return import_module(f".{name}", __name__)
+        return _of_name(_moved.new_name(name))

@@ -13,6 +13,7 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 #: Old module -> where its public names are. Since 0.4.0; gone in 0.5.0.
 MOVED = {
@@ -34,6 +35,23 @@ MOVED = {
     "ticketlock.tracker_store": "ticketlock.tracker.store",
 }
 
+
+#: Where names are that were in an old module, and are elsewhere now.
+ELSEWHERE = {
+    "ticketlock.event_broker": "ticketlock.publishing.message",
+    "ticketlock.lock": "ticketlock.locks.waiter",
+    "ticketlock.registry": "ticketlock.demo.listeners",
+    "ticketlock.sync": "ticketlock.locks.sync",
+    "ticketlock.tracker_store": "ticketlock.tracker.tracker",
+}
+#: Old module -> the package that its classes are imported from, where that is not `ticketlock`.
+PLACES = {
+    "ticketlock.embedded": "ticketlock.redis.embedded",
+    "ticketlock.log_observer": "ticketlock.server.access_log",
+    "ticketlock.otel": "ticketlock.telemetry",
+    "ticketlock.prometheus": "ticketlock.telemetry",
+    "ticketlock.registry": "ticketlock.endpoints.registry",
+}
 
 #: Old name in `ticketlock` -> its new name. Since 0.4.0; gone in 0.5.0.
 RENAMED = {"Message": "BrokerMessage"}
@@ -59,18 +77,33 @@ class _Moved(MetaPathFinder, Loader):
         return ModuleSpec(name, self) if name in MOVED else None
 
     def exec_module(self, module: ModuleType) -> None:
-        old, new = module.__name__, MOVED[module.__name__]
+        old = module.__name__
         warnings.warn(
-            f"{old} is now {new}; the old name is gone in ticketlock 0.5.0",
+            f"{old} has moved: import its names from {PLACES.get(old, 'ticketlock')}; the old "
+            "module is gone in ticketlock 0.5.0",
             DeprecationWarning,
             stacklevel=2,  # the importing line: the frames of the import system are left out
         )
-        found = import_module(new)
-        module.__doc__ = found.__doc__
-        module.__getattr__ = lambda name: getattr(found, name)  # type: ignore[method-assign]
+        found = [import_module(MOVED[old])]
+        if old in ELSEWHERE:
+            found.append(import_module(ELSEWHERE[old]))
+        names = {name for one in found for name in vars(one) if not name.startswith("_")}
+
+        def get(name: str) -> Any:
+            name = RENAMED.get(name, name)
+            for one in found:
+                if hasattr(one, name):
+                    return getattr(one, name)
+            raise AttributeError(f"module {old!r} has no attribute {name!r}")
+
+        module.__doc__ = found[0].__doc__
+        module.__getattr__ = get  # type: ignore[method-assign]
+        module.__dir__ = lambda: sorted(names)  # type: ignore[method-assign]
+        vars(module)["__all__"] = sorted(names)
 
 
 def install() -> None:
     """Make the old addresses importable; once in a process."""
-    if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
+    # By name: the package may have been imported anew.
+    if not any(type(finder).__name__ == _Moved.__name__ for finder in sys.meta_path):
         sys.meta_path.append(_Moved())

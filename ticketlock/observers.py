@@ -19,9 +19,13 @@ log = logging.getLogger("ticketlock")
 OF_TURNS = ("on_wait", "on_no_turn", "on_turn", "on_turn_end", "on_claim", "on_commit", "mark")
 
 
+#: The methods of `Observer` by name, as it declares them: one that is not overridden is not called.
+HOOKS: dict[str, Callable[..., Any]] = {}
+
+
 def hook(method: C) -> C:
-    """Declare a method of `Observer`, which is called only where it is overridden."""
-    method.hook = True  # type: ignore[attr-defined]
+    """Declare a method of `Observer`."""
+    HOOKS[method.__name__] = method
     return method
 
 
@@ -79,8 +83,7 @@ class Observers:
                 yield answer
 
 
-def _overridden(observer: BaseObserver) -> list[str]:
-    """The hooks that its class overrides."""
-    bases = type(observer).__mro__
-    hooks = {name for base in bases for name, own in vars(base).items() if hasattr(own, "hook")}
-    return [name for name in hooks if not hasattr(getattr(type(observer), name), "hook")]
+def _overridden(observer: object) -> list[str]:
+    """The hooks of its class that are not those of `Observer`."""
+    found = {name: getattr(type(observer), name, own) for name, own in HOOKS.items()}
+    return [name for name, method in found.items() if method is not HOOKS[name]]

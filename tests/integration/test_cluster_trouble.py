@@ -82,7 +82,7 @@ async def test_a_masters_trouble_is_its_own(cluster: RedisCluster, how: str) -> 
         afterwards = [asyncio.create_task(turn(two, name)) for name in sick]
         await asyncio.sleep(6)
         assert not lost(held)
-        await asyncio.gather(*(two._queue.release(grant) for grant in theirs))
+        await asyncio.gather(*(two._turn_queue.release(grant) for grant in theirs))
         await asyncio.gather(*later)
         assert not lost(held)
         order: list[tuple[str, int]] = []
@@ -90,15 +90,17 @@ async def test_a_masters_trouble_is_its_own(cluster: RedisCluster, how: str) -> 
         async def enter(name: str, i: int) -> None:
             grant = await waiting[name][i].acquire()
             order.append((name, i))
-            await one._queue.release(grant) if i == 0 else await two._queue.release(grant)
+            await one._turn_queue.release(grant) if i == 0 else await two._turn_queue.release(grant)
 
         await asyncio.gather(
-            *(one._queue.release(grant) for grant in held),
+            *(one._turn_queue.release(grant) for grant in held),
             *(enter(name, i) for name in waiting for i in range(2)),
         )
         for name in waiting:
             assert [i for other, i in order if other == name] == [0, 1]
-        await asyncio.gather(*(one._queue.release(task.result()) for task in later), *afterwards)
+        await asyncio.gather(
+            *(one._turn_queue.release(task.result()) for task in later), *afterwards
+        )
 
 
 @pytest.mark.parametrize("how", ["dead", "hung"])
@@ -131,7 +133,7 @@ async def test_a_dead_master_costs_little(cluster: RedisCluster) -> None:
             asked = asked_for_slots(client)
             hurt(cluster.servers[0], "dead")
             # A failover within the lease keeps the turns.
-            await asyncio.gather(*(store._queue.release(grant) for grant in held), *waiting)
+            await asyncio.gather(*(store._turn_queue.release(grant) for grant in held), *waiting)
             after, cpu = client.info("stats"), time.process_time() - cpu
             asked = asked_for_slots(client) - asked
         # It took some seconds; nodes of the cluster do not count as connections.
@@ -190,7 +192,7 @@ async def test_a_slot_on_the_move(server: str) -> None:
             moved(cluster, slot_of(name), 1)
             waiters = two.engine()._waiting.values()
             await until(lambda: [w.number for w in waiters] == [2], "the second has a place")
-            await store._queue.release(held[0])
+            await store._turn_queue.release(held[0])
             assert held[0].reason is None
             assert (await waiting).number == 2
             assert not lost(held)
@@ -218,12 +220,12 @@ async def test_waiters_of_a_slot_on_the_move(cluster: RedisCluster) -> None:
         async def enter(name: str, which: str, store: ConcurrentRedisLockStore) -> None:
             grant = await (early if which == "early" else late)[name].acquire()
             order.append((name, which))
-            await store._queue.release(grant)
+            await store._turn_queue.release(grant)
 
         tasks = [asyncio.create_task(enter(name, "early", two)) for name in names]
         tasks += [asyncio.create_task(enter(name, "late", three)) for name in names[1:]]
         for name in names:
-            await one._queue.release(held[name])
+            await one._turn_queue.release(held[name])
         await asyncio.gather(*tasks)
         for name in names[1:]:
             assert [which for other, which in order if other == name] == ["early", "late"]

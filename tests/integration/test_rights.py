@@ -66,7 +66,7 @@ async def use(store: ConcurrentRedisLockStore, names: list[str]) -> None:
             await engine.link.call(words)
     left: list[str] = []
     for mark in ("1 of a trace", "2 of a trace"):
-        store._queue.leave_mark(grants[0], mark, left.append)
+        store._turn_queue.leave_mark(grants[0], mark, left.append)
     await until(lambda: left == ["1 of a trace"], "the second finds the first")
     await store.inspect(names[0])
     await asyncio.gather(*(lock.release() for lock in held))

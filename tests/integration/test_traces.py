@@ -92,7 +92,7 @@ async def test_a_lost_redis_costs_links_alone(own_redis: EmbeddedRedis) -> None:
         with pytest.raises(LockLost, match="lease"):
             async with store.lock("c") as grant:
                 own_redis.stop(kill=True)
-                store._queue.leave_mark(grant, "1 of a trace", found.append)
+                store._turn_queue.leave_mark(grant, "1 of a trace", found.append)
                 await asyncio.sleep(20)
         assert found == []
         assert [turn.attributes["ticketlock.outcome"] for turn in one.turns()] == ["lost"]

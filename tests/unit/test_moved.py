@@ -8,13 +8,13 @@ import sys
 import pytest
 
 import ticketlock
-from ticketlock.moved import MOVED, RENAMED
+from ticketlock.moved import MOVED, PLACES, RENAMED
 
 CODE = """
 import sys, warnings
 from importlib import import_module
 
-old, new = sys.argv[1:]
+old, new, place = sys.argv[1:]
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     names = {}
@@ -24,7 +24,8 @@ public = [name for name in vars(here) if not name.startswith("_")]
 assert public and all(getattr(there, name) is getattr(here, name) for name in public)
 assert here.__name__ == here.__spec__.name == new
 (warning,) = [w for w in said if issubclass(w.category, DeprecationWarning)]
-assert new in str(warning.message) and warning.filename == "<string>", warning
+assert place in str(warning.message) and warning.filename == "<string>", warning
+assert set(public) <= set(dir(there)) & set(there.__all__)
 """
 
 
@@ -32,7 +33,7 @@ assert new in str(warning.message) and warning.filename == "<string>", warning
 def test_the_old_address_hands_on_and_names_the_new_one(old: str, new: str) -> None:
     """The same objects; the warning points at the line that imports."""
     done = subprocess.run(
-        [sys.executable, "-c", CODE, old, new],
+        [sys.executable, "-c", CODE, old, new, PLACES.get(old, "ticketlock")],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -48,6 +49,31 @@ def test_the_old_name_of_a_class_is_the_same_class(old: str, new: str) -> None:
     assert found is getattr(ticketlock, new)
     assert {warning.filename for warning in said} == {__file__}
     assert old not in ticketlock.__all__
+
+
+def test_names_that_are_in_another_file_now() -> None:
+    """Also as attributes of the package, which had its modules once it was imported."""
+    code = """
+import warnings
+warnings.simplefilter("ignore")
+import ticketlock
+from ticketlock.event_broker import EventBroker, Message, Outcome, SEQUENCE_FIELD
+from ticketlock.registry import EVENT_LISTENERS, create_lock_store
+from ticketlock.tracker import Tracker
+from ticketlock.tracker_store import Claim, TrackerStore
+from ticketlock.sync import SyncLock, SyncLockStore
+assert Message is ticketlock.BrokerMessage and Tracker is ticketlock.Tracker
+assert ticketlock.lock_store.LockStore is ticketlock.LockStore
+try:
+    ticketlock.lock_store.never_was
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    text = "module 'ticketlock.lock_store' has no attribute 'never_was'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, text, "")
 
 
 def test_a_name_that_never_was_is_not_found() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ticketlock import Observer
-from ticketlock.observers import OF_TURNS, Observers, hook
+from ticketlock.observers import HOOKS, OF_TURNS, Observers, hook
 
 ROOT = Path(__file__).parents[2] / "ticketlock"
 
@@ -34,11 +35,11 @@ def test_each_call_is_one_that_the_class_declares() -> None:
     found = list(_calls())
     for where, name, given in found:
         method = getattr(Observer, name)
-        assert hasattr(method, "hook"), (where, name)
+        assert method is HOOKS[name], (where, name)
         if given is not None:
             inspect.signature(method).bind(None, *range(given))
     assert {name for _, name, _ in found} >= {"on_turn_lost", "on_published", "on_handled", "mark"}
-    assert all(hasattr(getattr(Observer, name), "hook") for name in OF_TURNS)
+    assert {*OF_TURNS} <= {*HOOKS}
 
 
 def test_a_method_that_is_not_overridden_is_not_called() -> None:
@@ -66,3 +67,24 @@ def test_a_method_that_is_not_overridden_is_not_called() -> None:
     assert not observers.has("on_a")
     assert observers.has("on_b")
     assert observers.ask("on_b") is None
+
+
+def test_any_object_with_the_methods_is_an_observer() -> None:
+    """Of another class, or one whose method is a wrapped one of `Observer`."""
+    seen: list[str] = []
+
+    class Other:
+        def on_turn(self, grant: object) -> None:
+            seen.append("other")
+
+    class Wrapped(Observer):
+        @functools.wraps(Observer.on_turn)
+        def on_turn(self, grant: object) -> None:
+            seen.append("wrapped")
+
+    observers = Observers()
+    observers.add(Other())  # type: ignore[arg-type]  # of a program without types
+    observers.add(Wrapped())
+    observers.notify("on_turn", None)
+    assert seen == ["other", "wrapped"]
+    assert observers.of_turns

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
@@ -16,12 +17,15 @@ from ..event_service.settings import ServiceSettings
 from ..event_service.source import Source
 from ..imports import extra_of, missing, needs
 from ..locks.store import LockStore
+from ..moved import MOVED
 from ..publishing.broker import EventBroker
 from ..publishing.custom import CustomEventBroker
 from ..settings.section import Section, endpoint_values, hint
 from ..tracker.custom import CustomTrackerStore
 from ..tracker.store import TrackerStore
 from .file import EndpointConfig, Endpoints
+
+log = logging.getLogger("ticketlock")
 
 #: `type` of a `lock_store` section -> its class.
 LOCK_STORES = {
@@ -123,6 +127,12 @@ def import_class(path: str, where: str, known: Iterable[str] = ()) -> type[Any]:
             f"{where}: type: {path!r} is neither a known type nor the path of a class; "
             + hint(path, known)
         )
+    if module_name in MOVED:
+        log.warning(
+            "%s: type: %s has moved: write %s.%s; the old name is gone in ticketlock 0.5.0",
+            where, path, MOVED[module_name], class_name,
+        )  # fmt: skip
+        module_name = MOVED[module_name]
     try:
         module = import_module(module_name)
     except ImportError as error:

@@ -28,16 +28,14 @@ from .waiter import Waiter
 T = TypeVar("T")
 log = logging.getLogger("ticketlock.lock")
 
+#: Seconds that a ticket lives without being renewed, unless its store says so.
+LEASE = 5.0
+
 
 class DocumentQueue(LocalQueue):
-    """Turns over documents, one a conversation. Waiters poll.
+    """Turns over documents, one a conversation. Waiters poll."""
 
-    Args:
-        lease: seconds that a ticket lives without being renewed.
-    """
-
-    def __init__(self, lease: float) -> None:
-        self.lease = lease
+    def __init__(self) -> None:
         self._closed = False
         self._held: set[Grant] = set()
         super().__init__()
@@ -50,6 +48,11 @@ class DocumentQueue(LocalQueue):
         self._background: set[asyncio.Future[Any]] = set()
         self._deadlines: DeadlineWatch | None = None
         super()._begin_anew()
+
+    @property
+    def lease(self) -> float:
+        """Seconds that a ticket lives without being renewed."""
+        raise NotImplementedError
 
     # -- documents ---------------------------------------------------------------------------
 
@@ -292,9 +295,11 @@ class DocumentQueue(LocalQueue):
 
 
 class Documents(Protocol):
-    """What a custom lock store implements, plain or async."""
+    """A custom lock store: what it implements, plain or async, and what it may set."""
 
-    def get_lock(self, conversation_id: str) -> Any: ...
+    lease: float
+
+    async def get_or_create_lock(self, conversation_id: str) -> TicketLock: ...
     def save_lock(self, lock: TicketLock) -> Any: ...
     def delete_lock(self, conversation_id: str) -> Any: ...
 
@@ -306,17 +311,20 @@ class CustomQueue(DocumentQueue):
         documents: the custom store.
     """
 
-    def __init__(self, documents: Documents, lease: float) -> None:
+    def __init__(self, documents: Documents) -> None:
         self._documents = documents
-        super().__init__(lease)
+        super().__init__()
+
+    @property
+    def lease(self) -> float:
+        return self._documents.lease
 
     def _begin_anew(self) -> None:
         self._mutex: asyncio.Lock | None = None
         super()._begin_anew()
 
     async def get_or_create(self, conversation_id: str) -> TicketLock:
-        lock = await result(self._documents.get_lock(conversation_id))
-        return lock if isinstance(lock, TicketLock) else TicketLock(conversation_id)
+        return await self._documents.get_or_create_lock(conversation_id)
 
     async def now(self) -> float:
         return time.time()

@@ -300,11 +300,11 @@ class InMemoryLockStore(LockStore):
     keeps_messages = True
 
     def _make_queue(self) -> MemoryQueue:
-        self._memory = MemoryQueue()
-        return self._memory
+        self._memory_queue = MemoryQueue()
+        return self._memory_queue
 
     async def get_lock(self, conversation_id: str) -> TicketLock | None:
-        return self._memory.document(check_conversation_id(conversation_id))
+        return self._memory_queue.document(check_conversation_id(conversation_id))
 
     async def save_lock(self, lock: TicketLock) -> None:
         """Queue the lock's tickets that are not there yet, each for the rest of its life."""
@@ -312,5 +312,5 @@ class InMemoryLockStore(LockStore):
 
     async def delete_lock(self, conversation_id: str) -> None:
         """End the turn and drop bare tickets; tickets of live waiters keep their places."""
-        self._memory.drop_bare(check_conversation_id(conversation_id))
+        self._memory_queue.drop_bare(check_conversation_id(conversation_id))
         await self.break_lock(conversation_id)

@@ -18,7 +18,7 @@ from ..redis.scripts import load
 from ..redis.settings import RedisSettings
 from ..settings.section import Section, endpoint_values
 from ..settings.store_keys import RedisLockStoreKeys, WaitingKeys
-from .documents import DocumentQueue
+from .documents import LEASE, DocumentQueue
 from .store import LockStore
 from .tickets import TicketLock
 
@@ -45,7 +45,12 @@ class RedisDocuments(DocumentQueue):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._link_pid = process.pid
         self._finalizer = finalizer(self, lambda: None)
-        super().__init__(lease)
+        self.seconds = lease
+        super().__init__()
+
+    @property
+    def lease(self) -> float:
+        return self.seconds
 
     def _live_link(self) -> Link:
         loop = asyncio.get_running_loop()
@@ -151,17 +156,26 @@ class RedisLockStore(LockStore):
         super().__init__(max_waiting=max_waiting)
 
     def _make_queue(self) -> RedisDocuments:
-        self._documents = RedisDocuments(self.settings, self.settings.prefixed("lock:"), self.lease)
-        return self._documents
+        settings = self.settings
+        self._redis_documents = RedisDocuments(settings, settings.prefixed("lock:"), self.lease)
+        return self._redis_documents
+
+    @property
+    def lease(self) -> float:
+        return self._redis_documents.seconds if hasattr(self, "_redis_documents") else LEASE
+
+    @lease.setter
+    def lease(self, seconds: float) -> None:
+        self._redis_documents.seconds = seconds
 
     async def get_lock(self, conversation_id: str) -> TicketLock | None:
-        return await self._documents.get_lock(conversation_id)
+        return await self._redis_documents.get_lock(conversation_id)
 
     async def save_lock(self, lock: TicketLock) -> None:
-        await self._documents.save_lock(lock)
+        await self._redis_documents.save_lock(lock)
 
     async def delete_lock(self, conversation_id: str) -> None:
-        await self._documents.delete_lock(conversation_id)
+        await self._redis_documents.delete_lock(conversation_id)
 
 
 def _abandon(link: Link, loop: asyncio.AbstractEventLoop) -> None:

@@ -19,7 +19,7 @@ from ..checks import (
 from ..errors import ConfigurationError
 from ..imports import registry
 from ..observers import BaseObserver
-from .documents import CustomQueue
+from .documents import LEASE, CustomQueue
 from .grant import Grant
 from .incoming import WINDOW, Incoming
 from .inspection import Inspection
@@ -65,15 +65,15 @@ class LockStore:
     keeps_messages = False
 
     #: Seconds that a ticket in a document lives without being renewed.
-    lease = 5.0
+    lease: float = LEASE
 
     def __init__(self, endpoint_config: Any = None, *, max_waiting: int | None = None) -> None:
         self.lock_lifetime = default_lock_lifetime()
         if max_waiting is not None:
             max_waiting = check_count("max_waiting", max_waiting)
         self.max_waiting = max_waiting
-        self._queue = self._make_queue()
-        self.observers = self._queue.observers
+        self._turn_queue = self._make_queue()
+        self.observers = self._turn_queue.observers
         self._lock_type: type[Lock] = Lock
         self._optional_type: type[OptionalLock] = OptionalLock
         #: Of its threaded twins.
@@ -81,7 +81,7 @@ class LockStore:
 
     def _make_queue(self) -> TurnQueue:
         """Where tickets wait: in the documents of the three methods."""
-        return CustomQueue(self, self.lease)
+        return CustomQueue(self)
 
     # -- using it ----------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class LockStore:
             wait_time_in_seconds,
             incoming,
         )
-        return self._lock_type(self._queue, waiter)
+        return self._lock_type(self._turn_queue, waiter)
 
     def try_lock(
         self, conversation_id: str, lock_lifetime: float | None = None, *, label: str | None = None
@@ -132,7 +132,7 @@ class LockStore:
         """Like `lock`, without waiting: the grant is None when the lock is not free."""
         lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
         waiter = checked(conversation_id, lifetime, 0, None, label)
-        return self._optional_type(self._queue, waiter)
+        return self._optional_type(self._turn_queue, waiter)
 
     def observe(self, observer: BaseObserver) -> None:
         """Call an observer's methods for all turns from now on. See `Observer`."""
@@ -148,7 +148,7 @@ class LockStore:
         It ends before the first one that needs its own turn. The turn owes each a reply, see
         `answer`; should it end without, they come back at their old places.
         """
-        return await self._queue.collect(grant, check_count("most", most, 1))
+        return await self._turn_queue.collect(grant, check_count("most", most, 1))
 
     def answer(self, grant: Grant, replies: Mapping[str, str], window: float = WINDOW) -> None:
         """Keep the turn's replies by message id, for duplicates; call it before the turn ends.
@@ -156,7 +156,7 @@ class LockStore:
         It does not wait and does not fail: a duplicate of a message without a reply, or with
         one of more than 64 KiB, is given a turn.
         """
-        self._queue.answer(grant, replies, check_seconds("window", window, above=True))
+        self._turn_queue.answer(grant, replies, check_seconds("window", window, above=True))
 
     async def raise_fence(self, grant: Grant, floor: int) -> None:
         """Give a turn that is held a fence above `floor`: the highest that its tracker store
@@ -165,7 +165,7 @@ class LockStore:
         Raises LockLost when the turn is no longer held.
         """
         grant.ensure_held()
-        await self._queue.raise_fence(grant, check_floor(grant.conversation_id, floor))
+        await self._turn_queue.raise_fence(grant, check_floor(grant.conversation_id, floor))
         grant.ensure_held()
 
     # -- looking and breaking -----------------------------------------------------------------
@@ -173,7 +173,7 @@ class LockStore:
     async def position(self, conversation_id: str, ticket_number: int) -> int | None:
         """How many turns come before this ticket's; 0: it is being served; None: not there."""
         number = check_number("ticket_number", ticket_number)
-        return await self._queue.position(check_conversation_id(conversation_id), number)
+        return await self._turn_queue.position(check_conversation_id(conversation_id), number)
 
     async def inspect(self, conversation_id: str, limit: int = 100) -> Inspection:
         """Who holds the conversation and who waits, without changing anything.
@@ -182,7 +182,7 @@ class LockStore:
             limit: most waiting tickets that are listed.
         """
         limit = check_count("limit", limit)
-        return await self._queue.inspect(check_conversation_id(conversation_id), limit)
+        return await self._turn_queue.inspect(check_conversation_id(conversation_id), limit)
 
     async def break_lock(self, conversation_id: str, fence: int | None = None) -> bool:
         """End the turn that holds the conversation; its process gets LockLost.
@@ -194,7 +194,7 @@ class LockStore:
         """
         if fence is not None:
             fence = check_number("fence", fence)
-        return await self._queue.break_turn(check_conversation_id(conversation_id), fence)
+        return await self._turn_queue.break_turn(check_conversation_id(conversation_id), fence)
 
     # -- the documented interface: a custom store implements the first three ---------------
 
@@ -222,7 +222,7 @@ class LockStore:
         for ticket in lock.tickets:
             lifetime = ticket.expires - time.time()
             if ticket.number not in there and lifetime > 0:
-                await self._queue.issue_bare(lock.conversation_id, lifetime, ticket.number)
+                await self._turn_queue.issue_bare(lock.conversation_id, lifetime, ticket.number)
 
     async def issue_ticket(self, conversation_id: str, lock_lifetime: float | None = None) -> int:
         """Issue a ticket that lives `lock_lifetime` seconds from now, and return its number.
@@ -231,12 +231,12 @@ class LockStore:
         """
         lifetime = self.lock_lifetime if lock_lifetime is None else lock_lifetime
         lifetime = check_seconds("lock_lifetime", lifetime, above=True)
-        return await self._queue.issue_bare(check_conversation_id(conversation_id), lifetime)
+        return await self._turn_queue.issue_bare(check_conversation_id(conversation_id), lifetime)
 
     async def finish_serving(self, conversation_id: str, ticket_number: int) -> None:
         """Remove a ticket; the next one is served."""
         number = check_number("ticket_number", ticket_number)
-        await self._queue.finish(check_conversation_id(conversation_id), number)
+        await self._turn_queue.finish(check_conversation_id(conversation_id), number)
 
     async def is_someone_waiting(self, conversation_id: str) -> bool:
         """Whether a valid ticket waits behind the one being served."""
@@ -260,7 +260,7 @@ class LockStore:
 
     async def close(self) -> None:
         """Give tickets back, end the turns and their bodies, and close connections."""
-        await self._queue.close()
+        await self._turn_queue.close()
 
     async def __aenter__(self: T) -> T:
         return self

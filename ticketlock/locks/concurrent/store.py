@@ -55,20 +55,20 @@ class ConcurrentRedisLockStore(LockStore):
         super().__init__(max_waiting=times["max_waiting"])
 
     def _make_queue(self) -> RedisQueue:
-        self._redis = RedisQueue(self.settings, self.timing)
-        return self._redis
+        self._redis_queue = RedisQueue(self.settings, self.timing)
+        return self._redis_queue
 
     def engine(self) -> Engine:
         """The engine of this process and event loop, for what is kept beside the locks.
 
         Raises LockStoreConnectionError while the store is being closed, or on another loop.
         """
-        return self._redis.live()
+        return self._redis_queue.live()
 
     @property
     def running(self) -> Engine | None:
         """The engine, if the store is in use."""
-        return self._redis.engine
+        return self._redis_queue.engine
 
     async def get_lock(self, conversation_id: str) -> TicketLock | None:
         """The live tickets, None if there are none; `expires` is when each would lapse."""
@@ -85,7 +85,7 @@ class ConcurrentRedisLockStore(LockStore):
 
     async def delete_lock(self, conversation_id: str) -> None:
         """End the turn and drop the queue; numbers and fences go on growing."""
-        await self._redis.drop(conversation_id)
+        await self._redis_queue.drop(conversation_id)
 
 
 def _check_within(section: Section, key: str, seconds: float, idle: float) -> None:
