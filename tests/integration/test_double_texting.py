@@ -140,7 +140,7 @@ def test_a_killed_turn_loses_no_coalesced_message(
     async def body(one: Replica, two: Replica) -> None:
         async with httpx.AsyncClient(timeout=30) as http:
             first = asyncio.create_task(
-                send(http, two, "first", sender="k", metadata={"seconds": 0.6})
+                send(http, two, "first", sender="k", metadata={"seconds": 3})  # all come meanwhile
             )
             await begun(http, two, "k")
             more = {"sender": "k", "double_texting": "coalesce"}
