@@ -220,7 +220,7 @@ def test_run_warns_of_locks_that_no_other_replica_sees(tmp_path: Path) -> None:
         file.write_text(f"tracker_store: {{type: sql, db: bot.db}}\n{locks}\n")
         done = ticketlock(tmp_path, "run", "--port", "99999")  # it ends before it listens
         assert done.returncode == EXIT_BAD_INPUT
-        assert ("lock_store: is missing" in done.stderr) is told
+        assert ("lock_store is missing" in done.stderr) is told
 
 
 @pytest.mark.parametrize(

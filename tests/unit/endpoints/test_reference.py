@@ -23,8 +23,8 @@ def test_rows_are_what_stores_do() -> None:
         f"| `port` | whole number, 1 to 65535 | {locks.settings.port} |",
         f"| `lease` | number, at least 0.5 | {locks.timing.lease // 1000} |",
         f"| `timeout` | number, at least 0.1 | {tracker.settings.timeout:g} |",
-        f"| `topic` | text | `{kafka.client_config.topic}` |",
-        f"| `queues` | list of texts, or one text | `{pika.parameters.queues[0]}` |",
+        f"| `topic` | text | `{kafka.settings.topic}` |",
+        f"| `queues` | list of texts, or one text | `{pika.settings.queues[0]}` |",
         f"| `path` | text | `{FileEventBroker().path.rpartition('/')[2]}` |",
     ):
         assert row in text, row

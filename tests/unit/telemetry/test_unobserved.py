@@ -77,9 +77,9 @@ def test_spans_that_go_nowhere_are_told() -> None:
         "trace.set_tracer_provider(sdk.TracerProvider())\n"
         "run._otel()"
     )
-    for words, said in ([], "--otel: no SDK"), (["sdk"], ""):
+    for words, said in ([], "--otel: no Ope"), (["sdk"], ""):
         done = subprocess.run(
             [sys.executable, "-c", code, *words],
             capture_output=True, text=True, check=True, timeout=60,
         )  # fmt: skip
-        assert done.stderr[: len("--otel: no SDK")] == said
+        assert done.stderr[: len("--otel: no Ope")] == said
