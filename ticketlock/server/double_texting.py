@@ -1,8 +1,9 @@
 """Double texting: what a message does while another one of its conversation is being handled.
 
 A policy is chosen by `double_texting` in the section `server`, or by a message for itself. To add
-one: name it in `Policy`, say in `incoming` what its ticket asks for, and in `docs/guides/webhooks.md`
-what it does.
+one: name it in `Policy`, say in `incoming` and `wait_timeout` what its ticket asks for and in
+`check_policy` what it needs. How turns are stopped is `Supersede` in `locks/incoming.py`; what becomes of
+their replies is in `bot_runner.py`. `docs/guides/webhooks.md` says what each policy does.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from ..handling import Handler
 from .audit import Audit, AuditRecord, outcome, write
 from .conversation import details
 from .dead_letters import DeadLetters, LetterKey
+from .listing import Query
 from .probes import TEXT, problem
-from .query import Query
 from .replicas import Replicas
 from .report import Row
 from .view import LIFETIME, SLOW, STUCK, View, holder_row, state

@@ -15,8 +15,8 @@ from ..errors import BadRequest
 from ..limits import field, read_object
 from .audit import AuditRecord, requested
 from .dead_letters import SEARCHED, LetterKey
+from .listing import Query
 from .live import MAX_TURNS, Live
-from .query import Query
 
 
 def routes(live: Live, auth: Auth) -> list[Route]:
