@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from conftest import until
 from integration.test_server import begun, said, send, texts
 from servers.bot_server import Replica, replicas, write_files
 
@@ -39,7 +40,9 @@ async def first_of(http: httpx.AsyncClient, pair: Pair, sender: str) -> asyncio.
 
 async def texts_told(http: httpx.AsyncClient, at: Replica, sender: str) -> bool:
     found = (await http.get(f"{at.url}/conversations/{sender}/lock")).json()
-    return found["holder"] is not None and found["holder"]["held_for"] > 0.1
+    return (
+        found["holder"] is not None and found["holder"]["held_for"] > 0.5
+    )  # the bot has begun, also on a busy machine
 
 
 def replies(answer: httpx.Response) -> list[str]:
@@ -91,11 +94,11 @@ async def test_a_stream_that_is_rolled_back_says_so(pair: Pair) -> None:
                 url = f"{pair[0].url}/webhooks/rest/webhook?stream=true"
                 sent = {"message": "first", "sender": policy, "metadata": {"seconds": 20}}
                 async with http.stream("POST", url, json=sent) as answer:
-                    lines.extend([json.loads(line) async for line in answer.aiter_lines()])
+                    async for line in answer.aiter_lines():
+                        lines.append(json.loads(line))
 
             task = asyncio.create_task(stream())
-            while not await texts_told(http, pair[0], policy):
-                await asyncio.sleep(0.01)
+            await until(lambda: lines, "the bot has said something")
             await send(http, pair[1], "second", sender=policy, double_texting=policy)
             await task
             return lines
