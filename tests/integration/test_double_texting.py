@@ -40,6 +40,7 @@ async def first_of(http: httpx.AsyncClient, pair: Pair, sender: str) -> asyncio.
 
 async def texts_told(http: httpx.AsyncClient, at: Replica, sender: str) -> bool:
     found = (await http.get(f"{at.url}/conversations/{sender}/lock")).json()
+    # Half a second after the grant the bot has begun, also on a busy machine.
     return (
         found["holder"] is not None and found["holder"]["held_for"] > 0.5
     )  # the bot has begun, also on a busy machine
