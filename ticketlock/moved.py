@@ -84,22 +84,28 @@ class _Moved(MetaPathFinder, Loader):
             DeprecationWarning,
             stacklevel=2,  # the importing line: the frames of the import system are left out
         )
-        found = [import_module(MOVED[old])]
-        if old in ELSEWHERE:
-            found.append(import_module(ELSEWHERE[old]))
-        names = {name for one in found for name in vars(one) if not name.startswith("_")}
+        found = import_module(MOVED[old])
+
+        def all_names() -> list[str]:
+            places = [found]
+            if old in ELSEWHERE:
+                places.append(import_module(ELSEWHERE[old]))
+            return sorted({n for place in places for n in vars(place) if not n.startswith("_")})
 
         def get(name: str) -> Any:
+            if name == "__all__":
+                return all_names()
             name = RENAMED.get(name, name)
-            for one in found:
-                if hasattr(one, name):
-                    return getattr(one, name)
-            raise AttributeError(f"module {old!r} has no attribute {name!r}")
+            # The import system asks for __path__ and the like.
+            there = hasattr(found, name) or name.startswith("__") or old not in ELSEWHERE
+            place = found if there else import_module(ELSEWHERE[old])  # late: it may be large
+            if not hasattr(place, name):
+                raise AttributeError(f"module {old!r} has no attribute {name!r}")
+            return getattr(place, name)
 
-        module.__doc__ = found[0].__doc__
+        module.__doc__ = found.__doc__
         module.__getattr__ = get  # type: ignore[method-assign]
-        module.__dir__ = lambda: sorted(names)  # type: ignore[method-assign]
-        vars(module)["__all__"] = sorted(names)
+        module.__dir__ = all_names  # type: ignore[method-assign]
 
 
 def install() -> None:

@@ -58,7 +58,10 @@ import warnings
 warnings.simplefilter("ignore")
 import ticketlock
 from ticketlock.event_broker import EventBroker, Message, Outcome, SEQUENCE_FIELD
-from ticketlock.registry import EVENT_LISTENERS, create_lock_store
+from ticketlock.registry import create_lock_store
+import sys
+assert not [name for name in sys.modules if name.startswith("ticketlock.demo")]
+from ticketlock.registry import EVENT_LISTENERS
 from ticketlock.tracker import Tracker
 from ticketlock.tracker_store import Claim, TrackerStore
 from ticketlock.sync import SyncLock, SyncLockStore
