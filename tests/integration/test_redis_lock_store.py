@@ -119,3 +119,25 @@ def test_cluster_is_refused() -> None:
     """Documents without hash tags are not for a cluster."""
     with pytest.raises(ConfigurationError, match="concurrent_redis"):
         RedisLockStore(deployment_mode="cluster")
+
+
+async def test_the_lease_is_that_of_the_store(own_redis: EmbeddedRedis) -> None:
+    """Set on it, on its class, or a property of that."""
+
+    class OfTheClass(RedisLockStore):
+        lease = 40.0
+
+    class Property(RedisLockStore):
+        @property
+        def lease(self) -> float:  # type: ignore[override]
+            return 50.0
+
+    plain = RedisLockStore(url=own_redis.url)
+    plain.lease = 30.0
+    for store, lease in (
+        (plain, 30), (OfTheClass(url=own_redis.url), 40), (Property(url=own_redis.url), 50),
+    ):  # fmt: skip
+        async with store, store.lock("c"):
+            holder = (await store.inspect("c")).holder
+            assert holder is not None
+            assert lease - 5 < holder.lease <= lease

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import process
 from ..aio.portal import finalizer
 from ..checks import check_conversation_id
-from ..errors import ELSEWHERE, LockStoreConnectionError
+from ..errors import LockStoreConnectionError
 from ..redis.connect import connect, explain
 from ..redis.link import Link
 from ..redis.scripts import load
 from ..redis.settings import RedisSettings
 from ..settings.section import Section, endpoint_values
 from ..settings.store_keys import RedisLockStoreKeys, WaitingKeys
-from .documents import LEASE, DocumentQueue
+from .documents import DocumentQueue
 from .store import LockStore
 from .tickets import TicketLock
 
@@ -36,27 +36,31 @@ class RedisDocuments(DocumentQueue):
 
     Args:
         prefix: of the documents' keys.
+        store: whose `lease` counts.
     """
 
-    def __init__(self, settings: RedisSettings, prefix: str, lease: float) -> None:
+    def __init__(self, settings: RedisSettings, prefix: str, store: LockStore) -> None:
         self._settings = settings
         self._prefix = prefix
-        self._link: Link | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._link_pid = process.pid
         self._finalizer = finalizer(self, lambda: None)
-        self.seconds = lease
+        # Weakly: a store that is dropped takes its link along at once.
+        self._store = weakref.ref(store)
+        self._lease = store.lease
         super().__init__()
 
     @property
     def lease(self) -> float:
-        return self.seconds
+        if (store := self._store()) is not None:
+            self._lease = store.lease
+        return self._lease
+
+    def _begin_anew(self) -> None:
+        self._link: Link | None = None
+        super()._begin_anew()
 
     def _live_link(self) -> Link:
-        loop = asyncio.get_running_loop()
-        gone = self._link_pid != process.pid or (self._loop is not None and self._loop.is_closed())
-        if self._link is None or gone:
-            self._loop, self._link_pid = loop, process.pid
+        self._check_home()
+        if self._link is None:
             settings = self._settings  # a link that knew its queue would keep it alive
             self._link = Link(
                 lambda: connect(settings),
@@ -65,9 +69,7 @@ class RedisDocuments(DocumentQueue):
                 timeout=settings.socket_timeout,
             )
             self._finalizer.detach()
-            self._finalizer = finalizer(self, _abandon, self._link, loop)
-        elif loop is not self._loop:
-            raise LockStoreConnectionError(ELSEWHERE)
+            self._finalizer = finalizer(self, _abandon, self._link, asyncio.get_running_loop())
         return self._link
 
     async def _swap(self, conversation_id: str, *texts: str) -> tuple[bool, float, str]:
@@ -119,11 +121,9 @@ class RedisDocuments(DocumentQueue):
         await self._live_link().call(("DEL", self._prefix + check_conversation_id(conversation_id)))
 
     async def close(self) -> None:
-        await super().close()
+        await super().close()  # which forgets the link of a parent, or of a loop that is gone
         link, self._link = self._link, None
         self._finalizer.detach()
-        if self._link_pid != process.pid or self._loop is None or self._loop.is_closed():
-            return
         if link is not None:
             await link.close()
 
@@ -156,17 +156,9 @@ class RedisLockStore(LockStore):
         super().__init__(max_waiting=max_waiting)
 
     def _make_queue(self) -> RedisDocuments:
-        settings = self.settings
-        self._redis_documents = RedisDocuments(settings, settings.prefixed("lock:"), self.lease)
+        prefix = self.settings.prefixed("lock:")
+        self._redis_documents = RedisDocuments(self.settings, prefix, self)
         return self._redis_documents
-
-    @property
-    def lease(self) -> float:
-        return self._redis_documents.seconds if hasattr(self, "_redis_documents") else LEASE
-
-    @lease.setter
-    def lease(self, seconds: float) -> None:
-        self._redis_documents.seconds = seconds
 
     async def get_lock(self, conversation_id: str) -> TicketLock | None:
         return await self._redis_documents.get_lock(conversation_id)
