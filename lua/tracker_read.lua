@@ -3,6 +3,7 @@
 --   fence, owner  the highest claim           sequence  events it has ever had
 --   first         number of its first event   session   number at which the latest session starts
 --   latest        greatest timestamp          <number>  that event's JSON
+--   mark          a text for later turns, if one was stored: not an event
 --   born          ms at which the hash was made: tells it from one that was deleted
 -- and for the outbox, while events wait to be published (then it does not expire):
 --   outbox        number of the first of them relay     that has taken it
@@ -12,7 +13,7 @@
 --       cluster, where it is in another slot)
 -- ARGV  1 fence ("": do not claim)  2 owner  3 "session", "all" or the number to read from
 --       4 expiry ms (0: never)
--- Returns {"events", sequence, born, event, ...} | {"stale", stored fence}
+-- Returns {"events", sequence, born, mark, event, ...} the mark only to a claim, else '' | {"stale", stored fence}
 --       | {"look"} there may be a value in the documented format: carry it over, then call again
 local key, fence, owner, from = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local head = redis.call('HMGET', key, 'sequence', 'first', 'session', 'fence', 'owner', 'outbox',
@@ -20,7 +21,7 @@ local head = redis.call('HMGET', key, 'sequence', 'first', 'session', 'fence', '
 local sequence, born = head[1], head[7]
 if not sequence then
   if not KEYS[2] or redis.call('EXISTS', KEYS[2]) == 1 then return {'look'} end
-  if fence == '' then return {'events', '0', '0'} end
+  if fence == '' then return {'events', '0', '0', ''} end
   sequence, head[2], head[3], head[4], head[5] = '0', '0', '0', '0', ''
   local t = redis.call('TIME')
   born = t[1] .. string.format('%03d', math.floor(t[2] / 1000))
@@ -41,7 +42,8 @@ local first = tonumber(head[2])
 if from == 'session' then from = tonumber(head[3])
 elseif from == 'all' then from = first
 else from = math.max(first, tonumber(from)) end
-local out = {'events', sequence, born or '0'}
+local mark = fence ~= '' and redis.call('HGET', key, 'mark') or ''
+local out = {'events', sequence, born or '0', mark}
 while from < tonumber(sequence) do
   local numbers = {}
   for number = from, math.min(from + 500, sequence) - 1 do numbers[#numbers + 1] = number end

@@ -6,12 +6,13 @@
 --       3 "append" or "replace"  4 sequence expected at most  5 place of the last session start
 --       among the events (-1: none)  6 their greatest timestamp  7 expiry ms (0: never)
 --       8 now, ms, if they are to be published (0: they are not)  9 conversation id
---       10 the listing it is in the index for, in a cluster  11... the events' JSON
+--       10 the listing it is in the index for, in a cluster
+--       11 "=" and the mark to store ("": leave the stored one)  12... the events' JSON
 -- Returns {"done", sequence} | {"ahead", sequence} more events than expected are stored
 --       | {"stale", stored fence} | {"waiting"} what a replacement would drop is not published
 --       | {"list", listing} put it into the index first | {"look"} as tracker_read.lua
 local key, fence, owner, place = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[5])
-local count, replace = #ARGV - 10, ARGV[3] == 'replace'
+local count, replace = #ARGV - 11, ARGV[3] == 'replace'
 local head = redis.call('HMGET', key, 'sequence', 'first', 'session', 'fence', 'owner', 'latest',
   'outbox', 'born', 'listing', 'outbox_at')
 if owner ~= '' and (head[4] ~= fence or head[5] ~= owner) then
@@ -38,12 +39,14 @@ if not born then
   born = t[1] .. string.format('%03d', math.floor(t[2] / 1000))
 end
 
+local mark = ARGV[11] ~= '' and string.sub(ARGV[11], 2)
 if replace then
+  mark = mark or redis.call('HGET', key, 'mark')
   redis.call('DEL', key)
   first, session, latest = sequence, sequence, false
   if head[9] then redis.call('HSET', key, 'listing', head[9]) end
 end
-for i = 1, count do redis.call('HSET', key, sequence + i - 1, ARGV[10 + i]) end
+for i = 1, count do redis.call('HSET', key, sequence + i - 1, ARGV[11 + i]) end
 if place >= 0 then session = sequence + place end
 if count > 0 and (not latest or tonumber(latest) < tonumber(ARGV[6])) then latest = ARGV[6] end
 if begins then
@@ -55,6 +58,7 @@ sequence = string.format('%.0f', sequence + count)
 redis.call('HSET', key, 'sequence', sequence, 'first', first, 'session', session,
   'fence', head[4], 'owner', head[5], 'born', born)
 if latest then redis.call('HSET', key, 'latest', latest) end
+if mark then redis.call('HSET', key, 'mark', mark) end
 if waits or begins or ARGV[7] == '0' then redis.call('PERSIST', key)
 else redis.call('PEXPIRE', key, ARGV[7]) end
 return {'done', sequence}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 class _Conversation:
     fence: int = 0
     owner: str = ""
+    mark: str = ""
     sequence: int = 0
     #: Index in `events` at which the latest session begins.
     session: int = 0
@@ -67,7 +68,7 @@ class InMemoryTrackerStore(FencedTrackerStore):
             raise StaleFence(sender_id, fence, found.fence)
         found.fence, found.owner = fence, owner
         size = weight(event.text for event in found.events[found.session :])
-        return EventLog(found.tail(found.session), found.sequence, found.history, size)
+        return EventLog(found.tail(found.session), found.sequence, found.history, size, found.mark)
 
     async def _do_write(self, write: Write) -> int:
         found = self._conversations.get(write.sender_id) or _Conversation()
@@ -83,6 +84,8 @@ class InMemoryTrackerStore(FencedTrackerStore):
             place = (found.history, found.sequence)
             self._waiting.put(write.sender_id, wires, write.publish, place)
         found.append(new)
+        if write.mark is not None:
+            found.mark = write.mark
         self._conversations[write.sender_id] = found
         return found.sequence
 

@@ -190,6 +190,11 @@ class SyncTurn:
         """About how many bytes of JSON the latest session had when the block began."""
         return self._turn.size
 
+    @property
+    def mark(self) -> str | None:
+        """The conversation's mark when the block began; see `Turn.mark`."""
+        return self._turn.mark
+
     def discard(self) -> None:
         """Forget the events that were added and not committed; see `Turn.discard`."""
         self._turn.discard()
@@ -207,9 +212,9 @@ class SyncTurn:
         """Take the ticket now and enter later; see `Lock.queue`."""
         return self._portal.run(lambda: self._turn.queue())
 
-    def commit(self) -> None:
-        """Write the events added so far, all or none; the turn continues."""
-        self._portal.run(lambda: self._turn.commit())
+    def commit(self, mark: str | None = None) -> None:
+        """Write the events added so far, all or none; the turn continues. See `Turn.commit`."""
+        self._portal.run(lambda: self._turn.commit(mark))
 
     def answer(self, reply: str, message_id: str | None = None) -> None:
         """Set the reply for duplicates of a message; see `Turn.answer`."""

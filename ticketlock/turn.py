@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 
 from .errors import LockLost, StaleFence, TrackerStoreConnectionError
+from .events.codec import check_mark
 from .events.event import Event
 from .locks.body import AnyTask, caller
 from .locks.grant import Grant, facts
@@ -92,6 +93,14 @@ class Turn:
         """About how many bytes the latest session took when the block began; see `weight`."""
         return self._claimed().size
 
+    @property
+    def mark(self) -> str | None:
+        """The conversation's mark when the block began, as `commit` of an earlier turn stored it.
+
+        "": none was stored; None: the tracker store keeps no marks.
+        """
+        return self._claimed().mark
+
     def _claimed(self) -> Claim:
         if self._claim is None:
             raise RuntimeError("a turn can be used only inside its `with` block")
@@ -149,19 +158,27 @@ class Turn:
             message_id = self._incoming.message_id
         self._replies[message_id] = reply
 
-    async def commit(self) -> None:
+    async def commit(self, mark: str | None = None) -> None:
         """Write the events added so far, all or none; the turn continues.
+
+        Args:
+            mark: a text for later turns, at most 64 KiB of UTF-8, written with the events in
+                one atomic step, and also if there are none: see `TrackerStore.append`. A store
+                that keeps no marks (`Turn.mark` is None) ignores it.
 
         Raises:
             LockLost, StaleFence: a later turn has the conversation; nothing was written.
             InvalidEvent: an event cannot be stored without loss; nothing was written.
+            ValueError: the mark is too long, or cannot be stored; nothing was written.
             TrackerStoreConnectionError: the store cannot be reached.
         """
-        if not self._pending:
+        check_mark(mark)
+        kept = None if self.mark is None else mark
+        if not self._pending and kept is None:
             return
         self.grant.ensure_held()
         # A write that has begun goes to its end: a cancellation waits for it.
-        writing = asyncio.ensure_future(self._write())
+        writing = asyncio.ensure_future(self._write(kept))
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
@@ -170,11 +187,12 @@ class Turn:
                 log.warning("the write of a cancelled turn failed: %s", error)
             raise
 
-    async def _write(self) -> None:
+    async def _write(self, mark: str | None) -> None:
         events, pause = list(self._pending), _FIRST_RETRY
+        marks = () if mark is None else (mark,)
         for attempt in count(2):
             try:
-                await self._store.append(self._claimed(), events)
+                await self._store.append(self._claimed(), events, *marks)
             except TrackerStoreConnectionError as error:
                 # The outcome is not known; the same events again are stored once.
                 grant = self.grant
@@ -186,7 +204,7 @@ class Turn:
                 pause *= 2
             else:
                 del self._pending[: len(events)]
-                if self._relay is not None:
+                if self._relay is not None and events:
                     self._relay.committed(self.sender_id, events)
                 return
 
@@ -277,12 +295,12 @@ class ObservedTurn(Turn):
             seconds = clock() - began
             self.grant.observers.notify("on_claim", self.grant, seconds, error)
 
-    async def _write(self) -> None:
+    async def _write(self, mark: str | None) -> None:
         began = clock()
         written = Written(self.sequence, len(self._pending), self._relay is not None)
         error: BaseException | None = None
         try:
-            await super()._write()
+            await super()._write(mark)
         except BaseException as raised:
             error = raised
             raise

@@ -217,7 +217,8 @@ class Conversations:
             # The conversation may have been deleted and created again between the reads.
             if texts is not None and found.get("born") == head.get("born"):
                 texts, history = texts[start - chunk :], number_of(head, "born")
-                return EventLog(load_events(texts), end, history, weight(texts))
+                mark = head.get("mark", {}).get("S", "")
+                return EventLog(load_events(texts), end, history, weight(texts), mark)
             head = found  # it was replaced or deleted between the reads
         raise UnreadableHistory(
             f"DynamoDB at {self._client.where}: the history of conversation {sender_id!r} is "

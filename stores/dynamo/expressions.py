@@ -14,7 +14,7 @@ from .layout import Chunk, Item
 #: Attributes, each with a placeholder: some of the names are reserved in DynamoDB.
 NAMES = (
     "sender_id", "fence", "owner", "sequence", "first", "session", "session_chunk", "latest",
-    "writer", "born", "events",
+    "writer", "born", "mark", "events",
     # of an outbox entry
     "at", "since", "chunk", "relay",
 )  # fmt: skip
@@ -69,6 +69,9 @@ def commit(
         change += ", #session = :session, #session_chunk = :chunk"
     if write.replace:
         change += ", #first = :expected"
+    if write.mark is not None:
+        values[":mark"] = write.mark
+        change += ", #mark = :mark"
     latest = layout.latest(events)
     if latest is None:
         remove += ", #latest" if write.replace else ""

@@ -6,6 +6,7 @@ The head, in the documented table (HASH `sender_id`):
   session, session_chunk  number of the first event of the latest session, and its chunk
   latest           greatest timestamp; absent without events
   writer           the writer that may put chunks of a write too large for one transaction
+  mark             the text for later turns; absent before the first (since 0.5.0)
   born             when the head was created: the `history` of the conversation
 The chunks, in `<table_name>_events` (HASH `sender_id`, RANGE `position`): each begins with the
 event after the last one of the chunk before. A chunk has as many pieces as its JSON needs,

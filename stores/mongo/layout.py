@@ -9,6 +9,7 @@ The current document, `_id` the conversation id:
   tail, tail_first, tail_bytes  the most recent events as JSON, inline
   runs             names under which valid buckets were written. A name is used once, so buckets
                    of a dead or late writer are never read.
+  mark             the text for later turns; absent before the first (since 0.5.0)
   born, outbox, outbox_since, outbox_at, relay  see `outbox`
 A bucket: sender_id, run, first (number of its first event), events (JSON).
 """

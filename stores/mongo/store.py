@@ -200,6 +200,8 @@ class MongoTrackerStore(FencedTrackerStore):
             change["$set"]["tail_first"] = expected + len(texts)
             if place is not None:
                 change["$set"]["session_bucket"] = layout.bucket_of(made, expected + place)
+        if write.mark is not None:
+            change["$set"]["mark"] = write.mark
         if not change["$set"]:
             del change["$set"]
         return await self._commit(made, query, change)
@@ -212,6 +214,8 @@ class MongoTrackerStore(FencedTrackerStore):
             fields, made = layout.whole(write.sender_id, write.events, head["sequence"])
             query = {**_guarded(write), "sequence": head["sequence"], "outbox": {"$exists": False}}
             change: Document = {"$set": fields}
+            if write.mark is not None:
+                fields["mark"] = write.mark
             if write.publish and write.events:
                 let_wait(change, head["sequence"], write.publish)
             after = await self._commit(made, query, change)
@@ -305,7 +309,8 @@ class MongoTrackerStore(FencedTrackerStore):
                 events = None if older is None else older[start - bucket :] + events
             if events is not None:
                 history, size = head.get("born", 0), weight(events)
-                return EventLog(load_events(events), head["sequence"], history, size)
+                mark = head.get("mark", "")
+                return EventLog(load_events(events), head["sequence"], history, size, mark)
             # It was replaced or deleted between the two reads.
             found = await self._db.current.find_one({"_id": sender_id})
             if found is None:

@@ -76,13 +76,14 @@ class RedisTrackerStore(FencedTrackerStore):
     async def _do_write(self, write: Write) -> int:
         fence, owner = write.guard or (0, "")
         events, expected, listing = write.events, write.sequence, b""
+        mark = "" if write.mark is None else f"={write.mark}"
         keys = self._keys(write.sender_id) + (self._outbox.keys if write.publish else [])
         while True:
             answer = await self._change(
                 "tracker_write", write.sender_id, keys, fence, owner,
                 "replace" if write.replace else "append", expected, _last_start(events),
                 _latest(events), self._expiry_ms, write.publish, write.sender_id, listing,
-                *(event.text for event in events),
+                mark, *(event.text for event in events),
             )  # fmt: skip
             if answer[0] == b"stale":
                 raise StaleFence(write.sender_id, fence, int(answer[1]))
@@ -201,8 +202,9 @@ class RedisTrackerStore(FencedTrackerStore):
 def _history(sender_id: str, fence: int, answer: list[Any]) -> EventLog:
     if answer[0] == b"stale":
         raise StaleFence(sender_id, fence, int(answer[1]))
-    texts = [text.decode() for text in answer[3:]]
-    return EventLog(load_events(texts), int(answer[1]), int(answer[2]), weight(texts))
+    texts = [text.decode() for text in answer[4:]]
+    size, mark = weight(texts), answer[3].decode()
+    return EventLog(load_events(texts), int(answer[1]), int(answer[2]), size, mark)
 
 
 def _documented(key: str, text: bytes) -> list[EncodedEvent]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -142,10 +142,17 @@ async def prepare(
         complete = await connection.run_sync(lambda sync: not missing(sync))
     if complete:
         return
+    async with alone(engine, settings) as connection:
+        await connection.run_sync(create, missing)
+
+
+@asynccontextmanager
+async def alone(engine: AsyncEngine, settings: SQLSettings) -> AsyncIterator[AsyncConnection]:
+    """A transaction in which no other replica creates or changes tables."""
     async with engine.begin() as connection:
         await _exclude_others(connection, settings.dialect)
         try:
-            await connection.run_sync(create, missing)
+            yield connection
         finally:
             if settings.dialect in ("mysql", "mariadb"):
                 await connection.execute(sa.text("SELECT RELEASE_LOCK('ticketlock_schema')"))

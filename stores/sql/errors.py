@@ -78,6 +78,11 @@ _HOPELESS = re.compile(
     re.IGNORECASE,
 )
 
+#: Errors of a statement that the user may not carry out, in each database.
+_NO_RIGHTS = re.compile(
+    r"permission denied|must be owner|command denied|insufficient privileges", re.IGNORECASE
+)
+
 #: Numbers of MySQL: the packet is too large, or the column cannot store the characters.
 _ROWS_FAULT = {1153, 1267, 1270, 1271, 1301, 1366, 3988}
 
@@ -116,6 +121,11 @@ def is_the_rows_fault(error: BaseException) -> bool:
 def is_hopeless(error: TrackerStoreError) -> bool:
     """Whether another attempt is useless until the settings are changed."""
     return bool(_HOPELESS.search(str(error)))
+
+
+def lacks_rights(error: sa.exc.DBAPIError) -> bool:
+    """Whether the user may not carry out the statement."""
+    return bool(_NO_RIGHTS.search(str(error.orig)))
 
 
 def waited_too_long(error: sa.exc.DBAPIError) -> bool:

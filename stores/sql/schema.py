@@ -87,6 +87,9 @@ conversations = sa.Table(
     sa.Column("outbox_since", sa.BigInteger),
     sa.Column("outbox_at", sa.BigInteger, index=True),
     sa.Column("relay", _name()),
+    # The conversation's mark as a JSON text in ASCII, for any character set; since 0.5.0, see
+    # `marks`.
+    sa.Column("mark", sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")),
     mysql_engine="InnoDB",
 )
 
@@ -180,8 +183,13 @@ _mine = conversations.c.sender_id == sa.bindparam(
     "conversation", type_=conversations.c.sender_id.type
 )
 
+#: All columns but the mark, which only a claim reads; a table may lack it.
+_head = [column for column in conversations.c if column.name != "mark"]
+
 #: The conversation's row.
-row = sa.select(conversations).where(_mine)
+row = sa.select(*_head).where(_mine)
+#: The same with its mark.
+marked = sa.select(conversations).where(_mine)
 #: The same, locked until the transaction ends.
 locked = row.with_for_update()
 #: Change those of its columns that are given a value.
@@ -195,8 +203,9 @@ claim = (
     .where(_mine, (_held.fence < _claimed) | (_held.fence == _claimed) & (_held.owner == _claimant))
     .values(fence=_claimed, owner=_claimant)
 )
-#: The same, returning the changed row; not every database can.
-claim_returning = claim.returning(conversations)
+#: The same, returning the changed row; not every database can. And that with its mark.
+claim_returning = claim.returning(*_head)
+claim_returning_marked = claim.returning(conversations)
 #: Delete it.
 forget = sa.delete(conversations).where(_mine)
 

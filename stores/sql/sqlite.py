@@ -43,6 +43,7 @@ class SQLiteEngine:
         )
         engines.listen(self._engine, settings)
         sa.event.listen(self._engine, "connect", _read_any_text)
+        self.dialect = self._engine.dialect
         # SQLite has one writer at a time: waiting in a queue is better than polling its lock.
         self._writer = ThreadPoolExecutor(1, "ticketlock-sqlite")
         self._readers = self._writer if memory else ThreadPoolExecutor(READERS, "ticketlock-sqlite")

@@ -6,26 +6,28 @@ Needs the extra: pip install "ticketlock[sql]"; with it `postgresql`, `mysql` or
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ticketlock.aio.backoff import Backoff
-from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
+from ticketlock.errors import EventsWaiting, StaleFence
 from ticketlock.events import starts_session
 from ticketlock.events.codec import EncodedEvent
-from ticketlock.plain_json import brief, load, load_events, weight
+from ticketlock.plain_json import weight
 from ticketlock.settings.section import Section
 from ticketlock.settings.store_keys import SQLStoreKeys
 from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
 from ticketlock.tracker.store import PROBE
 
-from . import charset, errors, packets, schema
+from . import charset, errors, marks, packets, schema
 from . import engine as engines
 from .outbox import SQLOutbox
+from .rows import events as stored_events
 from .settings import SQLSettings
 from .sqlite import SQLiteEngine
 
@@ -69,6 +71,7 @@ class SQLTrackerStore(FencedTrackerStore):
         self._engine: AsyncEngine | SQLiteEngine | None = None
         self._opening = asyncio.Lock()
         self._fit: Callable[[str], str] = charset.same
+        self._looked_for_marks = False
 
     def spare_files(self) -> None:
         """Create no file when the store is used; for a check of settings."""
@@ -116,6 +119,13 @@ class SQLTrackerStore(FencedTrackerStore):
             await engine.dispose()
             raise
         return engine
+
+    async def _look_for_marks(self) -> None:
+        engine = await self._open()
+        async with self._opening:
+            if not self._looked_for_marks:
+                self.keeps_marks &= await marks.prepare(engine, self.settings)
+                self._looked_for_marks = True
 
     # -- transactions --------------------------------------------------------------------------
 
@@ -173,7 +183,7 @@ class SQLTrackerStore(FencedTrackerStore):
     async def _do_claim(self, sender_id: str, fence: int, owner: str) -> EventLog:
         def body(connection: sa.Connection) -> EventLog:
             values = {"conversation": sender_id, "claimed": fence, "claimant": owner}
-            while (row := _claimed(connection, values)) is None:
+            while (row := _claimed(connection, values, self.keeps_marks)) is None:
                 held = self._lock(connection, sender_id)
                 if held is None:
                     begun = schema.begun(sender_id)
@@ -183,8 +193,10 @@ class SQLTrackerStore(FencedTrackerStore):
             found = self._latest(connection, sender_id, row)
             if found != Place(row.sequence, row.last_id, row.session_id, found.log):
                 self._note(connection, sender_id, found)
-            return found.log
+            return replace(found.log, mark=marks.text(row)) if self.keeps_marks else found.log
 
+        if not self._looked_for_marks:
+            await self._translated(self._repeated(self._look_for_marks))
         return await self._write(body)
 
     async def _do_write(self, write: Write) -> int:
@@ -218,16 +230,18 @@ class SQLTrackerStore(FencedTrackerStore):
         elif before.sequence > write.sequence:
             values = {"conversation": sender_id, "limit": before.sequence - write.sequence}
             rows = connection.execute(schema.latest(self._dialect), values)
-            new = write.new_events(_events(rows.all()[::-1]))
+            new = write.new_events(stored_events(rows.all()[::-1]))
         fresh = [self._values(sender_id, event) for event in new]
         for part in packets.split(connection.info, fresh):
             connection.execute(schema.add_events(self._dialect), part)
         after = self._counted(connection, sender_id, before)
-        outbox = {}
+        more: dict[str, Any] = {}
+        if write.mark is not None and self.keeps_marks:
+            more["mark"] = json.dumps(write.mark)
         if new and write.publish and not waits:
-            outbox = {"outbox": before.sequence, "outbox_id": before.last_id}
-            outbox |= {"outbox_since": write.publish, "outbox_at": write.publish}
-        self._note(connection, sender_id, after, **outbox)
+            more |= {"outbox": before.sequence, "outbox_id": before.last_id}
+            more |= {"outbox_since": write.publish, "outbox_at": write.publish}
+        self._note(connection, sender_id, after, **more)
         return after.sequence
 
     async def _do_read(self, sender_id: str, full: bool) -> EventLog:
@@ -306,7 +320,7 @@ class SQLTrackerStore(FencedTrackerStore):
             place = self._counted(connection, sender_id, place)
         values = {"conversation": sender_id, "row": 0 if full else place.session_id}
         rows = connection.execute(schema.since(self._dialect), values).all()
-        events = _events(rows)
+        events = stored_events(rows)
         sequence = place.sequence + sum(row.id > place.last_id for row in rows)
         # Rows that another program added are not counted yet, and may begin a session.
         starts = [index for index, event in enumerate(events) if starts_session(event)]
@@ -350,40 +364,22 @@ class Place:
     log: EventLog = field(default_factory=lambda: EventLog((), 0))
 
 
-def _claimed(connection: sa.Connection, values: dict[str, Any]) -> Row | None:
+def _claimed(connection: sa.Connection, values: dict[str, Any], marked: bool) -> Row | None:
     """Claim a conversation and return its row, locked until the transaction ends.
 
     None if a later turn has claimed it, or if it has no row.
+
+    Args:
+        marked: whether to read the mark too.
     """
     if connection.dialect.update_returning:
-        return connection.execute(schema.claim_returning, values).first()
+        claim = schema.claim_returning_marked if marked else schema.claim_returning
+        return connection.execute(claim, values).first()
     if not connection.execute(schema.claim, values).rowcount:
         return None
-    return connection.execute(schema.row, values).one()
+    return connection.execute(schema.marked if marked else schema.row, values).one()
 
 
 def _history(row: Row) -> int:
     """When a conversation's row was created; 0 if there is no row."""
     return int(row.born) if row else 0
-
-
-def _events(rows: Sequence[Row]) -> list[Mapping[str, Any]]:
-    """The events in rows. Raises UnreadableHistory with the id of a row without a valid event."""
-    texts = [row.data for row in rows]
-    try:
-        found = load_events(texts)
-    except (TypeError, ValueError, AttributeError):
-        found = [_event(row) for row in rows]
-    for row, event in zip(rows, found, strict=True):
-        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-            raise UnreadableHistory(
-                f"table events, id {row.id}: data is not an event: {brief(event)}"
-            )
-    return found
-
-
-def _event(row: Row) -> Any:
-    try:
-        return load(row.data)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UnreadableHistory(f"table events, id {row.id}: data is not JSON: {error}") from error

@@ -160,6 +160,30 @@ async def test_a_successor_refuses_the_stale_write(stores: Any, make_locks: Any)
         assert await texts(conversations) == ["new"]
 
 
+async def test_a_commit_carries_a_mark(stores: Any, make_locks: Any) -> None:
+    """With the events, and without any; what the block writes after it leaves the mark."""
+    async with Conversations(make_locks(), stores.open()) as conversations:
+        async with conversations.turn("a") as turn:
+            assert turn.mark == ""
+            turn.add(user("one", 1))
+            await turn.commit("first")
+            turn.add(user("two", 2))
+        async with conversations.turn("a") as turn:
+            assert (turn.mark, turn.sequence) == ("first", 2)
+            with pytest.raises(ValueError, match="a mark must be"):
+                await turn.commit("\0")
+            await turn.commit("second")
+        async with conversations.turn("a") as turn:
+            assert (turn.mark, turn.sequence) == ("second", 2)
+            turn.add(user("three", 3))
+            await stores.open().claim("a", turn.fence + 1, "successor")
+            with pytest.raises(StaleFence):
+                await turn.commit("stale")
+            turn.discard()
+        assert (await stores.open().claim("a", 2**51, "reader")).mark == "second"
+        assert await texts(conversations) == ["one", "two"]
+
+
 async def test_a_lock_store_that_lost_its_memory(stores: Any, make_locks: Any) -> None:
     """The tracker store's highest fence is the floor of the next one."""
     async with Conversations(make_locks(), stores.open()) as conversations:

@@ -100,7 +100,9 @@ class UnfencedTrackerStore(TrackerStore):
         tracker = await self.retrieve(sender_id) or self.init_tracker(sender_id)
         return Claim(sender_id, fence, owner, tracker, len(tracker.events))
 
-    async def append(self, claim: Claim, events: Sequence[Mapping[str, Any]]) -> None:
+    async def append(
+        self, claim: Claim, events: Sequence[Mapping[str, Any]], mark: str | None = None
+    ) -> None:
         await self.save(claim.tracker)  # which has the events already
 
     async def close(self) -> None:

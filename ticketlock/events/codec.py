@@ -20,6 +20,10 @@ _plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 
+#: Limit of a mark in bytes of UTF-8.
+MAX_MARK_BYTES = 64 * 1024
+
+
 @dataclass(frozen=True)
 class EncodedEvent:
     """An event that has passed the checks, in the forms that stores write.
@@ -125,6 +129,20 @@ def finite(value: object) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def check_mark(mark: object) -> None:
+    """Raise ValueError unless every store can store this mark; None is none."""
+    if mark is None:
+        return
+    if not isinstance(mark, str) or "\0" in mark:
+        raise ValueError(f"a mark must be text without NUL characters, not {mark!r:.300}")
+    try:
+        size = len(mark.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a mark must be valid Unicode: {error}") from None
+    if size > MAX_MARK_BYTES:
+        raise ValueError(f"a mark may have {MAX_MARK_BYTES} bytes of UTF-8, this one has {size}")
 
 
 def check_claim(fence: object, owner: object) -> None:

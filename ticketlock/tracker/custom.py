@@ -88,8 +88,12 @@ class CustomTrackerStore(TrackerStore):
         made: Claim = await self._call("claim", super().claim, sender_id, fence, owner)
         return made
 
-    async def append(self, claim: Claim, events: Sequence[Mapping[str, Any]]) -> None:
-        await self._call("append", super().append, claim, events)
+    async def append(
+        self, claim: Claim, events: Sequence[Mapping[str, Any]], mark: str | None = None
+    ) -> None:
+        # The documented `append` knows no mark; one that does returns marks from `claim` too.
+        marks = () if mark is None or claim.mark is None else (mark,)
+        await self._call("append", super().append, claim, events, *marks)
 
     async def close(self) -> None:
         await self._call("close", super().close)

@@ -17,7 +17,7 @@ from ..aio.running import Running
 from ..aio.slices import sliced
 from ..checks import check_sender_id
 from ..errors import EventsWaiting, TicketLockError, UnreadableHistory
-from ..events.codec import MAX_EVENT_BYTES, EncodedEvent, check_claim, encoding
+from ..events.codec import MAX_EVENT_BYTES, EncodedEvent, check_claim, check_mark, encoding
 from ..events.event import Event
 from .outbox import now_ms
 from .store import TrackerStore, common_start, initial_slots
@@ -37,12 +37,14 @@ class EventLog:
             conversation that is deleted and comes back has a greater one. 0 for documented data
             that has not been converted yet.
         size: the `weight` of the events' JSON; 0: not measured.
+        mark: what a claim found as the conversation's mark; "" without one.
     """
 
     events: Sequence[Mapping[str, Any]]
     sequence: int
     history: int = 0
     size: int = 0
+    mark: str = ""
 
     @property
     def first(self) -> int:
@@ -64,6 +66,7 @@ class Write:
             them wait to be published.
         publish: put the events into the outbox at this time, in milliseconds since the epoch.
             0: do not publish them.
+        mark: replaces the stored mark; None: it stays, with `replace` too.
     """
 
     sender_id: str
@@ -72,6 +75,7 @@ class Write:
     guard: tuple[int, str] | None = None
     replace: bool = False
     publish: int = 0
+    mark: str | None = None
 
     def new_events(self, stored: Sequence[Mapping[str, Any]]) -> Sequence[EncodedEvent]:
         """The events to append, given the stored events from number `sequence` on."""
@@ -94,6 +98,7 @@ class FencedTrackerStore(TrackerStore):
     #: Bytes of one event's JSON that the backend can store.
     max_event_bytes = MAX_EVENT_BYTES
     feeds_outbox = True
+    keeps_marks = True
 
     def __init__(self, domain: Any = None, event_broker: Any = None) -> None:
         super().__init__(domain, event_broker)
@@ -103,7 +108,7 @@ class FencedTrackerStore(TrackerStore):
     # -- implemented by a backend ----------------------------------------------------------------
 
     async def _do_claim(self, sender_id: str, fence: int, owner: str) -> EventLog:
-        """Record fence and owner if newer (or the same), return the latest session.
+        """Record fence and owner if newer (or the same), return the latest session and the mark.
 
         A conversation without events gives an empty EventLog. Raises
         StaleFence(sender_id, fence, stored fence).
@@ -111,7 +116,7 @@ class FencedTrackerStore(TrackerStore):
         raise NotImplementedError
 
     async def _do_write(self, write: Write) -> int:
-        """Carry out `write` and update the outbox atomically; return the sequence after it.
+        """Carry out `write`, mark and outbox included, atomically; return the sequence after it.
 
         Raises StaleFence and EventsWaiting.
         """
@@ -209,16 +214,22 @@ class FencedTrackerStore(TrackerStore):
         found = await self._load(sender_id, self._do_claim(sender_id, fence, owner))
         events = [Event.from_dict(wire, stamp=False) for wire in found.events]
         tracker = self._tracker(sender_id, found, events)
-        claim = Claim(sender_id, fence, owner, tracker, found.sequence, found.size)
+        mark = found.mark if self.keeps_marks else None
+        claim = Claim(sender_id, fence, owner, tracker, found.sequence, found.size, mark)
         origin = claim.tracker.origin
         assert origin is not None  # _tracker has just made it
         origin.claim = claim
         return claim
 
-    async def append(self, claim: Claim, events: Sequence[Mapping[str, Any]]) -> None:
+    async def append(
+        self, claim: Claim, events: Sequence[Mapping[str, Any]], mark: str | None = None
+    ) -> None:
+        check_mark(mark)
         encoded = await self._encoded(events)
-        guard = (claim.fence, claim.owner)
-        write = Write(claim.sender_id, encoded, claim.sequence, guard, publish=self._stamp())
+        write = Write(
+            claim.sender_id, encoded, claim.sequence, (claim.fence, claim.owner),
+            publish=self._stamp(), mark=mark if self.keeps_marks else None,
+        )  # fmt: skip
         claim.sequence = await self._carry_out(write)
 
     async def _encoded(self, wires: Sequence[Mapping[str, Any]]) -> list[EncodedEvent]:

@@ -8,6 +8,7 @@ those of other replicas. The built-in stores enforce it in the database, see
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from ..aio.running import result
 from ..checks import check_sender_id
 from ..errors import StaleFence
 from ..events import LISTEN, ActionExecuted, Event
-from ..events.codec import check_claim, encode_events
+from ..events.codec import check_claim, check_mark, encode_events
 from ..imports import registry
 from ..plain_json import weight
 from .memory_outbox import MemoryOutbox
@@ -55,6 +56,14 @@ class TrackerStore:
     publishes = False
     #: Whether the store writes events and their outbox entry in one atomic step.
     feeds_outbox = False
+    #: Whether `append` stores the mark that it is given.
+    keeps_marks = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = vars(cls).get("append")
+        if own is not None and "mark" not in inspect.signature(own).parameters:
+            cls.keeps_marks = False  # a user's class, written before there were marks
 
     def __init__(self, domain: Any = None, event_broker: Any = None, **kwargs: Any) -> None:
         self.domain = domain
@@ -174,17 +183,28 @@ class TrackerStore:
         size = weight(json.dumps(event.as_dict(), default=str) for event in tracker.events)
         return Claim(sender_id, fence, owner, tracker, mine.base, size)
 
-    async def append(self, claim: Claim, events: Sequence[Mapping[str, Any]]) -> None:
+    async def append(
+        self, claim: Claim, events: Sequence[Mapping[str, Any]], mark: str | None = None
+    ) -> None:
         """Append events under a claim: all of them or, if this raises, none.
 
         After a lost reply, call it again with the same events: no event is stored twice.
 
+        Args:
+            mark: a text for later turns, at most 64 KiB of UTF-8, which is stored with the
+                conversation in the same atomic step, also without events; the next `claim`
+                returns it. It is no event: it is neither published nor exported, `update`
+                leaves it, and it goes with the conversation. None leaves the stored one.
+                A store that keeps no marks (`Claim.mark` is None) ignores it.
+
         Raises:
             StaleFence: a later turn has claimed the conversation. Give up the turn.
             InvalidEvent: an event cannot be stored without loss.
+            ValueError: the mark is too long, or cannot be stored.
             TrackerStoreConnectionError: the events may or may not be stored; try again with
-                the same claim and the same events.
+                the same claim, the same events and the same mark.
         """
+        check_mark(mark)
         encode_events(events)
         held = self._local_claims.get(claim.sender_id)
         if held is None or (held.fence, held.owner) != (claim.fence, claim.owner):

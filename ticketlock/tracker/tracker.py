@@ -56,6 +56,8 @@ class Claim:
         sequence: how many events the conversation has ever had: the sequence number of the
             next one. `append` advances it.
         size: the `weight` of the JSON of the tracker's events.
+        mark: the mark as it was when the conversation was claimed, see `TrackerStore.append`;
+            "": none was stored; None: the store keeps no marks.
     """
 
     sender_id: str
@@ -64,6 +66,7 @@ class Claim:
     tracker: Tracker
     sequence: int
     size: int = 0
+    mark: str | None = None
 
 
 class Tracker:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from contract_events import session, user
+from ticketlock.stores import InMemoryTrackerStore
 
+from ticketlock import Conversations, InMemoryLockStore
 from ticketlock.endpoints import EndpointConfig
 from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.errors import ConfigurationError, StaleFence
+from ticketlock.events import Event
 from ticketlock.tracker.store import TrackerStore
-from ticketlock.tracker.tracker import Tracker
+from ticketlock.tracker.tracker import Claim, Tracker
 
 
 class Plain:
@@ -56,10 +59,50 @@ class Async(TrackerStore):
         return self.plain.keys()
 
 
+class Own(Plain):
+    """With a claim and a write of its own, as they were before there were marks."""
+
+    def claim(self, sender_id: str, fence: int, owner: str) -> Claim:
+        tracker = self.retrieve(sender_id) or Tracker(sender_id)
+        return Claim(sender_id, fence, owner, tracker, len(tracker.events))
+
+    def append(self, claim: Claim, events: Any) -> None:
+        for event in events:
+            claim.tracker.update(Event.from_dict(event))
+        self.save(claim.tracker)
+
+
+class Derived(InMemoryTrackerStore):
+    """A built-in store whose write somebody has extended before there were marks."""
+
+    def __init__(self, host: Any = None, domain: Any = None, event_broker: Any = None) -> None:
+        super().__init__(domain, event_broker)
+
+    async def append(self, claim: Claim, events: Any) -> None:  # type: ignore[override]  # as it was
+        await super().append(claim, [*events, user("and more", 9)])
+
+
+class Keeps(Own):
+    """One that keeps marks."""
+
+    marks: ClassVar[dict[str, str]] = {}
+
+    def claim(self, sender_id: str, fence: int, owner: str) -> Claim:
+        claim = super().claim(sender_id, fence, owner)
+        claim.mark = self.marks.get(sender_id, "")
+        return claim
+
+    def append(self, claim: Claim, events: Any, mark: str | None = None) -> None:
+        super().append(claim, events)
+        if mark is not None:
+            self.marks[claim.sender_id] = mark
+
+
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> str:
     made = ModuleType("their_stores")
-    made.Plain, made.Async = Plain, Async  # type: ignore[attr-defined]
+    for kind in (Plain, Async, Own, Derived, Keeps):
+        setattr(made, kind.__name__, kind)
     monkeypatch.setitem(sys.modules, "their_stores", made)
     return "their_stores"
 
@@ -129,3 +172,32 @@ def test_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
     with pytest.raises(ConfigurationError, match=r'pip install "ticketlock\[sql\]"'):
         create_tracker_store({"type": "sql"})
+
+
+@pytest.mark.parametrize("name", ["Plain", "Async", "Own", "Derived"])
+async def test_a_store_that_keeps_no_marks(module: str, name: str) -> None:
+    """Its claims say so, and a mark changes nothing: the events are stored."""
+    async with create_tracker_store(EndpointConfig(type=f"{module}.{name}")) as store:
+        claim = await store.claim("a", 1, "x")
+        assert claim.mark is None
+        if name != "Derived":
+            await store.append(claim, [user("one", 1)], "a mark")
+        async with Conversations(InMemoryLockStore(), store) as conversations:
+            async with conversations.turn("b") as turn:
+                assert turn.mark is None
+                await turn.commit("nothing else")
+                turn.add(user("one", 1))
+                await turn.commit("a mark")
+            async with conversations.turn("b") as turn:
+                assert turn.mark is None
+                assert [event.text for event in turn.tracker.events][:1] == ["one"]
+
+
+async def test_a_store_of_ones_own_may_keep_marks(module: str) -> None:
+    async with create_tracker_store(EndpointConfig(type=f"{module}.Keeps")) as store:
+        async with Conversations(InMemoryLockStore(), store) as conversations:
+            async with conversations.turn("a") as turn:
+                assert turn.mark == ""
+                await turn.commit("mine")
+            async with conversations.turn("a") as turn:
+                assert turn.mark == "mine"
