@@ -48,7 +48,7 @@ async def before_the_events(original: Original, store: Any, write: Write) -> int
 #: name -> (what is broken, the store, the test that must notice)
 MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
     **{
-        f"{backend}: {name}": (wrapped(kind, "_do_write", step), backend, test)
+        f"{backend}-{name}": (wrapped(kind, "_do_write", step), backend, test)
         for backend, kind in STORES.items()
         for name, step, test in (
             ("stored before the fence is compared", before_the_fence,

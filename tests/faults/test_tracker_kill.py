@@ -40,7 +40,8 @@ async def main(section, fence, size):
         print("ready", flush=True)
         for number in range(1000):
             text = f"{fence}.{number} " + "x" * size
-            await store.append(claim, [user(text, part) for part in range(3)])
+            events = [user(text, part) for part in range(3)]
+            await store.append(claim, events, f"{fence}.{number}")
             print(f"{fence}.{number}", flush=True)
 
 asyncio.run(main(json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
@@ -69,7 +70,7 @@ def killed_writer(section: dict[str, Any], fence: int, size: int, after: float) 
 )
 def test_a_killed_writer_leaves_whole_turns(tracker_sections: Any, kind: str, backend: str) -> None:
     """Every turn is there three times or not at all, in order, and none that was told is missing;
-    one that was not told yet may be stored.
+    one that was not told yet may be stored. The mark is that of the last turn that is stored.
     """
     section, size = tracker_sections(backend), SIZES[kind][backend]
     told: list[str] = []
@@ -78,12 +79,14 @@ def test_a_killed_writer_leaves_whole_turns(tracker_sections: Any, kind: str, ba
     for fence in range(1, rounds + 1):
         told += killed_writer(section, fence, size, random.uniform(0, longest))
 
-        async def look() -> list[str]:
+        async def look(fence: int) -> list[str]:
             async with create_tracker_store(section) as store:
                 tracker = await store.retrieve_full_tracker("a")
+                claim = await store.claim("a", fence, f"process {fence}")  # it was the last one
+                assert claim.mark == claim.tracker.events[-1].text.strip("x ")
                 return [event.text.strip("x ") for event in tracker.events] if tracker else []
 
-        stored = asyncio.run(look())
+        stored = asyncio.run(look(fence))
         turns = stored[::3]
         assert stored == [turn for turn in turns for _ in range(3)]
         assert [turn for turn in turns if turn in set(told)] == told
