@@ -10,17 +10,22 @@
 --@ holder
 local now, micros = clock()
 local fence, number, member, lease, hold, since = turn(KEYS[2])
-local mine, waits, queued, waiting
+local mine, waits, queued, waiting, lasts
 local returns = ARGV[3] ~= '0'
+if not fence and redis.call('EXISTS', KEYS[3]) == 1 then  -- its record is gone: nobody overtakes
+  fence, number, member, lease, hold, since = '0', '0', '-', '0', '0', '0'
+end
 if member or returns then
   if member and tonumber(lease) <= now then
     --@ handoff
     -- The holder let its lease run out: first those who wait, then we.
+    return_message(KEYS[3], number, member)
     grant_next(KEYS[2], KEYS[3], KEYS[4], fence, ARGV[10], '', ARGV[4], ARGV[7])
     fence, number, member, lease, hold, since = turn(KEYS[2])
   end
   mine = member == ARGV[1]
   waits = member and not mine
+  lasts = waits and has_message(KEYS[1])
   queued = waits and redis.call('ZSCORE', KEYS[3], ARGV[1])
   if waits and not queued and ARGV[8] ~= '-1' then
     waiting = redis.call('ZCARD', KEYS[3])
@@ -32,11 +37,14 @@ if member or returns then
   end
   if returns then
     if tonumber(redis.call('GET', KEYS[1]) or 0) < tonumber(ARGV[3]) then
-      redis.call('SET', KEYS[1], ARGV[3])
+      redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
     end
     -- Its number may have been issued anew, where the counter was lost.
     returns = redis.call('ZCOUNT', KEYS[3], ARGV[3], ARGV[3]) == 0 and number ~= ARGV[3]
   end
+end
+if not mine and ARGV[9] ~= '0' and string.find(ARGV[1], '.!', 1, true) then
+  return {-1, 0}  -- the turn of a submitted message was lost: it has no ticket but its own
 end
 if queued then
   number = queued
@@ -45,7 +53,7 @@ elseif returns then
 elseif not mine then
   number = redis.call('INCR', KEYS[1])
 end
-if not mine then redis.call('PEXPIRE', KEYS[1], ARGV[7]) end
+if not mine and not lasts then redis.call('PEXPIRE', KEYS[1], ARGV[7]) end
 
 if not waits then
   if not mine then hold, since = whole(now + ARGV[6]), whole(now) end
@@ -53,8 +61,8 @@ if not waits then
     fence = whole(math.max(tonumber(fence or 0) + 1, ARGV[9] + 1, micros))
   end
   lease = math.min(now + ARGV[4], hold)
-  redis.call('SET', KEYS[2], holder_record(fence, number, ARGV[1], lease, hold, since, ARGV[2]),
-    'PX', ARGV[7])
+  keep_turn(KEYS[2], holder_record(fence, number, ARGV[1], lease, hold, since, ARGV[2]), ARGV[1],
+    ARGV[7])
   return {1, tonumber(number), tonumber(fence), lease - now}
 end
 
@@ -64,6 +72,8 @@ if not queued then
 end
 local process = string.match(ARGV[1], '^%w+')
 redis.call('HSET', KEYS[4], process, whole(now + ARGV[5]) .. ' ' .. ARGV[2])
-for _, key in ipairs({KEYS[3], KEYS[4]}) do redis.call('PEXPIRE', key, ARGV[7]) end
+if not lasts then
+  for _, key in ipairs({KEYS[3], KEYS[4]}) do redis.call('PEXPIRE', key, ARGV[7]) end
+end
 local ahead = waiting and waiting + 1 or redis.call('ZCARD', KEYS[3])
 return {0, tonumber(number), now, math.max(0, tonumber(lease) - now), ahead}

@@ -23,12 +23,16 @@ end
 for i = 1, #KEYS / 6 do
   local k = 6 * i - 5
   local holder, queue, waiters, first = KEYS[k + 1], KEYS[k + 2], KEYS[k + 3], ARGV[6 + i]
-  redis.call('PEXPIRE', KEYS[k], ARGV[5])  -- and a first write: see keeping.lua
+  redis.call('HDEL', waiters, '')  -- a first write: see keeping.lua
+  local lasts = has_message(KEYS[k])
+  if not lasts then redis.call('PEXPIRE', KEYS[k], ARGV[5]) end
   outlive(KEYS[k + 4], KEYS[k + 5], ARGV[5])
-  if redis.call('PEXPIRE', queue, ARGV[5]) == 1 then
+  if redis.call('EXISTS', queue) == 1 then
     grace_left(waiters, now, process)
     redis.call('HSET', waiters, process, alive .. ' ' .. where, 'heard', alive)
-    redis.call('PEXPIRE', waiters, ARGV[5])
+    if not lasts then
+      for _, key in ipairs({queue, waiters}) do redis.call('PEXPIRE', key, ARGV[5]) end
+    end
     drop_dead(waiters)
   end
 
@@ -36,6 +40,7 @@ for i = 1, #KEYS / 6 do
   local missing = first ~= member and not redis.call('ZSCORE', queue, first) and 1 or 0
   local left, text = tonumber(ARGV[4]), ''
   if not member or tonumber(lease) <= now then
+    return_message(queue, number, member)
     local granted, again = grant_next(
       holder, queue, waiters, fence or '0', bell, process, ARGV[3], ARGV[5])
     if first == member then missing = 1 end  -- our own lease ran out before we heard of it
@@ -43,8 +48,7 @@ for i = 1, #KEYS / 6 do
   else
     if string.sub(member, 1, #process + 1) == process .. '.' then
       lease = math.min(now + ARGV[3], hold)
-      redis.call('SET', holder, holder_record(fence, number, member, lease, hold, since, at),
-        'PX', ARGV[5])
+      keep_turn(holder, holder_record(fence, number, member, lease, hold, since, at), member, ARGV[5])
       text = string.format('grant %s %s %s %.0f', string.match(member, '^%w+%.(%d+)'), number,
         fence, lease)
     end

@@ -3,6 +3,22 @@
 local MAX_DEAD_HEADS = 64  -- more are left to the next call: no script runs long
 local GRACE = 2500  -- ms: for as long, by default, may a living process be silent
 
+-- A submitted message waits as this member and is served as a member with its id behind ".!".
+local WAITS, SERVING, SERVED = 'inbox.1-.!', '.!', '%.!(.+)$'
+
+-- Put a submitted message whose turn ends unfinished back at its number.
+local function return_message(queue, number, member)
+  local id = string.match(member or '', SERVED)
+  if id then redis.call('ZADD', queue, number, WAITS .. id) end
+end
+
+-- Leave a conversation to the processes that serve the inbox, and tell them. The keys of a
+-- conversation with a submitted message do not expire.
+local function leave_vacant(holder, fence, bell)
+  redis.call('SET', holder, holder_record(fence, 0, '-', 0, 0, 0, '-'))
+  redis.call('PUBLISH', bell .. 'inbox', holder)
+end
+
 -- Ring the bell of a process. It is signed with the secret of the member that it is about, which
 -- neither the channel nor the bell tells. A member of version 1 has none.
 local function ring(bell, process, secret, text)
@@ -46,6 +62,11 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
       return false
     end
     local process, request, secret = string.match(head[1], MEMBER)
+    if process == 'inbox' then
+      redis.call('ZADD', queue, head[2], head[1])
+      leave_vacant(holder, fence, bell)
+      return false, 1000
+    end
     local seen = redis.call('HMGET', waiters, process, head[2], 'stop')
     local alive, where = string.match(seen[1] or '', '^(%d+) (%S+)$')
     if alive and tonumber(alive) > now then
@@ -70,6 +91,8 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
     again = request ~= '0' and grace_left(waiters, now, process) or 0
     if again > 0 then
       redis.call('ZADD', queue, head[2], head[1])
+      -- The last one has made the key anew.
+      if redis.call('ZCARD', queue) == 1 then redis.call('PEXPIRE', queue, idle_ms) end
       break
     end
     redis.call('HDEL', waiters, head[2], process)

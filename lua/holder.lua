@@ -33,6 +33,16 @@ local function holder_record(fence, number, member, lease, hold, since, where)
     .. since .. ' ' .. where
 end
 
+-- Store the record of a turn that goes on. That of a submitted message does not expire: inbox.lua.
+local function keep_turn(holder, text, member, idle_ms)
+  if string.find(member, '.!', 1, true) then redis.call('SET', holder, text)
+  else redis.call('SET', holder, text, 'PX', idle_ms) end
+end
+
+-- Whether the conversation has a submitted message: then its counter, and no other of its keys but
+-- the holder's record of another ticket, has an expiry. See inbox.lua.
+local function has_message(counter) return redis.call('PTTL', counter) == -1 end
+
 -- The fields of the holder's record: fence, number, member, lease until, hold until, granted at,
 -- where; the fence alone when it is idle, false when there is none.
 local function turn(holder)

@@ -4,6 +4,7 @@
 --                    c  waits, may be carried by an earlier turn; text: the message
 --                    k  is carried by that member; text: the member of its own ticket
 --                    d  done; text: the reply
+--             e, x, v  of submitted ones, as in submit.lua: failed, dead, withdrawn; text: why
 --             listeners "-", or "<process>.<request>-<secret>," of each waiter for the reply
 --             " <message id>" -> "<call> <text>": the message of a carried one, and by which call
 --   expiries  zset  message id -> when it may be forgotten
@@ -55,6 +56,7 @@ local function keep(messages, expiries, id, text, window, now, idle)
   redis.call('HSET', messages, id, text)
   redis.call('ZADD', expiries, whole(now + window), id)
   local longest = math.max(window, idle)
-  if redis.call('PTTL', messages) < longest then redis.call('PEXPIRE', messages, longest) end
-  if redis.call('PTTL', expiries) < longest then redis.call('PEXPIRE', expiries, longest) end
+  if redis.call('PTTL', messages) < longest then
+    for _, key in ipairs({messages, expiries}) do redis.call('PEXPIRE', key, longest) end
+  end
 end

@@ -11,15 +11,16 @@ for i = 1, #KEYS / 5 do
   local k = 5 * i - 4
   local whole_turn = KEYS[k] ~= KEYS[k + 1]
   if whole_turn then
-    redis.call('PEXPIRE', KEYS[k], ARGV[2])  -- and a first write: see keeping.lua
+    redis.call('HDEL', KEYS[k + 2], '')  -- a first write: see keeping.lua
+    if not has_message(KEYS[k]) then redis.call('PEXPIRE', KEYS[k], ARGV[2]) end
   end
   local fence, number, member, lease, hold, since, where = turn(KEYS[k + 1])
   local wanted = ARGV[2 * i + 2]
   left[i] = {0, ''}
   if member == ARGV[2 * i + 1] and (wanted == fence or wanted == '') and tonumber(lease) > now then
     lease = math.min(now + ARGV[1], hold)
-    redis.call('SET', KEYS[k + 1], holder_record(fence, number, member, lease, hold, since, where),
-      'PX', ARGV[2])
+    keep_turn(KEYS[k + 1], holder_record(fence, number, member, lease, hold, since, where), member,
+      ARGV[2])
     local asked = whole_turn and redis.call('HGET', KEYS[k + 2], 'stop')
     local stop, mode = string.match(asked or '', '^(%d+) (%a+)$')
     left[i] = {lease - now, stop and tonumber(stop) > tonumber(number) and mode or ''}

@@ -12,7 +12,7 @@ if not found then
   member = ARGV[1]
   if member == '' then member = redis.call('ZRANGEBYSCORE', KEYS[2], ARGV[2], ARGV[2])[1] end
   local number = member and redis.call('ZSCORE', KEYS[2], member)
-  if not number then return 0 end
+  if not number or string.sub(member, 1, #WAITS) == WAITS then return 0 end  -- see revoke.lua
   redis.call('ZREM', KEYS[2], member)
   forget(KEYS[2], KEYS[3], number)
 end
@@ -22,6 +22,7 @@ if ARGV[1] == '' and process and request ~= '0' then
   ring(ARGV[3], process, secret, 'finished ' .. request .. ' ' .. (found and fence or 0))
 end
 if found then
+  return_message(KEYS[2], serving, member)
   grant_next(KEYS[1], KEYS[2], KEYS[3], fence, ARGV[3], '', ARGV[4], ARGV[5])
 end
 return 1

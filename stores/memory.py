@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ticketlock import process
 from ticketlock.errors import StaleFence
 from ticketlock.events.codec import EncodedEvent
 from ticketlock.plain_json import weight
@@ -59,6 +60,10 @@ class InMemoryTrackerStore(FencedTrackerStore):
         self._conversations: dict[str, _Conversation] = {}
         self._waiting = MemoryOutbox()
         self.outbox = self._waiting
+
+    @property
+    def histories_at(self) -> str:
+        return f"memory of {process.place()}, {id(self):x}"
 
     # None of the operations awaits, so each is atomic.
 

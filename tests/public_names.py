@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from ticketlock import Conversations, InMemoryLockStore
 from ticketlock.cli import _parser
-from ticketlock.cli.config.schema import KEYS
+from ticketlock.cli.config.schema import CHANNELS, KEYS
 from ticketlock.endpoints.registry import (
     EVENT_BROKERS,
     LOCK_STORES,
@@ -49,8 +49,8 @@ OBSERVERS = (
 )  # fmt: skip
 #: What our modules say to each other through classes that callers get, and do not make.
 INNER = {
-    "Grant": "__init__ bind expires extend leave left lose member observers overdue request settle supersede"
-    " tell_lost unbind",
+    "Grant": "__init__ ask_to_stop bind expires extend leave left lose member observers on_stop overdue"
+    " request settle shields supersede tell_lost unbind",
     "Turn": "__init__ begin end lock",
     "SyncGrant": "__init__ grant",
     **dict.fromkeys(
@@ -202,6 +202,8 @@ def _cli(parser: argparse.ArgumentParser, path: str) -> Iterator[str]:
 
 
 def _keys() -> Iterator[str]:
+    for channel, declarations in CHANNELS.items():
+        yield from (f"endpoints channels: {channel}: {name}" for name in declarations)
     for section, types in KEYS.items():
         for kind, keys in types.items():
             yield f"endpoints {section}: {kind}"

@@ -23,13 +23,16 @@ from .errors import (
     EventsWaiting,
     InvalidConversationId,
     InvalidEvent,
+    InvalidSignature,
     LockError,
     LockLost,
     LockStoreConnectionError,
     LockTimeout,
+    OldReplicas,
     QueueFull,
     StaleFence,
     TicketLockError,
+    TooManyAttempts,
     TrackerStoreConnectionError,
     TrackerStoreError,
     UnreadableHistory,
@@ -86,6 +89,13 @@ __all__ = [
     "Observer",
     "Published",
     "Written",
+    # messages that are submitted
+    "MessageOutcome",
+    "Receipt",
+    # replies sent out
+    "Delivery",
+    "sign_webhook",
+    "verify_webhook",
     # settings
     "EndpointConfig",
     # errors
@@ -96,14 +106,17 @@ __all__ = [
     "EventsWaiting",
     "InvalidConversationId",
     "InvalidEvent",
+    "InvalidSignature",
     "LockError",
     "LockLost",
     "LockStoreConnectionError",
     "DuplicateMessage",
     "LockTimeout",
+    "OldReplicas",
     "QueueFull",
     "StaleFence",
     "TicketLockError",
+    "TooManyAttempts",
     "TrackerStoreConnectionError",
     "TrackerStoreError",
     "UnreadableHistory",
@@ -112,9 +125,12 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .conversations import Conversations, SyncConversations, SyncTurn
+    from .deliveries.delivery import Delivery
+    from .deliveries.signature import sign_webhook, verify_webhook
     from .endpoints.export import open_export
     from .endpoints.file import EndpointConfig
     from .events.event import Event
+    from .inbox.submission import MessageOutcome, Receipt
     from .locks.concurrent.store import ConcurrentRedisLockStore
     from .locks.lock import Lock, OptionalLock
     from .locks.memory import InMemoryLockStore
@@ -134,15 +150,18 @@ _LATE = {
     "Claim": "tracker.tracker",
     "ConcurrentRedisLockStore": "locks.concurrent.store",
     "Conversations": "conversations",
+    "Delivery": "deliveries.delivery",
     "EndpointConfig": "endpoints.file",
     "Event": "events.event",
     "EventBroker": "publishing.broker",
     "EventVerbosity": "tracker.tracker",
     "InMemoryLockStore": "locks.memory",
     "Lock": "locks.lock",
+    "MessageOutcome": "inbox.submission",
     "OptionalLock": "locks.lock",
     "Outcome": "publishing.message",
     "Published": "publishing.message",
+    "Receipt": "inbox.submission",
     "RedisLockStore": "locks.redis",
     "StateFile": "publishing.export.state",
     "SyncConversations": "conversations",
@@ -155,6 +174,8 @@ _LATE = {
     "TrackerStore": "tracker.store",
     "Turn": "turn",
     "open_export": "endpoints.export",
+    "sign_webhook": "deliveries.signature",
+    "verify_webhook": "deliveries.signature",
 }
 
 

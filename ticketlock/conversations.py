@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import process
 from .aio import native
@@ -22,6 +22,7 @@ from .events.event import Event
 from .locks.incoming import Incoming
 from .locks.store import LockStore
 from .locks.sync import given_back_by
+from .messages import Messages
 from .publishing.relay import Relay
 from .telemetry.observer import Observer
 from .tracker.store import TrackerStore
@@ -29,7 +30,7 @@ from .tracker.tracker import Tracker
 from .turn import ObservedTurn, Turn
 
 
-class Conversations:
+class Conversations(Messages):
     """Turns of conversations, with their stores: what an application embeds.
 
     Args:
@@ -135,6 +136,8 @@ class Conversations:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.tracker_store.close)
             stack.push_async_callback(self.lock_store.close)
+            if self._inbox is not None:
+                stack.push_async_callback(self._inbox.close)
             if self.relay is not None:
                 await self.relay.close()
 
@@ -175,6 +178,26 @@ class SyncTurn:
     def add(self, *events: Event | Mapping[str, Any]) -> None:
         """Add events, typed or plain; they are written with the turn."""
         self._turn.add(*events)
+
+    def say(self, reply: str | Mapping[str, Any]) -> None:
+        """Add a reply, and tell those who listen at once, in this thread; see `Turn.say`."""
+        self._turn.say(reply)
+
+    @property
+    def on_say(self) -> Callable[[Event], object] | None:
+        """Called with the event of each reply; see `Turn`."""
+        return self._turn.on_say
+
+    @on_say.setter
+    def on_say(self, on_say: Callable[[Event], object] | None) -> None:
+        self._turn.on_say = on_say
+
+    def shield(self) -> NoReturn:
+        """Raises RuntimeError: a thread cannot be cancelled, so it needs no shield."""
+        raise RuntimeError(
+            "a turn of a thread has no shield, and needs none: a thread is not cancelled when a "
+            "later message asks its turn to stop; leave the call out"
+        )
 
     def ensure_held(self) -> None:
         """Raise LockLost unless this turn certainly still holds the lock."""

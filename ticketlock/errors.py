@@ -160,6 +160,14 @@ class DuplicateMessage(LockError):
         return f"message {self.message_id!r} of conversation {self.conversation_id!r} has been answered"
 
 
+class TooManyAttempts(TicketLockError):
+    """The handler was called with the message `max_attempts` times, and no turn of it ended."""
+
+
+class OldReplicas(LockError):
+    """Replicas of a version run that would lose a message; send it again after the roll."""
+
+
 class LockStoreConnectionError(LockError):
     """The lock store's server cannot be used; the text says which one, why, and what to change."""
 
@@ -241,3 +249,7 @@ class EventBrokerConnectionError(EventBrokerError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class InvalidSignature(TicketLockError):
+    """A webhook is not from who has the secret, or is too old; the text says why."""

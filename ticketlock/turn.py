@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 from .errors import LockLost, StaleFence, TrackerStoreConnectionError
 from .events.codec import check_mark
 from .events.event import Event
+from .events.reply import reply_event
 from .locks.body import AnyTask, caller
 from .locks.grant import Grant, facts
 from .locks.incoming import WINDOW, Incoming
+from .locks.lock import Lock
+from .locks.shield import Shield
 from .locks.store import LockStore
 from .process import clock
 from .publishing.relay import Relay
@@ -28,6 +31,15 @@ log = logging.getLogger("ticketlock.turn")
 _CLAIMS = 5
 #: Seconds before a write whose outcome is not known is repeated; doubled each time.
 _FIRST_RETRY = 0.05
+
+
+class Locks(Protocol):
+    """What a turn asks of its lock store."""
+
+    def lock(self, conversation_id: str, *_: Any, **__: Any) -> Lock: ...
+    async def collect(self, grant: Grant, most: int) -> list[tuple[str, str]]: ...
+    def answer(self, grant: Grant, replies: Mapping[str, str], window: float) -> None: ...
+    async def raise_fence(self, grant: Grant, floor: int) -> None: ...
 
 
 class Turn:
@@ -44,11 +56,12 @@ class Turn:
 
     Attributes:
         tracker: the latest session, and what has been added since.
+        on_say: called with the event of each reply of `say`, at once; None: nobody listens.
     """
 
     def __init__(
         self,
-        lock_store: LockStore,
+        lock_store: LockStore | Locks,
         tracker_store: TrackerStore,
         sender_id: str,
         owner: str,
@@ -64,6 +77,9 @@ class Turn:
         self._pending: list[dict[str, Any]] = []
         self._replies: dict[str, str] = {}
         self._incoming: Incoming | None = options.get("incoming")
+        #: Awaited with the error of a claim, before the turn is released.
+        self.on_no_claim: Callable[[BaseException], Awaitable[None]] | None = None
+        self.on_say: Callable[[Event], object] | None = None
         self.sender_id = sender_id
 
     @property
@@ -132,6 +148,35 @@ class Turn:
         for event in made:
             self.tracker.update(event)
             self._pending.append(event.as_dict())
+
+    def say(self, reply: str | Mapping[str, Any]) -> None:
+        """Add a reply, and tell those who listen at once: before it is stored, and it may never be.
+
+        Args:
+            reply: a text, or a mapping with `text`, `buttons`, `image`, `attachment`, `custom` or
+                `metadata`.
+
+        In the bot server it is a reply of the bot, as one that is yielded. Raises InvalidEvent if
+        it is not a reply, and RuntimeError once the block was left.
+        """
+        event = reply_event(reply)
+        self.add(event)
+        if self.on_say is not None:
+            self.on_say(event)
+
+    def shield(self) -> Shield:
+        """`async with turn.shield():` is not cut off by a later message.
+
+        `interrupt` and `rollback` cancel the bot as soon as the block is left, at its end: a call
+        that must not be made by halves ends, and its result can be stored. An exception of the
+        block comes first. Shields can be nested; while one is entered, no task of the bot is
+        cancelled for that reason. A turn that is lost, that outlives its `lock_lifetime`, or
+        whose server stops is cancelled in a shield too. What `rollback` stops stores nothing, also
+        of what was done in a shield: call `commit` in it to keep that.
+
+        Of a turn outside the bot server it holds back `grant.until_superseded`.
+        """
+        return self.grant.shield()
 
     def discard(self) -> None:
         """Forget the events that were added and not committed; the tracker keeps showing them."""
@@ -219,7 +264,9 @@ class Turn:
         await self.lock.take(who=who)
         try:
             await self._claim_it()
-        except BaseException:
+        except BaseException as error:
+            if self.on_no_claim is not None:
+                await self.on_no_claim(error)
             await self._release()
             raise
 

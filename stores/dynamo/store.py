@@ -74,6 +74,10 @@ class DynamoTrackerStore(FencedTrackerStore):
         self._threads = ThreadPoolExecutor(min(32, connections), "ticketlock-dynamo")
         self.outbox = DynamoOutbox(self._client, self._run)
 
+    @property
+    def histories_at(self) -> str:
+        return f"DynamoDB at {self._client.where}, {self._client.heads}"
+
     async def _run(self, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, self._translated, work, *args

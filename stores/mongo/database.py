@@ -49,6 +49,11 @@ class Database:
         self._indexed = False
         self._indexing = asyncio.Lock()
 
+    @property
+    def place(self) -> str:
+        """The server, the database and the collection."""
+        return f"{self.where}, {self._name}.{self.collection}"
+
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:

@@ -73,6 +73,10 @@ class MongoTrackerStore(FencedTrackerStore):
         section.finish()
         self.outbox = MongoOutbox(self._db)
 
+    @property
+    def histories_at(self) -> str:
+        return f"MongoDB at {self._db.place}"
+
     # -- the backend's part of the contract ------------------------------------------------------
 
     async def check_ready(self) -> None:
@@ -200,8 +204,7 @@ class MongoTrackerStore(FencedTrackerStore):
             change["$set"]["tail_first"] = expected + len(texts)
             if place is not None:
                 change["$set"]["session_bucket"] = layout.bucket_of(made, expected + place)
-        if write.mark is not None:
-            change["$set"]["mark"] = write.mark
+        change["$set"].update({} if write.mark is None else {"mark": write.mark})
         if not change["$set"]:
             del change["$set"]
         return await self._commit(made, query, change)
@@ -214,8 +217,7 @@ class MongoTrackerStore(FencedTrackerStore):
             fields, made = layout.whole(write.sender_id, write.events, head["sequence"])
             query = {**_guarded(write), "sequence": head["sequence"], "outbox": {"$exists": False}}
             change: Document = {"$set": fields}
-            if write.mark is not None:
-                fields["mark"] = write.mark
+            fields.update({} if write.mark is None else {"mark": write.mark})
             if write.publish and write.events:
                 let_wait(change, head["sequence"], write.publish)
             after = await self._commit(made, query, change)

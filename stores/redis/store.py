@@ -62,6 +62,10 @@ class RedisTrackerStore(FencedTrackerStore):
         self._outbox = RedisOutbox(self._client, self._key, self._expiry_ms)
         self.outbox = self._outbox
 
+    @property
+    def histories_at(self) -> str:
+        return f"Redis at {self.settings.address}, db {self.settings.db}, keys {self._prefix}"
+
     # -- the backend's part of the contract ------------------------------------------------------
 
     async def check_ready(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -72,6 +73,13 @@ class SQLTrackerStore(FencedTrackerStore):
         self._opening = asyncio.Lock()
         self._fit: Callable[[str], str] = charset.same
         self._looked_for_marks = False
+
+    @property
+    def histories_at(self) -> str:
+        url = self.settings.url
+        if self._dialect == "sqlite" and url.database:
+            return f"SQLite file {os.path.abspath(url.database)}"
+        return self.settings.address
 
     def spare_files(self) -> None:
         """Create no file when the store is used; for a check of settings."""

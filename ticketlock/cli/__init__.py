@@ -15,7 +15,7 @@ from .. import __version__
 from ..aio.signals import Interrupted
 from ..errors import ConfigurationError, InvalidConversationId, TicketLockError
 from ..settings.section import hint
-from . import completion, config, demo, events, locks, run, top, tracker
+from . import completion, config, demo, events, inbox, locks, run, top, tracker
 from .common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
 from .parsers import option_names, subcommands
 
@@ -33,6 +33,7 @@ examples:
   ticketlock top                           a live table of held conversations
   ticketlock inspect CONVERSATION          who holds it, and who waits
   ticketlock break CONVERSATION            end the turn that hangs
+  ticketlock inbox list                    accepted messages that are not finished
   ticketlock config check endpoints.yml    check the file and all that it names
   ticketlock tracker show CONVERSATION     the events of its tracker store
   ticketlock events consume                store published events in a database
@@ -115,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ticketlock {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND")
-    for group in (demo, run, top, locks, config, tracker, events):
+    for group in (demo, run, top, locks, inbox, config, tracker, events):
         group.add(commands)
     completion.add(commands, _parser)
     for command, groups in _commands(parser):

@@ -52,6 +52,10 @@ def _options(demo: argparse.ArgumentParser) -> None:
         "--kill", type=positive, nargs="?", const=3, default=0, metavar="TIMES",
         help="kill replicas during the run (%(const)s times)",
     )  # fmt: skip
+    option(
+        "--async", action="store_true", dest="accepted",
+        help="the sender wants 202 for each message, and never sends it again after that",
+    )  # fmt: skip
     option("--seed", type=int, default=1, help="for random numbers (%(default)s)")
     option(
         "--redis",
@@ -109,6 +113,7 @@ def _demo(args: argparse.Namespace) -> int:
         seed=args.seed,
         unlocked=args.unlocked,
         timeline=args.compare,
+        accepted=args.accepted,
     )
     return _compare(args, options) if args.compare else _one(args, options)
 
@@ -180,6 +185,10 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.picture is not None and not args.picture.parent.is_dir():
         raise ConfigurationError(f"--picture: {args.picture}: there is no such folder")
+    if args.accepted and (args.compare or args.unlocked):
+        raise ConfigurationError(
+            "--async: without the lock there is no inbox; leave out --compare and --unlocked"
+        )
     if args.compare and args.unlocked:
         raise ConfigurationError("--compare runs both with and without the lock: drop --unlocked")
     if args.compare and args.keep:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import pwd
-import socket
 from dataclasses import asdict
 from typing import Any
 
 from ..locks.inspection import Holder, Inspection, Waiting
-from ..server.operator.audit import WHY, Audit, planned
+from ..server.operator.audit import Audit
+from .auditing import record_of, why_option
 from .common import EXIT_FAILED, EXIT_OK, positive
 from .lock_stores import open_lock_store, place_options
 
@@ -30,20 +28,7 @@ def add(commands: Any) -> None:
     ending = commands.add_parser("break", help="end the turn that holds a conversation")
     _options(ending, _break)
     ending.add_argument("--fence", type=positive, help="only if the turn has this fence")
-    ending.add_argument(
-        "--why",
-        type=_reason,
-        default="",
-        metavar="TEXT",
-        help="a reason, for the audit of the page",
-    )
-
-
-def _reason(text: str) -> str:
-    text = text.strip()
-    if len(text) > WHY:
-        raise argparse.ArgumentTypeError(f"a reason may have at most {WHY} characters")
-    return text
+    why_option(ending)
 
 
 def _options(command: argparse.ArgumentParser, function: object) -> None:
@@ -66,8 +51,8 @@ def _inspect(args: argparse.Namespace) -> int:
 def _break(args: argparse.Namespace) -> int:
     async def end() -> tuple[Holder | None, bool]:
         async with open_lock_store(args) as store:
-            record = planned("break", _user(), args.why, socket.gethostname())
-            return await Audit(store, logs=False).break_lock(args.conversation, args.fence, record)
+            audit = Audit(store, logs=False)
+            return await audit.break_lock(args.conversation, args.fence, record_of("break", args))
 
     holder, broken = asyncio.run(end())
     if args.json:
@@ -80,15 +65,6 @@ def _break(args: argparse.Namespace) -> int:
     else:
         print("not broken: no turn holds it")
     return EXIT_OK if broken else EXIT_FAILED
-
-
-def _user() -> str:
-    """The user by the system, because the environment can be set to anything."""
-    number = os.getuid()
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:  # as in many containers
-        return f"user {number}"
 
 
 def describe(found: Inspection) -> list[str]:

@@ -82,12 +82,20 @@ def _run(args: argparse.Namespace) -> int:
             sections = ("lock_store", "tracker_store", "event_broker")
             found |= missing_extras(_endpoints(args.endpoints), *sections)
         raise ConfigurationError(f"run {needs(found)}") from error
+    from ..deliveries.settings import CallbackSettings
+    from ..server.channels import create_channels
+
     logs.set_up(args)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # the server logs the same
     endpoints = _endpoints(args.endpoints)
     settings = Settings.from_section(endpoints.section("server"), endpoints.where("server"))
     if args.drain_timeout is not None:
         settings = replace(settings, drain_timeout=args.drain_timeout)
+    channels = create_channels(endpoints.section("channels"), endpoints.where("channels"))
+    section = endpoints.section("callback")
+    callback = None
+    if section is not None:
+        callback = CallbackSettings.from_section(section, endpoints.where("callback"))
     bot = load_bot(args.bot)
     conversations = Conversations.from_endpoints(endpoints)
     if endpoints.section("tracker_store") is not None and endpoints.section("lock_store") is None:
@@ -106,7 +114,7 @@ def _run(args: argparse.Namespace) -> int:
                 ENDPOINTS,
                 "the echo bot" if args.bot == _ECHO else args.bot,
             )
-        asyncio.run(serve(conversations, bot, settings, listener))
+        asyncio.run(serve(conversations, bot, settings, listener, channels, callback))
     return EXIT_OK
 
 

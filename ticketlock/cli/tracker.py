@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..aio.running import result
+from ..conversations import Conversations
 from ..endpoints.file import read_endpoints
-from ..endpoints.registry import create_tracker_store, require_existing
+from ..endpoints.registry import create_lock_store, create_tracker_store, require_existing
 from ..files.private import new_private
 from ..progress import Bar
 from ..tracker.store import TrackerStore
@@ -27,7 +28,9 @@ def add(commands: Any) -> None:
     _action(actions, "list", _list, "list the ids of all conversations")
     show = _action(actions, "show", _show, "show the events of a conversation")
     show.add_argument("conversation", metavar="CONVERSATION")
-    delete = _action(actions, "delete", _delete, "remove a conversation, its fence included")
+    delete = _action(
+        actions, "delete", _delete, "remove a conversation with its messages and fence"
+    )
     delete.add_argument("conversation", metavar="CONVERSATION")
     saving = _action(actions, "export", _export, "write all conversations as JSON lines")
     saving.add_argument("file", metavar="FILE", type=Path, help="- for standard output")
@@ -109,7 +112,16 @@ def _quoted(text: str) -> str:
 
 
 def _delete(args: argparse.Namespace) -> int:
-    found = _with_store(args.endpoints, lambda store: store.delete(args.conversation))
+    async def body() -> bool:
+        endpoints = read_endpoints(args.endpoints)
+        locks, place = endpoints.section("lock_store"), endpoints.where("lock_store")
+        async with (
+            _open(args.endpoints) as store,
+            create_lock_store(locks, place) as lock_store,
+        ):
+            return await Conversations(lock_store, store).delete(args.conversation)
+
+    found = asyncio.run(body())
     print(json.dumps({"deleted": found}) if args.json else "deleted" if found else "not there")
     return EXIT_OK if found else EXIT_FAILED
 

@@ -57,6 +57,29 @@ class HttpClient:
             raise
         writer.close()
 
+    async def request(self, method: str, path: str, body: Any = None) -> Any:
+        """The JSON of an answer that is no stream.
+
+        Raises Refused; OSError or EOFError if the connection fails.
+        """
+        reader, writer = await self._connection()
+        try:
+            data = b"" if body is None else json.dumps(body).encode()
+            head = f"{method} {path} HTTP/1.1\r\n{self._head}Content-Length: {len(data)}\r\n\r\n"
+            writer.write(head.encode() + data)
+            status, headers = await _read_head(reader)
+            answer = json.loads(await reader.readexactly(int(headers["content-length"])))
+        except BaseException:
+            writer.close()
+            raise
+        if headers.get("connection") == "close":
+            writer.close()
+        else:
+            self._idle.append((reader, writer))
+        if status >= 300:
+            raise Refused(status, f"{status} {answer['message']}")
+        return answer
+
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         while self._idle:
             reader, writer = self._idle.pop()

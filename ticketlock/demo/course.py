@@ -14,6 +14,7 @@ from pathlib import Path
 from ..conversations import Conversations
 from ..files.scratch import Scratch
 from ..progress import Bar
+from .accepted import AcceptedSender
 from .backends import Backends, described
 from .bot import EVENTS, SESSION, START
 from .consumer import EventConsumer
@@ -44,6 +45,7 @@ class Options:
         kills: how many replicas to kill, spread over the run.
         unlocked: run the bots without lock and fence.
         timeline: keep the times of the turns in the report.
+        accepted: the sender waits for 202 only, and never sends a message again after it.
     """
 
     messages: Sequence[Message]
@@ -57,6 +59,7 @@ class Options:
     seed: int = 1
     unlocked: bool = False
     timeline: bool = False
+    accepted: bool = False
 
 
 class Course:
@@ -78,7 +81,8 @@ class Course:
         self._screen = screen
         self._consumer = consumer
         self._chance = random.Random(options.seed)
-        self._sender = MessageSender(
+        kind = AcceptedSender if options.accepted else MessageSender
+        self._sender = kind(
             options.messages,
             options.in_flight,
             self._chance,

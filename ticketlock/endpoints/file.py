@@ -18,7 +18,10 @@ from ..settings.section import hint, sentences
 log = logging.getLogger("ticketlock")
 
 #: Sections of ticketlock.
-SECTIONS = ("lock_store", "tracker_store", "event_broker", "event_service", "server")
+SECTIONS = (
+    "lock_store", "tracker_store", "event_broker", "event_service", "server", "callback",
+    "channels",
+)  # fmt: skip
 #: Sections of a Rasa file that are not used -> what replaces them.
 FOREIGN = {
     "action_endpoint": "the bot's function runs its actions itself",
@@ -41,7 +44,15 @@ _CHANNELS = (
     "development_inspector", "vier_cvg",
 )  # fmt: skip
 _REST = "`ticketlock run` serves this channel without the file"
-_OTHER = "`ticketlock run` has only the channel rest; connect this one by your own program"
+_CALLBACK = "give it as the section callback of the endpoints.yml"
+_OURS = "give its keys in the section channels of the endpoints.yml, as docs/reference/endpoints.md has them"
+_OTHER = "`ticketlock run` does not have this channel; connect it by your own program"
+#: Channel of a Rasa credentials file -> what to do with it, if not `_OTHER`.
+_INSTEAD = {
+    "rest": _REST,
+    "callback": _CALLBACK,
+    **dict.fromkeys(("slack", "telegram", "facebook", "twilio"), _OURS),
+}
 
 #: `${NAME}`, `${NAME:-default}`, `${NAME:?what to do}`; `$${NAME}` is the text `${NAME}`.
 _VARIABLE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)(?::(?:-([^}]*)|\?([^}]*)))?\}")
@@ -110,13 +121,15 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
         document = {}
     if not isinstance(document, Mapping):
         raise ConfigurationError(f"{name}: is not a mapping of sections such as lock_store")
-    if document and all(key in _CHANNELS or "." in str(key) for key in document):
+    channels = all(key in _CHANNELS or "." in str(key) for key in document)
+    # A file with nothing but `callback` has a section of ours, which has the channel's keys.
+    if channels and any(key not in SECTIONS for key in document):
         if not credentials:
             raise ConfigurationError(
                 f"{name}: is a Rasa credentials file, of channels ({', '.join(document)}); an "
                 f"endpoints.yml has the sections {', '.join(SECTIONS)}"
             )
-        unused = {str(key): _REST if key == "rest" else _OTHER for key in document}
+        unused = {str(key): _INSTEAD.get(str(key), _OTHER) for key in document}
         return Endpoints(name, unused=unused, credentials=True)
     unused = {key: why for key, why in FOREIGN.items() if key in document}
     sections, said = {}, []

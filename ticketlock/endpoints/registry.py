@@ -67,6 +67,7 @@ TYPES: dict[str, tuple[dict[str, str], str]] = {
     "event_broker": (EVENT_BROKERS, "pika"),
     "event_service": (EVENT_DATABASES, "sql"),
     "server": ({"http": "ticketlock.server.app:BotServer"}, "http"),
+    "callback": ({"http": "ticketlock.deliveries.callback:Callback"}, "http"),
 }
 
 #: Modules of the documented system with classes of the same names, whose sections have the same

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from .. import process
@@ -14,6 +14,7 @@ from ..process import clock
 from .body import GRACE, REMEDY, AnyTask, Body, caller, closed_under
 from .incoming import Supersede
 from .lost_turns import FORKED, NOT_RENEWED, WARNING, cause, too_slow
+from .shield import Shield
 
 log = logging.getLogger("ticketlock.lock")
 
@@ -74,6 +75,7 @@ class Grant:
         reason: why the turn was lost; None while it is held.
         superseded: set when a later message asks this turn to stop, to how; the turn stays
             ours, and what it makes of that is its own affair.
+        on_stop: called once when the turn is asked to stop, not before `shield` is left.
         lease_until: moment of `clock()` up to which no other ticket can have the turn.
         deadline: moment of `clock()` up to which the turn is ours: the earlier of
             `lease_until` and the end of its lifetime.
@@ -82,7 +84,8 @@ class Grant:
     __slots__ = (
         "_body", "_lost", "_pid", "_reason", "_superseding", "ahead",
         "conversation_id", "deadline", "expires", "fence", "granted_at", "label", "lease_until",
-        "left", "member", "number", "observers", "raising", "request", "superseded", "waited",
+        "left", "member", "number", "observers", "on_stop", "raising", "request", "shields",
+        "superseded", "waited",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +120,9 @@ class Grant:
         self._reason: str | None = None
         self.superseded: Supersede | None = None
         self._superseding: asyncio.Event | None = None
+        #: How many shields are entered.
+        self.shields = 0
+        self.on_stop: Callable[[], object] | None = None
         self._pid = process.pid
         self._lost: Lost | None = None
         self._body: Body | None = None
@@ -204,16 +210,31 @@ class Grant:
     def supersede(self, mode: Supersede) -> None:
         """Note that a later message asks the turn to stop."""
         self.superseded = mode
+        self.ask_to_stop()
+
+    def ask_to_stop(self) -> bool:
+        """Pass on that the turn is to stop, if it is and no shield is entered; whether it was."""
+        if self.superseded is None or self.shields:
+            return False
         if self._superseding is not None:
             self._superseding.set()
+        stop, self.on_stop = self.on_stop, None
+        if stop is not None:
+            stop()
+        return True
 
     async def until_superseded(self) -> Supersede:
-        """Return how to stop when a later message asks for it; for ever if none does."""
+        """Return how to stop when a later message asks for it, but not while a `shield` is entered;
+        for ever if none does."""
         self._superseding = self._superseding or asyncio.Event()
-        if self.superseded is None:
+        while self.superseded is None or self.shields:
+            self._superseding.clear()
             await self._superseding.wait()
-        assert self.superseded is not None  # set before the event
         return self.superseded
+
+    def shield(self) -> Shield:
+        """While it is entered, a later message does not stop the turn; see `Turn.shield`."""
+        return Shield(self)
 
     def lose(self, reason: str) -> None:
         """Mark the grant as lost and cancel the body that runs under it."""

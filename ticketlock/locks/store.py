@@ -27,7 +27,7 @@ from .lock import Lock, OptionalLock
 from .queue import TurnQueue
 from .sync import SyncGrant, SyncLock, SyncOptionalLock
 from .tickets import TicketLock
-from .waiter import checked
+from .waiter import Waiter, checked
 
 T = TypeVar("T")
 
@@ -78,6 +78,15 @@ class LockStore:
         self._optional_type: type[OptionalLock] = OptionalLock
         #: Of its threaded twins.
         self._portal: Portal | None = None
+
+    @property
+    def turn_queue(self) -> TurnQueue:
+        """Where its tickets wait and turns begin."""
+        return self._turn_queue
+
+    def make_lock(self, turns: TurnQueue, waiter: Waiter) -> Lock:
+        """A lock of this store's kind, observed or not, over another queue."""
+        return self._lock_type(turns, waiter)
 
     def _make_queue(self) -> TurnQueue:
         """Where tickets wait: in the documents of the three methods."""

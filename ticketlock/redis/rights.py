@@ -17,7 +17,8 @@ from .text import decoded
 NEEDED_COMMANDS = (
     "+eval +evalsha +script|load +hello +time +subscribe +publish +get +set +incr +pexpire +del"
     " +hget +hmget +hgetall +hset +hdel +zadd +zscore +zcard +zcount +zrange +zrangebyscore"
-    " +zpopmin +zrem +exists +pttl +hrandfield +zremrangebyscore"
+    " +zpopmin +zrem +exists +pttl +hrandfield +zremrangebyscore +persist +hlen +hkeys +hexists"
+    " +hincrby +rpush +llen +lindex +lrange +ltrim +lrem +lpop"
 )
 
 #: Commands that a user of the sentinels needs.

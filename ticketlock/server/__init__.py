@@ -12,15 +12,20 @@ from ..imports import late
 if TYPE_CHECKING:
     from .app import BotServer, create_app
     from .bot import Bot, Message, Reply, echo
+    from .channels import create_channels
     from .handling import Handler
     from .settings import Settings
 
-__all__ = ["create_app", "BotServer", "Settings", "Message", "Reply", "Bot", "echo", "Handler"]
+__all__ = [
+    "create_app", "create_channels", "BotServer", "Settings", "Message", "Reply", "Bot", "echo",
+    "Handler",
+]  # fmt: skip
 
 #: Imported at first use, because the settings are also read without the extra.
 _LATE = {
     "Bot": "bot", "BotServer": "app", "Handler": "handling", "Message": "bot", "Reply": "bot",
-    "Settings": "settings", "create_app": "app", "echo": "bot",
+    "Settings": "settings", "create_app": "app",
+    "create_channels": "channels", "echo": "bot",
 }  # fmt: skip
 
 if not TYPE_CHECKING:

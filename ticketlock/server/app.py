@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -14,16 +15,26 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..conversations import Conversations
+from ..deliveries.callback import Callback
+from ..deliveries.settings import CallbackSettings
 from ..errors import ConfigurationError, TicketLockError
-from . import conversations_api, health, metrics, openapi, rest
+from . import conversations_api, health, metrics, openapi, outcome_routes, rest
 from .auth import Auth
 from .bot import Bot, check_bot, echo
+from .callback import CALLBACK
+from .callback import routes as callback_routes
+from .channels.channel import Channel
+from .channels.destination import ChannelDestination
+from .channels.routes import reserved
+from .channels.routes import routes as channel_routes
 from .errors import BadRequest, BodiesOverloaded, TooLarge, classify, describe, failure, headers
 from .handling import Handler
 from .intake import Intake
 from .limits import Lingering
 from .operator import live
 from .operator import routes as live_routes
+from .outcome_routes import OutcomeRoutes
+from .outcome_tokens import OutcomeTokens
 from .settings import Settings
 from .sites import Sites
 
@@ -56,21 +67,36 @@ class BotServer(Starlette):
     live: live.Live
     settings: Settings
 
+    def serve(self) -> None:
+        """Handle messages that other replicas have accepted, before the first request comes too.
+
+        Call it in the event loop of the server if you mount the application.
+        """
+        self.handler.serve()
+
     async def drain(self) -> None:
         """Accept no more messages, and wait for running turns; see `Settings.drain_timeout`.
 
         Call it before the process ends if you mount the application.
         """
-        await self.handler.jobs.drain(self.settings.drain_timeout)
+        await self.handler.drain(self.settings.drain_timeout)
         await self.live.replicas.close()
 
 
 def create_app(
-    conversations: Conversations, bot: Bot = echo, settings: Settings | None = None
+    conversations: Conversations,
+    bot: Bot = echo,
+    settings: Settings | None = None,
+    channels: Sequence[Channel] = (),
+    callback: CallbackSettings | None = None,
 ) -> BotServer:
     """The bot server as an ASGI application.
 
     The caller opens and closes `conversations`.
+
+    Args:
+        channels: from `create_channels`; each has its route `/webhooks/<name>/webhook`.
+        callback: where the replies to messages of `/webhooks/callback/webhook` are posted to.
 
     Raises ConfigurationError if `bot` is not a bot, or the JWT key is invalid.
     """
@@ -80,12 +106,21 @@ def create_app(
         handler.check_policy(settings.double_texting)
     except BadRequest as error:
         raise ConfigurationError(f"server, {error}") from None
+    handler.destinations.update({one.name: ChannelDestination(one) for one in channels})
+    handler.serving.windows.update({one.name: one.window for one in channels})
+    if callback is not None:
+        handler.destinations[CALLBACK] = Callback(callback)
     view = live.Live(handler)
+    view.replicas.bot = _name(bot)
+    outcomes = OutcomeRoutes(handler, OutcomeTokens(conversations, settings))
     exposed = metrics.observe(conversations)
     app = BotServer(
         routes=[
             *health.routes(handler, auth, _name(bot)),
-            *rest.routes(handler, auth),
+            *rest.routes(handler, auth, outcomes, reserved(channels)),
+            *outcome_routes.routes(outcomes),
+            *channel_routes(channels, handler, settings),
+            *(callback_routes(handler, auth) if callback is not None else ()),
             *conversations_api.routes(view, auth),
             *openapi.routes(settings),
             *live_routes.routes(view, auth),

@@ -13,16 +13,17 @@ from typing import Any
 from ..aio.running import result
 from ..conversations import Conversations
 from ..errors import InvalidEvent, TicketLockError
+from ..inbox.saying import Saying
+from ..inbox.served import Served
 from ..locks.grant import facts
 from ..locks.incoming import Supersede
-from ..turn import Turn, report_retry
-from .attempts import Attempts
+from ..turn import Turn
 from .bot import Bot, Message
 from .double_texting import unless_superseded
-from .errors import BotError, TooManyAttempts
+from .errors import BotError
 from .jobs import Job
 from .operator.meter import Counters
-from .replies import handled_at, replies_after, reply_event, rest_objects
+from .replies import handled_at, replies_after, rest_objects
 from .sessions import Sessions, handled_before
 from .settings import Settings
 
@@ -30,10 +31,10 @@ log = logging.getLogger("ticketlock.server")
 
 #: A reply in the form of the REST channel.
 RestObject = dict[str, Any]
-#: Called with each reply as soon as the bot has yielded it.
+#: Called with each reply as soon as the bot has said it.
 OnReply = Callable[[RestObject], object]
-#: All replies to a message; None if it was rolled back.
-Replies = list[RestObject] | None
+#: What is called with the replies to a message, by its id; it is closed at the end of the bot.
+Hearing = Callable[[str], Saying]
 
 
 class BotRunner:
@@ -57,79 +58,58 @@ class BotRunner:
         self._settings = settings
         self._sessions = sessions
         self._counters = counters
-        self._attempts = Attempts(conversations.lock_store, settings.message_window)
+
+    async def recover(self, turn: Turn, message: Message) -> list[RestObject]:
+        """Set the stored replies to the message as its outcome, and return them."""
+        self._counters.duplicates += 1
+        replies = await self._replies(turn, handled_before(turn.tracker), message)
+        turn.answer(json.dumps(replies), message.message_id)
+        return replies
 
     async def run(
-        self, job: Job[Replies], message: Message, coalesce: bool, on_reply: OnReply
-    ) -> Replies:
-        """The replies to a message in its turn: new ones of the bot, or those stored before.
+        self, job: Job[Any], served: Served, message: Message, hearing: Hearing
+    ) -> list[tuple[Message, list[RestObject]]]:
+        """Set the replies to a message in its turn: new ones of the bot, or those stored before.
+
+        Returns the messages that were answered, with their replies.
 
         Of messages that are handled together the last one gets the replies, as in the history.
-
-        Args:
-            coalesce: handle the messages that wait behind the turn in it too.
         """
         turn = job.turn
         before = handled_before(turn.tracker)
+        # What has failed is tried alone: the failure may be another's, or its own.
+        coalesce = served.mode == "coalesce" and not served.attempts
         messages = [message, *(await self._collected(turn) if coalesce else ())]
         since = time.time() - self._settings.message_window
-        fresh = [m for m in messages if not _is_handled(turn, before, m, since)]
+        # Without its mark an earlier attempt did not end. What it committed is there: with a reply,
+        # as documented, that is the answer; without one the bot is called again.
+        again = bool(served.granted or served.attempts) and turn.mark is not None
+        replied = again and bool(await self._replies(turn, before, message))
+        fresh = [
+            m for m in messages
+            if not (replied if again and m is message else _is_handled(turn, before, m, since))
+        ]  # fmt: skip
         self._counters.duplicates += len(messages) - len(fresh)
         for duplicate in [m for m in messages if m not in fresh]:
             self._observers.notify("on_duplicate", duplicate.sender_id, duplicate.message_id)
         if fresh:
-            fresh, given_up = await self._counted(job, fresh)
-            messages = [m for m in messages if m.message_id not in given_up]
-        if fresh:
-            is_last = fresh[-1].message_id == message.message_id
-            if await self._call(turn, fresh, on_reply if is_last else ignore) == "rollback":
+            fresh = [replace(m, attempt=job.attempts if m is message else 1) for m in fresh]
+            mark = json.dumps({m.message_id: served.mark(m.message_id) for m in fresh})
+            saying = hearing(fresh[-1].message_id)
+            try:
+                stopped = await self._call(turn, fresh, saying.say, mark)
+            finally:
+                saying.close()
+            if stopped == "rollback":
                 turn.discard()
                 for one in fresh:
                     turn.answer("null", one.message_id)
-                return None
+                return []
             self._counters.handled += len(fresh)
         replies = {m.message_id: await self._replies(turn, before, m) for m in messages}
         for message_id, objects in replies.items():
             turn.answer(json.dumps(objects), message_id)
-        if message.message_id not in {m.message_id for m in fresh}:
-            for reply in replies[message.message_id]:
-                on_reply(reply)
-        return replies[message.message_id]
-
-    async def _counted(
-        self, job: Job[Replies], messages: Sequence[Message]
-    ) -> tuple[list[Message], set[str]]:
-        """The messages for the bot, with their attempts, and the ids of those that are given up.
-
-        Raises TooManyAttempts if the turn's own message is given up: the collected ones are then
-        handled in turns of their own.
-        """
-        kept, given_up = [], set()
-        for message in messages:
-            attempt = 1
-            if message.may_repeat:
-                attempt = await self._attempts.count(message.sender_id, message.message_id)
-                job.attempts = max(job.attempts, attempt)
-            grant, message_id = job.turn.grant, message.message_id
-            if attempt <= self._settings.max_attempts:
-                if attempt > 1:
-                    why = "the earlier attempts ended without a result"
-                    report_retry(grant, message_id, attempt, why)
-                kept.append(replace(message, attempt=attempt))
-                continue
-            given_up.add(message_id)
-            log.warning(
-                "message %r of conversation %r, ticket %d, is given up: the bot was called with it "
-                "%d times, and no turn ended",
-                message_id, message.sender_id, grant.number, self._settings.max_attempts,
-                extra=facts(grant, why="TooManyAttempts") | {"message_id": message_id},
-            )  # fmt: skip
-            if message.message_id == job.waiter.label:  # the turn's own: its label is its id
-                raise TooManyAttempts(
-                    f"the bot was called with this message {self._settings.max_attempts} times, "
-                    "and no turn of it ended"
-                )
-        return kept, given_up
+        return [(m, replies[m.message_id]) for m in messages]
 
     async def _collected(self, turn: Turn) -> list[Message]:
         """The messages that wait behind the turn, to be handled in it."""
@@ -153,19 +133,25 @@ class BotRunner:
         return [] if place is None else replies_after(events, place, message.sender_id)
 
     async def _call(
-        self, turn: Turn, messages: Sequence[Message], on_reply: OnReply
+        self, turn: Turn, messages: Sequence[Message], on_reply: OnReply, mark: str
     ) -> Supersede | None:
         """Call the bot and commit its turn; returns how it was asked to stop, if it was.
 
         Raises BotError if the bot fails.
         """
-        messages, stopped = self._sessions.add(turn, messages), None
+        # An earlier attempt may have committed the message before it failed.
+        events = turn.tracker.events
+        there = [
+            m for m in messages if m.attempt > 1 and handled_at(events, m.message_id) is not None
+        ]
+        new = [m for m in messages if m not in there]
+        messages, stopped = [*there, *(self._sessions.add(turn, new) if new else ())], None
         try:
             if messages:
                 work = self._say(turn, Message.joined(messages), on_reply)
                 stopped = await unless_superseded(turn.grant, work)
             if stopped != "rollback":
-                await turn.commit()
+                await turn.commit(mark)
             return stopped
         except InvalidEvent as error:  # of the bot: the messages were checked before
             raise BotError(f"the bot's turn cannot be stored: {error}") from error
@@ -181,25 +167,21 @@ class BotRunner:
 
     async def _say(self, turn: Turn, message: Message, on_reply: OnReply) -> None:
         """Add the replies of the bot to the turn, and pass them on."""
-        sent = len(turn.tracker.events)
+        passed = len(turn.tracker.events)
+
+        def pass_on(_: object = None) -> None:
+            nonlocal passed
+            events = turn.tracker.events
+            passed, some = len(events), events[passed:]
+            for event in some:
+                for reply in rest_objects(event, turn.sender_id):
+                    on_reply(reply)
+
+        turn.on_say = pass_on
         async with aclosing(self._bot(turn, message)) as replies:  # type: ignore[type-var]  # a generator
             async for reply in replies:
-                turn.add(reply_event(reply))
-                sent = _pass_on(turn, sent, on_reply)
-        _pass_on(turn, sent, on_reply)
-
-
-def ignore(reply: RestObject) -> None:
-    """The callback of a caller that waits for all replies."""
-
-
-def _pass_on(turn: Turn, sent: int, on_reply: OnReply) -> int:
-    """Pass on the replies in the events from `sent` on; returns the number of events now."""
-    events = turn.tracker.events
-    for event in events[sent:]:
-        for reply in rest_objects(event, turn.sender_id):
-            on_reply(reply)
-    return len(events)
+                turn.say(reply)
+        pass_on()
 
 
 def _is_handled(turn: Turn, before: Mapping[str, float], message: Message, since: float) -> bool:

@@ -33,7 +33,7 @@ from .event_fields import check_fields, check_parse_data
 from .limits import check_message, field, path_id, read_json, read_object
 from .operator.audit import requested
 from .operator.live import Live
-from .rest import flag
+from .query import flag
 from .settings import Settings
 from .story import stories
 

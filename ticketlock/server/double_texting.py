@@ -1,8 +1,8 @@
 """Double texting: what a message does while another one of its conversation is being handled.
 
 A policy is chosen by `double_texting` in the section `server`, or by a message for itself. To add
-one: name it in `Policy`, say in `incoming` and `wait_timeout` what its ticket asks for and in
-`check_policy` what it needs. How turns are stopped is `Supersede` in `locks/incoming.py`; what becomes of
+one: name it in `Policy` and in `Mode` of `inbox/submission.py`, and say in `check_policy` what it
+needs. How turns are stopped is `Supersede` in `locks/incoming.py`; what becomes of
 their replies is in `bot_runner.py`. `docs/guides/webhooks.md` says what each policy does.
 """
 
@@ -12,10 +12,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Literal, get_args
 
+from ..inbox.submission import Mode
 from ..locks.grant import Grant
-from ..locks.incoming import Incoming, Supersede
+from ..locks.incoming import Supersede
 from ..locks.store import LockStore
-from .bot import Message
 from .errors import BadRequest
 
 #: `enqueue`: it waits for its turn. `reject`: it is answered 409. `coalesce`: messages that wait
@@ -34,40 +34,26 @@ def check_policy(policy: str, store: LockStore) -> None:
         )
 
 
-def incoming(message: Message, policy: str, window: float) -> Incoming:
-    """What the ticket of a message asks for.
-
-    Args:
-        window: seconds for which its id is known.
-    """
-    return Incoming(
-        message.message_id,
-        window,
-        text=message.as_text() if policy == "coalesce" else None,
-        supersede=policy if policy in ("interrupt", "rollback") else None,  # type: ignore[arg-type]  # checked
-    )
-
-
-def wait_timeout(policy: str) -> float | None:
-    """Seconds to wait for the turn; with `reject` a message is served at once or not at all."""
-    return 0.0 if policy == "reject" else None
+def mode(policy: str) -> Mode:
+    """How a message of that policy is submitted; `reject` is enqueued at once or not at all."""
+    return "enqueue" if policy == "reject" else policy  # type: ignore[return-value]  # checked
 
 
 async def unless_superseded(grant: Grant, work: Coroutine[Any, Any, None]) -> Supersede | None:
-    """Do the work of a turn; cancel it when a later message asks the turn to stop.
+    """Do the work of a turn; cancel it, once, when a later message asks the turn to stop.
 
-    Returns None if the work was done, else how it was asked to stop. Raises the error of the
+    In `Turn.shield` it is cancelled as soon as that is left. Returns None if the work was done, else how it was asked to stop. Raises the error of the
     work; RuntimeError if the bot raised KeyboardInterrupt or SystemExit, or was cancelled otherwise.
     """
     if grant.superseded is not None:  # before the turn began
         work.close()
         return grant.superseded
     working = asyncio.ensure_future(_contained(work))
-    asked = asyncio.ensure_future(grant.until_superseded())
+    grant.on_stop = working.cancel
     try:
-        await asyncio.wait([working, asked], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([working])
     finally:
-        asked.cancel()
+        grant.on_stop = None
         if not working.done():  # also if this task is cancelled
             working.cancel()
             await asyncio.wait([working])

@@ -13,6 +13,8 @@ from ..errors import TicketLockError
 
 log = logging.getLogger("ticketlock.server")
 
+TooManyAttempts = e.TooManyAttempts
+
 #: Most frames, and characters, of the traceback of an unexpected error.
 _FRAMES, _TRACE = 20, 8000
 
@@ -101,16 +103,42 @@ class BodiesOverloaded(Overloaded):
     close = True
 
 
+class NotSubmitted(RequestError):
+    """A channel's message was not accepted. The vendor sends it again."""
+
+    status, reason, retry_after = 503, "NotSubmitted", 2
+
+
 class TooManyDuplicates(RequestError):
     """Too many requests wait for the reply to this message."""
 
     status, reason, retry_after = 429, "QueueFull", 1
 
 
-class TooManyAttempts(RequestError):
-    """The bot was called with the message `max_attempts` times, and no turn ended."""
+class Withdrawn(RequestError):
+    """The message was withdrawn before its turn. Do not send it again."""
 
-    status, reason = 409, "TooManyAttempts"
+    status, reason = 409, "Withdrawn"
+
+
+class Failed(RequestError):
+    """The message failed in the turn of another replica.
+
+    Args:
+        body: the body of the error answer there, or its text.
+    """
+
+    def __init__(self, body: Mapping[str, Any] | str) -> None:
+        super().__init__(body)
+        values: Mapping[str, Any] = {"message": body} if isinstance(body, str) else body
+        self.text = str(values.get("message", "the message failed"))
+        self.status = int(values.get("code", 500))
+        self.reason = str(values.get("reason", "ConversationError"))
+        self.retry_after = 1 if self.status in (429, 503) else None
+        add_details(self, values.get("details", {}))
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class TurnTooSlow(RequestError):
@@ -136,6 +164,7 @@ _STATUS: list[tuple[type[Exception], int, str, int | None]] = [
     (e.InvalidConversationId, 400, "BadRequest", None),
     (e.InvalidEvent, 400, "BadRequest", None),
     (e.LockTimeout, 409, "Busy", 1),
+    (e.TooManyAttempts, 409, "TooManyAttempts", None),
     (e.EventsWaiting, 409, "EventsWaiting", 1),
     (e.QueueFull, 429, "QueueFull", 1),
     # Nothing was written, or the same message id gets the stored reply.
@@ -145,6 +174,7 @@ _STATUS: list[tuple[type[Exception], int, str, int | None]] = [
     (e.LockStoreConnectionError, 503, "LockStoreUnavailable", 2),
     (e.TrackerStoreConnectionError, 503, "TrackerStoreUnavailable", 2),
     (e.EventBrokerError, 503, "EventBrokerUnavailable", 2),
+    (e.OldReplicas, 503, "OldReplicas", 5),
     (e.LockError, 503, "LockError", 1),
 ]
 

@@ -1,4 +1,4 @@
-"""`Handler`: from a message to the bot's replies, in a turn of the conversation."""
+"""`Handler`: from a message to the bot's replies, by way of the inbox."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
+from ..aio.running import result
 from ..conversations import Conversations
-from ..errors import DuplicateMessage
-from ..locks.incoming import Incoming
+from ..deliveries.destination import Destination
+from ..inbox.due import When
+from ..inbox.listener import Listener
+from ..inbox.submission import MessageOutcome, Receipt, Submission
 from ..tracker.tracker import Tracker
 from ..turn import Turn
 from . import double_texting
 from .bot import Bot, Message
-from .bot_runner import BotRunner, OnReply, Replies, RestObject, ignore
-from .errors import RolledBack
-from .jobs import Job, Jobs, overdue
+from .bot_runner import BotRunner, RestObject
+from .errors import BadRequest, Draining, Failed, RolledBack, Withdrawn
+from .jobs import Job, Jobs, Sent, overdue
 from .operator.failures import Failures
 from .operator.meter import Counters
-from .outcomes import Outcomes
+from .outcomes import Outcomes, Report
+from .serving import BotServing
 from .sessions import Sessions
 from .settings import Settings
 
@@ -27,11 +31,11 @@ T = TypeVar("T")
 
 
 class Handler:
-    """Starts a turn for each message; it goes on if the client disconnects.
+    """Submits messages to the inbox, and serves it: a message is handled if its sender leaves.
 
     Attributes:
         observers: those of the lock store.
-        jobs: the turns that wait or run.
+        jobs: the turns that wait or run, and the senders that wait.
         counters: messages so far, by result.
         failures: errors so far.
         sessions: starts sessions of the conversations.
@@ -45,38 +49,106 @@ class Handler:
         self.failures = Failures()
         self.observers = conversations.lock_store.observers
         self.sessions = Sessions(settings)
-        self._runner = BotRunner(conversations, bot, settings, self.sessions, self.counters)
+        runner = BotRunner(conversations, bot, settings, self.sessions, self.counters)
+        self.serving = BotServing(conversations, runner, self.jobs, settings)
+        #: Channel -> where the replies to its messages are sent.
+        self.destinations: dict[str, Destination] = {}
         self._outcomes = Outcomes(conversations.lock_store, self.failures, settings.max_attempts)
+        self._serves = False
 
-    async def handle(self, message: Message, policy: str | None = None) -> list[RestObject]:
-        """The replies to a message, once they are stored; a duplicate gets the first replies.
+    # -- messages --------------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        message: Message,
+        policy: str | None = None,
+        *,
+        window: float | None = None,
+        listener: Listener | None = None,
+        when: When | None = None,
+    ) -> Receipt:
+        """Take a message: it is handled whatever becomes of its sender, as far as locks are durable.
 
         Args:
             policy: what it does while another message is being handled; default:
                 `Settings.double_texting`.
+            window: seconds for which its id and its reply are kept; default: `message_window`.
+            listener: is told of its replies and of its outcome.
+            when: when it comes due, if that is later; its id is `when.message_id`.
+
+        Raises BadRequest, QueueFull, LockTimeout (with `reject`), LockStoreConnectionError; Draining,
+        where locks are not durable.
+        """
+        policy = policy or self.settings.double_texting
+        self.check_policy(policy)
+        if not self.conversations.inbox.durable:
+            self.jobs.check_draining()  # it would end with this process
+        self.serve()
+        settings = self.settings
+        lifetime = settings.lock_lifetime or self.conversations.lock_store.lock_lifetime
+        submission = Submission(
+            message.sender_id,
+            message.message_id,
+            message.as_text(),
+            double_texting.mode(policy),
+            settings.message_window if window is None else window,
+            0 if policy == "reject" else settings.max_waiting,
+            lifetime,
+        )
+        if when is not None:
+            try:
+                return await self.conversations.inbox.submit_later(submission, when)
+            except ValueError as error:  # too long, or too far ahead
+                raise BadRequest(str(error)) from error
+        return await self.conversations.inbox.submit(submission, listener)
+
+    async def accept(
+        self, message: Message, policy: str | None = None, when: When | None = None
+    ) -> Receipt:
+        """As `submit`, for a sender that does not wait.
+
+        Raises Draining too.
+        """
+        async with self._outcomes.reported(message.sender_id, message.message_id) as report:
+            self.jobs.check_draining()
+            receipt = await self.submit(message, policy, when=when)
+            report.duplicate = receipt.known
+            return receipt
+
+    async def handle(self, message: Message, policy: str | None = None) -> list[RestObject]:
+        """The replies to a message, once they are stored; a duplicate gets the first replies.
 
         Raises TurnTimeout (the turn goes on), TurnTooSlow, TooManyAttempts, Draining, RolledBack,
         BotError, QueueFull, LockTimeout (with `reject`), and the errors of a turn.
         """
-        return (await self.handle_and_show(message, policy))[0]
+        return (await self._handled(message, policy))[0]
 
     async def handle_and_show(
         self, message: Message, policy: str | None = None
     ) -> tuple[list[RestObject], Tracker | None]:
         """As `handle`, with the tracker after the turn; None for a duplicate."""
-        try:
-            async with self._outcomes.reported(message.sender_id, message.message_id) as jobs:
-                job = self._start(message, policy, ignore)
-                jobs.append(job)
-                return _kept(await job.wait(self.settings.request_timeout)), job.tracker
-        except DuplicateMessage as duplicate:
-            self.counters.duplicates += 1
-            return _kept(json.loads(duplicate.reply)), None
+        replies, known = await self._handled(message, policy)
+        if known:
+            return replies, None
+        return replies, await result(self.conversations.tracker_store.retrieve(message.sender_id))
+
+    async def _handled(self, message: Message, policy: str | None) -> tuple[list[RestObject], bool]:
+        """The replies, and whether the message was known before."""
+        async with self._outcomes.reported(message.sender_id, message.message_id) as report:
+            with self.jobs.sender(message.sender_id, message.message_id) as sent:
+                report.sent, report.job_of = sent, self.jobs.of
+                receipt = await self.submit(message, policy, listener=sent.listener)
+                sent.number = receipt.number
+                outcome = await self._outcome(sent)
+            return self._replies(outcome, report, receipt), receipt.known
 
     async def stream(
         self, message: Message, policy: str | None = None, *, ticket: bool = False
     ) -> AsyncIterator[RestObject]:
-        """As `handle`, but yields each reply as soon as the bot has; it ends once all are stored.
+        """As `handle`, but yields each reply as soon as the bot has said it; it ends once all are stored.
+
+        Where another replica handles the message a reply can come late, but none is missing. After a
+        lost turn that the message survives all replies come again, if they differ.
 
         Args:
             ticket: yield `{"ticket": number}` first, as soon as the message has its ticket; the
@@ -84,86 +156,101 @@ class Handler:
 
         Raises as `handle`, at any point: the replies until then may not be stored.
         """
-        replies: asyncio.Queue[RestObject | None] = asyncio.Queue()
+        said: asyncio.Queue[RestObject | None] = asyncio.Queue()
+        heard: list[RestObject] = []
 
-        def on_ticket(number: int) -> None:
-            replies.put_nowait({"ticket": number})
+        def hear(reply: RestObject, index: int) -> None:
+            if index == len(heard):  # else one was missed, or is said again
+                heard.append(reply)
+                said.put_nowait(reply)
 
-        seconds = self.settings.request_timeout
-        try:
-            async with self._outcomes.reported(message.sender_id, message.message_id) as jobs:
-                job = self._start(
-                    message, policy, replies.put_nowait, on_ticket if ticket else None
-                )
-                jobs.append(job)
-                job.task.add_done_callback(lambda _: replies.put_nowait(None))
-                timer = asyncio.get_running_loop().call_later(seconds, replies.put_nowait, None)
+        async with self._outcomes.reported(message.sender_id, message.message_id) as report:
+            with self.jobs.sender(message.sender_id, message.message_id) as sent:
+                report.sent, report.job_of = sent, self.jobs.of
+                sent.listener.on_reply = hear
+                receipt = await self.submit(message, policy, listener=sent.listener)
+                sent.number = receipt.number
+                if ticket:
+                    yield {"ticket": 0 if receipt.known else receipt.number}
+                sent.listener.outcome.add_done_callback(lambda _: said.put_nowait(None))
+                seconds = self.settings.request_timeout
+                timer = asyncio.get_running_loop().call_later(seconds, said.put_nowait, None)
                 try:
-                    while (reply := await replies.get()) is not None:
+                    while (reply := await said.get()) is not None:
                         yield reply
                 finally:
                     timer.cancel()
-                if not job.task.done():
-                    raise overdue(seconds)
-                _kept(job.result())
-        except DuplicateMessage as duplicate:
-            self.counters.duplicates += 1
-            for reply in _kept(json.loads(duplicate.reply)):
+                outcome = await self._outcome(sent, 0)
+            replies = self._replies(outcome, report, receipt)
+            count = len(heard)
+            for reply in replies[count:] if replies[:count] == heard else replies:
                 yield reply
+
+    async def _outcome(self, sent: Sent, seconds: float | None = None) -> MessageOutcome:
+        limit, outcome = self.settings.request_timeout, sent.listener.outcome
+        await asyncio.wait([outcome], timeout=limit if seconds is None else seconds)
+        if not outcome.done():
+            raise overdue(limit)
+        return outcome.result()
+
+    def _replies(
+        self, outcome: MessageOutcome, report: Report, receipt: Receipt
+    ) -> list[RestObject]:
+        """The replies. Raises RolledBack if the message was rolled back, and the error it met."""
+        if outcome.state in ("failed", "dead"):
+            raise Failed(json.loads(outcome.text or "{}"))
+        if outcome.state == "withdrawn":
+            raise Withdrawn("the message was withdrawn before its turn")
+        if receipt.known:
+            report.duplicate = True
+            self.counters.duplicates += 1
+            self.observers.notify("on_duplicate", report.conversation_id, report.message_id)
+        replies: list[RestObject] | None = json.loads(outcome.text or "null")
+        if replies is None:
+            raise RolledBack("a later message took the place of this one")
+        return replies
+
+    # -- the inbox -------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Serve the inbox from now on, if that was not begun."""
+        if not self._serves and not self.jobs.draining:
+            lifetime = self.settings.lock_lifetime or self.conversations.lock_store.lock_lifetime
+            if self.destinations:
+                self.conversations.deliver(self.serving, self.destinations)
+            self.conversations.inbox.serve(self.serving.begin, self.jobs.limit, lifetime)
+            self._serves = True
+
+    async def drain(self, seconds: float, hurry: asyncio.Event | None = None) -> None:
+        """Accept no more messages, and let running turns end; see `Jobs.drain`."""
+        self.jobs.draining = True
+        durable = self.conversations.inbox.durable
+        then = "the message keeps its place, and the same message_id will get the reply"
+        for sent in self.jobs.senders:
+            why = then if durable else "send the message again"
+            sent.listener.fail(Draining(f"this server is being stopped; {why}"))
+        if self._serves:
+            await self.conversations.inbox.drain()
+        await self.jobs.drain(seconds, hurry)
+        await self.serving.close()
+
+    # -- other turns -------------------------------------------------------------------------------
 
     async def in_turn(
         self, sender_id: str, body: Callable[[Turn], Awaitable[T]], label: str | None = None
     ) -> T:
         """Call `body` in a turn of the conversation; returns its result once the turn is stored."""
-        async with self._outcomes.reported(sender_id, label) as jobs:
-            job = self.jobs.start(self._turn(sender_id, label, None), body)
-            jobs.append(job)
+        async with self._outcomes.reported(sender_id, label) as report:
+            turn = self.conversations.turn(
+                sender_id,
+                self.settings.lock_lifetime,
+                max_waiting=self.settings.max_waiting,
+                label=label,
+            )
+            job: Job[T] = self.jobs.start(turn, body)
+            report.job = job
             return await job.wait(self.settings.request_timeout)
-
-    def _start(
-        self,
-        message: Message,
-        policy: str | None,
-        on_reply: OnReply,
-        on_ticket: Callable[[int], object] | None = None,
-    ) -> Job[Replies]:
-        policy = policy or self.settings.double_texting
-        self.check_policy(policy)
-        asked = double_texting.incoming(message, policy, self.settings.message_window)
-        wait = double_texting.wait_timeout(policy)
-        turn = self._turn(message.sender_id, None, wait, asked)
-        coalesce = policy == "coalesce"
-        job: Job[Replies] = self.jobs.start(
-            turn,
-            lambda _: self._runner.run(job, message, coalesce, on_reply),
-            on_ticket,
-            (message.sender_id, message.message_id),
-        )
-        return job
 
     def check_policy(self, policy: str) -> None:
         """Raise BadRequest if the lock store does not support a policy for double texting."""
         double_texting.check_policy(policy, self.conversations.lock_store)
-
-    def _turn(
-        self,
-        sender_id: str,
-        label: str | None,
-        wait_timeout: float | None,
-        incoming: Incoming | None = None,
-    ) -> Turn:
-        return self.conversations.turn(
-            sender_id,
-            self.settings.lock_lifetime,
-            wait_timeout=wait_timeout,
-            max_waiting=self.settings.max_waiting,
-            label=label,
-            incoming=incoming,
-        )
-
-
-def _kept(replies: Replies) -> list[RestObject]:
-    """The replies. Raises RolledBack if the message was rolled back."""
-    if replies is None:
-        raise RolledBack("a later message took the place of this one")
-    return replies

@@ -114,17 +114,20 @@ async def read_body(request: Request, settings: Settings) -> bytes:
     return await _read(request, settings.max_body, settings.body_timeout)
 
 
-async def read_signed(request: Request, verify: Callable[[bytes], bool]) -> bytes:
+async def read_signed(
+    request: Request, verify: Callable[[bytes], bool], limit: int = SIGNED_BODY
+) -> bytes:
     """The body of a request with a signature over it, verified; parse it only after that.
 
     Args:
+        limit: most bytes.
         verify: returns whether the signature of these bytes is right, compared in constant time,
             as by `signed_by`.
 
     Raises as `read_body`, and NotAuthenticated.
     """
     request.scope[_RESERVATION].signed()
-    body = await _read(request, SIGNED_BODY, SIGNED_SECONDS)
+    body = await _read(request, limit, SIGNED_SECONDS)
     if not verify(body):
         raise NotAuthenticated("the signature does not match the body")
     return body

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
+from ..inbox.listener import Listener
 from ..locks.grant import Grant, facts
 from ..locks.waiter import Waiter
 from ..process import clock
@@ -34,11 +35,9 @@ _REVOKED = 5.0
 class Job(Generic[T]):
     """One turn with its work, from the ticket to the release.
 
-    Args:
-        on_ticket: called with the ticket number as soon as it is issued; see `Turn.queue`.
-
     Attributes:
         turn: the turn; only the task of the job uses it.
+        message: conversation and message id; None: it is for no message.
         begun: whether the turn has begun.
         attempts: attempts at its message, this one included; 0 if they are not counted.
         stopped_for: why it was cancelled; None: it was not.
@@ -48,14 +47,15 @@ class Job(Generic[T]):
         self,
         turn: Turn,
         body: Callable[[Turn], Awaitable[T]],
-        on_ticket: Callable[[int], object] | None = None,
+        message: tuple[str, str] | None = None,
     ) -> None:
         self.turn = turn
         self._body = body
-        self._on_ticket = on_ticket
+        self.message = message
         self.stopped_for: RequestError | None = None
         self.begun = False
         self.attempts = 0
+        self._slow: TurnTooSlow | None = None
         self.task: asyncio.Task[T] = asyncio.create_task(self._run())
 
     @property
@@ -72,15 +72,17 @@ class Job(Generic[T]):
         try:
             return await self._work()
         except Exception as error:
-            if (slow := self._too_slow()) is None:
+            if (slow := self.too_slow()) is None:
                 raise
             raise slow from error
 
-    def _too_slow(self) -> TurnTooSlow | None:
+    def too_slow(self) -> TurnTooSlow | None:
         """The error of a turn that outlived its lifetime, which is then the cause of any error."""
         grant = self.grant
         if grant is None or clock() < grant.expires:
             return None
+        if self._slow is not None:
+            return self._slow
         took, lifetime = clock() - grant.granted_at, self.waiter.lock_lifetime
         # Logged here, because the client may have disconnected long ago.
         log.warning(
@@ -94,11 +96,10 @@ class Job(Generic[T]):
             "it had not committed is not stored, and sending it again will not help by itself"
         )
         add_details(slow, {"took": round(took, 3), "lock_lifetime": lifetime})
+        self._slow = slow
         return slow
 
     async def _work(self) -> T:
-        if self._on_ticket is not None:
-            self._on_ticket(await self.turn.queue())
         async with self.turn as turn:
             self.begun = True
             return await self._body(turn)
@@ -139,12 +140,29 @@ def overdue(seconds: float) -> TurnTimeout:
     )
 
 
+class Sent:
+    """A message whose sender waits for the reply here.
+
+    Attributes:
+        started: moment of `clock()` at which it came.
+        number: its ticket number, once it is known.
+        listener: is told of its outcome.
+    """
+
+    def __init__(self, conversation_id: str, message_id: str) -> None:
+        self.listener = Listener()
+        self.conversation_id = conversation_id
+        self.message_id = message_id
+        self.started = clock()
+        self.number = 0
+
+
 class Jobs:
-    """The jobs of this process.
+    """The jobs of this process, and the senders that wait for replies.
 
     Args:
-        limit: jobs at once.
-        duplicates: jobs at once for one message.
+        limit: jobs at once, and senders.
+        duplicates: senders at once for one message.
 
     Attributes:
         draining: whether the server is stopping and starts no more jobs.
@@ -152,46 +170,88 @@ class Jobs:
     """
 
     def __init__(self, limit: int = 2000, duplicates: int = 10) -> None:
-        self._limit, self._duplicates = limit, duplicates
+        self.limit, self._duplicates = limit, duplicates
         self._jobs: set[Job[Any]] = set()
-        self._same: Counter[Hashable] = Counter()
+        self._messages: dict[tuple[str, str], Job[Any]] = {}
+        self._senders: dict[tuple[str, str], list[Sent]] = {}
+        self._count = 0
         self.draining = False
         self.on_end: Callable[[Job[Any]], object] = lambda job: None
 
-    def start(
-        self,
-        turn: Turn,
-        body: Callable[[Turn], Awaitable[T]],
-        on_ticket: Callable[[int], object] | None = None,
-        message: Hashable = None,
-    ) -> Job[T]:
-        """Start a job, see `Job`.
+    def start(self, turn: Turn, body: Callable[[Turn], Awaitable[T]]) -> Job[T]:
+        """Start a job that waits for its turn, see `Job`. Raises Draining, Overloaded."""
+        self.check()
+        return self._started(Job(turn, body))
 
-        Args:
-            message: the same for all jobs of one message; None: it is for none.
+    def begin(
+        self, turn: Turn, body: Callable[[Turn], Awaitable[T]], message: tuple[str, str]
+    ) -> Job[T]:
+        """Start the job of a message whose turn was granted."""
+        job = Job(turn, body, message)
+        self._messages[message] = job
+        return self._started(job)
+
+    def check_draining(self) -> None:
+        """Raise Draining if the server is stopping."""
+        if self.draining:
+            raise Draining("this server is being stopped; send the message again")
+
+    def check(self) -> None:
+        """Raise Draining or Overloaded if nothing more is accepted that a client waits for."""
+        self.check_draining()
+        if max(len(self._jobs), self._count) >= self.limit:
+            raise Overloaded(f"{self.limit} turns run and wait at this server; send it again")
+
+    @contextmanager
+    def sender(self, conversation_id: str, message_id: str) -> Iterator[Sent]:
+        """A sender waits for the reply to a message in the block.
 
         Raises Draining, Overloaded, TooManyDuplicates.
         """
-        if self.draining:
-            raise Draining("this server is being stopped; send the message again")
-        if len(self._jobs) >= self._limit:
-            raise Overloaded(f"{self._limit} turns run and wait at this server; send it again")
-        if message is not None and self._same[message] >= self._duplicates:
+        self.check()
+        key = (conversation_id, message_id)
+        same = self._senders.setdefault(key, [])
+        if len(same) >= self._duplicates:
             raise TooManyDuplicates(
                 f"{self._duplicates} requests wait for the reply to this message_id; send it later"
             )
-        job = Job(turn, body, on_ticket)
+        sent = Sent(*key)
+        same.append(sent)
+        self._count += 1
+        try:
+            yield sent
+        finally:
+            same.remove(sent)
+            self._count -= 1
+            if not same:
+                self._senders.pop(key, None)
+
+    def of(self, sent: Sent) -> Job[Any] | None:
+        """The job of a message, if its turn runs here."""
+        return self.find(sent.conversation_id, sent.message_id)
+
+    def find(self, conversation_id: str, message_id: str) -> Job[Any] | None:
+        """The same, by its ids."""
+        return self._messages.get((conversation_id, message_id))
+
+    @property
+    def senders(self) -> list[Sent]:
+        """The senders that wait, but for one of each message whose turn runs here."""
+        return [
+            sent
+            for same in self._senders.values()
+            for sent in same[0 if self.of(same[0]) is None else 1 :]
+        ]
+
+    def _started(self, job: Job[T]) -> Job[T]:
         self._jobs.add(job)
-        if message is not None:
-            self._same[message] += 1
-        job.task.add_done_callback(lambda task: self._ended(job, task, message))
+        job.task.add_done_callback(lambda task: self._ended(job, task))
         return job
 
-    def _ended(self, job: Job[Any], task: asyncio.Task[Any], message: Hashable) -> None:
+    def _ended(self, job: Job[Any], task: asyncio.Task[Any]) -> None:
         self._jobs.discard(job)
-        self._same[message] -= 1
-        if self._same[message] <= 0:
-            del self._same[message]
+        if job.message is not None and self._messages.get(job.message) is job:
+            del self._messages[job.message]
         self.on_end(job)
         if not task.cancelled() and (error := task.exception()):
             # The request may have been cancelled: then no caller gets the error.
@@ -207,8 +267,8 @@ class Jobs:
 
     @property
     def waiting(self) -> int:
-        """The number of jobs that wait for their turn."""
-        return len(self._jobs) - self.running
+        """The number of jobs that wait for their turn, and of senders that wait for one."""
+        return len(self._jobs) - self.running + len(self.senders)
 
     async def drain(self, seconds: float, hurry: asyncio.Event | None = None) -> None:
         """Start no more jobs, withdraw those that wait, and let the running ones end.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import (
-    DuplicateMessage,
     LockLost,
     LockStoreConnectionError,
     LockTimeout,
@@ -21,7 +20,7 @@ from ..locks.store import LockStore
 from ..process import clock
 from ..telemetry.observer import Handled
 from .errors import CONTENDED, add_details, classify
-from .jobs import Job
+from .jobs import Job, Sent
 from .operator.failures import Failures
 
 log = logging.getLogger("ticketlock.server")
@@ -30,6 +29,35 @@ log = logging.getLogger("ticketlock.server")
 _LOGGED = ("TurnTooSlow", "TooManyAttempts")
 #: Seconds in which the lock store must say who holds the conversation; the answer waits no longer.
 _PATIENCE = 1.0
+
+
+@dataclass
+class Report:
+    """What is known of a request when its end is reported; its block fills it in.
+
+    Attributes:
+        sent: the message whose reply it waits for.
+        job: its turn here; for a message `job_of` finds it.
+        duplicate: whether the message was known before.
+    """
+
+    conversation_id: str
+    message_id: str | None
+    sent: Sent | None = None
+    job: Job[Any] | None = None
+    job_of: Callable[[Sent], Job[Any] | None] = lambda sent: None
+    duplicate: bool = False
+
+    @property
+    def turn(self) -> Job[Any] | None:
+        """Its turn, if it is here."""
+        return self.job or (self.job_of(self.sent) if self.sent is not None else None)
+
+    @property
+    def ticket(self) -> int | None:
+        """Its ticket number, once it has one."""
+        number = self.job.waiter.number if self.job else self.sent.number if self.sent else 0
+        return number if number > 0 else None
 
 
 class Outcomes:
@@ -46,47 +74,44 @@ class Outcomes:
         self._max_attempts = max_attempts
 
     @asynccontextmanager
-    async def reported(
-        self, conversation_id: str, message_id: str | None
-    ) -> AsyncIterator[list[Job[Any]]]:
-        """Report how the block ends, and add details to its error; the block appends its job."""
-        jobs: list[Job[Any]] = []
+    async def reported(self, conversation_id: str, message_id: str | None) -> AsyncIterator[Report]:
+        """Report how the block ends, and add details to its error."""
+        request = Report(conversation_id, message_id)
         began = clock()
 
         def report(status: int, reason: str, error: Exception | None = None) -> None:
-            number = jobs[0].waiter.number if jobs else 0
-            ticket = number if number > 0 else None
             details = {} if error is None else vars(error).get("_details", {})
             seconds, held_for = clock() - began, details.get("held_for")
             handled = Handled(
-                conversation_id, message_id, ticket, seconds, status, reason, error, held_for
-            )
+                conversation_id, message_id, request.ticket, seconds, status, reason, error,
+                held_for,
+            )  # fmt: skip
             _log(handled)
             self._store.observers.notify("on_handled", handled)
 
         try:
-            yield jobs
-            report(200, "ok")
-        except DuplicateMessage:
-            report(200, "duplicate")
-            raise
+            yield request
+            report(200, "duplicate" if request.duplicate else "ok")
         except (asyncio.CancelledError, GeneratorExit):
             report(499, "ClientGone")
             raise
         except Exception as error:
-            if not (jobs and jobs[0].task.done()):  # else the end of the turn counts it
+            counted = vars(error).pop("_counted", False)  # by the end of its turn
+            if not (counted or (request.job and request.job.task.done())):
                 self._failures.note(error, conversation_id)
             status, reason, _ = classify(error)
             if status in CONTENDED:
-                await self._explain(error, conversation_id, jobs[0] if jobs else None)
+                await self._explain(error, request)
             report(status, reason, error)
             raise
 
-    async def _explain(self, error: Exception, conversation_id: str, job: Job[Any] | None) -> None:
-        found = await situation(self._store, conversation_id, job, error)
+    async def _explain(self, error: Exception, request: Report) -> None:
+        found = await situation(self._store, request, error)
         add_details(error, found.as_dict())
-        if job is not None and job.attempts:
-            add_details(error, {"attempts": job.attempts, "max_attempts": self._max_attempts})
+        job = request.turn
+        attempts = job.attempts if job else vars(error).get("_attempts", 0)
+        if attempts:
+            add_details(error, {"attempts": attempts, "max_attempts": self._max_attempts})
 
 
 def _log(message: Handled) -> None:
@@ -131,14 +156,9 @@ class Situation:
         return made
 
 
-async def situation(
-    store: LockStore, conversation_id: str, job: Job[Any] | None, error: Exception
-) -> Situation:
-    """The situation of a message that failed with `error`; it never fails.
-
-    Args:
-        job: its turn, which may still be waiting or running; None if there is none.
-    """
+async def situation(store: LockStore, request: Report, error: Exception) -> Situation:
+    """The situation of a request that failed with `error`; it never fails."""
+    job = request.turn
     grant = job.grant if job is not None else None
     if grant is not None and grant.reason is None and clock() < grant.deadline:
         return Situation(True, clock() - grant.granted_at, 0)  # its own turn goes on
@@ -147,18 +167,17 @@ async def situation(
     if isinstance(error, LockStoreConnectionError):
         return Situation()
     try:
-        return await asyncio.wait_for(_inspect(store, conversation_id, job, error), _PATIENCE)
+        return await asyncio.wait_for(_inspect(store, request, error), _PATIENCE)
     except (TicketLockError, asyncio.TimeoutError):
         return Situation()
 
 
-async def _inspect(
-    store: LockStore, conversation_id: str, job: Job[Any] | None, error: Exception
-) -> Situation:
-    found = await store.inspect(conversation_id, 0)
+async def _inspect(store: LockStore, request: Report, error: Exception) -> Situation:
+    found = await store.inspect(request.conversation_id, 0)
     held = found.holder is not None and found.holder.lease > 0
     ahead = found.waiting_count + held
-    if job is not None and job.grant is None and not isinstance(error, QueueFull):
-        place = await store.position(conversation_id, job.waiter.number)
-        ahead = ahead if place is None else place  # None: it has no ticket, or has lost it
+    job, number = request.turn, request.ticket
+    if number and not (job and job.grant) and not isinstance(error, QueueFull):
+        place = await store.position(request.conversation_id, number)
+        ahead = ahead if place is None else place  # None: it has lost its ticket
     return Situation(held, found.holder.held_for if found.holder else None, ahead)

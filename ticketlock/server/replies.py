@@ -1,4 +1,4 @@
-"""Replies of a bot: from yielded values to events, and from events to objects of the REST channel.
+"""Replies of a bot: from events to objects of the REST channel.
 
 The first answer to a message and the answer to a duplicate are made from the same events, so they
 are equal.
@@ -9,37 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..errors import InvalidEvent
 from ..events import BotUttered, UserUttered
-from ..events.codec import encode_events
 from ..events.event import Event
-from .errors import BotError
-
-#: Keys of a reply; each becomes an object of its own, except `text` with `buttons`.
-REPLY_KEYS = ("text", "buttons", "image", "attachment", "custom", "metadata")
-
-
-def reply_event(reply: Any) -> BotUttered:
-    """The event of a reply. Raises BotError if it is invalid."""
-    if isinstance(reply, str):
-        reply = {"text": reply}
-    if not isinstance(reply, Mapping):
-        raise BotError(f"the bot yielded neither text nor a mapping, but {type(reply).__name__}")
-    if unknown := [key for key in reply if key not in REPLY_KEYS]:
-        known = ", ".join(REPLY_KEYS)
-        raise BotError(f"the bot's reply has a key {unknown[0]!r:.80}; known: {known}")
-    said = {key: value for key, value in reply.items() if value is not None}
-    text, metadata = said.pop("text", None), said.pop("metadata", {})
-    if text is not None and not isinstance(text, str):
-        raise BotError(f"the text of the bot's reply is not text, but {type(text).__name__}")
-    if not isinstance(metadata, Mapping):
-        raise BotError("the metadata of the bot's reply is not a mapping")
-    event = BotUttered(text, data=said, metadata=dict(metadata))
-    try:
-        encode_events([event.as_dict()])
-    except InvalidEvent as error:
-        raise BotError(f"the bot's reply cannot be stored: {error}") from error
-    return event
 
 
 def handled_at(events: Sequence[Event], message_id: str, since: float = 0.0) -> int | None:

@@ -4,32 +4,55 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from ..inbox.due import When, scheduled
 from .answers import answer
 from .auth import Auth
 from .bot import Message
 from .double_texting import POLICIES
-from .errors import BadRequest, describe
+from .errors import BadRequest, NotAuthorized, describe
 from .handling import Handler
 from .limits import check_message, check_message_id, field, read_object
+from .outcome_routes import OutcomeRoutes
+from .query import flag
 from .settings import Settings
 
 #: The sender of a message that names none, as documented.
 DEFAULT_SENDER = "default"
 
 
-def routes(handler: Handler, auth: Auth) -> list[Route]:
+def routes(
+    handler: Handler, auth: Auth, outcomes: OutcomeRoutes, reserved: tuple[str, ...] = ()
+) -> list[Route]:
+    """The routes.
+
+    Args:
+        reserved: what the ids of other channels' conversations begin with.
+    """
+
     async def webhook(request: Request) -> Response:
         identity = auth.channel(request)
         body = await read_object(request, handler.settings)
         identity.authorize(field(body, "sender", str, "a text", DEFAULT_SENDER))
         message, policy = parse(body, handler.settings, request.headers.get("idempotency-key"))
+        message, when = parse_when(body, message)
+        if message.sender_id.startswith(reserved):
+            raise NotAuthorized(f"sender: {message.sender_id!r:.80} is of another channel")
+        if message.input_channel in handler.destinations:
+            raise NotAuthorized(f"input_channel: {message.input_channel} has a webhook of its own")
         stream, ticket = flag(request, "stream"), flag(request, "ticket")
+        if flag(request, "async"):
+            if stream or ticket:
+                raise BadRequest("async goes with neither stream nor ticket")
+            return await outcomes.accepted(message, await handler.accept(message, policy, when))
+        if when is not None:
+            raise BadRequest("at and after go with async=true: nobody can wait for the reply")
         if not (stream or ticket):
             return answer(await handler.handle(message, policy))
         lines = _lines(handler.stream(message, policy, ticket=ticket))
@@ -72,12 +95,17 @@ def parse(
     return check_message(message, settings), policy
 
 
-def flag(request: Request, name: str) -> bool:
-    """A switch of the query, by default false. Raises BadRequest."""
-    word = request.query_params.get(name, "false").lower()
-    if word not in ("true", "false", "1", "0"):
-        raise BadRequest(f"{name} is neither true nor false")
-    return word in ("true", "1")
+def parse_when(body: dict[str, Any], message: Message) -> tuple[Message, When | None]:
+    """The message with the id that it has when it comes due, and when that is; None: now.
+
+    Raises BadRequest.
+    """
+    at, after = (field(body, key, (int, float), "a number") for key in ("at", "after"))
+    try:
+        when = scheduled(at, after, field(body, "name", str, "a text"), message.message_id)
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
+    return (message, None) if when is None else (replace(message, message_id=when.message_id), when)
 
 
 async def _lines(replies: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:

@@ -10,16 +10,19 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import uvicorn
 
 from ..aio.running import result
 from ..conversations import Conversations
+from ..deliveries.settings import CallbackSettings
 from ..errors import ConfigurationError
+from ..inbox.redis import NOT_KEPT
 from .app import BotServer, create_app
 from .bot import Bot
+from .channels.channel import Channel
 from .connections import MAX_HEAD, Connections
 from .settings import Settings
 from .sites import LOCAL, is_loopback
@@ -68,14 +71,19 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    conversations: Conversations, bot: Bot, settings: Settings, listener: socket.socket
+    conversations: Conversations,
+    bot: Bot,
+    settings: Settings,
+    listener: socket.socket,
+    channels: Sequence[Channel] = (),
+    callback: CallbackSettings | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal cancels the turns.
 
     Raises LockStoreConnectionError or TrackerStoreConnectionError if a store cannot be reached
     at the start.
     """
-    app = create_app(conversations, bot, _reachable(settings, listener))
+    app = create_app(conversations, bot, _reachable(settings, listener), channels, callback)
     limit = min(settings.max_connections, _max_files() - _OTHER_FILES)
     if limit < settings.max_connections:
         log.warning("max_connections: %d, because of the limit of open files (ulimit -n)", limit)
@@ -83,6 +91,9 @@ async def serve(
     async with conversations:
         await conversations.lock_store.inspect("ticketlock run", 1)
         await result(conversations.tracker_store.connect())
+        if await conversations.inbox.durability() == "memory":
+            log.warning("the Redis of the locks %s", NOT_KEPT)
+        app.serve()
         _spare_garbage_collection()
         await _serve(app, listener, connections)
 
@@ -138,7 +149,7 @@ async def _serve(app: BotServer, listener: socket.socket, connections: Connectio
     stopping.cancel()
     jobs = app.handler.jobs
     log.info("stopping: %d turns run, %d wait", jobs.running, jobs.waiting)
-    await jobs.drain(app.settings.drain_timeout, hurry)
+    await app.handler.drain(app.settings.drain_timeout, hurry)
     await app.live.replicas.close()
     server.should_exit = True
     await serving

@@ -147,7 +147,7 @@ class Settings:
     max_attempts: Annotated[
         int,
         Key("how often the bot is called with a message whose turns fail or are too slow; after "
-            "that the message is answered 409", low=1),
+            "that it is a dead letter, and answered 409", low=1),
     ] = 5  # fmt: skip
     session_expiration_time: Annotated[
         float,
@@ -175,6 +175,18 @@ class Settings:
     max_event: Annotated[
         int, Key("characters of the JSON of one event in such a body; more get 413", low=1024)
     ] = 256 * 1024
+    retry_time: Annotated[
+        float,
+        Key("seconds that all pauses together take at most before a message that no sender waits "
+            "for is tried again", low=0, high=60),
+    ] = 10.0  # fmt: skip
+    outcome_secret: Annotated[
+        str | None,
+        _secret(
+            "secret that signs the addresses of outcomes; default: made of another token, or "
+            "kept in the Redis of the locks"
+        ),
+    ] = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.double_texting not in POLICIES:

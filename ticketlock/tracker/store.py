@@ -139,6 +139,11 @@ class TrackerStore:
         """An empty tracker with the domain's slots; it is not stored."""
         return Tracker(sender_id, slots=initial_slots(self.domain))
 
+    @property
+    def histories_at(self) -> str:
+        """Where the histories are, without secrets: equal for stores that share them; "": not known."""
+        return ""
+
     async def delete(self, sender_id: str) -> bool:
         """Remove a conversation; return whether it had events.
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ...conversations import Conversations
-from ...endpoints.file import SECTIONS, EndpointConfig, Endpoints, read_endpoints
+from ...deliveries.settings import CallbackSettings
+from ...endpoints.file import EndpointConfig, Endpoints, read_endpoints
 from ...endpoints.registry import (
+    TYPES,
     create_event_database,
     create_event_source,
     create_lock_store,
@@ -18,12 +20,14 @@ from ...endpoints.registry import (
     require_extras,
 )
 from ...errors import TicketLockError
-from ...imports import pip_line
+from ...imports import missing, needs, pip_line
+from ...inbox.redis import NOT_KEPT, RedisInbox
+from ...locks.concurrent.store import ConcurrentRedisLockStore
 from ...locks.memory import InMemoryLockStore
 from ...locks.store import LockStore
 from ...redis.settings import RedisSettings
 from ...server.settings import Settings
-from ...settings.section import is_secret, mask_url
+from ...settings.section import endpoint_values, is_secret, mask_url
 from .mistakes import mistakes
 
 _ALONE_LOCKS = (
@@ -33,6 +37,8 @@ _ALONE_TRACKERS = (
     "in_memory works for one process only, and its histories are lost with it: replicas need a "
     "store that they share, type redis, sql, mongod or dynamo"
 )
+
+_UNSIGNED = "without secrets nothing is signed: a receiver cannot know who has posted it"
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class Report:
 async def check(path: str | Path) -> Report:
     """Make and connect every component of a file; a file that is not there is not made.
 
-    The event service and the server are among them if the file has their sections. Of a Rasa
+    The event service, the server, the callback and the channels are among them if the file has their sections. Of a Rasa
     credentials file it is said that nothing is used.
     Raises ConfigurationError when the file itself cannot be read.
     """
@@ -107,7 +113,10 @@ async def check(path: str | Path) -> Report:
         found.append(await _event_service(endpoints))
     if endpoints.section("server") is not None:
         found.append(_server(endpoints))
-    lacking = missing_extras(endpoints, *SECTIONS)
+    if endpoints.section("callback") is not None:
+        found.append(_callback(endpoints))
+    found += _channels(endpoints)
+    lacking = missing_extras(endpoints, *TYPES)
     return Report(found, endpoints.unused, pip_line(lacking) if lacking else None)
 
 
@@ -119,10 +128,19 @@ async def _lock_store(endpoints: Endpoints) -> Component:
         kind, where = type(store).__name__, _where(store)
         async with store:
             await store.inspect("ticketlock config check")
+            warning = await _lock_warning(store)
     except TicketLockError as error:
         return Component("lock_store", kind, where, _errors("lock_store", endpoints, error))
-    alone = isinstance(store, InMemoryLockStore)
-    return Component("lock_store", kind, where, warning=_ALONE_LOCKS if alone else None)
+    return Component("lock_store", kind, where, warning=warning)
+
+
+async def _lock_warning(store: LockStore) -> str | None:
+    if isinstance(store, InMemoryLockStore):
+        return _ALONE_LOCKS
+    if isinstance(store, ConcurrentRedisLockStore):
+        kept = await RedisInbox(store).durability() != "memory"
+        return None if kept else f"this Redis {NOT_KEPT}"
+    return None
 
 
 async def _tracker_store(endpoints: Endpoints) -> Component:
@@ -191,6 +209,38 @@ def _server(endpoints: Endpoints) -> Component:
     except TicketLockError as error:
         return Component("server", kind, "-", _errors("server", endpoints, error))
     return Component("server", kind, f"double texting: {settings.double_texting}")
+
+
+def _callback(endpoints: Endpoints) -> Component:
+    """Check the settings of the channel callback; nothing is posted."""
+    section, place = endpoints.section("callback"), endpoints.where("callback")
+    kind = _kind(section, "http")
+    try:
+        settings = CallbackSettings.from_section(section, place)
+    except TicketLockError as error:
+        return Component("callback", kind, "-", _errors("callback", endpoints, error))
+    warning = None if settings.secrets else _UNSIGNED
+    return Component("callback", kind, settings.address, warning=warning)
+
+
+def _channels(endpoints: Endpoints) -> list[Component]:
+    """Check the keys of each channel; no vendor is called."""
+    section, place = endpoints.section("channels"), endpoints.where("channels")
+    if section is None:
+        return []
+    if lacking := missing("server"):
+        return [Component("channels", "-", "-", f"{place}: {needs({'server': lacking})}")]
+    from ...server.channels import create_channel
+
+    found = []
+    for name, keys in endpoint_values(section).items():
+        try:
+            channel = create_channel(name, keys, place)
+        except TicketLockError as error:
+            found.append(Component("channels", name, "-", str(error)))
+        else:
+            found.append(Component("channels", name, channel.path))
+    return found
 
 
 def _lock_store_or_default(endpoints: Endpoints) -> LockStore:

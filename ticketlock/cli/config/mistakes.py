@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ...deliveries.settings import CallbackSettings
 from ...endpoints.file import EndpointConfig, Endpoints
 from ...endpoints.registry import (
     create_event_database,
@@ -25,6 +26,7 @@ _MAKE: dict[str, Callable[[Any, str], object]] = {
     "event_broker": event_broker_maker,
     "event_service": create_event_database,
     "server": Settings.from_section,
+    "callback": CallbackSettings.from_section,
 }
 
 

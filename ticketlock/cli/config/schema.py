@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...deliveries.settings import CallbackSettings
 from ...endpoints.file import FOREIGN
 from ...endpoints.registry import TYPES
 from ...event_service.settings import ServiceSettings
 from ...server.settings import Settings
 from ...settings.broker_keys import FileKeys, KafkaKeys, PikaKeys, SQLEventKeys
+from ...settings.channel_keys import CHANNEL_KEYS
 from ...settings.keys import Declared, declared
 from ...settings.section import FALSE, TRUE
 from ...settings.store_keys import (
@@ -44,6 +46,12 @@ KEYS: dict[str, dict[str, dict[str, Declared]]] = {
     },
     "event_service": {"sql": {**declared(ServiceSettings), **declared(SQLEventKeys)}},
     "server": {"http": declared(Settings)},
+    "callback": {"http": declared(CallbackSettings)},
+}
+
+#: The section `channels`: channel -> key -> its declaration. It has no types.
+CHANNELS: dict[str, dict[str, Declared]] = {
+    name: declared(keys) for name, keys in CHANNEL_KEYS.items()
 }
 
 #: Section -> its purpose.
@@ -53,6 +61,8 @@ MEANINGS = {
     "event_broker": "where committed events are published; without it they are not",
     "event_service": "where `ticketlock events consume` stores what was published",
     "server": "the bot server of `ticketlock run`",
+    "callback": "where the replies to messages of the channel callback are posted to",
+    "channels": "the messaging channels that the bot server serves, each by its name",
 }
 #: Sections whose `type` may also be the module path of a custom class.
 CUSTOM = ("lock_store", "tracker_store", "event_broker")
@@ -74,7 +84,8 @@ def belongs(key: str, section: str = "") -> str | None:
     types = [kind for kind, keys in KEYS.get(section, {}).items() if _has(keys, key)]
     if types:
         return f"it is a setting of type {_either(types)}"
-    sections = [name for name, kinds in KEYS.items() if any(_has(k, key) for k in kinds.values())]
+    everything = {**KEYS, "channels": CHANNELS}
+    sections = [s for s, kinds in everything.items() if any(_has(k, key) for k in kinds.values())]
     return f"it belongs in the section {_either(sections)}" if sections else None
 
 
@@ -96,7 +107,11 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "endpoints.yml of ticketlock",
         "type": "object",
-        "properties": {**{name: _section(name) for name in KEYS}, **others},
+        "properties": {
+            **{name: _section(name) for name in KEYS},
+            "channels": _channels(),
+            **others,
+        },
         "additionalProperties": False,
     }
 
@@ -118,6 +133,24 @@ def _section(name: str) -> dict[str, Any]:
         "description": MEANINGS[name],
         "properties": {"type": kind},
         "allOf": [_case(name, each, each == default) for each in KEYS[name]],
+    }
+
+
+def _channels() -> dict[str, Any]:
+    """The schema of the section `channels`: an object for each, with what it cannot be without."""
+    made = {}
+    for name, keys in CHANNELS.items():
+        made[name] = {
+            "type": "object",
+            "properties": {key: _value(one) for key, one in keys.items()},
+            "required": [key for key, one in keys.items() if one.key.shown == "required"],
+            "additionalProperties": False,
+        }
+    return {
+        "type": ["object", "null"],
+        "description": MEANINGS["channels"],
+        "properties": made,
+        "additionalProperties": False,
     }
 
 

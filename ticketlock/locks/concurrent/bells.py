@@ -19,7 +19,9 @@ _BELL = re.compile(
     rb"(?:(grant) (\d{1,18}) (\d{1,16}) (\d{1,16}) (\d{1,16})(?: (interrupt|rollback))?"
     rb"|(broken|finished) (\d{1,18}) (\d{1,16})"
     rb"|(stop) (\d{1,18}) (\d{1,16}) (interrupt|rollback)"
-    rb"|(answered) (\d{1,18}))(?: ([0-9a-f]{40}))?"
+    rb"|(answered) (\d{1,18})"
+    rb"|(said) (\d{1,18}) (\d{1,16}) (\d{1,9}) (.+?))(?: ([0-9a-f]{40}))?",
+    re.DOTALL,
 )
 
 
@@ -27,13 +29,14 @@ class Bell(NamedTuple):
     """What a bell says of one request of this process.
 
     Attributes:
-        kind: `grant`, `broken`, `finished`, `stop` or `answered`.
+        kind: `grant`, `broken`, `finished`, `stop`, `answered` or `said`.
         request: which of this process's requests it is about.
-        number: the ticket number, of a grant.
+        number: the ticket number, of a grant; the index of the first reply that was said.
         fence: of the turn; 0: the ticket was waiting.
         until: when the lease of a grant ends, in the server's milliseconds.
         mode: how the turn is asked to stop, if it is.
         signed: whether it comes from a script; see `read`.
+        text: replies that were said and are not stored yet, as a JSON list.
     """
 
     kind: str
@@ -43,6 +46,7 @@ class Bell(NamedTuple):
     until: int = 0
     mode: str | None = None
     signed: bool = False
+    text: bytes = b""
 
 
 def read(text: bytes, secret: bytes | None) -> Bell | None:
@@ -55,10 +59,10 @@ def read(text: bytes, secret: bytes | None) -> Bell | None:
     match = _BELL.fullmatch(text)
     if match is None:
         return None
-    mac = match[16]
+    mac = match[21]
     signed = secret is None
     if secret is not None and mac is not None:
-        body = secret + text[: match.start(16) - 1] + secret
+        body = secret + text[: match.start(21) - 1] + secret
         signed = compare_digest(hashlib.sha1(body).hexdigest().encode(), mac)
     if match[1]:
         number, fence, until = int(match[3]), int(match[4]), int(match[5])
@@ -69,6 +73,9 @@ def read(text: bytes, secret: bytes | None) -> Bell | None:
     elif match[10]:
         fence, mode = int(match[12]), match[13].decode()
         bell = Bell("stop", int(match[11]), fence=fence, mode=mode, signed=signed)
-    else:
+    elif match[14]:
         return Bell("answered", int(match[15]), signed=signed)
+    else:
+        request, fence, first = int(match[17]), int(match[18]), int(match[19])
+        bell = Bell("said", request, first, fence, signed=signed, text=match[20])
     return bell if bell.fence <= MAX_FENCE else None

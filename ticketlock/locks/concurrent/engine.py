@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from itertools import count
 from typing import Any
 
 from ... import process
-from ...errors import CLOSED, LockLost, LockStoreConnectionError, QueueFull
+from ...errors import CLOSED, LockStoreConnectionError, QueueFull
 from ...process import clock
 from ...redis.commands import Command, log_failure
 from ...redis.links import open_link
@@ -25,10 +25,11 @@ from ...redis.settings import RedisSettings
 from ..deadlines import DeadlineWatch
 from ..grant import UNOBSERVED, Grant
 from ..incoming import Supersede
-from ..lost_turns import BROKEN, GRANTED_ANEW, NOT_FOUND
+from ..lost_turns import GRANTED_ANEW, NOT_FOUND
 from ..waiter import Waiter
-from .bells import Bell, read
+from .bells import read
 from .duplicates import Duplicates
+from .hearing import Hearing, MessageTurns
 from .heartbeat import Heartbeat, Snapshot
 from .scripts import Requests, Scripts, Timing
 
@@ -38,11 +39,8 @@ log = logging.getLogger("ticketlock.lock")
 #: an engine had can outlive it: a handler leaves late, after `close` and reuse.
 _requests = count(1)
 
-#: Seconds between two heartbeats for which bells without a signature are a reason.
-_HINTS = 0.05
 
-
-class Engine:
+class Engine(Hearing):
     """The state of a process's use of a `ConcurrentRedisLockStore`, bound to one event loop."""
 
     def __init__(self, settings: RedisSettings, timing: Timing) -> None:
@@ -56,9 +54,11 @@ class Engine:
         #: Seconds by which we give a turn up before the server does.
         self.margin = min(timing.lease / 8, 500) / 1000
         #: Seconds that no lease of ours is longer than.
-        self._longest = timing.lease / 1000
+        self.longest_lease = timing.lease / 1000
+        self.inbox: MessageTurns | None = None
         self.scripts = Scripts(settings, timing, self.process, where)
         self.requests = Requests(self.scripts, self.margin)
+        self._inbox_bell = self.scripts.keys.inbox_bell.encode()
         options: dict[str, Any] = {
             "prologue": self.scripts.prologue(),
             "on_push": self._push,
@@ -145,7 +145,7 @@ class Engine:
         waiter.number = number
         waiter.tell_number()
         # However the server's clock went: no lease is longer than a lease from now.
-        deadline = min(lease_until, clock() + self._longest) - self.margin
+        deadline = min(lease_until, clock() + self.longest_lease) - self.margin
         if clock() >= deadline:  # the news is old: ask what is true by now
             return self.heartbeat.expect(0)
         self._waiting.pop(waiter.request, None)
@@ -156,11 +156,19 @@ class Engine:
             waiter.conversation_id, number, fence, deadline, waiter.lock_lifetime,
             request=waiter.request, member=waiter.member,
         )  # fmt: skip
-        self._held[waiter.request] = grant
-        self.heartbeat.expect(None)
-        self._deadlines.watch(grant)
+        self.adopt(grant)
         future.set_result(grant)
         return None
+
+    def adopt(self, grant: Grant) -> None:
+        """Renew a turn from now on, and tell its body when it is lost."""
+        self._held[grant.request] = grant
+        self.heartbeat.expect(None)
+        self._deadlines.watch(grant)
+
+    def drop(self, grant: Grant) -> None:
+        """Renew a turn no more: its end is on its way."""
+        self._held.pop(grant.request, None)
 
     def withdraw(self, waiter: Waiter, error: Exception | None = None) -> None:
         """Take a ticket back, whatever has become of it; never fails, never waits.
@@ -249,61 +257,7 @@ class Engine:
         """Keep replies; in front of the release, on the same connection."""
         self.post(self.scripts.answer(grant.conversation_id, grant.member, window, replies))
 
-    # -- bells and heartbeats -------------------------------------------------------------------
-
-    def _push(self, push: Sequence[Any]) -> None:
-        if push[0] == b"message":
-            self._heard(push[2], self._key)
-
-    def _heard(self, text: bytes, secret: bytes | None) -> None:
-        """Act on a bell, or on an answer that carries its text; drop what is none."""
-        bell = read(text, secret)
-        if bell is None:
-            return
-        waiter, grant = self._waiting.get(bell.request), self._held.get(bell.request)
-        if not bell.signed:
-            self._look(bell, waiter, grant)
-        elif bell.kind == "answered":
-            self.duplicates.ring(bell.request, waiter)
-        elif bell.kind == "grant":
-            if waiter is not None:
-                self._granted(waiter, bell)
-        elif grant is not None and grant.fence == bell.fence:
-            if bell.kind == "stop":
-                grant.supersede(bell.mode)  # type: ignore[arg-type]  # one of the two
-            else:
-                self.lost(bell.request, BROKEN)
-        elif waiter is not None and bell.kind == "finished" and bell.fence == 0:
-            self._waiting.pop(bell.request)
-            if waiter.future is not None and not waiter.future.done():
-                reason = "its ticket was finished by another client"
-                waiter.future.set_exception(LockLost(waiter.conversation_id, reason))
-
-    def _granted(self, waiter: Waiter, bell: Bell) -> None:
-        if waiter.conversation_id not in self._seen:
-            return self.heartbeat.expect(0)
-        # The server's clock in ours: from before a request was sent, so never too late.
-        here, there = self._seen[waiter.conversation_id]
-        self._serve(waiter, bell.number, bell.fence, here + (bell.until - there) / 1000)
-        if bell.mode is not None and (turn := self._held.get(bell.request)) is not None:
-            turn.supersede(bell.mode)  # type: ignore[arg-type]  # one of the two
-        return None
-
-    def _look(self, bell: Bell, waiter: Waiter | None, grant: Grant | None) -> None:
-        """Ask the server where a bell is not proof: one call at a time for each ticket."""
-        if waiter is not None and waiter.number >= 0:
-            if waiter.request not in self._asked:
-                self._asked.add(waiter.request)
-                self._return(waiter)
-        elif grant is not None:
-            now = clock()
-            self.heartbeat.expect(max(0.0, self._hinted - now))
-            self._hinted = max(self._hinted, now + _HINTS)
-        elif bell.kind == "answered":
-            self.duplicates.ring(bell.request, None)
-
-    def _reconnected(self) -> None:
-        self.heartbeat.expect(0)  # bells rung in between are gone
+    # -- heartbeats ----------------------------------------------------------------------------
 
     def turns(self) -> list[Grant]:
         """The turns held now; the heartbeat thread asks."""
@@ -349,7 +303,9 @@ class Engine:
             if row.bell and (bell := read(row.bell, None)) is not None:
                 if bell.request in self._waiting:
                     self._granted(self._waiting[bell.request], bell)
-                elif bell.request not in self._held:  # it was given up meanwhile
+                elif bell.request not in self._held and not (
+                    self.inbox is not None and self.inbox.has(bell.request)
+                ):  # it was given up meanwhile
                     self.post(self.scripts.break_turn(row.conversation_id, bell.fence))
         missing = {row.conversation_id for row in seen if row.missing}
         for waiter in list(self._waiting.values()) if missing else ():
@@ -382,7 +338,10 @@ class Engine:
             self.withdraw(waiter, error)
         for request in list(self._held):
             grant = self._held[request]
-            self.post(self.requests.alone(grant))
+            if self.inbox is not None and self.inbox.has(request):
+                self.inbox.give_back(grant)
+            else:
+                self.post(self.requests.alone(grant))
             self.lost(request, CLOSED)
         self._deadlines.stop()
         # To its end, though we are cancelled: by our caller, or by the loss of its own turn.

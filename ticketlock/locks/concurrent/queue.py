@@ -21,7 +21,7 @@ from ..lost_turns import BEFORE_ITS_FENCE
 from ..queue import TurnQueue
 from ..waiter import Waiter
 from .engine import Engine
-from .scripts import Timing
+from .scripts import Timing, list_dead
 
 
 class RedisQueue(TurnQueue):
@@ -168,7 +168,8 @@ class RedisQueue(TurnQueue):
             until, _, where = seen.decode().partition(" ")
             host, pid, label = _names(where, tickets[2 * i].decode())
             waiting_for = (now - int(issued.split()[0])) / 1000 if issued else 0.0
-            living = bool(until) and int(until) > now
+            # A submitted message waits for any process that serves.
+            living = until == "waits" or (bool(until) and int(until) > now)
             number = int(tickets[2 * i + 1])
             waiting.append(Waiting(number, waiting_for, living, host, pid, label))
         return Inspection(conversation_id, holder, tuple(waiting), count, last)
@@ -177,6 +178,7 @@ class RedisQueue(TurnQueue):
         engine = self.live()
         if fence is None:  # whichever there is now: named, so that a repetition breaks no other
             fence, _ = await self._turn_and_last_number(engine, conversation_id)
+        await engine.link.call(list_dead(engine.scripts.keys, conversation_id))
         command = engine.link.submit(engine.scripts.break_turn(conversation_id, fence))
         # A repetition finds the turn over: its first sending has done that.
         return bool(await command.future) or (command.repeated and fence > 0)
@@ -215,6 +217,7 @@ class RedisQueue(TurnQueue):
         """End the turn and drop the queue; numbers and fences go on growing."""
         engine = self.live()
         fence, last = await self._turn_and_last_number(engine, conversation_id)
+        await engine.link.call(list_dead(engine.scripts.keys, conversation_id))
         await engine.link.call(engine.scripts.break_turn(conversation_id, fence, last))
 
     async def close(self) -> None:
@@ -232,4 +235,8 @@ def _names(where: str, member: str) -> tuple[str | None, int | None, str | None]
     """Host, process id and label out of a process's `where` and a ticket's member."""
     host, _, pid = where.partition(",")[0].rpartition(":")
     label = member.split(".", 2)[2:]
-    return host or None, int(pid) if pid.isdigit() else None, unquote(label[0]) if label else None
+    return (
+        host or None,
+        int(pid) if pid.isdigit() else None,
+        unquote(label[0].removeprefix("!")) if label else None,
+    )

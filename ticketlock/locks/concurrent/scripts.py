@@ -15,9 +15,23 @@ from ..grant import Grant
 from ..incoming import Incoming, field
 from ..waiter import Waiter
 
+#: The scripts of the inbox, whose commands are in `ticketlock/inbox/scripts.py`.
+INBOX_SCRIPTS = (
+    "submit", "finish", "take", "begin", "carry", "outcome", "revoke", "submitted", "look", "list",
+    "say",
+    "later_put", "later_due", "later_take", "later_done", "later_cancel", "later_list",
+    "later_settle", "later_known",
+)  # fmt: skip
+
 #: The version of what is stored on Redis and rung by bells; each process tells its own in what
 #: it writes. docs/protocol.md says what each version changed and how the one before reads it.
 PROTOCOL = 2
+
+#: How a submitted message ends whose turn is broken.
+_BROKEN = '{"code": 503, "reason": "LockLost", "message": "its turn was broken by an operator"}'
+
+#: Seconds for which dead letters are kept; `lua/inbox.lua` says the same.
+LETTERS_KEPT = 30 * 86400.0
 
 #: Milliseconds that a turn handed on lasts at least until its process is heard (`handoff.lua`).
 _FIRST_LEASE = 1500
@@ -27,8 +41,10 @@ class Keys:
     """The key names of the conversations of one store."""
 
     def __init__(self, settings: RedisSettings) -> None:
-        self._prefix = settings.prefixed("concurrent_lock:")
+        self._prefix = self.prefix = settings.prefixed("concurrent_lock:")
         self.bell = f"{self._prefix}bell:"
+        #: On which processes that serve the inbox are told of a vacant conversation.
+        self.inbox_bell = f"{self.bell}inbox"
 
     def of(self, conversation_id: str) -> tuple[str, str, str, str]:
         """The keys (counter, holder, queue, waiters) of a conversation."""
@@ -50,15 +66,36 @@ class Keys:
         """The key of what a traced turn leaves, at which no version before 0.3.0 looks."""
         return self.of(conversation_id)[0].removesuffix("last_issued_ticket_number") + "mark"
 
-    def attempts(self, conversation_id: str, message: str) -> str:
-        """The key that counts the attempts at a message, whose id is encoded by `field`."""
+    def submitted(self, conversation_id: str) -> str:
+        """The key of messages that were submitted and are not finished."""
+        return self._beside(conversation_id, "submitted")
+
+    def dead(self, conversation_id: str) -> str:
+        """The key of the dead letters among the messages."""
+        return self._beside(conversation_id, "dead")
+
+    def _beside(self, conversation_id: str, name: str) -> str:
+        return self.of(conversation_id)[0].removesuffix("last_issued_ticket_number") + name
+
+    def of_deliveries(self, conversation_id: str) -> tuple[str, str, str]:
+        """The keys (deliveries, sender, deliveries_dead) of what is sent out after turns."""
         base = self.of(conversation_id)[0].removesuffix("last_issued_ticket_number")
-        return f"{base}attempts:{message}"
+        return base + "deliveries", base + "sender", base + "deliveries_dead"
 
     @property
     def replicas(self) -> str:
         """The key of the reports of bot servers."""
         return f"{self._prefix}live"
+
+    @property
+    def dead_index(self) -> str:
+        """The key of the conversations that have dead letters, or may have them soon."""
+        return f"{self._prefix}dead_letters"
+
+    @property
+    def secret(self) -> str:
+        """The key of a secret that replicas share."""
+        return f"{self._prefix}secret"
 
     @property
     def audit(self) -> str:
@@ -80,6 +117,12 @@ class Keys:
         return (*self.of(conversation_id), *self.of_messages(conversation_id))
 
 
+def list_dead(keys: Keys, conversation_id: str, *, out: bool = False) -> tuple[Any, ...]:
+    """The command that puts a conversation into the index of dead letters, or takes it `out`."""
+    kept = "-" if out else round(1000 * LETTERS_KEPT)
+    return ("EVAL", load("list_dead").source, 1, keys.dead_index, conversation_id, kept)
+
+
 class Timing(NamedTuple):
     """The clocks of the protocol, in milliseconds. docs/protocol.md tells how they relate.
 
@@ -99,15 +142,15 @@ class Scripts:
 
     NAMES = (
         "batch", "acquire", "release", "withdraw", "renew", "attend", "inspect", "break",
-        "admit", "answer", "reply", "collect", "supersede",
+        "admit", "answer", "reply", "collect", "supersede", *INBOX_SCRIPTS,
     )  # fmt: skip
 
     def __init__(self, settings: RedisSettings, timing: Timing, process: str, where: str) -> None:
         self.keys = Keys(settings)
         self.process = process
         self._host = where
-        self._timing = timing
-        self._where = self._place(max(timing.lease, timing.waiter_ttl))
+        self._timing = self.timing = timing
+        self._where = self.where = self._place(max(timing.lease, timing.waiter_ttl))
         self._sha = {name: load(name).sha for name in self.NAMES}
         lease, idle = timing.lease, timing.idle
         self._tail = (self.keys.bell, lease, idle)
@@ -120,7 +163,8 @@ class Scripts:
     def prologue(self) -> list[tuple[Any, ...]]:
         """Commands that make a new connection ready for the scripts and the bells."""
         loads = [("SCRIPT", "LOAD", load(name).source) for name in self.NAMES]
-        return [*loads, ("SUBSCRIBE", self.keys.bell + self.process)]
+        channels = (self.keys.bell + self.process, self.keys.inbox_bell)
+        return [*loads, *(("SUBSCRIBE", channel) for channel in channels)]
 
     def acquire(
         self,
@@ -238,15 +282,18 @@ class Scripts:
         return ("EVAL", load("rights").source, 1, key, f"{self.keys.bell}{self.process} rights")
 
     def inspect(self, conversation_id: str, limit: int, number: int = 0) -> tuple[Any, ...]:
-        keys = self.keys.of(conversation_id)
-        return ("EVALSHA", self._sha["inspect"], 4, *keys, limit, number)
+        keys = (*self.keys.of(conversation_id), self.keys.submitted(conversation_id))
+        return ("EVALSHA", self._sha["inspect"], 5, *keys, limit, number)
 
     def break_turn(
         self, conversation_id: str, fence: int, drop_up_to: int | None = None
     ) -> tuple[Any, ...]:
-        keys = self.keys.of(conversation_id)[1:]
+        keys, name = self.keys, conversation_id
         what = "" if drop_up_to is None else drop_up_to
-        return ("EVALSHA", self._sha["break"], 3, *keys, fence, *self._tail, what)
+        return (
+            "EVALSHA", self._sha["break"], 7, *keys.all(name)[1:], keys.submitted(name),
+            keys.dead(name), fence, *self._tail, what, _BROKEN, 600_000,
+        )  # fmt: skip
 
 
 class Requests:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ...locks.grant import Grant
 from ...process import clock
-from ..jobs import Job
+from ..jobs import Job, Jobs
 
 
 class Activity:
@@ -20,7 +20,7 @@ class Activity:
         held: the number of turns that run.
     """
 
-    def __init__(self, jobs: Iterable[Job[Any]]) -> None:
+    def __init__(self, jobs: Jobs) -> None:
         self.rows: dict[str, dict[str, Any]] = {}
         self.waits: list[float] = []
         self.held = 0
@@ -30,6 +30,8 @@ class Activity:
                 self._add_holder(job, grant)
             elif started := job.waiter.started:  # else it has not asked for its ticket yet
                 self._add_wait(job.turn.sender_id, self._now - started)
+        for sent in jobs.senders:
+            self._add_wait(sent.conversation_id, self._now - sent.started)
 
     def _row(self, name: str) -> dict[str, Any]:
         if (row := self.rows.get(name)) is None:

@@ -1,4 +1,4 @@
-"""The audit of operators' actions: each break, drop and resend, by whom and why.
+"""The audit of operators' actions: each break, withdrawal, drop and resend, by whom and why.
 
 Actions are written to the log `ticketlock.audit`. The last ones are kept for the page: on Redis,
 shared by all replicas, or else in this process.
@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TicketLockError
+from ...locks.concurrent.shared import SharedState
 from ...locks.inspection import Holder
 from ...locks.store import LockStore
 from ..errors import BadRequest
-from ..shared import SharedState
 
 if TYPE_CHECKING:  # `ticketlock break` needs no server
     from starlette.requests import Request
@@ -38,7 +38,7 @@ class AuditRecord:
     """An action of an operator.
 
     Attributes:
-        action: `break`, `drop` or `resend`.
+        action: `break`, `withdraw`, `drop` or `resend`.
         conversation: its conversation; empty if it has several.
         what: its object and its result.
         who, why: as given; the name is not checked. A command gives its user, a request to the

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,8 +13,11 @@ from ...aio.running import result
 from ...conversations import Conversations
 from ...events import LISTEN, SESSION_START, ActionExecuted, BotUttered, SlotSet, UserUttered
 from ...events.event import Event
+from ...inbox.submission import Letter
+from ...inbox.submission import SubmittedMessage as Message
 from ...locks.inspection import Inspection, Waiting
 from .dead_letters import DeadLetters
+from .messages import letter_row
 from .probes import problem
 from .view import View, holder_row, process_of, state
 
@@ -30,10 +33,13 @@ async def details(
     conversations: Conversations, letters: DeadLetters, view: View, conversation_id: str
 ) -> dict[str, Any]:
     """The details of a conversation. A part that cannot be read has a `problem` instead."""
-    lock, transcript, dead = await asyncio.gather(
+    inbox = conversations.inbox
+    lock, transcript, dead, messages, given_up = await asyncio.gather(
         _part(conversations.lock_store.inspect(conversation_id, _TICKETS), _lock),
         _part(result(conversations.tracker_store.retrieve(conversation_id)), _transcript),
         _part(letters.listed(conversation_id), dict),
+        _part(inbox.waiting(conversation_id, _TICKETS), _messages),
+        _part(inbox.letters(conversation_id), _given_up),
     )
     known = next((row for row in view.rows if row["id"] == conversation_id), None)
     if (holder := lock.get("holder")) is not None:
@@ -42,9 +48,13 @@ async def details(
         if reported is not None and reported["fence"] == holder["fence"]:
             holder["lifetime"] = reported["lifetime"]
         lock["state"] = state({"holder": holder, "longest_wait": 0.0})
+    submitted = {row["number"]: row for row in messages.get("rows", ())}
+    for ticket in lock.get("waiting", ()):
+        ticket["message"] = submitted.get(ticket["number"])
     return {
         "id": conversation_id,
         "lock": lock,
+        "given_up": given_up,
         "transcript": transcript,
         "letters": dead,
         "errors": [e for e in view.errors if e["conversation"] == conversation_id],
@@ -76,6 +86,15 @@ def _ticket(ticket: Waiting) -> dict[str, Any]:
     fields = asdict(ticket)
     kept = {key: fields[key] for key in ("number", "waiting_for", "alive", "label")}
     return {**kept, "process": process_of(ticket)}
+
+
+def _messages(found: Sequence[Message]) -> dict[str, Any]:
+    """Messages without their texts, which are personal data."""
+    return {"rows": [message.as_dict(texts=False) for message in found]}
+
+
+def _given_up(found: Sequence[Letter]) -> dict[str, Any]:
+    return {"rows": [letter_row(letter, time.time()) for letter in reversed(found)]}
 
 
 def _transcript(tracker: Any) -> dict[str, Any]:

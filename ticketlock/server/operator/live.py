@@ -18,6 +18,7 @@ from .audit import Audit, AuditRecord, outcome, write
 from .conversation import details
 from .dead_letters import DeadLetters, LetterKey
 from .listing import Query
+from .messages import SHOWN, Action, Target, letter_row, settle
 from .probes import TEXT, problem
 from .replicas import Replicas
 from .report import Row
@@ -57,6 +58,7 @@ class Live:
         self.letters = DeadLetters(handler.conversations)
         self._merged = _Cached(self._look, _FRESH)
         self._stored = _Cached(self._ask_stored, _FRESH_STORED)
+        self._inbox = _Cached(self._ask_inbox, _FRESH_STORED)
         self._audit = _Cached(self.audit.last, _FRESH_STORED)
 
     async def document(self, query: Query | None = None) -> dict[str, Any]:
@@ -116,6 +118,7 @@ class Live:
             "down_for": self.replicas.down_for,
             "audit": audit,
             **await self._stored.get(),
+            "inbox": None if "lock_store" in problems else await self._inbox.get(),
             **view.whole,
         }  # fmt: skip
         return _Merged(view, whole, problems)
@@ -126,6 +129,17 @@ class Live:
         for row in [row for row in rows if row["holder"] is None][:_LOOKUPS]:
             row["holder"] = holder_row((await store.inspect(row["id"], 0)).holder)
             row["state"] = state(row)
+
+    async def _ask_inbox(self) -> dict[str, Any]:
+        """What waits in the inbox, and its dead letters; a `problem` if that is not known."""
+        inbox, rows, more, unknown = self.handler.conversations.inbox, [], False, ""
+        try:
+            letters = await asyncio.wait_for(inbox.all_letters(SHOWN), _PATIENCE)
+            rows = [letter_row(letter, time.time()) for letter in letters.rows]
+            more = letters.more
+        except (TicketLockError, asyncio.TimeoutError) as error:
+            unknown = f"not known: {problem(error)}"
+        return {"messages": inbox.unfinished, "rows": rows, "more": more, "problem": unknown}
 
     async def _ask_stored(self) -> dict[str, Any]:
         """The outbox and the dead letters of the tracker store."""
@@ -180,6 +194,15 @@ class Live:
             what += f", then: {made['problem']}"
         conversation = one.pop() if len(one) == 1 else ""
         await self.audit.note(replace(record, conversation=conversation, what=what))
+        self._forget()
+        return made
+
+    async def change(
+        self, action: Action, targets: Sequence[Target], record: AuditRecord
+    ) -> dict[str, Any]:
+        """Withdraw messages of the inbox, or resend or drop its dead letters."""
+        made = await settle(self.handler.conversations.inbox, self.audit, action, targets, record)
+        self._inbox.forget()
         self._forget()
         return made
 

@@ -20,12 +20,13 @@ from typing import Any
 
 from ... import __version__, process
 from ...errors import DuplicateMessage, LockStoreConnectionError, TicketLockError
+from ...locks.concurrent.shared import SharedState
 from ...process import clock
 from ..handling import Handler
 from ..jobs import Job
-from ..shared import SharedState
 from .activity import Activity, age
 from .meter import STEP, Meter
+from .neighbours import EVERY, Neighbours, digest
 from .probes import StoreProbes
 from .report import MAX_OLDEST, VERSION, Row, pack_rows, parse, parse_rows
 
@@ -64,6 +65,7 @@ class Replicas:
     Attributes:
         shared: whether the reports of other processes can be read.
         address: where this process listens, as host:port; empty if unknown.
+        bot: the name of its bot; empty if unknown.
         down_for: seconds since the lock store's last answer; None while it answers.
     """
 
@@ -82,6 +84,9 @@ class Replicas:
         self._task: asyncio.Task[None] | None = None
         self.shared = self._state is not None
         self.address = ""
+        self.bot = ""
+        self._tracker = digest(handler.conversations.tracker_store.histories_at)
+        self._neighbours = Neighbours()
         self._answered, self._answers = clock(), True
 
     def start(self) -> None:
@@ -136,36 +141,41 @@ class Replicas:
             self._failures.note(error, job.turn.sender_id, job.waiter.label)
 
     async def _run(self) -> None:
-        # The first call reads too, because that removes expired reports.
-        read = 1
+        reports = 0
         while True:
+            # Reading removes expired reports, too.
+            read = int(reports % EVERY == 0)
             activity = Activity(self._jobs)
             self._meter.sample(activity.waits)
             self._failures.sample()
             if clock() - self._watched < WATCHED:
                 self._probes.start()
-            await self._report(activity, read=read)
-            read = 0
+            reports += await self._report(activity, read=read)
             await asyncio.sleep(STEP)
 
-    async def _report(self, activity: Activity, *, gone: bool = False, read: int = 0) -> None:
-        """Report once. Errors are logged only: the next report may succeed."""
+    async def _report(self, activity: Activity, *, gone: bool = False, read: int = 0) -> bool:
+        """Report once; returns whether that was done. Errors are logged only: the next may succeed."""
         if self._state is None or not self._state.connected:
-            return
+            return False
         rows = ""
         if clock() - self._watched < WATCHED:
             oldest = sorted(activity.rows.values(), key=age, reverse=True)
             rows = await asyncio.to_thread(pack_rows, oldest)
         try:
-            _, watched, *_ = await self._call(
-                self._state, self._summary(activity, gone), read, rows
-            )
+            summary = self._summary(activity, gone)
+            now, watched, *fields = await self._call(self._state, summary, read, rows)
+            if fields:
+                own = self._field.encode()
+                others = await asyncio.to_thread(parse_snapshots, now, fields, own)
+                self._neighbours.look(summary, [(one.since, one.summary) for one in others])
             if watched >= 0:
                 self._watched = max(self._watched, clock() - watched / 1000)
+            return True
         except TicketLockError as error:
             log.debug("cannot report this replica to the others: %s", error)
         except Exception:
             log.exception("cannot report this replica to the others")
+        return False
 
     async def _call(
         self, state: SharedState, summary: Mapping[str, Any], read: int, rows: str = ""
@@ -196,8 +206,11 @@ class Replicas:
             "spread": list(self._meter.spread),
             "address": self.address,
             "version": __version__,
+            "inbox": 1,
             "uptime": round(clock() - self._started, 1),
             "stores": self._probes.results,
+            "bot": self.bot,
+            "tracker": self._tracker,
             **self._failures.report(),
         }
 

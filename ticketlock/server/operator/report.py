@@ -12,6 +12,8 @@ from .meter import SAMPLES, Counters
 #: Version of the format; reports with another one are ignored. New keys need a default here,
 #: because processes of the previous version do not report them.
 VERSION = 1
+#: Seconds after its last report in which a process counts as running.
+ALIVE = 10.0
 #: Conversations in each report, the oldest ones; the others are reported while the page is open.
 MAX_OLDEST = 50
 #: Limits for those others: bytes of JSON, and rows.
@@ -82,6 +84,9 @@ def _summary(given: dict[str, Any]) -> dict[str, Any]:
         "reasons": _mapping(given.get("reasons", {}), _KINDS, _whole),
         "failed": _list(given.get("failed", []), SAMPLES, _counts),
         "errors": _list(given.get("errors", []), _ERRORS, _error),
+        # Since 0.5.0.
+        "bot": _text(given.get("bot", "")),
+        "tracker": _text(given.get("tracker", "")),
     }
 
 

@@ -17,6 +17,7 @@ from .audit import AuditRecord, requested
 from .dead_letters import SEARCHED, LetterKey
 from .listing import Query
 from .live import MAX_TURNS, Live
+from .messages import ACTIONS, SHOWN, Target
 
 
 def routes(live: Live, auth: Auth) -> list[Route]:
@@ -54,12 +55,22 @@ def routes(live: Live, auth: Auth) -> list[Route]:
         record = _record(action, body, request)
         return JSONResponse(await live.settle(_letters(body.get("letters")), record))
 
+    async def messages(request: Request) -> Response:
+        auth.admin(request)
+        body = await read_object(request, settings)
+        action = field(body, "action", str, "a text")
+        if action not in ACTIONS:
+            raise BadRequest(f"action must be one of {', '.join(ACTIONS)}")
+        record = _record(action, body, request)
+        return JSONResponse(await live.change(action, _targets(body.get("messages")), record))
+
     return [
         Route("/live", show, methods=["GET"]),
         Route("/live/turns", matching, methods=["GET"]),
         Route("/live/conversation", conversation, methods=["GET"]),
         Route("/live/break", end, methods=["POST"]),
         Route("/live/letters", letters, methods=["POST"]),
+        Route("/live/messages", messages, methods=["POST"]),
     ]
 
 
@@ -86,6 +97,22 @@ def _letters(given: Any) -> list[LetterKey]:
             raise BadRequest("a letter must be an object with conversation, history and sequence")
         name = check_conversation_id(field(one, "conversation", str, "a text"))
         found.append((name, _whole(one, "history"), _whole(one, "sequence")))
+    return found
+
+
+def _targets(given: Any) -> list[Target]:
+    found = []
+    for one in _objects(given, "messages", SHOWN):
+        if not isinstance(one, dict):
+            raise BadRequest("a message must be an object with conversation and message_id")
+        name = check_conversation_id(field(one, "conversation", str, "a text"))
+        kind = field(one, "kind", str, "a text", "message")
+        if kind not in ("message", "delivery"):
+            raise BadRequest("kind must be message or delivery")
+        message_id = field(one, "message_id", str, "a text")
+        if message_id is None:
+            raise BadRequest("message_id is missing")
+        found.append(Target(name, message_id, kind))
     return found
 
 

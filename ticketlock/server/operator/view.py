@@ -9,10 +9,8 @@ from typing import Any
 from ...locks.inspection import Holder, Waiting
 from .meter import Counters, merged
 from .replicas import Snapshot
-from .report import Row
+from .report import ALIVE, Row
 
-#: Seconds after its last report in which a process counts as running.
-ALIVE = 10.0
 #: The share of its lock_lifetime after which a turn is slow, and stuck; the lifetime to assume
 #: if it is unknown, in seconds.
 SLOW, STUCK, LIFETIME = 1 / 6, 1 / 2, 60.0

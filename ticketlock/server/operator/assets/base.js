@@ -55,6 +55,8 @@ const count = (number) => number.toLocaleString("en");
 const counted = (number, one, many) => `${count(number)} ${number === 1 ? one : many || one + "s"}`;
 const passed = () => (performance.now() - received) / 1000;
 const quoted = (id) => "“" + plain(id) + "”";
+const deadName = ({ kind, message_id }) => (kind === "delivery" ? "replies to message " : "message ") + plain(message_id);
+const deadKey = ({ conversation, kind, message_id, number }) => JSON.stringify([conversation, kind, message_id, number]);
 const holderOf = (holder) =>
   plain(holder.process || "another process") + (holder.label ? ` (message ${plain(holder.label)})` : "");
 

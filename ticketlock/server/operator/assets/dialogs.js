@@ -102,6 +102,26 @@ function settle(action, letters) {
   }, { record: true, danger: !resend, ...(n > 1 && !resend ? { count: n } : {}) });
 }
 
+// Withdraws messages that wait, or resends or drops dead ones.
+function changeMessages(action, messages) {
+  const n = messages.length, one = n === 1 ? `${deadName(messages[0])} of ${quoted(messages[0].conversation)}` : counted(n, "dead message");
+  const [verb, done, follows] = {
+    withdraw: ["Withdraw", "Withdrawn", "will never be handled, unless its turn begins before. Its sender is told so."],
+    resend: ["Resend", "Resent", n === 1 && messages[0].kind === "delivery" ? "will be sent again, all of them: some may arrive twice."
+      : "will be handled again, behind all that waits in the conversation."],
+    drop: ["Drop", "Dropped", n === 1 ? "will be removed: nobody can resend it then." : "will be removed: nobody can resend them then."],
+  }[action];
+  return ask(`${verb} ${n === 1 ? deadName(messages[0]) : one}?`, one[0].toUpperCase() + one.slice(1) + " " + follows, verb, async (record) => {
+    const named = messages.map(({ conversation, message_id, kind }) => ({ conversation, message_id, kind }));
+    const answer = await call("live/messages", { action, messages: named, ...record });
+    if (answer.status !== 200) return wrong(answer);
+    const { done: made, left, problem } = answer.value;
+    note((made ? `${done}: ${n === 1 ? one : counted(made, "message")}. ` : "") + (left ? `${n === 1 ? one : count(left)}: ${plain(problem)}.` : ""), left > 0);
+    soon();
+    return null;
+  }, { record: true, danger: action !== "resend", ...(n > 1 && action === "drop" ? { count: n } : {}) });
+}
+
 // Changes the token.
 function changeRole() {
   if (live.role === "operator" && token !== null) {
@@ -165,11 +185,13 @@ async function refreshOpened() {
   detail = answer.value;
   detailed = performance.now();
   for (const section of at("opened").querySelectorAll("section")) section.hidden = false;
-  const { lock, transcript, letters, errors } = detail;
+  const { lock, transcript, letters, errors, given_up: dead } = detail;
   at("opened-waiting").parentElement.hidden = Boolean(lock.problem);
   list("opened-waiting", "Waiting", lock.waiting || [], ticketLine, lock.waiting_count ? "" : "No message waits.", lock.waiting_count);
   list("opened-errors", "Errors", errorKeys(errors), errorLine(false), "", errors.length);
   list("opened-letters", "Dead letters", (letters.rows || []).map((l) => [l.history + " " + l.sequence, l]), deadLine, "", (letters.rows || []).length);
+  list("opened-dead", "Dead messages", (dead.rows || []).map((letter) => [deadKey(letter), letter]), deadMessageLine, "", (dead.rows || []).length);
+  at("opened-dead").parentElement.hidden = !(dead.rows || []).length;
   at("opened-errors").parentElement.hidden = errors.length === 0;
   at("opened-letters").parentElement.hidden = !(letters.rows || []).length;
   showTranscript(transcript);
@@ -185,11 +207,33 @@ function list(id, title, found, make, none, n) {
 
 const ticketLine = line((head) => {
   const label = element("strong"), about = element("span", "soft");
-  head.append(label, about);
+  const withdraw = button("", "Withdraw…", () => changeMessages("withdraw", [withdraw.message]));
+  head.append(label, about, withdraw);
   return (ticket) => {
+    const { message } = ticket;
+    withdraw.hidden = !(message && live.can_break);
+    if (message) {
+      withdraw.message = { conversation: message.conversation_id, message_id: message.message_id, kind: "message" };
+      put(label, "message " + plain(message.message_id));
+      put(about, `ticket ${ticket.number}, for ${span(message.waited)}, for any replica with room`
+        + (message.mode === "enqueue" ? "" : ", " + message.mode) + (message.attempts ? `, ${counted(message.attempts, "attempt")} failed` : ""));
+      withdraw.setAttribute("aria-label", `Withdraw message ${plain(message.message_id)}`);
+      return;
+    }
     put(label, ticket.label ? "message " + plain(ticket.label) : "a message without an id");
     put(about, `ticket ${ticket.number}, for ${span(ticket.waiting_for)}, at ${plain(ticket.process || "another process")}`
       + (ticket.alive ? "" : ", no heartbeat: will be skipped"));
+  };
+});
+
+const deadMessageLine = line((head, text) => {
+  const what = element("strong"), when = element("span", "soft"), buttons = deadButtons();
+  head.append(what, when, buttons);
+  return (letter) => {
+    put(what, deadName(letter));
+    put(when, past(letter.ago));
+    put(text, plain(letter.reason));
+    buttons.show(letter);
   };
 });
 

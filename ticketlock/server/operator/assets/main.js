@@ -94,6 +94,8 @@ function turnPage(by) {
 at("break-all").addEventListener("click", () => breakAll().catch((error) => note("No answer: " + error.message, true)));
 at("resend-all").addEventListener("click", () => settle("resend", live.letters.rows));
 at("drop-all").addEventListener("click", () => settle("drop", live.letters.rows));
+at("resend-dead").addEventListener("click", () => changeMessages("resend", live.inbox.rows));
+at("drop-dead").addEventListener("click", () => changeMessages("drop", live.inbox.rows));
 at("role").addEventListener("click", changeRole);
 at("opened-close").addEventListener("click", closeConversation);
 at("opened").addEventListener("close", () => { if (view.open) closeConversation(); });

@@ -7,6 +7,7 @@ function show() {
   showErrors();
   showReplicas();
   showLetters();
+  showDead();
   rows(at("audit"), live.audit.map((record) => [JSON.stringify([record.what, record.who, record.why, record.conversation, Math.round(Date.now() / 1000 - record.ago)]), record]), auditLine);
   at("no-audit").hidden = live.audit.length > 0;
   put(at("no-audit"), live.problems.lock_store ? "Not known: the lock store does not answer." : "Nothing yet.");
@@ -55,6 +56,10 @@ function showNumbers() {
   const { totals, counters, outbox } = live;
   put(at("held"), count(totals.held));
   put(at("queued"), count(totals.waiting));
+  const { inbox } = live;
+  put(at("accepted"), inbox ? count(inbox.messages) : "–");
+  put(at("given-up"), !inbox ? "" : inbox.problem ? plain(inbox.problem)
+    : inbox.rows.length ? `${count(inbox.rows.length)}${inbox.more ? " or more" : ""} dead` : "", "note bad");
   put(at("late"), `${count(totals.stuck)} / ${count(totals.slow)}`, totals.stuck ? "stuck" : totals.slow ? "slow" : "");
   put(at("handled"), count(counters.handled));
   put(at("duplicates"), counters.duplicates ? counted(counters.duplicates, "duplicate") : "");
@@ -146,4 +151,14 @@ function showLetters() {
   for (const id of ["resend-all", "drop-all"]) at(id).hidden = !live.can_break;
   put(at("resend-all"), `Resend these ${count(n)}…`);
   put(at("drop-all"), `Drop these ${count(n)}…`);
+}
+
+function showDead() {
+  const { inbox } = live, found = inbox ? inbox.rows : [], n = found.length;
+  at("dead-part").hidden = n === 0;
+  rows(at("dead").tBodies[0], found.map((letter) => [deadKey(letter), letter]), deadRow);
+  put(at("dead-shown"), inbox && inbox.more ? `the last ${count(n)} of more` : counted(n, "message") + (n === 1 ? " was given up" : " were given up"));
+  for (const id of ["resend-dead", "drop-dead"]) at(id).hidden = !live.can_break;
+  put(at("resend-dead"), `Resend these ${count(n)}…`);
+  put(at("drop-dead"), `Drop these ${count(n)}…`);
 }

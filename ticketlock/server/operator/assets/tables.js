@@ -152,6 +152,37 @@ function letterRow() {
   return row;
 }
 
+// The buttons that resend or drop a dead message.
+function deadButtons() {
+  const buttons = element("div", "buttons");
+  const again = button("", "Resend…", () => changeMessages("resend", [buttons.letter]));
+  const drop = button("danger", "Drop…", () => changeMessages("drop", [buttons.letter]));
+  buttons.append(again, drop);
+  buttons.show = (letter) => {
+    buttons.letter = letter;
+    buttons.hidden = !live.can_break;
+    again.setAttribute("aria-label", `Resend ${deadName(letter)} of ${plain(letter.conversation)}`);
+    drop.setAttribute("aria-label", `Drop ${deadName(letter)} of ${plain(letter.conversation)}`);
+  };
+  return buttons;
+}
+
+function deadRow() {
+  const row = tableRow(), open = opener();
+  cell(row, "wide").append(open);
+  const message = cell(row, "wide who"), reason = cell(row, "wide who"), since = cell(row, "number", "since");
+  const buttons = deadButtons();
+  cell(row, "wide").append(buttons);
+  row.update = (value) => {
+    open.show(value.conversation);
+    put(message, deadName(value));
+    put(reason, plain(value.reason));
+    put(since, past(value.ago));
+    buttons.show(value);
+  };
+  return row;
+}
+
 // Items of a list: a head of several parts, and a text below.
 function line(make) {
   return () => {

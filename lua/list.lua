@@ -1,0 +1,14 @@
+-- Put a conversation into the index, before its script stores a message. For a cluster, where the
+-- two are in different slots; also to take it out again, unless it was put there anew.
+-- KEYS  1 index
+-- ARGV  1 conversation  2 ms after which to look at it; "-": take it out  3 taking out: the mark
+--       that it had when it was found
+-- Returns 1 done | 0 it was put there anew, or is gone
+if ARGV[2] == '-' then
+  if redis.call('ZSCORE', KEYS[1], ARGV[1]) ~= ARGV[3] then return 0 end
+  return redis.call('ZREM', KEYS[1], ARGV[1])
+end
+-- Microseconds tell this entry from any other.
+local t = redis.call('TIME')
+redis.call('ZADD', KEYS[1], string.format('%.3f', t[1] * 1000 + t[2] / 1000 + ARGV[2]), ARGV[1])
+return 1

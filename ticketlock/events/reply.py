@@ -1,0 +1,39 @@
+"""Replies of a bot: from what it says to events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import InvalidEvent
+from . import BotUttered
+from .codec import encode_events
+
+#: Keys of a reply.
+REPLY_KEYS = ("text", "buttons", "image", "attachment", "custom", "metadata")
+
+
+def reply_event(reply: str | Mapping[str, Any]) -> BotUttered:
+    """The event of a reply: a text, or a mapping with some of `REPLY_KEYS`.
+
+    Raises InvalidEvent if it is neither, or cannot be stored.
+    """
+    if isinstance(reply, str):
+        reply = {"text": reply}
+    if not isinstance(reply, Mapping):
+        raise InvalidEvent(f"a reply is a text or a mapping, not {type(reply).__name__}")
+    if unknown := [key for key in reply if key not in REPLY_KEYS]:
+        known = ", ".join(REPLY_KEYS)
+        raise InvalidEvent(f"a reply has the key {unknown[0]!r:.80}; known: {known}")
+    said = {key: value for key, value in reply.items() if value is not None}
+    text, metadata = said.pop("text", None), said.pop("metadata", {})
+    if text is not None and not isinstance(text, str):
+        raise InvalidEvent(f"the text of a reply is not text, but {type(text).__name__}")
+    if not isinstance(metadata, Mapping):
+        raise InvalidEvent("the metadata of a reply is not a mapping")
+    event = BotUttered(text, data=said, metadata=dict(metadata))
+    try:
+        encode_events([event.as_dict()])
+    except InvalidEvent as error:
+        raise InvalidEvent(f"a reply cannot be stored: {error}") from error
+    return event

@@ -1,0 +1,145 @@
+"""Submitting to the inbox on Redis: one script stores the message, and may begin its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from ..errors import LockTimeout, QueueFull
+from ..process import clock
+from ..redis.commands import Command
+from .asking import FINISHED
+from .later_inbox import LaterInbox
+from .listener import Listener
+from .scripts import InboxScripts
+from .submission import MessageOutcome, Receipt, Submission
+
+#: Seconds for which the listing of a conversation in a cluster's index is relied on.
+_LISTED = 2.0
+#: The listener of a message that came due, until it is not submitted again: `lua/inbox.lua`.
+DUE = "@due"
+
+
+class SubmittingInbox(LaterInbox):
+    """The part that takes messages."""
+
+    scripts: InboxScripts
+    _cluster: bool
+    _offered: set[str]
+    #: In a cluster: conversation -> (listing, moment until which it is listed for certain).
+    _listed: dict[str, tuple[str, float]]
+
+    @property
+    def room(self) -> int:
+        """Turns that may begin here now."""
+        raise NotImplementedError
+
+    def offer(self) -> str:
+        """The member of a turn that may begin here, without the message's id; "" if none may."""
+        raise NotImplementedError
+
+    def hold(self, lock_lifetime: float) -> int:
+        """Milliseconds after which Redis ends a turn of that many seconds."""
+        raise NotImplementedError
+
+    def begin(
+        self,
+        name: str,
+        server: str,
+        answer: list[Any],
+        sent_at: float,
+        message: Submission | None = None,
+        in_a_row: int = 1,
+    ) -> None:
+        """Begin the turn that a script has granted, with the answer of `serve`."""
+        raise NotImplementedError
+
+    async def submit(self, message: Submission, listener: Listener | None = None) -> Receipt:
+        self.engine()
+        if self.look.full:
+            raise QueueFull(message.conversation_id, self.look.messages)
+        followed = self.followed.add(message, listener) if listener is not None else ""
+        try:
+            return self._receipt(message, await self._submit(message, followed), listener)
+        except BaseException:
+            if listener is not None:
+                self.followed.drop(message.conversation_id, message.message_id, listener)
+            raise
+
+    async def _submit(self, message: Submission, listener: str, until: int | None = None) -> Any:
+        engine, name = self.engine(), message.conversation_id
+        while True:
+            listing = await self._listing(name) if self._cluster else ""
+            server = self.offer()
+            hold = self.hold(message.lock_lifetime)
+            args = self.scripts.submit(message, server, hold, listener, listing, until)
+            answered = partial(self._submitted, message, server)
+            answer = await engine.link.submit(args, None, answered, message).future
+            if answer[0] != -2:
+                return answer
+            self._listed[name] = (answer[1].decode(), 0.0)  # it is put there for that anew
+
+    async def submit_due(self, message: Submission, until: int) -> bool:
+        """Submit a message that came due; False: the mover's time for it is over.
+
+        Args:
+            until: milliseconds of the server's clock; then another mover has it.
+
+        Raises as `submit`.
+        """
+        self.engine()
+        if self.look.full:
+            raise QueueFull(message.conversation_id, self.look.messages)
+        answer = await self._submit(message, DUE, until)
+        if answer[0] == -3:
+            return False
+        self._receipt(message, answer, None)
+        return True
+
+    async def settle(self, conversation_id: str, messages: Sequence[Submission]) -> None:
+        """Messages that were submitted have left those that come due: none is submitted again."""
+        if messages:
+            await self.engine().link.call(self.scripts.settle(conversation_id, messages))
+
+    def _submitted(self, message: Submission, server: str, command: Command, answer: Any) -> bool:
+        """Begin the turn that a submission got, also if its sender has left."""
+        self._offered.discard(server)
+        if not isinstance(answer, Exception) and answer[0] == 1:
+            self.begin(message.conversation_id, server, answer, command.sent_at, message)
+        if not isinstance(answer, Exception) and answer[0] in (0, 1):
+            self.look.count(1, len(message.text))
+        return True
+
+    async def _listing(self, name: str) -> str:
+        """In a cluster: put a conversation into the index, before its script stores a message."""
+        listing, until = self._listed.get(name, ("0", 0.0))
+        if until < clock():
+            sent_at = clock()
+            wait = self.engine().scripts.timing.lease + 1000 if self.room else 0
+            await self.engine().link.call(self.scripts.list(name, wait))
+            if len(self._listed) > 10_000:
+                self._listed.clear()
+            self._listed[name] = listing, sent_at + (_LISTED if wait else 0)
+        return listing
+
+    def _receipt(
+        self, message: Submission, answer: list[Any], listener: Listener | None
+    ) -> Receipt:
+        kind, number, *rest = answer
+        if kind == -1:
+            if message.max_waiting == 0:
+                raise LockTimeout(message.conversation_id, 0.0)
+            raise QueueFull(message.conversation_id, number)
+        if kind == 2:
+            outcome = MessageOutcome(
+                FINISHED[number.decode()],
+                text=rest[0].decode(),
+            )
+            if listener is not None:
+                listener.tell(outcome)
+                self.followed.drop(message.conversation_id, message.message_id, listener)
+            return Receipt(0, known=True, outcome=outcome, message_id=message.message_id)
+        if kind == 1:
+            return Receipt(number, message_id=message.message_id)
+        return Receipt(number, rest[1], known=kind == 3, message_id=message.message_id)
