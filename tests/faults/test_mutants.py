@@ -90,7 +90,7 @@ def answered_only(original: Any, self: engine.Engine) -> list[tuple[str, str]]:
 
 
 def unsubscribed(original: Any, self: Any) -> Any:
-    return original(self)[:-1]
+    return [command for command in original(self) if command[0] != "SUBSCRIBE"]
 
 
 #: `mine` is what acquire found before it granted the caller's own waiting ticket.
@@ -184,7 +184,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "break tells nobody": (
         lua("break", "if process then", "if false then"), "a_break_tells_the_holder"),
     "returning at an old number forgets the counter": (
-        lua("acquire", "redis.call('SET', KEYS[1], ARGV[3])", ""), "waiters_outlive_a_flush"),
+        lua("acquire", "redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')", ""), "waiters_outlive_a_flush"),
     "one failure fails all": (
         lua("batch", "local out = {}",
             "local out, pcall = {}, function(f, ...) return true, f(...) end"),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
-from .bounds import LARGE, SMALL, Bound
+from .bounds import LARGE, SMALL
 from .client import modelled
-from .search import Result, Search
+from .inbox import bounds as inbox_bounds
+from .search import Result
 
 
 def main() -> int:
@@ -18,17 +21,20 @@ def main() -> int:
     parser.add_argument("--only", default="", help="bounds with that text in their name")
     arguments = parser.parse_args()
     bad = states = transitions = 0
-    for name, bound in {**SMALL, **LARGE}.items():
+    locks = {name: bound.search for name, bound in {**SMALL, **LARGE}.items()}
+    messages = {**inbox_bounds.SMALL, **inbox_bounds.LARGE}
+    inbox = {f"inbox: {name}": bound.search for name, bound in messages.items()}
+    for name, search in {**locks, **inbox}.items():
         if arguments.only not in name:
             continue
-        result = explored(name, bound, arguments.seconds, arguments.states)
+        result = explored(name, search, arguments.seconds, arguments.states)
         bad += bool(result.found)
         states, transitions = states + result.states, transitions + result.transitions
     print(f"in all {states:,} states, {transitions:,} transitions, {bad} bounds with violations")
     return 1 if bad else 0
 
 
-def explored(name: str, bound: Bound, seconds: float, states: int) -> Result:
+def explored(name: str, search: Callable[[], Any], seconds: float, states: int) -> Result:
     """Search within a bound, and tell of it."""
     start = time.monotonic()
 
@@ -39,8 +45,7 @@ def explored(name: str, bound: Bound, seconds: float, states: int) -> Result:
                   end="", file=sys.stderr, flush=True)  # fmt: skip
 
     with modelled():
-        search = Search(bound.clients, bound.budget, **bound.options)
-        result = search.run(seconds=seconds, states=states, progress=progress)
+        result = search().run(seconds=seconds, states=states, progress=progress)
     if sys.stderr.isatty():
         print(file=sys.stderr)
     print(

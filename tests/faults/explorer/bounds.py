@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .search import Search
 from .world import Budget
 
 
@@ -17,6 +18,9 @@ class Bound(NamedTuple):
     clients: int
     budget: Budget
     options: dict[str, Any] = {}  # noqa: RUF012  # nobody changes it
+
+    def search(self) -> Search:
+        return Search(self.clients, self.budget, **self.options)
 
 
 #: A lease that is over after one tick, so that few ticks say much.

@@ -14,8 +14,10 @@ from lupa import lua51
 from ticketlock.locks.concurrent import scripts
 from ticketlock.redis import scripts as lua_scripts
 
-#: Milliseconds. What expires later than that never does here: states differ less.
+#: Milliseconds. What expires later than that never does here, but at the moment `NEVER`: states
+#: differ less.
 HORIZON = 120_000
+NEVER = 10**15
 
 Frozen = tuple[Any, ...]
 
@@ -124,10 +126,12 @@ class ModelRedis:
     def _pexpire(self, key: str, milliseconds: str) -> int:
         if key not in self._data:
             return 0
-        self._expires.pop(key, None)
-        if int(milliseconds) <= HORIZON:
-            self._expires[key] = self._now + int(milliseconds)
+        soon = int(milliseconds) <= HORIZON
+        self._expires[key] = self._now + int(milliseconds) if soon else NEVER
         return 1
+
+    def _persist(self, key: str) -> int:
+        return int(self._expires.pop(key, None) is not None)
 
     def _pttl(self, key: str) -> int:
         if key not in self._data:
@@ -159,6 +163,14 @@ class ModelRedis:
     def _hgetall(self, key: str) -> list[str]:
         return [word for pair in sorted(self._data.get(key, {}).items()) for word in pair]
 
+    def _hkeys(self, key: str) -> list[str]:
+        return sorted(self._data.get(key, {}))
+
+    def _hincrby(self, key: str, field: str, by: str) -> int:
+        fields = self._data.setdefault(key, {})
+        fields[field] = str(int(fields.get(field, "0")) + int(by))
+        return int(fields[field])
+
     def _hlen(self, key: str) -> int:
         return len(self._data.get(key, {}))
 
@@ -180,10 +192,12 @@ class ModelRedis:
     def _sorted(self, key: str) -> list[tuple[str, float]]:
         return sorted(self._data.get(key, {}).items(), key=lambda pair: (pair[1], pair[0]))
 
-    def _zadd(self, key: str, score: str, member: str) -> int:
+    def _zadd(self, key: str, *words: str) -> int:
+        *options, score, member = words
         members = self._data.setdefault(key, {})
         new = member not in members
-        members[member] = float(score)
+        if new or options != ["NX"]:
+            members[member] = float(score)
         return int(new)
 
     def _zscore(self, key: str, member: str) -> str | bool:
@@ -216,11 +230,24 @@ class ModelRedis:
         return [w for m, s in chosen for w in ((m, _text(s)) if options else (m,))]
 
     def _in_range(self, key: str, low: str, high: str) -> list[str]:
-        return [m for m, score in self._sorted(key) if float(low) <= score <= float(high)]
+        above, below = (bound.startswith("(") for bound in (low, high))
+        least, most = (float(bound.lstrip("(")) for bound in (low, high))
+        return [
+            member
+            for member, score in self._sorted(key)
+            if least <= score <= most
+            and not (above and score == least)
+            and not (below and score == most)
+        ]
 
-    def _zrangebyscore(self, key: str, low: str, high: str, *limit: str) -> list[str]:
+    def _zrangebyscore(self, key: str, low: str, high: str, *options: str) -> list[str]:
         found = self._in_range(key, low, high)
-        return found[int(limit[1]) : int(limit[1]) + int(limit[2])] if limit else found
+        if options == ("WITHSCORES",):
+            return [w for m in found for w in (m, _text(self._data[key][m]))]
+        return found[int(options[1]) : int(options[1]) + int(options[2])] if options else found
+
+    def _zremrangebyscore(self, key: str, low: str, high: str) -> int:
+        return self._zrem(key, *self._in_range(key, low, high))
 
     def _zcount(self, key: str, low: str, high: str) -> int:
         return len(self._in_range(key, low, high))
