@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ticketlock.cli.config.schema import CUSTOM, KEYS, MEANINGS
+from ticketlock.cli.config.schema import CHANNELS, CUSTOM, KEYS, MEANINGS
 from ticketlock.endpoints.file import FOREIGN
 from ticketlock.endpoints.registry import TYPES
 from ticketlock.imports import extra_of, pip_line
@@ -50,6 +50,7 @@ CLASSES = {
     ("event_broker", "file"): "`ticketlock.brokers.FileEventBroker`",
     ("event_service", "sql"): "The database of `ticketlock events consume`",
     ("server", "http"): "`ticketlock.server.Settings`",
+    ("callback", "http"): "The documented channel, with the keys of its `url`",
 }
 
 #: Keys that say where it is come first.
@@ -72,17 +73,28 @@ def _lines() -> Iterator[str]:
         for kind, keys in types.items():
             yield f"### `{section}`: `{kind}`\n"
             yield f"{CLASSES[section, kind]}. {_needs(kind)}\n"
-            if keys:
-                yield "| key | value | default | meaning |"
-                yield "|---|---|---|---|"
-                yield from map(_row, sorted(keys.values(), key=lambda one: one.name not in FIRST))
-                yield ""
+            yield from _table(keys)
+    yield "## `channels`\n"
+    meaning = MEANINGS["channels"]
+    yield f"{meaning[0].upper()}{meaning[1:]}. It has no `type`. {_needs('http')}\n"
+    for name, keys in CHANNELS.items():
+        yield f"### `channels`: `{name}`\n"
+        yield f"`POST /webhooks/{name}/webhook`; [a channel](../guides/channels.md).\n"
+        yield from _table(keys)
     yield "## Sections of a Rasa file that are not used\n"
     yield "`config check` names each of them. These sections are accepted and ignored:\n"
     yield "| section | instead |"
     yield "|---|---|"
     yield from (f"| `{name}` | {why} |" for name, why in FOREIGN.items())
     yield ""
+
+
+def _table(keys: Mapping[str, Declared]) -> Iterator[str]:
+    if keys:
+        yield "| key | value | default | meaning |"
+        yield "|---|---|---|---|"
+        yield from map(_row, sorted(keys.values(), key=lambda one: one.name not in FIRST))
+        yield ""
 
 
 def _needs(kind: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,12 +11,16 @@ import httpx
 
 from ticketlock import Conversations
 from ticketlock.server import Message, Settings, create_app
+from ticketlock.server.channels.channel import Channel
 from ticketlock.turn import Turn
 
 
 @asynccontextmanager
 async def client(
-    bot: Any = None, stores: tuple[Any, Any] = (None, None), **settings: Any
+    bot: Any = None,
+    stores: tuple[Any, Any] = (None, None),
+    channels: Sequence[Channel] = (),
+    **settings: Any,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server; `client.app` is the server.
 
@@ -25,7 +29,7 @@ async def client(
     """
     async with Conversations(*stores) as conversations:
         given = {} if bot is None else {"bot": bot}
-        app = create_app(conversations, settings=Settings(**settings), **given)
+        app = create_app(conversations, settings=Settings(**settings), channels=channels, **given)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://bot") as made:
             made.app = app  # type: ignore[attr-defined]  # for the test

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import redis
 from conftest import until
 
-from ticketlock import ConcurrentRedisLockStore
+from ticketlock import ConcurrentRedisLockStore, Conversations
+from ticketlock.inbox.redis import RedisInbox
 from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.turn import Turn
 
 
 def quiet_store(server: EmbeddedRedis) -> ConcurrentRedisLockStore:
@@ -59,7 +62,7 @@ async def test_commands_of_a_hand_off(own_redis: EmbeddedRedis) -> None:
             await second.queue()
             assert calls(client) == {
                 "evalsha": 1, "time": 1, "get": 1, "zscore": 1, "incr": 1, "zadd": 1,
-                "hset": 2, "pexpire": 3, "zcard": 1,
+                "hset": 2, "pttl": 1, "pexpire": 3, "zcard": 1,
             }  # fmt: skip
             client.config_resetstat()
             await first.release()
@@ -69,6 +72,41 @@ async def test_commands_of_a_hand_off(own_redis: EmbeddedRedis) -> None:
                 "set": 1, "publish": 1,
             }  # fmt: skip
             await second.release()
+
+
+async def test_calls_of_submitted_messages(own_redis: EmbeddedRedis) -> None:
+    """Two script calls for each message, alone or behind another one: as an awaited turn has."""
+
+    handled: list[str] = []
+    opened = asyncio.Event()
+
+    async def handle(turn: Turn, message: Mapping[str, Any]) -> str:
+        await opened.wait()
+        handled.append(turn.sender_id)
+        return "done"
+
+    with redis.Redis.from_url(own_redis.url) as client:
+        async with quiet_store(own_redis) as store, Conversations(store) as conversations:
+            inbox = conversations._inbox = RedisInbox(store)
+
+            async def submit(names: Sequence[str]) -> None:
+                handled.clear()
+                opened.clear()
+                for name in names:
+                    await conversations.submit(name, "hello")
+                opened.set()
+                await until(lambda: len(handled) == len(names), "all are handled")
+                await until(lambda: not inbox.running and not inbox._offered, "all have ended")
+
+            async with conversations.serving(handle):
+                await submit(["first"])
+                await inbox.look.stop()  # else it looks once a second
+                for names, most in ((list("abcdefghij"), 28), (["k"] * 10, 36)):
+                    client.config_resetstat()
+                    await submit(names)
+                    found = calls(client)
+                    assert found["evalsha"] == 20
+                    assert sum(found.values()) <= 10 * most
 
 
 async def test_requests_of_a_tick_share_calls(own_redis: EmbeddedRedis) -> None:

@@ -330,7 +330,8 @@ async def test_waiters_go_to_another_replica(redis_server: EmbeddedRedis, tmp_pa
             slow = {"sender": "hand", "metadata": {"seconds": 1}}
             holder = asyncio.create_task(send(http, one, "a", **slow))
             await begun(http, two, "hand")
-            waiter = asyncio.create_task(send(http, one, "b", sender="hand"))
+            named = {"sender": "hand", "message_id": "2"}
+            waiter = asyncio.create_task(send(http, one, "b", **named))
             await begun(http, two, "hand", waiting=1)
             one.process.send_signal(signal.SIGTERM)
             refused = await waiter
@@ -338,7 +339,7 @@ async def test_waiters_go_to_another_replica(redis_server: EmbeddedRedis, tmp_pa
             late = await send(http, one, "c", sender="other")  # the port is still open
             assert (late.status_code, late.headers["connection"]) == (503, "close")
             assert not answers(f"{one.url}/ready")
-            assert (await send(http, two, "b", sender="hand")).status_code == 200
+            assert (await send(http, two, "b", **named)).status_code == 200
             assert [r["text"] for r in (await holder).json()] == ["begun: a", "done: a"]
             await until(lambda: one.process.poll() is not None, "it ends")
             assert one.process.returncode == 0
@@ -355,7 +356,7 @@ async def test_a_turn_that_does_not_end(
     async with httpx.AsyncClient(timeout=20) as http:
         words = ["--drain-timeout", "60" if hurried else "0.2"]
         with replicas(tmp_path, words, []) as (one, two):
-            slow = {"sender": sender, "metadata": {"seconds": 60}}
+            slow = {"sender": sender, "message_id": "1", "metadata": {"seconds": 3}}
             holder = asyncio.create_task(send(http, one, "a", **slow))
             await begun(http, two, sender)
             one.process.send_signal(signal.SIGTERM)
@@ -365,5 +366,6 @@ async def test_a_turn_that_does_not_end(
             assert (await holder).status_code == 503
             await until(lambda: one.process.poll() is not None, "it ends")
             assert one.process.returncode == 0
-            assert (await send(http, two, "a", sender=sender)).status_code == 200
+            again = await send(http, two, "a", sender=sender, message_id="1")
+            assert (again.status_code, len(again.json())) == (200, 2)
             assert await texts(http, two, sender) == said("a")

@@ -25,12 +25,16 @@ async def bot(turn, message):
 
 
 def write_files(folder: Path, redis_url: str, **server: object) -> Path:
-    """An endpoints.yml with Redis and SQLite, and the module `slow_bot` beside it."""
+    """An endpoints.yml with Redis and SQLite, and the module `slow_bot` beside it.
+
+    Each folder is a deployment of its own: replicas with one prefix serve each other's messages.
+    """
     (folder / "slow_bot.py").write_text(BOT)
     keys = "".join(f"  {key}: {value}\n" for key, value in server.items()) or "  {}\n"
     path = folder / "endpoints.yml"
     path.write_text(
         f"lock_store:\n  type: concurrent_redis\n  url: {redis_url}\n"
+        f"  key_prefix: {''.join(filter(str.isalnum, folder.name))}\n"
         f"tracker_store:\n  type: sql\n  db: {folder}/bot.db\n"
         f"server:\n{keys}"
     )

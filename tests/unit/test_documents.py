@@ -42,7 +42,7 @@ from ticketlock.endpoints.registry import (
 )
 from ticketlock.publishing.message import HISTORY_FIELD, SEQUENCE_FIELD
 from ticketlock.redis.embedded import EmbeddedRedis
-from ticketlock.server import Settings
+from ticketlock.server import Settings, create_channels
 from ticketlock.server.errors import _STATUS, RequestError
 
 SHOWN = [block for block in all_blocks("python") if block.title]
@@ -139,6 +139,7 @@ def make(endpoints: Endpoints) -> None:
         settings, _ = create_event_database(service)
         create_event_source(endpoints.section("event_broker"), settings)
     Settings.from_section(endpoints.section("server"))
+    create_channels(endpoints.section("channels"))
 
 
 @pytest.mark.parametrize("block", SHELL, ids=named)

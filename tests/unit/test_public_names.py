@@ -29,7 +29,7 @@ EXTRAS = {
     "ticketlock.telemetry.prometheus": "PrometheusMetrics",
 }
 #: Named in the documents for those who read or change the code.
-INTERNAL = {"ThreadedBroker", "Unsendable"}
+INTERNAL = {"PostFailed", "ThreadedBroker", "Unsendable"}
 #: Errors of commands: they are seen as texts.
 COMMANDS = {"NothingToExport", "TransferError"}
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from serving import client, send
 
+from ticketlock.errors import InvalidEvent
 from ticketlock.events import BotUttered, SlotSet, UserUttered
-from ticketlock.server.errors import BotError
-from ticketlock.server.replies import handled_at, replies_after, reply_event, rest_objects
+from ticketlock.events.reply import reply_event
+from ticketlock.server.replies import handled_at, replies_after, rest_objects
 from ticketlock.server.story import stories
 
 BUTTONS = [{"title": "Yes", "payload": "/yes"}]
@@ -53,8 +54,8 @@ def test_objects(reply: Any, objects: list[dict[str, Any]]) -> None:
     ],
 )
 def test_what_is_no_reply(reply: Any, says: str) -> None:
-    """It is the bot's error, and says what is wrong."""
-    with pytest.raises(BotError, match=says):
+    """The error says what is wrong."""
+    with pytest.raises(InvalidEvent, match=says):
         reply_event(reply)
 
 

@@ -98,7 +98,9 @@ async def test_a_turn_that_is_too_slow(
     for attempt, text in enumerate(slow, 1):
         for part in ("'slow'", "'m1'", f"attempt {attempt}", "0.3 s"):
             assert part in text
-    assert sum("is given up" in text and "'m1'" in text for text in caplog.messages) == 2
+    # A dead letter in Redis is known by its id, and given up once.
+    given_up = sum("is given up" in text and "'m1'" in text for text in caplog.messages)
+    assert given_up == (1 if isinstance(lock_store, ConcurrentRedisLockStore) else 2)
 
 
 async def test_it_is_said_when_nobody_waits(caplog: pytest.LogCaptureFixture) -> None:
@@ -180,9 +182,10 @@ async def test_replicas_count_together(own_redis: EmbeddedRedis) -> None:
     import redis
 
     with redis.Redis.from_url(own_redis.url) as plain:
-        keys = [key for key in plain.scan_iter() if b"attempts" in key]
-        assert len(keys) == 1
-        assert 0 < plain.pttl(keys[0]) <= 5000
+        kept = [key for key in plain.scan_iter() if b":messages" in key]
+        assert len(kept) == 1
+        assert 0 < plain.pttl(kept[0]) <= 3_600_000
+        assert not [key for key in plain.scan_iter() if b":submitted" in key]
 
 
 async def test_a_poison_message_does_not_take_its_followers() -> None:

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from ticketlock import ConfigurationError, EndpointConfig, cli
 from ticketlock.cli.config.schema import KEYS, schema
+from ticketlock.deliveries.settings import CallbackSettings
 from ticketlock.endpoints.file import FOREIGN, read_endpoints
 from ticketlock.endpoints.registry import (
     TYPES,
@@ -39,6 +40,7 @@ CREATE: dict[str, Callable[[Any], Any]] = {
     "event_broker": create_broker,
     "event_service": create_event_database,
     "server": Settings.from_section,
+    "callback": lambda keys: CallbackSettings.from_section({"url": "http://h", **keys}),
 }
 #: What a broker cannot be without.
 LEAST = {
@@ -48,8 +50,7 @@ LEAST = {
 
 
 @pytest.mark.parametrize(
-    ("section", "kind"),
-    [(s, k) for s, kinds in KEYS.items() for k in kinds if k != "in_memory"],
+    ("section", "kind"), [(s, k) for s, kinds in KEYS.items() for k in kinds if k != "in_memory"]
 )
 def test_the_schema_has_every_key(section: str, kind: str) -> None:
     """A key that no close match can be found for makes the error list all known ones."""

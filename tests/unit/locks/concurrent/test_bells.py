@@ -27,6 +27,8 @@ BELLS = {
     b"finished 7 0": Bell("finished", 7),
     b"stop 7 9 rollback": Bell("stop", 7, fence=9, mode="rollback"),
     b"answered 7": Bell("answered", 7),
+    b'said 7 9 3 ["a", "b"]': Bell("said", 7, 3, 9, text=b'["a", "b"]'),
+    b"said 7 9 0 [\n]": Bell("said", 7, 0, 9, text=b"[\n]"),
 }
 
 

@@ -13,8 +13,15 @@ from starlette.responses import JSONResponse
 from ticketlock.server.operator.activity import age
 from ticketlock.server.operator.meter import SAMPLES, STEP, Meter, merged, percentile
 from ticketlock.server.operator.replicas import Snapshot, parse_snapshots
-from ticketlock.server.operator.report import MAX_OLDEST, ROWS_BYTES, VERSION, pack_rows, parse_rows
-from ticketlock.server.operator.view import ALIVE, View
+from ticketlock.server.operator.report import (
+    ALIVE,
+    MAX_OLDEST,
+    ROWS_BYTES,
+    VERSION,
+    pack_rows,
+    parse_rows,
+)
+from ticketlock.server.operator.view import View
 
 
 def told(name: str, *rows: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -27,7 +34,7 @@ def told(name: str, *rows: dict[str, Any], **more: Any) -> dict[str, Any]:
 #: What a process of that version does not tell.
 ADDED: dict[str, Any] = {
     "spread": [], "address": "", "version": "", "uptime": None, "stores": {}, "reasons": {},
-    "failed": [], "errors": [],
+    "failed": [], "errors": [], "bot": "", "tracker": "",
 }  # fmt: skip
 
 

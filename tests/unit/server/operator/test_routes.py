@@ -121,7 +121,7 @@ async def test_a_view_token_opens_the_page_to_be_read_and_nothing_else() -> None
             roles.append(answer.json()["role"])
         assert roles == ["viewer", "operator"]
         looks = {"authorization": "Bearer it-only-looks"}
-        for path in ("/live/break", "/live/letters"):
+        for path in ("/live/break", "/live/letters", "/live/messages"):
             assert (await http.post(path, headers=looks, json={})).status_code == 401
         lock = await http.delete("/conversations/c/lock", headers=looks)
         assert lock.status_code == 401

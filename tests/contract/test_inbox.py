@@ -1,0 +1,185 @@
+"""Submitted messages, the same for every lock store: handled once each, in order, and answered."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from ticketlock import (
+    ConcurrentRedisLockStore,
+    Conversations,
+    InMemoryLockStore,
+    LockStore,
+    QueueFull,
+    RedisLockStore,
+)
+from ticketlock.deliveries.delivery import Delivery
+from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.turn import Turn
+
+STORES = ("in_memory", "concurrent_redis", "redis")
+_prefixes = itertools.count()
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, redis_server: EmbeddedRedis) -> LockStore:
+    prefix = f"inbox{next(_prefixes)}"
+    if request.param == "in_memory":
+        return InMemoryLockStore()
+    kind = ConcurrentRedisLockStore if request.param == "concurrent_redis" else RedisLockStore
+    return kind(url=redis_server.url, key_prefix=prefix)
+
+
+class Bot:
+    """Notes what it is called with; it waits where the text says so."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self.open = asyncio.Event()
+        self.inside = 0
+        self.beside = False  # turns of several conversations
+
+    async def __call__(self, turn: Turn, message: Mapping[str, Any]) -> list[dict[str, str]]:
+        self.inside += 1
+        assert self.inside == 1 or self.beside
+        try:
+            self.calls.append((message["text"], message["attempt"]))
+            turn.add({"event": "user", "text": message["text"]})
+            if message["text"].startswith("wait"):
+                await self.open.wait()
+            if message["text"].startswith("fail"):
+                raise ValueError("secret")
+            return [{"text": f"re: {message['text']}"}]
+        finally:
+            self.inside -= 1
+
+
+@asynccontextmanager
+async def serving(store: LockStore, **options: Any) -> AsyncIterator[tuple[Conversations, Bot]]:
+    bot = Bot()
+    async with Conversations(store) as conversations:
+        async with conversations.serving(bot, retry_time=0.1, **options):
+            yield conversations, bot
+
+
+async def test_each_is_handled_once_in_order(store: LockStore) -> None:
+    async with serving(store) as (conversations, bot):
+        receipts = [await conversations.submit("a", f"m{i}", message_id=str(i)) for i in range(10)]
+        numbers = [receipt.number for receipt in receipts]
+        assert numbers == sorted(set(numbers))
+        last = await conversations.outcome("a", "9", wait=10)
+        assert (last.state, last.text) == ("replied", '[{"text": "re: m9"}]')
+        assert bot.calls == [(f"m{i}", 1) for i in range(10)]
+        tracker = await conversations.tracker_store.retrieve("a")
+        assert tracker is not None
+        assert [event.as_dict()["text"] for event in tracker.events] == [f"m{i}" for i in range(10)]
+
+
+async def test_what_waits_can_be_listed_and_withdrawn(store: LockStore) -> None:
+    async with serving(store) as (conversations, bot):
+        await conversations.submit("a", "wait", message_id="1")
+        for name in "23":
+            await conversations.submit("a", name, message_id=name)
+        while not bot.calls:
+            await asyncio.sleep(0.01)
+        rows = await conversations.inbox.waiting("a")
+        assert [(row.message_id, row.running) for row in rows] == [
+            ("1", True), ("2", False), ("3", False),
+        ]  # fmt: skip
+        assert (await conversations.outcome("a", "3")).position == 2
+        assert await conversations.withdraw("a", "1") == "begun"
+        assert await conversations.withdraw("a", "2") == "withdrawn"
+        assert await conversations.withdraw("a", "none") == "unknown"
+        bot.open.set()
+        assert (await conversations.outcome("a", "3", wait=10)).state == "replied"
+        assert (await conversations.outcome("a", "2")).state == "withdrawn"
+        assert await conversations.withdraw("a", "3") == "finished"
+        assert [text for text, _ in bot.calls] == ["wait", "3"]
+
+
+async def test_bounds(store: LockStore) -> None:
+    async with serving(store) as (conversations, bot):
+        await conversations.submit("a", "wait", message_id="1")
+        await conversations.submit("a", "2", message_id="2", max_waiting=1)
+        with pytest.raises(QueueFull):
+            await conversations.submit("a", "3", message_id="3", max_waiting=1)
+        for wrong in ("", "x" * 257, "\ud800"):
+            with pytest.raises(ValueError):  # noqa: PT011  # several texts
+                await conversations.submit("a", "x", message_id=wrong)
+        with pytest.raises(ValueError, match="bytes"):
+            await conversations.submit("a", "x" * 2_000_000, message_id="4")
+        bot.open.set()
+        assert (await conversations.outcome("a", "2", wait=10)).state == "replied"
+        assert (await conversations.outcome("a", "3")).state == "unknown"
+
+
+async def test_a_message_that_fails(store: LockStore) -> None:
+    """It ends, with no text of the error, and the next one is handled."""
+    async with serving(store, max_attempts=2) as (conversations, bot):
+        await conversations.submit("a", "fail", message_id="1")
+        await conversations.submit("a", "next", message_id="2")
+        assert (await conversations.outcome("a", "2", wait=10)).state == "replied"
+        failed = await conversations.outcome("a", "1")
+        durable = conversations.inbox.durable
+        assert failed.state == ("dead" if durable else "failed")
+        assert "secret" not in str(failed)
+        calls = [("fail", 1), ("fail", 2)] if durable else [("fail", 1)]
+        assert bot.calls == [*calls, ("next", 1)]
+        letters = await conversations.inbox.letters("a")
+        assert [letter.message_id for letter in letters] == (["1"] if durable else [])
+
+
+@pytest.mark.parametrize("store", ["in_memory", "concurrent_redis"], indirect=True)
+async def test_a_duplicate_is_not_handled_again(store: LockStore) -> None:
+    """Tickets in documents know no messages: there the handler looks at the history."""
+    async with serving(store) as (conversations, bot):
+        await conversations.submit("a", "wait", message_id="1")
+        again = await conversations.submit("a", "wait", message_id="1")
+        bot.open.set()
+        assert (await conversations.outcome("a", "1", wait=10)).state == "replied"
+        late = await conversations.submit("a", "wait", message_id="1")
+        await conversations.submit("a", "last", message_id="2")
+        assert (await conversations.outcome("a", "2", wait=10)).state == "replied"
+        assert [text for text, _ in bot.calls] == ["wait", "last"]
+        assert again.number == 0 or again.known
+        assert late.number == 0 or late.known
+
+
+async def test_replies_are_passed_on_in_order(store: LockStore) -> None:
+    """`on_reply` gets each, and again if it failed."""
+    heard: list[tuple[int, str]] = []
+
+    async def on_reply(delivery: Delivery) -> None:
+        heard.append((delivery.attempt, delivery.replies[0]["text"]))
+        if len(heard) == 2:
+            raise OSError
+
+    async with serving(store, on_reply=on_reply) as (conversations, _):
+        for i in range(3):
+            await conversations.submit("a", str(i), message_id=str(i))
+        for _ in range(200):
+            if len(heard) == 4:
+                break
+            await asyncio.sleep(0.05)
+    assert heard == [(1, "re: 0"), (1, "re: 1"), (2, "re: 1"), (1, "re: 2")]
+
+
+async def test_room_that_is_free_again_is_used_at_once(
+    store: LockStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages beyond the room wait for the end of a turn, not for the next look."""
+    monkeypatch.setattr("ticketlock.inbox.look._PAUSE", 60.0)
+    async with serving(store, room=1) as (conversations, bot):
+        await conversations.submit("first", "first", message_id="1")
+        assert (await conversations.outcome("first", "1", wait=10)).state == "replied"
+        bot.beside = True
+        for name in "abc":
+            await conversations.submit(name, "wait", message_id="1")
+        bot.open.set()
+        for name in "abc":
+            assert (await conversations.outcome(name, "1", wait=10)).state == "replied"

@@ -1,0 +1,115 @@
+"""What a submitted message costs the server, as counts; benchmarks/ has the times."""
+
+from __future__ import annotations
+
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import redis
+
+from ticketlock.inbox.scripts import InboxScripts
+from ticketlock.inbox.submission import Submission
+from ticketlock.locks.concurrent.scripts import Scripts, Timing
+from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.redis.scripts import load
+from ticketlock.redis.settings import RedisSettings
+from ticketlock.settings.section import Section
+
+
+class Replica:
+    """A process with room, reduced to its commands."""
+
+    def __init__(self, client: redis.Redis, *, cluster: bool = False) -> None:
+        scripts = Scripts(RedisSettings.read(Section({}, "settings")), Timing(), "p", "host:1")
+        self._client, self._numbers = client, count(1)
+        self._inbox = InboxScripts(scripts, scripts.keys.prefix, cluster)
+        self.keys = scripts.keys
+        for name in Scripts.NAMES:
+            client.script_load(load(name).source)
+
+    def serve(self, conversation_id: str) -> None:
+        """A message that is submitted here, with somebody who listens, and finished."""
+        number = next(self._numbers)
+        message = Submission(conversation_id, f"m{number}", "text")
+        server, listener = f"p.{number}-secret", f"p.{number}0-secret"
+        answer: Any = self._client.execute_command(
+            *self._inbox.submit(message, server, 70_000, listener, "")
+        )
+        assert answer[0] == 1
+        grant = SimpleNamespace(member=f"{server}.!m{number}", fence=answer[2])
+        served: Any = SimpleNamespace(
+            conversation_id=conversation_id, grant=grant, window=600, delivery="", uncounted=False
+        )
+        words = self._inbox.finish(
+            served, [(f"m{number}", "d", "reply")], f"p.{number}1-secret", 70_000, 100
+        )
+        assert self._client.execute_command(*words) == [4]
+
+
+def test_commands_of_a_free_conversation(own_redis: EmbeddedRedis) -> None:
+    """Two script calls, and in them at most 24 commands; the bar of both together is 28."""
+    with redis.Redis.from_url(own_redis.url) as client:
+        replica = Replica(client)
+        replica.serve("c")
+        client.config_resetstat()
+        for _ in range(10):
+            replica.serve("c")
+        stats = client.info("commandstats")
+        calls = {name.removeprefix("cmdstat_"): entry["calls"] for name, entry in stats.items()}
+        own = ("config", "info")
+        found = {name: n / 10 for name, n in calls.items() if name.split("|")[0] not in own}
+        assert found.pop("pexpire") <= 3  # fewer, where the expiry is of the same millisecond
+        assert found == {
+            "evalsha": 2, "time": 2, "get": 2, "set": 2, "incr": 1, "persist": 1,
+            "pttl": 1, "hlen": 2, "hexists": 1, "hget": 1, "hset": 2, "zadd": 2, "zrem": 1,
+            "zrangebyscore": 1, "exists": 1, "del": 1,
+        }  # fmt: skip
+
+
+def test_nothing_is_left(own_redis: EmbeddedRedis) -> None:
+    """When all is finished each key expires; the index is gone."""
+    with redis.Redis.from_url(own_redis.url) as client:
+        Replica(client).serve("c")
+        left = {key: client.pttl(key) for key in client.scan_iter()}
+        assert len(left) >= 4
+        assert all(ttl > 0 for ttl in left.values()), left
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_server_without_memory_finishes(own_redis: EmbeddedRedis, full: bool) -> None:
+    """It refuses new messages, and frees those that it has."""
+    with redis.Redis.from_url(own_redis.url) as client:
+        replica = Replica(client)
+        serving = replica._inbox
+        submitted: Any = client.execute_command(
+            *serving.submit(Submission("c", "a", "text"), "p.1-s", 70_000, "", "")
+        )
+        client.execute_command(
+            *serving.submit(Submission("c", "b", "text"), "p.2-s", 70_000, "", "")
+        )
+        if full:
+            client.config_set("maxmemory", 1)
+        try:
+            if full:
+                with pytest.raises(redis.ResponseError, match="maxmemory"):
+                    client.execute_command(
+                        *serving.submit(Submission("c", "x", "text"), "", 70_000, "", "")
+                    )
+            served: Any = SimpleNamespace(
+                conversation_id="c", window=600, delivery="", uncounted=False,
+                grant=SimpleNamespace(member="p.1-s.!a", fence=submitted[2]),
+            )  # fmt: skip
+            words = serving.finish(served, [("a", "d", "reply")], "p.3-s", 70_000, 100)
+            answer: Any = client.execute_command(*words)
+            assert answer[0] == 1
+            assert answer[4] == b"b"
+            served.grant = SimpleNamespace(member="p.3-s.!b", fence=answer[2])
+            served.uncounted = True
+            words = serving.finish(served, [], "", 70_000, 100)  # it goes back
+            assert client.execute_command(*words) == [4]
+            taken: Any = client.execute_command(*serving.take("c", "p.4-s", 70_000))
+            assert taken[0][4] == b"b"
+        finally:
+            client.config_set("maxmemory", 0)
