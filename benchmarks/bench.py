@@ -15,6 +15,7 @@ import redis
 from ticketlock.redis.embedded import EmbeddedRedis
 
 from .adapters import PEERS, PIPELINE
+from .adapters.queues import QUEUES
 from .environments import ROOT, python_with
 
 
@@ -27,7 +28,7 @@ class Worker:
 
     def __init__(self, peer: str, url: str) -> None:
         self.peer = peer
-        entry = PIPELINE if peer == "pipeline" else PEERS[peer]
+        entry = {"pipeline": PIPELINE, **PEERS, **QUEUES}[peer]
         command = [python_with(entry.packages), "-m", "benchmarks.worker", entry.module, url]
         self._process = subprocess.Popen(
             command + ["--uvloop"] * entry.uvloop,

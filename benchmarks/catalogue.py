@@ -17,6 +17,7 @@ from .workloads import (
     neighbours,
     outbox,
     recovery,
+    submitted,
     turns,
     uncontended,
 )
@@ -36,4 +37,5 @@ WORKLOADS: dict[str, ModuleType] = {
     "l": outbox,
     "m": footprint,
     "n": hostile,
+    "o": submitted,
 }
