@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from integration.test_server import said, texts
 from servers.bot_server import replicas, write_files
 
 from ticketlock.redis.embedded import EmbeddedRedis
+
+#: Rolls within one turn; ten take a minute and a half.
+ROLLS = int(os.environ.get("TICKETLOCK_ROLLS") or 5)
 
 FSYNC = ["--appendonly", "yes", "--appendfsync", "always"]
 
@@ -51,13 +55,13 @@ async def test_redis_is_killed_and_restarted(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.bound(150)
-async def test_ten_rolls_within_one_long_turn(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+async def test_rolls_within_one_long_turn(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
     """Deploys do not use attempts up: the message is handled, and no letter is dead."""
     write_files(tmp_path, redis_server.url, max_attempts=2, drain_timeout=0.1)
     (tmp_path / "slow_bot.py").write_text(NOTING)
     async with httpx.AsyncClient(timeout=30) as http:
         accepted = None
-        for _ in range(10):
+        for _ in range(ROLLS):
             with replicas(tmp_path, []) as [one]:
                 if accepted is None:
                     accepted = await accept(http, one, "t", "1", metadata={"seconds": 2.5})
@@ -69,7 +73,7 @@ async def test_ten_rolls_within_one_long_turn(redis_server: EmbeddedRedis, tmp_p
             assert (await outcome(http, last, accepted, 30))["state"] == "replied"
             assert await texts(http, last, "t") == said("1")
         calls = (tmp_path / "calls").read_text().split("\n")[:-1]
-        assert len(calls) > 5
+        assert len(calls) > ROLLS / 2
         assert set(calls) == {"1 1"}
 
 
