@@ -10,19 +10,17 @@ from starlette.routing import Route
 
 from .auth import Auth
 from .handling import Handler
-from .limits import field, read_object
-from .rest import DEFAULT_SENDER, parse
+from .rest import read_message
 
 #: The channel, and the destination of its replies.
 CALLBACK = "callback"
 
 
-def routes(handler: Handler, auth: Auth) -> list[Route]:
+def routes(handler: Handler, auth: Auth, reserved: tuple[str, ...] = ()) -> list[Route]:
+    """The routes; `reserved` as for `rest.routes`."""
+
     async def webhook(request: Request) -> Response:
-        identity = auth.channel(request)
-        body = await read_object(request, handler.settings)
-        identity.authorize(field(body, "sender", str, "a text", DEFAULT_SENDER))
-        message, policy = parse(body, handler.settings, request.headers.get("idempotency-key"))
+        _, message, policy = await read_message(request, handler.settings, auth, reserved)
         await handler.accept(replace(message, input_channel=CALLBACK), policy)
         return PlainTextResponse("success")  # as documented; the replies are posted
 

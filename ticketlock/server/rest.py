@@ -37,13 +37,8 @@ def routes(
     """
 
     async def webhook(request: Request) -> Response:
-        identity = auth.channel(request)
-        body = await read_object(request, handler.settings)
-        identity.authorize(field(body, "sender", str, "a text", DEFAULT_SENDER))
-        message, policy = parse(body, handler.settings, request.headers.get("idempotency-key"))
+        body, message, policy = await read_message(request, handler.settings, auth, reserved)
         message, when = parse_when(body, message)
-        if message.sender_id.startswith(reserved):
-            raise NotAuthorized(f"sender: {message.sender_id!r:.80} is of another channel")
         if message.input_channel in handler.destinations:
             raise NotAuthorized(f"input_channel: {message.input_channel} has a webhook of its own")
         stream, ticket = flag(request, "stream"), flag(request, "ticket")
@@ -66,6 +61,25 @@ def routes(
         Route("/webhooks/rest/", alive, methods=["GET"]),
         Route("/webhooks/rest/webhook", webhook, methods=["POST"]),
     ]
+
+
+async def read_message(
+    request: Request, settings: Settings, auth: Auth, reserved: tuple[str, ...]
+) -> tuple[dict[str, Any], Message, str | None]:
+    """The body of a webhook that takes any sender, its message, and its policy for double texting.
+
+    Args:
+        reserved: what the ids of other channels' conversations begin with.
+
+    Raises NotAuthenticated, NotAuthorized, and as `parse`.
+    """
+    identity = auth.channel(request)
+    body = await read_object(request, settings)
+    identity.authorize(field(body, "sender", str, "a text", DEFAULT_SENDER))
+    message, policy = parse(body, settings, request.headers.get("idempotency-key"))
+    if message.sender_id.startswith(reserved):
+        raise NotAuthorized(f"sender: {message.sender_id!r:.80} is of another channel")
+    return body, message, policy
 
 
 def parse(
