@@ -64,7 +64,7 @@ class Serving:
         """Send the replies of turns to destinations from now on, each to that of its message."""
         self._destinations = destinations
         self.sender = Sender(store, destinations)
-        self.inbox.on_deliveries = self.sender.due
+        self.inbox.tell_of_deliveries(self.sender.due)
 
     # -- for those who handle ---------------------------------------------------------------------
 

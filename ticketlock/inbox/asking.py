@@ -9,10 +9,7 @@ from .followed import Followed
 from .inbox import Inbox
 from .look import Look
 from .scripts import InboxScripts
-from .submission import MessageOutcome, State
-
-#: States of finished messages, by their letter in Redis.
-FINISHED: dict[str, State] = {"d": "replied", "e": "failed", "x": "dead", "v": "withdrawn"}
+from .submission import FINISHED, MessageOutcome
 
 
 class AskedInbox(Inbox):

@@ -48,13 +48,13 @@ class RedisDesk(AskedInbox):
     ) -> Withdrawn:
         text = '{"reason": "withdrawn"}'
         args = self.connected().revoke(conversation_id, field(message_id), window, text)
-        found = await self.engine().link.call(args)
+        found = await self.call(args)
         self.counted(-int(found == 1))
         return _WITHDRAWN[int(found)]
 
     async def waiting(self, conversation_id: str, most: int = 100) -> Sequence[SubmittedMessage]:
         args = self.connected().submitted(conversation_id, most)
-        _, serving, now, *found = await self.engine().link.call(args)
+        _, serving, now, *found = await self.call(args)
         rows = []
         for id_, state, text in zip(found[::3], found[1::3], found[2::3], strict=True):
             number, _, attempts, _, since, mode, _ = state.decode().split(" ")
@@ -110,13 +110,13 @@ class RedisDesk(AskedInbox):
             letters = await self.letters(name, most + 1)
             found += letters
             if not letters and age > _EMPTY:
-                await self.engine().link.call(list_dead(keys, name, out=True))
+                await self.call(list_dead(keys, name, out=True))
         found.sort(key=lambda letter: -letter.died)
         return Letters(found[:most], len(found) > most or looked < len(names))
 
     async def bury(self, served: Served, text: str) -> None:
         engine = self.engine()
-        await engine.link.call(list_dead(engine.scripts.keys, served.conversation_id))
+        await self.call(list_dead(engine.scripts.keys, served.conversation_id))
         served.end("x", text)
 
     async def resend(
@@ -128,7 +128,7 @@ class RedisDesk(AskedInbox):
         while True:
             await self._put_into_index(conversation_id)
             args = scripts.resend(conversation_id, field(message_id), listing)
-            state, *rest = await self.engine().link.call(args)
+            state, *rest = await self.call(args)
             if state != -2:
                 break
             listing = rest[0].decode()
@@ -168,7 +168,7 @@ class RedisDesk(AskedInbox):
     async def _put_into_index(self, name: str) -> None:
         """In a cluster: before something is stored, so that some process looks at it."""
         if (scripts := self.connected()).cluster:
-            await self.engine().link.call(scripts.list(name, 0))
+            await self.call(scripts.list(name, 0))
 
     # -- deleting ------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class RedisDesk(AskedInbox):
             round(1000 * _TOLD),
         )  # fmt: skip
         # The index of messages forgets the conversation at the next look.
-        await engine.link.call(list_dead(keys, conversation_id, out=True))
+        await self.call(list_dead(keys, conversation_id, out=True))
         self.counted(-messages)
         return Deleted(messages, deliveries, letters, bool(broken))
 
@@ -193,7 +193,7 @@ class RedisDesk(AskedInbox):
 
     async def _eval(self, script: str, keys: tuple[str, ...], *args: Any) -> Any:
         command = ("EVAL", load(script).source, len(keys), *keys, *args)
-        return await self.engine().link.call(command)
+        return await self.call(command)
 
     async def _entries(self, index: str, most: int) -> list[tuple[str, float]]:
         """The first conversations of an index, and the milliseconds since their marks."""

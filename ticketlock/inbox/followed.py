@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..errors import LockStoreConnectionError
 from ..locks.concurrent.bells import Bell
@@ -14,7 +14,7 @@ from ..locks.concurrent.engine import Engine
 from ..process import clock
 from .listener import Listener
 from .served import Served
-from .submission import MessageOutcome, Submission
+from .submission import FINISHED, MessageOutcome, Submission
 
 log = logging.getLogger("ticketlock.inbox")
 
@@ -131,9 +131,8 @@ class Followed:
 
     def ended(self, served: Served) -> None:
         """Tell the listeners of the messages that a turn here has finished."""
-        states: dict[str, Any] = {"d": "replied", "e": "failed", "x": "dead"}
         for message_id, kind, text in served.outcomes:
-            outcome = MessageOutcome(states[kind], served.grant.number, text=text)
+            outcome = MessageOutcome(FINISHED[kind], served.grant.number, text=text)
             error = served.error if message_id == served.message_id else None
             self._tell((served.conversation_id, message_id), outcome, error)
         if not served.settled and served.error is not None:

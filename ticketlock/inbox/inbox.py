@@ -42,6 +42,10 @@ class Inbox:
     #: Called with (conversation, delivery) at the end of a turn, where no script stores it.
     store_delivery: Callable[[str, str], object] = staticmethod(lambda conversation_id, text: None)
 
+    def tell_of_deliveries(self, due: Callable[[str], object]) -> None:
+        """Call `due` with each conversation whose deliveries wait and are sent by no process."""
+        self.on_deliveries = due
+
     async def submit(self, message: Submission, listener: Listener | None = None) -> Receipt:
         """Store a message; it is handled whatever becomes of its sender.
 

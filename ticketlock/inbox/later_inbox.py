@@ -29,7 +29,7 @@ class LaterInbox(RedisDesk):
         self.engine()
         found = await self.later.cancel(conversation_id, name)
         if found == "unknown":
-            known = await self.engine().link.call(self.connected().known(conversation_id, name))
+            known = await self.call(self.connected().known(conversation_id, name))
             state = (await super().outcome(conversation_id, name)).state
             return "submitted" if known or state != "unknown" else found
         return found

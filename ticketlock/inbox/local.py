@@ -21,6 +21,7 @@ from .local_later import LocalLater
 from .saying import Saying
 from .served import Served
 from .submission import (
+    FINISHED,
     Deleted,
     Letter,
     LetterKind,
@@ -28,14 +29,12 @@ from .submission import (
     MessageOutcome,
     Pending,
     Receipt,
-    State,
     Submission,
     SubmittedMessage,
 )  # fmt: skip
 
 #: Outcomes, and dead letters, that are kept at most.
 _MOST = 10_000
-_STATES: dict[str, State] = {"d": "replied", "e": "failed", "x": "dead"}
 
 Key = tuple[str, str]
 
@@ -157,7 +156,7 @@ class LocalInbox(Inbox):
 
     def _told(self, key: Key, one: _Message, served: Served) -> None:
         for message_id, kind, text in served.outcomes:
-            outcome = MessageOutcome(_STATES[kind], served.grant.number, text=text)
+            outcome = MessageOutcome(FINISHED[kind], served.grant.number, text=text)
             self._outcomes[(key[0], message_id)] = outcome, clock() + served.window
             if kind == "x" and message_id == key[1]:
                 self._bury(one, text)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from ..errors import OldReplicas
 from ..locks.concurrent.shared import SharedState
@@ -53,11 +52,8 @@ class RollingInbox(Inbox):
         self._old = False
         self._asked = 0.0
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if name in ("on_deliveries", "store_delivery"):
-            setattr(self.redis, name, value)
-            setattr(self.local, name, value)
+    def tell_of_deliveries(self, due: Callable[[str], object]) -> None:
+        self.redis.tell_of_deliveries(due)
 
     async def old_replicas(self) -> bool:
         """Whether a replica of a version without the inbox is alive."""

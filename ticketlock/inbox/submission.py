@@ -14,6 +14,8 @@ from ..locks.incoming import MAX_ID, WINDOW, field
 Mode = Literal["enqueue", "coalesce", "interrupt", "rollback"]
 #: What has become of a message. `due`: it comes due later. `failed`: its sender was told of the error, and may send it again.
 State = Literal["due", "waiting", "running", "replied", "failed", "dead", "withdrawn", "unknown"]
+#: States of finished messages, by the letters that outcomes have in scripts.
+FINISHED: dict[str, State] = {"d": "replied", "e": "failed", "x": "dead", "v": "withdrawn"}
 #: Bytes of the longest message.
 MAX_MESSAGE = 1024 * 1024
 

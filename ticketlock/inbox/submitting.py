@@ -9,11 +9,10 @@ from typing import Any
 from ..errors import LockTimeout, QueueFull
 from ..process import clock
 from ..redis.commands import Command
-from .asking import FINISHED
 from .later_inbox import LaterInbox
 from .listener import Listener
 from .scripts import InboxScripts
-from .submission import MessageOutcome, Receipt, Submission
+from .submission import FINISHED, MessageOutcome, Receipt, Submission
 
 #: Seconds for which the listing of a conversation in a cluster's index is relied on.
 _LISTED = 2.0
