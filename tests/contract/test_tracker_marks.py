@@ -94,24 +94,29 @@ async def test_a_repeated_write_leaves_its_mark(stores: Any) -> None:
 
 
 async def test_mark_and_events_are_one_step(stores: Any) -> None:
-    """Whoever looks in between sees both, or neither. (A repeated claim reads both at once.)"""
+    """A reader in between sees both, or neither. (A repeated claim reads both at once.)"""
     writer, reader = stores.open(), stores.open()
     claim = await writer.claim("a", 1, "x")
     seen = set()
+    read = asyncio.Event()
 
     async def write() -> None:
         for number in range(1, 61):
             await writer.append(claim, [user("one more", number)], str(number))
+            if number % 10 == 0:  # a busy writer may keep the reader of SQLite out
+                read.clear()
+                await read.wait()
 
     writing = asyncio.ensure_future(write())
     while not writing.done():
         found = await reader.claim("a", 1, "x")
         assert found.mark == (str(found.sequence) if found.sequence else "")
         seen.add(found.sequence)
+        read.set()
         for _ in range(random.randrange(5)):  # not in step with the writer
             await asyncio.sleep(0)
     await writing
-    assert len(seen) > 2, "nobody has looked in between: the test tests nothing"
+    assert len(seen) > 5
 
 
 async def test_a_replaced_history_keeps_its_mark(stores: Any) -> None:

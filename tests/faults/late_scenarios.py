@@ -38,6 +38,21 @@ async def a_grant_read_late_is_had(server: EmbeddedRedis) -> None:
         assert (await store.inspect("c")).waiting_count == 0
 
 
+async def turns_read_late_are_kept(server: EmbeddedRedis) -> None:
+    """However much of the lease is left when the loop reads of its turn, the turn is renewed."""
+    for late in range(8):  # steps within the time between two heartbeats
+        async with store_on(server, **SHORT) as store:
+            await warm(store)
+            lock = store.lock("c")
+            task = asyncio.create_task(lock.queue())
+            await asyncio.sleep(0)
+            time.sleep(LEASE + 0.02 * late)
+            await soon(task, "its number is told")
+            async with lock as grant:
+                await asyncio.sleep(LEASE / 2)
+                grant.ensure_held()
+
+
 async def a_ticket_read_late_is_one(server: EmbeddedRedis) -> None:
     """Its number is told, and entering uses that ticket: no second one is sent for."""
     async with store_on(server, **SHORT) as store:

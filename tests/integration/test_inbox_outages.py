@@ -108,17 +108,19 @@ async def test_a_message_that_kills_its_replica(
 async def test_a_flood_in_one_conversation_costs_the_others_little(
     redis_server: EmbeddedRedis, tmp_path: Path
 ) -> None:
-    """With room for two turns, a conversation with a hundred messages gives its place to others."""
+    """With room for two turns, conversations with many messages give their places to others."""
     write_files(tmp_path, redis_server.url, max_turns=2, max_waiting=200)
+    gate = "\n    while not Path('open').exists():\n        await asyncio.sleep(0.01)\n"
+    head = '    yield f"begun: {message.text}"\n'
+    (tmp_path / "slow_bot.py").write_text(NOTING.replace(head, head + gate))
     async with httpx.AsyncClient(timeout=60) as http:
         with replicas(tmp_path, []) as [one]:
-            slow = {"metadata": {"seconds": 0.1}}
-            slower = {"metadata": {"seconds": 0.4}}
-            flood = [await accept(http, one, f"flood{i % 4}", str(i), **slower) for i in range(100)]
-            singles = [await accept(http, one, f"single{i}", "1", **slow) for i in range(10)]
-            await asyncio.gather(*(outcome(http, one, each, 30) for each in singles))
-            left = await outcome(http, one, flood[-1], 0)
-            assert left["state"] == "waiting"
-            for i in range(4):
-                found = await outcome(http, one, flood[-1 - i], 60)
-                assert found["state"] == "replied"
+            flood = [await accept(http, one, f"flood{i % 4}", f"flood {i}") for i in range(100)]
+            singles = [await accept(http, one, f"single{i}", f"single {i}") for i in range(10)]
+            (tmp_path / "open").touch()
+            found = [await outcome(http, one, each, 60) for each in [*singles, *flood]]
+            assert {each["state"] for each in found} == {"replied"}
+        calls = (tmp_path / "calls").read_text().splitlines()
+        assert len(calls) == 110
+        last = max(place for place, call in enumerate(calls) if call.startswith("single"))
+        assert last < 60, calls

@@ -160,8 +160,8 @@ class RedisInbox(SubmittingInbox):
             served.submitted_for = clock() - sent_at
         self._served[request] = served
         self.running += 1
-        if clock() >= deadline or self._start is None or self._stopped:
-            served.uncounted = True  # the news is old: it goes back to its number
+        if engine.old(deadline) or self._start is None or self._stopped:
+            served.uncounted = True  # it goes back to its number
             self.finish(served)
             return
         if served.stop is not None:

@@ -146,7 +146,7 @@ class Engine(Hearing):
         waiter.tell_number()
         # However the server's clock went: no lease is longer than a lease from now.
         deadline = min(lease_until, clock() + self.longest_lease) - self.margin
-        if clock() >= deadline:  # the news is old: ask what is true by now
+        if self.old(deadline):  # ask what is true by now
             return self.heartbeat.expect(0)
         self._waiting.pop(waiter.request, None)
         future = waiter.future
@@ -160,10 +160,15 @@ class Engine(Hearing):
         future.set_result(grant)
         return None
 
+    def old(self, deadline: float) -> bool:
+        """Whether a grant was read so late that its turn ends before a renewal is certain."""
+        return clock() >= deadline - self.margin / 2
+
     def adopt(self, grant: Grant) -> None:
         """Renew a turn from now on, and tell its body when it is lost."""
         self._held[grant.request] = grant
-        self.heartbeat.expect(None)
+        # What was read late may end before the next beat.
+        self.heartbeat.expect((grant.lease_until - clock()) / 2)
         self._deadlines.watch(grant)
 
     def drop(self, grant: Grant) -> None:
