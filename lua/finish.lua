@@ -83,10 +83,8 @@ if #outcomes > 0 then
   if ARGV[11] ~= '' then redis.call('RPUSH', KEYS[8], ARGV[11]) end
 end
 
-keys.nothing = redis.call('EXISTS', KEYS[7], KEYS[8]) == 0
 local served, waits = hand_on(keys, fence, offer(ARGV[6], ARGV[7], ARGV[8], ARGV[9]), ARGV[3],
   ARGV[4], string.match(ARGV[6], '^%w+') or '')
-local delivers = not keys.nothing and redis.call('EXISTS', KEYS[8]) == 1
 if not waits then
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
   redis.call('DEL', KEYS[4])
@@ -95,7 +93,8 @@ elseif type(served) ~= 'table' and not unfinished(KEYS[7]) then let_expire(keys,
 if KEYS[10] then
   if waits and type(served) == 'table' then
     redis.call('ZADD', KEYS[10], whole(now + ARGV[8] + LOOK), ARGV[10])
-  elseif waits or delivers then redis.call('ZADD', KEYS[10], whole(now), ARGV[10])
+  elseif waits or redis.call('EXISTS', KEYS[8]) == 1 then
+    redis.call('ZADD', KEYS[10], whole(now), ARGV[10])
   else redis.call('ZREM', KEYS[10], ARGV[10]) end
 end
 if type(served) == 'table' then return served end

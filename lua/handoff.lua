@@ -12,11 +12,11 @@ local function return_message(queue, number, member)
   if id then redis.call('ZADD', queue, number, WAITS .. id) end
 end
 
--- Leave a conversation to the processes that serve the inbox, and tell them. The keys of a
--- conversation with a submitted message do not expire.
+-- Leave a conversation to the processes that serve the inbox, and ring their bell if it is named.
+-- The keys of a conversation with a submitted message do not expire.
 local function leave_vacant(holder, fence, bell)
   redis.call('SET', holder, holder_record(fence, 0, '-', 0, 0, 0, '-'))
-  redis.call('PUBLISH', bell .. 'inbox', holder)
+  if bell then redis.call('PUBLISH', bell .. 'inbox', holder) end
 end
 
 -- Ring the bell of a process. It is signed with the secret of the member that it is about, which

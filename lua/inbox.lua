@@ -151,13 +151,13 @@ local function restore(keys)
   restore_stop(keys.waiters, keys.submitted)
 end
 
--- Hand a conversation whose turn has ended to its head (`keys.nothing`: no message waits): a message's is served by `offered`, if that
+-- Hand a conversation whose turn has ended to its head: a message's is served by `offered`, if that
 -- has room; a ticket of a process gets its turn, without a bell if that is `caller`. Returns the
 -- answer of `serve`, or the bell's text, or false; and whether anything waits.
 local function hand_on(keys, fence, offered, bell, idle_ms, caller)
   for _ = 1, MAX_DEAD_HEADS do
     local head = redis.call('ZPOPMIN', keys.queue)
-    if not head[1] and not keys.nothing and unfinished(keys.submitted) then
+    if not head[1] and unfinished(keys.submitted) then
       restore(keys)
       head = redis.call('ZPOPMIN', keys.queue)
     end

@@ -52,11 +52,14 @@ local function forget_old(holder, queue, waiters, messages, expiries, now)
 end
 
 -- Keep a record for a window; the keys of all live at least as long, and never shorter than before.
+-- They get somewhat more, so that not each record renews them.
 local function keep(messages, expiries, id, text, window, now, idle)
   redis.call('HSET', messages, id, text)
   redis.call('ZADD', expiries, whole(now + window), id)
   local longest = math.max(window, idle)
   if redis.call('PTTL', messages) < longest then
-    for _, key in ipairs({messages, expiries}) do redis.call('PEXPIRE', key, longest) end
+    for _, key in ipairs({messages, expiries}) do
+      redis.call('PEXPIRE', key, whole(longest * 1.1))
+    end
   end
 end

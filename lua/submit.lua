@@ -38,7 +38,7 @@ end
 if ARGV[14] and now > tonumber(ARGV[14]) then return {-3} end
 local keys = {counter = KEYS[1], holder = KEYS[2], queue = KEYS[3], waiters = KEYS[4],
   submitted = KEYS[7]}
-local waits = fields > 0 and unfinished(KEYS[7])
+local waits = fields > 1 or fields == 1 and unfinished(KEYS[7])
 local number, granted, attempts, begun, since, mode, listeners
 if waits then
   number, granted, attempts, begun, since, mode, listeners = submission(KEYS[7], id)
@@ -60,12 +60,10 @@ end
 if had(KEYS[2], KEYS[3], KEYS[4], state, owner, text, now) then return {3, 0, now, 0} end
 
 local ends = member and tonumber(lease) <= now
-if ARGV[10] ~= '-1' then
-  local waiting = redis.call('ZCARD', KEYS[3])
-  if ends and string.find(member, SERVING, 1, true) then waiting = waiting + 1 end  -- it returns
-  local busy = member and not ends or waiting > 0
-  if busy and waiting >= tonumber(ARGV[10]) then return {-1, waiting} end
-end
+local behind = redis.call('ZCARD', KEYS[3])
+if ends and string.find(member, SERVING, 1, true) then behind = behind + 1 end  -- it returns
+local busy = member and not ends or behind > 0
+if ARGV[10] ~= '-1' and busy and behind >= tonumber(ARGV[10]) then return {-1, behind} end
 if not KEYS[8] then
   local listing = redis.call('HGET', KEYS[7], '  listing') or '0'
   if ARGV[12] ~= listing then return {-2, listing} end
@@ -76,6 +74,8 @@ if not member and (waits or not fence and redis.call('EXISTS', KEYS[3]) == 1) th
   if waits then restore(keys) end
   fence, serving, member, ends = fence or '0', '0', '-', true
 end
+-- Behind the living turn of a message all is as its ticket needs it: who waits, expiries, the index.
+local steady = waits and member and not ends and redis.call('PTTL', KEYS[1]) == -1
 if ends then
   return_message(KEYS[3], serving, member)
   hand_on(keys, fence, offer('', ARGV[2], ARGV[3], ARGV[4]), ARGV[6], ARGV[5], '')
@@ -84,15 +84,17 @@ end
 -- An error of the attempt before says how many there were.
 attempts = state == 'e' and string.match(text, '^%d+') or '0'
 number = redis.call('INCR', KEYS[1])
+local last = {}
 if waits then
-  local last = redis.call('ZRANGE', KEYS[3], -1, -1, 'WITHSCORES')[2] or serving or 0
-  if number <= tonumber(last) then  -- the counter was lost
+  if not steady or behind > 0 then last = redis.call('ZRANGE', KEYS[3], -1, -1, 'WITHSCORES') end
+  if number <= tonumber(last[2] or serving or 0) then  -- the counter was lost
+    steady = false
     restore(keys)
-    redis.call('SET', KEYS[1], whole(math.max(last, redis.call('GET', KEYS[1]))))
+    redis.call('SET', KEYS[1], whole(math.max(last[2] or serving, redis.call('GET', KEYS[1]))))
     number = redis.call('INCR', KEYS[1])
   end
 end
-redis.call('PERSIST', KEYS[1])
+if not steady then redis.call('PERSIST', KEYS[1]) end
 mode, listeners = ARGV[8], with_listener('-', ARGV[9])
 local served = not member and ARGV[1] ~= ''
 redis.call('HSET', KEYS[7], id,
@@ -106,13 +108,17 @@ if served then
 end
 
 redis.call('ZADD', KEYS[3], whole(number), WAITS .. id)
-redis.call('HSET', KEYS[4], ANYONE, FOR_EVER)
-for _, key in ipairs({KEYS[3], KEYS[4]}) do redis.call('PERSIST', key) end
-local vacant = not member or member == '-'
-if not member then leave_vacant(KEYS[2], fence or '0', ARGV[6]) end  -- nobody here has room
-if KEYS[8] then
-  if vacant then redis.call('ZADD', KEYS[8], whole(now), ARGV[11])
-  else redis.call('ZADD', KEYS[8], 'NX', whole(now + ARGV[3] + LOOK), ARGV[11]) end
+if not steady or string.sub(last[1] or '', 1, #WAITS) ~= WAITS then
+  redis.call('HSET', KEYS[4], ANYONE, FOR_EVER)
+end
+if not steady then
+  for _, key in ipairs({KEYS[3], KEYS[4]}) do redis.call('PERSIST', key) end
+  local vacant = not member or member == '-'
+  -- No room here. Where another conversation is due, its bell has rung.
+  local rung = vacant and KEYS[8] and redis.call('ZCOUNT', KEYS[8], '-inf', whole(now)) > 0
+  if not member then leave_vacant(KEYS[2], fence or '0', not rung and ARGV[6]) end
+  if vacant and KEYS[8] then redis.call('ZADD', KEYS[8], whole(now), ARGV[11])
+  elseif KEYS[8] then redis.call('ZADD', KEYS[8], 'NX', whole(now + ARGV[3] + LOOK), ARGV[11]) end
 end
 if mode == 'interrupt' or mode == 'rollback' then
   redis.call('HSET', KEYS[4], 'stop', whole(number) .. ' ' .. mode)
@@ -121,4 +127,4 @@ if mode == 'interrupt' or mode == 'rollback' then
     ring(ARGV[6], process, secret, string.format('stop %s %s %s', request, fence, mode))
   end
 end
-return {0, number, now, redis.call('ZCARD', KEYS[3])}
+return {0, number, now, steady and behind + 1 or redis.call('ZCARD', KEYS[3])}

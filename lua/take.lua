@@ -20,12 +20,16 @@ if unfinished(KEYS[5]) then
     return_message(KEYS[3], number, member)
     -- Messages may be missing in the queue: see `restore`. Tickets of processes hide that, but
     -- where few wait they are all looked at.
-    local fields = redis.call('HLEN', KEYS[5])
-    if fields <= FEW or fields - 1 > 2 * redis.call('ZCARD', KEYS[3])
-        or not fence or redis.call('EXISTS', KEYS[1]) == 0 then
+    local fields, ttl = redis.call('HLEN', KEYS[5]), redis.call('PTTL', KEYS[1])
+    local queued = redis.call('ZRANGE', KEYS[3], 0, 1)
+    local single = fields == 2 and #queued == 1 and string.sub(queued[1], 1, #WAITS) == WAITS
+    if not fence or ttl == -2 or not single
+        and (fields <= FEW or fields - 1 > 2 * redis.call('ZCARD', KEYS[3])) then
       restore(keys)
     end
-    for _, key in ipairs({KEYS[1], KEYS[3], KEYS[4], KEYS[5]}) do redis.call('PERSIST', key) end
+    if ttl ~= -1 or not single then
+      for _, key in ipairs({KEYS[1], KEYS[3], KEYS[4], KEYS[5]}) do redis.call('PERSIST', key) end
+    end
     local found = hand_on(keys, fence or '0', offer(ARGV[1], ARGV[2], ARGV[3], ARGV[4]), ARGV[6],
       ARGV[5], '')
     if found then served = found end

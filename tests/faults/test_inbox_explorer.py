@@ -44,6 +44,14 @@ MUTANTS = {
     "a message that waits is not listed": Mutant(
         lua("submit", "redis.call('ZADD', KEYS[8], whole(now), ARGV[11])", ""),
         SMALL["no room"], "what waits is listed"),
+    "a free conversation is taken for a steady one": Mutant(
+        lua("submit", "local steady = waits and member and not ends and",
+            "local steady ="),
+        SMALL["broken"], "a conversation with a message is not idle"),
+    "the counter is lost": Mutant(
+        lua("submit", "if number <= tonumber(last[2] or serving or 0) then", "if false then"),
+        Bound((A, SAME), Budget(ticks=1, plains=1, looks=1, evicts=1), ALONE),
+        "a message is handled once"),
     "any listing will do": Mutant(
         lua("submit", "if ARGV[12] ~= listing then", "if false then"),
         SMALL["a cluster"], "what waits is listed"),
@@ -93,11 +101,11 @@ MUTANTS = {
             "redis.call('PEXPIRE', KEYS[1], ARGV[4])", "redis.call('SET', KEYS[2], fence)"),
         Bound((A, B), Budget()), "nothing is left"),
     "what is refused takes a number": Mutant(
-        lua("submit", "then return {-1, waiting} end",
-            "then redis.call('INCR', KEYS[1]) return {-1, waiting} end"),
+        lua("submit", "then return {-1, behind} end",
+            "then redis.call('INCR', KEYS[1]) return {-1, behind} end"),
         SMALL["rejected"], "what is refused is not stored"),
     "who comes back is not counted": Mutant(
-        lua("submit", "then waiting = waiting + 1 end", "then waiting = waiting end"),
+        lua("submit", "then behind = behind + 1 end", "then behind = behind end"),
         SMALL["rejected"], "who cannot wait is refused"),
     "a carried ticket leaves at once": Mutant(
         lua("carry", "call = ARGV[4]\n", "call = ARGV[4] redis.call('ZREM', KEYS[2], ticket)\n"),

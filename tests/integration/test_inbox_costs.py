@@ -26,26 +26,38 @@ class Replica:
         self._client, self._numbers = client, count(1)
         self._inbox = InboxScripts(scripts, scripts.keys.prefix, cluster)
         self.keys = scripts.keys
+        self._begun: tuple[str, int] | None = None
         for name in Scripts.NAMES:
             client.script_load(load(name).source)
 
-    def serve(self, conversation_id: str) -> None:
-        """A message that is submitted here, with somebody who listens, and finished."""
+    def submit(self, conversation_id: str, *, room: bool = True) -> Any:
+        """Submit a message, with a listener; returns what finishes its turn."""
         number = next(self._numbers)
         message = Submission(conversation_id, f"m{number}", "text")
-        server, listener = f"p.{number}-secret", f"p.{number}0-secret"
+        server, listener = f"p.{number}-secret" if room else "", f"p.{number}0-secret"
         answer: Any = self._client.execute_command(
             *self._inbox.submit(message, server, 70_000, listener, "")
         )
-        assert answer[0] == 1
-        grant = SimpleNamespace(member=f"{server}.!m{number}", fence=answer[2])
-        served: Any = SimpleNamespace(
-            conversation_id=conversation_id, grant=grant, window=600, delivery="", uncounted=False
-        )
-        words = self._inbox.finish(
-            served, [(f"m{number}", "d", "reply")], f"p.{number}1-secret", 70_000, 100
-        )
-        assert self._client.execute_command(*words) == [4]
+        fence = answer[2] if answer[0] == 1 else 0
+        return SimpleNamespace(
+            conversation_id=conversation_id, window=600, delivery="", uncounted=False,
+            message=f"m{number}", grant=SimpleNamespace(member=f"{server}.!m{number}", fence=fence),
+        )  # fmt: skip
+
+    def finish(self, turn: Any) -> Any:
+        """Finish a turn, or the one that the last finish has begun in its place."""
+        if self._begun is not None:
+            member, fence = self._begun
+            turn.grant = SimpleNamespace(member=f"{member}.!{turn.message}", fence=fence)
+        server = f"p.{next(self._numbers)}1-secret"
+        words = self._inbox.finish(turn, [(turn.message, "d", "reply")], server, 70_000, 100)
+        answer: Any = self._client.execute_command(*words)
+        self._begun = (server, answer[2]) if answer[0] == 1 else None
+        return answer
+
+    def serve(self, conversation_id: str) -> None:
+        """A message that is submitted here, with a listener, and finished."""
+        assert self.finish(self.submit(conversation_id)) == [4]
 
 
 def test_commands_of_a_free_conversation(own_redis: EmbeddedRedis) -> None:
@@ -66,6 +78,55 @@ def test_commands_of_a_free_conversation(own_redis: EmbeddedRedis) -> None:
             "pttl": 1, "hlen": 2, "hexists": 1, "hget": 1, "hset": 2, "zadd": 2, "zrem": 1,
             "zrangebyscore": 1, "exists": 1, "del": 1,
         }  # fmt: skip
+
+
+def test_commands_of_a_queue(own_redis: EmbeddedRedis) -> None:
+    """A message behind another costs at most 28 commands: to submit it, and to finish it."""
+    with redis.Redis.from_url(own_redis.url) as client:
+        replica = Replica(client)
+        turns = [replica.submit("c") for _ in range(13)]
+        replica.finish(turns[0])
+        client.config_resetstat()
+        for turn in turns[1:11]:
+            replica.submit("c")
+            replica.finish(turn)
+        stats = client.info("commandstats")
+        own = ("config", "info")
+        calls = {
+            name: entry["calls"] for name, entry in stats.items()
+            if name.removeprefix("cmdstat_").split("|")[0] not in own
+        }  # fmt: skip
+        assert calls["cmdstat_evalsha"] == 20
+        assert sum(calls.values()) / 10 <= 28, calls
+
+
+def test_expiries_of_an_older_version_are_removed(own_redis: EmbeddedRedis) -> None:
+    """0.4.0 gives the keys of a conversation expiries, also while a message waits there."""
+    with redis.Redis.from_url(own_redis.url) as client:
+        replica = Replica(client)
+        replica.submit("c")
+        replica.submit("c")
+        keys = replica.keys.of("c")[:4]
+        for key in keys:
+            assert client.pexpire(key, 60_000)
+        replica.submit("c")
+        assert [client.pttl(key) for key in (keys[0], *keys[2:])] == [-1, -1, -1]
+
+
+def test_a_message_that_is_missing_in_the_queue_goes_first(own_redis: EmbeddedRedis) -> None:
+    """Behind a dead holder, with a ticket of a process that has come after the message."""
+    with redis.Redis.from_url(own_redis.url) as client:
+        replica = Replica(client)
+        replica.submit("c", room=False)
+        _, holder, queue, waiters, *_ = replica.keys.of("c")
+        client.delete(queue)
+        alive = int(client.time()[0]) * 1000 + 60_000
+        client.set(holder, "5 2 q.1-secret 1 1 1 host:1,1,4000")
+        client.zadd(queue, {"q.2-secret": 3})
+        client.hset(waiters, "q", f"{alive} host:1,1,4000")
+        taken: Any = client.execute_command(*replica._inbox.take("c", "p.9-secret", 70_000))
+        assert taken[0][:2] == [1, 1]
+        assert client.zrange(queue, 0, -1) == [b"q.2-secret"]
 
 
 def test_nothing_is_left(own_redis: EmbeddedRedis) -> None:
