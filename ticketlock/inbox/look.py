@@ -19,6 +19,8 @@ log = logging.getLogger("ticketlock.inbox")
 _PAUSE, _JITTER = 0.6, 0.3
 #: Conversations that are taken in one go.
 _AT_ONCE = 100
+#: Conversations that bells have named, and that wait for room.
+_MOST_TOLD = 1000
 #: Bounds of all that waits: messages, and bytes of their texts.
 MAX_MESSAGES, MAX_BYTES = 1_000_000, 1 << 30
 
@@ -71,8 +73,9 @@ class Look:
         self._wake.set()
 
     def at(self, name: str) -> None:
-        """Look at a conversation at once."""
-        self._told.add(name)
+        """Look at a conversation at once, unless others wait."""
+        if len(self._told) < _MOST_TOLD:  # the index has all of them
+            self._told.add(name)
         self._wake.set()
 
     @property
@@ -95,16 +98,25 @@ class Look:
         while True:
             self._wake.clear()
             try:
-                told, self._told = self._told, set()
-                await self._take([(name, "") for name in list(told)[: self._inbox.room]])
-                await self._look()
+                await self._round()
             except LockStoreConnectionError as error:
                 log.warning("cannot look into the inbox, trying again: %s", error)
             except Exception:
                 log.exception("looking into the inbox failed, trying again")
-            if not (self._told or (self.due and self._inbox.room)):
+            if not ((self._told or self.due) and self._inbox.room):
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), _PAUSE + random.random() * _JITTER)
+
+    async def _round(self) -> None:
+        """Look, and take what bells have named; where others wait, the longest due come first."""
+        fair = self.due > 0
+        if fair:
+            await self._look()
+        told = list(self._told)[: self._inbox.room]
+        self._told.difference_update(told)
+        await self._take([(name, "") for name in told])
+        if not fair:
+            await self._look()
 
     async def _look(self) -> None:
         index = self._inbox.scripts.index

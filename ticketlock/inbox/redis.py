@@ -250,8 +250,8 @@ class RedisInbox(SubmittingInbox):
         return done
 
     def _goes_on(self, served: Served) -> bool:
-        """Whether the conversation's next message may take the place: not while others wait for one."""
-        return not (self.look.due and self.room <= 1)
+        """Whether the conversation's next message may take the place: not while others wait for it."""
+        return self.look.due < self.room
 
     def _finished(
         self, served: Served, server: str, done: asyncio.Future[None], command: Command, answer: Any
