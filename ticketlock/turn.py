@@ -100,6 +100,11 @@ class Turn:
         return self.grant.fence
 
     @property
+    def number(self) -> int:
+        """The ticket number of the turn; with conversation and fence the idempotency key of an attempt."""
+        return self.grant.number
+
+    @property
     def sequence(self) -> int:
         """How many events the conversation had when the block began or last committed."""
         return self._claimed().sequence

@@ -80,6 +80,27 @@ async def test_each_is_handled_once_in_order(store: LockStore) -> None:
         assert [event.as_dict()["text"] for event in tracker.events] == [f"m{i}" for i in range(10)]
 
 
+async def test_the_idempotency_key_of_an_attempt(store: LockStore) -> None:
+    """The turn has the number that the sender got; each attempt has a fence of its own."""
+    keys: list[tuple[int, int]] = []
+
+    async def handle(turn: Turn, message: Mapping[str, Any]) -> None:
+        keys.append((turn.number, turn.fence))
+        if message["attempt"] == 1:
+            raise ValueError("once")
+
+    async with Conversations(store) as conversations:
+        async with conversations.serving(handle, retry_time=0.1):
+            receipt = await conversations.submit("a", "m", message_id="1")
+            if not conversations.inbox.durable:  # the sender sends it again
+                assert (await conversations.outcome("a", "1", wait=10)).state == "failed"
+                await conversations.submit("a", "m", message_id="1")
+            assert (await conversations.outcome("a", "1", wait=10)).state == "replied"
+    assert keys[0][0] == receipt.number
+    assert len(keys) == 2
+    assert keys[1][1] > keys[0][1]
+
+
 async def test_what_waits_can_be_listed_and_withdrawn(store: LockStore) -> None:
     async with serving(store) as (conversations, bot):
         await conversations.submit("a", "wait", message_id="1")
