@@ -82,7 +82,10 @@ class Messages:
             message: a text, or a mapping with `text` and other keys of a `Message`.
             message_id: unique in the conversation: a message with a known id is not handled
                 again; default: a new one.
-            mode: what it does while another message waits or is handled.
+            mode: what it does while another message waits or is handled. `enqueue` waits. So does
+                `coalesce`, which shares a turn with others where the bot server handles it.
+                `interrupt` and `rollback` ask the turns before it to stop: a bot of the server is
+                cancelled; with `serving` it is `handle` that looks at `turn.grant.superseded`.
             window: seconds for which the id and its outcome are kept.
             max_waiting: how many may wait already; 0: it is handled at once or refused.
             lock_lifetime: seconds that its turn may last.

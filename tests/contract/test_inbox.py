@@ -134,6 +134,9 @@ async def test_bounds(store: LockStore) -> None:
                 await conversations.submit("a", "x", message_id=wrong)
         with pytest.raises(ValueError, match="bytes"):
             await conversations.submit("a", "x" * 2_000_000, message_id="4")
+        for mode in ("reject", "en queue"):
+            with pytest.raises(ValueError, match=r"mode is one of .* max_waiting=0"):
+                await conversations.submit("a", "x", message_id="5", mode=mode)  # type: ignore[arg-type]
         bot.open.set()
         assert (await conversations.outcome("a", "2", wait=10)).state == "replied"
         assert (await conversations.outcome("a", "3")).state == "unknown"

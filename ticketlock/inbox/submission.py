@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as field_of
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..checks import check_conversation_id, check_seconds
 from ..locks.incoming import MAX_ID, WINDOW, field
@@ -50,6 +50,11 @@ class Submission:
         if not isinstance(self.text, str) or len(self.text.encode()) > MAX_MESSAGE:
             raise ValueError(f"a message must be text of at most {MAX_MESSAGE} bytes")
         self.message_id.encode()  # a lone surrogate is not valid text
+        if self.mode not in get_args(Mode):
+            raise ValueError(
+                f"mode is one of {', '.join(get_args(Mode))}, not {self.mode!r:.80}; to reject a "
+                "message that would have to wait, submit it with max_waiting=0"
+            )
         check_seconds("window", self.window, above=True)
         check_seconds("lock_lifetime", self.lock_lifetime, above=True)
 
