@@ -70,7 +70,8 @@ class Serving:
 
     def describe(self, error: Exception) -> dict[str, Any]:
         """What a failed message keeps of its error; no text that may hold anything."""
-        return {"code": 500, "reason": type(error).__name__, "message": "the message failed"}
+        kind = type(error).__name__
+        return {"code": 500, "reason": kind, "message": f"the handler failed: {kind}"}
 
     def slow(self, turn: Turn, served: Served) -> Exception | None:
         """The error of a turn that outlived its lifetime, which is then the cause of any error."""
@@ -153,7 +154,16 @@ class Serving:
         dead = isinstance(error, TooManyAttempts)
         last = served.attempts + 1 >= self.max_attempts
         if dead or (last and not served.awaited):
-            await served.inbox.bury(served, json.dumps(self.describe(shown)))
+            described = self.describe(shown)
+            await served.inbox.bury(served, json.dumps(described))
+            if not dead:
+                log.warning(
+                    "message %r of conversation %r, ticket %d, is a dead letter after %d attempts: "
+                    "%s; `ticketlock inbox` lists, resends and drops it",
+                    served.message_id, served.conversation_id, served.grant.number,
+                    self.max_attempts, described["reason"],
+                    extra=facts(turn.grant, why="dead") | {"message_id": served.message_id},
+                )  # fmt: skip
         elif served.awaited or not served.durable:
             served.end("e", json.dumps(self.describe(shown)))
         elif slow is None:
@@ -203,13 +213,21 @@ class HandleServing(Serving):
         """Start the turn of a message."""
         task = asyncio.get_running_loop().create_task(self._serve(served))
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, served))
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, served: Served, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("a message failed: %s: %s", type(error).__name__, error)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        ours = isinstance(error, (*LOST, *UNAVAILABLE, TooManyAttempts))
+        log.log(
+            logging.WARNING if ours else logging.ERROR,
+            "message %r of conversation %r, ticket %d: attempt %d failed: %s",
+            served.message_id, served.conversation_id, served.grant.number, served.attempts + 1,
+            f"{type(error).__name__}: {error}" if ours else type(error).__name__,
+            exc_info=None if ours else error,
+        )  # fmt: skip
 
     async def _serve(self, served: Served) -> None:
         turn = self._turn_of(served)

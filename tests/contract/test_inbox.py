@@ -142,10 +142,10 @@ async def test_bounds(store: LockStore) -> None:
         assert (await conversations.outcome("a", "3")).state == "unknown"
 
 
-async def test_a_message_that_fails(store: LockStore) -> None:
-    """It ends, with no text of the error, and the next one is handled."""
+async def test_a_message_that_fails(store: LockStore, caplog: pytest.LogCaptureFixture) -> None:
+    """It ends, with no text of the error, and the next one is handled; the log has the traceback."""
     async with serving(store, max_attempts=2) as (conversations, bot):
-        await conversations.submit("a", "fail", message_id="1")
+        receipt = await conversations.submit("a", "fail", message_id="1")
         await conversations.submit("a", "next", message_id="2")
         assert (await conversations.outcome("a", "2", wait=10)).state == "replied"
         failed = await conversations.outcome("a", "1")
@@ -156,6 +156,12 @@ async def test_a_message_that_fails(store: LockStore) -> None:
         assert bot.calls == [*calls, ("next", 1)]
         letters = await conversations.inbox.letters("a")
         assert [letter.message_id for letter in letters] == (["1"] if durable else [])
+    logged = [one for one in caplog.records if one.exc_info and one.levelname == "ERROR"]
+    texts = [one.getMessage() for one in logged]
+    start = f"message '1' of conversation 'a', ticket {receipt.number}: attempt"
+    assert texts == [f"{start} {n} failed: ValueError" for n in range(1, len(calls) + 1)]
+    dead = [text for text in caplog.messages if "is a dead letter after 2 attempts: ValueE" in text]
+    assert len(dead) == len(letters)
 
 
 @pytest.mark.parametrize("store", ["in_memory", "concurrent_redis"], indirect=True)

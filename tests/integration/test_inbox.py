@@ -173,6 +173,13 @@ async def test_a_failing_message_is_tried_again(
             assert "secret" not in json.dumps(found)
             lines = (tmp_path / "calls").read_text().split()
             assert lines == ["bad:1", "bad:2", "bad:3", "good:1"]
+            warned = one.log() + two.log()
+            assert warned.count("is a dead letter after 3 attempts: Conversation") == 1
+            body = {"sender": "g", "message": "bad", "message_id": "bad"}
+            for at in (one, two):  # its sender learns that it is not handled again
+                again = await http.post(f"{at.url}/webhooks/rest/webhook", json=body)
+                assert (again.status_code, again.json()["reason"]) == (409, "TooManyAttempts")
+                assert "the bot failed: ValueError" in again.json()["message"]
 
 
 FAILING = """

@@ -300,6 +300,7 @@ class LocalInbox(Inbox):
 
     async def all_letters(self, most: int = 100) -> Letters:
         found = [letter for letters in self._letters.values() for letter in letters]
+        found.reverse()  # of those that died in one millisecond too, the last first
         found.sort(key=lambda letter: -letter.died)
         return Letters(found[:most], len(found) > most)
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from ..aio.running import result
 from ..conversations import Conversations
 from ..deliveries.destination import Destination
+from ..errors import TooManyAttempts
 from ..inbox.due import When
 from ..inbox.listener import Listener
 from ..inbox.submission import MessageOutcome, Receipt, Submission
@@ -196,9 +197,16 @@ class Handler:
     def _replies(
         self, outcome: MessageOutcome, report: Report, receipt: Receipt
     ) -> list[RestObject]:
-        """The replies. Raises RolledBack if the message was rolled back, and the error it met."""
+        """The replies.
+
+        Raises RolledBack if the message was rolled back; TooManyAttempts if it is a dead letter; the
+        error that it met.
+        """
         if outcome.state in ("failed", "dead"):
-            raise Failed(json.loads(outcome.text or "{}"))
+            failed = Failed(json.loads(outcome.text or "{}"))
+            if outcome.state == "dead":
+                raise TooManyAttempts(f"a dead letter, which is not handled again: {failed}")
+            raise failed
         if outcome.state == "withdrawn":
             raise Withdrawn("the message was withdrawn before its turn")
         if receipt.known:
