@@ -45,8 +45,11 @@ async def test_what_a_killed_replica_accepted(redis_server: EmbeddedRedis, tmp_p
             assert [each["ticket"] for each in accepted] == [1, 2, 3]
             assert [each["position"] for each in accepted] == [0, 1, 2]
             assert {each["durability"] for each in accepted} == {"memory"}
+            waits = {"state": "waiting", "ticket": 3, "position": 2, "attempts": 0}
+            assert await outcome(http, two, accepted[2], 0) == waits
             one.process.kill()
             found = [await outcome(http, two, each) for each in accepted]
+            assert [set(each) for each in found] == [{"state", "replies"}] * 3
             assert [each["state"] for each in found] == ["replied"] * 3
             assert [each["replies"][-1]["text"] for each in found] == [
                 "done: 1",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +66,10 @@ async def test_from_http(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
             assert found["state"] == "replied"
             assert "due" not in found
             assert await texts(http, two, "due") == said("1")
+            far = await accept(http, two, "due", "3", after=30 * 86_400)
+            text = far["outcome"].rpartition("/")[2].partition(".")[0]
+            signed = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            assert signed[2] > far["due"] + 86_400  # it can still be withdrawn the day before
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class OutcomeRoutes:
 
     async def accepted(self, message: Message, receipt: Receipt) -> Response:
         """The answer 202 to a message that was submitted."""
-        token = await self.tokens.make(message.sender_id, message.message_id)
+        token = await self.tokens.make(message.sender_id, message.message_id, receipt.due)
         address = f"/webhooks/outcomes/{token}"
         body: dict[str, Any] = {
             "ticket": receipt.number,
@@ -69,14 +69,14 @@ class OutcomeRoutes:
         else:
             outcome = await self._inbox.outcome(conversation_id, message_id)
         if outcome.state == "unknown":
-            raise NotFound("the message is not known any more: its outcome was kept for a while")
+            raise NotFound(_UNKNOWN)
         return JSONResponse(as_json(outcome), headers={"cache-control": "no-store"})
 
     async def withdraw(self, request: Request) -> Response:
         """DELETE: withdraw the message, unless its turn has begun."""
         found = await self._inbox.withdraw(*await self.tokens.read(request.path_params["token"]))
         if found == "unknown":
-            raise NotFound("the message is not known any more")
+            raise NotFound(_UNKNOWN)
         if found != "withdrawn":
             raise Conflict(f"the message cannot be withdrawn: its turn has {_PAST[found]}")
         return JSONResponse({"withdrawn": True})
@@ -125,14 +125,17 @@ class OutcomeRoutes:
 
 
 _PAST = {"begun": "begun", "finished": "ended"}
+_UNKNOWN = (
+    "the message is not known any more: its outcome was kept for message_window, or it was cancelled "
+    "or replaced before it came due"
+)
 
 
 def as_json(outcome: MessageOutcome) -> dict[str, Any]:
-    """An outcome for clients."""
-    made: dict[str, Any] = {
-        "state": outcome.state, "ticket": outcome.number, "position": outcome.position,
-        "attempts": outcome.attempts,
-    }  # fmt: skip
+    """An outcome for clients; of a message that is finished, its place is not known any more."""
+    made: dict[str, Any] = {"state": outcome.state}
+    if outcome.state in ("waiting", "running"):
+        made.update(ticket=outcome.number, position=outcome.position, attempts=outcome.attempts)
     if outcome.due is not None:
         made["due"] = outcome.due
     if outcome.text is None:

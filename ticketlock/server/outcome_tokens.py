@@ -33,9 +33,13 @@ class OutcomeTokens:
         self._shared = SharedState.of(conversations.lock_store)
         self._seconds = settings.message_window
 
-    async def make(self, conversation_id: str, message_id: str) -> str:
-        """The token of a message, valid for a day and the window of its outcome."""
-        expires = int(time.time() + 86_400 + self._seconds)
+    async def make(self, conversation_id: str, message_id: str, due: float | None = None) -> str:
+        """The token of a message, valid for a day and the window of its outcome.
+
+        Args:
+            due: seconds since the epoch at which the message comes due: that day begins then.
+        """
+        expires = int(max(time.time(), due or 0) + 86_400 + self._seconds)
         body = json.dumps([conversation_id, message_id, expires], separators=(",", ":"))
         return f"{_encoded(body.encode())}.{_encoded(await self._sign(body.encode()))}"
 
@@ -50,9 +54,15 @@ class OutcomeTokens:
                 raise ValueError("not signed by us")
             conversation_id, message_id, expires = json.loads(body)
         except (ValueError, binascii.Error):
-            raise NotAuthenticated("the token of this outcome is not valid") from None
+            raise NotAuthenticated(
+                "the address of this outcome is not valid: use the one of the 202 as it is; replicas "
+                "that do not share tokens or a Redis need the same outcome_secret"
+            ) from None
         if expires < time.time():
-            raise NotAuthenticated("the token of this outcome has expired")
+            raise NotAuthenticated(
+                "the address of this outcome has expired: it is valid for a day after the message "
+                "was accepted, or was due"
+            )
         return conversation_id, message_id
 
     async def _sign(self, body: bytes) -> bytes:
