@@ -80,6 +80,14 @@ def allowed(address: str, *, private: bool) -> bool:
     return all(_allowed(one, private) for one in (found, *_inside(found)))
 
 
+def possible(host: str, *, private: bool) -> bool:
+    """Whether a host may lead to an address that is allowed, as far as that is known without asking."""
+    try:
+        return allowed("127.0.0.1" if host == "localhost" else host, private=private)
+    except ValueError:  # a name
+        return True
+
+
 def _allowed(address: _Address, private: bool) -> bool:
     if any(address.version == net.version and address in net for net in _NEVER):
         return False

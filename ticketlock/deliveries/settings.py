@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from ..errors import ConfigurationError
 from ..settings.keys import Key, declared
 from ..settings.section import Section, endpoint_values
-from .address import CheckedURL
+from .address import CheckedURL, possible
 from .signature import secrets_problem
 
 
@@ -65,6 +65,11 @@ class CallbackSettings:
             value, check = getattr(self, name), each.key.check
             if check is not None and value is not None and (problem := check(value)):
                 raise ConfigurationError(f"callback: {name}: {problem}")
+        if self.url and not possible(CheckedURL.parse(self.url).host, private=self.allow_private):
+            raise ConfigurationError(
+                "callback: url: its address is loopback, private or link-local: nothing is posted "
+                "there; allow_private: true permits the first two"
+            )
 
     @classmethod
     def from_section(cls, section: Any, where: str = "callback") -> CallbackSettings:

@@ -48,6 +48,10 @@ def test_a_file_with_secrets_of_the_environment(
             "callback: secrets: number 1 is not a webhook",
         ),
         ({"url": "http://h", "secrets": [SECRET, "sesame"]}, "callback: secrets: number 2"),
+        ({"url": "http://localhost:81/sesame"}, "callback: url: its address is loopback"),
+        ({"url": "http://[::1]/sesame"}, "callback: url: its address is loopback"),
+        ({"url": "http://10.0.0.1/"}, "callback: url: .* allow_private: true permits the first"),
+        ({"url": "http://169.254.169.254/", "allow_private": True}, "callback: url: its address"),
         ({"url": "http://h", "timeout": 11}, "callback: timeout: 11 is not a number of at most 10"),
         ({"url": "http://h", "type": "smtp"}, "callback: type: 'smtp' is not known"),
         ({"url": "http://h", "max_trys": 1}, "callback: max_trys: .*did you mean max_tries"),
@@ -58,6 +62,13 @@ def test_what_is_wrong_is_named(keys: dict[str, object], text: str) -> None:
         with pytest.raises(ConfigurationError, match=f"^{text}") as caught:
             CallbackSettings.from_section(section)
         assert "sesame" not in str(caught.value)
+
+
+def test_addresses_that_can_be_posted_to() -> None:
+    """A name is looked up when something is posted, and checked then."""
+    CallbackSettings(url="http://127.0.0.1:81/", allow_private=True)
+    CallbackSettings(url="http://8.8.8.8/")
+    CallbackSettings(url="http://hooks.internal/")
 
 
 def test_a_credentials_file_says_where_the_channel_belongs(tmp_path: Path) -> None:
