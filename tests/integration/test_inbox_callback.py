@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 from servers.bot_server import replicas, write_files
 
-from ticketlock import verify_webhook
+from ticketlock import Conversations, verify_webhook
+from ticketlock.endpoints import read_endpoints
 from ticketlock.redis.embedded import EmbeddedRedis
 
 SECRET = "whsec_" + "a" * 32
@@ -76,6 +77,25 @@ async def test_the_documented_callback(redis_server: EmbeddedRedis, tmp_path: Pa
         assert list(dict.fromkeys(texts)) == [
             f"{word}: {n}" for n in "123" for word in ("begun", "done")
         ]
+
+
+async def test_a_message_that_comes_due_later(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+    """The callback webhook takes the time as the REST webhook does, and refuses one that is wrong."""
+    path = write_files(tmp_path, redis_server.url)
+    with path.open("a") as file:
+        file.write(f"callback:\n  url: http://hooks.invalid/\n  secrets: {SECRET}\n")
+    with replicas(tmp_path, []) as [one]:
+        address = f"{one.url}/webhooks/callback/webhook"
+        due = {"sender": "due", "message": "tea", "name": "n"}
+        async with httpx.AsyncClient(timeout=20) as http:
+            answer = await http.post(address, json={**due, "after": 600})
+            assert (answer.status_code, answer.text) == (200, "success")
+            assert (await http.post(address, json=due)).status_code == 400
+        section = read_endpoints(path).section("lock_store")
+        async with Conversations(section) as conversations:
+            (waits,) = await conversations.due("due")
+            assert json.loads(waits.text)["input_channel"] == "callback"
+            assert await conversations.cancel("due", "n") == "cancelled"
 
 
 async def test_a_message_from_telegram(redis_server: EmbeddedRedis, tmp_path: Path) -> None:

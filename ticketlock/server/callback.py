@@ -20,8 +20,8 @@ def routes(handler: Handler, auth: Auth, reserved: tuple[str, ...] = ()) -> list
     """The routes; `reserved` as for `rest.routes`."""
 
     async def webhook(request: Request) -> Response:
-        _, message, policy = await read_message(request, handler.settings, auth, reserved)
-        await handler.accept(replace(message, input_channel=CALLBACK), policy)
+        message, policy, when = await read_message(request, handler.settings, auth, reserved)
+        await handler.accept(replace(message, input_channel=CALLBACK), policy, when)
         return PlainTextResponse("success")  # as documented; the replies are posted
 
     async def alive(request: Request) -> Response:

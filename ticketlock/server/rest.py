@@ -37,8 +37,7 @@ def routes(
     """
 
     async def webhook(request: Request) -> Response:
-        body, message, policy = await read_message(request, handler.settings, auth, reserved)
-        message, when = parse_when(body, message)
+        message, policy, when = await read_message(request, handler.settings, auth, reserved)
         if message.input_channel in handler.destinations:
             raise NotAuthorized(f"input_channel: {message.input_channel} has a webhook of its own")
         stream, ticket = flag(request, "stream"), flag(request, "ticket")
@@ -47,7 +46,9 @@ def routes(
                 raise BadRequest("async goes with neither stream nor ticket")
             return await outcomes.accepted(message, await handler.accept(message, policy, when))
         if when is not None:
-            raise BadRequest("at and after go with async=true: nobody can wait for the reply")
+            raise BadRequest(
+                "at and after go with async=true: a request cannot wait so long for the reply"
+            )
         if not (stream or ticket):
             return answer(await handler.handle(message, policy))
         lines = _lines(handler.stream(message, policy, ticket=ticket))
@@ -65,8 +66,8 @@ def routes(
 
 async def read_message(
     request: Request, settings: Settings, auth: Auth, reserved: tuple[str, ...]
-) -> tuple[dict[str, Any], Message, str | None]:
-    """The body of a webhook that takes any sender, its message, and its policy for double texting.
+) -> tuple[Message, str | None, When | None]:
+    """The message of a webhook that takes any sender, its policy for double texting, and when it is due.
 
     Args:
         reserved: what the ids of other channels' conversations begin with.
@@ -79,7 +80,8 @@ async def read_message(
     message, policy = parse(body, settings, request.headers.get("idempotency-key"))
     if message.sender_id.startswith(reserved):
         raise NotAuthorized(f"sender: {message.sender_id!r:.80} is of another channel")
-    return body, message, policy
+    message, when = parse_when(body, message)
+    return message, policy, when
 
 
 def parse(
