@@ -63,6 +63,15 @@ async def test_the_outcome_of_a_due_message(desk: Desk) -> None:
     assert (await waits).state == "unknown"
 
 
+async def test_it_ends_in_the_moment_in_which_a_message_is_taken(desk: Desk) -> None:
+    """The message wakes the task that is stopped."""
+    desk.serve()
+    await desk.later("c", "1", "first", after=60)
+    await asyncio.sleep(0.1)  # the task waits
+    await desk.later("c", "2", "second", after=60)
+    await asyncio.wait_for(desk.inbox.drain(), 5)
+
+
 async def test_the_name_has_one_message(desk: Desk) -> None:
     """A later one takes the place of the first, also at an earlier time; other names stay."""
     await desk.later("c", "0", "put off", after=0.1)

@@ -54,6 +54,19 @@ class Running:
             await asyncio.wait(list(self._tasks))
 
 
+async def until_set(event: asyncio.Event, seconds: float) -> None:
+    """Wait until an event is set, or for some seconds.
+
+    `asyncio.wait_for` before Python 3.12 swallows a cancellation that comes in the moment in which
+    the event is set: a task that was stopped would go on.
+    """
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait([waiting], timeout=seconds)
+    finally:
+        waiting.cancel()
+
+
 async def before(deadline: float | None, future: asyncio.Future[T]) -> T:
     """Await a future up to a moment of `clock()`. Raises asyncio.TimeoutError."""
     if deadline is None or future.done():

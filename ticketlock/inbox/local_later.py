@@ -8,9 +8,9 @@ import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import NamedTuple
 
+from ..aio.running import until_set
 from ..errors import LockStoreConnectionError, LockTimeout, QueueFull
 from .due import (
     MAX_AHEAD,
@@ -177,8 +177,7 @@ class LocalLater:
                 if entry is not None:
                     await self._move(row, entry)
             left = self._heap[0][0] - time.time() if self._heap else _PAUSE
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(0.0, min(left, _PAUSE)))
+            await until_set(self._wake, max(0.0, min(left, _PAUSE)))
 
     async def _move(self, row: tuple[float, int, str, str, str], entry: _Entry) -> None:
         _, _, conversation_id, name, _ = row

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import random
 import time
-from contextlib import suppress
 from typing import Protocol
 
+from ..aio.running import until_set
 from ..errors import LockStoreConnectionError
 from ..locks.concurrent.engine import Engine
 from .scripts import InboxScripts
@@ -104,8 +104,7 @@ class Look:
             except Exception:
                 log.exception("looking into the inbox failed, trying again")
             if not ((self._told or self.due) and self._inbox.room):
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), _PAUSE + random.random() * _JITTER)
+                await until_set(self._wake, _PAUSE + random.random() * _JITTER)
 
     async def _round(self) -> None:
         """Look, and take what bells have named; where others wait, the longest due come first."""

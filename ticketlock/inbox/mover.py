@@ -6,9 +6,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Protocol
 
+from ..aio.running import until_set
 from ..errors import LockStoreConnectionError, LockTimeout, QueueFull
 from ..process import clock
 from .later import Later
@@ -85,8 +85,7 @@ class Mover:
                 log.exception("submitting what is due failed, trying again")
             if left > 0:
                 pause = min(left, _PAUSE + random.random() * _JITTER)
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(wake.wait(), pause)
+                await until_set(wake, pause)
 
     async def _look(self, shard: int) -> float:
         """Move what is due in a shard; returns the seconds after which to look again."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ticketlock.aio.running import Running
+from ticketlock.aio.running import Running, until_set
 
 
 async def cancelled(task: asyncio.Task[Any]) -> bool:
@@ -67,3 +67,24 @@ async def test_an_error_that_nobody_waits_for_is_no_news() -> None:
     await running.settle()
     await asyncio.sleep(0)
     assert reports == []
+
+
+async def test_a_cancellation_in_the_moment_of_the_event() -> None:
+    """It is not lost: a task that is stopped then does not go on."""
+    event = asyncio.Event()
+    task = asyncio.ensure_future(until_set(event, 60))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    event.set()
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_it_is_set_or_time_is_over() -> None:
+    event = asyncio.Event()
+    await until_set(event, 0.01)
+    assert not event.is_set()
+    event.set()
+    await asyncio.wait_for(until_set(event, 60), 5)
