@@ -213,6 +213,11 @@ def test_schemathesis(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
         admin_token="of-the-test",
         request_timeout=5,
     )
+    # What goes together in the query and the body of a message is not in its schema.
+    (tmp_path / "schemathesis.toml").write_text(
+        '[[operations]]\ninclude-name = "POST /webhooks/rest/webhook"\n'
+        "[operations.checks]\npositive_data_acceptance.enabled = false\n"
+    )
     phases = os.environ.get("TICKETLOCK_SCHEMATHESIS", "fuzzing")  # "coverage,fuzzing": a minute
     program = Path(sys.executable).with_name("schemathesis")
     with replicas(tmp_path, []) as [server]:

@@ -122,7 +122,7 @@ def create_app(
             *channel_routes(channels, handler, settings),
             *(callback_routes(handler, auth, reserved(channels)) if callback is not None else ()),
             *conversations_api.routes(view, auth),
-            *openapi.routes(settings),
+            *openapi.routes(settings, channels, callback=callback is not None),
             *live_routes.routes(view, auth),
             *metrics.routes(exposed, auth),
         ],

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from http import HTTPStatus
-from typing import Any
+from collections.abc import Sequence
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -12,26 +10,36 @@ from starlette.routing import Route
 
 from .. import __version__
 from ..tracker.tracker import EventVerbosity
-from .double_texting import POLICIES
-from .limits import MAX_ID, MAX_MESSAGE_ID
+from .channels.channel import Channel
+from .openapi_parts import (
+    ALWAYS,
+    ENTITIES,
+    ERROR,
+    EVENT,
+    ID,
+    OBJECT,
+    REPLY,
+    STATE,
+    TEXT,
+    Json,
+    answer,
+    get,
+    in_query,
+    mapping,
+    post,
+    ref,
+    without_model,
+)
+from .openapi_webhooks import SCHEMAS, webhooks
 from .operator.audit import WHY
 from .settings import Settings
 
-Json = dict[str, Any]
 
-_TEXT: Json = {"type": "string"}
-#: A conversation id that every store can have.
-_ID: Json = {"type": "string", "pattern": "^[^\\x00]+$", "minLength": 1, "maxLength": MAX_ID}
-_OBJECT: Json = {"type": "object"}
-
-#: Error statuses of any request, of those with a body, and of those with a turn.
-_ALWAYS = (400, 401, 403, 404, 421, 503)
-_BODY = (408, 413)
-_TURN = (*_BODY, 409, 429, 500, 504)
-
-
-def routes(settings: Settings) -> list[Route]:
-    made = document(settings)
+def routes(
+    settings: Settings, channels: Sequence[Channel] = (), *, callback: bool = False
+) -> list[Route]:
+    """The route of the document; the rest as for `document`."""
+    made = document(settings, channels, callback=callback)
 
     async def show(request: Request) -> Response:
         root: str = request.scope.get("root_path") or "/"
@@ -40,15 +48,32 @@ def routes(settings: Settings) -> list[Route]:
     return [Route("/openapi.json", show, methods=["GET"])]
 
 
-def document(settings: Settings) -> Json:
-    """The document, for a server with these settings."""
+def document(
+    settings: Settings, channels: Sequence[Channel] = (), *, callback: bool = False
+) -> Json:
+    """The document, for a server with these settings.
+
+    Args:
+        channels: those that it serves.
+        callback: whether it serves the channel callback.
+    """
     closed = any((settings.auth_token, settings.jwt_secret, settings.channel_token))
     return {
         "openapi": "3.1.0",
         "info": {"title": "ticketlock bot server", "version": __version__},
-        "paths": {**_server(), **_channel(), **_conversations()},
+        "paths": {
+            **_server(),
+            **webhooks(channels, callback=callback),
+            **_conversations(),
+        },
         "components": {
-            "schemas": {"Error": _ERROR, "State": _STATE, "Reply": _REPLY, "Event": _EVENT},
+            "schemas": {
+                "Error": ERROR,
+                "State": STATE,
+                "Reply": REPLY,
+                "Event": EVENT,
+                **SCHEMAS,
+            },
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
         **({"security": [{"bearer": []}]} if closed else {}),
@@ -57,178 +82,68 @@ def document(settings: Settings) -> Json:
 
 def _server() -> Json:
     open_to_all: Json = {"security": []}
-    text = {"200": _answer("a greeting", {"type": "string"}, "text/plain")}
+    text = {"200": answer("a greeting", {"type": "string"}, "text/plain")}
     return {
         "/": {"get": {"summary": "A greeting", "responses": text, **open_to_all}},
-        "/version": {"get": {**_get("The versions", _OBJECT, ()), **open_to_all}},
-        "/health": {"get": {**_get("The process is alive", _OBJECT, ()), **open_to_all}},
+        "/version": {"get": {**get("The versions", OBJECT, ()), **open_to_all}},
+        "/health": {"get": {**get("The process is alive", OBJECT, ()), **open_to_all}},
         "/ready": {
             "get": {
-                **_get("The stores answer, and the server is not stopping", _OBJECT, ()),
+                **get("The stores answer, and the server is not stopping", OBJECT, ()),
                 **open_to_all,
             }
         },
-        "/status": {"get": _get("Load and limits of this replica", _OBJECT, (401, 403))},
-    }
-
-
-def _channel() -> Json:
-    stream = _query(
-        "stream", {"type": "boolean"}, "one JSON object a line, each as soon as it is ready"
-    )
-    ticket = _query(
-        "ticket", {"type": "boolean"},
-        "stream, and send the ticket number first, as soon as the message has its place",
-    )  # fmt: skip
-    key = {
-        "name": "Idempotency-Key", "in": "header", "description": "message_id, if the body has none",
-        "schema": {"type": "string", "pattern": "^[!-~]+$", "maxLength": MAX_MESSAGE_ID},
-    }  # fmt: skip
-    body = _mapping(
-        ["message"],
-        sender=_ID,
-        message=_TEXT,
-        message_id={**_TEXT, "minLength": 1, "maxLength": MAX_MESSAGE_ID},
-        input_channel=_TEXT,
-        metadata=_OBJECT,
-        double_texting={"type": "string", "enum": list(POLICIES)},
-    )
-    replies = _answer("the replies", {"type": "array", "items": _ref("Reply")})
-    replies["content"]["application/x-ndjson"] = {"schema": {"type": "string"}}
-    return {
-        "/webhooks/rest/": {"get": {**_get("The channel is alive", _OBJECT, ()), "security": []}},
-        "/webhooks/rest/webhook": {
-            "post": {
-                "summary": "Send a message and get the bot's replies",
-                "parameters": [stream, ticket, key],
-                "requestBody": _body(body),
-                "responses": {"200": replies, **_errors(_TURN)},
-            }
-        },
+        "/status": {"get": get("Load and limits of this replica", OBJECT, (401, 403))},
     }
 
 
 def _conversations() -> Json:
-    shown = _query(
+    shown = in_query(
         "include_events", {"type": "string", "enum": list(EventVerbosity.__members__)}, "which"
     )
-    until = _query("until", {"type": "number"}, "the state at that time, in seconds since 1970")
-    state = _ref("State")
-    events = {"oneOf": [_ref("Event"), {"type": "array", "items": _ref("Event"), "minItems": 1}]}
-    named = _mapping(["name"], name={**_TEXT, "minLength": 1}, entities=_ENTITIES)
-    message = _mapping(
-        ["text", "sender"], text=_TEXT, sender={"type": "string", "enum": ["user"]},
-        parse_data=_OBJECT,
+    until = in_query("until", {"type": "number"}, "the state at that time, in seconds since 1970")
+    state = ref("State")
+    events = {"oneOf": [ref("Event"), {"type": "array", "items": ref("Event"), "minItems": 1}]}
+    named = mapping(["name"], name={**TEXT, "minLength": 1}, entities=ENTITIES)
+    message = mapping(
+        ["text", "sender"], text=TEXT, sender={"type": "string", "enum": ["user"]},
+        parse_data=OBJECT,
     )  # fmt: skip
     answered = {
         "type": "object",
-        "properties": {"tracker": state, "messages": {"type": "array", "items": _ref("Reply")}},
+        "properties": {"tracker": state, "messages": {"type": "array", "items": ref("Reply")}},
     }
-    channel = _query("output_channel", _TEXT, "")
-    every = _query("all_sessions", {"type": "boolean"}, "all sessions, not only the latest")
-    effects = _query("execute_side_effects", {"type": "boolean", "enum": [False]}, "never")
-    story = _get("As a story", {}, _ALWAYS, [until, every], "text/yaml")
+    channel = in_query("output_channel", TEXT, "")
+    every = in_query("all_sessions", {"type": "boolean"}, "all sessions, not only the latest")
+    effects = in_query("execute_side_effects", {"type": "boolean", "enum": [False]}, "never")
+    story = get("As a story", {}, ALWAYS, [until, every], "text/yaml")
     paths: Json = {
-        "tracker": {"get": _get("The state", state, _ALWAYS, [shown, until])},
+        "tracker": {"get": get("The state", state, ALWAYS, [shown, until])},
         "tracker/events": {
-            "post": _post("Append events", events, state, [shown, channel, effects]),
-            "put": _post("Replace the history", events, state, [shown]),
+            "post": post("Append events", events, state, [shown, channel, effects]),
+            "put": post("Replace the history", events, state, [shown]),
         },
         "story": {"get": story},
-        "messages": {"post": _post("Store a message without answering it", message, state, [shown])},
+        "messages": {"post": post("Store a message without answering it", message, state, [shown])},
         "trigger_intent": {
-            "post": _post("Let the bot answer to an intent", named, answered, [shown, channel])
+            "post": post("Let the bot answer to an intent", named, answered, [shown, channel])
         },
-        "execute": {"post": _without_model("Run an action")},
-        "predict": {"post": _without_model("Predict the next action")},
+        "execute": {"post": without_model("Run an action")},
+        "predict": {"post": without_model("Predict the next action")},
         "lock": {
-            "get": _get("Who holds the conversation, and who waits", _OBJECT, _ALWAYS),
-            "delete": _get(
-                "End the turn that holds the conversation (needs the admin token)", _OBJECT, _ALWAYS,
+            "get": get("Who holds the conversation, and who waits", OBJECT, ALWAYS),
+            "delete": get(
+                "End the turn that holds the conversation (needs the admin token)", OBJECT, ALWAYS,
                 [
-                    _query("fence", {"type": "integer", "minimum": 0}, "only the turn with this fence"),
-                    _query("why", {"type": "string", "maxLength": WHY}, "a reason, for the audit"),
+                    in_query("fence", {"type": "integer", "minimum": 0}, "only the turn with this fence"),
+                    in_query("why", {"type": "string", "maxLength": WHY}, "a reason, for the audit"),
                 ],
             ),
         },
     }  # fmt: skip
     sender = {
         "name": "conversation_id", "in": "path", "required": True,
-        "description": "may have slashes", "schema": _ID,
+        "description": "may have slashes", "schema": ID,
     }  # fmt: skip
     base = "/conversations/{conversation_id}/"
     return {base + name: {"parameters": [sender], **path} for name, path in paths.items()}
-
-
-def _get(
-    summary: str, schema: Json, errors: Iterable[int], query: Iterable[Json] = (),
-    kind: str = "application/json",
-) -> Json:  # fmt: skip
-    responses = {"200": _answer("as asked for", schema, kind), **_errors(errors)}
-    if not errors:
-        responses["503"] = _answer("not now", _OBJECT)
-    return {"summary": summary, "parameters": list(query), "responses": responses}
-
-
-def _post(summary: str, body: Json, schema: Json, query: Iterable[Json]) -> Json:
-    return {
-        "summary": summary,
-        "parameters": list(query),
-        "requestBody": _body(body),
-        "responses": {"200": _answer("done", schema), **_errors(_TURN)},
-    }
-
-
-def _without_model(summary: str) -> Json:
-    return {"summary": f"{summary}: there is no model", "responses": _errors((409,))}
-
-
-def _mapping(required: list[str], **properties: Json) -> Json:
-    """An object, whose optional properties may be null."""
-    optional = {name: {"anyOf": [schema, {"type": "null"}]} for name, schema in properties.items()}
-    for name in required:
-        optional[name] = properties[name]
-    return {"type": "object", "required": required, "properties": optional}
-
-
-def _body(schema: Json) -> Json:
-    return {"required": True, "content": {"application/json": {"schema": schema}}}
-
-
-def _query(name: str, schema: Json, description: str) -> Json:
-    return {"name": name, "in": "query", "description": description, "schema": schema}
-
-
-def _answer(description: str, schema: Json, kind: str = "application/json") -> Json:
-    return {"description": description, "content": {kind: {"schema": schema}}}
-
-
-def _errors(statuses: Iterable[int]) -> Json:
-    every = sorted({*_ALWAYS, *statuses})
-    return {str(status): _answer(HTTPStatus(status).phrase, _ref("Error")) for status in every}
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-_ERROR = _mapping(
-    ["version", "status", "message", "reason", "code"],
-    version={"type": "string"},
-    status={"type": "string", "enum": ["failure"]},
-    message={"type": "string"},
-    reason={"type": "string"},
-    details=_OBJECT,
-    help={"type": "string"},
-    code={"type": "integer"},
-)
-_STATE = _mapping(
-    ["sender_id", "slots", "latest_message", "events"],
-    sender_id={"type": "string"},
-    slots=_OBJECT,
-    latest_message=_OBJECT,
-    events={"type": ["array", "null"], "items": _OBJECT},
-)
-_REPLY = _mapping(["recipient_id"], recipient_id={"type": "string"}, text={"type": "string"})
-_EVENT = _mapping(["event"], event=_TEXT)
-_ENTITIES: Json = {"oneOf": [{"type": "array", "items": _OBJECT}, _OBJECT]}
