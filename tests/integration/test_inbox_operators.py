@@ -287,6 +287,16 @@ async def test_the_commands(own_redis: EmbeddedRedis) -> None:
         status, out, _ = await command("inbox", "show", "a b", "--json", *place)
         assert json.loads(json.loads(out)["letters"][0]["text"])["text"] == "bad"
 
+        await conversations.submit("a b", "later secret", message_id="7", name="tea", after=60)
+        status, out, _ = await command("inbox", "list", "a b", *place)
+        assert out.splitlines()[-1].split()[:4] == ["'tea@7'", "-", "-", "0"]
+        assert "due in" in out.splitlines()[-1]
+        status, out, _ = await command("inbox", "list", "a b", "--json", *place)
+        assert ("secret" in out, json.loads(out)["due"][0]["name"]) == (False, "tea")
+        status, out, _ = await command("inbox", "show", "a b", "tea@7", *place)
+        assert (status, "is due in" in out, "later secret" in out) == (0, True, True)
+        assert (await command("inbox", "withdraw", "a b", "tea@7", *place))[1] == "withdrawn\n"
+
         why = ("--why", "sent twice", *place)
         assert await command("inbox", "withdraw", "a b", "secr", *why) == (0, "withdrawn\n", "")
         assert (await command("inbox", "withdraw", "a b", "hold", *why))[0] == 1
@@ -301,12 +311,36 @@ async def test_the_commands(own_redis: EmbeddedRedis) -> None:
         assert bot.seen == ["bad", "hold", "last secret", "bad"]
         deeds = [(deed["what"], deed["why"]) for deed in await app.live.audit.last()]
         assert deeds == [
-            ("replies to message '0': not dropped: there is no such dead letter", "sent twice"),
+            ("replies to message '0': not dropped: it is not a dead letter", "sent twice"),
             ("message '0': resent", "sent twice"),
-            ("message '1': not dropped: there is no such dead letter", "sent twice"),
+            ("message '1': not dropped: it is not a dead letter", "sent twice"),
             ("message 'hold': not withdrawn: its turn has begun", "sent twice"),
             ("message 'secr': withdrawn", "sent twice"),
+            ("message 'tea@7': withdrawn", ""),
         ]
+
+
+async def test_the_commands_name_dead_replies(own_redis: EmbeddedRedis) -> None:
+    """Of a message that was handled: `resend` alone means the message."""
+    place = ("--redis", own_redis.url)
+    store = ConcurrentRedisLockStore(url=own_redis.url)
+    async with store:
+        shared = SharedState.of(store)
+        assert shared is not None
+        deliveries = RedisDeliveries(shared, shared.keys)
+        text = json.dumps(
+            {"number": 1, "message_id": "1", "to": "callback", "replies": [], "at": 5}
+        )
+        key = shared.keys.of_deliveries("a")[0]
+        await store.engine().link.call(("EVAL", RPUSH, 1, key, text))
+        letter = {"delivery": text, "reason": "410", "tries": 3, "part": 0, "dead_at": 1}
+        assert isinstance(await deliveries.take("a", "p", 5), Taken)
+        await deliveries.done("a", "p", 5, text, json.dumps(letter))
+    missed = "not dropped: it is not a dead letter"
+    assert (await command("inbox", "drop", "a", "2", *place))[:2] == (1, f"{missed}\n")
+    said = f"{missed}; its replies are one: --delivery\n"
+    assert (await command("inbox", "drop", "a", "1", *place))[:2] == (1, said)
+    assert (await command("inbox", "drop", "a", "1", "--delivery", *place))[0] == 0
 
 
 async def test_the_commands_need_an_inbox_that_is_shared(tmp_path: Path) -> None:

@@ -122,4 +122,4 @@ async def test_what_a_request_may_do(own_redis: EmbeddedRedis) -> None:
             assert (await ask(good))[1] == {"done": 1, "left": 0, "problem": ""}
             again = (await ask({**good, "action": "resend"}))[1]
             assert (again["done"], again["left"]) == (0, 1)
-            assert "no such dead letter" in again["problem"]
+            assert "it is not a dead letter" in again["problem"]

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ..errors import ConfigurationError
+from ..inbox.due import Due
 from ..inbox.redis import RedisInbox
 from ..inbox.submission import Letter, Letters
 from ..locks.concurrent.store import ConcurrentRedisLockStore
@@ -94,8 +95,12 @@ async def _list(args: argparse.Namespace, inbox: RedisInbox, audit: Audit) -> in
         )  # fmt: skip
         return EXIT_OK
     messages = await inbox.waiting(args.conversation, args.limit)
+    due = await inbox.due(args.conversation, args.limit)
     if args.json:
-        print(json.dumps({"messages": [one.as_dict(texts=False) for one in messages]}))
+        print(json.dumps({
+            "messages": [one.as_dict(texts=False) for one in messages],
+            "due": [one.as_dict(texts=False) for one in due],
+        }))  # fmt: skip
         return EXIT_OK
     _table(
         ("MESSAGE", "TICKET", "WAITED", "ATTEMPTS", "STATE"),
@@ -103,7 +108,8 @@ async def _list(args: argparse.Namespace, inbox: RedisInbox, audit: Audit) -> in
             (repr(one.message_id), str(one.number), span(one.waited), str(one.attempts),
              "runs" if one.running else "waits")
             for one in messages
-        ],
+        ]
+        + [(repr(one.message_id), "-", "-", "0", _due_in(one)) for one in due],
         "no message waits",
     )  # fmt: skip
     return EXIT_OK
@@ -134,17 +140,20 @@ async def _dead(args: argparse.Namespace, inbox: RedisInbox, audit: Audit) -> in
 
 async def _show(args: argparse.Namespace, inbox: RedisInbox, audit: Audit) -> int:
     messages = await inbox.waiting(args.conversation, 1000)
+    due = await inbox.due(args.conversation, 1000)
     letters = await inbox.letters(args.conversation, 1000)
     known: dict[str, Any] = {}
     if args.message is not None:
         messages = [one for one in messages if one.message_id == args.message]
+        due = [one for one in due if one.message_id == args.message]
         letters = [one for one in letters if one.message_id == args.message]
         outcome = await inbox.outcome(args.conversation, args.message)
         known = {"state": outcome.state, "outcome": outcome.text}
-    there = bool(messages or letters or known.get("state", "unknown") != "unknown")
+    there = bool(messages or due or letters or known.get("state", "unknown") != "unknown")
     if args.json:
         print(json.dumps({
             **known, "messages": [one.as_dict() for one in messages],
+            "due": [one.as_dict() for one in due],
             "letters": [one.as_dict() for one in letters],
         }))  # fmt: skip
         return EXIT_OK if there else EXIT_FAILED
@@ -159,6 +168,8 @@ async def _show(args: argparse.Namespace, inbox: RedisInbox, audit: Audit) -> in
         state = "runs" if one.running else "waits"
         about = f"ticket {one.number}, {one.attempts} attempts, for {span(one.waited)}"
         print(f"message {one.message_id!r} {state}: {about}\n  {one.text!r}")
+    for later in due:
+        print(f"message {later.message_id!r} is {_due_in(later)}\n  {later.text!r}")
     for letter in letters:
         print(f"dead {letter.kind} {letter.message_id!r}, {_ago(letter)}: {_reason(letter)}")
         print(f"  {letter.text!r}")
@@ -169,11 +180,20 @@ async def _change(args: argparse.Namespace, inbox: RedisInbox, audit: Audit) -> 
     target = Target(args.conversation, args.message, getattr(args, "kind", "message"))
     made = await settle(inbox, audit, args.action, [target], record_of(args.action, args))
     done = {"withdraw": "withdrawn", "resend": "resent", "drop": "dropped"}[args.action]
+    problem = made["problem"]
+    if problem and args.action != "withdraw" and target.kind == "message":
+        letters = await inbox.letters(args.conversation, 1000)
+        if any((one.message_id, one.kind) == (args.message, "delivery") for one in letters):
+            problem += "; its replies are one: --delivery"
     if args.json:
-        print(json.dumps({done: bool(made["done"]), "problem": made["problem"]}))
+        print(json.dumps({done: bool(made["done"]), "problem": problem}))
     else:
-        print(made["problem"] or done)
+        print(problem or done)
     return EXIT_OK if made["done"] else EXIT_FAILED
+
+
+def _due_in(message: Due) -> str:
+    return f"due in {span(max(0.0, message.at - time.time()))}"
 
 
 def _ago(letter: Letter) -> str:

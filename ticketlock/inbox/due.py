@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -86,9 +85,9 @@ class Due:
     mode: str
     text: str
 
-    def as_dict(self) -> Mapping[str, Any]:
-        """For JSON."""
-        return vars(self)
+    def as_dict(self, *, texts: bool = True) -> dict[str, Any]:
+        """For JSON; `texts`: with the message, which is personal data."""
+        return {key: value for key, value in vars(self).items() if texts or key != "text"}
 
 
 def scheduled(

@@ -20,7 +20,7 @@ _TEXT = 300
 _NOT_WITHDRAWN = {
     "begun": "not withdrawn: its turn has begun",
     "finished": "not withdrawn: it is finished",
-    "unknown": "not withdrawn: there is no such message",
+    "unknown": "not withdrawn: the conversation has no message of that id",
 }
 
 
@@ -50,7 +50,7 @@ async def act(inbox: Inbox, action: Action, target: Target) -> tuple[bool, str]:
             done = await inbox.resend(name, message_id, kind)
         except ValueError as error:
             return False, f"not resent: {error}"
-    return done, verb if done else f"not {verb}: there is no such dead letter"
+    return done, verb if done else f"not {verb}: it is not a dead letter"
 
 
 async def settle(

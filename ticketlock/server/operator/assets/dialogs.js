@@ -109,7 +109,7 @@ function changeMessages(action, messages) {
     withdraw: ["Withdraw", "Withdrawn", "will never be handled, unless its turn begins before. Its sender is told so."],
     resend: ["Resend", "Resent", n === 1 && messages[0].kind === "delivery" ? "will be sent again, all of them: some may arrive twice."
       : "will be handled again, behind all that waits in the conversation."],
-    drop: ["Drop", "Dropped", n === 1 ? "will be removed: nobody can resend it then." : "will be removed: nobody can resend them then."],
+    drop: ["Drop", "Dropped", "will be removed, and cannot be resent then."],
   }[action];
   return ask(`${verb} ${n === 1 ? deadName(messages[0]) : one}?`, one[0].toUpperCase() + one.slice(1) + " " + follows, verb, async (record) => {
     const named = messages.map(({ conversation, message_id, kind }) => ({ conversation, message_id, kind }));
