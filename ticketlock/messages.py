@@ -184,7 +184,8 @@ class Messages:
             room: turns at once.
             max_attempts: calls of `handle` with a message, before it becomes a dead letter.
             retry_time: seconds that the pauses between them take together.
-            on_reply: awaited with each reply after its turn, in order, at least once each.
+            on_reply: awaited with the replies of each turn, in order, at least once each; called
+                again when it raises or takes longer than 10 s.
 
         At the end turns that run end, and messages that wait stay for the other processes.
         """
