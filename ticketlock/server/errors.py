@@ -198,11 +198,16 @@ _HINTS = {
     "QueueFull": "wait for the replies to earlier messages before sending more, or raise max_waiting",
     "EventsWaiting": "send it again when the event broker has confirmed the conversation's events",
     "Conflict": "sending it again does not help; the message says what this server cannot do",
+    "Withdrawn": "do not send it again: it was taken back before its turn",
     "RolledBack": "do not send it again: a later message has taken its place",
     "TooManyAttempts": "do not send it again: find in the server's log why its turns do not end, or "
     "send it as a new message; max_attempts says how often one is tried",
     "TurnTooSlow": "sending it again does not help by itself: make the bot faster, or raise "
     "lock_lifetime",
+    "OldReplicas": "replicas of a version before 0.5.0 run, which do not know the inbox: send it "
+    "again when the roll is over, or without async=true",
+    "NotSubmitted": "the vendor sends it again; the server's log says why it was not accepted",
+    "Overloaded": "send it again later with the same message_id; a limit of this replica is reached",
     "LockLost": "send it again with the same message_id: it is handled unless it was already",
     "LockError": "send it again with the same message_id",
     "LockStoreUnavailable": "send it again with the same message_id; the lock store did not answer",

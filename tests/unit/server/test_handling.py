@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import until
+from error_classes import every_error
 from serving import Gate, client, send, talk
 
 from ticketlock.errors import (
@@ -26,7 +27,15 @@ from ticketlock.errors import (
     TrackerStoreError,
 )
 from ticketlock.server import Message
-from ticketlock.server.errors import Draining, classify, describe
+from ticketlock.server.errors import (
+    _STATUS,
+    CONTENDED,
+    Draining,
+    RequestError,
+    classify,
+    describe,
+    failure,
+)
 from ticketlock.turn import Turn
 
 ERROR_KEYS = {"version", "status", "message", "reason", "details", "help", "code"}
@@ -370,3 +379,14 @@ async def test_a_lost_lock_is_no_empty_reply(run: Callable[..., None]) -> None:
         answer = await first
         assert (answer.status_code, answer.json()["reason"]) == (503, "LockLost")
         assert await events(http) == []
+
+
+def test_every_refusal_says_what_to_do() -> None:
+    """Of those with details, whose text the client may not see."""
+    reasons = {(reason, status) for _, status, reason, _ in _STATUS}
+    reasons |= {
+        (kind.reason, kind.status) for kind in every_error() if issubclass(kind, RequestError)
+    }
+    refusals = [each for each in reasons if each[1] in CONTENDED]
+    assert ("OldReplicas", 503) in refusals
+    assert [each for each in refusals if failure(each[1], each[0], "")["help"] is None] == []
