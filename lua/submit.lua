@@ -51,7 +51,8 @@ if number then
       submission_text(number, granted, attempts, begun, since, mode, heard))
   end
   return served_before(KEYS[2], KEYS[7], KEYS[4], ARGV[1])
-    or {3, tonumber(number), now, redis.call('ZCOUNT', KEYS[3], '-inf', '(' .. number)}
+    or {3, tonumber(number), now, redis.call('ZCOUNT', KEYS[3], '-inf', '(' .. number)
+      + (member and serving ~= number and tonumber(lease) > now and 1 or 0)}
 end
 local state, owner, _, text = record(KEYS[5], id)
 if state and string.find(ARGV[14] and 'dexv' or 'dxv', state, 1, true) and kept(KEYS[6], id, now) then
@@ -111,9 +112,9 @@ redis.call('ZADD', KEYS[3], whole(number), WAITS .. id)
 if not steady or string.sub(last[1] or '', 1, #WAITS) ~= WAITS then
   redis.call('HSET', KEYS[4], ANYONE, FOR_EVER)
 end
+local vacant = not member or member == '-'
 if not steady then
   for _, key in ipairs({KEYS[3], KEYS[4]}) do redis.call('PERSIST', key) end
-  local vacant = not member or member == '-'
   -- No room here. Where another conversation is due, its bell has rung.
   local rung = vacant and KEYS[8] and redis.call('ZCOUNT', KEYS[8], '-inf', whole(now)) > 0
   if not member then leave_vacant(KEYS[2], fence or '0', not rung and ARGV[6]) end
@@ -127,4 +128,5 @@ if mode == 'interrupt' or mode == 'rollback' then
     ring(ARGV[6], process, secret, string.format('stop %s %s %s', request, fence, mode))
   end
 end
-return {0, number, now, steady and behind + 1 or redis.call('ZCARD', KEYS[3])}
+local counted = steady and behind + 1 or redis.call('ZCARD', KEYS[3])  -- with this one
+return {0, number, now, counted - (vacant and 1 or 0)}

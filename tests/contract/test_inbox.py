@@ -123,6 +123,24 @@ async def test_what_waits_can_be_listed_and_withdrawn(store: LockStore) -> None:
         assert [text for text, _ in bot.calls] == ["wait", "3"]
 
 
+@pytest.mark.parametrize("store", ["concurrent_redis"], indirect=True)
+async def test_the_position_is_how_many_turns_are_before(store: LockStore) -> None:
+    """Where no process serves, beside a turn, and when a message comes again."""
+    async with Conversations(store) as idle:
+        assert [(await idle.submit("idle", "m", message_id=i)).position for i in "12"] == [0, 1]
+        assert (await idle.submit("idle", "m", message_id="2")).position == 1
+        assert (await idle.outcome("idle", "2")).position == 1
+        await idle.delete("idle")
+    async with serving(store) as (conversations, bot):
+        places = [(await conversations.submit("a", "wait", message_id=i)).position for i in "123"]
+        assert places == [0, 1, 2]
+        again = [(await conversations.submit("a", "wait", message_id=i)).position for i in "123"]
+        assert again == places
+        assert (await conversations.outcome("a", "3")).position == 2
+        bot.open.set()
+        assert (await conversations.outcome("a", "3", wait=10)).state == "replied"
+
+
 async def test_bounds(store: LockStore) -> None:
     async with serving(store) as (conversations, bot):
         await conversations.submit("a", "wait", message_id="1")
