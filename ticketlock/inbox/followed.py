@@ -8,6 +8,7 @@ import logging
 from contextlib import suppress
 from typing import Protocol
 
+from ..aio.running import until_set
 from ..errors import LockStoreConnectionError
 from ..locks.concurrent.bells import Bell
 from ..locks.concurrent.engine import Engine
@@ -207,8 +208,7 @@ class Followed:
             due = {key for key, known in self._messages.items() if now - known.asked >= _ASK}
             keys |= due - self._inbox.held() if due else due
             await asyncio.gather(*map(self._ask_for, keys))
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._bell.wait(), _ASK / 4)
+            await until_set(self._bell, _ASK / 4)
 
     async def _ask_for(self, key: Key) -> None:
         known = self._messages.get(key)

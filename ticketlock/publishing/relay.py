@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from .. import process
 from ..aio.backoff import Backoff
-from ..aio.running import Running
+from ..aio.running import Running, until_set
 from ..errors import TicketLockError
 from ..observers import Observers
 from ..process import clock
@@ -202,10 +202,7 @@ class Relay:
     async def _sleep(self) -> None:
         """Wait until something is committed, or it is time for a sweep."""
         self._wake.clear()
-        try:
-            await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)
-        except (asyncio.TimeoutError, TimeoutError):
-            return
+        await until_set(self._wake, SWEEP_SECONDS)
 
     async def _round(self, probe: bool) -> str:
         """Publish a batch of several conversations each; the reason if no event got through."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Protocol
 
+from ...aio.running import until_set
 from ...errors import DuplicateMessage, LockStoreConnectionError
 from ...redis.commands import BaseLink
 from ..waiter import Waiter
@@ -81,16 +81,12 @@ class Duplicates:
                 return
             if state != 0:
                 break
-            await self._pause(message.bell)
+            await until_set(message.bell, _LOOK)
         for waiter in self._messages.pop(key).waiters:
             if state == 1:
                 _answer(waiter, reply[0])
             else:
                 self._engine.wait_again(waiter)
-
-    async def _pause(self, bell: asyncio.Event) -> None:
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(bell.wait(), _LOOK)
 
     def ring(self, request: int, waiter: Waiter | None) -> None:
         """A reply is there; the waiter of a carried message still thinks it waits for a turn."""
