@@ -84,8 +84,8 @@ class Messages:
                 again; default: a new one.
             mode: what it does while another message waits or is handled. `enqueue` waits. So does
                 `coalesce`, which shares a turn with others where the bot server handles it.
-                `interrupt` and `rollback` ask the turns before it to stop: a bot of the server is
-                cancelled; with `serving` it is `handle` that looks at `turn.grant.superseded`.
+                `interrupt` and `rollback` cancel the handlers of the turns before it; what those
+                have added is stored, or discarded, and their reply is `null`.
             window: seconds for which the id and its outcome are kept.
             max_waiting: how many may wait already; 0: it is handled at once or refused.
             lock_lifetime: seconds that its turn may last.
@@ -113,6 +113,11 @@ class Messages:
             self.lock_store.max_waiting if max_waiting is None else max_waiting,
             self.lock_store.lock_lifetime if lock_lifetime is None else lock_lifetime,
         )
+        if mode != "enqueue" and not self.lock_store.keeps_messages:
+            raise ValueError(
+                f"mode {mode!r:.40}: {type(self.lock_store).__name__} supports only enqueue; use "
+                "in_memory or concurrent_redis"
+            )
         if when is not None:
             return await self.inbox.submit_later(submission, when)
         return await self.inbox.submit(submission)
@@ -184,8 +189,8 @@ class Messages:
             room: turns at once.
             max_attempts: calls of `handle` with a message, before it becomes a dead letter.
             retry_time: seconds that the pauses between them take together.
-            on_reply: awaited with the replies of each turn, in order, at least once each; called
-                again when it raises or takes longer than 10 s.
+            on_reply: awaited with the replies of each turn that has some, in order, at least once
+                each; called again when it raises or takes longer than 10 s.
 
         At the end turns that run end, and messages that wait stay for the other processes.
         """

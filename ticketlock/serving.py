@@ -24,6 +24,7 @@ from .errors import (
 from .inbox.inbox import Inbox
 from .inbox.served import Served
 from .locks.grant import facts
+from .locks.superseded import unless_superseded
 from .turn import Turn, report_retry
 
 log = logging.getLogger("ticketlock.inbox")
@@ -241,7 +242,14 @@ class HandleServing(Serving):
 
     async def _attempt(self, turn: Turn, served: Served, before: int) -> None:
         message = {**json.loads(served.text), "message_id": served.message_id}
-        reply = json.dumps(await self._handle(turn, {**message, "attempt": before + 1}))
+        reply = "null"
+
+        async def handle() -> None:
+            nonlocal reply
+            reply = json.dumps(await self._handle(turn, {**message, "attempt": before + 1}))
+
+        if await unless_superseded(turn.grant, handle()) == "rollback":
+            turn.discard()
         mark = json.dumps({served.message_id: [served.submitted_at, reply]})
         await turn.commit(mark if len(mark) < _LONGEST_MARK else None)
         await self._recovered(turn, served, reply)
@@ -250,7 +258,8 @@ class HandleServing(Serving):
         turn.answer(reply)
         content = json.loads(reply)
         objects = content if isinstance(content, list) else [{"reply": content}]
-        self.send_out(served, ON_REPLY, objects)
+        if content is not None:
+            self.send_out(served, ON_REPLY, objects)
 
     async def drain(self) -> None:
         """Wait for the turns that run."""

@@ -101,6 +101,41 @@ async def test_the_idempotency_key_of_an_attempt(store: LockStore) -> None:
     assert keys[1][1] > keys[0][1]
 
 
+@pytest.mark.parametrize(
+    ("mode", "stored"), [("interrupt", ["wait", "last"]), ("rollback", ["last"])]
+)
+async def test_a_later_message_stops_the_handler(
+    store: LockStore, mode: Any, stored: list[str]
+) -> None:
+    """It is cancelled; what it has added is stored, or discarded, and on_reply gets no reply of it."""
+    heard: list[str] = []
+
+    async def on_reply(delivery: Delivery) -> None:
+        heard.append(delivery.message_id)
+
+    async with serving(store, on_reply=on_reply) as (conversations, bot):
+        await conversations.submit("a", "wait", message_id="1")
+        while not bot.calls:
+            await asyncio.sleep(0.01)
+        if not store.keeps_messages:
+            with pytest.raises(ValueError, match="supports only enqueue"):
+                await conversations.submit("a", "last", message_id="2", mode=mode)
+            bot.open.set()
+            return
+        await conversations.submit("a", "last", message_id="2", mode=mode)
+        first = await conversations.outcome("a", "1", wait=10)
+        last = await conversations.outcome("a", "2", wait=10)
+        assert (first.state, first.text) == ("replied", "null")
+        assert (last.state, last.text) == ("replied", '[{"text": "re: last"}]')
+        assert bot.calls == [("wait", 1), ("last", 1)]
+        tracker = await conversations.tracker_store.retrieve("a")
+        assert tracker is not None
+        assert [event.as_dict()["text"] for event in tracker.events] == stored
+        while not heard:
+            await asyncio.sleep(0.01)
+        assert heard == ["2"]
+
+
 async def test_what_waits_can_be_listed_and_withdrawn(store: LockStore) -> None:
     async with serving(store) as (conversations, bot):
         await conversations.submit("a", "wait", message_id="1")

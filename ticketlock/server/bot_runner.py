@@ -17,9 +17,9 @@ from ..inbox.saying import Saying
 from ..inbox.served import Served
 from ..locks.grant import facts
 from ..locks.incoming import Supersede
+from ..locks.superseded import unless_superseded
 from ..turn import Turn
 from .bot import Bot, Message
-from .double_texting import unless_superseded
 from .errors import BotError
 from .jobs import Job
 from .operator.meter import Counters
