@@ -266,3 +266,18 @@ async def test_room_that_is_free_again_is_used_at_once(
         bot.open.set()
         for name in "abc":
             assert (await conversations.outcome(name, "1", wait=10)).state == "replied"
+
+
+async def test_submissions_cancelled_before_they_are_sent_take_no_room(store: LockStore) -> None:
+    async with serving(store, room=2) as (conversations, _):
+        await conversations.submit("a", "first", message_id="1")
+        assert (await conversations.outcome("a", "1", wait=10)).state == "replied"
+        # What follows is sent after this.
+        asked = asyncio.create_task(conversations.outcome("a", "1"))
+        submits = [asyncio.create_task(conversations.submit("b", "gone")) for _ in range(4)]
+        await asyncio.sleep(0)  # all have begun
+        for submit in submits:
+            submit.cancel()
+        await asyncio.gather(asked, *submits, return_exceptions=True)
+        await conversations.submit("c", "last", message_id="1")
+        assert (await conversations.outcome("c", "1", wait=10)).state == "replied"

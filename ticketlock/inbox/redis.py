@@ -283,10 +283,10 @@ class RedisInbox(SubmittingInbox):
 
     async def take(self, name: str, mark: str = "") -> None:
         """Look at one conversation, and serve what waits in it; `mark`: it was found with it."""
-        engine, server = self.engine(), self.offer()
+        self.engine()
+        server = self.offer()
         args = self.scripts.take(name, server, self.hold(self._lifetime), mark)
-        taken = partial(self._taken, name, server, mark)
-        await engine.link.submit(args, None, taken, name).future
+        await self.offered(server, args, partial(self._taken, name, server, mark), name)
 
     def _taken(self, name: str, server: str, mark: str, command: Command, answer: Any) -> bool:
         self._offered.discard(server)

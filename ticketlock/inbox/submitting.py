@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import LockTimeout, QueueFull
 from ..process import clock
-from ..redis.commands import Command
+from ..redis.commands import Callback, Command
 from .later_inbox import LaterInbox
 from .listener import Listener
 from .scripts import InboxScripts
@@ -42,6 +42,19 @@ class SubmittingInbox(LaterInbox):
         """Milliseconds after which Redis ends a turn of that many seconds."""
         raise NotImplementedError
 
+    async def offered(
+        self, server: str, args: tuple[Any, ...], heard: Callback, subject: Any
+    ) -> Any:
+        """Make a call that offers a turn here; `heard` takes the offer back, which it also does for
+        a caller that is cancelled, unless the call was not even sent.
+        """
+        command = self.engine().link.submit(args, None, heard, subject)
+        try:
+            return await command.future
+        finally:
+            if command.unneeded:
+                self._offered.discard(server)
+
     def begin(
         self,
         name: str,
@@ -67,14 +80,14 @@ class SubmittingInbox(LaterInbox):
             raise
 
     async def _submit(self, message: Submission, listener: str, until: int | None = None) -> Any:
-        engine, name = self.engine(), message.conversation_id
+        name = message.conversation_id
         while True:
             listing = await self._listing(name) if self._cluster else ""
             server = self.offer()
             hold = self.hold(message.lock_lifetime)
             args = self.scripts.submit(message, server, hold, listener, listing, until)
             answered = partial(self._submitted, message, server)
-            answer = await engine.link.submit(args, None, answered, message).future
+            answer = await self.offered(server, args, answered, message)
             if answer[0] != -2:
                 return answer
             self._listed[name] = (answer[1].decode(), 0.0)  # it is put there for that anew
