@@ -4,9 +4,11 @@
 --       the last call  4 bytes more
 -- Returns {how many more are due, messages, bytes, conversation, its mark, ...} the longest due
 --         first; list.lua takes the mark
+--@ keeping
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local found = {}
+first_write(KEYS[2])  -- what waits is handled on a server without memory too: that frees some
 if tonumber(ARGV[1]) > 0 then
   -- Half a microsecond tells the mark from those of list.lua.
   local mark = string.format('%.4f', t[1] * 1000 + t[2] / 1000 + ARGV[2] + 0.0005)

@@ -10,13 +10,13 @@
 local keys = {counter = KEYS[1], holder = KEYS[2], queue = KEYS[3], waiters = KEYS[4],
   submitted = KEYS[5]}
 local now = clock()
+first_write(KEYS[5])
 local fence, number, member, lease = turn(KEYS[2])
 local served, again = served_before(KEYS[2], KEYS[5], KEYS[4], ARGV[1]) or {0}, -1
 if unfinished(KEYS[5]) then
   local older = member and string.sub(member, 1, #WAITS) == WAITS  -- has granted it: see inbox.lua
   if member and not older and tonumber(lease) > now then again = lease - now + LOOK
   else
-    first_write(KEYS[5])
     return_message(KEYS[3], number, member)
     -- Messages may be missing in the queue: see `restore`. Tickets of processes hide that, but
     -- where few wait they are all looked at.

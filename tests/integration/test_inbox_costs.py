@@ -150,6 +150,7 @@ def test_a_server_without_memory_finishes(own_redis: EmbeddedRedis, full: bool) 
         client.execute_command(
             *serving.submit(Submission("c", "b", "text"), "p.2-s", 70_000, "", "")
         )
+        client.rpush(replica.keys.of_deliveries("replies wait")[0], "{}")
         if full:
             client.config_set("maxmemory", 1)
         try:
@@ -170,7 +171,11 @@ def test_a_server_without_memory_finishes(own_redis: EmbeddedRedis, full: bool) 
             served.uncounted = True
             words = serving.finish(served, [], "", 70_000, 100)  # it goes back
             assert client.execute_command(*words) == [4]
+            looked: Any = client.execute_command(*serving.look(0, 10, 0, 0))
+            assert looked[3] == b"c"
             taken: Any = client.execute_command(*serving.take("c", "p.4-s", 70_000))
             assert taken[0][4] == b"b"
+            taken = client.execute_command(*serving.take("replies wait", "p.5-s", 70_000))
+            assert taken[:2] == [[0], 1]
         finally:
             client.config_set("maxmemory", 0)
