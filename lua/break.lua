@@ -28,7 +28,7 @@ if id then
   if number then
     local message, now = redis.call('HGET', KEYS[6], ' ' .. id), clock()
     redis.call('HDEL', KEYS[6], id, ' ' .. id)
-    local kind, text = 'e', (attempts + 1) .. ' ' .. ARGV[6]
+    local kind, text = 'e', table.concat({attempts + 1, since, ARGV[6]}, ' ')
     if not string.find(listeners, '!', 1, true) then
       kind, text = 'x', ARGV[6]
       bury(KEYS[7], 100, id, now, number, since, text, message)

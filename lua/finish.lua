@@ -56,7 +56,7 @@ for i = 14, #ARGV, 3 do
       forget(KEYS[3], KEYS[4], at)
     end
     if id == own then own_ended = true end
-    if kind == 'e' then text = (tonumber(attempts) + 1) .. ' ' .. text end
+    if kind == 'e' then text = table.concat({attempts + 1, since, text}, ' ') end
     if message then bury(KEYS[9], ARGV[12], id, now, at, since, text, message) end
     outcomes[#outcomes + 1] = {id, kind, text, listeners}
   end

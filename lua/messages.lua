@@ -4,7 +4,8 @@
 --                    c  waits, may be carried by an earlier turn; text: the message
 --                    k  is carried by that member; text: the member of its own ticket
 --                    d  done; text: the reply
---             e, x, v  of submitted ones, as in submit.lua: failed, dead, withdrawn; text: why
+--             e, x, v  of submitted ones, as in submit.lua: failed, dead, withdrawn; text: why, with
+--                    "<attempts> <submitted at> " before it where it failed: it may be sent again
 --             listeners "-", or "<process>.<request>-<secret>," of each waiter for the reply
 --             " <message id>" -> "<call> <text>": the message of a carried one, and by which call
 --   expiries  zset  message id -> when it may be forgotten
@@ -18,6 +19,9 @@ local LATER = 60000  -- ms after which one that is still handled is looked at ag
 local function record(messages, id)
   return string.match(redis.call('HGET', messages, id) or '', RECORD)
 end
+
+-- What a failed message has before its reason: attempts, and when it was submitted first.
+local function tried(state, text) return string.match(state == 'e' and text or '', '^(%d+) (%d+) (.*)$') end
 
 -- Whether a reply is still kept: the window of each message is its own.
 local function kept(expiries, id, now)

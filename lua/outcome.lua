@@ -25,6 +25,6 @@ if number then
 end
 local state, _, _, text = record(KEYS[3], id)
 if state and string.find('dexv', state, 1, true) and kept(KEYS[4], id, clock()) then
-  return {state, text}
+  return {state, select(3, tried(state, text)) or text}
 end
 return {'u'}

@@ -56,7 +56,7 @@ if number then
 end
 local state, owner, _, text = record(KEYS[5], id)
 if state and string.find(ARGV[14] and 'dexv' or 'dxv', state, 1, true) and kept(KEYS[6], id, now) then
-  return {2, state, text}
+  return {2, state, select(3, tried(state, text)) or text}
 end
 if had(KEYS[2], KEYS[3], KEYS[4], state, owner, text, now) then return {3, 0, now, 0} end
 
@@ -82,8 +82,9 @@ if ends then
   hand_on(keys, fence, offer('', ARGV[2], ARGV[3], ARGV[4]), ARGV[6], ARGV[5], '')
   fence, serving, member = turn(KEYS[2])
 end
--- An error of the attempt before says how many there were.
-attempts = state == 'e' and string.match(text, '^%d+') or '0'
+-- Sent again after an error it goes on, with its attempts, and the time that its mark has.
+attempts, since = tried(kept(KEYS[6], id, now) and state, text)
+attempts, since = attempts or '0', tonumber(since) or now
 number = redis.call('INCR', KEYS[1])
 local last = {}
 if waits then
@@ -99,13 +100,13 @@ if not steady then redis.call('PERSIST', KEYS[1]) end
 mode, listeners = ARGV[8], with_listener('-', ARGV[9])
 local served = not member and ARGV[1] ~= ''
 redis.call('HSET', KEYS[7], id,
-  submission_text(number, served and 1 or 0, attempts, 0, whole(now), mode, listeners),
+  submission_text(number, served and 1 or 0, attempts, 0, whole(since), mode, listeners),
   ' ' .. id, ARGV[13])
 if not KEYS[8] then redis.call('PERSIST', KEYS[7]) end
 if served then
   fence, lease = begin_turn(KEYS[2], offer(ARGV[1], ARGV[2], ARGV[3], ARGV[4]), fence, number, id)
   if KEYS[8] then redis.call('ZADD', KEYS[8], whole(now + ARGV[3] + LOOK), ARGV[11]) end
-  return {1, number, fence, lease, id, 0, tonumber(attempts), now, mode, listeners, '', ''}
+  return {1, number, fence, lease, id, 0, tonumber(attempts), since, mode, listeners, '', ''}
 end
 
 redis.call('ZADD', KEYS[3], whole(number), WAITS .. id)

@@ -101,9 +101,7 @@ class Serving:
         try:
             mark = marks(turn).get(served.message_id)
             submitted_at = mark[0] if isinstance(mark, list) else mark
-            # With attempts before it, it may have been sent again after an error.
-            same = submitted_at == served.submitted_at or served.attempts > 0
-            if served.durable and mark is not None and same:
+            if served.durable and mark is not None and submitted_at == served.submitted_at:
                 await recovered(mark)
             else:
                 await attempt(await self._counted(turn, served))

@@ -281,3 +281,28 @@ async def test_submissions_cancelled_before_they_are_sent_take_no_room(store: Lo
         await asyncio.gather(asked, *submits, return_exceptions=True)
         await conversations.submit("c", "last", message_id="1")
         assert (await conversations.outcome("c", "1", wait=10)).state == "replied"
+
+
+async def test_an_id_that_is_used_again_after_its_window(store: LockStore) -> None:
+    """The end of the earlier message is not taken for that of a later one that fails at first."""
+    async with Conversations(store) as conversations:
+        calls = []
+
+        async def handle(_: Turn, message: Mapping[str, Any]) -> str:
+            calls.append((message["text"], message["attempt"]))
+            if calls[-1] == ("second", 1):
+                raise ValueError
+            return message["text"]
+
+        async with conversations.serving(handle, retry_time=0.1):
+            await conversations.submit("a", "first", message_id="1", window=0.1)
+            assert (await conversations.outcome("a", "1", wait=10)).text == '"first"'
+            while (await conversations.outcome("a", "1")).state != "unknown":
+                await asyncio.sleep(0.02)
+            await conversations.submit("a", "second", message_id="1")
+            again = await conversations.outcome("a", "1", wait=10)
+            if conversations.inbox.durable:
+                assert again.text == '"second"'
+                assert calls == [("first", 1), ("second", 1), ("second", 2)]
+            else:
+                assert again.state == "failed"

@@ -34,9 +34,9 @@ PLAIN = SMALL["beside plain tickets"]
 #: name -> what the search must find
 MUTANTS = {
     "a message is stored without its text": Mutant(
-        lua("submit", "served and 1 or 0, attempts, 0, whole(now), mode, listeners), "
+        lua("submit", "served and 1 or 0, attempts, 0, whole(since), mode, listeners), "
             "' ' .. id, ARGV[13])",
-            "served and 1 or 0, attempts, 0, whole(now), mode, listeners))"),
+            "served and 1 or 0, attempts, 0, whole(since), mode, listeners))"),
         SMALL["a crash"], "accepted is kept"),
     "a message that is served is not listed": Mutant(
         lua("submit", "redis.call('ZADD', KEYS[8], whole(now + ARGV[3] + 100), ARGV[11])", ""),

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 from integration.test_server import said, texts
 from servers.bot_server import Replica, replicas, write_files
 
@@ -219,3 +220,63 @@ async def test_a_client_that_leaves(redis_server: EmbeddedRedis, tmp_path: Path)
             while not await handled():
                 assert asyncio.get_running_loop().time() < end, found
                 await asyncio.sleep(0.1)
+
+
+async def test_an_awaited_message_that_fails_at_another_replica(
+    redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    """Its sender is told of the bot's error, and so is who asks for the outcome."""
+    write_files(tmp_path, redis_server.url)
+    (tmp_path / "slow_bot.py").write_text(GATED)
+    async with httpx.AsyncClient(timeout=30) as http:
+        with replicas(tmp_path, [], []) as (one, two):
+            await accept(http, two, "w", "wait")
+            accepted = await accept(http, two, "w", "bad")
+            body = {"sender": "w", "message": "bad", "message_id": "bad"}
+            sent = asyncio.create_task(http.post(f"{one.url}/webhooks/rest/webhook", json=body))
+            prefix = "".join(filter(str.isalnum, tmp_path.name))
+            with redis.Redis.from_url(redis_server.url) as client:
+                [key] = client.keys(f"{prefix}*:submitted")
+                while b"!," not in (client.hget(key, "bad") or b""):  # it is awaited
+                    await asyncio.sleep(0.02)
+            (tmp_path / "go").touch()
+            answer, why = await sent, "the bot failed: ValueError"
+            assert (answer.status_code, answer.json()["message"]) == (500, why)
+            found = await outcome(http, two, accepted)
+            assert (found["state"], found["error"]["message"]) == ("failed", why)
+
+
+GATED = """
+import asyncio
+from pathlib import Path
+async def bot(turn, message):
+    while not Path("go").exists():
+        await asyncio.sleep(0.02)
+    if message.text == "bad":
+        raise ValueError
+    yield message.text
+"""
+
+
+async def test_an_id_that_is_used_again_after_its_window(
+    redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    """The replies to the earlier message are not those to a later one that fails at first."""
+    write_files(tmp_path, redis_server.url, message_window=1, retry_time=1)
+    (tmp_path / "slow_bot.py").write_text(FAILING_ONCE)
+    async with httpx.AsyncClient(timeout=30) as http:
+        with replicas(tmp_path, []) as [one]:
+            for text in ("first", "second"):
+                accepted = await accept(http, one, "a", text, message_id="1")
+                assert (await outcome(http, one, accepted))["replies"][0]["text"] == text
+                while (await http.get(f"{one.url}{accepted['outcome']}")).status_code != 404:
+                    await asyncio.sleep(0.05)
+            assert await texts(http, one, "a") == ["first", "first", "second", "second"]
+
+
+FAILING_ONCE = """
+async def bot(turn, message):
+    if (message.text, message.attempt) == ("second", 1):
+        raise ValueError
+    yield message.text
+"""

@@ -82,9 +82,12 @@ class BotRunner:
         messages = [message, *(await self._collected(turn) if coalesce else ())]
         since = time.time() - self._settings.message_window
         # Without its mark an earlier attempt did not end. What it committed is there: with a reply,
-        # as documented, that is the answer; without one the bot is called again.
+        # as documented, that is the answer; without one the bot is called again. A message that
+        # had the id before this one was handled a window earlier at least.
+        tried_since = served.submitted_at / 1000 - served.window / 2
         again = bool(served.granted or served.attempts) and turn.mark is not None
-        replied = again and bool(await self._replies(turn, before, message))
+        there = again and _is_handled(turn, before, message, tried_since)
+        replied = there and bool(await self._replies(turn, before, message))
         fresh = [
             m for m in messages
             if not (replied if again and m is message else _is_handled(turn, before, m, since))
@@ -97,7 +100,7 @@ class BotRunner:
             mark = json.dumps({m.message_id: served.mark(m.message_id) for m in fresh})
             saying = hearing(fresh[-1].message_id)
             try:
-                stopped = await self._call(turn, fresh, saying.say, mark)
+                stopped = await self._call(turn, fresh, saying.say, mark, tried_since)
             finally:
                 saying.close()
             if stopped == "rollback":
@@ -133,17 +136,21 @@ class BotRunner:
         return [] if place is None else replies_after(events, place, message.sender_id)
 
     async def _call(
-        self, turn: Turn, messages: Sequence[Message], on_reply: OnReply, mark: str
+        self, turn: Turn, messages: Sequence[Message], on_reply: OnReply, mark: str, since: float
     ) -> Supersede | None:
         """Call the bot and commit its turn; returns how it was asked to stop, if it was.
+
+        Args:
+            since: when an earlier attempt was made at the earliest (epoch s).
 
         Raises BotError if the bot fails.
         """
         # An earlier attempt may have committed the message before it failed.
         events = turn.tracker.events
         there = [
-            m for m in messages if m.attempt > 1 and handled_at(events, m.message_id) is not None
-        ]
+            m for m in messages
+            if m.attempt > 1 and handled_at(events, m.message_id, since) is not None
+        ]  # fmt: skip
         new = [m for m in messages if m not in there]
         messages, stopped = [*there, *(self._sessions.add(turn, new) if new else ())], None
         try:
