@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -255,9 +256,9 @@ class HandleServing(Serving):
     async def _recovered(self, turn: Turn, served: Served, reply: str) -> None:
         turn.answer(reply)
         content = json.loads(reply)
-        objects = content if isinstance(content, list) else [{"reply": content}]
+        listed = isinstance(content, list) and all(isinstance(one, dict) for one in content)
         if content is not None:
-            self.send_out(served, ON_REPLY, objects)
+            self.send_out(served, ON_REPLY, content if listed else [{"reply": content}])
 
     async def drain(self) -> None:
         """Wait for the turns that run."""
@@ -266,6 +267,11 @@ class HandleServing(Serving):
 
 
 def marks(turn: Turn) -> dict[str, Any]:
-    """The messages whose end the conversation's last turn has stored: id -> when submitted, ..."""
-    found: dict[str, Any] = json.loads(turn.mark) if turn.mark else {}
-    return found
+    """The messages whose end the conversation's last turn has stored: id -> when submitted, ...
+
+    A turn of the embedding program's own may have stored any text: it has ended none of them.
+    """
+    with suppress(ValueError, RecursionError):
+        if isinstance(found := json.loads(turn.mark or "{}"), dict):
+            return found
+    return {}

@@ -306,3 +306,27 @@ async def test_an_id_that_is_used_again_after_its_window(store: LockStore) -> No
                 assert calls == [("first", 1), ("second", 1), ("second", 2)]
             else:
                 assert again.state == "failed"
+
+
+@pytest.mark.parametrize("mark", ["of my own", "[1]", '{"1": 7}', "[" * 60_000])
+async def test_marks_of_the_embedding_program(store: LockStore, mark: str) -> None:
+    async with serving(store) as (conversations, _):
+        async with conversations.turn("a") as turn:
+            turn.add({"event": "user", "text": "before"})
+            await turn.commit(mark)
+        await conversations.submit("a", "hi", message_id="1")
+        assert (await conversations.outcome("a", "1", wait=10)).state == "replied"
+
+
+@pytest.mark.parametrize("reply", [None, "text", ["a", "b"], [{"text": "a"}, 1], {"text": "a"}])
+async def test_any_reply_is_passed_on(store: LockStore, reply: Any) -> None:
+    heard: asyncio.Queue[Delivery] = asyncio.Queue()
+
+    async def handle(_: Turn, __: Mapping[str, Any]) -> Any:
+        return reply
+
+    async with Conversations(store) as conversations:
+        async with conversations.serving(handle, on_reply=heard.put):
+            await conversations.submit("a", "hi")
+            delivery = await asyncio.wait_for(heard.get(), 10)
+            assert delivery.replies == ({"reply": reply},)
