@@ -4,11 +4,11 @@
 --       8 deliveries  9 their sender  10 dead letters  11 dead letters of deliveries
 -- ARGV  1 bell channel prefix  2 lease ms  3 idle expiry ms  4 text kept as the outcome of messages
 --       that were not finished  5 ms for which it is kept
--- Returns {messages, deliveries, dead letters, 1 a turn was broken | 0}
+-- Returns {messages, deliveries, dead letters, 1 a turn was broken | 0, bytes of the messages}
 --@ inbox messages
 local keys = {counter = KEYS[1], holder = KEYS[2], queue = KEYS[3], waiters = KEYS[4],
   submitted = KEYS[7]}
-local now, ended = clock(), {}
+local now, ended, bytes = clock(), {}, 0
 local fence, _, member = turn(KEYS[2])
 local running = string.match(member or '', SERVED)
 local deliveries = redis.call('LLEN', KEYS[8])
@@ -20,6 +20,7 @@ for _, id in ipairs(redis.call('HKEYS', KEYS[7])) do
     number, _, _, _, _, _, listeners = submission(KEYS[7], id)
   end
   if number then
+    bytes = bytes + #redis.call('HGET', KEYS[7], ' ' .. id)
     redis.call('HDEL', KEYS[7], id, ' ' .. id)
     redis.call('ZREM', KEYS[3], WAITS .. id)
     ended[#ended + 1] = {id, listeners}
@@ -35,4 +36,4 @@ for _, one in ipairs(ended) do
   tell(ARGV[1], one[2])
 end
 if has_message(KEYS[1]) then let_expire(keys, ARGV[3]) end
-return {#ended, deliveries, dead, running and 1 or 0}
+return {#ended, deliveries, dead, running and 1 or 0, bytes}

@@ -2,7 +2,8 @@
 -- in the same step, so that it is never submitted twice.
 -- KEYS  as for submit.lua, then the dead letters
 -- ARGV  as for submit.lua, without the message
--- Returns as submit.lua | {-3} there is no such letter
+-- Returns as submit.lua; with the bytes of the message behind it where it waits now
+--       | {-3} there is no such letter
 --@ inbox messages submit()
 local keys, args, id = {}, {}, ARGV[7]
 for i = 1, #KEYS - 1 do keys[i] = KEYS[i] end
@@ -18,4 +19,5 @@ if kept_text then redis.call('HDEL', KEYS[5], id) end  -- submit.lua refuses wha
 local answer = submit(keys, args)
 if answer[1] == 0 or answer[1] == 1 or answer[1] == 3 then redis.call('HDEL', KEYS[#KEYS], id)
 elseif kept_text then redis.call('HSET', KEYS[5], id, kept_text) end
+if answer[1] == 0 then answer[#answer + 1] = #args[13] end
 return answer

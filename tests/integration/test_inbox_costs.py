@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Mapping
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+from ticketlock import ConcurrentRedisLockStore, Conversations
 from ticketlock.inbox.scripts import InboxScripts
 from ticketlock.inbox.submission import Submission
 from ticketlock.locks.concurrent.scripts import Scripts, Timing
@@ -16,6 +20,7 @@ from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.redis.scripts import load
 from ticketlock.redis.settings import RedisSettings
 from ticketlock.settings.section import Section
+from ticketlock.turn import Turn
 
 
 class Replica:
@@ -179,3 +184,50 @@ def test_a_server_without_memory_finishes(own_redis: EmbeddedRedis, full: bool) 
             assert taken[:2] == [[0], 1]
         finally:
             client.config_set("maxmemory", 0)
+
+
+async def test_what_is_not_finished_is_counted(redis_server: EmbeddedRedis) -> None:
+    """Also after attempts that fail, of messages handled together, withdrawn, deleted, resent."""
+    opened, never, text = asyncio.Event(), asyncio.Event(), "x" * 1000
+
+    gates = {"wait": opened, "stay": never}
+
+    async def handle(turn: Turn, message: Mapping[str, Any]) -> None:
+        if message["text"] in gates:
+            await gates[message["text"]].wait()
+        if message["text"].startswith("fail") and message["attempt"] < 3:
+            raise ValueError
+        if message["text"].startswith("dead"):
+            raise ValueError
+        for message_id, _ in await turn.collect():
+            turn.answer("null", message_id)
+
+    store = ConcurrentRedisLockStore(url=redis_server.url, key_prefix="counted")
+    async with Conversations(store) as conversations:
+        async with conversations.serving(handle, max_attempts=3, retry_time=0.1):
+            await conversations.submit("stays", "stay", message_id="1")  # or it begins anew
+            await conversations.submit("fails", f"fail{text}", message_id="1")
+            await conversations.submit("dies", f"dead{text}", message_id="1")
+            for name in ("together", "withdrawn", "deleted", "broken"):
+                await conversations.submit(name, "wait", message_id="1")
+                for i in range(2, 5):
+                    await conversations.submit(name, text, message_id=str(i), mode="coalesce")
+            for i in range(2, 5):
+                assert await conversations.withdraw("withdrawn", str(i)) == "withdrawn"
+                assert await conversations.withdraw("withdrawn", str(i)) == "withdrawn"
+            await conversations.delete("deleted")
+            assert await store.break_lock("broken")
+            assert (await conversations.outcome("fails", "1", wait=10)).state == "replied"
+            assert (await conversations.outcome("dies", "1", wait=10)).state == "dead"
+            await conversations.inbox.resend("dies", "1")
+            assert (await conversations.outcome("dies", "1", wait=10)).state == "dead"
+            opened.set()
+            assert (await conversations.outcome("together", "4", wait=10)).state == "replied"
+            assert (await conversations.outcome("broken", "4", wait=10)).state == "replied"
+            with redis.Redis.from_url(redis_server.url) as client:
+                [key] = client.keys("counted*:counts")
+                end, left = time.monotonic() + 5, {b"messages": b"1", b"bytes": b"16"}
+                while (found := client.hgetall(key)) != left and time.monotonic() < end:
+                    await asyncio.sleep(0.1)
+            assert found == left
+            never.set()

@@ -39,8 +39,8 @@ class RedisDesk(AskedInbox):
         """The engine of the lock store. Raises LockStoreConnectionError."""
         raise NotImplementedError
 
-    def counted(self, messages: int) -> None:
-        """Count unfinished messages that have gone."""
+    def counted(self, messages: int, size: int) -> None:
+        """Count unfinished messages that have come, or gone, and their bytes."""
         raise NotImplementedError
 
     async def withdraw(
@@ -48,8 +48,8 @@ class RedisDesk(AskedInbox):
     ) -> Withdrawn:
         text = '{"reason": "withdrawn"}'
         args = self.connected().revoke(conversation_id, field(message_id), window, text)
-        found = await self.call(args)
-        self.counted(-int(found == 1))
+        found, *size = await self.call(args)
+        self.counted(-len(size), -sum(size))
         return _WITHDRAWN[int(found)]
 
     async def waiting(self, conversation_id: str, most: int = 100) -> Sequence[SubmittedMessage]:
@@ -132,6 +132,8 @@ class RedisDesk(AskedInbox):
             if state != -2:
                 break
             listing = rest[0].decode()
+        if state == 0:
+            self.counted(1, rest[-1])
         if state == 2:
             raise ValueError(
                 f"message {message_id!r} was submitted again by its sender, and is finished: "
@@ -180,13 +182,13 @@ class RedisDesk(AskedInbox):
             *keys.of_deliveries(conversation_id)[:2], keys.dead(conversation_id),
             keys.of_deliveries(conversation_id)[2],
         )  # fmt: skip
-        messages, deliveries, letters, broken = await self._eval(
+        messages, deliveries, letters, broken, size = await self._eval(
             "delete", named, keys.bell, timing.lease, timing.idle, '{"reason": "deleted"}',
             round(1000 * _TOLD),
         )  # fmt: skip
         # The index of messages forgets the conversation at the next look.
         await self.call(list_dead(keys, conversation_id, out=True))
-        self.counted(-messages)
+        self.counted(-messages, -size)
         return Deleted(messages, deliveries, letters, bool(broken))
 
     # -- scripts that only operators use, so that no connection loads them ahead ----------------------

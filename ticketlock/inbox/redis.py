@@ -215,6 +215,7 @@ class RedisInbox(SubmittingInbox):
         messages = []
         for name, number, text in zip(found[::3], found[1::3], found[2::3], strict=True):
             served.carried[unquote(name.decode())] = number
+            served.sizes[unquote(name.decode())] = len(text)
             messages.append((unquote(name.decode()), text.decode()))
         return messages
 
@@ -264,8 +265,11 @@ class RedisInbox(SubmittingInbox):
             if not (command.repeated and clock() < grant.deadline):
                 grant.reason = grant.reason or GRANTED_ANEW
         else:
-            ended = sum(kind in "dex" for _, kind, _ in served.outcomes)
-            self.look.count(-ended, -len(served.text))
+            sizes = served.sizes | {served.message_id: len(served.text)}
+            broken = {served.message_id} if answer[0] == 5 else set()
+            ended = {name for name, _, _ in served.outcomes} | broken
+            for name in ended & sizes.keys():
+                self.look.count(-1, -sizes[name])
             if served.delivery:
                 self.on_deliveries(grant.conversation_id)
         if not done.done():
@@ -320,8 +324,8 @@ class RedisInbox(SubmittingInbox):
     def unfinished(self) -> int:
         return self.look.messages if self._engine is not None else 0
 
-    def counted(self, messages: int) -> None:
-        self.look.count(messages, 0)
+    def counted(self, messages: int, size: int) -> None:
+        self.look.count(messages, size)
 
     @contextmanager
     def listening(

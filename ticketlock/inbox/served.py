@@ -40,6 +40,7 @@ class Served:
         outcomes: what has become of it and of those it has carried: (message id, kind, text);
             kinds: `d` replied, `e` failed, `x` dead.
         carried: the messages that it has carried -> when they were submitted.
+        sizes: bytes of the texts of these.
         uncounted: if it goes back, this attempt does not count.
         delivery: what is to be delivered after the turn.
         awaited: whether somebody waits for its reply and is told of an error.
@@ -63,6 +64,7 @@ class Served:
     stop: str | None = None
     outcomes: list[tuple[str, str, str]] = field(default_factory=list)
     carried: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
     uncounted: bool = False
     delivery: str = ""
     awaited: bool = False

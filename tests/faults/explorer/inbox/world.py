@@ -141,7 +141,7 @@ class World(Processes):
     def revoke(self, state: State, name: str) -> Step:
         words = self._of[OPERATOR][1].revoke(CONVERSATION, name, WINDOW, "withdrawn")
         step = self._at_once(state, ("revoke", name), "revoke", words)
-        if step.call is None or step.call.answer != 1:
+        if step.call is None or step.call.answer[0] != 1:
             return step
         ghost = step.state.ghost
         ghost = ghost._replace(revoked=ghost.revoked | {name})
