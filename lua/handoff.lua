@@ -20,10 +20,10 @@ local function leave_vacant(holder, fence, bell)
 end
 
 -- Ring the bell of a process. It is signed with the secret of the member that it is about, which
--- neither the channel nor the bell tells. A member of version 1 has none.
+-- neither the channel nor the bell tells. A member of version 1 has none. Returns how many hear it.
 local function ring(bell, process, secret, text)
   if secret ~= '' then text = text .. ' ' .. redis.sha1hex(secret .. text .. secret) end
-  redis.call('PUBLISH', bell .. process, text)
+  return redis.call('PUBLISH', bell .. process, text)
 end
 
 -- Milliseconds for which a head that seems dead is waited for. When no waiting process at all was

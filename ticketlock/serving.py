@@ -151,6 +151,8 @@ class Serving:
         """Decide what becomes of a message whose attempt failed."""
         slow = self.slow(turn, served)
         served.error = shown = slow or error
+        # What the sender cannot be told any more is tried again.
+        served.awaited = await served.inbox.awaited(served)
         dead = isinstance(error, TooManyAttempts)
         last = served.attempts + 1 >= self.max_attempts
         if dead or (last and not served.awaited):

@@ -280,3 +280,37 @@ async def bot(turn, message):
         raise ValueError
     yield message.text
 """
+
+
+async def test_a_sender_that_died_with_its_replica_is_not_told_of_an_error(
+    redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    """The replica that takes its message tries it again, as one that no sender waits for."""
+    write_files(tmp_path, redis_server.url, retry_time=1)
+    (tmp_path / "slow_bot.py").write_text(FAILING_SECOND)
+    async with httpx.AsyncClient(timeout=30) as http:
+        with replicas(tmp_path, [], []) as (one, two):
+            body = {"sender": "d", "message": "1", "message_id": "1"}
+            sent = asyncio.create_task(http.post(f"{one.url}/webhooks/rest/webhook", json=body))
+            while not (tmp_path / "begun").exists():
+                await asyncio.sleep(0.02)
+            one.process.kill()
+            with pytest.raises(httpx.TransportError):
+                await sent
+            end = asyncio.get_running_loop().time() + 20
+            while await texts(http, two, "d") != ["1", "attempt 3"]:
+                assert asyncio.get_running_loop().time() < end, two.log()
+                await asyncio.sleep(0.1)
+
+
+FAILING_SECOND = """
+import asyncio
+from pathlib import Path
+async def bot(turn, message):
+    if message.attempt == 1:
+        Path("begun").touch()
+        await asyncio.sleep(60)
+    if message.attempt == 2:
+        raise ValueError
+    yield f"attempt {message.attempt}"
+"""

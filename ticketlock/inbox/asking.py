@@ -9,6 +9,7 @@ from .followed import Followed
 from .inbox import Inbox
 from .look import Look
 from .scripts import InboxScripts
+from .served import Served
 from .submission import FINISHED, MessageOutcome
 
 
@@ -32,6 +33,12 @@ class AskedInbox(Inbox):
         args = self.connected().outcome(conversation_id, field(message_id), listener)
         state, *rest = await self.call(args)
         return _outcome(state.decode(), rest)
+
+    async def awaited(self, served: Served) -> bool:
+        known = self.followed.listeners(served.conversation_id, served.message_id)
+        if not served.awaited or any(listener.sends_again for listener in known):
+            return served.awaited
+        return bool(await self.call(self.connected().awaited(served)))
 
     async def wait(self, conversation_id: str, message_id: str, seconds: float) -> MessageOutcome:
         self.connected()

@@ -187,6 +187,13 @@ class Inbox:
         """
         raise NotImplementedError
 
+    async def awaited(self, served: Served) -> bool:
+        """Whether somebody waits for the reply to a message, and can be told of an error.
+
+        Raises LockStoreConnectionError.
+        """
+        return served.awaited
+
     async def drain(self) -> None:
         """Serve no more; turns that run go on."""
         raise NotImplementedError

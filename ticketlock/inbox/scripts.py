@@ -140,6 +140,12 @@ class InboxScripts:
             served.grant.fence,
         )  # fmt: skip
 
+    def awaited(self, served: Served) -> Args:
+        keys = (self._scripts.keys.submitted(served.conversation_id),)
+        process = served.grant.member.partition(".")[0]
+        words = (field(served.message_id), process, self._bell, "1" if self.cluster else "")
+        return ("EVAL", load("awaited").source, len(keys), *keys, *words)
+
     def say(self, served: Served, message_id: str, first: int, text: str) -> Args:
         """Args: first: index of the first reply; text: the replies, a JSON list."""
         keys, name = self._scripts.keys, served.conversation_id

@@ -19,6 +19,7 @@ class Ending(Protocol):
     """What a served message asks of its inbox."""
 
     async def begun(self, served: Served) -> int: ...
+    async def awaited(self, served: Served) -> bool: ...
     async def bury(self, served: Served, text: str) -> None: ...
     def saying(self, served: Served, message_id: str) -> Saying: ...
     def finish(self, served: Served) -> Awaitable[None]: ...
@@ -43,7 +44,7 @@ class Served:
         sizes: bytes of the texts of these.
         uncounted: if it goes back, this attempt does not count.
         delivery: what is to be delivered after the turn.
-        awaited: whether somebody waits for its reply and is told of an error.
+        awaited: whether somebody waited for its reply when the turn was granted.
         heard: whether somebody in another process listens to its replies before they are stored.
         durable: whether it comes back at its number if its turn ends without an outcome.
         error: the error that those who wait for it here are told.
