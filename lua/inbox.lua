@@ -35,10 +35,18 @@ local function submission_text(number, granted, attempts, begun, since, mode, li
   return table.concat({number, granted, attempts, begun, since, mode, listeners}, ' ')
 end
 
--- Add a listener, each once; "-" is none.
+-- Add a listener, one of each process: it asks again and again, under another name each time, and
+-- the last name is its own. It is awaited once it was. "-" is none.
 local function with_listener(listeners, listener)
   if listener == '' or string.find(listeners, listener .. ',', 1, true) then return listeners end
-  return (listeners == '-' and '' or listeners) .. listener .. ','
+  local process, kept = string.match(listener, '^%w+%.'), ''
+  for known in string.gmatch(listeners, '[^,]+,') do
+    if not process or string.sub(known, 1, #process) ~= process then kept = kept .. known
+    elseif string.find(known, '!', 1, true) and not string.find(listener, '!', 1, true) then
+      listener = string.gsub(listener, '%+?$', '!%0', 1)
+    end
+  end
+  return kept .. listener .. ','
 end
 
 -- How long the outcome of a message is kept.

@@ -231,3 +231,25 @@ async def test_what_is_not_finished_is_counted(redis_server: EmbeddedRedis) -> N
                     await asyncio.sleep(0.1)
             assert found == left
             never.set()
+
+
+def test_a_process_that_asks_again_and_again_is_one_listener(redis_server: EmbeddedRedis) -> None:
+    """Under its last name; a sender that it has had is remembered."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        replica = Replica(client)
+        inbox, name = replica._inbox, "asked again"
+
+        def listeners() -> bytes:
+            found: Any = client.hget(replica.keys.submitted(name), "m")
+            return bytes(found.split(b" ")[-1])
+
+        client.execute_command(*inbox.submit(Submission(name, "m", "text"), "", 70_000, "", ""))
+        for asked in ("p.1-s", "q.1-s", "p.2-s+", "pp.1-s", "p.3-s", "p.3-s"):
+            client.execute_command(*inbox.outcome(name, "m", asked))
+        assert listeners() == b"q.1-s,pp.1-s,p.3-s,"
+        client.execute_command(
+            *inbox.submit(Submission(name, "m", "text"), "", 70_000, "q.2-s!", "")
+        )
+        for asked, last in (("q.3-s", b"q.3-s!,"), ("q.4-s+", b"q.4-s!+,"), ("q.5-s!", b"q.5-s!,")):
+            client.execute_command(*inbox.outcome(name, "m", asked))
+            assert listeners() == b"pp.1-s,p.3-s," + last
