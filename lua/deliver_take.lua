@@ -13,7 +13,9 @@ if not head then
   return {'none'}
 end
 local process, till, tries, part = sender(KEYS[2])
-if process and process ~= ARGV[1] and tonumber(till) > now then
+-- A lease far ahead is of a clock that was set back since.
+if process and process ~= ARGV[1] and tonumber(till) > now
+    and (process == '-' or till - now <= ARGV[2] + 60000) then
   return {'held', whole(till - now)}
 end
 lease(KEYS[2], ARGV[1], now + ARGV[2], tries or 0, part or 0)

@@ -1,7 +1,7 @@
 -- Find the conversations of the index that are due, and leave them to the caller for a while.
 -- KEYS  1 index  2 counts of what is submitted and not finished: messages, bytes
 -- ARGV  1 most conversations  2 ms for which other processes leave them  3 messages more than at
---       the last call  4 bytes more
+--       the last call  4 bytes more  5 ms ahead beyond which the clock was set back since: due too
 -- Returns {how many more are due, messages, bytes, conversation, its mark, ...} the longest due
 --         first; list.lua takes the mark
 --@ keeping
@@ -12,10 +12,15 @@ first_write(KEYS[2])  -- what waits is handled on a server without memory too: t
 if tonumber(ARGV[1]) > 0 then
   -- Half a microsecond tells the mark from those of list.lua.
   local mark = string.format('%.4f', t[1] * 1000 + t[2] / 1000 + ARGV[2] + 0.0005)
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])) do
-    redis.call('ZADD', KEYS[1], mark, name)
-    found[#found + 1], found[#found + 2] = name, redis.call('ZSCORE', KEYS[1], name)
+  local function find(from, to)
+    local left = ARGV[1] - #found / 2
+    for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], from, to, 'LIMIT', 0, left)) do
+      redis.call('ZADD', KEYS[1], mark, name)
+      found[#found + 1], found[#found + 2] = name, redis.call('ZSCORE', KEYS[1], name)
+    end
   end
+  find('-inf', now)
+  find(now + ARGV[5], '+inf')
 end
 local messages, bytes = 0, 0
 if redis.call('EXISTS', KEYS[1]) == 0 then

@@ -39,7 +39,9 @@ elseif has_message(KEYS[1]) then let_expire(keys, ARGV[5]) end
 local sender = string.match(redis.call('GET', KEYS[7]) or '', ' (%d+)$')
 local delivers = redis.call('EXISTS', KEYS[6]) == 1
 local unsent = delivers and (not sender or tonumber(sender) <= now)
-if delivers and again == -1 then again = math.max(LOOK, (tonumber(sender) or 0) - now) end
+if delivers and again == -1 then
+  again = math.min(math.max(LOOK, (tonumber(sender) or 0) - now), 60000)  -- see look.lua
+end
 if KEYS[8] then
   if again == -1 then redis.call('ZREM', KEYS[8], ARGV[7])
   else redis.call('ZADD', KEYS[8], whole(now + again), ARGV[7]) end

@@ -253,3 +253,23 @@ def test_a_process_that_asks_again_and_again_is_one_listener(redis_server: Embed
         for asked, last in (("q.3-s", b"q.3-s!,"), ("q.4-s+", b"q.4-s!+,"), ("q.5-s!", b"q.5-s!,")):
             client.execute_command(*inbox.outcome(name, "m", asked))
             assert listeners() == b"pp.1-s,p.3-s," + last
+
+
+def test_a_clock_that_was_set_back_delays_nothing(own_redis: EmbeddedRedis) -> None:
+    """The index, and the lease of a sender that has died, as they are when it was an hour ahead."""
+    with redis.Redis.from_url(own_redis.url) as client:
+        replica = Replica(client)
+        inbox, keys = replica._inbox, replica.keys.of_deliveries("ahead")
+        now = 1000 * int(client.time()[0])  # type: ignore[index]  # as redis-py answers
+        index = inbox.index.of("ahead")
+        client.zadd(index, {"ahead": now + 3_600_000, "soon": now + 60_000, "due": now})
+        found: Any = client.execute_command(*inbox.look(0, 1, 0, 0))
+        assert found[3::2] == [b"due"]
+        found = client.execute_command(*inbox.look(0, 10, 0, 0))
+        assert found[3::2] == [b"ahead"]
+        client.rpush(keys[0], "{}")
+        for sender, kind in (("died", b"taken"), ("-", b"held")):
+            client.set(keys[1], f"{sender} {now + 3_600_000} 0 0")
+            source = load("deliver_take").source
+            taken: Any = client.eval(source, 2, *keys[:2], "own", 15_000, 8, 1024)
+            assert taken[0] == kind

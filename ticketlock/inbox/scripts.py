@@ -183,7 +183,8 @@ class InboxScripts:
 
     def look(self, shard: int, most: int, messages: int, size: int) -> Args:
         keys = (self.index.key(shard), self.index.counts(shard))
-        return self._call("look", keys, most, 2000, messages, size)
+        furthest = 60_000 + 2 * self._timing.lease
+        return self._call("look", keys, most, 2000, messages, size, furthest)
 
     def list(self, name: str, ms: int | None, mark: str = "") -> Args:
         """Put a conversation into the index; with None take it out, if it has that mark."""
