@@ -19,8 +19,10 @@ local process, own = string.match(ARGV[1], '^(%w+).*%.!(.+)$')
 if fence == ARGV[2] and member == ARGV[1] and #ARGV == 16 and ARGV[14] == own and ARGV[15] == 'd'
     and ARGV[11] == '' and KEYS[10] and redis.call('EXISTS', KEYS[3], KEYS[8]) == 0
     and redis.call('HLEN', KEYS[7]) == 2 then
-  local listeners = string.match(redis.call('HGET', KEYS[7], own) or '', '%S+$')
-  if listeners == '-' or listeners and string.find(listeners, '^' .. process .. '%.[^,]*,$') then
+  local listeners = string.match(redis.call('HGET', KEYS[7], own) or '', '%S+$') or '?'
+  listeners = string.gsub(listeners, '^@[%d:]+,', '', 1)  -- its own window is in ARGV[5]
+  if listeners == '-' or listeners == ''
+      or string.find(listeners, '^' .. process .. '%.[^,]*,$') then
     redis.call('DEL', KEYS[7], KEYS[4])
     forget_old(KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], now)
     keep(KEYS[5], KEYS[6], own, 'd ' .. ARGV[1] .. ' - ' .. ARGV[16], ARGV[5], now, 0)

@@ -49,8 +49,11 @@ local function with_listener(listeners, listener)
   return kept .. listener .. ','
 end
 
--- How long the outcome of a message is kept.
+-- How long the outcome of a message is kept, and a turn of it may last: terms of its own stand among
+-- its listeners as "@<window ms>:<hold ms>:<ms of a turn>".
+local TERMS = '@(%d+):(%d+)'
 local function window_of(listeners, window_ms)
+  window_ms = string.match(listeners, TERMS) or window_ms
   local due = string.find(listeners, DUE .. ',', 1, true)
   return due and math.max(window_ms, SUBMITTED_AGAIN) or window_ms
 end
@@ -106,7 +109,8 @@ local function serve(holder, submitted, offered, fence, id, stop)
   local number, granted, attempts, begun, since, mode, listeners = string.match(state or '', STATE)
   if not number then return false end
   if string.sub(mode, 1, 7) == 'carried' then mode = 'coalesce' end  -- its carrier has not ended it
-  local left
+  local left, hold = nil, select(2, string.match(listeners, TERMS)) or offered.hold
+  offered = offer(offered.server, offered.where, offered.lease, hold)
   fence, left = begin_turn(holder, offered, fence, number, id)
   redis.call('HSET', submitted, id,
     submission_text(number, granted + 1, attempts, begun, since, mode, listeners))

@@ -3,7 +3,8 @@
 -- KEYS  1 counter  2 holder  3 queue  4 waiters  5 messages  6 expiries  7 submitted
 --       8 index (not in a cluster)
 -- ARGV  1 member of a turn here, without the id ("": no room)  2 where  3 lease ms  4 hold ms
---       5 idle expiry ms  6 bell channel prefix  7 message id  8 mode  9 listener ("": none)
+--       5 idle expiry ms  6 bell channel prefix  7 message id  8 mode, and behind it its terms, as
+--       in inbox.lua, if they are not those of each process  9 listener ("": none)
 --       10 most waiting (-1: any)  11 conversation  12 in a cluster, the listing that it was put
 --       into the index for  13 the message
 --       14 of a message that came due: ms until which it may be submitted; listener: "@due"
@@ -15,6 +16,7 @@
 local id = ARGV[7]
 local now, micros = clock()
 local fence, serving, member, lease = turn(KEYS[2])
+local wanted, terms = string.match(ARGV[8], '^(%a+)(.*)$')
 
 -- The free conversation comes first, without the functions that all else needs.
 local fields = redis.call('HLEN', KEYS[7])
@@ -24,14 +26,15 @@ if not ARGV[14] and fence and not member and fields == 0 and ARGV[1] ~= '' and K
   redis.call('PERSIST', KEYS[1])
   local hold = now + ARGV[4]
   local ends = math.min(now + ARGV[3], hold)
-  local listeners = ARGV[9] == '' and '-' or ARGV[9] .. ','
+  local listeners = (terms == '' and '' or terms .. ',') .. (ARGV[9] == '' and '' or ARGV[9] .. ',')
+  if listeners == '' then listeners = '-' end
   fence = math.max(fence + 1, micros)
   redis.call('HSET', KEYS[7], id,
-    table.concat({number, 1, 0, 0, whole(now), ARGV[8], listeners}, ' '), ' ' .. id, ARGV[13])
+    table.concat({number, 1, 0, 0, whole(now), wanted, listeners}, ' '), ' ' .. id, ARGV[13])
   redis.call('SET', KEYS[2], holder_record(
     whole(fence), number, ARGV[1] .. '.!' .. id, ends, whole(hold), whole(now), ARGV[2]))
   redis.call('ZADD', KEYS[8], whole(now + ARGV[3] + 100), ARGV[11])
-  return {1, number, fence, ends - now, id, 0, 0, now, ARGV[8], listeners, '', ''}
+  return {1, number, fence, ends - now, id, 0, 0, now, wanted, listeners, '', ''}
 end
 
 --@ inbox messages
@@ -97,7 +100,7 @@ if waits then
   end
 end
 if not steady then redis.call('PERSIST', KEYS[1]) end
-mode, listeners = ARGV[8], with_listener('-', ARGV[9])
+mode, listeners = wanted, with_listener(with_listener('-', terms), ARGV[9])
 local served = not member and ARGV[1] ~= ''
 redis.call('HSET', KEYS[7], id,
   submission_text(number, served and 1 or 0, attempts, 0, whole(since), mode, listeners),

@@ -330,3 +330,26 @@ async def test_any_reply_is_passed_on(store: LockStore, reply: Any) -> None:
             await conversations.submit("a", "hi")
             delivery = await asyncio.wait_for(heard.get(), 10)
             assert delivery.replies == ({"reply": reply},)
+
+
+async def test_a_message_that_waits_keeps_its_terms(store: LockStore) -> None:
+    """How long its turn may last, and how long its id is known."""
+    lifetimes = []
+
+    async def handle(turn: Turn, message: Mapping[str, Any]) -> None:
+        lifetimes.append(round(turn.grant.expires - turn.grant.granted_at))
+        await opened.wait()
+
+    opened = asyncio.Event()
+    async with Conversations(store) as conversations, conversations.serving(handle):
+        await conversations.submit("a", "first")
+        await conversations.submit("a", "long", message_id="1", lock_lifetime=500.0)
+        await conversations.submit("a", "brief", message_id="2", window=0.5)
+        opened.set()
+        assert (await conversations.outcome("a", "2", wait=10)).state == "replied"
+        assert lifetimes == [60, 500, 60]
+        end = asyncio.get_running_loop().time() + 10
+        while (await conversations.outcome("a", "2")).state != "unknown":
+            assert asyncio.get_running_loop().time() < end
+            await asyncio.sleep(0.05)
+        assert (await conversations.outcome("a", "1")).state == "replied"

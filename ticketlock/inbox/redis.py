@@ -30,7 +30,7 @@ from .mover import Mover
 from .saying import Saying, SayingAfar
 from .scripts import InboxScripts
 from .served import Served
-from .submission import Submission
+from .submission import Submission, Terms
 from .submitting import SubmittingInbox
 
 log = logging.getLogger("ticketlock.inbox")
@@ -64,7 +64,7 @@ class RedisInbox(SubmittingInbox):
         self._engine: Engine | None = None
         self._start: Start | None = None
         self._room = 0
-        self._lifetime = 60.0
+        self.lifetime = 60.0
         self._stopped = False
         #: Members of turns that were offered to Redis in calls that are not answered.
         self._offered: set[str] = set()
@@ -94,7 +94,7 @@ class RedisInbox(SubmittingInbox):
         return engine
 
     def serve(self, start: Start, room: int, lock_lifetime: float) -> None:
-        self._start, self._room, self._lifetime = start, room, lock_lifetime
+        self._start, self._room, self.lifetime = start, room, lock_lifetime
         self._stopped = False
         self.engine()
         self.look.begin()
@@ -138,11 +138,11 @@ class RedisInbox(SubmittingInbox):
         """Begin the turn that a script has granted, with the answer of `serve`."""
         engine = self.engine()
         _, number, fence, lease, id_, granted, attempts, since, mode, listeners, text, stop = answer
-        lifetime = self._lifetime if message is None else message.lock_lifetime
+        terms = message or Terms.read(listeners) or Terms(0.0, self.lifetime)
         deadline = min(sent_at + lease / 1000, clock() + engine.longest_lease) - engine.margin
         request = int(server.partition(".")[2].partition("-")[0])
         grant = Grant(
-            name, number, fence, deadline, lifetime, request=request,
+            name, number, fence, deadline, terms.lock_lifetime, request=request,
             member=f"{server}.!{id_.decode()}",
         )  # fmt: skip
         served = Served(
@@ -155,8 +155,8 @@ class RedisInbox(SubmittingInbox):
                 for one in listeners.decode().split(",")
             ),
         )  # fmt: skip
+        served.window = terms.window
         if message is not None:
-            served.window = message.window
             served.submitted_for = clock() - sent_at
         self._served[request] = served
         self.running += 1
@@ -236,7 +236,7 @@ class RedisInbox(SubmittingInbox):
         self.running -= 1
         server = self.offer() if self._goes_on(served) else ""
         outcomes = [(field(name), kind, text) for name, kind, text in served.outcomes]
-        hold = engine.requests.hold(self._lifetime)
+        hold = engine.requests.hold(self.lifetime)
         args = self.scripts.finish(served, outcomes, server, hold, MOST_LETTERS)
         heard = partial(self._finished, served, server, done)
         try:
@@ -289,7 +289,7 @@ class RedisInbox(SubmittingInbox):
         """Look at one conversation, and serve what waits in it; `mark`: it was found with it."""
         self.engine()
         server = self.offer()
-        args = self.scripts.take(name, server, self.hold(self._lifetime), mark)
+        args = self.scripts.take(name, server, self.hold(self.lifetime), mark)
         await self.offered(server, args, partial(self._taken, name, server, mark), name)
 
     def _taken(self, name: str, server: str, mark: str, command: Command, answer: Any) -> bool:

@@ -65,16 +65,16 @@ class InboxScripts:
 
     def submit(
         self, message: Submission, server: str, hold: int, listener: str, listing: str,
-        until: int | None = None,
+        until: int | None = None, terms: str = "",
     ) -> Args:  # fmt: skip
-        """Args: server: member of a turn here, "" without room; listing: in a cluster;
+        """Args: terms: its own window and lifetime, if others serve it under other ones; server: member of a turn here, "" without room; listing: in a cluster;
         until: of a message that came due, ms of the server's clock until which to submit it."""
         name, keys, timing = message.conversation_id, self._scripts.keys, self._timing
         return self._call(
             "submit",
             (*keys.all(name), keys.submitted(name), *self._index(name)),
             server, self._scripts.where, timing.lease, hold, timing.idle, self._bell,
-            message.field, message.mode, listener,
+            message.field, message.mode + terms, listener,
             -1 if message.max_waiting is None else message.max_waiting,
             name, listing, message.text, *(() if until is None else (until,)),
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as field_of
@@ -62,6 +63,24 @@ class Submission:
     def field(self) -> str:
         """The id as it is stored."""
         return field(self.message_id)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a message keeps of its own for the process that serves it; see `Submission`."""
+
+    window: float
+    lock_lifetime: float
+
+    def text(self, hold: int) -> str:
+        """As scripts store them; `hold`: milliseconds after which Redis ends its turn."""
+        return f"@{round(1000 * self.window)}:{hold}:{round(1000 * self.lock_lifetime)}"
+
+    @classmethod
+    def read(cls, listeners: bytes) -> Terms | None:
+        """Those that stand among the listeners of a message, if it has some."""
+        found = re.search(rb"@(\d+):\d+:(\d+)", listeners)
+        return found and cls(int(found[1]) / 1000, int(found[2]) / 1000)
 
 
 @dataclass(frozen=True)

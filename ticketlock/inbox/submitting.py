@@ -7,12 +7,13 @@ from functools import partial
 from typing import Any
 
 from ..errors import LockTimeout, QueueFull
+from ..locks.incoming import WINDOW
 from ..process import clock
 from ..redis.commands import Callback, Command
 from .later_inbox import LaterInbox
 from .listener import Listener
 from .scripts import InboxScripts
-from .submission import FINISHED, MessageOutcome, Receipt, Submission
+from .submission import FINISHED, MessageOutcome, Receipt, Submission, Terms
 
 #: Seconds for which the listing of a conversation in a cluster's index is relied on.
 _LISTED = 2.0
@@ -24,6 +25,8 @@ class SubmittingInbox(LaterInbox):
     """The part that takes messages."""
 
     scripts: InboxScripts
+    #: Seconds that turns may last here.
+    lifetime: float
     _cluster: bool
     _offered: set[str]
     #: In a cluster: conversation -> (listing, moment until which it is listed for certain).
@@ -85,7 +88,10 @@ class SubmittingInbox(LaterInbox):
             listing = await self._listing(name) if self._cluster else ""
             server = self.offer()
             hold = self.hold(message.lock_lifetime)
-            args = self.scripts.submit(message, server, hold, listener, listing, until)
+            terms = ""
+            if (message.window, message.lock_lifetime) != (WINDOW, self.lifetime):
+                terms = Terms(message.window, message.lock_lifetime).text(hold)
+            args = self.scripts.submit(message, server, hold, listener, listing, until, terms)
             answered = partial(self._submitted, message, server)
             answer = await self.offered(server, args, answered, message)
             if answer[0] != -2:
