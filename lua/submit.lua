@@ -86,7 +86,7 @@ if ends then
   fence, serving, member = turn(KEYS[2])
 end
 -- Sent again after an error it goes on, with its attempts, and the time that its mark has.
-attempts, since = tried(kept(KEYS[6], id, now) and state, text)
+attempts, since = tried(state == 'e' and kept(KEYS[6], id, now) and state, text)
 attempts, since = attempts or '0', tonumber(since) or now
 number = redis.call('INCR', KEYS[1])
 local last = {}

@@ -318,7 +318,7 @@ async def test_marks_of_the_embedding_program(store: LockStore, mark: str) -> No
         assert (await conversations.outcome("a", "1", wait=10)).state == "replied"
 
 
-@pytest.mark.parametrize("reply", [None, "text", ["a", "b"], [{"text": "a"}, 1], {"text": "a"}])
+@pytest.mark.parametrize("reply", ["text", ["a", "b"], [{"text": "a"}, 1], {"text": "a"}])
 async def test_any_reply_is_passed_on(store: LockStore, reply: Any) -> None:
     heard: asyncio.Queue[Delivery] = asyncio.Queue()
 
