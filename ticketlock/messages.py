@@ -35,6 +35,7 @@ class Messages:
     tracker_store: TrackerStore
     relay: Relay | None
     _inbox: Inbox | None = None
+    _served = False
 
     @property
     def owner(self) -> str:
@@ -193,16 +194,21 @@ class Messages:
                 each; called again when it raises or takes longer than 10 s.
 
         At the end turns that run end, and messages that wait stay for the other processes.
+        Raises RuntimeError if these conversations are being served already.
         """
+        if self._served:
+            raise RuntimeError("these conversations are being served already: enter `serving` once")
         serving = HandleServing(
             self.inbox, self.turn_of, handle, max_attempts=max_attempts, retry_time=retry_time
         )
         if on_reply is not None:
             self.deliver(serving, {ON_REPLY: OnReply(on_reply)})
         self.inbox.serve(serving.begin, room, self.lock_store.lock_lifetime)
+        self._served = True
         try:
             yield
         finally:
+            self._served = False
             await self.inbox.drain()
             await serving.drain()
             await serving.close()

@@ -353,3 +353,15 @@ async def test_a_message_that_waits_keeps_its_terms(store: LockStore) -> None:
             assert asyncio.get_running_loop().time() < end
             await asyncio.sleep(0.05)
         assert (await conversations.outcome("a", "1")).state == "replied"
+
+
+async def test_conversations_are_served_once(store: LockStore) -> None:
+    """A second `serving` would end the first one with its own end."""
+    async with serving(store) as (conversations, bot):
+        with pytest.raises(RuntimeError, match="served already"):
+            async with conversations.serving(bot):
+                raise AssertionError("it was entered")
+        await conversations.submit("a", "m", message_id="1")
+        assert (await conversations.outcome("a", "1", wait=10)).state == "replied"
+    async with Conversations(store) as again, again.serving(bot):
+        pass

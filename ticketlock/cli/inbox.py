@@ -85,13 +85,13 @@ async def _list(args: argparse.Namespace, inbox: RedisInbox, audit: Audit) -> in
             print(json.dumps({"conversations": [one.as_dict() for one in found]}))
             return EXIT_OK
         _table(
-            ("CONVERSATION", "MESSAGES", "WAITED", "ATTEMPTS", "STATE"),
+            ("CONVERSATION", "MESSAGES", "WAITED", "ATTEMPTS", "REPLIES TO SEND", "STATE"),
             [
                 (repr(one.conversation_id), str(one.messages), span(one.waited),
-                 str(one.attempts), "runs" if one.running else "waits")
+                 str(one.attempts), str(one.deliveries), one.state)
                 for one in found
             ],
-            "no message waits",
+            "no message and no reply waits",
         )  # fmt: skip
         return EXIT_OK
     messages = await inbox.waiting(args.conversation, args.limit)

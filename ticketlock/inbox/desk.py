@@ -73,8 +73,8 @@ class RedisDesk(AskedInbox):
         for shard in range(scripts.index.shards):
             names += [name for name, _ in await self._entries(scripts.index.key(shard), most)]
         found = await asyncio.gather(*map(self._pending, names))
-        found.sort(key=lambda pair: pair[0])
-        return [one for _, one in found if one.messages][:most]
+        found.sort(key=lambda pair: (not pair[1].messages, pair[0]))
+        return [one for _, one in found if one.messages or one.deliveries][:most]
 
     async def _pending(self, name: str) -> tuple[int, Pending]:
         """When its first message was submitted, and what there is."""

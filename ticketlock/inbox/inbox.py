@@ -127,7 +127,8 @@ class Inbox:
         raise NotImplementedError
 
     async def conversations(self, most: int = 100) -> Sequence[Pending]:
-        """Conversations with unfinished messages; those whose first has waited longest come first."""
+        """Conversations with unfinished messages, those whose first has waited longest come first;
+        behind them those that only have replies to send out."""
         raise NotImplementedError
 
     async def letters(self, conversation_id: str, most: int = 100) -> Sequence[Letter]:

@@ -154,7 +154,7 @@ class SubmittedMessage:
 
 @dataclass(frozen=True)
 class Pending:
-    """A conversation with messages that are not finished, for operators.
+    """A conversation with messages that are not finished, or replies to send out, for operators.
 
     Attributes:
         messages: how many there are.
@@ -170,6 +170,11 @@ class Pending:
     attempts: int
     running: bool
     deliveries: int = 0
+
+    @property
+    def state(self) -> str:
+        """`runs` or `waits`, of its messages; `replies`: only replies are still to be sent out."""
+        return "runs" if self.running else "waits" if self.messages else "replies"
 
     def as_dict(self) -> Mapping[str, Any]:
         """For JSON."""
