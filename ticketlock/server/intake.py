@@ -129,7 +129,9 @@ async def read_signed(
     request.scope[_RESERVATION].signed()
     body = await _read(request, limit, SIGNED_SECONDS)
     if not verify(body):
-        raise NotAuthenticated("the signature does not match the body")
+        raise NotAuthenticated(
+            "the signature, or secret token, does not match: check the channel's secret on both sides"
+        )
     return body
 
 

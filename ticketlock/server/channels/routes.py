@@ -21,6 +21,9 @@ from .channel import Channel, Submitter
 
 log = logging.getLogger("ticketlock.server")
 
+#: Seconds between two WARNINGs of a channel about webhooks with a wrong signature.
+_QUIET = 60.0
+
 
 def routes(channels: Sequence[Channel], submitter: Submitter, settings: Settings) -> list[Route]:
     """The routes of all channels. The signature is the authorization; no token is asked for."""
@@ -28,9 +31,22 @@ def routes(channels: Sequence[Channel], submitter: Submitter, settings: Settings
 
 
 def _routes(channel: Channel, submitter: Submitter, settings: Settings) -> list[Route]:
+    refused, warn_at = 0, 0.0
+
+    def refuse() -> bool:
+        nonlocal refused, warn_at
+        refused += 1
+        if time.monotonic() >= warn_at:
+            log.warning(
+                "%s: webhooks refused: %d; their signature does not match the secret in the section "
+                "channels", channel.name, refused,
+            )  # fmt: skip
+            refused, warn_at = 0, time.monotonic() + _QUIET
+        return False
+
     async def webhook(request: Request) -> Response:
         def verify(body: bytes) -> bool:
-            return channel.verify(body, request.headers, time.time())
+            return channel.verify(body, request.headers, time.time()) or refuse()
 
         body = await read_signed(request, verify, channel.max_body)
         content = channel.read(body, settings)

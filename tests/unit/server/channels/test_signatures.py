@@ -104,8 +104,8 @@ def tampered(name: str, body: bytes) -> list[tuple[bytes, dict[str, str]]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_who_is_another_is_refused(name: str) -> None:
-    """With 401, one text for all of them, and nothing submitted."""
+async def test_who_is_another_is_refused(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """With 401, one text for all of them, and nothing submitted; a WARNING once a minute."""
     body = encoded(name, ONE[name])
     async with server() as bot:
         texts = set()
@@ -117,6 +117,10 @@ async def test_who_is_another_is_refused(name: str) -> None:
         assert len(texts) == 1
         assert SECRET not in texts.pop()
         assert bot.inbox.said == []
+        warned = [
+            text for text in caplog.messages if text.startswith(f"{name}: webhooks refused: 1;")
+        ]
+        assert len(warned) == 1
         assert (await bot.post(name, body, signed(name, body))).status_code == 200
         assert len(bot.inbox.said) == 1
 
