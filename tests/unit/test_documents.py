@@ -237,6 +237,7 @@ def test_every_error_has_a_remedy() -> None:
         (kind.reason, kind.status) for kind in every_error() if issubclass(kind, RequestError)
     }
     answers |= {(reason, status) for _, status, reason, _ in _STATUS}
+    answers.add(("MethodNotAllowed", 405))  # of Starlette
     for reason, status in answers:
         assert f"| `{reason}` | {status} |" in text, reason
     names = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
