@@ -17,6 +17,7 @@ from collections.abc import Callable
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -85,6 +86,13 @@ def python(owner: type, name: str, old: str, new: str) -> Patch:
         monkeypatch.setattr(owner, name, made[name])
 
     return patch
+
+
+def function(module: ModuleType, name: str, replacement: Callable[..., Any]) -> Patch:
+    """Replace a function that a module calls."""
+    if not callable(vars(module).get(name)):
+        raise CannotMutate(f"{module.__name__} calls no {name!r}")
+    return lambda monkeypatch: monkeypatch.setattr(module, name, replacement)
 
 
 def method(owner: type, name: str, replacement: Callable[..., Any]) -> Patch:

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from faults.mutation import Patch, both, expect_noticed, lua, method, python, wrapped
+from faults.mutation import Patch, both, expect_noticed, function, lua, method, python, wrapped
 from faults.test_protocol import SCENARIOS
 
 from ticketlock import LockError
@@ -241,7 +241,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
         python(RedisQueue, "live", "if engine.closed:", "if False:"),
         "a_store_being_closed_takes_no_ticket"),
     "duplicates do not look": (
-        method(duplicates.Duplicates, "_pause", asleep), "a_reply_whose_bell_is_lost_comes"),
+        function(duplicates, "until_set", asleep), "a_reply_whose_bell_is_lost_comes"),
     "heartbeats tell of no stop": (
         wrapped(engine.Engine, "on_heartbeat", no_stops), "a_lost_bell_hides_no_stop"),
     "waiters are not attended": (

@@ -81,6 +81,8 @@ def _run(args: argparse.Namespace) -> int:
         if not missing("yaml"):  # needed to read what the file needs
             sections = ("lock_store", "tracker_store", "event_broker")
             found |= missing_extras(_endpoints(args.endpoints), *sections)
+        if not any(found.values()):
+            raise  # no extra is missing: a module is broken, and the traceback says which
         raise ConfigurationError(f"run {needs(found)}") from error
     from ..deliveries.settings import CallbackSettings
     from ..server.channels import create_channels
