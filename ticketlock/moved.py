@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-#: Old module -> where its public names are. Since 0.4.0; gone in 0.5.0.
+#: Old module -> where its public names are. Since 0.4.0; gone in 0.6.0.
 MOVED = {
     "ticketlock.concurrent_lock_store": "ticketlock.locks.concurrent.store",
     "ticketlock.embedded": "ticketlock.redis.embedded",
@@ -53,7 +53,7 @@ PLACES = {
     "ticketlock.registry": "ticketlock.endpoints.registry",
 }
 
-#: Old name in `ticketlock` -> its new name. Since 0.4.0; gone in 0.5.0.
+#: Old name in `ticketlock` -> its new name. Since 0.4.0; gone in 0.6.0.
 RENAMED = {"Message": "BrokerMessage"}
 
 
@@ -63,7 +63,7 @@ def new_name(name: str) -> str:
         return name
     warnings.warn(
         f"ticketlock.{name} is now ticketlock.{RENAMED[name]}; the old name is gone in "
-        "ticketlock 0.5.0",
+        "ticketlock 0.6.0",
         DeprecationWarning,
         stacklevel=3,  # the line that uses it, behind __getattr__ of the package
     )
@@ -80,7 +80,7 @@ class _Moved(MetaPathFinder, Loader):
         old = module.__name__
         warnings.warn(
             f"{old} has moved: import its names from {PLACES.get(old, 'ticketlock')}; the old "
-            "module is gone in ticketlock 0.5.0",
+            "module is gone in ticketlock 0.6.0",
             DeprecationWarning,
             stacklevel=2,  # the importing line: the frames of the import system are left out
         )

@@ -130,7 +130,7 @@ def import_class(path: str, where: str, known: Iterable[str] = ()) -> type[Any]:
         )
     if module_name in MOVED:
         log.warning(
-            "%s: type: %s has moved: write %s.%s; the old name is gone in ticketlock 0.5.0",
+            "%s: type: %s has moved: write %s.%s; the old name is gone in ticketlock 0.6.0",
             where, path, MOVED[module_name], class_name,
         )  # fmt: skip
         module_name = MOVED[module_name]
