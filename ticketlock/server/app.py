@@ -120,7 +120,11 @@ def create_app(
             *rest.routes(handler, auth, outcomes, reserved(channels)),
             *outcome_routes.routes(outcomes),
             *channel_routes(channels, handler, settings),
-            *(callback_routes(handler, auth, reserved(channels)) if callback is not None else ()),
+            *(
+                callback_routes(handler, auth, outcomes, reserved(channels))
+                if callback is not None
+                else ()
+            ),
             *conversations_api.routes(view, auth),
             *openapi.routes(settings, channels, callback=callback is not None),
             *live_routes.routes(view, auth),

@@ -24,3 +24,21 @@ async def test_no_webhook_writes_into_another_channels_conversation(path: str) -
                 answer = await http.post(f"/webhooks/{path}/webhook", json=body)
                 assert answer.status_code == status, (sender, answer.text)
         await app.drain()
+
+
+async def test_an_accepted_message() -> None:
+    """With async=true it is answered 202, as by the REST webhook; without, as documented."""
+    async with Conversations() as conversations:
+        settings = CallbackSettings(url="http://127.0.0.1:1/", allow_private=True)
+        app = create_app(conversations, callback=settings)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            body = {"sender": "c", "message": "hi", "message_id": "1"}
+            path = "/webhooks/callback/webhook"
+            answer = await http.post(f"{path}?async=true", json=body)
+            assert (answer.status_code, answer.json()["ticket"]) == (202, 1)
+            outcome = await http.get(f"{answer.json()['outcome']}?wait=10")
+            assert outcome.json()["replies"] == [{"recipient_id": "c", "text": "hi"}]
+            answer = await http.post(path, json=body)
+            assert (answer.status_code, answer.text) == (200, "success")
+        await app.drain()
