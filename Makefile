@@ -50,7 +50,7 @@ docs: .venv/docs ## build the documentation site, strictly, into build/site
 screenshots: .venv/test servers ## take the pictures of docs/operations/page.md again; a minute
 	$(RUN)python tests/screenshots.py
 
-e2e: .venv/test servers ## the deployment as processes, killed, rolled from the version before and back; minutes
+e2e: .venv/test servers ## the deployment as processes, killed, rolled from the version before and back; minutes; ARGS="--async"
 	cd tests && $(CURDIR)/$(RUN)python -m e2e $(ARGS)
 
 explore: .venv/test ## every order of events of the protocol, up to large bounds; minutes

@@ -1,6 +1,7 @@
 """`python -m e2e`: the whole deployment, with all messages, once with each broker.
 
-The replicas begin with the version before; each roll leads to the other version.
+The replicas begin with the version before; each roll leads to the other version. With --async
+messages are accepted, not awaited.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from servers import versions
 
 from ticketlock.demo.traffic import generate, read_transcript
 
+from .accepted_course import run_accepted
 from .course import run
+from .outages import Plan
 
 
 def main() -> int:
@@ -29,7 +32,15 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="messages (24000, or all of the file)")
     parser.add_argument("--broker", choices=("rabbit", "kafka"), help="only with this one")
     parser.add_argument("--kills", type=int, default=8, help="replicas to kill (%(default)s)")
-    parser.add_argument("--rolls", type=int, default=2, help="rolling restarts (%(default)s)")
+    parser.add_argument("--rolls", type=int, help="rolling restarts (2; 10 with --async)")
+    parser.add_argument(
+        "--async", dest="accepted", action="store_true",
+        help="the sender wants its 202 and never sends again; replies are called back; Redis and "
+        "all replicas at once are killed too; this version alone, one broker (rabbit)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rate", type=float, default=25, help="with --async: messages a second (%(default)s)"
+    )
     parser.add_argument(
         "--before", default=versions.BEFORE, metavar="COMMIT",
         help="the version that is rolled to this one and back (%(default)s); '': this one alone",
@@ -41,12 +52,18 @@ def main() -> int:
         messages = read_transcript(args.messages)[: args.count]
     else:
         messages = generate(1500, args.count or 24_000, args.seed)
-    before = versions.before(args.before) if args.before else None
+    before = versions.before(args.before) if args.before and not args.accepted else None
+    both = ["rabbit"] if args.accepted else ["rabbit", "kafka"]
     broken = 0
-    for broker in [args.broker] if args.broker else ["rabbit", "kafka"]:
-        found = run(
-            messages, broker, kills=args.kills, rolls=args.rolls, seed=args.seed, before=before
-        )
+    for broker in [args.broker] if args.broker else both:
+        if args.accepted:
+            plan = Plan(kills=args.kills, rolls=10 if args.rolls is None else args.rolls)
+            found = run_accepted(messages, broker, plan, rate=args.rate, seed=args.seed)
+        else:
+            rolls = 2 if args.rolls is None else args.rolls
+            found = run(
+                messages, broker, kills=args.kills, rolls=rolls, seed=args.seed, before=before
+            )
         broken += found["broken"]
         if args.json:
             print(json.dumps(found), flush=True)

@@ -37,6 +37,8 @@ async def bot(turn: Any, message: Any) -> AsyncIterator[dict[str, Any]]:
     custom = {"message_id": message.message_id, "fence": turn.fence}
     record("begin")
     try:
+        while RECORDS.with_name(f"hold {id}").exists():  # a long turn
+            await asyncio.sleep(0.05)
         await asyncio.sleep(0.01)
         yield {"text": message.text, "custom": custom, "metadata": facts}
         await turn.commit()  # with the lock still held: the end is recorded before the next begin

@@ -6,7 +6,7 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,6 @@ def run(
                 rejects = made.stop_consumer()["rejected"]
     if rejects:
         verdict.broken("rejected", f"{rejects} messages were rejected by the event service")
-    times = sorted(delivery.seconds for delivery in sender.deliveries)
     return {
         "broker": broker,
         "seed": seed,
@@ -65,10 +64,7 @@ def run(
         "drained_s": round(max(trouble.drained, default=0.0), 2),
         "seconds": round(seconds, 1),
         "messages_per_s": round(len(messages) / seconds, 1),
-        "reply_ms": {
-            name: round(1000 * times[min(len(times) - 1, int(part * len(times)))])
-            for name, part in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
-        },
+        "reply_ms": percentiles(delivery.seconds for delivery in sender.deliveries),
         "events": events,
         **verdict.counts,
         "examples": verdict.examples,
@@ -76,16 +72,35 @@ def run(
     }
 
 
+def percentiles(seconds: Iterable[float]) -> dict[str, int]:
+    """In milliseconds."""
+    times = sorted(seconds)
+    return {
+        name: round(1000 * times[min(len(times) - 1, int(part * len(times)))])
+        for name, part in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+    }
+
+
 async def _send(bar: Bar, sender: Sender, trouble: Trouble) -> None:
-    bar.phase("messages", len(sender.deliveries))
-    total, started = len(sender.deliveries), time.monotonic()
+    sending = sender.run(progress(bar, len(sender.deliveries)))
+    await together(asyncio.create_task(sending), asyncio.create_task(trouble.run()))
+
+
+def progress(bar: Bar, total: int) -> Callable[[int], None]:
+    """Begins the phase of the messages; to be called with how many are done."""
+    bar.phase("messages", total)
+    started = time.monotonic()
 
     def show(done: int) -> None:
         bar.show(done)
         if not sys.stderr.isatty() and done * 10 // total > (done - 1) * 10 // total:
             bar.say(f"{done} of {total} messages in {time.monotonic() - started:.0f} s")
 
-    tasks = [asyncio.create_task(sender.run(show)), asyncio.create_task(trouble.run())]
+    return show
+
+
+async def together(*tasks: asyncio.Task[None]) -> None:
+    """All to their end; the first failure ends the others."""
     try:
         await asyncio.gather(*tasks)
     finally:

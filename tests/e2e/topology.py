@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import redis
 from servers import kafka_server, postgres, rabbitmq
 from servers.consumers import Consumer
 from servers.nginx import DEPLOY, nginx
@@ -35,6 +34,7 @@ class Topology:
         url: nginx, for channels.
         tracker, events: sections of the two databases.
         records: the folder in which the bots record their turns.
+        redis: the server of the locks.
         before: the version that everything begins with, a folder of `versions`; None: this
             checkout, and no other one.
     """
@@ -46,6 +46,7 @@ class Topology:
     events: dict[str, Any]
     records: Path
     before: Path | None
+    redis: EmbeddedRedis
     consumer: Consumer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,16 +73,29 @@ class Topology:
 
 @contextmanager
 def topology(
-    folder: Path, broker: str, before: Path | None = None, replicas: int = 3
+    folder: Path,
+    broker: str,
+    before: Path | None = None,
+    replicas: int = 3,
+    *,
+    redis_options: Sequence[str] = (),
+    more: str = "",
 ) -> Iterator[Topology]:
-    """Start everything, with the version `before`; broker is `rabbit` or `kafka`."""
+    """Start everything, with the version `before`; broker is `rabbit` or `kafka`.
+
+    Args:
+        redis_options: more words of the command that starts Redis.
+        more: more lines of the `endpoints.yml`, the last section of which is `server`.
+    """
     with ExitStack() as stack:
-        variables, database = _servers(stack, broker)
+        locks = EmbeddedRedis(["--requirepass", REDIS_PASSWORD, *redis_options])
+        stack.enter_context(locks)
+        variables, database = _servers(stack, broker, locks.port)
         stack.enter_context(_environment(variables))
         name = "endpoints.yml" if broker == "rabbit" else "endpoints.kafka.yml"
         endpoints = folder / "endpoints.yml"
         deploy = DEPLOY if before is None else before / "deploy"  # what both versions read
-        endpoints.write_text((deploy / name).read_text())
+        endpoints.write_text((deploy / name).read_text() + more)
         records = folder / "records"
         records.mkdir()
         (folder / "e2e_bot.py").write_text(Path(__file__).with_name("bot.py").read_text())
@@ -91,7 +105,7 @@ def topology(
         front = stack.enter_context(nginx([replica.port for replica in started]))
         found = Topology(
             front.channels, started, endpoints, {**database, "db": "tracker"},
-            {**database, "db": "events"}, records, before,
+            {**database, "db": "events"}, records, before, locks,
         )  # fmt: skip
         stack.callback(lambda: found.consumer.__exit__())
         for replica in started:
@@ -99,14 +113,13 @@ def topology(
         yield found
 
 
-def _servers(stack: ExitStack, broker: str) -> tuple[dict[str, str], dict[str, Any]]:
+def _servers(
+    stack: ExitStack, broker: str, redis_port: int
+) -> tuple[dict[str, str], dict[str, Any]]:
     """The variables of the endpoints.yml, and where PostgreSQL is."""
-    locks = stack.enter_context(EmbeddedRedis())
-    with redis.Redis.from_url(locks.url) as client:
-        client.config_set("requirepass", REDIS_PASSWORD)
     database = stack.enter_context(postgres.server())
     variables = {
-        "REDIS_HOST": f"127.0.0.1:{locks.port}",
+        "REDIS_HOST": f"127.0.0.1:{redis_port}",
         "REDIS_PASSWORD": REDIS_PASSWORD,
         "POSTGRES_HOST": f"{database['url']}:{database['port']}",
         "POSTGRES_USER": database["username"],

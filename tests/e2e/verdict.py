@@ -29,6 +29,7 @@ from ticketlock.event_service.records import Received
 from ticketlock.events import BotUttered, UserUttered
 from ticketlock.events.event import Event
 
+from .accepted import AcceptedSender
 from .sender import Delivery, Sender
 from .topology import Topology
 
@@ -56,7 +57,9 @@ class Verdict:
 
 
 def judge(
-    topology: Topology, sender: Sender, on_stored: Callable[[int], None] = lambda stored: None
+    topology: Topology,
+    sender: Sender | AcceptedSender,
+    on_stored: Callable[[int], None] = lambda stored: None,
 ) -> tuple[Verdict, int]:
     """The verdict, and how many events there are."""
     verdict, records = Verdict(), Records(topology.records)

@@ -6,7 +6,9 @@ import os
 import random
 
 import pytest
+from e2e.accepted_course import run_accepted
 from e2e.course import run
+from e2e.outages import Plan
 from servers import versions
 
 from ticketlock.demo.traffic import generate
@@ -29,3 +31,21 @@ def test_everything_agrees_in_the_end() -> None:
     # Messages were handled by each fleet that a roll leads through.
     fleets = found["replicas_of_before"]
     assert all(fleets[old] >= 20 for old in range(4)), fleets
+
+
+@pytest.mark.slow
+def test_accepted_is_answered() -> None:
+    """Each message once, in order, and its reply called back, whatever is killed or stopped.
+
+    The sender wants its 202 and never sends a message again after it. All replicas are away at
+    once for longer than a lease of callbacks, and than outcomes are kept.
+    """
+    seed = int(os.environ.get("TICKETLOCK_SEED") or random.randrange(10**6))
+    plan = Plan(1, 1, 1, 1, 1, stopped=5, away=16, crowd=20, window=10)
+    found = run_accepted(generate(50, 300, seed), "rabbit", plan, rate=8, seed=seed)
+    print(found)
+    assert found["broken"] == 0, found["examples"]
+    assert found["durability"] == {"appendonly": 300}
+    assert all(found["accepted_during"][kind] > 0 for kind in ("kill", "stop", "all_away", "roll"))
+    assert found["waiting_when_all_died"][0] > 0
+    assert found["rolls_within_one_turn"] == 1

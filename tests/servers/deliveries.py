@@ -86,18 +86,21 @@ class Receiver:
 
     Attributes:
         received: the POSTs, in order.
+        on_received: called with each.
         replies: what the next ones are answered with: a status, bytes, or a coroutine function;
             then 200.
+        port: where it listens; any, if none is set before.
     """
 
     def __init__(self) -> None:
         self.received: list[Received] = []
+        self.on_received: Callable[[Received], object] = lambda received: None
         self.replies: list[int | bytes | Reply] = []
         self.port = 0
 
     @asynccontextmanager
     async def serving(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=tls)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
@@ -115,6 +118,7 @@ class Receiver:
             headers = {name.lower(): value for name, value in pairs}
             body = await reader.readexactly(int(headers["content-length"]))
             self.received.append(Received(head[0], headers, body))
+            self.on_received(self.received[-1])
             reply = self.replies.pop(0) if self.replies else 200
             if isinstance(reply, int):
                 reply = f"HTTP/1.1 {reply} X\r\ncontent-length: 2\r\n\r\nok".encode()
