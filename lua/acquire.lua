@@ -12,7 +12,7 @@ local now, micros = clock()
 local fence, number, member, lease, hold, since = turn(KEYS[2])
 local mine, waits, queued, waiting, lasts
 local returns = ARGV[3] ~= '0'
-if not fence and redis.call('EXISTS', KEYS[3]) == 1 then  -- its record is gone: nobody overtakes
+if not fence and redis.call('EXISTS', KEYS[3]) == 1 then  -- its record is gone: no ticket overtakes
   fence, number, member, lease, hold, since = '0', '0', '-', '0', '0', '0'
 end
 if member or returns then

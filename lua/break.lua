@@ -1,6 +1,6 @@
 -- End another's turn: tell its process, hand the conversation on.
 -- The turn is named by its fence, so that a repetition breaks no other. A submitted message that
--- it serves ends with it: who waits for the reply is told, else it is a dead letter.
+-- it serves ends with it: a sender that waits gets an error, else it is a dead letter.
 -- KEYS  1 holder  2 queue  3 waiters  4 messages  5 expiries  6 submitted  7 dead letters
 -- ARGV  1 fence of the turn to break  2 bell channel prefix  3 lease ms  4 idle expiry ms
 --       5 drop the waiting tickets up to this number too ("": none; submitted messages stay)

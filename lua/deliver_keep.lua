@@ -1,4 +1,4 @@
--- Renew the lease of a conversation's deliveries, or let them wait to be tried again by whoever
+-- Renew the lease of a conversation's deliveries, or let them wait to be tried again by any process that
 -- looks then. deliver_take.lua has the keys.
 -- KEYS  1 sender
 -- ARGV  1 process  2 process, or "-": it waits  3 ms from now  4 tries  5 parts that were sent

@@ -15,7 +15,7 @@
 --@ handoff keeping
 local STATE = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%S+)$'
 local LETTERS = 30 * 24 * 3600000  -- ms for which dead letters are kept
-local HEARS = '+'  -- in a listener: it is told what is said before that is stored; see say.lua
+local HEARS = '+'  -- in a listener: it hears what is said before that is stored; see say.lua
 local LOOK = 100  -- ms after the end of a lease at which a conversation is looked at
 local FEW = 64  -- fields, two of each message, that a script may go through: none runs long
 -- Stands among the listeners of a message that came due later, until later_settle.lua: where it

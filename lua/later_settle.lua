@@ -1,4 +1,4 @@
--- Due messages were submitted, and are removed where they waited: nobody submits them again. Their
+-- Due messages were submitted, and are removed where they waited: they are not submitted again. Their
 -- outcomes are kept for their windows from now on.
 -- KEYS  1 messages  2 expiries  3 submitted
 -- ARGV  1 idle expiry ms, then for each message: id, window ms

@@ -5,7 +5,7 @@
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local all = redis.pcall('HGETALL', KEYS[1])
-if all.err then return 0 end  -- a key of another kind: nobody can report
+if all.err then return 0 end  -- a key of another kind: no replica can report
 for i = 1, #all, 2 do
   local at, body = string.match(all[i + 1], '^(%d+) (.*)$')
   local report = at and all[i] ~= 'watched' and string.sub(all[i], -5) ~= ' rows'

@@ -3,7 +3,7 @@
 -- KEYS  as for submit.lua, then the dead letters
 -- ARGV  as for submit.lua, without the message
 -- Returns as submit.lua; with the bytes of the message behind it where it waits now
---       | {-3} there is no such letter
+--       | {-3} there is no letter of it
 --@ inbox messages submit()
 local keys, args, id = {}, {}, ARGV[7]
 for i = 1, #KEYS - 1 do keys[i] = KEYS[i] end

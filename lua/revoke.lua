@@ -1,7 +1,7 @@
 -- Withdraw a message whose turn has not begun: it is never handled then.
 -- KEYS  1 counter  2 holder  3 queue  4 waiters  5 messages  6 expiries  7 submitted
 -- ARGV  1 message id  2 window ms  3 idle expiry ms  4 bell channel prefix  5 text kept as its outcome
--- Returns {1, bytes of the message} withdrawn | {1} by an earlier call | {0} there is no such message
+-- Returns {1, bytes of the message} withdrawn | {1} by an earlier call | {0} it is not there
 --       | {2} its turn has begun; who has lost it may still commit | {3} it is finished
 --@ inbox messages
 local id = ARGV[1]
@@ -20,7 +20,7 @@ redis.call('HDEL', KEYS[7], id, ' ' .. id)
 redis.call('ZREM', KEYS[3], WAITS .. id)
 if string.match(redis.call('HGET', KEYS[4], 'stop') or '', '^%d+') == number
     and redis.call('HLEN', KEYS[7]) <= FEW then
-  -- It asks nobody to stop any more; the last one that still does is put in its place.
+  -- It asks no turn to stop any more; the last one that still does is put in its place.
   redis.call('HDEL', KEYS[4], 'stop')
   restore_stop(KEYS[4], KEYS[7])
 end

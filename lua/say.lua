@@ -3,7 +3,7 @@
 -- KEYS  1 holder  2 submitted
 -- ARGV  1 member of the turn  2 fence  3 bell channel prefix  4 message id
 --       5 index of the first reply  6 the replies, a JSON list
--- Returns how many were told; -1 when the turn is another's
+-- Returns how many bells were rung; -1 when the turn is another's
 --@ inbox
 local MOST = 16  -- listeners, the newest: each gets the text, signed
 local fence, _, member = turn(KEYS[1])

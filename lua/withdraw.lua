@@ -3,7 +3,7 @@
 -- of another process, which its bell tells.
 -- KEYS  1 holder  2 queue  3 waiters
 -- ARGV  1 member  2 number  3 bell channel prefix  4 lease ms  5 idle expiry ms
--- Returns 1 withdrawn or handed on | 0 there was no such ticket
+-- Returns 1 withdrawn or handed on | 0 the ticket was not there
 --@ handoff
 local held = redis.call('GET', KEYS[1])
 local fence, serving, member = string.match(held or '', '^(%d+) (%d+) (%S+)')

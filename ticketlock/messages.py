@@ -160,7 +160,7 @@ class Messages:
         """Remove a conversation: its history, and what the inbox has of it.
 
         That is messages that wait, the turn of one that runs, which is broken, kept replies, dead
-        letters, and deliveries. Who waits for a message is told that it is withdrawn. With
+        letters, and deliveries. A sender that waits hears that its message is withdrawn. With
         `concurrent_redis` locks it is that of all replicas, with others that of this process.
 
         Returns False if there was nothing. Raises the connection errors of the stores; then it

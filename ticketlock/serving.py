@@ -47,7 +47,7 @@ ON_REPLY = "reply"
 class Serving:
     """Handles each message in its turn, and decides what becomes of one that fails.
 
-    A sender that waits for the reply is told of the error, and may send the message again. Other
+    A sender that waits for the reply gets the error, and may send the message again. Other
     messages are tried again after a pause, `max_attempts` times; then they are dead letters.
 
     Args:
@@ -151,7 +151,7 @@ class Serving:
         """Decide what becomes of a message whose attempt failed."""
         slow = self.slow(turn, served)
         served.error = shown = slow or error
-        # What the sender cannot be told any more is tried again.
+        # It is tried again where its sender is gone.
         served.awaited = await served.inbox.awaited(served)
         dead = isinstance(error, TooManyAttempts)
         last = served.attempts + 1 >= self.max_attempts

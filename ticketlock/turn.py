@@ -56,7 +56,7 @@ class Turn:
 
     Attributes:
         tracker: the latest session, and what has been added since.
-        on_say: called with the event of each reply of `say`, at once; None: nobody listens.
+        on_say: called with the event of each reply of `say`, at once; None: without a listener.
     """
 
     def __init__(

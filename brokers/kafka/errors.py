@@ -48,7 +48,7 @@ _ADVICE: dict[int, tuple[str, bool]] = {
         ),
         False,
     ),
-    KafkaError._RESOLVE: ("there is no such host: check url", False),
+    KafkaError._RESOLVE: ("the host is not known: check url", False),
     KafkaError._TRANSPORT: (
         "no connection: check url and security_protocol, and that the server runs",
         True,
@@ -73,9 +73,9 @@ _ADVICE: dict[int, tuple[str, bool]] = {
         "the user lacks a right: allow IDEMPOTENT_WRITE on the cluster",
         False,
     ),
-    KafkaError._UNKNOWN_TOPIC: ("there is no such topic: create it, or check topic", True),
-    KafkaError.UNKNOWN_TOPIC_OR_PART: ("there is no such topic: create it, or check topic", True),
-    KafkaError._UNKNOWN_PARTITION: ("there is no such topic: create it, or check topic", True),
+    KafkaError._UNKNOWN_TOPIC: ("the topic does not exist: create it, or check topic", True),
+    KafkaError.UNKNOWN_TOPIC_OR_PART: ("the topic does not exist: create it, or check topic", True),
+    KafkaError._UNKNOWN_PARTITION: ("the topic does not exist: create it, or check topic", True),
     KafkaError.INVALID_RECORD: (
         "the topic rejected the record: if it is compacted, set partition_by_sender",
         True,

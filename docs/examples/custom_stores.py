@@ -29,7 +29,7 @@ def _file(folder: Path, conversation_id: str) -> Path:
 
 
 class FolderLockStore(LockStore):
-    """One file for each conversation that somebody uses."""
+    """One file for each conversation that is in use."""
 
     def __init__(self, endpoint_config: Any = None) -> None:
         super().__init__(endpoint_config)

@@ -1,6 +1,6 @@
 """The column of marks, which tables that an older version has created lack.
 
-The first claim adds it; until then nobody needs it, and who only reads never changes the table.
+The first claim adds it; until then it is not needed, and what only reads never changes the table.
 Versions before 0.5.0 name the columns that they read and write, so they do not see this one.
 """
 
@@ -64,7 +64,7 @@ def _add(connection: sa.Connection) -> None:
     if _there(connection):  # another replica may have added it meanwhile
         return
     if connection.dialect.name in ("mysql", "mariadb"):
-        # Its own limit is a day or a year, and whoever comes later waits behind this statement.
+        # Its own limit is a day or a year, and later statements wait behind this one.
         connection.exec_driver_sql("SET SESSION lock_wait_timeout = 10")
     connection.exec_driver_sql(_statement(connection.dialect))
 

@@ -134,7 +134,7 @@ def test_a_missing_kafka_topic_is_waited_for(
     broker = kafka.section(topic=f"late-{time.time_ns()}")
     endpoints = write_endpoints(tmp_path / "endpoints.yml", broker, service)
     with Consumer(endpoints, "--until-idle", "0.2") as consumer:
-        wait(lambda: "there is no such topic: create it" in consumer.log, "it says so")
+        wait(lambda: "the topic does not exist: create it" in consumer.log, "it says so")
         kafka_server.make_topic(kafka.bootstrap, broker["topic"])
         publish(broker, messages(10))
         assert consumer.summary()["stored"] == 10

@@ -202,7 +202,7 @@ async def test_deleted_topic(kafka: Any, topic: str) -> None:
         delete_topic(kafka.bootstrap, topic)
         outcomes = await send(broker, 3, 4, timeout=10)
         assert [outcome.status for outcome in outcomes] == ["retry", "retry"]
-        assert "there is no such topic: create it" in outcomes[0].reason
+        assert "the topic does not exist: create it" in outcomes[0].reason
         make_topic(kafka.bootstrap, topic)
         for _ in range(20):
             outcomes = await send(broker, 3, 4)

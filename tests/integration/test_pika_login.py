@@ -59,7 +59,7 @@ async def test_virtual_host_in_the_url(own_rabbitmq: Any, name: str) -> None:
         ({"username": "limited"}, "lacks a right"),
         ({"url": "amqp://127.0.0.1/nope"}, "virtual host"),
         ({"port": 1}, "nothing listens there"),
-        ({"url": "no-such-host.invalid"}, "there is no such host"),
+        ({"url": "no-such-host.invalid"}, "the host is not known"),
     ],
 )
 async def test_refusals(

@@ -184,7 +184,7 @@ def _check(args: argparse.Namespace) -> None:
             f"--picture: {args.picture}: the picture is an SVG: its name must end in .svg"
         )
     if args.picture is not None and not args.picture.parent.is_dir():
-        raise ConfigurationError(f"--picture: {args.picture}: there is no such folder")
+        raise ConfigurationError(f"--picture: {args.picture}: the folder does not exist")
     if args.accepted and (args.compare or args.unlocked):
         raise ConfigurationError(
             "--async: without the lock there is no inbox; leave out --compare and --unlocked"

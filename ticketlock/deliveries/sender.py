@@ -22,7 +22,7 @@ log = logging.getLogger("ticketlock.deliveries")
 _FIRST_PAUSE, _STORE_PAUSE = 1.0, 5.0
 #: Conversations that this process comes back to by itself; the index of what waits knows the others.
 _REMEMBERED = 10_000
-#: The failed try of which an operator is told.
+#: The failed try that the log has.
 _TOLD = 4
 #: Seconds that a part may take beyond its timeout, which its destination keeps by itself.
 _GRACE = 0.5

@@ -27,7 +27,7 @@ _SEARCHED = 1000
 #: Milliseconds after which an entry of the index without a letter is removed: by then the script
 #: that was to store one has run, or never will.
 _EMPTY = 600_000
-#: Seconds for which who waits for a deleted message is told so.
+#: Seconds for which a deleted message is known as withdrawn to those who wait for it.
 _TOLD = 600.0
 _WITHDRAWN: tuple[Withdrawn, ...] = ("unknown", "withdrawn", "begun", "finished")
 

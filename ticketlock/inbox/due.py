@@ -1,4 +1,4 @@
-"""A message that comes due later: its name, when it comes due, and what is told of it."""
+"""A message that comes due later: its name, when it comes due, and what is shown of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The messages that somebody in this process waits for."""
+"""The messages that are waited for in this process."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ log = logging.getLogger("ticketlock.inbox")
 #: Seconds between two questions about each message that another process handles: bells get lost.
 _ASK = 1.0
 
-#: Behind the name of a listener: it is told of an error, and sends the message again; it is told
-#: of replies before they are stored.
+#: Behind the name of a listener: it gets errors, and sends the message again; it gets replies before
+#: they are stored.
 AWAITED, HEARS = "!", "+"
 
 Key = tuple[str, str]
@@ -230,7 +230,7 @@ class Followed:
             known.due = found.state == "due"
 
     def close(self) -> None:
-        """Ask no more; those who wait are told."""
+        """Ask no more; those who wait get an error."""
         if self._task is not None:
             self._task.cancel()
         for key in list(self._messages):

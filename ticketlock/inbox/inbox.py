@@ -50,7 +50,7 @@ class Inbox:
         """Store a message; it is handled whatever becomes of its sender.
 
         Args:
-            listener: is told of its replies and its outcome.
+            listener: gets its replies and its outcome.
 
         Raises QueueFull, LockTimeout (where it must not wait), LockStoreConnectionError.
         """
@@ -155,7 +155,7 @@ class Inbox:
         The message keeps its id, and the letter goes in the same step. Of a delivery all parts
         are sent again.
 
-        Returns False if there is no such letter. Raises ValueError if its sender has submitted the
+        Returns False if there is no letter of it. Raises ValueError if its sender has submitted the
         message again and it is finished, LockStoreConnectionError.
         """
         raise NotImplementedError
@@ -169,7 +169,7 @@ class Inbox:
     async def delete(self, conversation_id: str) -> Deleted:
         """Remove all of a conversation: messages, kept replies, deliveries and dead letters.
 
-        Who waits for a message is told that it is withdrawn. The turn of a message that runs is
+        A sender that waits hears that its message is withdrawn. The turn of a message that runs is
         broken: its handler is cancelled, and can store nothing under its fence once another turn
         has begun. A POST of a delivery that is under way is not stopped.
         """
@@ -189,7 +189,7 @@ class Inbox:
         raise NotImplementedError
 
     async def awaited(self, served: Served) -> bool:
-        """Whether somebody waits for the reply to a message, and can be told of an error.
+        """Whether a sender waits for the reply to a message, and can get its error.
 
         Raises LockStoreConnectionError.
         """

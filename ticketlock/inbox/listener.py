@@ -19,7 +19,7 @@ class Listener:
 
     Args:
         on_reply: called with each reply as soon as the handler has it: it is not stored then.
-        sends_again: whether it is told of an error of the handler as of a result.
+        sends_again: whether it gets an error of the handler as a result.
 
     Attributes:
         outcome: resolved with the MessageOutcome, or with an error.
@@ -48,7 +48,7 @@ class Listener:
         return self.outcome.done()
 
     def fail(self, error: Exception) -> None:
-        """It cannot be told what becomes of the message."""
+        """What becomes of the message cannot be found out."""
         if not self.outcome.done():
             self.outcome.set_exception(error)
             self.outcome.exception()  # read: the sender may have left

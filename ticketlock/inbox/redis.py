@@ -39,7 +39,7 @@ log = logging.getLogger("ticketlock.inbox")
 MOST_LETTERS = 100
 #: Seconds for which the durability of Redis is not asked for again.
 _DURABILITY = 30.0
-#: What operators are told of a Redis whose durability is "memory".
+#: The WARNING about a Redis whose durability is "memory".
 NOT_KEPT = (
     "keeps nothing over a restart: messages that were accepted and wait are lost with it; set "
     "appendonly yes in its configuration"
@@ -344,7 +344,7 @@ class RedisInbox(SubmittingInbox):
     def vacant(self, holder: bytes) -> None:
         """A bell says that a conversation is left to those who serve.
 
-        One of a version before 0.5.0 does not say which: it may be any that somebody here waits for.
+        One of a version before 0.5.0 does not say which: it may be any that is waited for here.
         """
         if holder.startswith(b"grant "):
             for name in self.followed.conversations():

@@ -124,7 +124,7 @@ class InboxScripts:
         return self._call("later_known", (messages, keys.submitted(name)), field(f"{due_name}@"))
 
     def take(self, name: str, server: str, hold: int, mark: str = "") -> Args:
-        """Args: mark: in a cluster, the mark with which it was found; "": it was told of."""
+        """Args: mark: in a cluster, the mark with which it was found; "": a bell has named it."""
         keys, timing = self._scripts.keys, self._timing
         return self._call(
             "take",

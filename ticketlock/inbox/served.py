@@ -44,10 +44,10 @@ class Served:
         sizes: bytes of the texts of these.
         uncounted: if it goes back, this attempt does not count.
         delivery: what is to be delivered after the turn.
-        awaited: whether somebody waited for its reply when the turn was granted.
-        heard: whether somebody in another process listens to its replies before they are stored.
+        awaited: whether a sender waited for its reply when the turn was granted.
+        heard: whether another process listens to its replies before they are stored.
         durable: whether it comes back at its number if its turn ends without an outcome.
-        error: the error that those who wait for it here are told.
+        error: what those who wait for it here get as its error.
         in_a_row: turns of the conversation that this process has served one after the other.
     """
 

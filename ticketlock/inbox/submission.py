@@ -1,4 +1,4 @@
-"""What is submitted, what its sender is told, and what becomes of it."""
+"""What is submitted, what its sender gets, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..locks.incoming import MAX_ID, WINDOW, field
 
 #: What a message does while another one of its conversation waits or is handled.
 Mode = Literal["enqueue", "coalesce", "interrupt", "rollback"]
-#: What has become of a message. `due`: it comes due later. `failed`: its sender was told of the error, and may send it again.
+#: What has become of a message. `due`: it comes due later. `failed`: its sender got the error, and may send it again.
 State = Literal["due", "waiting", "running", "replied", "failed", "dead", "withdrawn", "unknown"]
 #: States of finished messages, by the letters that outcomes have in scripts.
 FINISHED: dict[str, State] = {"d": "replied", "e": "failed", "x": "dead", "v": "withdrawn"}
@@ -110,7 +110,7 @@ class MessageOutcome:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the sender of a message is told.
+    """What the sender of a message gets.
 
     Attributes:
         number: its ticket number; 0: another ticket has the message, or had it.
@@ -231,7 +231,7 @@ class Deleted:
     """What was deleted of a conversation.
 
     Attributes:
-        messages: that were not finished; who waits for them is told that they are withdrawn.
+        messages: that were not finished; senders that wait hear that they are withdrawn.
         broken: whether the turn of a message ran, and was broken.
     """
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-#: `last_issued` and `now_serving` when there is no such ticket.
+#: `last_issued` and `now_serving` without a ticket.
 NO_TICKET_ISSUED = -1
 
 
@@ -62,7 +62,7 @@ class Ticket:
 class TicketLock:
     """The tickets of one conversation, first in, first out.
 
-    Unlike the documented class it never issues a number twice, an empty lock serves nobody
+    Unlike the documented class it never issues a number twice, an empty lock serves no ticket
     (it used to serve ticket 0), and expired tickets count for nothing.
     """
 

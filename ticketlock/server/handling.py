@@ -74,7 +74,7 @@ class Handler:
             policy: what it does while another message is being handled; default:
                 `Settings.double_texting`.
             window: seconds for which its id and its reply are kept; default: `message_window`.
-            listener: is told of its replies and of its outcome.
+            listener: gets its replies and its outcome.
             when: when it comes due, if that is later; its id is `when.message_id`.
 
         Raises BadRequest, QueueFull, LockTimeout (with `reject`), LockStoreConnectionError; Draining,

@@ -146,7 +146,7 @@ class Sent:
     Attributes:
         started: moment of `clock()` at which it came.
         number: its ticket number, once it is known.
-        listener: is told of its outcome.
+        listener: gets its outcome.
     """
 
     def __init__(self, conversation_id: str, message_id: str) -> None:

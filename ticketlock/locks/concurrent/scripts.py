@@ -43,7 +43,7 @@ class Keys:
     def __init__(self, settings: RedisSettings) -> None:
         self._prefix = self.prefix = settings.prefixed("concurrent_lock:")
         self.bell = f"{self._prefix}bell:"
-        #: On which processes that serve the inbox are told of a vacant conversation.
+        #: The bell of a vacant conversation, for processes that serve the inbox.
         self.inbox_bell = f"{self.bell}inbox"
 
     def of(self, conversation_id: str) -> tuple[str, str, str, str]:

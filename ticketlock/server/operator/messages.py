@@ -84,7 +84,7 @@ def letter_row(letter: Letter, now: float) -> dict[str, Any]:
 
 
 def reason_of(letter: Letter) -> str:
-    """Why it is dead, in words: the reason may be JSON, as of an error that the client is told."""
+    """Why it is dead, in words: the reason may be JSON, as of an error that the client gets."""
     try:
         found = json.loads(letter.reason)
         return str(found["message"])

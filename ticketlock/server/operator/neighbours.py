@@ -16,7 +16,7 @@ log = logging.getLogger("ticketlock.server")
 
 #: Reports of this process between two looks at those of others: a minute.
 EVERY = 30
-#: Most deployments of which is told.
+#: Most deployments that are named.
 _MOST = 100
 
 
