@@ -1,24 +1,19 @@
 """The connection of a `RedisTrackerStore` and its outbox: commands, scripts, errors.
 
-Except in a cluster, scripts are sent over a `Link`, as those of the locks are: the claims and writes
-of one tick of the event loop make one packet, at half the cost of redis-py. redis-py sends the rest.
+All of them are sent over a link, as those of the locks are: the claims and writes of one tick of
+the event loop make one packet. A link repeats what a broken connection left without an answer:
+each command has the same effect again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import hiredis
-from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
-from redis.retry import Retry
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from ticketlock import process
 from ticketlock.errors import (
@@ -26,14 +21,16 @@ from ticketlock.errors import (
     TrackerStoreConnectionError,
     TrackerStoreError,
 )
-from ticketlock.redis.connect import connect, explain
+from ticketlock.redis.cluster import ClusterLink
+from ticketlock.redis.connect import explain
 from ticketlock.redis.link import Link
+from ticketlock.redis.links import open_link
 from ticketlock.redis.scripts import load
 from ticketlock.redis.settings import RedisSettings
 
 #: Commands that an ACL user of this store needs.
 NEEDED_COMMANDS = (
-    "+eval +evalsha +script|load +hello +time +get +del +exists +hget +hmget +hset +hdel +hincrby"
+    "+evalsha +script|load +hello +time +get +del +exists +hget +hmget +hset +hdel +hincrby"
     " +hkeys +pexpire +persist +scan +zadd +zrem +zscan +zrangebyscore"
 )
 
@@ -48,7 +45,7 @@ _UNAVAILABLE = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", 
 
 
 class RedisClient:
-    """The client of one deployment; it connects at its first use.
+    """The link to one deployment; it connects at its first use.
 
     Attributes:
         cluster: whether it is a cluster: then one script cannot use keys of several hash tags.
@@ -57,112 +54,56 @@ class RedisClient:
     def __init__(self, settings: RedisSettings) -> None:
         self.settings = settings
         self.cluster = settings.deployment_mode == "cluster"
-        self._client: Any = None
-        self._sentinel: Any = None
-        self._link: Link | None = None
+        self._link: Link | ClusterLink | None = None
         self._where: Any = None
 
     async def close(self) -> None:
         link, self._link = self._link, None
         if link is not None and self._where == _here():
             await link.close()
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
-        sentinel, self._sentinel = self._sentinel, None
-        for node in sentinel.sentinels if sentinel is not None else ():
-            await node.aclose()
 
     async def script(self, name: str, keys: Sequence[str], *args: Any) -> Any:
-        script = load(name)
-        rest = (len(keys), *keys, *args)
-        if not self.cluster:
-            return await self._call("EVALSHA", script.sha, *rest)
-        try:
-            return await self.command("EVALSHA", script.sha, *rest)
-        except NoScriptError:
-            return await self.command("EVAL", script.source, *rest)
-
-    async def reach(self, key: str) -> None:
-        """Connect and run a command."""
-        await (self.command("EXISTS", key) if self.cluster else self._call("EXISTS", key))
-
-    async def _call(self, *args: Any) -> Any:
-        if self._link is None or self._where != _here():
-            self._link, self._where = self._make_link(), _here()
-        try:
-            return await self._link.call(args)
-        except LockStoreConnectionError as error:
-            raise _explained(self.settings, error.__cause__ or error) from error
-
-    def _make_link(self) -> Link:
-        settings = self.settings
-        return Link(
-            lambda: connect(settings),
-            lambda error: explain(settings, error),
-            prologue=[("SCRIPT", "LOAD", load(name).source) for name in _SCRIPTS],
-            timeout=settings.socket_timeout,
-        )
+        return await self.command("EVALSHA", load(name).sha, len(keys), *keys, *args)
 
     async def command(self, *args: Any) -> Any:
-        with self.translated_errors():
-            return await self.live().execute_command(*args)
+        with self._translated_errors():
+            return await self._live().call(args)
 
     async def of_each(self, keys: Sequence[str], command: str, *args: Any) -> list[Any]:
         """The results of a command for each key; not atomic."""
-        if not keys:
-            return []
-        with self.translated_errors():
-            if self.cluster:
-                pipeline = self.live().pipeline()
-            else:
-                pipeline = self.live().pipeline(transaction=False)
-            for key in keys:
-                name = key.encode(errors="surrogateescape")
-                pipeline.execute_command(command, name, *args)
-            answers: list[Any] = await pipeline.execute()
-            return answers
+        names = (key.encode(errors="surrogateescape") for key in keys)
+        return await asyncio.gather(*(self.command(command, name, *args) for name in names))
+
+    async def scan(self, pattern: str, kind: str) -> AsyncIterator[list[bytes]]:
+        """The keys of a type whose names match, in pages; some twice."""
+        link = self._live()
+        with self._translated_errors():
+            nodes = await link.masters() if isinstance(link, ClusterLink) else [link]
+        for node in nodes:
+            cursor = b"0"
+            while True:
+                args = ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", kind)
+                with self._translated_errors():
+                    cursor, keys = await node.call(args)
+                yield keys
+                if cursor == b"0":
+                    break
 
     @contextmanager
-    def translated_errors(self) -> Iterator[None]:
-        """Translate redis-py's errors, except NoScriptError, which the caller handles."""
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
-        except NoScriptError:
-            raise
-        except (RedisError, OSError) as error:
-            raise _explained(self.settings, error) from error
+        except (LockStoreConnectionError, RedisError, OSError) as error:
+            raise _explained(self.settings, error.__cause__ or error) from error
 
-    def live(self) -> Any:
-        if self._client is None:
-            self._client = self._connect()
-        return self._client
+    def _live(self) -> Link | ClusterLink:
+        if self._link is None or self._where != _here():
+            self._link, self._where = self._make_link(), _here()
+        return self._link
 
-    def _connect(self) -> Any:
-        settings = self.settings
-        kwargs = settings.connection_kwargs()
-        # Commands may be repeated after a broken connection: they have the same effect again.
-        kwargs["retry"] = Retry(
-            ExponentialWithJitterBackoff(cap=0.5, base=0.02), 3, (RedisConnectionError,)
-        )
-        if settings.use_ssl:
-            kwargs["ssl"] = True
-        if "path" in kwargs:
-            kwargs["unix_socket_path"] = kwargs.pop("path")
-        if settings.deployment_mode == "standard":
-            return Redis(**kwargs)
-        host, port = kwargs.pop("host"), kwargs.pop("port")
-        if self.cluster:
-            del kwargs["db"]
-            nodes = [ClusterNode(*node) for node in settings.endpoints or ((host, port),)]
-            return RedisCluster(startup_nodes=nodes, **kwargs)
-        asking = {**settings.sentinel_kwargs(), "retry": kwargs["retry"]}
-        if settings.use_ssl:
-            asking["ssl"] = True
-        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py
-            list(settings.endpoints), sentinel_kwargs=asking
-        )
-        return self._sentinel.master_for(settings.sentinel_service, **kwargs)
+    def _make_link(self) -> Link | ClusterLink:
+        prologue = [("SCRIPT", "LOAD", load(name).source) for name in _SCRIPTS]
+        return open_link(self.settings, prologue=prologue, timeout=self.settings.socket_timeout)
 
 
 def _here() -> Any:
@@ -175,8 +116,9 @@ def _explained(settings: RedisSettings, error: BaseException) -> TrackerStoreErr
     where = f"Redis at {settings.address}"
     refused = isinstance(error, NoPermissionError) or text.startswith("NOPERM")
     if refused or "ACL failure" in text or "executing the" in text:
+        more = " +cluster|slots +asking" if settings.deployment_mode == "cluster" else ""
         return TrackerStoreError(
-            f"{where}: the user lacks rights: allow {NEEDED_COMMANDS} "
+            f"{where}: the user lacks rights: allow {NEEDED_COMMANDS}{more} "
             f"and the keys {settings.prefixed('tracker:')}* and "
             f"{settings.prefixed('tracker_outbox:')}* ({text})"
         )

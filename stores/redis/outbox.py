@@ -127,17 +127,17 @@ class RedisOutbox(Outbox):
 
     async def backlog(self) -> Backlog:
         """See `Outbox.backlog`. Concurrent changes may be counted twice or not at all."""
-        conversations = events = cursor = 0
-        since = None
+        conversations = events = 0
+        since, cursor = None, b"0"
         while True:
             cursor, page = await self._client.command("ZSCAN", self._index, cursor, "COUNT", _PAGE)
-            keys = [self._key_of(name.decode()) for name, _ in page]
+            keys = [self._key_of(name.decode()) for name in page[::2]]
             fields = ("outbox", "sequence", "outbox_since")
             for first, end, begun in await self._client.of_each(keys, "HMGET", *fields):
                 if first is not None:
                     conversations, events = conversations + 1, events + int(end) - int(first)
                     since = int(begun) if since is None else min(since, int(begun))
-            if not cursor:
+            if cursor == b"0":
                 return Backlog(conversations, events, since)
 
     # -- the index ---------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ class RedisTrackerStore(FencedTrackerStore):
         return await self._outbox.delete(sender_id) or bool(old)
 
     async def _do_connect(self) -> None:
-        await self._client.reach(self._prefix)
+        await self._client.command("EXISTS", self._prefix + PROBE)
 
     async def _do_close(self) -> None:
         await self._client.close()
@@ -159,14 +159,10 @@ class RedisTrackerStore(FencedTrackerStore):
                     yield sender_id, found
 
     async def _pages(self, kind: str, pattern: str) -> AsyncIterator[list[str]]:
-        page: list[str] = []
-        with self._client.translated_errors():
-            async for key in self._client.live().scan_iter(match=pattern, count=1000, _type=kind):
-                page.append(key.decode(errors="surrogateescape"))
-                if len(page) == _PAGE:
-                    yield page
-                    page = []
-        yield page
+        async for keys in self._client.scan(pattern, kind):
+            names = [key.decode(errors="surrogateescape") for key in keys]
+            for start in range(0, len(names), _PAGE):
+                yield names[start : start + _PAGE]
 
     # -- the documented format ---------------------------------------------------------------------
 

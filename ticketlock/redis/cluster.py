@@ -91,7 +91,8 @@ class ClusterLink(BaseLink):
         command.future = future
 
     def _dispatch(self, command: Command, args: tuple[Any, ...]) -> None:
-        command.slot = key_slot(str(args[3]).encode())  # an EVALSHA's first key
+        key = args[3] if args[0] == "EVALSHA" else args[1]
+        command.slot = key_slot(key if isinstance(key, bytes) else str(key).encode())
         self.route(command)
 
     def route(self, command: Command) -> None:
@@ -217,6 +218,11 @@ class ClusterLink(BaseLink):
 
     def _has_left(self, address: Address) -> Callable[[Command], bool]:
         return lambda c: c.slot >= 0 and self._owners[c.slot] not in (None, address)
+
+    async def masters(self) -> list[Node]:
+        """The nodes that own slots, as the cluster says now. Raises what connecting raises."""
+        self._owners = await self._ask_owners()
+        return [self.node(address) for address in {*self._owners} if address is not None]
 
     # -- the end -------------------------------------------------------------------------------
 
