@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV = .tools/bin/uv
 RUN = .venv/bin/
 
-.PHONY: help demo test containers docs screenshots e2e explore storms lint wheel servers bench clean
+.PHONY: help demo test containers docs screenshots e2e explore storms lint wheel servers oldest bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -71,8 +71,13 @@ lint: .venv/test .tools/bin/actionlint ## ruff, mypy --strict, and the workflows
 wheel: .venv/test ## build, and test the wheel with the sources removed
 	sh .ci/wheel
 
+oldest: $(UV) ## the lock suite on the oldest redis-py that is allowed, in an environment of its own
+	test -x .venv-oldest/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv-oldest
+	$(UV) pip install --quiet --python .venv-oldest -e ".[server,sql,embedded]" --group test
+	.ci/oldest .venv-oldest/bin/python $(ARGS)
+
 bench: .venv/bench servers ## measure, beside the peers; ARGS=--full is the published form
 	$(RUN)python -m benchmarks $(ARGS)
 
 clean: ## remove what make has made
-	rm -rf .venv .tools build dist *.egg-info
+	rm -rf .venv .venv-oldest .tools build dist *.egg-info

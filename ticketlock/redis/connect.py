@@ -111,7 +111,7 @@ async def connect(
 
 async def _greet(connection: Connection, settings: RedisSettings, replica: bool) -> None:
     await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
-    await connection.send_command("HELLO")
+    await connection.send_command("HELLO", "3")
     hello = {decoded(k): decoded(v) for k, v in dict(await connection.read_response()).items()}
     version = tuple(int(part) for part in hello.get("version", "0").split(".")[:2])
     if hello.get("server") == "redis" and version < OLDEST_SERVER:
