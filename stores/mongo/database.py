@@ -7,10 +7,8 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pymongo import AsyncMongoClient
-from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
@@ -18,6 +16,15 @@ from ticketlock.settings.section import Section
 from ticketlock.settings.store_keys import MongoKeys
 
 from .errors import explained
+
+if TYPE_CHECKING:
+    from pymongo import AsyncMongoClient
+    from pymongo.asynchronous.collection import AsyncCollection
+else:
+    try:
+        from pymongo import AsyncMongoClient
+    except ImportError:  # before pymongo 4.9
+        from .threaded import ThreadedClient as AsyncMongoClient
 
 log = logging.getLogger("ticketlock.stores")
 
