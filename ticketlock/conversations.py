@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +19,9 @@ from .endpoints.registry import (
     require_extras,
 )
 from .events.event import Event
+from .inbox.due import Cancelled, Due
+from .inbox.inbox import Withdrawn
+from .inbox.submission import MessageOutcome, Receipt
 from .locks.incoming import Incoming
 from .locks.store import LockStore
 from .locks.sync import given_back_by
@@ -302,6 +305,28 @@ class SyncConversations:
     def retrieve(self, sender_id: str) -> Tracker | None:
         """The latest session, without a turn."""
         return self.portal.run(lambda: self.conversations.tracker_store.retrieve(sender_id))
+
+    # -- submitted messages; an asynchronous program, or a bot server, serves them -----------------
+
+    def submit(self, sender_id: str, message: str | Mapping[str, Any], **options: Any) -> Receipt:
+        """Take a message; parameters and errors as for `Conversations.submit`."""
+        return self.portal.run(lambda: self.conversations.submit(sender_id, message, **options))
+
+    def outcome(self, sender_id: str, message_id: str, wait: float = 0.0) -> MessageOutcome:
+        """What has become of a message; `wait`: seconds to wait until it is finished."""
+        return self.portal.run(lambda: self.conversations.outcome(sender_id, message_id, wait))
+
+    def withdraw(self, sender_id: str, message_id: str) -> Withdrawn:
+        """Take a message back: it is never handled, unless its turn has begun."""
+        return self.portal.run(lambda: self.conversations.withdraw(sender_id, message_id))
+
+    def cancel(self, sender_id: str, name: str) -> Cancelled:
+        """Cancel a message that comes due later; see `Conversations.cancel`."""
+        return self.portal.run(lambda: self.conversations.cancel(sender_id, name))
+
+    def due(self, sender_id: str, most: int = 100) -> Sequence[Due]:
+        """The messages of a conversation that come due later, the first due first."""
+        return self.portal.run(lambda: self.conversations.due(sender_id, most))
 
     def close(self) -> None:
         """Close the stores and the thread."""

@@ -365,3 +365,39 @@ async def test_conversations_are_served_once(store: LockStore) -> None:
         assert (await conversations.outcome("a", "1", wait=10)).state == "replied"
     async with Conversations(store) as again, again.serving(bot):
         pass
+
+
+def test_threads_submit(store: LockStore) -> None:
+    """A thread takes a message, asks what became of it, and takes it back."""
+    with Conversations(store).sync() as conversations:
+        receipt = conversations.submit("a", "hi", message_id="1")
+        assert (receipt.known, receipt.position) == (False, 0)
+        assert conversations.submit("a", "hi", message_id="1").known
+        assert conversations.outcome("a", "1").state == "waiting"
+        assert conversations.withdraw("a", "1") == "withdrawn"
+        assert conversations.outcome("a", "1", wait=5).state == "withdrawn"
+        conversations.submit("a", "tea", message_id="2", name="tea", after=60)
+        assert [one.name for one in conversations.due("a")] == ["tea"]
+        assert conversations.cancel("a", "tea") == "cancelled"
+        assert conversations.cancel("a", "tea") == "unknown"
+        with pytest.raises(ValueError, match="mode"):
+            conversations.submit("a", "hi", mode="foo")
+
+
+async def test_a_message_that_is_known_is_handled_once(store: LockStore) -> None:
+    """While it waits, while it runs, and when it is finished."""
+    async with serving(store) as (conversations, bot):
+        first = await conversations.submit("a", "wait", message_id="1")
+        second = await conversations.submit("a", "2", message_id="2")
+        assert not (first.known or second.known)
+        while not bot.calls:
+            await asyncio.sleep(0.01)
+        for name in "12":
+            assert (await conversations.submit("a", "again", message_id=name)).known
+        bot.open.set()
+        assert (await conversations.outcome("a", "2", wait=10)).state == "replied"
+        for name in "12":
+            assert (await conversations.submit("a", "again", message_id=name)).known
+        await conversations.submit("a", "last", message_id="3")
+        assert (await conversations.outcome("a", "3", wait=10)).state == "replied"
+        assert [text for text, _ in bot.calls] == ["wait", "2", "last"]
