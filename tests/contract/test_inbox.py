@@ -15,6 +15,7 @@ from ticketlock import (
     Conversations,
     InMemoryLockStore,
     LockStore,
+    LockStoreConnectionError,
     QueueFull,
     RedisLockStore,
 )
@@ -370,6 +371,10 @@ async def test_conversations_are_served_once(store: LockStore) -> None:
 def test_threads_submit(store: LockStore) -> None:
     """A thread takes a message, asks what became of it, and takes it back."""
     with Conversations(store).sync() as conversations:
+        if not conversations.conversations.inbox.durable:  # no other process can serve it
+            with pytest.raises(LockStoreConnectionError, match=r"enter .*serving"):
+                conversations.submit("a", "hi")
+            return
         receipt = conversations.submit("a", "hi", message_id="1")
         assert (receipt.known, receipt.position) == (False, 0)
         assert conversations.submit("a", "hi", message_id="1").known
@@ -389,7 +394,7 @@ async def test_a_message_that_is_known_is_handled_once(store: LockStore) -> None
     async with serving(store) as (conversations, bot):
         first = await conversations.submit("a", "wait", message_id="1")
         second = await conversations.submit("a", "2", message_id="2")
-        assert not (first.known or second.known)
+        assert [first.known, second.known] == [False, False]
         while not bot.calls:
             await asyncio.sleep(0.01)
         for name in "12":

@@ -80,6 +80,7 @@ class LocalInbox(Inbox):
         self.later.begin()
 
     async def submit(self, message: Submission, listener: Listener | None = None) -> Receipt:
+        self._check_served()
         if (receipt := await self._known(message, listener)) is not None:
             return receipt
         supersede = message.mode if message.mode in ("interrupt", "rollback") else None
@@ -112,6 +113,14 @@ class LocalInbox(Inbox):
             waiter.number, waiter.ahead, message_id=message.message_id,
             known=waiter.number == 0 and self._store.keeps_messages,
         )  # fmt: skip
+
+    def _check_served(self) -> None:
+        """Raise LockStoreConnectionError unless this process serves: no other one can."""
+        if self._start is None:
+            raise LockStoreConnectionError(
+                f"with {type(self._store).__name__} messages are in this process, which does not "
+                "serve them: enter `conversations.serving(handle)`, or use concurrent_redis"
+            )
 
     async def _known(self, message: Submission, listener: Listener | None) -> Receipt | None:
         """The receipt of a message that is known here, where the lock store keeps no messages.
