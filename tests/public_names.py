@@ -15,7 +15,7 @@ from typing import Any
 
 from starlette.routing import Route
 
-from ticketlock import Conversations, InMemoryLockStore
+from ticketlock import Conversations, InMemoryLockStore, rasa
 from ticketlock.cli import _parser
 from ticketlock.cli.config.schema import CHANNELS, KEYS
 from ticketlock.endpoints.registry import (
@@ -123,6 +123,8 @@ def _python() -> Iterator[str]:
                 yield f"python {module}.{name}"
             else:
                 yield from _object(f"python {module}.{name}", found)
+    # Rasa itself is not here to import them.
+    yield from (f"python ticketlock.rasa.{name}" for name in rasa.__all__)
     for old, new in RENAMED.items():
         yield from _object(f"python ticketlock.{old}", getattr(import_module("ticketlock"), new))
     for place in OTHERS:

@@ -25,7 +25,7 @@ FLOORS = (
     ("stores",),
     ("brokers",),
     ("endpoints",),
-    ("turn",),
+    ("turn", "rasa"),
     ("serving",),
     ("messages",),
     ("conversations",),

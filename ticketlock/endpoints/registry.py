@@ -70,13 +70,13 @@ TYPES: dict[str, tuple[dict[str, str], str]] = {
     "callback": ({"http": "ticketlock.deliveries.callback:Callback"}, "http"),
 }
 
-#: Modules of the documented system with classes of the same names, whose sections have the same
-#: keys.
+#: Modules with classes of the same names, whose sections have the same keys: those of the documented
+#: system, and those of ours that an `endpoints.yml` inside Rasa names.
 _DOCUMENTED_MODULES = (
     "rasa.core.lock_store", "rasa.core.concurrent_lock_store",
     "rasa_plus.components.concurrent_lock_store", "rasa.core.tracker_store",
     "rasa.core.brokers.pika", "rasa.core.brokers.kafka", "rasa.core.brokers.sql",
-    "rasa.core.brokers.file",
+    "rasa.core.brokers.file", "ticketlock", "ticketlock.brokers", "ticketlock.rasa",
 )  # fmt: skip
 
 

@@ -136,6 +136,7 @@ def test_file_errors(tmp_path: Path) -> None:
             {"type": "ticketlock.brokers.file.FileEventBroker", "path": "{tmp}/f"},
             EventBroker,
         ),
+        ({"type": "ticketlock.brokers.FileEventBroker", "path": "{tmp}/f"}, FileEventBroker),
         ({"type": "SQL", "db": "{tmp}/d"}, SQLEventBroker),
         ({"type": "kafka", "url": "h", "security_protocol": "PLAINTEXT"}, KafkaEventBroker),
         ({"type": "servers.event_brokers.PlainBroker", "url": "x"}, EventBroker),

@@ -106,6 +106,7 @@ def test_refused(store: type[Any], keys: dict[str, Any], said: str) -> None:
             ConcurrentRedisLockStore,
         ),
         ({"type": "ticketlock.ConcurrentRedisLockStore"}, ConcurrentRedisLockStore),
+        ({"type": "ticketlock.rasa.ConcurrentRedisLockStore"}, ConcurrentRedisLockStore),
         (
             {"type": "rasa.core.concurrent_lock_store.ConcurrentRedisLockStore"},
             ConcurrentRedisLockStore,

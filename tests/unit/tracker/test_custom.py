@@ -159,6 +159,8 @@ def test_a_type_that_leads_nowhere(kind: str, said: str) -> None:
 def test_types_in_any_case() -> None:
     for kind in ("SQL", "sQl", "rasa.core.tracker_store.SQLTrackerStore"):
         assert type(create_tracker_store({"type": kind})).__name__ == "SQLTrackerStore"
+    kind = "ticketlock.rasa.RedisTrackerStore"  # of a file that a Rasa server reads too
+    assert type(create_tracker_store({"type": kind})).__name__ == "RedisTrackerStore"
     for section in (None, {"type": "In_Memory"}, EndpointConfig()):
         assert type(create_tracker_store(section)).__name__ == "InMemoryTrackerStore"
     store = create_tracker_store(None)
