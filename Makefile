@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV = .tools/bin/uv
 RUN = .venv/bin/
 
-.PHONY: help demo test containers docs screenshots e2e explore storms lint wheel servers oldest bench clean
+.PHONY: help demo test containers docs screenshots e2e explore storms lint wheel servers oldest rasa bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -75,6 +75,9 @@ oldest: $(UV) ## the lock suite on the oldest redis-py that is allowed, in an en
 	test -x .venv-oldest/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv-oldest
 	$(UV) pip install --quiet --python .venv-oldest -e ".[server,sql,embedded]" --group test
 	.ci/oldest .venv-oldest/bin/python $(ARGS)
+
+rasa: .venv/test servers ## inside a real Rasa, in an environment of its own: two replicas, bursts, kills; minutes
+	cd tests && $(CURDIR)/$(RUN)python -m inside_rasa $(ARGS)
 
 bench: .venv/bench servers ## measure, beside the peers; ARGS=--full is the published form
 	$(RUN)python -m benchmarks $(ARGS)

@@ -1,0 +1,97 @@
+"""`python -m inside_rasa`: our classes inside a real Rasa, and Rasa's own beside them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ticketlock.redis.embedded import EmbeddedRedis
+
+from . import scenarios
+from .environment import NotHere, environ, model, prepare, versions
+from .fleet import Fleet
+from .kinds import KINDS, Kind
+
+#: The exit status where Rasa cannot be had: neither passed nor failed.
+NOT_RUN = 3
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make rasa", description=__doc__)
+    parser.add_argument("--runs", type=int, default=6, help="bursts for each kind (%(default)s)")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="only these (all)")
+    parser.add_argument("--versions", action="store_true", help="print what is installed, too")
+    args = parser.parse_args()
+    try:
+        rasa = prepare()
+    except NotHere as missing:
+        print(f"NOT RUN, nothing was tested inside Rasa: {missing}", file=sys.stderr)
+        return NOT_RUN
+    if args.versions:
+        print(versions(rasa))
+    command = rasa, model(rasa)
+    failed = _refusals(rasa)
+    for name in args.kind or KINDS:
+        with tempfile.TemporaryDirectory() as folder, KINDS[name]() as kind:
+            print(f"\n{name}", flush=True)
+            failed += asyncio.run(_run(kind, command, Path(folder), args.runs))
+    print("\nfailed" if failed else "\npassed")
+    return 1 if failed else 0
+
+
+def _refusals(rasa: Path) -> int:
+    script = str(Path(__file__).with_name("refusals.py"))
+    with EmbeddedRedis() as server:
+        words = [str(rasa.with_name("python")), script, str(server.port)]
+        done = subprocess.run(
+            words, env=environ(), capture_output=True, text=True, check=False, timeout=300
+        )
+    print(f"what is refused: {done.stderr[-2000:] + '   FAILED' if done.returncode else 'good'}")
+    return int(done.returncode != 0)
+
+
+async def _run(kind: Kind, command: tuple[Path, Path], folder: Path, runs: int) -> int:
+    failed = 0
+
+    def report(name: str, found: Any, good: bool = True) -> None:
+        nonlocal failed
+        failed += not good and kind.ours
+        print(f"  {name}: {found}{'' if good or not kind.ours else '   FAILED'}", flush=True)
+
+    async with Fleet(kind.sections, command, folder) as fleet:
+        bursts = [await scenarios.burst(fleet, f"burst{run}") for run in range(runs)]
+        report("bursts", dict(scenarios.summary(bursts)), all(one.clean for one in bursts))
+        checks = [("a queue over both replicas", scenarios.queue(fleet, "queue"))]
+        if kind.fenced:
+            checks += [
+                ("sessions", scenarios.sessions(fleet, "sessions")),
+                ("a history that is replaced", scenarios.replaced(fleet, "replaced")),
+                ("a replica that froze", _frozen(fleet)),
+            ]
+        checks.append(("a replica that was killed", scenarios.killed(fleet, "killed", kind.wait)))
+        if kind.events is not None:
+            checks.append(("events at the broker", kind.events(fleet)))
+        for name, check in checks:
+            try:
+                report(name, await check or "good")
+            except (AssertionError, asyncio.TimeoutError) as error:
+                report(name, f"{type(error).__name__} {error}", False)
+        if failed:
+            for number in range(2):
+                print(f"  replica {number} said: …{fleet.log(number).read_text()[-2500:]}")
+    return failed
+
+
+async def _frozen(fleet: Fleet) -> Any:
+    found = await scenarios.frozen(fleet, "frozen")
+    texts = [scenarios.text(1), scenarios.text(0)]
+    assert found["found"] == texts, found
+    return found
+
+
+sys.exit(main())
