@@ -24,6 +24,7 @@ NOT_RUN = 3
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make rasa", description=__doc__)
     parser.add_argument("--runs", type=int, default=6, help="bursts for each kind (%(default)s)")
+    parser.add_argument("--kills", type=int, default=2, help="in each storm (%(default)s)")
     parser.add_argument("--kind", choices=KINDS, action="append", help="only these (all)")
     parser.add_argument("--versions", action="store_true", help="print what is installed, too")
     args = parser.parse_args()
@@ -35,27 +36,29 @@ def main() -> int:
     if args.versions:
         print(versions(rasa))
     command = rasa, model(rasa)
-    failed = _refusals(rasa)
+    failed = _by_hand(rasa)
     for name in args.kind or KINDS:
         with tempfile.TemporaryDirectory() as folder, KINDS[name]() as kind:
             print(f"\n{name}", flush=True)
-            failed += asyncio.run(_run(kind, command, Path(folder), args.runs))
+            failed += asyncio.run(_run(kind, command, Path(folder), args))
     print("\nfailed" if failed else "\npassed")
     return 1 if failed else 0
 
 
-def _refusals(rasa: Path) -> int:
-    script = str(Path(__file__).with_name("refusals.py"))
+def _by_hand(rasa: Path) -> int:
+    script = str(Path(__file__).with_name("by_hand.py"))
     with EmbeddedRedis() as server:
         words = [str(rasa.with_name("python")), script, str(server.port)]
         done = subprocess.run(
             words, env=environ(), capture_output=True, text=True, check=False, timeout=300
         )
-    print(f"what is refused: {done.stderr[-2000:] + '   FAILED' if done.returncode else 'good'}")
+    print(f"by hand: {done.stderr[-2000:] + '   FAILED' if done.returncode else 'good'}")
     return int(done.returncode != 0)
 
 
-async def _run(kind: Kind, command: tuple[Path, Path], folder: Path, runs: int) -> int:
+async def _run(
+    kind: Kind, command: tuple[Path, Path], folder: Path, args: argparse.Namespace
+) -> int:
     failed = 0
 
     def report(name: str, found: Any, good: bool = True) -> None:
@@ -64,7 +67,7 @@ async def _run(kind: Kind, command: tuple[Path, Path], folder: Path, runs: int) 
         print(f"  {name}: {found}{'' if good or not kind.ours else '   FAILED'}", flush=True)
 
     async with Fleet(kind.sections, command, folder) as fleet:
-        bursts = [await scenarios.burst(fleet, f"burst{run}") for run in range(runs)]
+        bursts = [await scenarios.burst(fleet, f"burst{run}") for run in range(args.runs)]
         report("bursts", dict(scenarios.summary(bursts)), all(one.clean for one in bursts))
         checks = [("a queue over both replicas", scenarios.queue(fleet, "queue"))]
         if kind.fenced:
@@ -73,14 +76,18 @@ async def _run(kind: Kind, command: tuple[Path, Path], folder: Path, runs: int) 
                 ("a history that is replaced", scenarios.replaced(fleet, "replaced")),
                 ("a replica that froze", _frozen(fleet)),
             ]
+        if kind.ours:
+            checks.append(("a storm of kills", scenarios.storm(fleet, args.kills)))
         checks.append(("a replica that was killed", scenarios.killed(fleet, "killed", kind.wait)))
         if kind.events is not None:
             checks.append(("events at the broker", kind.events(fleet)))
         for name, check in checks:
             try:
                 report(name, await check or "good")
-            except (AssertionError, asyncio.TimeoutError) as error:
-                report(name, f"{type(error).__name__} {error}", False)
+            except asyncio.TimeoutError:
+                report(name, "it did not go on", False)
+            except AssertionError as error:
+                report(name, error, False)
         if failed:
             for number in range(2):
                 print(f"  replica {number} said: …{fleet.log(number).read_text()[-2500:]}")

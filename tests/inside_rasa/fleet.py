@@ -47,7 +47,7 @@ class Fleet:
         self.ports = [free_port(), free_port()]
         self.client = httpx.AsyncClient(timeout=120, limits=httpx.Limits(max_connections=None))
         self._kind, self._command, self._folder = kind, command, folder
-        self._processes: list[subprocess.Popen[Any]] = []
+        self._processes: dict[int, subprocess.Popen[Any]] = {}
 
     async def __aenter__(self) -> Fleet:
         self.redis.start()
@@ -62,14 +62,14 @@ class Fleet:
                 self.start(number)
             end = time.monotonic() + START_SECONDS
             for number in range(2):
-                await self._ready(number, end)
+                await self.ready(number, end)
         except BaseException:
             await self.__aexit__()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for process in self._processes:
+        for process in self._processes.values():
             process.kill()
             process.wait()
         await self.client.aclose()
@@ -84,17 +84,18 @@ class Fleet:
             str(rasa), "run", "--model", str(model), "--endpoints", "endpoints.yml", "--enable-api",
             "--interface", "127.0.0.1", "--port", str(self.ports[number]),
         ]  # fmt: skip
-        with self.log(number).open("wb") as log:
+        with self.log(number).open("ab") as log:
             process = popen(
                 words, cwd=self._folder, env=environ(), stdout=log, stderr=subprocess.STDOUT
             )
-        self._processes.append(process)
+        self._processes[number] = process
 
     def log(self, number: int) -> Path:
         """What a replica has said."""
         return self._folder / f"replica-{number}.log"
 
-    async def _ready(self, number: int, end: float) -> None:
+    async def ready(self, number: int, end: float) -> None:
+        """Wait until a replica answers. Raises RuntimeError with what it said."""
         while True:
             said = self.log(number).read_text(errors="replace")[-3000:]
             if self._processes[number].poll() is not None or time.monotonic() > end:
@@ -106,6 +107,13 @@ class Fleet:
             except httpx.HTTPError:
                 pass
             await asyncio.sleep(0.2)
+
+    async def restart(self, number: int) -> None:
+        """Kill a replica where it stands, and start it again."""
+        self._processes[number].kill()
+        self._processes[number].wait()
+        self.start(number)
+        await self.ready(number, time.monotonic() + START_SECONDS)
 
     def address(self, number: int) -> str:
         return f"http://127.0.0.1:{self.ports[number]}"

@@ -15,9 +15,6 @@ from servers.event_brokers import Backend, FileBackend, KafkaBackend, PikaBacken
 
 from .fleet import Fleet
 
-#: conversation -> how its killed or broken turns end is not at the broker
-_WAIT = 20.0
-
 
 @dataclass
 class Kind:
@@ -74,9 +71,8 @@ def _fenced(backend: Backend, broker: str, tracker: Callable[[int], dict[str, An
         }
 
     async def events(fleet: Fleet) -> str:
-        wanted = {
-            name: await fleet.history(1, name) for name in ("queue", "killed", "frozen", "sessions")
-        }
+        names = ("queue", "killed", "frozen", "sessions", "storm0", "storm1")
+        wanted = {name: await fleet.history(1, name) for name in names}
         count = sum(map(len, wanted.values()))
 
         def published() -> dict[str, list[Any]]:
@@ -96,7 +92,7 @@ def _fenced(backend: Backend, broker: str, tracker: Callable[[int], dict[str, An
             assert list(once) == sorted(once), f"{name}: out of order"
             kinds = [event["event"] for event in once.values()]
             assert kinds == [event["event"] for event in events], f"{name}: {kinds}"
-        return f"{count} of 4 conversations, in order"
+        return f"{count} of {len(names)} conversations, in order"
 
     return Kind(sections, fenced=True, events=events)
 

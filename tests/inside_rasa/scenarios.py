@@ -152,8 +152,8 @@ async def _attempt(fleet: Fleet, number: int, conversation: str, message: str) -
         return {"error": type(error).__name__}
 
 
-async def killed(fleet: Fleet, conversation: str, seconds: float) -> float:
-    """kill -9 within a turn: the other replica goes on; the seconds until it does.
+async def killed(fleet: Fleet, conversation: str, seconds: float) -> str:
+    """kill -9 within a turn: the other replica goes on.
 
     The sender of the broken turn gets an error, and sends its message again.
     """
@@ -167,15 +167,60 @@ async def killed(fleet: Fleet, conversation: str, seconds: float) -> float:
         await fleet.queued(conversation, number)
     fleet.signal(0, signal.SIGKILL)
     began = time.monotonic()
-    assert "error" in await first, "the killed replica has answered"
-    await fleet.actions.called(conversation, 2, seconds)
-    waited = time.monotonic() - began
-    again = fleet.say(1, conversation, text(0))
-    replies = await asyncio.wait_for(asyncio.gather(*tasks, again), seconds)
+    try:
+        assert "error" in await first, "the killed replica has answered"
+        await fleet.actions.called(conversation, 2, seconds)
+        waited = time.monotonic() - began
+        tasks.append(asyncio.create_task(fleet.say(1, conversation, text(0))))
+        replies = await asyncio.wait_for(asyncio.gather(*tasks), seconds)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     assert all(replies), replies
     found = said(await fleet.history(1, conversation))
     assert found == [*others, text(0)], found
-    return waited
+    return f"the next turn began after {waited:.1f} s"
+
+
+async def storm(fleet: Fleet, kills: int) -> dict[str, Any]:
+    """Senders that go on until each message has its reply, while the replicas are killed in turn.
+
+    Rasa's channels know no message ids: a message whose reply was lost comes twice, and no other.
+    """
+    over = asyncio.Event()
+    sent: dict[str, list[str]] = {}
+    repeated: set[tuple[str, str]] = set()
+
+    async def sender(conversation: str) -> None:
+        texts = sent[conversation] = []
+        number = 0
+        while not over.is_set():
+            message = text(number)
+            texts.append(message)
+            attempt = number
+            while not (await _attempt(fleet, attempt % 2, conversation, message)).get("replies"):
+                repeated.add((conversation, message))
+                attempt += 1  # at the other replica
+                await asyncio.sleep(0.1)
+            number += 1
+
+    tasks = [asyncio.create_task(sender(f"storm{number}")) for number in range(6)]
+    for kill in range(kills):
+        await asyncio.sleep(2)  # with both replicas at work
+        await fleet.restart(kill % 2)
+    over.set()
+    await asyncio.wait_for(asyncio.gather(*tasks), 120)
+    again = 0
+    for conversation, texts in sent.items():
+        found = said(await fleet.history(0, conversation))
+        assert list(dict.fromkeys(found)) == texts, f"{conversation}: lost, or out of order"
+        twice = {message for message in texts if found.count(message) > 1}
+        assert all((conversation, message) in repeated for message in twice), twice
+        assert sorted(found, key=texts.index) == found, f"{conversation}: out of order"
+        again += len(found) - len(texts)
+    messages = sum(map(len, sent.values()))
+    return {"kills": kills, "messages": messages, "sent again": len(repeated), "twice": again}
 
 
 def summary(bursts: list[Burst]) -> Mapping[str, Any]:

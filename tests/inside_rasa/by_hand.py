@@ -1,4 +1,4 @@
-"""Run by Rasa's Python: `refusals.py PORT`. What the tracker stores refuse, and how that ends.
+"""Run by Rasa's Python: `by_hand.py PORT`. What the tracker stores keep and refuse, and how that ends.
 
 Through the wrapper that Rasa puts around a tracker store: it swallows any `Exception`, and goes on
 with an empty tracker.
@@ -12,7 +12,7 @@ from typing import Any
 
 from rasa.core.lock_store import LockStore
 from rasa.core.tracker_store import FailSafeTrackerStore, TrackerStore
-from rasa.shared.core.events import UserUttered
+from rasa.shared.core.events import ActionExecuted, UserUttered
 from rasa.utils.endpoints import EndpointConfig
 
 from ticketlock import ConfigurationError, StaleFence, TrackerStoreConnectionError
@@ -65,7 +65,8 @@ async def after_a_later_claim(url: str) -> None:
     later = create_tracker_store({"type": "redis", "url": url})
     async with locks.lock("stale") as grant:
         tracker = await store.get_or_create_tracker("stale", append_action_listen=False)
-        claim = await later.claim("stale", grant.fence + 1, "the next replica")
+        ahead = grant.fence + 10**9  # of the next turn too, as if Redis had lost its memory
+        claim = await later.claim("stale", ahead, "the next replica")
         await later.append(claim, [{"event": "restart"}])
         tracker.update(UserUttered("late"))
         error = await given_up(store, store.save(tracker))
@@ -82,6 +83,32 @@ async def after_a_later_claim(url: str) -> None:
     await locks.close()
 
 
+async def saved_twice(url: str) -> None:
+    """A turn that saves what it has so far, and a session that starts between two saves."""
+    store = opened("RedisTrackerStore", url=url)
+    locks = LockStore.create(
+        EndpointConfig(type="ticketlock.rasa.ConcurrentRedisLockStore", url=url)
+    )
+    async with locks.lock("twice"):
+        tracker = await store.get_or_create_tracker("twice", append_action_listen=False)
+        for text in ("one", "two"):
+            tracker.update(UserUttered(text))
+            tracker.update(ActionExecuted("action_session_start"))
+            await store.save(tracker)
+            await store.save(tracker)
+    async with locks.lock("twice"):
+        tracker = await store.retrieve("twice")  # the latest session alone
+        kinds = [event.type_name for event in tracker.events]
+        assert kinds == ["action"], kinds
+        for text in ("three", "four"):
+            tracker.update(UserUttered(text))
+            await store.save(tracker)
+    found = await store.retrieve_full_tracker("twice")
+    kinds = [getattr(event, "text", event.type_name) for event in found.events]
+    assert kinds == ["one", "action", "two", "action", "three", "four"], kinds
+    await locks.close()
+
+
 async def without_a_server() -> None:
     """A history that cannot be read is not an empty one."""
     store = opened("RedisTrackerStore", url="redis://127.0.0.1:1/0", socket_timeout=1)
@@ -94,6 +121,7 @@ async def main(port: str) -> None:
     refused_sql()
     await outside_of_a_turn(url)
     await after_a_later_claim(url)
+    await saved_twice(url)
     await without_a_server()
 
 
