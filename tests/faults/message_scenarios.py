@@ -28,6 +28,12 @@ async def handle(store: ConcurrentRedisLockStore, message: Incoming, served: lis
     return await soon(turn(), f"message {message.message_id} is handled")
 
 
+async def queued(store: ConcurrentRedisLockStore, count: int) -> None:
+    """Wait until so many tickets wait behind the turn."""
+    while (await store.inspect("c")).waiting_count < count:
+        await asyncio.sleep(0.005)
+
+
 async def a_duplicate_gets_no_turn(server: EmbeddedRedis) -> None:
     """Whether the first one waits, is being handled, or is done; on any replica."""
     async with store_on(server) as one, store_on(server) as two:
@@ -112,7 +118,7 @@ async def carried_messages_are_handled_once(server: EmbeddedRedis) -> None:
             tasks = []
             for i, message in enumerate(messages):
                 tasks.append(asyncio.create_task(handle((one, two)[i % 2], message, served)))
-                await asyncio.sleep(0.03)
+                await queued(one, len(tasks))
             assert await one.collect(grant) == [("a", "a"), ("b", "b")]
             assert await one.collect(grant) == []
             one.answer(grant, {"a": "A", "b": "B"})
@@ -130,7 +136,7 @@ async def a_carried_message_of_a_dead_turn_keeps_its_place(server: EmbeddedRedis
         for name in "abc":
             message = Incoming(name, text=None if name == "c" else name)
             tasks.append(asyncio.create_task(handle(two, message, served)))
-            await asyncio.sleep(0.03)
+            await queued(one, len(tasks))
         assert len(await one.collect(grant)) == 2
         freeze(one)
         assert await asyncio.gather(*tasks) == ["first"] * 3
@@ -165,7 +171,7 @@ async def a_carried_message_without_a_reply_keeps_its_place(server: EmbeddedRedi
             for name in "abc":
                 message = Incoming(name, text=None if name == "c" else name)
                 tasks.append(asyncio.create_task(handle(two, message, served)))
-                await asyncio.sleep(0.03)
+                await queued(one, len(tasks))
             assert len(await one.collect(grant)) == 2
         assert await asyncio.gather(*tasks) == ["first"] * 3
         assert served == ["a", "b", "c"]
