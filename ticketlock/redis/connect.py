@@ -72,6 +72,8 @@ _EXPLANATIONS: tuple[tuple[str, str, bool], ...] = (
     ("LOADING ", "it is loading its data, and will answer when it is done", True),
     ("closed", "it closed the connection", True),
     ("reset", "it closed the connection", True),
+    ("connection lost", "it closed the connection", True),  # while something was written
+    ("broken pipe", "it closed the connection", True),
 )
 
 
