@@ -192,3 +192,15 @@ async def test_two_cancellations_are_not_one(make_store: Make) -> None:
         await asyncio.wait([task])
         assert not went_on
         assert task.cancelled()
+
+
+async def test_a_body_that_waits_for_tasks_of_its_own(make_store: Make) -> None:
+    """Its cancellation passes through them, and is LockLost at the end all the same."""
+    async with make_store() as store:
+        for wait in (asyncio.create_task, asyncio.gather):
+            with pytest.raises(LockLost):
+                async with store.lock("own tasks"):
+                    asyncio.get_running_loop().call_soon(
+                        asyncio.create_task, store.break_lock("own tasks")
+                    )
+                    await wait(asyncio.sleep(30))

@@ -106,6 +106,7 @@ async def saved_twice(url: str) -> None:
     found = await store.retrieve_full_tracker("twice")
     kinds = [getattr(event, "text", event.type_name) for event in found.events]
     assert kinds == ["one", "action", "two", "action", "three", "four"], kinds
+    assert set(await store.keys()) == {"stale", "twice"}  # as `rasa export` asks
     await locks.close()
 
 

@@ -78,7 +78,8 @@ class Body:
         task = self.task
         if task is not caller():
             return False  # left by another task: what was cancelled stays cancelled
-        ours = isinstance(error, asyncio.CancelledError) and error.args == (self._message,)
+        # Python 3.10 has the message only, and loses it where the task awaited another one.
+        ours = isinstance(error, asyncio.CancelledError) and error.args in ((), (self._message,))
         if hasattr(task, "uncancel"):
             others = task.uncancel() > self._cancelling
             ours = isinstance(error, asyncio.CancelledError) and not others
