@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -21,8 +20,9 @@ from .deadlines import DeadlineWatch
 from .grant import Grant
 from .inspection import Holder, Inspection, Waiting
 from .lost_turns import BROKEN, TICKET_GONE
+from .own_ticket import OwnTicket
 from .queue import LocalQueue
-from .tickets import Ticket, TicketLock
+from .tickets import TicketLock
 from .waiter import Waiter
 
 T = TypeVar("T")
@@ -32,12 +32,19 @@ log = logging.getLogger("ticketlock.lock")
 LEASE = 5.0
 
 
+class DocumentGrant(Grant):
+    """A turn whose ticket is in a document: `own`."""
+
+    __slots__ = ("own",)
+    own: OwnTicket
+
+
 class DocumentQueue(LocalQueue):
     """Turns over documents, one a conversation. Waiters poll."""
 
     def __init__(self) -> None:
         self._closed = False
-        self._held: set[Grant] = set()
+        self._held: set[DocumentGrant] = set()
         super().__init__()
 
     def _begin_anew(self) -> None:
@@ -124,13 +131,14 @@ class DocumentQueue(LocalQueue):
 
     async def issue(self, waiter: Waiter) -> None:
         limit = 0 if waiter.wait_timeout == 0 else waiter.max_waiting
-        waiter.member = secrets.token_hex(8)
+        own = waiter.own = OwnTicket()
 
         def issue(lock: TicketLock, now: float) -> tuple[int, int]:
             waiting = len(lock.tickets) - 1
             if limit is not None and waiting >= limit:
                 return -1, waiting
-            return lock.issue_ticket(self.lease, now, waiter.member), waiting
+            own.issue(lock, self.lease, now)
+            return own.number, waiting
 
         issuing = asyncio.ensure_future(self.update(waiter.conversation_id, issue))
         try:
@@ -145,13 +153,16 @@ class DocumentQueue(LocalQueue):
             raise QueueFull(waiter.conversation_id, waiting)
 
     async def granted(self, waiter: Waiter) -> Grant:
+        own = waiter.own
+        assert own is not None  # made when the ticket was issued
         while not self._closed:
             asked = clock()
             place, fence = await self.update(
-                waiter.conversation_id, lambda lock, now: self._keep(lock, now, waiter)
+                waiter.conversation_id, lambda lock, now: self._keep(lock, now, own)
             )
+            waiter.number = own.number
             if place == 0:
-                return self._grant(waiter, fence, asked)
+                return self._grant(waiter, own, fence, asked)
             pause = min(waiter.poll, 0.02 * place, self.lease / 3)
             if waiter.deadline is not None:
                 if clock() >= waiter.deadline:
@@ -160,35 +171,32 @@ class DocumentQueue(LocalQueue):
             await asyncio.sleep(max(0.001, pause))
         raise LockStoreConnectionError(CLOSED)
 
-    def _keep(self, lock: TicketLock, now: float, waiter: Waiter) -> tuple[int, int]:
-        """Keep a ticket alive, put it back where it was dropped by mistake.
+    def _keep(self, lock: TicketLock, now: float, own: OwnTicket) -> tuple[int, int]:
+        """Keep a ticket alive, put it back if another program has dropped it.
 
         Returns its place, and the fence minted for it when that is 0.
         """
-        ticket = _owned(lock, waiter.member)
+        ticket = own.find(lock)
         if ticket is None:
-            ticket = Ticket(waiter.number, now + self.lease, waiter.member)
-            ordered = sorted([*lock.tickets, ticket], key=lambda ticket: ticket.number)
-            lock.tickets.clear()
-            lock.tickets.extend(ordered)
+            ticket = own.put_back(lock, self.lease, now)
         place = lock.tickets.index(ticket)
         if place == 0 or ticket.expires < now + self.lease / 2:
-            ticket.expires = now + self.lease
+            own.extend(ticket, self.lease, now)
         if place == 0:
             # By the clock that all share, and higher than what the document remembers.
             lock.fence = max(lock.fence + 1, int(now * 1_000_000))
         return place, lock.fence
 
-    def _grant(self, waiter: Waiter, fence: int, asked: float) -> Grant:
+    def _grant(self, waiter: Waiter, own: OwnTicket, fence: int, asked: float) -> Grant:
         self._check_home()
-        grant = Grant(
+        grant = DocumentGrant(
             waiter.conversation_id,
             waiter.number,
             self._mint(fence),
             asked + self.lease * 0.9,
             waiter.lock_lifetime,
-            member=waiter.member,
         )
+        grant.own = own
         self._held.add(grant)
         if self._deadlines is None:
             # It does not refer to us: a queue that is dropped goes at once, and its link with it.
@@ -205,12 +213,13 @@ class DocumentQueue(LocalQueue):
             await asyncio.sleep(self.lease / 10)
             await asyncio.gather(*(self._renew(grant) for grant in list(self._held)))
 
-    async def _renew(self, grant: Grant) -> None:
+    async def _renew(self, grant: DocumentGrant) -> None:
         def renew(lock: TicketLock, now: float) -> bool:
-            if not lock.tickets or lock.tickets[0].owner != grant.member:
-                return False
-            lock.tickets[0].expires = now + self.lease
-            return True
+            # Not only in the first place: a finished ticket of another program may come again.
+            ticket = grant.own.find(lock)
+            if ticket is not None:
+                grant.own.extend(ticket, self.lease, now)
+            return ticket is not None
 
         asked = clock()
         try:
@@ -225,7 +234,7 @@ class DocumentQueue(LocalQueue):
                 "cannot renew the turn of conversation %r: %s", grant.conversation_id, error
             )
 
-    def _held_here(self, conversation_id: str, number: int) -> list[Grant]:
+    def _held_here(self, conversation_id: str, number: int) -> list[DocumentGrant]:
         return [
             grant
             for grant in self._held
@@ -237,19 +246,20 @@ class DocumentQueue(LocalQueue):
 
     async def _ended(self, grant: Grant) -> None:
         self._check_home()
+        assert isinstance(grant, DocumentGrant)  # `_grant` has made it
         self._held.discard(grant)
         if self._closed:
             grant.reason = grant.reason or CLOSED
             return
-        there = await asyncio.shield(self._spawn(self._finish(grant.conversation_id, grant.member)))
+        there = await asyncio.shield(self._spawn(self._finish(grant.conversation_id, grant.own)))
         if not there:
             grant.reason = grant.reason or TICKET_GONE
 
-    async def _finish(self, conversation_id: str, member: str) -> bool:
+    async def _finish(self, conversation_id: str, own: OwnTicket) -> bool:
         """Remove a ticket of ours, and no other; whether it was there."""
 
         def finish(lock: TicketLock, now: float) -> bool:
-            ticket = _owned(lock, member)
+            ticket = own.find(lock)
             if ticket is not None:
                 lock.tickets.remove(ticket)
             return ticket is not None
@@ -261,9 +271,9 @@ class DocumentQueue(LocalQueue):
         self.withdraw(waiter)
 
     def withdraw(self, waiter: Waiter) -> None:
-        if waiter.number >= 0 and not self._closed:
-            self._held -= {grant for grant in self._held if grant.member == waiter.member}
-            self._spawn(self._finish(waiter.conversation_id, waiter.member))
+        if waiter.own is not None and waiter.number >= 0 and not self._closed:
+            self._held -= {grant for grant in self._held if grant.own is waiter.own}
+            self._spawn(self._finish(waiter.conversation_id, waiter.own))
 
     def _spawn(self, work: Awaitable[Any]) -> asyncio.Future[Any]:
         """Run `work` to its end even if the caller is cancelled; `close` waits for it."""
@@ -282,7 +292,7 @@ class DocumentQueue(LocalQueue):
         self._check_home()
         for grant in list(self._held):
             self._held.discard(grant)
-            self._spawn(self._finish(grant.conversation_id, grant.member))
+            self._spawn(self._finish(grant.conversation_id, grant.own))
             grant.lose(CLOSED)
         self._closed = True
         tasks = [task for task in (self._keeper, *self._background) if task is not None]
@@ -345,10 +355,6 @@ class CustomQueue(DocumentQueue):
             return changed
 
 
-def _overdue(held: set[Grant], grant: Grant) -> None:
-    held.discard(grant)
+def _overdue(held: set[DocumentGrant], grant: Grant) -> None:
+    held -= {grant}
     grant.lose(grant.overdue())
-
-
-def _owned(lock: TicketLock, member: str) -> Ticket | None:
-    return next((ticket for ticket in lock.tickets if ticket.owner == member), None)

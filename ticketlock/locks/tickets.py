@@ -20,8 +20,7 @@ class Ticket:
     """A place in the queue: a number, and the time (epoch seconds) up to which it is valid.
 
     Attributes:
-        owner: whose it is; None for a ticket made by hand. After a store has lost its data a
-            number can come up again, an owner cannot.
+        owner: the name that a replica of 0.4.0 has given it, stored again as it was.
     """
 
     __slots__ = ("expires", "number", "owner")

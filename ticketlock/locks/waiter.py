@@ -12,6 +12,7 @@ from ..checks import check_conversation_id, check_count, check_label, check_seco
 from ..process import clock
 from .grant import Grant
 from .incoming import Incoming
+from .own_ticket import OwnTicket
 
 
 class Waiter:
@@ -24,13 +25,14 @@ class Waiter:
         issued: resolved with the number, where `Lock.queue` waits for that alone.
         ahead: how many turns were before it when it was issued.
         incoming: the message that the ticket is for, if any.
+        own: the ticket in a document, of a store that has documents.
         pid: the process that has taken the ticket, or is about to.
     """
 
     __slots__ = (
         "ahead", "conversation_id", "deadline", "future", "incoming", "issued", "label",
-        "lock_lifetime", "max_waiting", "member", "number", "pid", "poll", "request", "started",
-        "wait_timeout",
+        "lock_lifetime", "max_waiting", "member", "number", "own", "pid", "poll", "request",
+        "started", "wait_timeout",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +59,7 @@ class Waiter:
         self.ahead = 0
         self.request = 0
         self.member = ""
+        self.own: OwnTicket | None = None
         self.future: asyncio.Future[Grant] | None = None
         self.issued: asyncio.Future[int] | None = None
 
