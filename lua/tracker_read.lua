@@ -14,11 +14,14 @@
 -- ARGV  1 fence ("": do not claim)  2 owner  3 "session", "all" or the number to read from
 --       4 expiry ms (0: never)
 -- Returns {"events", sequence, born, mark, event, ...} the mark only to a claim, else '' | {"stale", stored fence}
+--       | {"beside", ...} the same, and there is a value in the documented format too
 --       | {"look"} there may be a value in the documented format: carry it over, then call again
 local key, fence, owner, from = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local head = redis.call('HMGET', key, 'sequence', 'first', 'session', 'fence', 'owner', 'outbox',
   'born')
 local sequence, born = head[1], head[7]
+local kind = 'events'
+if sequence and KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then kind = 'beside' end
 if not sequence then
   if not KEYS[2] or redis.call('EXISTS', KEYS[2]) == 1 then return {'look'} end
   if fence == '' then return {'events', '0', '0', ''} end
@@ -43,7 +46,7 @@ if from == 'session' then from = tonumber(head[3])
 elseif from == 'all' then from = first
 else from = math.max(first, tonumber(from)) end
 local mark = fence ~= '' and redis.call('HGET', key, 'mark') or ''
-local out = {'events', sequence, born or '0', mark}
+local out = {kind, sequence, born or '0', mark}
 while from < tonumber(sequence) do
   local numbers = {}
   for number = from, math.min(from + 500, sequence) - 1 do numbers[#numbers + 1] = number end

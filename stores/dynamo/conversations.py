@@ -199,6 +199,7 @@ class Conversations:
         head = self._head(sender_id)
         if head is None or "sequence" in head:
             return EventLog([], 0) if head is None else self._events(sender_id, head, full)
+        self._check_replaced(sender_id)
         events = self._documented(sender_id, head)
         start = 0 if full else layout.last_start(events) or 0
         return EventLog([event.wire for event in events[start:]], len(events))
@@ -315,6 +316,8 @@ class Conversations:
 
     def _begin(self, sender_id: str, old: Item | None) -> None:
         """Create the head, from the documented item if there is one, unless it exists."""
+        if old:
+            self._check_replaced(sender_id)
         events = self._documented(sender_id, old or {})
         made = layout.chunks(sender_id, events, 0)
         session = layout.last_start(events) or 0
@@ -338,6 +341,20 @@ class Conversations:
         except ClientError as error:
             if not (condition_failed(error) or collided(error)):
                 raise
+
+    def _check_replaced(self, sender_id: str) -> None:
+        """Raise UnreadableHistory if a documented item has taken the place of a head."""
+        if next(self._query(sender_id, 0, 10**15), None) is None:
+            return
+        head = self._head(sender_id)
+        if head is None or "sequence" in head:
+            return  # another process has converted it between the reads
+        raise UnreadableHistory(
+            f"DynamoDB at {self._client.where}: another program has replaced the item of "
+            f"{sender_id!r} in {self._client.heads}, which referred to earlier events in "
+            f"{self._client.events}: stop that program, and restore the item from a backup; or "
+            f"remove the conversation's items from {self._client.events} to go on without them"
+        )
 
     def _documented(self, sender_id: str, item: Item) -> list[EncodedEvent]:
         decode = TypeDeserializer().deserialize

@@ -23,14 +23,16 @@ write of their conversation converts them.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
-from ticketlock.events.codec import EncodedEvent, encode_events
+from ticketlock.events.codec import EncodedEvent
 from ticketlock.plain_json import load_events, weight
 from ticketlock.settings.section import Section
 from ticketlock.settings.store_keys import MongoKeys
@@ -40,6 +42,7 @@ from ticketlock.tracker.store import PROBE
 
 from . import layout
 from .database import Database, Document
+from .documented import Documented
 from .outbox import MongoOutbox, let_wait
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ class MongoTrackerStore(FencedTrackerStore):
         section = Section(values, where)
         self._db = Database(section)
         section.finish()
+        self._documented = Documented(self._db)
         self.outbox = MongoOutbox(self._db)
 
     @property
@@ -98,7 +102,7 @@ class MongoTrackerStore(FencedTrackerStore):
                     return_document=ReturnDocument.AFTER,
                 )
                 if head is not None:
-                    return await self._events(sender_id, head, full=False)
+                    return await self._with_beside(sender_id, head, full=False)
                 fields = {"fence": 1, "owner": 1}
                 held = await self._db.current.find_one({"_id": sender_id}, fields)
                 if held is None:
@@ -116,8 +120,8 @@ class MongoTrackerStore(FencedTrackerStore):
             for _ in range(2):  # another process may convert it in between
                 head = await self._db.current.find_one({"_id": sender_id})
                 if head is not None:
-                    return await self._events(sender_id, head, full)
-                _, events = await self._documented_events(sender_id)
+                    return await self._with_beside(sender_id, head, full)
+                _, events = await self._documented.read(sender_id)
                 if events:
                     start = 0 if full else layout.last_start(events) or 0
                     return EventLog([event.wire for event in events[start:]], len(events))
@@ -127,7 +131,7 @@ class MongoTrackerStore(FencedTrackerStore):
         async with self._db.translated_errors():
             query: Document = {"latest": {"$ne": None}}
             found = {head["_id"] async for head in self._db.current.find(query, {"_id": 1})}
-            async for document in self._db.documented.find(_FILLED, {"sender_id": 1}):
+            async for document in self._documented.filled({"sender_id": 1}):
                 found.add(str(document["sender_id"]))
         return list(found)
 
@@ -136,7 +140,7 @@ class MongoTrackerStore(FencedTrackerStore):
             query: Document = {"latest": {"$gte": after_timestamp}}
             found = {head["_id"] async for head in self._db.current.find(query, {"_id": 1})}
             fields = {"sender_id": 1, "events.timestamp": 1}
-            async for document in self._db.documented.find(_FILLED, fields):
+            async for document in self._documented.filled(fields):
                 times = (layout.moment(event) for event in document["events"])
                 if max(times) >= after_timestamp:
                     found.add(str(document["sender_id"]))
@@ -145,10 +149,10 @@ class MongoTrackerStore(FencedTrackerStore):
     async def _do_delete(self, sender_id: str) -> bool:
         async with self._db.translated_errors():
             # The documented ones first: left alone, they would be converted again.
-            old = await self._db.documented.delete_many(_documented_query(sender_id))
+            old = await self._documented.delete(sender_id)
             head = await self._db.current.find_one_and_delete({"_id": sender_id})
             await (await self._db.history()).delete_many({"sender_id": sender_id})
-        return old.deleted_count > 0 or (head is not None and head["latest"] is not None)
+        return old > 0 or (head is not None and head["latest"] is not None)
 
     async def _do_connect(self) -> None:
         async with self._db.translated_errors():
@@ -346,9 +350,16 @@ class MongoTrackerStore(FencedTrackerStore):
 
     # -- the documented format ---------------------------------------------------------------------
 
+    async def _with_beside(self, sender_id: str, head: Document, full: bool) -> EventLog:
+        """The events, and whether another program has written beside them."""
+        log, beside = await asyncio.gather(
+            self._events(sender_id, head, full), self._documented.exists(sender_id)
+        )
+        return replace(log, beside=True) if beside else log
+
     async def _begin(self, sender_id: str) -> None:
         """Create the current document, from the documented ones if there are any."""
-        documents, events = await self._documented_events(sender_id)
+        documents, events = await self._documented.read(sender_id)
         fields, made = layout.whole(sender_id, events, 0)
         if made:
             await (await self._db.history()).insert_many(made)
@@ -358,31 +369,16 @@ class MongoTrackerStore(FencedTrackerStore):
         except DuplicateKeyError:  # another process was faster
             await self._discard(made)
             return
-        for document in documents:
-            # Keep a document to which another program has appended meanwhile.
-            size = {"$size": len(document["events"])}
-            await self._db.documented.delete_one({"_id": document["_id"], "events": size})
+        await self._documented.drop(documents)
 
-    async def _documented_events(self, sender_id: str) -> tuple[list[Document], list[EncodedEvent]]:
-        """The documented documents of a conversation (races create several) and all events."""
-        query = {**_documented_query(sender_id), "events.0": {"$exists": True}}
-        documents = await self._db.documented.find(query, {"events": 1}).sort("_id", 1).to_list()
-        try:
-            return documents, encode_events(
-                layout.plain_event(event) for document in documents for event in document["events"]
-            )
-        except (ValueError, TypeError) as error:
-            raise UnreadableHistory(
-                f"MongoDB at {self._db.where}: the documented tracker of {sender_id!r} cannot be "
-                f"converted: {error}; repair it in {self._db.collection}"
-            ) from error
+    async def _do_beside(self, sender_id: str) -> tuple[list[EncodedEvent], list[Document]]:
+        async with self._db.translated_errors():
+            documents, events = await self._documented.read(sender_id)
+        return events, documents
 
-
-#: Documents of the documented format that have events.
-_FILLED: Document = {
-    "events.0": {"$exists": True},
-    "sender_id": {"$type": ["string", "int", "long", "double"]},
-}
+    async def _do_drop_beside(self, sender_id: str, seen: list[Document]) -> None:
+        async with self._db.translated_errors():
+            await self._documented.drop(seen)
 
 
 def _guarded(write: Write) -> Document:
@@ -390,11 +386,3 @@ def _guarded(write: Write) -> Document:
     if write.guard is not None:
         query["fence"], query["owner"] = write.guard
     return query
-
-
-def _documented_query(sender_id: str) -> Document:
-    # Old versions stored an id of digits as a number.
-    ids: list[Any] = [sender_id]
-    if sender_id.isascii() and sender_id.isdigit() and int(sender_id) < 2**63:
-        ids.append(int(sender_id))
-    return {"sender_id": {"$in": ids}}

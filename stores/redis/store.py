@@ -181,6 +181,16 @@ class RedisTrackerStore(FencedTrackerStore):
                 return EventLog(wires[first:], len(wires))
         return EventLog([], 0)
 
+    async def _do_beside(self, sender_id: str) -> tuple[list[EncodedEvent], str]:
+        key = self._prefix + sender_id
+        text = await self._client.command("GET", key)
+        if text is None:
+            return [], ""
+        return _documented(key, text), hashlib.sha1(text).hexdigest()
+
+    async def _do_drop_beside(self, sender_id: str, seen: str) -> None:
+        await self._client.script("tracker_drop", [self._prefix + sender_id], seen)
+
     async def _change(self, name: str, sender_id: str, keys: list[str], *args: Any) -> Any:
         """Run a script that writes; convert the conversation first if needed."""
         while True:
@@ -204,7 +214,8 @@ def _history(sender_id: str, fence: int, answer: list[Any]) -> EventLog:
         raise StaleFence(sender_id, fence, int(answer[1]))
     texts = [text.decode() for text in answer[4:]]
     size, mark = weight(texts), answer[3].decode()
-    return EventLog(load_events(texts), int(answer[1]), int(answer[2]), size, mark)
+    beside = answer[0] == b"beside"
+    return EventLog(load_events(texts), int(answer[1]), int(answer[2]), size, mark, beside)
 
 
 def _documented(key: str, text: bytes) -> list[EncodedEvent]:

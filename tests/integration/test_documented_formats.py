@@ -13,7 +13,7 @@ from servers import dynamo, mongo, redis_tracker
 from servers.documented import FORMATS, Format
 
 from ticketlock.endpoints.registry import create_tracker_store
-from ticketlock.errors import StaleFence
+from ticketlock.errors import StaleFence, UnreadableHistory
 from ticketlock.tracker.store import TrackerStore
 
 MANAGERS = {
@@ -150,3 +150,49 @@ async def test_every_type_of_event(old: Old) -> None:
         assert await store.count_conversations() == 1
         await store.claim("a", 1, "x")
         assert await history(store) == events
+
+
+#: What another program goes on to store beside a converted conversation, and what is new in it.
+BESIDE = {
+    "begun anew": ([*session(1700004000.5), user("theirs", 1700004001.0)], 4),
+    "of a turn that had begun before": ([*HISTORY[4:], user("theirs", 1700003602.5)], 1),
+    "left by a process that was killed": (HISTORY, 0),
+    "with no event in common": ([user("theirs", 1.0), user("theirs", 2.0)], 2),
+}
+
+
+@pytest.mark.parametrize("backend", ["redis", "mongo", "dynamo"], indirect=True)
+@pytest.mark.parametrize("case", list(BESIDE))
+async def test_what_another_program_writes_beside_it_is_added(old: Old, case: str) -> None:
+    """Each event once: to what is read at once, and to what is stored by the next claim."""
+    form, section = old
+    written, count = BESIDE[case]
+    form.write(section, "a", HISTORY)
+    async with create_tracker_store(section) as store:
+        ours = user("ours", 1700003700.0)
+        await store.append(await store.claim("a", 1, "x"), [ours])
+        form.write(section, "a", written)
+        if section["type"] == "dynamo":
+            return await refused(store, section["table_name"])
+        expected = [*HISTORY, ours, *written[len(written) - count :]]
+        assert await history(store) == expected
+        assert form.leftovers(section) == 1
+        claim = await store.claim("a", 2, "y")
+        assert claim.sequence == len(expected)
+        assert form.leftovers(section) == 0
+        await store.append(claim, [user("last", 1700005000.0)])
+        assert await history(store) == [*expected, user("last", 1700005000.0)]
+        assert await store.keys() == ["a"]
+
+
+async def refused(store: TrackerStore, table: str) -> None:
+    """It has replaced the item that referred to all events: nothing less is read, or written."""
+    for attempt in (
+        store.retrieve("a"),
+        store.retrieve_full_tracker("a"),
+        store.claim("a", 2, "y"),
+    ):
+        with pytest.raises(UnreadableHistory, match=f"has replaced the item of 'a' in {table}"):
+            await attempt
+    assert await store.delete("a")
+    assert not (await store.claim("a", 3, "z")).tracker.events

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..aio.running import Running
@@ -22,6 +23,13 @@ from ..events.event import Event
 from .outbox import now_ms
 from .store import TrackerStore, common_start, initial_slots
 from .tracker import Claim, Origin, Tracker
+
+log = logging.getLogger("ticketlock.tracker")
+
+_TAKEN_UP = (
+    "conversation %r: another program has written %d events beside its history, which is no longer "
+    "in the shape that it reads; they were added to it: stop that program, see docs/rasa.md"
+)
 
 #: Seconds that `update` waits for events that are being published, and between its attempts.
 _WAIT_FOR_OUTBOX, _RETRY_SECONDS = 5.0, 0.05
@@ -38,6 +46,8 @@ class EventLog:
             that has not been converted yet.
         size: the `weight` of the events' JSON; 0: not measured.
         mark: what a claim found as the conversation's mark; "" without one.
+        beside: there are documented data of the conversation too, written by another program since
+            it was converted.
     """
 
     events: Sequence[Mapping[str, Any]]
@@ -45,6 +55,7 @@ class EventLog:
     history: int = 0
     size: int = 0
     mark: str = ""
+    beside: bool = False
 
     @property
     def first(self) -> int:
@@ -138,6 +149,14 @@ class FencedTrackerStore(TrackerStore):
         """Count conversations with an event at `after_timestamp` or later; no timestamp is 0."""
         raise NotImplementedError
 
+    async def _do_beside(self, sender_id: str) -> tuple[Sequence[EncodedEvent], Any]:
+        """The events that another program has written beside, and what `_do_drop_beside` needs."""
+        raise NotImplementedError
+
+    async def _do_drop_beside(self, sender_id: str, seen: Any) -> None:
+        """Remove the documented data, unless they are no longer those that were seen."""
+        raise NotImplementedError
+
     async def _do_connect(self) -> None:
         """Connect to the server."""
 
@@ -211,7 +230,15 @@ class FencedTrackerStore(TrackerStore):
     async def claim(self, sender_id: str, fence: int, owner: str) -> Claim:
         check_sender_id(sender_id, self.max_id_length)
         check_claim(fence, owner)
-        found = await self._load(sender_id, self._do_claim(sender_id, fence, owner))
+        while True:
+            found = await self._load(sender_id, self._do_claim(sender_id, fence, owner))
+            if not found.beside:
+                break
+            sequence, more, seen = await self._beside(sender_id)
+            if more:
+                log.warning(_TAKEN_UP, sender_id, len(more))
+                await self._carry_out(Write(sender_id, more, sequence, (fence, owner)))
+            await self._running.finish(self._do_drop_beside(sender_id, seen), wait=True)
         events = [Event.from_dict(wire, stamp=False) for wire in found.events]
         tracker = self._tracker(sender_id, found, events)
         mark = found.mark if self.keeps_marks else None
@@ -244,11 +271,25 @@ class FencedTrackerStore(TrackerStore):
     async def _read(self, sender_id: str, full: bool) -> Tracker | None:
         check_sender_id(sender_id, self.max_id_length)
         found = await self._load(sender_id, self._do_read(sender_id, full))
+        if found.beside:
+            _, more, _ = await self._beside(sender_id)
+            all_ = [*found.events, *(event.wire for event in more)]
+            found = replace(found, events=all_, sequence=found.sequence + len(more))
         if not found.events:
             return None
         # A full read may be large, and unlike a turn it is not urgent: let others run meanwhile.
         events = await sliced(Event.from_dict(wire, stamp=False) for wire in found.events)
         return self._tracker(sender_id, found, events)
+
+    async def _beside(self, sender_id: str) -> tuple[int, Sequence[EncodedEvent], Any]:
+        """What another program has written beside the history and is not in it yet: the number
+        from which on it may be, the events, and what `_do_drop_beside` needs."""
+        events, seen = await self._running.finish(self._do_beside(sender_id))
+        if not events:
+            return 0, events, seen
+        # It may have begun with what it had read before the conversation was converted.
+        origin = await self._locate(sender_id, [json.loads(event.text) for event in events])
+        return origin.sequence, events[origin.stored :], seen
 
     async def _load(self, sender_id: str, reading: Coroutine[Any, Any, EventLog]) -> EventLog:
         """The events that `reading` returns. Raises UnreadableHistory for foreign data."""
