@@ -54,8 +54,8 @@ class Event:
         """The event of a dictionary; UnknownEvent if its type or fields are not known.
 
         Args:
-            stamp: copy the dictionary, and add the present timestamp if it has none. False
-                for events that were read from a store.
+            stamp: copy the dictionary, and add what it lacks: the present timestamp, and an empty
+                `parse_data` of a user event. False for events that were read from a store.
 
         Raises InvalidEvent if `wire` is not a mapping with a text under `event`.
         """
@@ -68,6 +68,8 @@ class Event:
             raise InvalidEvent(f"event {kind!r:.80}: {error}") from None
         if stamp and kept.get("timestamp") is None:
             kept["timestamp"] = time.time()
+        if stamp and kind == "user" and kept.get("parse_data") is None:
+            kept["parse_data"] = {}  # Rasa cannot read a history that has one without
         made_as = EVENT_TYPES.get(kind, UnknownEvent)
         values = made_as.arguments_from(kept)
         if values is None:  # a required field is missing: the event is kept, without effect

@@ -50,6 +50,17 @@ def test_timestamps() -> None:
     assert e.Event.from_dict({"event": "restart"}, stamp=False).as_dict() == {"event": "restart"}
 
 
+def test_a_new_user_event_can_be_read_by_rasa() -> None:
+    """It fails for a history that has one without `parse_data`; a stored one is kept as it is."""
+    said = {"event": "user", "text": "hi", "timestamp": 1.0}
+    assert e.Event.from_dict(said).as_dict() == {**said, "parse_data": {}}
+    assert e.Event.from_dict(said, stamp=False).as_dict() == said
+    parsed = {**said, "parse_data": {"intent": {"name": "greet"}}}
+    assert e.Event.from_dict(parsed).as_dict() == parsed
+    bot = {"event": "bot", "text": "hi", "timestamp": 1.0}
+    assert e.Event.from_dict(bot).as_dict() == bot
+
+
 @pytest.mark.parametrize("bad", [{}, {"event": None}, [], "restart"], ids=repr)
 def test_no_event(bad: Any) -> None:
     with pytest.raises(InvalidEvent):
