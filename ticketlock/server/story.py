@@ -31,14 +31,19 @@ async def stories(name: str, sessions: Iterable[Sequence[Event]]) -> str:
 
 
 def _steps(events: Sequence[Event]) -> Iterator[str]:
+    acted = False  # what the bot says is part of the action before it
     for event in events:
         if isinstance(event, UserUttered):
-            key = "intent" if event.intent_name else "user"
-            yield f"{key}: {yaml_text(event.intent_name or event.text)}"
-        elif isinstance(event, BotUttered) and event.text:
+            acted = False
+            said = "" if event.text is None else f"user: {yaml_text(event.text)}"
+            meant = f"intent: {yaml_text(event.intent_name)}" if event.intent_name else ""
+            if meant or said:
+                yield "\n    ".join(filter(None, (meant, said)))
+        elif isinstance(event, BotUttered) and event.text and not acted:
             yield f"bot: {yaml_text(event.text)}"
         elif isinstance(event, ActionExecuted):
-            if event.name and event.name not in (LISTEN, SESSION_START):
+            acted = bool(event.name) and event.name not in (LISTEN, SESSION_START)
+            if acted:
                 yield f"action: {yaml_text(event.name)}"
         elif isinstance(event, SlotSet) and isinstance(event.name, str):
             yield f"slot_was_set: [{yaml_text({event.name: event.value})}]"

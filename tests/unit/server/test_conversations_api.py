@@ -192,6 +192,24 @@ async def test_the_past(run: Callable[..., None]) -> None:
         assert two not in story
 
 
+async def test_a_story_is_one_that_rasa_reads(run: Callable[..., None]) -> None:
+    """A message has its text beside its intent; what an action says is no step of its own."""
+    async with client() as http:
+        action, said = {"event": "action"}, {"event": "bot", "text": "Hi"}
+        intent = {"intent": {"name": "greet"}}
+        history = [
+            {"event": "user", "text": "hello: there", "parse_data": intent},
+            {**action, "name": "utter_greet"}, said, said, {**action, "name": "action_listen"},
+            {"event": "user", "text": "and now"}, {**said, "text": "Bye"},
+        ]  # fmt: skip
+        await http.put(ROOT + "tracker/events", json=history)
+        story = (await http.get(ROOT + "story")).text
+    assert story.partition("  steps:\n")[2] == (
+        '  - intent: "greet"\n    user: "hello: there"\n  - action: "utter_greet"\n'
+        '  - user: "and now"\n  - bot: "Bye"\n'
+    )
+
+
 async def test_a_message_without_an_answer(run: Callable[..., None]) -> None:
     """POST messages stores it, and asks no bot; only a user's message goes there."""
     async with client() as http:
