@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ticketlock.cli.config.schema import CHANNELS, CUSTOM, KEYS, MEANINGS
-from ticketlock.endpoints.file import FOREIGN
+from ticketlock.endpoints.file import FOREIGN, FOREIGN_KEYS
 from ticketlock.endpoints.registry import TYPES
 from ticketlock.imports import extra_of, pip_line
 from ticketlock.settings.keys import Declared
@@ -86,6 +86,11 @@ def _lines() -> Iterator[str]:
     yield "| section | instead |"
     yield "|---|---|"
     yield from (f"| `{name}` | {why} |" for name, why in FOREIGN.items())
+    yield "\nAnd these keys of Rasa Pro:\n"
+    yield "| section | key | instead |"
+    yield "|---|---|---|"
+    for section, foreign in FOREIGN_KEYS.items():
+        yield from (f"| `{section}` | `{key}` | {why} |" for key, why in foreign.items())
     yield ""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..imports import pip_line, schema
-from ..settings.section import hint, sentences
+from ..settings.section import FALSE, hint, sentences
 
 log = logging.getLogger("ticketlock")
 
@@ -36,6 +36,18 @@ FOREIGN = {
     "interaction_handling": "the section server bounds turns and requests",
     "privacy": "events are stored and published as they are",
 }
+#: Section -> keys of Rasa Pro in it that are not used -> why.
+FOREIGN_KEYS = {
+    "event_broker": {
+        "stream_pii": "events are published as they are; false is refused",
+        "anonymization_topics": "events are not anonymized",
+        "anonymization_queues": "events are not anonymized",
+    }
+}
+_PII = (
+    "event_broker: stream_pii: false is not supported: events are published as they are; leave the "
+    "section out, or the key if the consumers may have them"
+)
 #: Channels of a Rasa credentials file.
 _CHANNELS = (
     "rest", "callback", "socketio", "rasa", "cmdline", "slack", "telegram", "facebook", "twilio",
@@ -116,7 +128,7 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error  # without the file name
         raise ConfigurationError(f"{name}: cannot be read: {why}") from error
-    document = _filled(_parse(text, name), name)
+    document = _parse(text, name)
     if document is None:
         document = {}
     if not isinstance(document, Mapping):
@@ -132,12 +144,20 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
         unused = {str(key): _INSTEAD.get(str(key), _OTHER) for key in document}
         return Endpoints(name, unused=unused, credentials=True)
     unused = {key: why for key, why in FOREIGN.items() if key in document}
+    # Of what is not used, the variables need not be set.
+    used = {key: values for key, values in document.items() if key not in FOREIGN}
     sections, said = {}, []
-    for key, values in document.items():
+    for key, raw in used.items():
+        values = _filled(raw, name, _line(document, key, 0))
         if problem := _problem(key, values):
             said.append(f"{key}: {problem}")
         elif key in SECTIONS and values is not None:
-            sections[str(key)] = EndpointConfig(**{str(k): v for k, v in values.items()})
+            foreign = FOREIGN_KEYS.get(str(key), {})
+            unused |= {f"{key}.{k}": why for k, why in foreign.items() if k in values}
+            if str(values.get("stream_pii", True)).lower() in FALSE:
+                said.append(_PII)
+            keys = {str(k): v for k, v in values.items() if k not in foreign}
+            sections[str(key)] = EndpointConfig(**keys)
     if said:
         raise ConfigurationError(f"{name}: " + sentences(said))
     if unused:
@@ -147,8 +167,6 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
 
 def _problem(key: object, values: Any) -> str | None:
     """The problem of a section, apart from its keys; None if it has none."""
-    if key in FOREIGN:
-        return None
     if key not in SECTIONS:
         return f"is not a section; {schema().belongs(str(key)) or hint(key, SECTIONS)}"
     if values is None:

@@ -142,6 +142,38 @@ def test_what_is_written_is_read_again(values: dict[str, Any]) -> None:
             write_endpoints(path, {})
 
 
+def test_variables_of_what_is_not_used_need_not_be_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A section of Rasa is not read at all."""
+    monkeypatch.delenv("A_TOKEN", raising=False)
+    path = tmp_path / "endpoints.yml"
+    path.write_text("action_endpoint: {url: '${A_TOKEN}'}\nlock_store: {type: in_memory}\n")
+    assert [*read_endpoints(path).unused] == ["action_endpoint"]
+    path.write_text("lock_store: {type: '${A_TOKEN}'}\n")
+    with pytest.raises(ConfigurationError, match="line 1: environment variable A_TOKEN"):
+        read_endpoints(path)
+
+
+def test_keys_of_rasa_pro(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What changes nothing is named; what would publish more than it says is refused."""
+    caplog.set_level("INFO")
+    path = tmp_path / "endpoints.yml"
+    broker = "event_broker: {type: file, path: x, stream_pii: PII, anonymization_topics: [a]}\n"
+    path.write_text(broker.replace("PII", "true") + "tracing: {type: jaeger}\nprivacy: {}\n")
+    found = read_endpoints(path)
+    keys = ["event_broker.stream_pii", "event_broker.anonymization_topics"]
+    assert [*found.unused] == ["tracing", "privacy", *keys]
+    assert "not used by ticketlock: tracing, privacy, event_broker.stream_pii" in caplog.text
+    section = found.section("event_broker")
+    assert section is not None
+    assert section.kwargs == {"path": "x"}
+    for no in ("false", "'off'"):
+        path.write_text(broker.replace("PII", no))
+        with pytest.raises(ConfigurationError, match="stream_pii: false is not supported"):
+            read_endpoints(path)
+
+
 def test_a_variable_that_must_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Missing and empty are errors that name it and say what to do; a value is taken."""
     path = tmp_path / "endpoints.yml"
