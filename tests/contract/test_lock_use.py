@@ -14,6 +14,7 @@ from ticketlock import (
     LockStoreConnectionError,
     TicketLock,
 )
+from ticketlock.process import clock
 
 
 async def test_documented_interface(make_store: Make) -> None:
@@ -35,6 +36,20 @@ async def test_documented_interface(make_store: Make) -> None:
         assert not await store.is_someone_waiting("c")
         async with store.lock("c", wait_timeout=5):
             pass
+
+
+async def test_update_lock_drops_what_has_expired(make_store: Make) -> None:
+    """And leaves the rest; where there is no lock it makes none."""
+    async with make_store() as store:
+        await store.update_lock("c")
+        assert not await store.is_someone_waiting("c")
+        await store.issue_ticket("c", 0.2)
+        number = await store.issue_ticket("c", 30)
+        end = clock() + 10
+        while [t.number for t in (await store.get_or_create_lock("c")).tickets] != [number]:
+            assert clock() < end
+            await asyncio.sleep(0.05)
+            await store.update_lock("c")
 
 
 async def test_a_hand_made_ticket_expires(make_store: Make) -> None:

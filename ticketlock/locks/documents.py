@@ -118,6 +118,9 @@ class DocumentQueue(LocalQueue):
         except Exception as error:  # documented: any failure of a store is a LockError
             raise LockError(f"Error while acquiring lock: {error}") from error
 
+    async def drop_expired(self, conversation_id: str) -> None:
+        await self.update(conversation_id, lambda lock, now: None)
+
     async def finish(self, conversation_id: str, number: int) -> None:
         def finish(lock: TicketLock, now: float) -> None:
             lock.remove_ticket_for(number)

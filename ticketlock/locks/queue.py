@@ -112,6 +112,9 @@ class TurnQueue:
         """
         raise NotImplementedError
 
+    async def drop_expired(self, conversation_id: str) -> None:
+        """Store the lock without its expired tickets, where they are not gone by themselves."""
+
     async def finish(self, conversation_id: str, number: int) -> None:
         """Remove a ticket, served or waiting; the next one is served."""
         raise NotImplementedError

@@ -9,13 +9,7 @@ from typing import Any, TypeVar
 
 from ..aio.portal import Portal
 from ..aio.running import result
-from ..checks import (
-    check_conversation_id,
-    check_count,
-    check_floor,
-    check_number,
-    check_seconds,
-)
+from ..checks import check_conversation_id, check_count, check_floor, check_number, check_seconds
 from ..errors import ConfigurationError
 from ..imports import registry
 from ..observers import BaseObserver
@@ -242,6 +236,10 @@ class LockStore:
         lifetime = check_seconds("lock_lifetime", lifetime, above=True)
         return await self._turn_queue.issue_bare(check_conversation_id(conversation_id), lifetime)
 
+    async def update_lock(self, conversation_id: str) -> None:
+        """Store the lock without its expired tickets, which count for nothing anyway."""
+        await self._turn_queue.drop_expired(check_conversation_id(conversation_id))
+
     async def finish_serving(self, conversation_id: str, ticket_number: int) -> None:
         """Remove a ticket; the next one is served."""
         number = check_number("ticket_number", ticket_number)
@@ -365,6 +363,10 @@ class SyncLockStore:
     def issue_ticket(self, conversation_id: str, lock_lifetime: float | None = None) -> int:
         """Issue a ticket and return its number; see `LockStore.issue_ticket`."""
         return self._portal.run(lambda: self.store.issue_ticket(conversation_id, lock_lifetime))
+
+    def update_lock(self, conversation_id: str) -> None:
+        """Store the lock without its expired tickets."""
+        self._portal.run(lambda: self.store.update_lock(conversation_id))
 
     def finish_serving(self, conversation_id: str, ticket_number: int) -> None:
         """Remove a ticket; the next one is served."""
