@@ -123,10 +123,8 @@ class LocalInbox(Inbox):
             )
 
     async def _known(self, message: Submission, listener: Listener | None) -> Receipt | None:
-        """The receipt of a message that is known here, where the lock store keeps no messages.
-
-        One with a listener has a turn of its own: its handler finds the replies in the history.
-        """
+        """The receipt of a message that is known here, where the lock store keeps no messages."""
+        # One with a listener has a turn of its own: its handler finds the replies in the history.
         if self._store.keeps_messages or listener is not None:
             return None
         outcome = await self.outcome(message.conversation_id, message.message_id)
