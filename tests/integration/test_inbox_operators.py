@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -14,7 +14,6 @@ import pytest
 from servers.redis_sets import RedisCluster
 
 from ticketlock import ConcurrentRedisLockStore, Conversations, cli
-from ticketlock.deliveries.delivery import Delivery
 from ticketlock.deliveries.storage import RedisDeliveries, Taken
 from ticketlock.inbox.rolling import RollingInbox
 from ticketlock.locks.concurrent.shared import SharedState
@@ -23,7 +22,6 @@ from ticketlock.locks.store import LockStore
 from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server import Settings, create_app
 from ticketlock.server.app import BotServer
-from ticketlock.turn import Turn
 
 Run = Callable[[Awaitable[None]], None]
 
@@ -389,27 +387,3 @@ async def test_tracker_delete_removes_messages_too(
     )
     assert (await command("tracker", "delete", "b", "--endpoints", str(file)))[0] == 3
     assert (await command(*listed))[1] == "b\n"
-
-
-async def test_replies_that_are_still_to_be_sent_are_listed(own_redis: EmbeddedRedis) -> None:
-    """Also where no message waits: a receiver that is away may keep them waiting for hours."""
-
-    async def handle(turn: Turn, message: Mapping[str, Any]) -> list[dict[str, str]]:
-        return [{"text": "secret"}]
-
-    async def away(delivery: Delivery) -> None:
-        raise ConnectionError("away")
-
-    store = ConcurrentRedisLockStore(url=own_redis.url)
-    async with Conversations(store) as conversations:
-        async with conversations.serving(handle, on_reply=away):
-            await conversations.submit("a", "m", message_id="1")
-            assert (await conversations.outcome("a", "1", wait=10)).state == "replied"
-            [one] = await conversations.inbox.conversations()
-            assert (one.messages, one.deliveries, one.state) == (0, 1, "replies")
-            status, out, _ = await command("inbox", "list", "--redis", own_redis.url)
-            assert (status, out.split("\n")[1].split()) == (
-                0,
-                ["'a'", "0", "0.0", "s", "0", "1", "replies"],
-            )
-            assert "secret" not in out
