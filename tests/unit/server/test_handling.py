@@ -217,8 +217,9 @@ async def test_a_request_that_goes_does_not_take_its_message_along(
     """A cancelled request's turn goes on to its end; also while it still waits."""
     gate = Gate()
     async with client(gate) as http:
-        requests = [asyncio.create_task(send(http, text, message_id=text)) for text in ("a", "b")]
+        requests = [asyncio.create_task(send(http, "a", message_id="a"))]
         await gate.entered.wait()
+        requests.append(asyncio.create_task(send(http, "b", message_id="b")))
         jobs = http.app.handler.jobs  # type: ignore[attr-defined]  # see serving.client
         await until(lambda: jobs.waiting == 1, "the second waits")
         for request in requests:
