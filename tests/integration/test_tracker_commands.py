@@ -85,6 +85,29 @@ def test_export_and_import(tmp_path: Path, capsys: Capture) -> None:
     assert (tmp_path / "again.jsonl").read_bytes() == file.read_bytes()
 
 
+def test_export_for_rasa(tmp_path: Path, capsys: Capture) -> None:
+    """Events that end a Rasa server which reads them are left out, and counted; the rest goes in."""
+    said = {"event": "user", "text": "hi", "timestamp": 1.0}
+    parsed = {**said, "parse_data": {"intent": {"name": "greet"}}}
+    bot = {"event": "bot", "text": "Hi", "timestamp": 2.0}
+    others: list[dict[str, Any]] = [
+        {"event": "flow_started", "flow_id": "f", "timestamp": 1.0},
+        {"event": "of my own", "timestamp": 1.0},
+        {"event": "of my own", "timestamp": 2.0},
+    ]
+    one = fill(tmp_path, "one", {"a": [said, *others, bot, parsed]})
+    two, file = endpoints(tmp_path, "two"), tmp_path / "all.jsonl"
+    assert run("tracker", "export", "--format", "rasa", file, "--endpoints", one) == 0
+    told = capsys.readouterr().err
+    assert "1 events flow_started were left out: Rasa does not know them" in told
+    assert "2 events of my own were left out" in told
+    assert run("tracker", "import", file, "--endpoints", two) == 0
+    capsys.readouterr()
+    run("tracker", "show", "a", "--json", "--endpoints", two)
+    events = json.loads(capsys.readouterr().out)["events"]
+    assert events == [{**said, "parse_data": {}}, bot, parsed]
+
+
 def test_half_a_file_is_refused(tmp_path: Path, capsys: Capture) -> None:
     """Cut off anywhere, changed anywhere: nothing is imported."""
     one = fill(tmp_path, "one", HISTORIES)

@@ -34,6 +34,10 @@ def add(commands: Any) -> None:
     delete.add_argument("conversation", metavar="CONVERSATION")
     saving = _action(actions, "export", _export, "write all conversations as JSON lines")
     saving.add_argument("file", metavar="FILE", type=Path, help="- for standard output")
+    saving.add_argument(
+        "--format", choices=("ticketlock", "rasa"), default="ticketlock",
+        help="rasa: only what Rasa can read, once it is imported into an SQL database",
+    )  # fmt: skip
     loading = _action(actions, "import", _import, "read the conversations of an export")
     loading.add_argument("file", metavar="FILE", type=Path)
     loading.add_argument("--replace", action="store_true", help="replace conversations that differ")
@@ -127,15 +131,17 @@ def _delete(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    for_rasa = args.format == "rasa"
+
     async def work(store: TrackerStore) -> Tally:
         with Bar() as bar:
             bar.phase("conversations")
             if str(args.file) == "-":
-                return await export(store, sys.stdout, bar.show)
+                return await export(store, sys.stdout, bar.show, for_rasa=for_rasa)
             # Written beside it first, so that an interrupted export keeps the old file.
             part = args.file.with_name(args.file.name + ".part")
             with new_private(part) as out:
-                tally = await export(store, out, bar.show)
+                tally = await export(store, out, bar.show, for_rasa=for_rasa)
             part.replace(args.file)
             return tally
 
@@ -171,6 +177,9 @@ def _report(args: argparse.Namespace, tally: Tally, out: Any = None) -> int:
         print(
             f"ticketlock: conversation {_quoted(sender_id)} no longer has events", file=sys.stderr
         )
+    for kind, count in tally.left_out.items():
+        text = f"ticketlock: {count} events {_quoted(kind)} were left out: Rasa does not know them"
+        print(text, file=sys.stderr)
     for sender_id, why in tally.failed.items():
         text = f"ticketlock: conversation {_quoted(sender_id)} was not copied: {_quoted(why)}"
         print(text, file=sys.stderr)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .event import Event
+from .event import EVENT_TYPES, Event
 
 #: Name of the action that begins a session, and so of the events of the latest one.
 SESSION_START = "action_session_start"
@@ -223,3 +223,7 @@ def intent_name(parse_data: object) -> str | None:
 def starts_session(wire: Mapping[str, Any]) -> bool:
     """Whether this event, as a dictionary, begins a session."""
     return wire.get("event") == ActionExecuted.type_name and wire.get("name") == SESSION_START
+
+
+#: The types that Rasa Open Source 3.6 knows: all of this file. It cannot read a history with others.
+RASA_TYPES = frozenset(name for name, kind in EVENT_TYPES.items() if kind.__module__ == __name__)

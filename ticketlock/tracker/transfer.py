@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from ..aio.running import result
 from ..checks import check_sender_id
 from ..errors import InvalidEvent, TicketLockError, TrackerStoreConnectionError
 from ..events.codec import encode_events
+from ..events.typed import RASA_TYPES
 from ..plain_json import plain
 from .store import TrackerStore
 from .tracker import Tracker
@@ -41,6 +43,7 @@ class Tally:
         skipped: conversations that the target already had, with the same events.
         failed: conversation -> reason.
         gone: conversations that were listed first and had no events when they were read.
+        left_out: type of events that Rasa cannot read -> how many of them were left out.
     """
 
     conversations: int = 0
@@ -48,6 +51,7 @@ class Tally:
     skipped: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
     @property
     def done(self) -> int:
@@ -97,16 +101,35 @@ def line_of(sender_id: str, events: list[dict[str, Any]]) -> dict[str, Any]:
     return {"sender_id": sender_id, "events": events, "checksum": checksum(events)}
 
 
-async def export(store: TrackerStore, out: TextIO, progress: Progress) -> Tally:
+def _as_rasa_reads(events: list[dict[str, Any]], left_out: Counter[str]) -> list[dict[str, Any]]:
+    """The events of types that Rasa 3.6 knows; those of users with the `parse_data` it needs."""
+    known = [event for event in events if event["event"] in RASA_TYPES]
+    left_out.update(event["event"] for event in events if event["event"] not in RASA_TYPES)
+    return [
+        {**event, "parse_data": event.get("parse_data") or {}}
+        if event["event"] == "user"
+        else event
+        for event in known
+    ]
+
+
+async def export(
+    store: TrackerStore, out: TextIO, progress: Progress, *, for_rasa: bool = False
+) -> Tally:
     """Write every conversation as a JSON line, and a last line with the counts.
 
     Conversations that cannot be read are left out and listed in `Tally.failed`.
+
+    Args:
+        for_rasa: change events so that Rasa can read them, or leave them out.
     """
     tally, digest = Tally(), hashlib.sha256()
     ids = sorted(await result(store.keys()))
     for sender_id in ids:
         with tally.naming(sender_id):
             events = await history_of(store, sender_id)
+            if for_rasa:
+                events = _as_rasa_reads(events, tally.left_out)
             if events:
                 text = json.dumps(line_of(sender_id, events))
                 digest.update(text.encode())
