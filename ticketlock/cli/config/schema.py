@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...deliveries.settings import CallbackSettings
-from ...endpoints.file import FOREIGN
+from ...endpoints.file import FOREIGN, FOREIGN_KEYS
 from ...endpoints.registry import TYPES
 from ...event_service.settings import ServiceSettings
 from ...server.settings import Settings
@@ -160,13 +160,17 @@ def _case(section: str, kind: str, untyped: bool) -> dict[str, Any]:
     keys = {
         name: _value(key) for name, key in KEYS[section][kind].items() if not key.key.python_only
     }
+    foreign = {
+        name: {"description": f"not used by ticketlock: {why}"}
+        for name, why in FOREIGN_KEYS.get(section, {}).items()
+    }
     return {
         "if": {
             "type": "object",
             "properties": {"type": {"anyOf": [*types, {"type": "null"}] if untyped else types}},
             "required": [] if untyped else ["type"],
         },
-        "then": {"properties": {"type": {}, **keys}, "additionalProperties": False},
+        "then": {"properties": {"type": {}, **keys, **foreign}, "additionalProperties": False},
     }
 
 

@@ -153,6 +153,7 @@ def test_the_schema_describes() -> None:
     assert "SASL_SSL" in kafka["security_protocol"]["anyOf"][0]["enum"]
     assert kafka["queue_size"]["anyOf"][0]["maximum"] == 10_000_000
     assert "oauth_cb" not in kafka
+    assert "not used by ticketlock" in kafka["stream_pii"]["description"]
 
 
 def write(folder: Path, text: str) -> Path:
