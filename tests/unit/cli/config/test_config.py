@@ -368,33 +368,6 @@ def test_a_wrong_section(
     assert says in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("section", "kind", "says"),
-    [
-        ("lock_store", "concurent_redis", "did you mean concurrent_redis?"),
-        ("tracker_store", "mongo", "did you mean mongod?"),
-        ("tracker_store", "POSTGRESQL", "known: in_memory, sql, redis, mongod, dynamo"),
-        ("event_broker", "kafak", "did you mean kafka?"),
-    ],
-)
-def test_a_wrong_type(section: str, kind: str, says: str) -> None:
-    """The nearest name, or all of them."""
-    with pytest.raises(ConfigurationError) as caught:
-        CREATE[section]({"type": kind})
-    assert f"type: {kind!r} is neither a known type nor the path of a class; {says}" in str(
-        caught.value
-    )
-
-
-def test_a_section_without_type_takes_no_keys() -> None:
-    """Never a store in memory where a host was given."""
-    with pytest.raises(ConfigurationError) as caught:
-        create_lock_store({"host": "redis.example"})
-    assert str(caught.value) == (
-        "lock_store: host: is not a setting here; it is a setting of type concurrent_redis or redis"
-    )
-
-
 def test_config_schema(capsys: pytest.CaptureFixture[str]) -> None:
     """It is printed as JSON."""
     assert cli.main(["config", "schema"]) == cli.EXIT_OK

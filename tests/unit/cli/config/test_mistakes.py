@@ -127,3 +127,30 @@ def test_config_check_does_not_warn_of_what_is_shared(
     assert cli.main(["config", "check", str(path), "--json"]) == cli.EXIT_OK
     found = json.loads(capsys.readouterr().out)
     assert [row["warning"] for row in found["components"]] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("section", "kind", "says"),
+    [
+        ("lock_store", "concurent_redis", "did you mean concurrent_redis?"),
+        ("tracker_store", "mongo", "did you mean mongod?"),
+        ("tracker_store", "POSTGRESQL", "known: in_memory, sql, redis, mongod, dynamo"),
+        ("event_broker", "kafak", "did you mean kafka?"),
+    ],
+)
+def test_a_wrong_type(section: str, kind: str, says: str) -> None:
+    """The nearest name, or all of them."""
+    with pytest.raises(ConfigurationError) as caught:
+        MAKE[section]({"type": kind})
+    assert f"type: {kind!r} is neither a known type nor the path of a class; {says}" in str(
+        caught.value
+    )
+
+
+def test_a_section_without_type_takes_no_keys() -> None:
+    """Never a store in memory where a host was given."""
+    with pytest.raises(ConfigurationError) as caught:
+        create_lock_store({"host": "redis.example"})
+    assert str(caught.value) == (
+        "lock_store: host: is not a setting here; it is a setting of type concurrent_redis or redis"
+    )
