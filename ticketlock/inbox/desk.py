@@ -39,7 +39,7 @@ class RedisDesk(AskedInbox):
         """The engine of the lock store. Raises LockStoreConnectionError."""
         raise NotImplementedError
 
-    def counted(self, messages: int, size: int) -> None:
+    def counted(self, conversation_id: str, messages: int, size: int) -> None:
         """Count unfinished messages that have come, or gone, and their bytes."""
         raise NotImplementedError
 
@@ -49,7 +49,7 @@ class RedisDesk(AskedInbox):
         text = '{"reason": "withdrawn"}'
         args = self.connected().revoke(conversation_id, field(message_id), window, text)
         found, *size = await self.call(args)
-        self.counted(-len(size), -sum(size))
+        self.counted(conversation_id, -len(size), -sum(size))
         return _WITHDRAWN[int(found)]
 
     async def waiting(self, conversation_id: str, most: int = 100) -> Sequence[SubmittedMessage]:
@@ -133,7 +133,7 @@ class RedisDesk(AskedInbox):
                 break
             listing = rest[0].decode()
         if state == 0:
-            self.counted(1, rest[-1])
+            self.counted(conversation_id, 1, rest[-1])
         if state == 2:
             raise ValueError(
                 f"message {message_id!r} was submitted again by its sender, and is finished: "
@@ -188,7 +188,7 @@ class RedisDesk(AskedInbox):
         )  # fmt: skip
         # The index of messages forgets the conversation at the next look.
         await self.call(list_dead(keys, conversation_id, out=True))
-        self.counted(-messages, -size)
+        self.counted(conversation_id, -messages, -size)
         return Deleted(messages, deliveries, letters, bool(broken))
 
     # -- scripts that only operators use, so that no connection loads them ahead ----------------------

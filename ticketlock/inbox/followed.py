@@ -8,6 +8,7 @@ import logging
 from contextlib import suppress
 from typing import Protocol
 
+from ..aio.patience import Patience
 from ..aio.running import until_set
 from ..errors import LockStoreConnectionError
 from ..locks.concurrent.bells import Bell
@@ -84,6 +85,7 @@ class Followed:
         self._rung: set[Key] = set()
         self._bell = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._asking: Patience[Key] = Patience(_ASK / 4, self._failed)
 
     def add(self, message: Submission, listener: Listener) -> str:
         """Follow a message; returns the listener as scripts name it."""
@@ -204,11 +206,14 @@ class Followed:
             self._bell.clear()
             now = clock()
             keys = self._rung & self._messages.keys()
-            self._rung.clear()
+            self._rung &= self._asking.running.keys()  # these are asked for once more
             due = {key for key, known in self._messages.items() if now - known.asked >= _ASK}
             keys |= due - self._inbox.held() if due else due
-            await asyncio.gather(*map(self._ask_for, keys))
+            await self._asking.run(self._ask_for, *keys)
             await until_set(self._bell, _ASK / 4)
+
+    def _failed(self, error: Exception) -> None:
+        log.error("asking for a message failed, trying again", exc_info=error)
 
     async def _ask_for(self, key: Key) -> None:
         known = self._messages.get(key)

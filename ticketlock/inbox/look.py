@@ -6,8 +6,10 @@ import asyncio
 import logging
 import random
 import time
-from typing import Protocol
+from contextlib import suppress
+from typing import Any, Protocol
 
+from ..aio.patience import Patience
 from ..aio.running import until_set
 from ..errors import LockStoreConnectionError
 from ..locks.concurrent.engine import Engine
@@ -19,6 +21,8 @@ log = logging.getLogger("ticketlock.inbox")
 _PAUSE, _JITTER = 0.6, 0.3
 #: Conversations that are taken in one go.
 _AT_ONCE = 100
+#: Seconds for which a look waits for the answer of a node; then it goes on with what others have.
+_PATIENCE = 1.0
 #: Conversations that bells have named, and that wait for room.
 _MOST_TOLD = 1000
 #: Bounds of all that waits: messages, and bytes of their texts.
@@ -36,6 +40,7 @@ class Taker(Protocol):
 
     @property
     def room(self) -> int: ...
+    def reaches(self, name: str) -> bool: ...
     async def take(self, name: str, mark: str = "") -> None: ...
 
 
@@ -53,8 +58,13 @@ class Look:
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._told: set[str] = set()
-        self._messages = self._bytes = 0
-        self.due = self.messages = self.size = 0
+        #: By shard: messages and bytes that were counted here since the last look.
+        self._counted: dict[int, tuple[int, int]] = {}
+        #: By shard: conversations that were due, messages and bytes at the last look.
+        self._found: dict[int, tuple[int, int, int]] = {}
+        self._asked: Patience[int] = Patience(_PATIENCE, self._failed)
+        self._taken: Patience[str] = Patience(_PATIENCE, self._failed)
+        self.due = 0
 
     def begin(self) -> None:
         """Look from now on."""
@@ -62,11 +72,17 @@ class Look:
             self._task = self._engine.loop.create_task(self._run())
 
     async def stop(self) -> None:
-        """Look no more."""
+        """Look no more; what was counted since the last look is noted."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+            await self._asked.stop()
+            await self._taken.stop()
+            for shard, counted in self._counted.items():
+                with suppress(LockStoreConnectionError):  # closed already
+                    self._send(self._inbox.scripts.look(shard, 0, *counted))
+            self._counted.clear()
 
     def now(self) -> None:
         """Look at once."""
@@ -83,10 +99,19 @@ class Look:
         """Whether nothing more is accepted."""
         return self.messages > MAX_MESSAGES or self.size > MAX_BYTES
 
-    def count(self, messages: int, size: int) -> None:
-        """Count what was submitted, or finished."""
-        self._messages += messages
-        self._bytes += size
+    @property
+    def messages(self) -> int:
+        return sum(messages for _, messages, _ in self._found.values())
+
+    @property
+    def size(self) -> int:
+        return sum(size for _, _, size in self._found.values())
+
+    def count(self, name: str, messages: int, size: int) -> None:
+        """Count what was submitted to a conversation, or finished."""
+        shard = self._inbox.scripts.index.shard(name)
+        before, bytes_before = self._counted.get(shard, (0, 0))
+        self._counted[shard] = before + messages, bytes_before + size
 
     def server_time(self) -> float:
         """About the milliseconds of the server's clock."""
@@ -97,12 +122,7 @@ class Look:
     async def _run(self) -> None:
         while True:
             self._wake.clear()
-            try:
-                await self._round()
-            except LockStoreConnectionError as error:
-                log.warning("cannot look into the inbox, trying again: %s", error)
-            except Exception:
-                log.exception("looking into the inbox failed, trying again")
+            await self._round()
             if not ((self._told or self.due) and self._inbox.room):
                 await until_set(self._wake, _PAUSE + random.random() * _JITTER)
 
@@ -118,29 +138,39 @@ class Look:
             await self._look()
 
     async def _look(self) -> None:
-        index = self._inbox.scripts.index
-        due = messages = size = 0
+        """Look at each shard, with the room that those before it have left."""
+        due = 0
+        index, reaches = self._inbox.scripts.index, self._engine.link.reaches
         for shard in random.sample(range(index.shards), index.shards):
-            most = min(_AT_ONCE, self._inbox.room)
-            added, self._messages = self._messages, 0
-            grown, self._bytes = self._bytes, 0
-            args = self._inbox.scripts.look(shard, most, added, grown)
-            try:
-                more, count, length, *names = await self._engine.link.call(args)
-            except BaseException:
-                self._messages, self._bytes = self._messages + added, self._bytes + grown
-                raise
-            due, messages, size = due + more, messages + count, size + length
-            found = zip(names[::2], names[1::2], strict=True)
-            await self._take([(name.decode(), mark.decode()) for name, mark in found])
-        self.due, self.messages, self.size = due, messages, size
+            if reaches(index.key(shard)) and await self._asked.run(self._look_at, shard):
+                due += self._found[shard][0]
+        self.due = due
+
+    async def _look_at(self, shard: int) -> None:
+        """Take what is due in a shard."""
+        most = min(_AT_ONCE, self._inbox.room)
+        added, grown = self._counted.pop(shard, (0, 0))
+        args = self._inbox.scripts.look(shard, most, added, grown)
+        try:
+            more, count, length, *names = await self._engine.link.call(args)
+        except BaseException:
+            before, bytes_before = self._counted.get(shard, (0, 0))
+            self._counted[shard] = before + added, bytes_before + grown
+            raise
+        self._found[shard] = more, count, length
+        found = zip(names[::2], names[1::2], strict=True)
+        await self._take([(name.decode(), mark.decode()) for name, mark in found])
 
     async def _take(self, found: list[tuple[str, str]]) -> None:
-        """Take conversations side by side: a call each."""
-        taken = [self._inbox.take(name, mark) for name, mark in found]
-        for failed in await asyncio.gather(*taken, return_exceptions=True):
-            if isinstance(failed, BaseException):
-                raise failed
+        """Take conversations side by side, a call each; those on a node that is away come again."""
+        marks = {name: mark for name, mark in found if self._inbox.reaches(name)}
+        await self._taken.run(lambda name: self._inbox.take(name, marks[name]), *marks)
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, LockStoreConnectionError):
+            log.warning("cannot look into the inbox, trying again: %s", error)
+        else:
+            log.error("looking into the inbox failed, trying again", exc_info=error)
 
     def again(self, name: str, ms: int, mark: str) -> None:
         """In a cluster: note in the index when to look at a conversation again.
@@ -152,5 +182,9 @@ class Look:
         if ms < 0 and not mark:
             return
         args = self._inbox.scripts.list(name, None if ms < 0 else ms, mark)
+        self._send(args)
+
+    def _send(self, args: tuple[Any, ...]) -> None:
+        """Send a command whose answer says nothing."""
         command = self._engine.link.submit(args)
         command.future.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from typing import Protocol
 
+from ..aio.patience import Patience
 from ..aio.running import until_set
 from ..errors import LockStoreConnectionError, LockTimeout, QueueFull
 from ..process import clock
@@ -18,6 +19,8 @@ log = logging.getLogger("ticketlock.inbox")
 
 #: Seconds between two looks while nothing is due, and what they differ by.
 _PAUSE, _JITTER = 0.75, 0.2
+#: Seconds for which a shard waits for one conversation.
+_PATIENCE = 1.0
 #: Milliseconds for which other processes leave a conversation to a mover.
 LEASE = 10_000
 #: Milliseconds after which what was refused is tried again.
@@ -37,6 +40,7 @@ class Taker(Protocol):
 
     @property
     def full(self) -> bool: ...
+    def reaches(self, name: str) -> bool: ...
     async def submit_due(self, message: Submission, until: int) -> bool: ...
     async def settle(self, conversation_id: str, messages: Sequence[Submission]) -> None: ...
 
@@ -51,6 +55,7 @@ class Mover:
         self._inbox = inbox
         self._later = later
         self._tasks: list[asyncio.Task[None]] = []
+        self._moving: Patience[str] = Patience(_PATIENCE, self._failed)
         self._wakes = [asyncio.Event() for _ in range(later.shards)]
         self._warned = float("-inf")
 
@@ -67,6 +72,7 @@ class Mover:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await self._moving.stop()
 
     def now(self, conversation_id: str) -> None:
         """Look at once when the next message is due: a new one may be the first."""
@@ -79,10 +85,8 @@ class Mover:
             left = _PAUSE
             try:
                 left = await self._look(shard)
-            except LockStoreConnectionError as error:
-                log.warning("cannot submit what is due, trying again: %s", error)
-            except Exception:
-                log.exception("submitting what is due failed, trying again")
+            except Exception as error:  # noqa: BLE001  # it is logged
+                self._failed(error)
             if left > 0:
                 pause = min(left, _PAUSE + random.random() * _JITTER)
                 await until_set(wake, pause)
@@ -95,11 +99,16 @@ class Mover:
         sent_at = clock()
         left, found = await self._later.take_conversations(shard, _CONVERSATIONS, LEASE)
         ends = sent_at + LEASE / 1000
-        moves = [self._move(name, mark, ends) for name, mark in found]
-        for failed in await asyncio.gather(*moves, return_exceptions=True):
-            if isinstance(failed, BaseException):
-                raise failed
+        # Those on a node that is away are taken again when the marks are over.
+        marks = {name: mark for name, mark in found if self._inbox.reaches(name)}
+        await self._moving.run(lambda name: self._move(name, marks[name], ends), *marks)
         return 0.0 if found else _PAUSE + _JITTER if left < 0 else left / 1000
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, LockStoreConnectionError):
+            log.warning("cannot submit what is due, trying again: %s", error)
+        else:
+            log.error("submitting what is due failed, trying again", exc_info=error)
 
     async def _move(self, name: str, mark: str, ends: float) -> None:
         """Move the due messages of a conversation, one after the other."""

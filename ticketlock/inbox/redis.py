@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
+from itertools import takewhile
 from typing import Any
 from urllib.parse import unquote
 
@@ -37,6 +38,8 @@ log = logging.getLogger("ticketlock.inbox")
 
 #: Dead letters that are kept of a conversation; the oldest go first.
 MOST_LETTERS = 100
+#: Seconds for which a place is kept for a turn that Redis may grant in a call.
+_PLACE_KEPT = 1.0
 #: Seconds for which the durability of Redis is not asked for again.
 _DURABILITY = 30.0
 #: The WARNING about a Redis whose durability is "memory".
@@ -66,8 +69,8 @@ class RedisInbox(SubmittingInbox):
         self._room = 0
         self.lifetime = 60.0
         self._stopped = False
-        #: Members of turns that were offered to Redis in calls that are not answered.
-        self._offered: set[str] = set()
+        #: Members of turns that were offered to Redis in calls that are not answered, and when.
+        self._offered: dict[str, float] = {}
         self.running = 0
         self._durability = ("unknown", 0.0)
         self._served: dict[int, Served] = {}
@@ -105,7 +108,10 @@ class RedisInbox(SubmittingInbox):
         """Turns that may begin here now."""
         if self._start is None or self._stopped:
             return 0
-        return max(0, self._room - self.running - len(self._offered))
+        # A node that is silent for long keeps no place from the others: see `begin`.
+        since = clock() - _PLACE_KEPT
+        silent = sum(1 for _ in takewhile(since.__gt__, self._offered.values()))
+        return max(0, self._room - self.running - len(self._offered) + silent)
 
     @property
     def full(self) -> bool:
@@ -117,7 +123,7 @@ class RedisInbox(SubmittingInbox):
         if not self.room:
             return ""
         server = self.engine().member(self.engine().next_request())
-        self._offered.add(server)
+        self._offered[server] = clock()
         return server
 
     def hold(self, lock_lifetime: float) -> int:
@@ -160,7 +166,8 @@ class RedisInbox(SubmittingInbox):
             served.submitted_for = clock() - sent_at
         self._served[request] = served
         self.running += 1
-        if engine.old(deadline) or self._start is None or self._stopped:
+        crowded = self.running > self._room  # the place went to another turn meanwhile
+        if engine.old(deadline) or self._start is None or self._stopped or crowded:
             served.uncounted = True  # it goes back to its number
             self.finish(served)
             return
@@ -191,10 +198,8 @@ class RedisInbox(SubmittingInbox):
         return served.attempts
 
     def saying(self, served: Served, message_id: str) -> Saying:
-        link, scripts = (
-            self.engine().link,
-            self.scripts,
-        )  # those of the turn, also if they are closed
+        # Those of the turn, also if they are closed.
+        link, scripts = self.engine().link, self.scripts
 
         def ring(first: int, text: str) -> asyncio.Future[Any]:
             args = scripts.say(served, message_id, first, text)
@@ -243,7 +248,7 @@ class RedisInbox(SubmittingInbox):
             timeout = max(0.5, grant.deadline - clock())
             engine.link.submit(args, timeout, heard, served, lasting=True)
         except LockStoreConnectionError as error:  # closing
-            self._offered.discard(server)
+            self._offered.pop(server, None)
             grant.reason = grant.reason or str(error)
             done.set_result(None)
         if grant.reason is not None and not done.done():
@@ -258,7 +263,7 @@ class RedisInbox(SubmittingInbox):
         self, served: Served, server: str, done: asyncio.Future[None], command: Command, answer: Any
     ) -> bool:
         grant = served.grant
-        self._offered.discard(server)
+        self._offered.pop(server, None)
         if isinstance(answer, Exception):
             log.warning("cannot finish %r; its lease must end: %s", grant.conversation_id, answer)
         elif answer[0] == 6:
@@ -269,7 +274,7 @@ class RedisInbox(SubmittingInbox):
             broken = {served.message_id} if answer[0] == 5 else set()
             ended = {name for name, _, _ in served.outcomes} | broken
             for name in ended & sizes.keys():
-                self.look.count(-1, -sizes[name])
+                self.look.count(grant.conversation_id, -1, -sizes[name])
             if served.delivery:
                 self.on_deliveries(grant.conversation_id)
         if not done.done():
@@ -293,7 +298,7 @@ class RedisInbox(SubmittingInbox):
         await self.offered(server, args, partial(self._taken, name, server, mark), name)
 
     def _taken(self, name: str, server: str, mark: str, command: Command, answer: Any) -> bool:
-        self._offered.discard(server)
+        self._offered.pop(server, None)
         if isinstance(answer, Exception):
             return True
         served, unsent, again = answer
@@ -324,8 +329,8 @@ class RedisInbox(SubmittingInbox):
     def unfinished(self) -> int:
         return self.look.messages if self._engine is not None else 0
 
-    def counted(self, messages: int, size: int) -> None:
-        self.look.count(messages, size)
+    def counted(self, conversation_id: str, messages: int, size: int) -> None:
+        self.look.count(conversation_id, messages, size)
 
     @contextmanager
     def listening(
@@ -384,12 +389,12 @@ class RedisInbox(SubmittingInbox):
     # -- the end ---------------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        self._stopped = True
+        self._stopped = True  # the look goes on without room: it counts
         if self._engine is not None:
-            await self.look.stop()
             await self.mover.stop()
 
     async def close(self) -> None:
         await self.drain()
         if self._engine is not None:
+            await self.look.stop()
             self.followed.close()

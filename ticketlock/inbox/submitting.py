@@ -10,6 +10,7 @@ from ..errors import LockTimeout, QueueFull
 from ..locks.incoming import WINDOW
 from ..process import clock
 from ..redis.commands import Callback, Command
+from .inbox import Start
 from .later_inbox import LaterInbox
 from .listener import Listener
 from .scripts import InboxScripts
@@ -25,10 +26,11 @@ class SubmittingInbox(LaterInbox):
     """The part that takes messages."""
 
     scripts: InboxScripts
+    _start: Start | None
     #: Seconds that turns may last here.
     lifetime: float
     _cluster: bool
-    _offered: set[str]
+    _offered: dict[str, float]
     #: In a cluster: conversation -> (listing, moment until which it is listed for certain).
     _listed: dict[str, tuple[str, float]]
 
@@ -45,6 +47,11 @@ class SubmittingInbox(LaterInbox):
         """Milliseconds after which Redis ends a turn of that many seconds."""
         raise NotImplementedError
 
+    def reaches(self, name: str) -> bool:
+        """Whether the node of a conversation answers, as far as is known."""
+        engine = self.engine()
+        return engine.link.reaches(engine.scripts.keys.of(name)[0])
+
     async def offered(
         self, server: str, args: tuple[Any, ...], heard: Callback, subject: Any
     ) -> Any:
@@ -56,7 +63,7 @@ class SubmittingInbox(LaterInbox):
             return await command.future
         finally:
             if command.unneeded:
-                self._offered.discard(server)
+                self._offered.pop(server, None)
 
     def begin(
         self,
@@ -72,6 +79,8 @@ class SubmittingInbox(LaterInbox):
 
     async def submit(self, message: Submission, listener: Listener | None = None) -> Receipt:
         self.engine()
+        if self._start is None:
+            self.look.begin()  # also where none are served: it counts
         if self.look.full:
             raise QueueFull(message.conversation_id, self.look.messages)
         followed = self.followed.add(message, listener) if listener is not None else ""
@@ -122,11 +131,11 @@ class SubmittingInbox(LaterInbox):
 
     def _submitted(self, message: Submission, server: str, command: Command, answer: Any) -> bool:
         """Begin the turn that a submission got, also if its sender has left."""
-        self._offered.discard(server)
+        self._offered.pop(server, None)
         if not isinstance(answer, Exception) and answer[0] == 1:
             self.begin(message.conversation_id, server, answer, command.sent_at, message)
         if not isinstance(answer, Exception) and answer[0] in (0, 1):
-            self.look.count(1, len(message.text))
+            self.look.count(message.conversation_id, 1, len(message.text))
         return True
 
     async def _listing(self, name: str) -> str:

@@ -90,6 +90,12 @@ class ClusterLink(BaseLink):
         command = self.submit(self._batch([subject]), timeout, callback, subject, lasting)
         command.future = future
 
+    def reaches(self, key: str) -> bool:
+        """Whether the node that has a key answers, as far as is known."""
+        slot = key_slot(key.encode())
+        node = self._nodes.get(self._owners[slot] or ("", 0)) if self._owners else None
+        return slot not in self._blocked and (node is None or not node.failing)
+
     def _dispatch(self, command: Command, args: tuple[Any, ...]) -> None:
         key = args[3] if args[0] == "EVALSHA" else args[1]
         command.slot = key_slot(key if isinstance(key, bytes) else str(key).encode())

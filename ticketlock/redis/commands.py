@@ -150,6 +150,10 @@ class BaseLink:
         self._dispatch(command, args)
         return command
 
+    def reaches(self, key: str) -> bool:
+        """Whether what is asked of a key may be answered soon; only in a cluster it may not."""
+        return True
+
     async def call(self, args: tuple[Any, ...]) -> Any:
         """Send a command and return its answer."""
         return await self.submit(args).future
