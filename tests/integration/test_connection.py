@@ -13,6 +13,7 @@ import pytest
 import redis
 import servers
 import trustme
+from conftest import until
 
 from ticketlock import ConcurrentRedisLockStore, LockStore, LockStoreConnectionError, RedisLockStore
 from ticketlock.redis.embedded import EmbeddedRedis, free_port, server_binary
@@ -278,3 +279,20 @@ def test_a_credential_provider(run: Run) -> None:
 
         run(body())
     assert asked
+
+
+async def test_a_master_without_its_replicas_is_asked_again(own_redis: EmbeddedRedis) -> None:
+    """`min-replicas-to-write`: a master that was cut off refuses, and its successor does not."""
+    with redis.Redis.from_url(own_redis.url, decode_responses=True) as client:
+        async with ConcurrentRedisLockStore(url=own_redis.url) as store:
+            async with store.lock("anna") as grant:
+                client.config_set("min-replicas-to-write", 1)
+                waiting = asyncio.create_task(store.lock("emil").acquire())
+
+                def refused() -> bool:
+                    return "errorstat_NOREPLICAS" in client.info("errorstats")
+
+                await until(refused, "it refuses to write")
+                client.config_set("min-replicas-to-write", 0)
+                await store._turn_queue.release(await asyncio.wait_for(waiting, 5))
+            assert grant.reason is None

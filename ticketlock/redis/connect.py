@@ -58,6 +58,11 @@ _EXPLANATIONS: tuple[tuple[str, str, bool], ...] = (
         "it is out of memory: raise maxmemory, and use no allkeys- eviction",
         True,
     ),
+    (
+        "NOREPLICAS",
+        "it has fewer replicas than min-replicas-to-write: check them, and the sentinels",
+        True,
+    ),
     ("MISCONF ", "it refuses writes because it cannot save to disk", True),
     ("refused", "nothing listens there: check host and port, and that the server runs", True),
     ("Connect call failed", "nothing listens there: check host and port", True),

@@ -38,7 +38,9 @@ PATIENCE = 1.0
 LATE = 0.05
 
 #: Errors of a server that may serve us soon, or whose replica or cluster can.
-TRANSIENT = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY")
+TRANSIENT = (
+    "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY", "NOREPLICAS",
+)  # fmt: skip
 
 _NOTHING = object()
 
