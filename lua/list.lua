@@ -2,7 +2,7 @@
 -- two are in different slots; also to take it out again, unless it was put there anew.
 -- KEYS  1 index
 -- ARGV  1 conversation  2 ms after which to look at it; "-": take it out  3 taking out: the mark
---       that it had when it was found
+--       that it had when it was found; "<": look at it no later than it is listed for
 -- Returns 1 done | 0 it was put there anew, or is gone
 if ARGV[2] == '-' then
   if redis.call('ZSCORE', KEYS[1], ARGV[1]) ~= ARGV[3] then return 0 end
@@ -10,5 +10,9 @@ if ARGV[2] == '-' then
 end
 -- Microseconds tell this entry from any other.
 local t = redis.call('TIME')
-redis.call('ZADD', KEYS[1], string.format('%.3f', t[1] * 1000 + t[2] / 1000 + ARGV[2]), ARGV[1])
+local at = t[1] * 1000 + t[2] / 1000 + ARGV[2]
+if ARGV[3] == '<' then
+  at = math.min(at, (redis.call('ZSCORE', KEYS[1], ARGV[1]) or at) - 0.001)
+end
+redis.call('ZADD', KEYS[1], string.format('%.3f', at), ARGV[1])
 return 1

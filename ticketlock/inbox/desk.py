@@ -170,7 +170,7 @@ class RedisDesk(AskedInbox):
     async def _put_into_index(self, name: str) -> None:
         """In a cluster: before something is stored, so that some process looks at it."""
         if (scripts := self.connected()).cluster:
-            await self.call(scripts.list(name, 0))
+            await self.call(scripts.enlist(name, 0))
 
     # -- deleting ------------------------------------------------------------------------------------
 

@@ -74,8 +74,8 @@ class RedisInbox(SubmittingInbox):
         self.running = 0
         self._durability = ("unknown", 0.0)
         self._served: dict[int, Served] = {}
-        #: In a cluster: conversation -> (listing, moment until which it is listed for certain).
         self._listed: dict[str, tuple[str, float]] = {}
+        self._again: set[str] = set()
 
     # -- the process's connection -------------------------------------------------------------
 
@@ -87,7 +87,7 @@ class RedisInbox(SubmittingInbox):
             self.running = 0
             self._offered.clear()
             self._served.clear()
-            self._listed.clear()
+            self._listed, self._again = {}, set()
             self.scripts = InboxScripts(engine.scripts, engine.scripts.keys.prefix, self._cluster)
             self.followed = Followed(self, engine)
             self.look = Look(self, engine)

@@ -189,3 +189,7 @@ class InboxScripts:
     def list(self, name: str, ms: int | None, mark: str = "") -> Args:
         """Put a conversation into the index; with None take it out, if it has that mark."""
         return self._call("list", (self.index.of(name),), name, "-" if ms is None else ms, mark)
+
+    def enlist(self, name: str, ms: int) -> Args:
+        """Put a conversation into the index, to look at it after so long at the latest."""
+        return self.list(name, ms, "<")

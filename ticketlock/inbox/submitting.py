@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from ..errors import LockTimeout, QueueFull
+from ..errors import LockStoreConnectionError, LockTimeout, QueueFull
 from ..locks.incoming import WINDOW
 from ..process import clock
 from ..redis.commands import Callback, Command
@@ -33,6 +34,8 @@ class SubmittingInbox(LaterInbox):
     _offered: dict[str, float]
     #: In a cluster: conversation -> (listing, moment until which it is listed for certain).
     _listed: dict[str, tuple[str, float]]
+    #: Conversations that are put into the index once more, soon.
+    _again: set[str]
 
     @property
     def room(self) -> int:
@@ -144,11 +147,29 @@ class SubmittingInbox(LaterInbox):
         if until < clock():
             sent_at = clock()
             wait = self.engine().scripts.timing.lease + 1000 if self.room else 0
-            await self.engine().link.call(self.scripts.list(name, wait))
+            await self.engine().link.call(self.scripts.enlist(name, wait))
+            self._enlist_again(name)
             if len(self._listed) > 10_000:
                 self._listed.clear()
             self._listed[name] = listing, sent_at + (_LISTED if wait else 0)
         return listing
+
+    def _enlist_again(self, name: str) -> None:
+        """Put a conversation into the index once more: a failover loses the last writes of a node,
+        and the message may be on another one.
+        """
+
+        def again() -> None:
+            self._again.discard(name)
+            with suppress(LockStoreConnectionError):  # closed
+                done = engine.link.submit(args, lasting=True).future
+                done.add_done_callback(lambda one: one.cancelled() or one.exception())
+
+        if name not in self._again:
+            self._again.add(name)
+            engine = self.engine()
+            args = self.scripts.enlist(name, engine.scripts.timing.lease + 1000)
+            engine.loop.call_later(_LISTED, again)
 
     def _receipt(
         self, message: Submission, answer: list[Any], listener: Listener | None

@@ -72,7 +72,7 @@ class Processes:
         scripts = self._of[process.name][1]
         listing, until = process.listing
         if self.cluster and until <= state.now:  # list it first
-            words = scripts.list(CONVERSATION, LEASE + 1000 if process.free > 0 else 0)
+            words = scripts.enlist(CONVERSATION, LEASE + 1000 if process.free > 0 else 0)
             return self.ask(state, i, "list", words, message)
         server, requests = self._offer(process)
         words = scripts.submit(
