@@ -20,8 +20,8 @@ local function remove(keys, conversation, name, record)
   local entry = conversation .. ' ' .. name
   redis.call('ZREM', keys.due, name)
   redis.call('HDEL', keys.messages, entry, '!' .. entry)
-  redis.call('HINCRBY', keys.counts, 'messages', -1)
   redis.call('HINCRBY', keys.counts, 'bytes', -#record)
+  if redis.call('HINCRBY', keys.counts, 'messages', -1) <= 0 then redis.call('DEL', keys.counts) end
 end
 
 -- List a conversation at the time of its first message, but not before a time.
