@@ -187,3 +187,14 @@ async def test_a_conversation_that_is_due_stays_so(cluster: RedisCluster) -> Non
             due = client.zscore(key, "anna")
             await desk.inbox.call(scripts.enlist("anna", 5000))
             assert due - 1 < client.zscore(key, "anna") < due
+
+
+async def test_a_burst_beyond_the_room_waits_for_no_lease(cluster: RedisCluster) -> None:
+    """What was listed while there was room, and found none, is due at once."""
+    async with on(cluster) as desk:
+        desk.serve(room=1)
+        desk.gate.clear()
+        burst = names(desk, 12, slot_on={0, 1, 2}, listed_on={0, 1, 2})
+        await asyncio.gather(*(desk.inbox.submit(Submission(name, "1", name)) for name in burst))
+        desk.gate.set()
+        await until(lambda: len(desk.handled) == 12, 3.5)

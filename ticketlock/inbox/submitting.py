@@ -139,6 +139,8 @@ class SubmittingInbox(LaterInbox):
             self.begin(message.conversation_id, server, answer, command.sent_at, message)
         if not isinstance(answer, Exception) and answer[0] in (0, 1):
             self.look.count(message.conversation_id, 1, len(message.text))
+            if self._cluster and answer[0] == 0 and answer[3] == 0:  # it waits for room, not a turn
+                self.look.again(message.conversation_id, 0, "")
         return True
 
     async def _listing(self, name: str) -> str:
