@@ -327,6 +327,10 @@ async def test_nothing_is_left(desks: tuple[Desk, Desk], client: redis.Redis, pr
     """Once all were handled or cancelled no key of them is there."""
     one, _ = desks
     one.serve()
+    await one.later("e", "k", "kept", after=60)
+    [counts] = [key for key in keys(client, prefix, "{later:") if client.type(key) == "hash"
+                and client.hexists(key, "bytes")]  # fmt: skip
+    kept = client.hgetall(counts)
     for i in range(5):
         await one.later("c", str(i), str(i), after=0.1)
     await one.later("c", "5", "0", after=0.2)
@@ -336,6 +340,8 @@ async def test_nothing_is_left(desks: tuple[Desk, Desk], client: redis.Redis, pr
     await one.inbox.cancel_all("d")
     await one.until("1", "2", "3", "4", "5")
     await one.moved("c")
+    assert client.hgetall(counts) == kept
+    await one.inbox.cancel_all("e")
     assert not keys(client, prefix, "{later:")
     # What is kept of the conversation goes with its own time, no later.
     await asyncio.sleep(0.2)
