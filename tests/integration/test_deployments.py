@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+from conftest import until
 from faults.test_protocol import SCENARIOS
 from servers.redis_sets import RedisCluster, SentinelSet
 
@@ -69,6 +72,39 @@ async def test_sentinel(tmp_path: Path) -> None:
                 assert grant.fence > before
                 await asyncio.sleep(4.5)
                 grant.ensure_held()
+
+
+async def test_a_master_that_was_replaced_is_left(tmp_path: Path) -> None:
+    """It accepts writes until the sentinels make it a replica, and then they are lost."""
+    with SentinelSet(tmp_path) as servers:
+        sentinel = redis.Redis(port=servers.sentinel.port, decode_responses=True)
+        with sentinel:
+            async with ConcurrentRedisLockStore(
+                deployment_mode="sentinel", endpoints=servers.endpoints
+            ) as store:
+                async with store.lock("before"):
+                    pass
+
+                def answers(*words: str) -> Any:
+                    return sentinel.execute_command("SENTINEL", *words, "mymaster")
+
+                def replaced() -> bool:
+                    with suppress(redis.ResponseError):  # the replica is not ready, or it goes on
+                        answers("FAILOVER")
+                    return str(servers.replica.port) in map(str, answers("GET-MASTER-ADDR-BY-NAME"))
+
+                await until(replaced, "it is replaced")
+                with (
+                    redis.Redis(port=servers.master.port) as old,
+                    redis.Redis(port=servers.replica.port, db=1) as new,
+                ):
+                    for number in range(100):
+                        async with store.lock(f"after{number}"):
+                            if new.keys(f"*{{after{number}}}*"):
+                                break
+                        await asyncio.sleep(0.1)
+                    role: Any = old.execute_command("ROLE")
+                assert role[0] == b"master", "it was left only when it was made a replica"
 
 
 @pytest.mark.parametrize("name", ["fifo", "hand_off_is_pushed", "a_dead_holder_is_succeeded"])

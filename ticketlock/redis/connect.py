@@ -12,7 +12,7 @@ from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError
 
 from ..errors import LockStoreConnectionError
 from .rights import Rights, advice
-from .sentinels import find_master
+from .sentinels import Master, find_master
 from .settings import RedisSettings
 from .text import decoded
 
@@ -88,18 +88,20 @@ async def connect(
     replica: bool = False,
     rights: Rights | None = None,
     has: Callable[[int], bool] | None = None,
+    master: Master | None = None,
 ) -> Connection:
     """A connected redis-py connection to a server that can serve us.
 
     Args:
         replica: accept a replica; in a cluster it redirects to the master of a slot.
+        master: that the sentinels name; None: they are asked.
         rights, has: see `Rights.check`.
 
     Raises what redis-py raises, and LockStoreConnectionError; `explain` takes both.
     """
     kwargs = settings.connection_kwargs()
     if settings.deployment_mode == "sentinel":
-        kwargs["host"], kwargs["port"] = await find_master(settings)
+        kwargs["host"], kwargs["port"], _ = master or await find_master(settings)
     connection: Any
     if settings.unix_socket_path:
         connection = UnixDomainSocketConnection(**kwargs)

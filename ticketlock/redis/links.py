@@ -8,6 +8,7 @@ from .cluster import ClusterLink
 from .connect import connect, explain
 from .link import Link
 from .rights import Rights
+from .sentinel_link import SentinelLink
 from .settings import RedisSettings
 
 
@@ -22,6 +23,8 @@ def open_link(
     """
     if settings.deployment_mode == "cluster":
         return ClusterLink(settings, rights=rights, **options)
+    if settings.deployment_mode == "sentinel":
+        return SentinelLink(settings, rights=rights, **options)
     return Link(
         lambda: connect(settings, rights=rights), lambda error: explain(settings, error), **options
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, NamedTuple
 
 from redis.asyncio.connection import Connection, SSLConnection
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
@@ -14,15 +15,40 @@ from .settings import RedisSettings
 from .text import decoded
 
 
-async def find_master(settings: RedisSettings) -> tuple[str, int]:
-    """Host and port of the master that the first sentinel to answer reports as alive.
+class Master(NamedTuple):
+    """The master that a sentinel names.
+
+    Attributes:
+        epoch: of the failover that made it the master; a later one has a higher epoch.
+    """
+
+    host: str
+    port: int
+    epoch: int
+
+
+async def find_master(settings: RedisSettings) -> Master:
+    """The master that the first sentinel to answer reports as alive.
 
     Raises LockStoreConnectionError, RedisError, OSError.
     """
     return await first(_ask(settings, host, port) for host, port in settings.endpoints)
 
 
-async def _ask(settings: RedisSettings, host: str, port: int) -> tuple[str, int]:
+async def newest_master(settings: RedisSettings, seconds: float) -> Master | None:
+    """The master of the last failover that any sentinel knows of; None: none has answered in time."""
+    asked = [asyncio.ensure_future(_ask(settings, *place)) for place in settings.endpoints]
+    try:
+        await asyncio.wait(asked, timeout=seconds)
+        answered = [one for one in asked if one.done() and not one.exception()]
+        masters = [one.result() for one in answered]
+        return max(masters, key=lambda master: master.epoch, default=None)
+    finally:
+        for one in asked:
+            one.cancel()
+
+
+async def _ask(settings: RedisSettings, host: str, port: int) -> Master:
     kwargs = {**settings.sentinel_kwargs(), "host": host, "port": port}
     connection: Any = (SSLConnection if settings.use_ssl else Connection)(**kwargs)
     where = f"the sentinel at {host}:{port}"
@@ -57,4 +83,4 @@ async def _ask(settings: RedisSettings, host: str, port: int) -> tuple[str, int]
     flags = set(state["flags"].split(","))
     if flags & {"s_down", "o_down", "disconnected"} or "master" not in flags:
         raise ConnectionError(f"{where}: the master is down ({state['flags']})")
-    return state["ip"], int(state["port"])
+    return Master(state["ip"], int(state["port"]), int(state.get("config-epoch", 0)))
