@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import select
+import signal
 import socket
 import sys
 import time
@@ -214,11 +215,15 @@ def test_bodies_have_a_budget(server: Replica) -> None:
     """64 MiB of bodies are held; a large one more is sent away, an ordinary message is not."""
     part = b" " * 1_040_000
     with ExitStack() as stack:
-        held = []
-        for _ in range(70):
-            made = stack.enter_context(connect(server))
-            made.sendall(request(part, length=1_048_576))
-            held.append(made)
+        held = [stack.enter_context(connect(server)) for _ in range(70)]
+        whole = request(part, length=1_048_576)
+        for made in held:
+            made.sendall(whole[:900_000])
+        httpx.get(f"{server.url}/health")
+        server.process.send_signal(signal.SIGSTOP)  # it finds the rest of all of them at once
+        for made in held:
+            made.sendall(whole[900_000:])
+        server.process.send_signal(signal.SIGCONT)
         refused = []
         until(lambda: bool(refused.extend(_readable_of(held)) or refused), lambda: "none refused")
         code, headers, said = answer(refused[0])

@@ -153,7 +153,12 @@ async def _read(request: Request, limit: int, seconds: float) -> bytes:
         async for chunk in request.stream():
             if len(body) + len(chunk) > limit:
                 raise too_large
-            reservation.grow(len(chunk))
+            try:
+                reservation.grow(len(chunk))
+            except BodiesOverloaded:  # its bytes are free for the others before it is answered
+                body.clear()
+                reservation.release()
+                raise
             body += chunk
         return bytes(body)
 
