@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV = .tools/bin/uv
 RUN = .venv/bin/
 
-.PHONY: help demo test containers docs screenshots e2e explore storms lint wheel servers oldest rasa bench clean
+.PHONY: help demo test containers docs screenshots e2e explore mutants storms lint wheel servers oldest rasa bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -55,6 +55,9 @@ e2e: .venv/test servers ## the deployment as processes, killed, rolled from the 
 
 explore: .venv/test ## every order of events of the protocol, up to large bounds; minutes
 	cd tests && $(CURDIR)/$(RUN)python -m faults.explorer $(ARGS)
+
+mutants: .venv/test servers ## the protocol broken on purpose, in 193 places; each must be noticed; minutes
+	$(RUN)python -m pytest -n 3 --no-loadscope-reorder -m mutants $(ARGS)
 
 storms: .venv/test servers ## storms on real servers; ARGS="--minutes 10 --on cluster"
 	cd tests && $(CURDIR)/$(RUN)python -m storms $(ARGS)

@@ -91,6 +91,7 @@ MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.mutants
 @pytest.mark.parametrize("name", MUTANTS)
 def test_delivery_mutant(
     name: str,

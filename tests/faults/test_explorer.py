@@ -93,6 +93,7 @@ MUTANTS = {
 }  # fmt: skip
 
 
+@pytest.mark.mutants
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutants_are_found(model: None, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The search finds the fault, by the invariant that it breaks."""

@@ -152,6 +152,7 @@ MUTANTS = {
 }  # fmt: skip
 
 
+@pytest.mark.mutants
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutants_are_found(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The search finds the fault, by the promise that it breaks."""

@@ -117,6 +117,7 @@ MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.mutants
 @pytest.mark.parametrize("name", MUTANTS)
 def test_later_mutant(
     name: str,

@@ -93,6 +93,7 @@ MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.mutants
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_mark_mutant(mutant: str, tracker_sections: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test fails on the mutant, by its own assertions; a test that hangs has not noticed."""

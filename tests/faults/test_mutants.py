@@ -272,6 +272,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.mutants
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_mutant(
     mutant: str,

@@ -99,6 +99,7 @@ MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.mutants
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_outbox_mutant(
     mutant: str, tracker_sections: Any, quick: None, monkeypatch: pytest.MonkeyPatch,
