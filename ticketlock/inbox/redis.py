@@ -139,7 +139,6 @@ class RedisInbox(SubmittingInbox):
         answer: list[Any],
         sent_at: float,
         message: Submission | None = None,
-        in_a_row: int = 1,
     ) -> None:
         """Begin the turn that a script has granted, with the answer of `serve`."""
         engine = self.engine()
@@ -155,7 +154,7 @@ class RedisInbox(SubmittingInbox):
             name, unquote(id_.decode()), text.decode() if message is None else message.text, grant,
             self, mode.decode(), granted=granted, attempts=attempts,
             submitted_for=max(0.0, self.look.server_time() - since) / 1000,
-            submitted_at=since, stop=stop.decode() or None, in_a_row=in_a_row, awaited=AWAITED.encode() in listeners,
+            submitted_at=since, stop=stop.decode() or None, awaited=AWAITED.encode() in listeners,
             heard=any(
                 HEARS in one and not one.startswith(f"{engine.process}.")
                 for one in listeners.decode().split(",")
@@ -239,7 +238,7 @@ class RedisInbox(SubmittingInbox):
         engine.drop(grant)
         self._served.pop(grant.request, None)
         self.running -= 1
-        server = self.offer() if self._goes_on(served) else ""
+        server = self.offer() if self._goes_on else ""
         outcomes = [(field(name), kind, text) for name, kind, text in served.outcomes]
         hold = engine.requests.hold(self.lifetime)
         args = self.scripts.finish(served, outcomes, server, hold, MOST_LETTERS)
@@ -255,7 +254,8 @@ class RedisInbox(SubmittingInbox):
             done.set_result(None)
         return done
 
-    def _goes_on(self, served: Served) -> bool:
+    @property
+    def _goes_on(self) -> bool:
         """Whether the conversation's next message may take the place: not while others wait for it."""
         return self.look.due < self.room
 
@@ -283,7 +283,7 @@ class RedisInbox(SubmittingInbox):
         if not isinstance(answer, Exception):
             if answer[0] == 1:
                 name = grant.conversation_id
-                self.begin(name, server, answer, command.sent_at, in_a_row=served.in_a_row + 1)
+                self.begin(name, server, answer, command.sent_at)
             elif answer[0] == 4 and len(answer) > 1:
                 self.engine().heard(answer[1])
         if self.look.due and self.room:

@@ -48,7 +48,6 @@ class Served:
         heard: whether another process listens to its replies before they are stored.
         durable: whether it comes back at its number if its turn ends without an outcome.
         error: what those who wait for it here get as its error.
-        in_a_row: turns of the conversation that this process has served one after the other.
     """
 
     conversation_id: str
@@ -72,7 +71,6 @@ class Served:
     heard: bool = False
     durable: bool = True
     error: Exception | None = None
-    in_a_row: int = 1
     ended: bool = False
 
     def mark(self, message_id: str) -> int:

@@ -75,7 +75,6 @@ class SubmittingInbox(LaterInbox):
         answer: list[Any],
         sent_at: float,
         message: Submission | None = None,
-        in_a_row: int = 1,
     ) -> None:
         """Begin the turn that a script has granted, with the answer of `serve`."""
         raise NotImplementedError

@@ -106,7 +106,7 @@ function settle(action, letters) {
 function changeMessages(action, messages) {
   const n = messages.length, one = n === 1 ? `${deadName(messages[0])} of ${quoted(messages[0].conversation)}` : counted(n, "dead message");
   const [verb, done, follows] = {
-    withdraw: ["Withdraw", "Withdrawn", "will never be handled, unless its turn begins before. Its sender is told so."],
+    withdraw: ["Withdraw", "Withdrawn", "will never be handled, unless its turn begins before. Its sender hears that."],
     resend: ["Resend", "Resent", n === 1 && messages[0].kind === "delivery" ? "will be sent again, all of them: some may arrive twice."
       : "will be handled again, behind all that waits in the conversation."],
     drop: ["Drop", "Dropped", "will be removed, and cannot be resent then."],
