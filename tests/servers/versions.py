@@ -17,8 +17,14 @@ from .processes import carry_out
 
 ROOT = Path(__file__).parents[2]
 #: Versions whose replicas must work together with those of this checkout, by their commits.
-COMMITS = {"0.1.0": "7977942", "0.2.0": "4e98f24", "0.3.0": "ea6c289", "0.4.0": "edcb179"}
-BEFORE = COMMITS["0.4.0"]
+COMMITS = {
+    "0.1.0": "7977942",
+    "0.2.0": "4e98f24",
+    "0.3.0": "ea6c289",
+    "0.4.0": "edcb179",
+    "0.5.0": "b36d655",
+}
+BEFORE = COMMITS["0.5.0"]
 
 #: Tells where a process has each part of the package from.
 _WHERE = """

@@ -15,7 +15,7 @@ from .. import __version__
 from ..aio.signals import Interrupted
 from ..errors import ConfigurationError, InvalidConversationId, TicketLockError
 from ..settings.section import hint
-from . import completion, config, demo, events, inbox, locks, run, top, tracker
+from . import completion, config, demo, events, inbox, locks, run, top, tracker, worker
 from .common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
 from .parsers import option_names, subcommands
 
@@ -30,6 +30,7 @@ examples:
   ticketlock demo --kill                   the same, while replicas are killed
   ticketlock run                           the echo bot on this machine, in memory
   ticketlock run --bot module:function     serve a bot with the stores of endpoints.yml
+  ticketlock worker --bot module:function  handle accepted messages, without webhooks
   ticketlock top                           a live table of held conversations
   ticketlock inspect CONVERSATION          who holds it, and who waits
   ticketlock break CONVERSATION            end the turn that hangs
@@ -116,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ticketlock {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND")
-    for group in (demo, run, top, locks, inbox, config, tracker, events):
+    for group in (demo, run, worker, top, locks, inbox, config, tracker, events):
         group.add(commands)
     completion.add(commands, _parser)
     for command, groups in _commands(parser):

@@ -89,12 +89,16 @@ def create_app(
     settings: Settings | None = None,
     channels: Sequence[Channel] = (),
     callback: CallbackSettings | None = None,
+    *,
+    webhooks: bool = True,
 ) -> BotServer:
     """The bot server as an ASGI application.
 
     The caller opens and closes `conversations`.
 
     Args:
+        webhooks: whether messages are accepted, and histories shown and changed; False: only health,
+            metrics and the operator's page are there, beside the turns of accepted messages.
         channels: from `create_channels`; each has its route `/webhooks/<name>/webhook`.
         callback: where the replies to messages of `/webhooks/callback/webhook` are posted to.
 
@@ -114,19 +118,22 @@ def create_app(
     view.replicas.bot = _name(bot)
     outcomes = OutcomeRoutes(handler, OutcomeTokens(conversations, settings))
     exposed = metrics.observe(conversations)
+    accepting = [
+        *rest.routes(handler, auth, outcomes, reserved(channels)),
+        *outcome_routes.routes(outcomes),
+        *channel_routes(channels, handler, settings),
+        *(
+            callback_routes(handler, auth, outcomes, reserved(channels))
+            if callback is not None
+            else ()
+        ),
+        *conversations_api.routes(view, auth),
+        *openapi.routes(settings, channels, callback=callback is not None),
+    ]
     app = BotServer(
         routes=[
             *health.routes(handler, auth, _name(bot)),
-            *rest.routes(handler, auth, outcomes, reserved(channels)),
-            *outcome_routes.routes(outcomes),
-            *channel_routes(channels, handler, settings),
-            *(
-                callback_routes(handler, auth, outcomes, reserved(channels))
-                if callback is not None
-                else ()
-            ),
-            *conversations_api.routes(view, auth),
-            *openapi.routes(settings, channels, callback=callback is not None),
+            *(accepting if webhooks else ()),
             *live_routes.routes(view, auth),
             *metrics.routes(exposed, auth),
         ],

@@ -74,20 +74,24 @@ async def serve(
     conversations: Conversations,
     bot: Bot,
     settings: Settings,
-    listener: socket.socket,
+    listener: socket.socket | None,
     channels: Sequence[Channel] = (),
     callback: CallbackSettings | None = None,
+    *,
+    webhooks: bool = True,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal cancels the turns.
+
+    Args:
+        listener: None: only messages that other processes have accepted are handled.
+        webhooks: whether messages are accepted; see `create_app`.
 
     Raises LockStoreConnectionError or TrackerStoreConnectionError if a store cannot be reached
     at the start.
     """
-    app = create_app(conversations, bot, _reachable(settings, listener), channels, callback)
-    limit = min(settings.max_connections, _max_files() - _OTHER_FILES)
-    if limit < settings.max_connections:
-        log.warning("max_connections: %d, because of the limit of open files (ulimit -n)", limit)
-    connections = Connections(max(1, limit), settings.head_timeout)
+    settings = _reachable(settings, listener)
+    app = create_app(conversations, bot, settings, channels, callback, webhooks=webhooks)
+    server = None if listener is None else _server(app, settings)
     async with conversations:
         await conversations.lock_store.inspect("ticketlock run", 1)
         await result(conversations.tracker_store.connect())
@@ -95,7 +99,7 @@ async def serve(
             log.warning("the Redis of the locks %s", NOT_KEPT)
         app.serve()
         _spare_garbage_collection()
-        await _serve(app, listener, connections)
+        await _until_stopped(app, server, listener, webhooks)
 
 
 def _spare_garbage_collection() -> None:
@@ -107,8 +111,10 @@ def _spare_garbage_collection() -> None:
     gc.set_threshold(_NEW_OBJECTS)
 
 
-def _reachable(settings: Settings, listener: socket.socket) -> Settings:
+def _reachable(settings: Settings, listener: socket.socket | None) -> Settings:
     """The settings, with `LOCAL` as allowed hosts if only this machine reaches the server."""
+    if listener is None:
+        return settings
     host = listener.getsockname()[0]
     if is_loopback(host):
         return replace(settings, allowed_hosts=(*LOCAL, *settings.allowed_hosts))
@@ -120,7 +126,24 @@ def _reachable(settings: Settings, listener: socket.socket) -> Settings:
     return settings
 
 
-async def _serve(app: BotServer, listener: socket.socket, connections: Connections) -> None:
+def _server(app: BotServer, settings: Settings) -> _Uvicorn:
+    limit = min(settings.max_connections, _max_files() - _OTHER_FILES)
+    if limit < settings.max_connections:
+        log.warning("max_connections: %d, because of the limit of open files (ulimit -n)", limit)
+    connections = Connections(max(1, limit), settings.head_timeout)
+    return _Uvicorn(
+        uvicorn.Config(
+            app, http=connections.protocol(), ws="none", lifespan="off", log_config=None,
+            access_log=False, server_header=False, h11_max_incomplete_event_size=MAX_HEAD,
+            backlog=_AT_ONCE, timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=_LAST_ANSWERS,
+        )
+    )  # fmt: skip
+
+
+async def _until_stopped(
+    app: BotServer, server: _Uvicorn | None, listener: socket.socket | None, webhooks: bool
+) -> None:
+    """Listen, if there is a server, until a signal comes; then drain."""
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def signalled() -> None:
@@ -129,31 +152,33 @@ async def _serve(app: BotServer, listener: socket.socket, connections: Connectio
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
-    server = _Uvicorn(
-        uvicorn.Config(
-            app, http=connections.protocol(), ws="none", lifespan="off", log_config=None,
-            access_log=False, server_header=False, h11_max_incomplete_event_size=MAX_HEAD,
-            backlog=_AT_ONCE, timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=_LAST_ANSWERS,
-        )
-    )  # fmt: skip
-    name, port = listener.getsockname()[:2]
-    app.live.replicas.listens(name, port)
+    tasks: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
+    if listener is not None:
+        app.live.replicas.listens(*listener.getsockname()[:2])
     app.live.replicas.start()
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    stopping = asyncio.create_task(stop.wait())
-    log.info("listening on %s", _url(name, port))
-    url = _url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name), port)
-    log.info("page: %s/", url)
-    log.info("try:  curl %s/webhooks/rest/webhook%s -d '%s'", url, _login(app.settings), _MESSAGE)
-    await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
+    if server is not None and listener is not None:
+        tasks.append(asyncio.create_task(server.serve(sockets=[listener])))
+        _announce(app.settings, *listener.getsockname()[:2], webhooks=webhooks)
+    if not webhooks:
+        log.info("handling messages that other processes accept")
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     jobs = app.handler.jobs
     log.info("stopping: %d turns run, %d wait", jobs.running, jobs.waiting)
     await app.handler.drain(app.settings.drain_timeout, hurry)
     await app.live.replicas.close()
-    server.should_exit = True
-    await serving
+    stop.set()
+    if server is not None:
+        server.should_exit = True
+    await asyncio.gather(*tasks)
     log.info("stopped")
+
+
+def _announce(settings: Settings, name: str, port: int, *, webhooks: bool) -> None:
+    log.info("listening on %s", _url(name, port))
+    url = _url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name), port)
+    log.info("page: %s/", url)
+    if webhooks:
+        log.info("try:  curl %s/webhooks/rest/webhook%s -d '%s'", url, _login(settings), _MESSAGE)
 
 
 def _url(host: str, port: int) -> str:

@@ -1,0 +1,56 @@
+"""`ticketlock worker`: turns of messages that other processes accept."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from contextlib import ExitStack
+from typing import Any
+
+from ..errors import ConfigurationError
+from .common import EXIT_OK
+from .deployment import add_options, prepare
+
+
+def add(commands: Any) -> None:
+    """Add the command to a parser's subcommands."""
+    worker = commands.add_parser(
+        "worker",
+        help="handle accepted messages without a port: scale turns apart from webhooks",
+        description="Handles messages that `ticketlock run` or `conversations.submit` accept, with "
+        "the bot and the file of those replicas. It has no webhooks, and no port without --port. "
+        "`max_turns` of the section `server` is how many it handles at once. On SIGTERM running "
+        "turns get time to end (`drain_timeout`); a second SIGTERM ends them at once.",
+    )
+    worker.set_defaults(command=_run)
+    worker.add_argument(
+        "--host", default="127.0.0.1", help="address for --port to listen on (%(default)s)"
+    )
+    worker.add_argument(
+        "--port", type=int,
+        help="listen here for health checks, metrics and the page; 0: any free port (default: none)",
+    )  # fmt: skip
+    add_options(worker)
+
+
+def _run(args: argparse.Namespace) -> int:
+    made = prepare(args, "worker")
+    from ..server.run import listen, serve
+
+    if not made.conversations.inbox.durable:
+        made_by = made.endpoints.where("lock_store")
+        raise ConfigurationError(
+            f"{made_by}: a worker needs type: concurrent_redis; with other lock stores a message "
+            "stays in the process that accepted it"
+        )
+    with ExitStack() as stack:
+        listener = None
+        if args.port is not None:
+            listener = stack.enter_context(listen(args.host, args.port))
+        asyncio.run(
+            serve(
+                made.conversations, made.bot, made.settings, listener, made.channels, made.callback,
+                webhooks=False,
+            )
+        )  # fmt: skip
+    return EXIT_OK
