@@ -63,7 +63,10 @@ class Replica:
 
 @contextmanager
 def replicas(folder: Path, *each: list[str]) -> Iterator[list[Replica]]:
-    """Replicas that answer, one for each list of more words; SIGTERM ends those that live."""
+    """Replicas that answer, one for each list of more words; SIGTERM ends those that live.
+
+    One whose first word is `worker` runs that command.
+    """
     with ExitStack() as stack:
         made = [stack.enter_context(_start(folder, words)) for words in each]
         end = time.monotonic() + 60
@@ -79,7 +82,8 @@ def replicas(folder: Path, *each: list[str]) -> Iterator[list[Replica]]:
 def _start(folder: Path, words: list[str]) -> Iterator[Replica]:
     port = free_port()
     log = folder / f"replica-{port}.log"
-    command = [sys.executable, "-m", "ticketlock", "run", "--port", str(port)]
+    kind, *words = words if words[:1] == ["worker"] else ["run", *words]
+    command = [sys.executable, "-m", "ticketlock", kind, "--port", str(port)]
     command += ["--bot", "slow_bot:bot", "--endpoints", str(folder / "endpoints.yml"), *words]
     with child(command, lambda: True, log, cwd=folder) as made:
         yield Replica(port, made, log)

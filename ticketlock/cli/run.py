@@ -25,6 +25,10 @@ def add(commands: Any) -> None:
     run.add_argument(
         "--port", type=int, default=5005, help="port to listen on; 0: any free one (%(default)s)"
     )
+    run.add_argument(
+        "--accept-only", action="store_true",
+        help="accept messages and leave their turns to `ticketlock worker`",
+    )  # fmt: skip
     add_options(run)
 
 
@@ -47,7 +51,8 @@ def _run(args: argparse.Namespace) -> int:
             )
         asyncio.run(
             serve(
-                made.conversations, made.bot, made.settings, listener, made.channels, made.callback
+                made.conversations, made.bot, made.settings, listener, made.channels, made.callback,
+                turns=not args.accept_only,
             )
-        )
+        )  # fmt: skip
     return EXIT_OK

@@ -7,7 +7,6 @@ import asyncio
 from contextlib import ExitStack
 from typing import Any
 
-from ..errors import ConfigurationError
 from .common import EXIT_OK
 from .deployment import add_options, prepare
 
@@ -19,6 +18,7 @@ def add(commands: Any) -> None:
         help="handle accepted messages without a port: scale turns apart from webhooks",
         description="Handles messages that `ticketlock run` or `conversations.submit` accept, with "
         "the bot and the file of those replicas. It has no webhooks, and no port without --port. "
+        "Replicas handle messages too, unless they run with --accept-only. "
         "`max_turns` of the section `server` is how many it handles at once. On SIGTERM running "
         "turns get time to end (`drain_timeout`); a second SIGTERM ends them at once.",
     )
@@ -37,12 +37,6 @@ def _run(args: argparse.Namespace) -> int:
     made = prepare(args, "worker")
     from ..server.run import listen, serve
 
-    if not made.conversations.inbox.durable:
-        made_by = made.endpoints.where("lock_store")
-        raise ConfigurationError(
-            f"{made_by}: a worker needs type: concurrent_redis; with other lock stores a message "
-            "stays in the process that accepted it"
-        )
     with ExitStack() as stack:
         listener = None
         if args.port is not None:

@@ -91,6 +91,7 @@ def create_app(
     callback: CallbackSettings | None = None,
     *,
     webhooks: bool = True,
+    turns: bool = True,
 ) -> BotServer:
     """The bot server as an ASGI application.
 
@@ -99,13 +100,21 @@ def create_app(
     Args:
         webhooks: whether messages are accepted, and histories shown and changed; False: only health,
             metrics and the operator's page are there, beside the turns of accepted messages.
+        turns: whether accepted messages are handled here; False: they are left to workers.
         channels: from `create_channels`; each has its route `/webhooks/<name>/webhook`.
         callback: where the replies to messages of `/webhooks/callback/webhook` are posted to.
 
-    Raises ConfigurationError if `bot` is not a bot, or the JWT key is invalid.
+    Raises ConfigurationError if `bot` is not a bot, the JWT key is invalid, or messages would be
+    left to other processes (`webhooks`, `turns`) by a lock store that keeps them in this one.
     """
+    if not (webhooks and turns) and not conversations.inbox.durable:
+        raise ConfigurationError(
+            "lock_store: workers need type: concurrent_redis; with other lock stores a message stays "
+            "in the process that accepted it"
+        )
     settings = settings or Settings()
     handler, auth = Handler(conversations, check_bot(bot), settings), Auth(settings)
+    handler.turns = turns
     try:
         handler.check_policy(settings.double_texting)
     except BadRequest as error:

@@ -55,6 +55,8 @@ class Handler:
         #: Channel -> where the replies to its messages are sent.
         self.destinations: dict[str, Destination] = {}
         self._outcomes = Outcomes(conversations.lock_store, self.failures, settings.max_attempts)
+        #: Whether messages are handled here; else they are left to workers.
+        self.turns = True
         self._serves = False
 
     # -- messages --------------------------------------------------------------------------------
@@ -226,7 +228,8 @@ class Handler:
             lifetime = self.settings.lock_lifetime or self.conversations.lock_store.lock_lifetime
             if self.destinations:
                 self.conversations.deliver(self.serving, self.destinations)
-            self.conversations.inbox.serve(self.serving.begin, self.jobs.limit, lifetime)
+            room = self.jobs.limit if self.turns else 0
+            self.conversations.inbox.serve(self.serving.begin, room, lifetime)
             self._serves = True
 
     async def drain(self, seconds: float, hurry: asyncio.Event | None = None) -> None:

@@ -79,18 +79,21 @@ async def serve(
     callback: CallbackSettings | None = None,
     *,
     webhooks: bool = True,
+    turns: bool = True,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal cancels the turns.
 
     Args:
         listener: None: only messages that other processes have accepted are handled.
-        webhooks: whether messages are accepted; see `create_app`.
+        webhooks, turns: whether messages are accepted, and handled; see `create_app`.
 
     Raises LockStoreConnectionError or TrackerStoreConnectionError if a store cannot be reached
     at the start.
     """
     settings = _reachable(settings, listener)
-    app = create_app(conversations, bot, settings, channels, callback, webhooks=webhooks)
+    app = create_app(
+        conversations, bot, settings, channels, callback, webhooks=webhooks, turns=turns
+    )
     server = None if listener is None else _server(app, settings)
     async with conversations:
         await conversations.lock_store.inspect("ticketlock run", 1)
