@@ -26,11 +26,12 @@ from .locks.incoming import Incoming
 from .locks.store import LockStore
 from .locks.sync import given_back_by
 from .messages import Messages
+from .observed_turn import ObservedTurn
 from .publishing.relay import Relay
 from .telemetry.observer import Observer
 from .tracker.store import TrackerStore
 from .tracker.tracker import Tracker
-from .turn import ObservedTurn, Turn
+from .turn import Turn
 
 
 class Conversations(Messages):

@@ -25,7 +25,8 @@ from .locks.store import LockStore
 from .publishing.relay import Relay
 from .serving import ON_REPLY, Handle, HandleServing, Serving
 from .tracker.store import TrackerStore
-from .turn import ObservedTurn, Turn
+from .observed_turn import ObservedTurn
+from .turn import Turn
 
 
 class Messages:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from itertools import count
 from typing import Any, Protocol
@@ -21,7 +20,6 @@ from .locks.shield import Shield
 from .locks.store import LockStore
 from .process import clock
 from .publishing.relay import Relay
-from .telemetry.observer import Written
 from .tracker.store import Claim, TrackerStore
 from .tracker.tracker import Tracker
 
@@ -330,44 +328,6 @@ class Turn:
                 raise lost from None
             if hasattr(error, "add_note"):  # the block's own exception is not hidden
                 error.add_note(str(lost))
-
-
-class ObservedTurn(Turn):
-    """A turn that reports claims and commits to observers too."""
-
-    async def _claim_it(self) -> None:
-        began = clock()
-        error: BaseException | None = None
-        try:
-            await super()._claim_it()
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            seconds = clock() - began
-            self.grant.observers.notify("on_claim", self.grant, seconds, error)
-
-    async def _write(self, mark: str | None) -> None:
-        began = clock()
-        written = Written(self.sequence, len(self._pending), self._relay is not None)
-        error: BaseException | None = None
-        try:
-            await super()._write(mark)
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            seconds = clock() - began
-            self.grant.observers.notify("on_commit", self.grant, written, seconds, error)
-
-    async def end(self, write: bool) -> None:
-        if not write:  # of a thread it is not known what has been raised
-            self.lock.note(sys.exc_info()[1] or RuntimeError("the block failed"))
-        await super().end(write)
-
-    async def _release(self) -> None:
-        self.lock.note(sys.exc_info()[1])  # of the claim, or the last commit
-        await super()._release()
 
 
 def report_retry(grant: Grant, message_id: str | None, attempt: int, why: str) -> None:

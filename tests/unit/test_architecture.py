@@ -26,7 +26,7 @@ FLOORS = (
     ("brokers",),
     ("endpoints",),
     ("turn", "rasa"),
-    ("serving",),
+    ("serving", "observed_turn"),
     ("messages",),
     ("conversations",),
     ("__init__",),
