@@ -92,6 +92,9 @@ __all__ = [
     # messages that are submitted
     "MessageOutcome",
     "Receipt",
+    # the domain of a bot
+    "Domain",
+    "read_domain",
     # replies sent out
     "Delivery",
     "sign_webhook",
@@ -127,6 +130,8 @@ if TYPE_CHECKING:
     from .conversations import Conversations, SyncConversations, SyncTurn
     from .deliveries.delivery import Delivery
     from .deliveries.signature import sign_webhook, verify_webhook
+    from .domain.domain import Domain
+    from .domain.reading import read_domain
     from .endpoints.export import open_export
     from .endpoints.file import EndpointConfig
     from .events.event import Event
@@ -151,6 +156,7 @@ _LATE = {
     "ConcurrentRedisLockStore": "locks.concurrent.store",
     "Conversations": "conversations",
     "Delivery": "deliveries.delivery",
+    "Domain": "domain.domain",
     "EndpointConfig": "endpoints.file",
     "Event": "events.event",
     "EventBroker": "publishing.broker",
@@ -174,6 +180,7 @@ _LATE = {
     "TrackerStore": "tracker.store",
     "Turn": "turn",
     "open_export": "endpoints.export",
+    "read_domain": "domain.reading",
     "sign_webhook": "deliveries.signature",
     "verify_webhook": "deliveries.signature",
 }

@@ -11,7 +11,9 @@ from typing import Any, NoReturn
 from . import process
 from .aio import native
 from .aio.portal import Portal
-from .endpoints.file import Endpoints, read_endpoints
+from .domain.domain import Domain
+from .domain.reading import read_domain
+from .endpoints.file import Endpoints, domain_path, read_endpoints
 from .endpoints.registry import (
     create_lock_store,
     create_tracker_store,
@@ -40,6 +42,8 @@ class Conversations(Messages):
     Args:
         lock_store: a lock store, its section as a mapping, or None: in memory.
         tracker_store: a tracker store, its section, or None: in memory.
+        domain: a `Domain`, or the path of its file or folder: initial values of slots, and the
+            responses of `Turn.utter`. Default: that of the tracker store.
         event_broker: a broker, a section, or None: what is committed is published to it,
             from the outbox, and no turn waits for it or fails with it.
 
@@ -47,6 +51,7 @@ class Conversations(Messages):
 
     Attributes:
         relay: the task that publishes events, with its `counts`; None without a broker.
+        domain: the `Domain`; None without one.
     """
 
     def __init__(
@@ -56,9 +61,16 @@ class Conversations(Messages):
         event_broker: Any = None,
         *,
         broker_where: str = "event_broker",
+        domain: Any = None,
     ) -> None:
+        if isinstance(domain, (str, Path)):
+            domain = read_domain(domain)
         self.lock_store: LockStore = create_lock_store(lock_store)
-        self.tracker_store: TrackerStore = create_tracker_store(tracker_store)
+        self.tracker_store: TrackerStore = create_tracker_store(tracker_store, domain)
+        if domain is not None:
+            self.tracker_store.domain = domain
+        kept = self.tracker_store.domain
+        self.domain: Domain | None = kept if isinstance(kept, Domain) else None
         make_broker = event_broker_maker(event_broker, broker_where)
         self.relay = None if make_broker is None else Relay(self.tracker_store, make_broker)
         if self.relay is not None:
@@ -78,9 +90,17 @@ class Conversations(Messages):
     def from_endpoints(
         cls, endpoints: str | Path | Endpoints = "endpoints.yml", domain: Any = None
     ) -> Conversations:
-        """From an `endpoints.yml`; nothing connects. Raises ConfigurationError."""
+        """From an `endpoints.yml`; nothing connects. Raises ConfigurationError.
+
+        Args:
+            domain: as for `Conversations`; default: `domain` in the section `server`.
+        """
         if not isinstance(endpoints, Endpoints):
             endpoints = read_endpoints(endpoints)
+        if domain is None:
+            domain = domain_path(endpoints)
+        if isinstance(domain, (str, Path)):
+            domain = read_domain(domain)
         require_extras(endpoints, "lock_store", "tracker_store", "event_broker")
         locks, tracker = endpoints.section("lock_store"), endpoints.section("tracker_store")
         return cls(
@@ -88,6 +108,7 @@ class Conversations(Messages):
             create_tracker_store(tracker, domain, where=endpoints.where("tracker_store")),
             endpoints.section("event_broker"),
             broker_where=endpoints.where("event_broker"),
+            domain=domain,
         )
 
     def turn(
@@ -112,6 +133,7 @@ class Conversations(Messages):
             sender_id,
             self.owner,
             self.relay,
+            domain=self.domain,
             lock_lifetime=lock_lifetime,
             wait_timeout=wait_timeout,
             max_waiting=max_waiting,
@@ -195,6 +217,10 @@ class SyncTurn:
     @on_say.setter
     def on_say(self, on_say: Callable[[Event], object] | None) -> None:
         self._turn.on_say = on_say
+
+    def utter(self, response: str, /, **variables: Any) -> None:
+        """Add a response of the domain as a reply; see `Turn.utter`."""
+        self._turn.utter(response, **variables)
 
     def shield(self) -> NoReturn:
         """Raises RuntimeError: a thread cannot be cancelled, so it needs no shield."""

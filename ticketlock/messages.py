@@ -11,6 +11,7 @@ from typing import Any
 from .deliveries.delivery import Delivery
 from .deliveries.destination import Destination, OnReply
 from .deliveries.storage import MemoryDeliveries, RedisDeliveries
+from .domain.domain import Domain
 from .inbox.due import Cancelled, Due, scheduled
 from .inbox.inbox import Inbox, Withdrawn
 from .inbox.local import LocalInbox
@@ -22,10 +23,10 @@ from .locks.concurrent.shared import SharedState
 from .locks.concurrent.store import ConcurrentRedisLockStore
 from .locks.incoming import WINDOW, Incoming
 from .locks.store import LockStore
+from .observed_turn import ObservedTurn
 from .publishing.relay import Relay
 from .serving import ON_REPLY, Handle, HandleServing, Serving
 from .tracker.store import TrackerStore
-from .observed_turn import ObservedTurn
 from .turn import Turn
 
 
@@ -35,6 +36,7 @@ class Messages:
     lock_store: LockStore
     tracker_store: TrackerStore
     relay: Relay | None
+    domain: Domain | None
     _inbox: Inbox | None = None
     _served = False
 
@@ -61,7 +63,7 @@ class Messages:
         locks = ServedStore(self.lock_store, served)
         return make(
             locks, self.tracker_store, served.conversation_id, self.owner, self.relay,
-            incoming=Incoming(served.message_id, served.window or WINDOW),
+            domain=self.domain, incoming=Incoming(served.message_id, served.window or WINDOW),
         )  # fmt: skip
 
     async def submit(

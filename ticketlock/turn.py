@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from itertools import count
 from typing import Any, Protocol
 
+from .domain.domain import Domain
+from .domain.speaker import Speaker
 from .errors import LockLost, StaleFence, TrackerStoreConnectionError
 from .events.codec import check_mark
 from .events.event import Event
@@ -50,9 +52,11 @@ class Turn:
     Args:
         owner: distinguishes this process's claims from others'.
         relay: publishes committed events; None: nothing is published.
+        domain: has the responses of `utter`.
         options: as for `LockStore.lock`.
 
     Attributes:
+        domain: the domain of its `Conversations`; None without one.
         tracker: the latest session, and what has been added since.
         on_say: called with the event of each reply of `say`, at once; None: without a listener.
     """
@@ -64,8 +68,11 @@ class Turn:
         sender_id: str,
         owner: str,
         relay: Relay | None = None,
+        domain: Domain | None = None,
         **options: Any,
     ) -> None:
+        self.domain = domain
+        self._speaker: Speaker | None = None
         self._lock_store = lock_store
         self.lock = lock_store.lock(sender_id, **options)
         self._store = tracker_store
@@ -162,7 +169,28 @@ class Turn:
         In the bot server it is a reply of the bot, as one that is yielded. Raises InvalidEvent if
         it is not a reply, and RuntimeError once the block was left.
         """
-        event = reply_event(reply)
+        self._say(reply_event(reply))
+
+    def utter(self, response: str, /, **variables: Any) -> None:
+        """Add a response of the domain as a reply, as `say` does.
+
+        Args:
+            response: its name, as `utter_greet`.
+            variables: values for `{name}` in it, before those of slots.
+
+        Of the variations that fit the channel of the user's latest message and the slots, an
+        attempt that is repeated says the same one. Without one nothing is said, with a WARNING.
+        Raises ConfigurationError without a domain, or if it has no such response; InvalidEvent if
+        it cannot be stored.
+        """
+        if self._speaker is None:
+            self._speaker = Speaker(self.domain, f"{self.sender_id} {self.number}")
+        tracker = self.tracker
+        event = self._speaker.event(response, reversed(tracker.events), tracker.slots, variables)
+        if event is not None:
+            self._say(event)
+
+    def _say(self, event: Event) -> None:
         self.add(event)
         if self.on_say is not None:
             self.on_say(event)

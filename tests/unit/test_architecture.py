@@ -19,6 +19,7 @@ FLOORS = (
     ("errors",),
     ("checks", "imports", "moved", "observers", "plain_json", "process", "progress"),
     ("aio", "files", "settings", "events"),
+    ("domain",),
     ("redis", "tracker"),
     ("locks", "publishing"),
     ("telemetry", "event_service", "deliveries", "inbox"),

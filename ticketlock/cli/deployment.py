@@ -50,6 +50,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="async def bot(turn, message) that yields replies (default: it echoes)",
     )  # fmt: skip
     parser.add_argument(
+        "--domain", type=Path, metavar="FILE",
+        help="file or folder of the bot's domain (default: `domain` in the section server)",
+    )  # fmt: skip
+    parser.add_argument(
         "--drain-timeout", type=float, metavar="SECONDS", help="overrides drain_timeout of the file"
     )
     logs.add(parser)
@@ -91,7 +95,7 @@ def prepare(args: argparse.Namespace, command: str) -> Deployment:
     if section is not None:
         callback = CallbackSettings.from_section(section, endpoints.where("callback"))
     bot = load_bot(args.bot)
-    conversations = Conversations.from_endpoints(endpoints)
+    conversations = Conversations.from_endpoints(endpoints, args.domain)
     if args.access_log:
         conversations.observe(AccessLog())
     if args.otel:

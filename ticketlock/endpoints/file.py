@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..imports import pip_line, schema
+from ..files.yaml import line_of, parse_yaml
+from ..imports import schema
 from ..settings.section import FALSE, hint, sentences
 
 log = logging.getLogger("ticketlock")
@@ -128,7 +129,7 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error  # without the file name
         raise ConfigurationError(f"{name}: cannot be read: {why}") from error
-    document = _parse(text, name)
+    document = parse_yaml(text, name)
     if document is None:
         document = {}
     if not isinstance(document, Mapping):
@@ -148,7 +149,7 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
     used = {key: values for key, values in document.items() if key not in FOREIGN}
     sections, said = {}, []
     for key, raw in used.items():
-        values = _filled(raw, name, _line(document, key, 0))
+        values = _filled(raw, name, line_of(document, key, 0))
         if problem := _problem(key, values):
             said.append(f"{key}: {problem}")
         elif key in SECTIONS and values is not None:
@@ -163,6 +164,20 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
     if unused:
         log.info("%s: not used by ticketlock: %s", name, ", ".join(unused))
     return Endpoints(name, sections, unused)
+
+
+def domain_path(endpoints: Endpoints) -> Path | None:
+    """The file or folder of the domain, as the section `server` names it; None if it does not.
+
+    A relative path is one from the folder of the endpoints file. Raises ConfigurationError.
+    """
+    section = endpoints.section("server")
+    named = None if section is None else section.kwargs.get("domain")
+    if named is None:
+        return None
+    if isinstance(named, str) and named:
+        return Path(endpoints.path).parent / named
+    raise ConfigurationError(f"{endpoints.where('server')}: domain: is not the path of a file")
 
 
 def _problem(key: object, values: Any) -> str | None:
@@ -207,40 +222,15 @@ def _quoted(value: Any) -> Any:
     return _VARIABLE.sub(r"$\g<0>", value) if isinstance(value, str) else value
 
 
-def _parse(text: str, name: str) -> Any:
-    try:
-        from ruamel.yaml import YAML
-        from ruamel.yaml.error import MarkedYAMLError, YAMLError
-    except ImportError:
-        raise ConfigurationError(f"{name}: reading YAML needs: {pip_line(['yaml'])}") from None
-    try:
-        return YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        hint = "; put quotes around ${NAME} in a list" if "${" in text else ""
-        raise ConfigurationError(f"{name}: {line}{error.problem}{hint}") from error
-    except YAMLError as error:
-        raise ConfigurationError(f"{name}: is not valid YAML: {error}") from error
-
-
 def _filled(value: Any, name: str, line: int = 0) -> Any:
     """The value with its variables replaced, as plain dictionaries, lists and texts."""
     if isinstance(value, Mapping):
-        return {key: _filled(item, name, _line(value, key, line)) for key, item in value.items()}
+        return {key: _filled(item, name, line_of(value, key, line)) for key, item in value.items()}
     if isinstance(value, list):
-        return [_filled(item, name, _line(value, i, line)) for i, item in enumerate(value)]
+        return [_filled(item, name, line_of(value, i, line)) for i, item in enumerate(value)]
     if isinstance(value, str):
         return _VARIABLE.sub(lambda match: _variable(match, name, line), str(value))
     return value
-
-
-def _line(parent: Any, key: Any, default: int) -> int:
-    """The line of an item, which the parser stores at its parent."""
-    try:
-        place = parent.lc.value(key) if isinstance(key, str) else parent.lc.item(key)
-        return int(place[0]) + 1
-    except (AttributeError, KeyError, TypeError):
-        return default
 
 
 def _variable(match: re.Match[str], name: str, line: int) -> str:

@@ -11,6 +11,8 @@ from .codec import encode_events
 
 #: Keys of a reply.
 REPLY_KEYS = ("text", "buttons", "image", "attachment", "custom", "metadata")
+#: Keys of a response that channels show, beside its text.
+_SHOWN = ("elements", "quick_replies", "buttons", "attachment", "image", "custom")
 
 
 def reply_event(reply: str | Mapping[str, Any]) -> BotUttered:
@@ -31,9 +33,25 @@ def reply_event(reply: str | Mapping[str, Any]) -> BotUttered:
         raise InvalidEvent(f"the text of a reply is not text, but {type(text).__name__}")
     if not isinstance(metadata, Mapping):
         raise InvalidEvent("the metadata of a reply is not a mapping")
-    event = BotUttered(text, data=said, metadata=dict(metadata))
+    return _checked(BotUttered(text, data=said, metadata=dict(metadata)), "a reply")
+
+
+def utterance(message: Mapping[str, Any]) -> BotUttered:
+    """The event of a response, of a domain or an action, in the documented shape.
+
+    What a channel shows is `text` and `data`, all else is metadata. An image is an attachment too,
+    for old clients. Raises InvalidEvent if it cannot be stored.
+    """
+    data = {key: message[key] for key in _SHOWN if message.get(key) is not None}
+    if data.get("image") and not data.get("attachment"):
+        data["attachment"] = data["image"]
+    about = {key: value for key, value in message.items() if key not in ("text", *_SHOWN)}
+    return _checked(BotUttered(message.get("text"), data=data, metadata=about), "a response")
+
+
+def _checked(event: BotUttered, what: str) -> BotUttered:
     try:
         encode_events([event.as_dict()])
     except InvalidEvent as error:
-        raise InvalidEvent(f"a reply cannot be stored: {error}") from error
+        raise InvalidEvent(f"{what} cannot be stored: {error}") from error
     return event

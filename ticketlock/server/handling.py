@@ -49,7 +49,7 @@ class Handler:
         self.counters = Counters()
         self.failures = Failures()
         self.observers = conversations.lock_store.observers
-        self.sessions = Sessions(settings)
+        self.sessions = Sessions(settings, conversations.domain)
         runner = BotRunner(conversations, bot, settings, self.sessions, self.counters)
         self.serving = BotServing(conversations, runner, self.jobs, settings)
         #: Channel -> where the replies to its messages are sent.

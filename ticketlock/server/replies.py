@@ -43,14 +43,16 @@ def rest_objects(event: Event, recipient: str) -> Iterator[dict[str, Any]]:
     if not isinstance(event, BotUttered):
         return
     data = event.data if isinstance(event.data, Mapping) else {}
-    buttons = data.get("buttons")
+    buttons = data.get("quick_replies") or data.get("buttons")
     if buttons:
         yield {"recipient_id": recipient, "text": event.text or "", "buttons": buttons}
     elif event.text and isinstance(event.text, str):  # a stored one may have any type
         for part in paragraphs(event.text):
             yield {"recipient_id": recipient, "text": part}
     for key in ("image", "attachment", "custom"):
-        if data.get(key) is not None:
+        if data.get(key) is not None and not (
+            key == "attachment" and data[key] == data.get("image")  # stored twice, as documented
+        ):
             yield {"recipient_id": recipient, key: data[key]}
 
 

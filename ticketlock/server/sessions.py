@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from ..domain.domain import Domain, SessionConfig
 from ..events import (
     LISTEN,
     SESSION_START,
@@ -44,10 +45,19 @@ Why = Literal["empty", "asked", "expired", "long"]
 
 
 class Sessions:
-    """Starts the sessions of conversations."""
+    """Starts the sessions of conversations.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        domain: says when a session ends, where the settings do not.
+    """
+
+    def __init__(self, settings: Settings, domain: Domain | None = None) -> None:
         self._settings = settings
+        config = SessionConfig() if domain is None else domain.session_config
+        # A key of the section server comes before the domain.
+        minutes, carry = settings.session_expiration_time, settings.carry_over_slots
+        self._minutes = config.session_expiration_time if minutes is None else minutes
+        self._carry = config.carry_over_slots_to_new_session if carry is None else carry
 
     def add(self, turn: Turn, messages: Sequence[Message]) -> list[Message]:
         """Add messages of the user, with the start of a session before or after them.
@@ -84,7 +94,7 @@ class Sessions:
         tracker = turn.tracker
         if not tracker.applied_events():
             return "empty"
-        minutes, last = self._settings.session_expiration_time, last_message(tracker)
+        minutes, last = self._minutes, last_message(tracker)
         # An invalid time, as in old data, counts as long ago.
         moment = 0.0 if last is None else finite(last.timestamp) or 0.0
         if minutes > 0 and last is not None and time.time() - moment > 60 * minutes:
@@ -112,7 +122,7 @@ class Sessions:
         handled = self._handled(tracker)
         about = {_HANDLED: handled} if handled else {}
         made: list[Event] = [ActionExecuted(SESSION_START, metadata=about), SessionStarted()]
-        if why == "long" or self._settings.carry_over_slots:
+        if why == "long" or self._carry:
             made += _slots(tracker)
         if metadata and not metadata.get("is_external"):  # only metadata of a channel
             made.append(SlotSet(METADATA_SLOT, dict(metadata)))

@@ -150,13 +150,15 @@ class Settings:
             "that it is a dead letter, and answered 409", low=1),
     ] = 5  # fmt: skip
     session_expiration_time: Annotated[
-        float,
+        float | None,
         Key("minutes since the user's last message after which the next one starts a new session; "
-            "0: never", low=0, high=1e9),
-    ] = 60.0  # fmt: skip
-    carry_over_slots: Annotated[bool, Key("a session begins with the slots of the one before")] = (
-        True
-    )
+            "0: never", low=0, high=1e9, shown="that of the domain, or 60"),
+    ] = None  # fmt: skip
+    carry_over_slots: Annotated[
+        bool | None,
+        Key("a session begins with the slots of the one before",
+            shown="that of the domain, or true"),
+    ] = None  # fmt: skip
     max_session_events: Annotated[
         int,
         Key("events after which the next turn starts a new session, which keeps slots, loop and "
@@ -187,6 +189,12 @@ class Settings:
             "kept in the Redis of the locks"
         ),
     ] = field(default=None, repr=False)
+    domain: Annotated[
+        str | None,
+        Key(
+            "file or folder of the bot's domain; a relative path begins at the folder of this file"
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         if self.double_texting not in POLICIES:

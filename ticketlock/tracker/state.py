@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from .. import events as e
+from ..domain.slots import DeclaredSlots
 from ..events.event import Event
 
 
@@ -21,7 +22,7 @@ class TrackerState:
     """
 
     def __init__(self, initial_slots: Mapping[str, Any]) -> None:
-        self._initial_slots = dict(initial_slots)
+        self._initial_slots = initial_slots
         self.reset()
 
     def reset(self, followup: str = e.LISTEN) -> None:
@@ -76,8 +77,15 @@ class TrackerState:
             self.active_loop["rejected"] = False
 
     def _slot(self, event: e.SlotSet) -> None:
-        if isinstance(event.name, str):
-            self.slots[event.name] = event.value
+        name, value, declared = event.name, event.value, self._initial_slots
+        if not isinstance(name, str):
+            return
+        if isinstance(declared, DeclaredSlots):
+            if name not in declared:
+                declared.report(name)
+                return
+            value = declared.fitted(name, value)
+        self.slots[name] = value
 
     def _reset_slots(self, event: e.AllSlotsReset) -> None:
         # Slots that were not declared stay as keys, with the value None.

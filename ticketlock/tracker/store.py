@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from ..aio.running import result
 from ..checks import check_sender_id
+from ..domain.domain import Domain
 from ..errors import StaleFence
 from ..events import LISTEN, ActionExecuted, Event
 from ..events.codec import check_claim, check_mark, encode_events
@@ -47,8 +48,8 @@ class TrackerStore:
     """Keeps the events of conversations.
 
     Args:
-        domain: a mapping whose `slots` say initial values, an object with such an attribute,
-            or None: slots appear when they are set.
+        domain: a `Domain`; a mapping whose `slots` say initial values, an object with such an
+            attribute, or None: slots appear when they are set.
         event_broker: kept for the caller; a store never publishes by itself.
     """
 
@@ -281,8 +282,10 @@ def common_start(stored: Sequence[Mapping[str, Any]], events: Sequence[Mapping[s
     return count
 
 
-def initial_slots(domain: Any) -> dict[str, Any]:
+def initial_slots(domain: Any) -> Mapping[str, Any]:
     """The initial values in a domain's `slots`: plain values or mappings with `initial_value`."""
+    if isinstance(domain, Domain):
+        return domain.initial_slots
     slots = domain.get("slots") if isinstance(domain, Mapping) else getattr(domain, "slots", None)
     if isinstance(slots, Mapping):
         return {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import events as e
+from ..domain.slots import DeclaredSlots
 from ..events.event import Event
 from .state import TrackerState
 
@@ -75,7 +76,8 @@ class Tracker:
     Args:
         sender_id: the conversation id.
         events: the events so far.
-        slots: initial values of the slots; others appear when they are set.
+        slots: initial values of the slots; others appear when they are set, but not beside those
+            of a `Domain`.
         max_event_history: how many events `current_state` shows; all are kept and stored.
     """
 
@@ -88,7 +90,9 @@ class Tracker:
     ) -> None:
         self.sender_id = sender_id
         self.max_event_history = max_event_history
-        self.initial_slots = dict(slots or {})
+        self.initial_slots: Mapping[str, Any] = (
+            slots if isinstance(slots, DeclaredSlots) else dict(slots or {})
+        )
         self.events: list[Event] = list(events)
         self.origin: Origin | None = None
         self._state: TrackerState | None = None

@@ -1,0 +1,64 @@
+"""What a turn says of the responses of a domain."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..events import BotUttered, UserUttered
+from ..events.event import Event
+from ..events.reply import utterance
+from .domain import Domain
+
+log = logging.getLogger("ticketlock")
+
+
+class Speaker:
+    """Says responses in one turn; it counts how often it has said each.
+
+    Args:
+        ticket: names the turn, where its message has no id.
+    """
+
+    def __init__(self, domain: Domain | None, ticket: str) -> None:
+        self._domain = domain
+        self._ticket = ticket
+        self._said: Counter[str] = Counter()
+
+    def event(
+        self,
+        response: str,
+        events: Iterable[Event],
+        slots: Mapping[str, Any],
+        variables: Mapping[str, Any],
+    ) -> BotUttered | None:
+        """The event of a response; None, with a WARNING, if no variation fits.
+
+        A turn that is tried again, here or in another process, says what listeners have already
+        heard: the choice depends on the conversation, the user's latest message, the response,
+        and how often the turn has said it, and on nothing else.
+
+        Args:
+            events: those of the tracker, the latest first.
+
+        Raises ConfigurationError without a domain, or if it has no such response; InvalidEvent if
+        it cannot be stored.
+        """
+        if self._domain is None:
+            raise ConfigurationError(
+                f"utter {response!r:.80}: there is no domain: give Conversations(domain=), or "
+                "`domain` in the section server"
+            )
+        heard = next((event for event in events if isinstance(event, UserUttered)), None)
+        name = getattr(heard, "message_id", None) or self._ticket
+        self._said[response] += 1
+        draw = f"{name}\0{response}\0{self._said[response]}"
+        channel = getattr(heard, "input_channel", None)
+        message = self._domain.response(response, channel, slots, variables, draw)
+        if message is None:
+            log.warning("response %s: no variation fits the slots: nothing is said", response)
+            return None
+        return utterance({**message, "utter_action": response})
