@@ -22,6 +22,7 @@ from .locks.shield import Shield
 from .locks.store import LockStore
 from .process import clock
 from .publishing.relay import Relay
+from .tracker.commits import AroundCommit
 from .tracker.store import Claim, TrackerStore
 from .tracker.tracker import Tracker
 
@@ -85,6 +86,7 @@ class Turn:
         #: Awaited with the error of a claim, before the turn is released.
         self.on_no_claim: Callable[[BaseException], Awaitable[None]] | None = None
         self.on_say: Callable[[Event], object] | None = None
+        self.around_commit: AroundCommit | None = None
         self.sender_id = sender_id
 
     @property
@@ -252,9 +254,12 @@ class Turn:
         kept = None if self.mark is None else mark
         if not self._pending and kept is None:
             return
+        events = list(self._pending)
+        if (around := self.around_commit) is not None:
+            await around.before(events)
         self.grant.ensure_held()
         # A write that has begun goes to its end: a cancellation waits for it.
-        writing = asyncio.ensure_future(self._write(kept))
+        writing = asyncio.ensure_future(self._write(kept, events))
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
@@ -262,9 +267,11 @@ class Turn:
             if not writing.cancelled() and (error := writing.exception()):
                 log.warning("the write of a cancelled turn failed: %s", error)
             raise
+        if around is not None:
+            await around.after()
 
-    async def _write(self, mark: str | None) -> None:
-        events, pause = list(self._pending), _FIRST_RETRY
+    async def _write(self, mark: str | None, events: list[dict[str, Any]]) -> None:
+        pause = _FIRST_RETRY
         marks = () if mark is None else (mark,)
         for attempt in count(2):
             try:
