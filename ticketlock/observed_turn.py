@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from .process import clock
 from .telemetry.observer import Written
@@ -24,12 +25,12 @@ class ObservedTurn(Turn):
             seconds = clock() - began
             self.grant.observers.notify("on_claim", self.grant, seconds, error)
 
-    async def _write(self, mark: str | None) -> None:
+    async def _write(self, mark: str | None, events: list[dict[str, Any]]) -> None:
         began = clock()
-        written = Written(self.sequence, len(self._pending), self._relay is not None)
+        written = Written(self.sequence, len(events), self._relay is not None)
         error: BaseException | None = None
         try:
-            await super()._write(mark)
+            await super()._write(mark, events)
         except BaseException as raised:
             error = raised
             raise

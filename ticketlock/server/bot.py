@@ -17,6 +17,11 @@ from ..events import UserUttered
 from ..tracker.state import empty_message
 from ..turn import Turn
 
+#: The documented start of the text of a message for an intent.
+EXTERNAL = "EXTERNAL: "
+#: The documented name, as an output channel, of the channel of the user's last message.
+LATEST = "latest"
+
 
 @dataclass(frozen=True)
 class Message:
@@ -35,6 +40,7 @@ class Message:
         attempt: calls of the bot with it, this one included: above 1 if an earlier turn failed,
             was too slow, or lost its process.
         may_repeat: whether it may be sent again with its id; False if only the server knows the id.
+        reminder: the name of the reminder that fires; None: it is none.
     """
 
     text: str
@@ -46,10 +52,13 @@ class Message:
     together: tuple[Message, ...] = ()
     attempt: int = 1
     may_repeat: bool = True
+    reminder: str | None = None
 
     def as_text(self) -> str:
         """The message as text, without sender and id; for `from_text`."""
-        keys = ("text", "input_channel", "metadata", "parse_data")
+        keys = ["text", "input_channel", "metadata", "parse_data"]
+        if self.reminder is not None:  # 0.5.0 does not read it: it would not ask the history
+            keys.append("reminder")
         return json.dumps({key: getattr(self, key) for key in keys})
 
     @classmethod

@@ -18,11 +18,13 @@ from ..inbox.served import Served
 from ..locks.grant import facts
 from ..locks.incoming import Supersede
 from ..locks.superseded import unless_superseded
+from ..tracker.reminders import pending
 from ..turn import Turn
-from .bot import Bot, Message
+from .bot import LATEST, Bot, Message
 from .errors import BotError
 from .jobs import Job
 from .operator.meter import Counters
+from .reminders import Reminders
 from .replies import handled_at, replies_after, rest_objects
 from .sessions import Sessions, handled_before
 from .settings import Settings
@@ -42,6 +44,7 @@ class BotRunner:
 
     Args:
         counters: counts messages that were handled, and duplicates.
+        reminders: schedules those of the bot's turns.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class BotRunner:
         settings: Settings,
         sessions: Sessions,
         counters: Counters,
+        reminders: Reminders,
     ) -> None:
         self._trackers = conversations.tracker_store
         self._observers = conversations.lock_store.observers
@@ -58,6 +62,7 @@ class BotRunner:
         self._settings = settings
         self._sessions = sessions
         self._counters = counters
+        self._reminders = reminders
 
     async def recover(self, turn: Turn, message: Message) -> list[RestObject]:
         """Set the stored replies to the message as its outcome, and return them."""
@@ -77,10 +82,17 @@ class BotRunner:
         """
         turn = job.turn
         before = handled_before(turn.tracker)
+        since = time.time() - self._settings.message_window
+        if message.reminder is not None:
+            if not self._fires(turn, message):
+                turn.answer("[]", message.message_id)
+                return []
+            since = 0.0  # it fires once, whenever its message comes again
+        self._reminders.follow(turn, message.input_channel, message.message_id)
+        message = _as_external(turn, message)
         # What has failed is tried alone: the failure may be another's, or its own.
         coalesce = served.mode == "coalesce" and not served.attempts
         messages = [message, *(await self._collected(turn) if coalesce else ())]
-        since = time.time() - self._settings.message_window
         # Without its mark an earlier attempt did not end. What it committed is there: with a reply,
         # as documented, that is the answer; without one the bot is called again. A message that
         # had the id before this one was handled a window earlier at least.
@@ -113,6 +125,13 @@ class BotRunner:
         for message_id, objects in replies.items():
             turn.answer(json.dumps(objects), message_id)
         return [(m, replies[m.message_id]) for m in messages]
+
+    def _fires(self, turn: Turn, message: Message) -> bool:
+        """Whether the history has a reminder still, or it has fired already; as documented."""
+        name = message.message_id
+        if handled_at(turn.tracker.events, name) is not None:
+            return True
+        return name in pending(turn.tracker) and not self._sessions.expired(turn)
 
     async def _collected(self, turn: Turn) -> list[Message]:
         """The messages that wait behind the turn, to be handled in it."""
@@ -189,6 +208,16 @@ class BotRunner:
             async for reply in replies:
                 turn.say(reply)
         pass_on()
+
+
+def _as_external(turn: Turn, message: Message) -> Message:
+    """The message of an intent has the channel of the user's last one, as documented."""
+    if not message.metadata.get("is_external"):
+        return message
+    latest = turn.tracker.latest_input_channel
+    if not isinstance(latest, str):  # the user has not written yet
+        latest = "rest" if message.input_channel == LATEST else message.input_channel
+    return replace(message, input_channel=latest)
 
 
 def _is_handled(turn: Turn, before: Mapping[str, float], message: Message, since: float) -> bool:

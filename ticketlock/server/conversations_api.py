@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -27,10 +27,10 @@ from ..tracker.tracker import EventVerbosity, Tracker
 from ..turn import Turn
 from .answers import answer, tracker_answer
 from .auth import Auth
-from .bot import Message
+from .bot import EXTERNAL, LATEST, Message
 from .errors import BadRequest, Conflict, NotFound, TooMuch
 from .event_fields import check_fields, check_parse_data
-from .limits import check_message, field, path_id, read_json, read_object
+from .limits import check_message, check_message_id, field, path_id, read_json, read_object
 from .operator.audit import requested
 from .operator.live import Live
 from .query import flag
@@ -40,9 +40,6 @@ from .story import stories
 log = logging.getLogger("ticketlock.server")
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
-
-#: The documented start of the text of a message for an intent.
-_EXTERNAL = "EXTERNAL: "
 
 
 class ConversationsApi:
@@ -76,13 +73,22 @@ class ConversationsApi:
         return tracker if until is None else _as_of(tracker, until)
 
     async def append_events(self, request: Request) -> Response:
-        """POST tracker/events: append one event or a list."""
+        """POST tracker/events: append one event or a list; schedule reminders, if that is asked for."""
         sender_id, verbosity = self._sender(request), _verbosity(request)
-        if flag(request, "execute_side_effects"):
-            raise BadRequest("execute_side_effects: this server has no channel to send over")
+        effects = flag(request, "execute_side_effects")
+        channel = request.query_params.get("output_channel", "rest")
         events = await _events(request, self._handler.settings)
 
         async def body(turn: Turn) -> Response:
+            if effects:
+                to = channel if channel != LATEST else turn.tracker.latest_input_channel or "rest"
+                if to in self._handler.destinations and any(e["event"] == "bot" for e in events):
+                    raise BadRequest(
+                        f"execute_side_effects: events of the bot are not sent over {to} by this "
+                        "request: leave them out, and use trigger_intent to have the bot say it"
+                    )
+                self._handler.serve()  # a reminder may be due before the first message
+                self._handler.reminders.follow(turn, to)
             if not is_session_start(events[0]):
                 self._handler.sessions.before_events(turn)
             await sliced(map(turn.add, map(_made, events)))
@@ -144,11 +150,11 @@ class ConversationsApi:
         if not (name := field(body, "name", str, "a text")):
             raise BadRequest("name is missing: the intent to trigger")
         message = Message(
-            _EXTERNAL + name,
+            EXTERNAL + name,
             sender_id,
+            **_named(request, body),
             input_channel=request.query_params.get("output_channel", "rest"),
             metadata={"is_external": True},
-            may_repeat=False,
             parse_data={"intent": {"name": name}, "entities": _entities(body.get("entities"))},
         )
         checked = check_message(message, self._handler.settings)
@@ -271,6 +277,12 @@ def _made(wire: dict[str, Any]) -> Event:
     if wire.get("timestamp") is None:
         wire["timestamp"] = time.time()
     return Event.from_dict(wire, stamp=False)
+
+
+def _named(request: Request, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The message id that the client gave, as for a webhook. Raises BadRequest."""
+    given = body.get("message_id", request.headers.get("idempotency-key"))
+    return {"may_repeat": False} if given is None else {"message_id": check_message_id(given)}
 
 
 def _entities(given: Any) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from .jobs import Job, Jobs, Sent, overdue
 from .operator.failures import Failures
 from .operator.meter import Counters
 from .outcomes import Outcomes, Report
+from .reminders import Reminders
 from .serving import BotServing
 from .sessions import Sessions
 from .settings import Settings
@@ -40,6 +41,7 @@ class Handler:
         counters: messages so far, by result.
         failures: errors so far.
         sessions: starts sessions of the conversations.
+        reminders: schedules the reminders of turns.
     """
 
     def __init__(self, conversations: Conversations, bot: Bot, settings: Settings) -> None:
@@ -50,7 +52,10 @@ class Handler:
         self.failures = Failures()
         self.observers = conversations.lock_store.observers
         self.sessions = Sessions(settings, conversations.domain)
-        runner = BotRunner(conversations, bot, settings, self.sessions, self.counters)
+        self.reminders = Reminders(conversations, settings, self.sessions.minutes)
+        runner = BotRunner(
+            conversations, bot, settings, self.sessions, self.counters, self.reminders
+        )
         self.serving = BotServing(conversations, runner, self.jobs, settings)
         #: Channel -> where the replies to its messages are sent.
         self.destinations: dict[str, Destination] = {}

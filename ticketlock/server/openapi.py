@@ -115,7 +115,11 @@ def _conversations() -> Json:
     }
     channel = in_query("output_channel", TEXT, "")
     every = in_query("all_sessions", {"type": "boolean"}, "all sessions, not only the latest")
-    effects = in_query("execute_side_effects", {"type": "boolean", "enum": [False]}, "never")
+    effects = in_query(
+        "execute_side_effects",
+        {"type": "boolean"},
+        "schedule and cancel reminders, as the events say",
+    )
     story = get("As a story", {}, ALWAYS, [until, every], "text/yaml")
     paths: Json = {
         "tracker": {"get": get("The state", state, ALWAYS, [shown, until])},

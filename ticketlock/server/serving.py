@@ -10,7 +10,7 @@ from ..conversations import Conversations
 from ..inbox.served import Served
 from ..serving import Serving
 from ..turn import Turn
-from .bot import Message
+from .bot import LATEST, Message
 from .bot_runner import BotRunner
 from .errors import describe
 from .jobs import Job, Jobs
@@ -61,7 +61,8 @@ class BotServing(Serving):
         hearing = partial(served.inbox.saying, served)
         answered = await self._runner.run(job, served, message, hearing)
         for one, replies in answered:  # of messages handled together one has the replies
-            self.send_out(served, one.input_channel, replies)
+            asked = one.message_id == message.message_id and message.input_channel != LATEST
+            self.send_out(served, (message if asked else one).input_channel, replies)
 
     async def _recovered(self, turn: Turn, served: Served) -> None:
         """The replies are in the history."""

@@ -25,6 +25,7 @@ from ..events import (
 from ..events.codec import finite
 from ..events.event import Event
 from ..plain_json import plain, weight
+from ..tracker.reminders import pending
 from ..tracker.tracker import Tracker
 from ..turn import Turn
 from .bot import Message
@@ -49,6 +50,9 @@ class Sessions:
 
     Args:
         domain: says when a session ends, where the settings do not.
+
+    Attributes:
+        minutes: since the user's last message after which a session ends; 0: it does not.
     """
 
     def __init__(self, settings: Settings, domain: Domain | None = None) -> None:
@@ -56,7 +60,7 @@ class Sessions:
         config = SessionConfig() if domain is None else domain.session_config
         # A key of the section server comes before the domain.
         minutes, carry = settings.session_expiration_time, settings.carry_over_slots
-        self._minutes = config.session_expiration_time if minutes is None else minutes
+        self.minutes = config.session_expiration_time if minutes is None else minutes
         self._carry = config.carry_over_slots_to_new_session if carry is None else carry
 
     def add(self, turn: Turn, messages: Sequence[Message]) -> list[Message]:
@@ -91,15 +95,18 @@ class Sessions:
                 )
 
     def _due(self, turn: Turn) -> Why | None:
-        tracker = turn.tracker
-        if not tracker.applied_events():
+        if not turn.tracker.applied_events():
             return "empty"
-        minutes, last = self._minutes, last_message(tracker)
-        # An invalid time, as in old data, counts as long ago.
-        moment = 0.0 if last is None else finite(last.timestamp) or 0.0
-        if minutes > 0 and last is not None and time.time() - moment > 60 * minutes:
+        if self.expired(turn):
             return "expired"
         return "long" if self._long(turn) else None
+
+    def expired(self, turn: Turn) -> bool:
+        """Whether the user was away for so long that the session has ended."""
+        minutes, last = self.minutes, last_message(turn.tracker)
+        # An invalid time, as in old data, counts as long ago.
+        moment = 0.0 if last is None else finite(last.timestamp) or 0.0
+        return minutes > 0 and last is not None and time.time() - moment > 60 * minutes
 
     def _long(self, turn: Turn) -> bool:
         """Whether the session has grown beyond the limits since its start.
@@ -192,3 +199,4 @@ def _ongoing(tracker: Tracker) -> Iterator[Event]:
         yield ActiveLoop(plain(tracker.active_loop["name"]))
     if tracker.is_paused():
         yield ConversationPaused()
+    yield from pending(tracker).values()
