@@ -216,7 +216,7 @@ _HINTS = {
     "TrackerStoreUnavailable": "send it again with the same message_id: what was stored is not "
     "stored twice",
     "EventBrokerUnavailable": "send it again with the same message_id",
-    "Draining": "send it again with the same message_id: another replica takes it",
+    "Draining": "send it again, with the same message_id if it has one: another replica takes it",
     "Timeout": "the turn continues: send it again with the same message_id to get its reply",
 }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 from ..aio.running import result
 from ..conversations import Conversations
@@ -143,7 +144,7 @@ class Handler:
     async def _handled(self, message: Message, policy: str | None) -> tuple[list[RestObject], bool]:
         """The replies, and whether the message was known before."""
         async with self._outcomes.reported(message.sender_id, message.message_id) as report:
-            with self.jobs.sender(message.sender_id, message.message_id) as sent:
+            with self._sender(message) as sent:
                 report.sent, report.job_of = sent, self.jobs.of
                 receipt = await self.submit(message, policy, listener=sent.listener)
                 sent.number = receipt.number
@@ -173,7 +174,7 @@ class Handler:
                 said.put_nowait(reply)
 
         async with self._outcomes.reported(message.sender_id, message.message_id) as report:
-            with self.jobs.sender(message.sender_id, message.message_id) as sent:
+            with self._sender(message) as sent:
                 report.sent, report.job_of = sent, self.jobs.of
                 sent.listener.on_reply = hear
                 receipt = await self.submit(message, policy, listener=sent.listener)
@@ -215,6 +216,8 @@ class Handler:
                 raise TooManyAttempts(f"a dead letter, which is not handled again: {failed}")
             raise failed
         if outcome.state == "withdrawn":
+            if report.sent is not None and report.sent.taken_back:
+                raise Draining("this server is being stopped; send the message again")
             raise Withdrawn("the message was withdrawn before its turn")
         if receipt.known:
             report.duplicate = True
@@ -224,6 +227,9 @@ class Handler:
         if replies is None:
             raise RolledBack("a later message took the place of this one")
         return replies
+
+    def _sender(self, message: Message) -> AbstractContextManager[Sent]:
+        return self.jobs.sender(message.sender_id, message.message_id, message.may_repeat)
 
     # -- the inbox -------------------------------------------------------------------------------
 
@@ -241,14 +247,34 @@ class Handler:
         """Accept no more messages, and let running turns end; see `Jobs.drain`."""
         self.jobs.draining = True
         durable = self.conversations.inbox.durable
-        then = "the message keeps its place, and the same message_id will get the reply"
-        for sent in self.jobs.senders:
-            why = then if durable else "send the message again"
-            sent.listener.fail(Draining(f"this server is being stopped; {why}"))
         if self._serves:
             await self.conversations.inbox.drain()
-        await self.jobs.drain(seconds, hurry)
+        then = "the message keeps its place, and the same message_id will get the reply"
+        elsewhere = []
+        for sent in self.jobs.senders:
+            if durable and not sent.may_repeat:
+                elsewhere.append(self._take_back(sent, seconds, hurry))
+            else:
+                why = then if durable else "send the message again"
+                sent.listener.fail(Draining(f"this server is being stopped; {why}"))
+        await asyncio.gather(self.jobs.drain(seconds, hurry), *elsewhere)
         await self.serving.close()
+
+    async def _take_back(self, sent: Sent, seconds: float, hurry: asyncio.Event | None) -> None:
+        """Withdraw a message that only this server can name: sent again, it would come twice.
+
+        If its turn has begun at another replica, wait for the reply instead.
+        """
+        sent.taken_back = True
+        inbox = self.conversations.inbox
+        if await inbox.withdraw(sent.conversation_id, sent.message_id) == "begun":
+            sent.taken_back = False
+            waits: list[asyncio.Future[Any]] = [sent.listener.outcome]
+            waits += [asyncio.ensure_future(hurry.wait())] if hurry is not None else []
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits[1:]:
+                wait.cancel()
+        sent.listener.fail(Draining("this server is being stopped; send the message again"))
 
     # -- other turns -------------------------------------------------------------------------------
 

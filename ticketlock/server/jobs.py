@@ -147,10 +147,14 @@ class Sent:
         started: moment of `clock()` at which it came.
         number: its ticket number, once it is known.
         listener: gets its outcome.
+        may_repeat: see `Message`.
+        taken_back: whether the server has withdrawn it, because it stops.
     """
 
-    def __init__(self, conversation_id: str, message_id: str) -> None:
+    def __init__(self, conversation_id: str, message_id: str, may_repeat: bool) -> None:
         self.listener = Listener()
+        self.may_repeat = may_repeat
+        self.taken_back = False
         self.conversation_id = conversation_id
         self.message_id = message_id
         self.started = clock()
@@ -203,7 +207,9 @@ class Jobs:
             raise Overloaded(f"{self.limit} turns run and wait at this server; send it again")
 
     @contextmanager
-    def sender(self, conversation_id: str, message_id: str) -> Iterator[Sent]:
+    def sender(
+        self, conversation_id: str, message_id: str, may_repeat: bool = True
+    ) -> Iterator[Sent]:
         """A sender waits for the reply to a message in the block.
 
         Raises Draining, Overloaded, TooManyDuplicates.
@@ -215,7 +221,7 @@ class Jobs:
             raise TooManyDuplicates(
                 f"{self._duplicates} requests wait for the reply to this message_id; send it later"
             )
-        sent = Sent(*key)
+        sent = Sent(*key, may_repeat)
         same.append(sent)
         self._count += 1
         try:

@@ -1,0 +1,81 @@
+"""Clients without message ids, as Rasa's: what a replica that stops answers them comes once."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+from integration.test_server import said, texts
+from servers.bot_server import Replica, replicas, write_files
+
+from ticketlock import ConcurrentRedisLockStore
+from ticketlock.redis.embedded import EmbeddedRedis
+
+
+async def send(http: httpx.AsyncClient, at: Replica, text: str, seconds: float) -> httpx.Response:
+    body = {"sender": "anna", "message": text, "metadata": {"seconds": seconds}}
+    return await http.post(f"{at.url}/webhooks/rest/webhook", json=body)
+
+
+class Deployment:
+    """Two replicas, and a look at the turns of their conversation."""
+
+    def __init__(self, server: EmbeddedRedis, folder: Path) -> None:
+        write_files(folder, server.url)
+        prefix = "".join(filter(str.isalnum, folder.name))
+        self.locks = ConcurrentRedisLockStore(url=server.url, key_prefix=prefix)
+
+    async def until(self, waiting: int, number: int) -> None:
+        """Wait until so many messages wait behind the turn of a ticket."""
+
+        async def look() -> None:
+            while True:
+                found = await self.locks.inspect("anna")
+                turn = found.holder.number if found.holder is not None else 0
+                if (found.waiting_count, turn) == (waiting, number):
+                    return
+                await asyncio.sleep(0.01)
+
+        await asyncio.wait_for(look(), 20)
+
+
+async def test_one_that_waits_is_taken_back(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+    """It gets 503 and is sent again: without that its place would be kept, and it handled twice."""
+    deployment = Deployment(redis_server, tmp_path)
+    async with httpx.AsyncClient(timeout=30) as http, deployment.locks:
+        with replicas(tmp_path, [], []) as (one, two):
+            tasks: list[asyncio.Task[Any]] = [asyncio.create_task(send(http, two, "1", 3))]
+            await deployment.until(0, 1)
+            tasks.append(asyncio.create_task(send(http, one, "2", 0)))
+            await deployment.until(1, 1)
+            one.process.send_signal(signal.SIGTERM)
+            refused = await tasks[1]
+            assert refused.status_code == 503, refused.text
+            assert refused.json()["reason"] == "Draining"
+            await deployment.until(0, 1)
+            assert (await send(http, two, "2", 0)).status_code == 200
+            assert (await tasks[0]).status_code == 200
+            assert await texts(http, two, "anna") == said("1", "2")
+
+
+async def test_one_that_another_replica_handles(
+    redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    """It gets its reply, although the replica at which its sender waits is stopped."""
+    deployment = Deployment(redis_server, tmp_path)
+    async with httpx.AsyncClient(timeout=30) as http, deployment.locks:
+        with replicas(tmp_path, [], []) as (one, two):
+            first = asyncio.create_task(send(http, two, "1", 1))
+            await deployment.until(0, 1)
+            second = asyncio.create_task(send(http, one, "2", 3))
+            await deployment.until(1, 1)
+            await deployment.until(0, 2)  # at the replica that had the turn before
+            one.process.send_signal(signal.SIGTERM)
+            answer = await second
+            assert answer.status_code == 200, answer.text
+            assert answer.json()[-1]["text"] == "done: 2"
+            assert (await first).status_code == 200
+            assert await texts(http, two, "anna") == said("1", "2")
