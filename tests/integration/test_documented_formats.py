@@ -157,6 +157,11 @@ BESIDE = {
     "begun anew": ([*session(1700004000.5), user("theirs", 1700004001.0)], 4),
     "of a turn that had begun before": ([*HISTORY[4:], user("theirs", 1700003602.5)], 1),
     "left by a process that was killed": (HISTORY, 0),
+    "a copy of all with other fields, and without one": (
+        [{**event, "metadata": {"stored": "again"}} for event in HISTORY[:2] + HISTORY[3:]]
+        + [user("theirs", 1700004001.0)],
+        1,
+    ),
     "with no event in common": ([user("theirs", 1.0), user("theirs", 2.0)], 2),
 }
 

@@ -96,6 +96,11 @@ class Write:
         return self.events[common_start(stored, wires) :]
 
 
+def _identity(wire: Mapping[str, Any]) -> tuple[str, ...]:
+    """What of an event stays the same in whichever program stores it."""
+    return tuple(repr(wire.get(key)) for key in ("event", "timestamp", "text", "name", "value"))
+
+
 class FencedTrackerStore(TrackerStore):
     """Base of the built-in stores; a backend implements the methods that begin with `_do_`.
 
@@ -287,9 +292,12 @@ class FencedTrackerStore(TrackerStore):
         events, seen = await self._running.finish(self._do_beside(sender_id))
         if not events:
             return 0, events, seen
-        # It may have begun with what it had read before the conversation was converted.
-        origin = await self._locate(sender_id, [json.loads(event.text) for event in events])
-        return origin.sequence, events[origin.stored :], seen
+        # It may have begun with what it had read before the conversation was converted, or with
+        # a copy of all, and does not store each field as it was, nor events that it does not know.
+        stored = await self._load(sender_id, self._do_read(sender_id, True))
+        known = {_identity(wire) for wire in stored.events}
+        new = [event for event in events if _identity(json.loads(event.text)) not in known]
+        return stored.sequence, new, seen
 
     async def _load(self, sender_id: str, reading: Coroutine[Any, Any, EventLog]) -> EventLog:
         """The events that `reading` returns. Raises UnreadableHistory for foreign data."""
