@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar
 
 from ..aio.running import result
 from ..conversations import Conversations
 from ..deliveries.destination import Destination
-from ..errors import TooManyAttempts
+from ..errors import LockStoreConnectionError, TooManyAttempts
 from ..inbox.due import When
 from ..inbox.listener import Listener
 from ..inbox.submission import MessageOutcome, Receipt, Submission
@@ -266,8 +266,10 @@ class Handler:
         If its turn has begun at another replica, wait for the reply instead.
         """
         sent.taken_back = True
-        inbox = self.conversations.inbox
-        if await inbox.withdraw(sent.conversation_id, sent.message_id) == "begun":
+        inbox, found = self.conversations.inbox, ""
+        with suppress(LockStoreConnectionError):  # the answer says that it is not known
+            found = await inbox.withdraw(sent.conversation_id, sent.message_id)
+        if found == "begun":
             sent.taken_back = False
             waits: list[asyncio.Future[Any]] = [sent.listener.outcome]
             waits += [asyncio.ensure_future(hurry.wait())] if hurry is not None else []
