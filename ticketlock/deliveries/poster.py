@@ -14,7 +14,7 @@ import h11
 from ..errors import ConfigurationError, TicketLockError
 from .address import CheckedURL, allowed
 
-#: Bytes of an answer that are read, with its head; the rest is left.
+#: Bytes of an answer that are read, with its head, unless a poster sets its own limit.
 MOST_READ = 64 * 1024
 _HEAD = 16 * 1024
 #: Addresses of a host that are tried.
@@ -22,7 +22,18 @@ _ADDRESSES = 3
 
 
 class PostFailed(TicketLockError):
-    """A POST got no answer; the text says why, without path, query and credentials."""
+    """A POST got no answer; the text says why, without path, query and credentials.
+
+    Attributes:
+        unsent: whether it is certain that nothing of it was sent, and may be sent at another time.
+    """
+
+    def __init__(self, text: str, unsent: bool = False) -> None:
+        self.unsent = unsent
+        super().__init__(text, unsent)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True)
@@ -40,12 +51,14 @@ class Answer:
 
     Attributes:
         headers: by names in lower case.
-        body: at most about 64 KiB of it.
+        body: as much of it as the poster reads.
+        whole: whether that is all of it.
     """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    whole: bool = True
 
 
 class Poster:
@@ -56,6 +69,8 @@ class Poster:
             where clouds hand out credentials, never are.
         ssl_ca_certs: authorities to trust, a PEM file; default: the system's.
         timeout: seconds for all of a POST: from the resolution of the name to the answer's end.
+        most_read: bytes of an answer that are read, with its head; the rest is left.
+        context: for TLS, instead of `ssl_ca_certs`.
 
     Raises ConfigurationError if the file of authorities cannot be read.
     """
@@ -66,30 +81,36 @@ class Poster:
         allow_private: bool = False,
         ssl_ca_certs: str | None = None,
         timeout: float = 10.0,
+        most_read: int = MOST_READ,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self.timeout = timeout
         self._private = allow_private
-        self._context = None if ssl_ca_certs is None else _trusting(ssl_ca_certs)
+        self._most_read = most_read
+        self._context = context if ssl_ca_certs is None else _trusting(ssl_ca_certs)
 
     async def post(self, outgoing: Outgoing) -> Answer:
         """Post it once. Raises PostFailed."""
-        url = outgoing.url
+        url, connected = outgoing.url, list[bool]()
         try:
-            return await asyncio.wait_for(self._post(outgoing), self.timeout)
+            return await asyncio.wait_for(self._post(outgoing, connected), self.timeout)
         except asyncio.TimeoutError:  # not yet TimeoutError in Python 3.10
-            raise PostFailed(f"{url}: no answer within {self.timeout:g} s") from None
+            text = f"{url}: no answer within {self.timeout:g} s"
+            raise PostFailed(text, not connected) from None
         except h11.RemoteProtocolError as error:
             raise PostFailed(f"{url}: the answer is not valid HTTP: {error}") from None
         except ssl.SSLCertVerificationError as error:
             raise PostFailed(f"{url}: its certificate: {error.verify_message}") from None
         except OSError as error:
             why = error.strerror or type(error).__name__
-            raise PostFailed(f"{url}: {why}") from None
+            raise PostFailed(f"{url}: {why}", not connected) from None
 
-    async def _post(self, outgoing: Outgoing) -> Answer:
+    async def _post(self, outgoing: Outgoing, connected: list[bool]) -> Answer:
+        """Post it; `connected` has an item as soon as something may have been sent."""
         reader, writer = await self._connect(outgoing.url)
+        connected.append(True)
         try:
-            return await _exchange(outgoing, reader, writer)
+            return await _exchange(outgoing, reader, writer, self._most_read)
         finally:
             # Not closed in order: a receiver that does not read or close would be waited for.
             writer.transport.abort()
@@ -136,7 +157,7 @@ def _trusting(path: str) -> ssl.SSLContext:
 
 
 async def _exchange(
-    outgoing: Outgoing, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    outgoing: Outgoing, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, most: int
 ) -> Answer:
     url, wire = outgoing.url, h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD)
     headers = {
@@ -153,20 +174,23 @@ async def _exchange(
     # A receiver may answer before it has read everything: both at once, or neither would end.
     sending = asyncio.ensure_future(writer.drain())
     try:
-        return await _answer(url, wire, reader)
+        return await _answer(url, wire, reader, most)
     finally:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
 
 
-async def _answer(url: CheckedURL, wire: h11.Connection, reader: asyncio.StreamReader) -> Answer:
-    status, headers, body, read = 0, {}, b"", 0
+async def _answer(
+    url: CheckedURL, wire: h11.Connection, reader: asyncio.StreamReader, most: int
+) -> Answer:
+    status, headers, body, read, whole = 0, {}, bytearray(), 0, True
     while True:
         event = wire.next_event()
         if event is h11.NEED_DATA:
-            if read >= MOST_READ:
+            if read >= most:
+                whole = False
                 break
-            data = await reader.read(min(_HEAD, MOST_READ - read))
+            data = await reader.read(min(_HEAD, most - read))
             read += len(data)
             wire.receive_data(data)
         elif isinstance(event, h11.Response):
@@ -178,4 +202,4 @@ async def _answer(url: CheckedURL, wire: h11.Connection, reader: asyncio.StreamR
             break  # the end
     if not status:
         raise PostFailed(f"{url}: no status in the first {read} bytes of its answer")
-    return Answer(status, headers, body)
+    return Answer(status, headers, bytes(body), whole)

@@ -23,13 +23,13 @@ from ..errors import TicketLockError
 from ..events import starts_session as is_session_start
 from ..events.codec import EncodedEvent, encoding
 from ..events.event import Event
+from ..events.fields import check_fields, check_parse_data
 from ..tracker.tracker import EventVerbosity, Tracker
 from ..turn import Turn
 from .answers import answer, tracker_answer
 from .auth import Auth
 from .bot import EXTERNAL, LATEST, Message
 from .errors import BadRequest, Conflict, NotFound, TooMuch
-from .event_fields import check_fields, check_parse_data
 from .limits import check_message, check_message_id, field, path_id, read_json, read_object
 from .operator.audit import requested
 from .operator.live import Live

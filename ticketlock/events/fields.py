@@ -1,8 +1,8 @@
-"""Checks the fields of events in requests, by the documented types.
+"""Checks the fields of events that come from outside, by the documented types.
 
-Stores keep events as they are, and a tracker ignores fields that it cannot apply. But a client
-that sends a field of the wrong type has made a mistake, so the event is rejected with the field's
-name.
+Stores keep events as they are, and a tracker ignores fields that it cannot apply. But a client, or
+an action server, that sends a field of the wrong type has made a mistake, so the event is rejected
+with the field's name.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..events.event import EVENT_TYPES, Event, fields_of
+from ..errors import InvalidEvent
 from ..plain_json import brief
-from .errors import BadRequest
+from .event import EVENT_TYPES, Event, fields_of
 
 _TEXT, _OBJECT, _FLAG = (str,), (dict,), (bool,)
 _NULL = type(None)
@@ -67,7 +67,7 @@ _FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
 
 
 def check_fields(wire: Mapping[str, Any], where: str) -> None:
-    """Raise BadRequest, which names the field, if one is missing or has the wrong type.
+    """Raise InvalidEvent, which names the field, if one is missing or has the wrong type.
 
     Args:
         where: names the event in the error.
@@ -78,7 +78,7 @@ def check_fields(wire: Mapping[str, Any], where: str) -> None:
     if kind == "form_validation":
         needed = {"validate"}
     for name in sorted(needed - wire.keys()):
-        raise BadRequest(f"{where}: {name} is missing")
+        raise InvalidEvent(f"{where}: {name} is missing")
     for name, kinds in {**_ANY_EVENT, **_FIELDS.get(kind, {})}.items():
         if name in wire:
             _check(wire[name], kinds, f"{where}: {name}")
@@ -89,7 +89,7 @@ def check_fields(wire: Mapping[str, Any], where: str) -> None:
 
 
 def check_parse_data(parsed: Mapping[str, Any], where: str = "parse_data") -> None:
-    """Raise BadRequest if the parse_data of a message is invalid."""
+    """Raise InvalidEvent if the parse_data of a message is invalid."""
     if "intent" in parsed:
         _check(parsed["intent"], (dict, _NULL), f"{where}.intent")
     if parsed.get("entities") is not None:
@@ -103,10 +103,10 @@ def _check(value: Any, kinds: tuple[type, ...], where: str) -> None:
     number = float in kinds and isinstance(value, int) and not isinstance(value, bool)
     if not (isinstance(value, kinds) or number):
         names = " or ".join(_NAMES.get(kind, "null") for kind in kinds)
-        raise BadRequest(f"{where} is {brief(value)}, not {names}")
+        raise InvalidEvent(f"{where} is {brief(value)}, not {names}")
 
 
 def _check_objects(values: list[Any], where: str) -> None:
     for place, value in enumerate(values):
         if not isinstance(value, dict):
-            raise BadRequest(f"{where}[{place}] is {brief(value)}, not an object")
+            raise InvalidEvent(f"{where}[{place}] is {brief(value)}, not an object")
