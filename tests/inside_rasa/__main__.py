@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from typing import Any
 from ticketlock.redis.embedded import EmbeddedRedis
 
 from . import scenarios
-from .environment import NotHere, environ, model, prepare, versions
+from .environment import ROOT, NotHere, environ, model, prepare, versions
 from .fleet import Fleet
 from .kinds import KINDS, Kind
 
@@ -36,7 +37,7 @@ def main() -> int:
     if args.versions:
         print(versions(rasa))
     command = rasa, model(rasa)
-    failed = _by_hand(rasa)
+    failed = _by_hand(rasa) + _domains(rasa)
     for name in args.kind or KINDS:
         with tempfile.TemporaryDirectory() as folder, KINDS[name]() as kind:
             print(f"\n{name}", flush=True)
@@ -54,6 +55,20 @@ def _by_hand(rasa: Path) -> int:
         )
     print(f"by hand: {done.stderr[-2000:] + '   FAILED' if done.returncode else 'good'}")
     return int(done.returncode != 0)
+
+
+def _domains(rasa: Path) -> int:
+    """Whether Rasa still reads domains as the unit tests have it."""
+    script = Path(__file__).with_name("domain_facts.py")
+    recorded = ROOT / "tests" / "unit" / "domain" / "rasa.json"
+    done = subprocess.run(
+        [str(rasa.with_name("python")), str(script)],
+        env=environ(), capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    good = done.returncode == 0 and json.loads(done.stdout) == json.loads(recorded.read_text())
+    why = f"differs from {recorded}" if done.returncode == 0 else done.stderr[-2000:]
+    print(f"domains: {'good' if good else f'{why}   FAILED'}")
+    return int(not good)
 
 
 async def _run(

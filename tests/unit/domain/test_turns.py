@@ -218,6 +218,8 @@ def test_where_the_domain_comes_from(tmp_path: Path) -> None:
     assert initial(Conversations.from_endpoints(file, tmp_path / "other.yml")) == 2
     assert initial(Conversations(domain=str(tmp_path / "bot"))) == 1
     assert Conversations(None, InMemoryTrackerStore(DOMAIN)).domain is DOMAIN
+    given = Conversations(None, InMemoryTrackerStore(), domain=DOMAIN)
+    assert given.tracker_store.init_tracker("c").slots == INITIAL
     assert Conversations().domain is None
     file.write_text("server: {domain: no.yml}")
     with pytest.raises(ConfigurationError, match=r"no\.yml: cannot be read"):
