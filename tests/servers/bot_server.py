@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -62,13 +62,15 @@ class Replica:
 
 
 @contextmanager
-def replicas(folder: Path, *each: list[str]) -> Iterator[list[Replica]]:
+def replicas(
+    folder: Path, *each: list[str], env: Mapping[str, str] | None = None
+) -> Iterator[list[Replica]]:
     """Replicas that answer, one for each list of more words; SIGTERM ends those that live.
 
     One whose first word is `worker` runs that command.
     """
     with ExitStack() as stack:
-        made = [stack.enter_context(_start(folder, words)) for words in each]
+        made = [stack.enter_context(_start(folder, words, env)) for words in each]
         end = time.monotonic() + 60
         for one in made:
             while not answers(f"{one.url}/health"):
@@ -79,13 +81,13 @@ def replicas(folder: Path, *each: list[str]) -> Iterator[list[Replica]]:
 
 
 @contextmanager
-def _start(folder: Path, words: list[str]) -> Iterator[Replica]:
+def _start(folder: Path, words: list[str], env: Mapping[str, str] | None) -> Iterator[Replica]:
     port = free_port()
     log = folder / f"replica-{port}.log"
     kind, *words = words if words[:1] == ["worker"] else ["run", *words]
     command = [sys.executable, "-m", "ticketlock", kind, "--port", str(port)]
     command += ["--bot", "slow_bot:bot", "--endpoints", str(folder / "endpoints.yml"), *words]
-    with child(command, lambda: True, log, cwd=folder) as made:
+    with child(command, lambda: True, log, cwd=folder, env=env) as made:
         yield Replica(port, made, log)
 
 
