@@ -50,6 +50,7 @@ CLASSES = {
     ("event_broker", "file"): "`ticketlock.brokers.FileEventBroker`",
     ("event_service", "sql"): "The database of `ticketlock events consume`",
     ("server", "http"): "`ticketlock.server.Settings`",
+    ("action_endpoint", "http"): "The documented section, with the keys of its `url`",
     ("callback", "http"): "The documented channel, with the keys of its `url`",
 }
 

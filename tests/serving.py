@@ -20,14 +20,17 @@ async def client(
     bot: Any = None,
     stores: tuple[Any, Any] = (None, None),
     channels: Sequence[Channel] = (),
+    actions: str | None = None,
     **settings: Any,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server; `client.app` is the server.
 
     Args:
         stores: lock store and tracker store, or their sections; None: in memory.
+        actions: where the action server is called.
     """
-    async with Conversations(*stores) as conversations:
+    endpoint = None if actions is None else {"url": actions}
+    async with Conversations(*stores, action_endpoint=endpoint) as conversations:
         given = {} if bot is None else {"bot": bot}
         app = create_app(conversations, settings=Settings(**settings), channels=channels, **given)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

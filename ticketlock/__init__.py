@@ -15,6 +15,10 @@ if not Path(__file__).with_name("stores").is_dir():
 
 from . import moved as _moved
 from .errors import (
+    ActionError,
+    ActionFailed,
+    ActionRejected,
+    ActionServerConnectionError,
     AlreadyHeld,
     ConfigurationError,
     DuplicateMessage,
@@ -35,6 +39,7 @@ from .errors import (
     TooManyAttempts,
     TrackerStoreConnectionError,
     TrackerStoreError,
+    UnknownAction,
     UnreadableHistory,
 )
 from .imports import late
@@ -43,7 +48,7 @@ from .locks.incoming import Incoming
 from .locks.inspection import Holder, Inspection, Waiting
 from .locks.store import LockStore
 from .locks.tickets import NO_TICKET_ISSUED, Ticket, TicketLock
-from .telemetry.observer import Handled, Observer, Written
+from .telemetry.observer import ActionCall, Handled, Observer, Written
 
 __all__ = [
     # turns
@@ -85,6 +90,7 @@ __all__ = [
     "EventBroker",
     "Outcome",
     # being told
+    "ActionCall",
     "Handled",
     "Observer",
     "Published",
@@ -102,6 +108,10 @@ __all__ = [
     # settings
     "EndpointConfig",
     # errors
+    "ActionError",
+    "ActionFailed",
+    "ActionRejected",
+    "ActionServerConnectionError",
     "AlreadyHeld",
     "ConfigurationError",
     "EventBrokerConnectionError",
@@ -122,6 +132,7 @@ __all__ = [
     "TooManyAttempts",
     "TrackerStoreConnectionError",
     "TrackerStoreError",
+    "UnknownAction",
     "UnreadableHistory",
 ]
 

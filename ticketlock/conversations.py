@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import process
+from .actions.running import called, taken
 from .aio import native
 from .aio.portal import Portal
 from .domain.domain import Domain
 from .domain.reading import read_domain
 from .endpoints.file import Endpoints, domain_path, read_endpoints
 from .endpoints.registry import (
+    create_action_server,
     create_lock_store,
     create_tracker_store,
     event_broker_maker,
@@ -46,12 +48,14 @@ class Conversations(Messages):
             responses of `Turn.utter`. Default: that of the tracker store.
         event_broker: a broker, a section, or None: what is committed is published to it,
             from the outbox, and no turn waits for it or fails with it.
+        action_endpoint: the action server of `Turn.run_action`, its section, or None.
 
     It connects at the first use. `async with` it, or `await close()` at the end.
 
     Attributes:
         relay: the task that publishes events, with its `counts`; None without a broker.
         domain: the `Domain`; None without one.
+        actions: the action server; None without one.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Conversations(Messages):
         tracker_store: Any = None,
         event_broker: Any = None,
         *,
+        action_endpoint: Any = None,
         broker_where: str = "event_broker",
         domain: Any = None,
     ) -> None:
@@ -75,6 +80,7 @@ class Conversations(Messages):
         self.relay = None if make_broker is None else Relay(self.tracker_store, make_broker)
         if self.relay is not None:
             self.relay.observers = self.lock_store.observers
+        self.actions = create_action_server(action_endpoint)
         self._owners: dict[int, str] = {}
         self._portal: Portal | None = None
 
@@ -101,12 +107,15 @@ class Conversations(Messages):
             domain = domain_path(endpoints)
         if isinstance(domain, (str, Path)):
             domain = read_domain(domain)
-        require_extras(endpoints, "lock_store", "tracker_store", "event_broker")
+        require_extras(endpoints, "lock_store", "tracker_store", "event_broker", "action_endpoint")
         locks, tracker = endpoints.section("lock_store"), endpoints.section("tracker_store")
         return cls(
             create_lock_store(locks, endpoints.where("lock_store")),
             create_tracker_store(tracker, domain, where=endpoints.where("tracker_store")),
             endpoints.section("event_broker"),
+            action_endpoint=create_action_server(
+                endpoints.section("action_endpoint"), endpoints.where("action_endpoint")
+            ),
             broker_where=endpoints.where("event_broker"),
             domain=domain,
         )
@@ -134,6 +143,7 @@ class Conversations(Messages):
             self.owner,
             self.relay,
             domain=self.domain,
+            actions=self.actions,
             lock_lifetime=lock_lifetime,
             wait_timeout=wait_timeout,
             max_waiting=max_waiting,
@@ -208,6 +218,13 @@ class SyncTurn:
     def say(self, reply: str | Mapping[str, Any]) -> None:
         """Add a reply, and tell those who listen at once, in this thread; see `Turn.say`."""
         self._turn.say(reply)
+
+    def run_action(
+        self, name: str, *, policy: str | None = None, confidence: float | None = None
+    ) -> list[Event]:
+        """Run a custom action; this thread waits for it. See `Turn.run_action`."""
+        ran = self._portal.run(lambda: called(self._turn, name, policy, confidence))
+        return taken(self._turn, ran)
 
     @property
     def on_say(self) -> Callable[[Event], object] | None:

@@ -253,3 +253,45 @@ class EventBrokerConnectionError(EventBrokerError):
 
 class InvalidSignature(TicketLockError):
     """A webhook is not from who has the secret, or is too old; the text says why."""
+
+
+class ActionError(TicketLockError):
+    """A custom action gave no result; the text says which one, why, and what to do.
+
+    Attributes:
+        action: its name.
+        reason: why, as text.
+    """
+
+    def __init__(self, action: str, reason: str) -> None:
+        self.action = action
+        self.reason = reason
+        super().__init__(action, reason)
+
+    def __str__(self) -> str:
+        return f"action {self.action!r}: {self.reason}" if self.action else self.reason
+
+
+class ActionRejected(ActionError):
+    """The action declined to run, as by rasa_sdk's ActionExecutionRejection."""
+
+
+class UnknownAction(ActionError):
+    """The action server has no action of this name."""
+
+
+class ActionFailed(ActionError):
+    """The action raised, or its answer is not as documented; it may have had effects."""
+
+
+class ActionServerConnectionError(ActionError):
+    """The action server gave no answer.
+
+    Attributes:
+        sent: whether something was sent: the action may have run. If not, it has not.
+    """
+
+    def __init__(self, action: str, reason: str, sent: bool = True) -> None:
+        super().__init__(action, reason)
+        self.sent = sent
+        self.args = (action, reason, sent)

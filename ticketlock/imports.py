@@ -68,6 +68,7 @@ MODULES = {
     "dynamo": ("boto3",),
     "kafka": ("confluent_kafka",),
     "pika": ("pika",),
+    "actions": ("h11",),
     "server": ("starlette", "uvicorn", "jwt", "ruamel.yaml"),
 }
 #: `type` of a section -> its extra; for `sql` it depends on the dialect.

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .deliveries.delivery import Delivery
 from .deliveries.destination import Destination, OnReply
@@ -29,6 +29,9 @@ from .serving import ON_REPLY, Handle, HandleServing, Serving
 from .tracker.store import TrackerStore
 from .turn import Turn
 
+if TYPE_CHECKING:
+    from .actions.server import ActionServer  # it needs an extra
+
 
 class Messages:
     """Messages that are submitted, and handled by the processes that serve."""
@@ -37,6 +40,7 @@ class Messages:
     tracker_store: TrackerStore
     relay: Relay | None
     domain: Domain | None
+    actions: ActionServer | None
     _inbox: Inbox | None = None
     _served = False
 
@@ -63,7 +67,7 @@ class Messages:
         locks = ServedStore(self.lock_store, served)
         return make(
             locks, self.tracker_store, served.conversation_id, self.owner, self.relay,
-            domain=self.domain, incoming=Incoming(served.message_id, served.window or WINDOW),
+            actions=self.actions, domain=self.domain, incoming=Incoming(served.message_id, served.window or WINDOW),
         )  # fmt: skip
 
     async def submit(

@@ -27,6 +27,8 @@ _TOGETHER = 1000
 _VALUE = 16
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+#: Created once, because every event of an answer is encoded by it.
+_compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 #: Turns braces into brackets, and deletes all other characters.
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
@@ -160,6 +162,14 @@ def plain(value: Any, depth: int = MAX_DEPTH) -> Any:
     if isinstance(inner := getattr(value, "value", None), bytes):  # boto3 wraps them
         return plain(inner)
     return _text(str(value))
+
+
+def dumped(value: Any) -> bytes:
+    """A value as JSON in UTF-8, made plain where it is not."""
+    try:
+        return _compact(value).encode()
+    except (TypeError, ValueError, RecursionError):
+        return _compact(plain(value)).encode()
 
 
 def _inner(value: Any) -> str:

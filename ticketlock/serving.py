@@ -15,6 +15,7 @@ from .deliveries.destination import Destination
 from .deliveries.sender import Sender
 from .deliveries.storage import DeliveryStore
 from .errors import (
+    ActionServerConnectionError,
     EventBrokerError,
     LockLost,
     LockStoreConnectionError,
@@ -121,7 +122,10 @@ class Serving:
                 served.error = LockLost(served.conversation_id, served.grant.reason)
         elif isinstance(error, LOST):
             served.error = error
-        elif isinstance(error, UNAVAILABLE):
+        elif isinstance(error, UNAVAILABLE) or (
+            # An action server may be away as a store may be: the action has certainly not run.
+            isinstance(error, ActionServerConnectionError) and not error.sent
+        ):
             served.uncounted, served.error = True, error
             if not served.awaited:
                 await asyncio.sleep(self._pause(served))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import cached_property
 from itertools import count
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from .actions.running import called, taken
 from .domain.domain import Domain
 from .domain.speaker import Speaker
 from .errors import LockLost, StaleFence, TrackerStoreConnectionError
@@ -25,6 +27,9 @@ from .publishing.relay import Relay
 from .tracker.commits import AroundCommit
 from .tracker.store import Claim, TrackerStore
 from .tracker.tracker import Tracker
+
+if TYPE_CHECKING:
+    from .actions.server import ActionServer  # it needs an extra
 
 log = logging.getLogger("ticketlock.turn")
 
@@ -52,7 +57,7 @@ class Turn:
 
     Args:
         owner: distinguishes this process's claims from others'.
-        relay: publishes committed events; None: nothing is published.
+        relay, actions: publish committed events, run custom actions; None: nothing does.
         domain: has the responses of `utter`.
         options: as for `LockStore.lock`.
 
@@ -70,15 +75,17 @@ class Turn:
         owner: str,
         relay: Relay | None = None,
         domain: Domain | None = None,
+        actions: ActionServer | None = None,
         **options: Any,
     ) -> None:
         self.domain = domain
-        self._speaker: Speaker | None = None
         self._lock_store = lock_store
         self.lock = lock_store.lock(sender_id, **options)
         self._store = tracker_store
         self._owner = owner
         self._relay = relay
+        self.actions = actions
+        self.calls = 0
         self._claim: Claim | None = None
         self._pending: list[dict[str, Any]] = []
         self._replies: dict[str, str] = {}
@@ -185,17 +192,35 @@ class Turn:
         Raises ConfigurationError without a domain, or if it has no such response; InvalidEvent if
         it cannot be stored.
         """
-        if self._speaker is None:
-            self._speaker = Speaker(self.domain, f"{self.sender_id} {self.number}")
         tracker = self.tracker
-        event = self._speaker.event(response, reversed(tracker.events), tracker.slots, variables)
+        event = self.speaker.event(response, reversed(tracker.events), tracker.slots, variables)
         if event is not None:
             self._say(event)
+
+    @cached_property
+    def speaker(self) -> Speaker:
+        """Says the responses of the domain."""
+        return Speaker(self.domain, f"{self.sender_id} {self.number}")
 
     def _say(self, event: Event) -> None:
         self.add(event)
         if self.on_say is not None:
             self.on_say(event)
+
+    async def run_action(
+        self, name: str, *, policy: str | None = None, confidence: float | None = None
+    ) -> list[Event]:
+        """Run a custom action, and add and return what follows; see docs/actions.md.
+
+        That is ActionExecuted (with `policy` and `confidence`), its replies, which listeners hear at
+        once, and its events. A call that is cancelled, as with its turn, adds nothing. A response
+        of the domain can be named too: it is said.
+
+        Raises ActionRejected, with ActionExecutionRejected added; UnknownAction, ActionFailed,
+        ActionServerConnectionError, ConfigurationError, LockLost, with nothing added.
+        """
+        self._check_inside()
+        return taken(self, await called(self, name, policy, confidence))
 
     def shield(self) -> Shield:
         """`async with turn.shield():` is not cut off by a later message.

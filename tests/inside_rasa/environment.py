@@ -31,14 +31,14 @@ def prepare() -> Path:
     """Make the environment, or bring it up to date; returns its `rasa`. Raises NotHere."""
     python = FOLDER / "bin" / "python"
     if not python.exists():
-        _run([UV, "venv", "--quiet", "--clear", "--python", _python(), str(FOLDER)])
+        _run([UV, "venv", "--quiet", "--clear", "--python", find_python(), str(FOLDER)])
     # In one step: a resolution that fails says which pins contradict each other. pika is the
     # driver of our broker; Rasa's own uses another one.
     _run([UV, "pip", "install", "--quiet", "--python", str(python), RASA, "-e", str(ROOT), "pika"])
     return FOLDER / "bin" / "rasa"
 
 
-def _python() -> str:
+def find_python() -> str:
     """A Python 3.10: the only version that both Rasa 3.6 and this library run on."""
     if given := os.environ.get("RASA_PYTHON"):
         return given

@@ -23,6 +23,7 @@ FLOORS = (
     ("redis", "tracker"),
     ("locks", "publishing"),
     ("telemetry", "event_service", "deliveries", "inbox"),
+    ("actions",),
     ("stores",),
     ("brokers",),
     ("endpoints",),

@@ -32,6 +32,10 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "DuplicateMessage": ("c", "message 6", "the reply"),
     "EventsWaiting": ("c",),
     "StaleFence": ("c", 5, 6),
+    **dict.fromkeys(
+        ("ActionError", "ActionFailed", "ActionRejected", "UnknownAction"), ("action_x", "why")
+    ),
+    "ActionServerConnectionError": ("action_x", "refused", False),
     "EventBrokerConnectionError": ("the broker is away", False),
 }
 

@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+def digest_of(conversation_id: str) -> str:
+    """A digest of a conversation's id, for headers, which cannot have all of its characters."""
+    return hashlib.sha256(conversation_id.encode(errors="surrogatepass")).hexdigest()[:32]
+
+
 @dataclass(frozen=True)
 class Delivery:
     """The replies of one turn, to be sent to one destination.
@@ -36,8 +41,7 @@ class Delivery:
         Made of conversation, fence and number. The id is in it as a digest: it may have characters
         that a header cannot have.
         """
-        digest = hashlib.sha256(self.conversation_id.encode(errors="surrogatepass")).hexdigest()
-        return f"{digest[:32]}-{self.fence}-{self.number}"
+        return f"{digest_of(self.conversation_id)}-{self.fence}-{self.number}"
 
     @classmethod
     def parse(cls, conversation_id: str, text: str, attempt: int = 1) -> Delivery:

@@ -6,13 +6,16 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import h11
 
 from ..errors import ConfigurationError, TicketLockError
 from .address import CheckedURL, allowed
+
+T = TypeVar("T")
 
 #: Bytes of an answer that are read, with its head, unless a poster sets its own limit.
 MOST_READ = 64 * 1024
@@ -91,9 +94,17 @@ class Poster:
 
     async def post(self, outgoing: Outgoing) -> Answer:
         """Post it once. Raises PostFailed."""
-        url, connected = outgoing.url, list[bool]()
+        connected: list[bool] = []
+        return await self._bounded(outgoing.url, self._post(outgoing, connected), connected)
+
+    async def reach(self, url: CheckedURL) -> None:
+        """Connect, and send nothing. Raises PostFailed."""
+        _, writer = await self._bounded(url, self._connect(url), [])
+        writer.transport.abort()
+
+    async def _bounded(self, url: CheckedURL, work: Awaitable[T], connected: list[bool]) -> T:
         try:
-            return await asyncio.wait_for(self._post(outgoing, connected), self.timeout)
+            return await asyncio.wait_for(work, self.timeout)
         except asyncio.TimeoutError:  # not yet TimeoutError in Python 3.10
             text = f"{url}: no answer within {self.timeout:g} s"
             raise PostFailed(text, not connected) from None

@@ -35,7 +35,21 @@ class Speaker:
         slots: Mapping[str, Any],
         variables: Mapping[str, Any],
     ) -> BotUttered | None:
-        """The event of a response; None, with a WARNING, if no variation fits.
+        """The event of a response; arguments, None and errors as for `message`.
+
+        Raises InvalidEvent too, if it cannot be stored.
+        """
+        message = self.message(response, events, slots, variables)
+        return None if message is None else utterance({**message, "utter_action": response})
+
+    def message(
+        self,
+        response: str,
+        events: Iterable[Event],
+        slots: Mapping[str, Any],
+        variables: Mapping[str, Any],
+    ) -> dict[str, Any] | None:
+        """What a response says; None, with a WARNING, if no variation fits.
 
         A turn that is tried again, here or in another process, says what listeners have already
         heard: the choice depends on the conversation, the user's latest message, the response,
@@ -44,8 +58,7 @@ class Speaker:
         Args:
             events: those of the tracker, the latest first.
 
-        Raises ConfigurationError without a domain, or if it has no such response; InvalidEvent if
-        it cannot be stored.
+        Raises ConfigurationError without a domain, or if it has no such response.
         """
         if self._domain is None:
             raise ConfigurationError(
@@ -60,5 +73,4 @@ class Speaker:
         message = self._domain.response(response, channel, slots, variables, draw)
         if message is None:
             log.warning("response %s: no variation fits the slots: nothing is said", response)
-            return None
-        return utterance({**message, "utter_action": response})
+        return message

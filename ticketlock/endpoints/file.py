@@ -20,12 +20,11 @@ log = logging.getLogger("ticketlock")
 
 #: Sections of ticketlock.
 SECTIONS = (
-    "lock_store", "tracker_store", "event_broker", "event_service", "server", "callback",
-    "channels",
+    "lock_store", "tracker_store", "event_broker", "event_service", "server", "action_endpoint",
+    "callback", "channels",
 )  # fmt: skip
 #: Sections of a Rasa file that are not used -> what replaces them.
 FOREIGN = {
-    "action_endpoint": "the bot's function runs its actions itself",
     "nlg": "the bot's function yields its texts itself",
     "nlu": "messages are not parsed; parse_data of a message is kept as it comes",
     "models": "no model is loaded; `ticketlock run --bot` names a function",

@@ -9,8 +9,9 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..actions.settings import ActionSettings
 from ..errors import ConfigurationError
 from ..event_service.database import EventDatabase
 from ..event_service.settings import ServiceSettings
@@ -24,6 +25,9 @@ from ..settings.section import Section, endpoint_values, hint
 from ..tracker.custom import CustomTrackerStore
 from ..tracker.store import TrackerStore
 from .file import EndpointConfig, Endpoints
+
+if TYPE_CHECKING:
+    from ..actions.server import ActionServer  # it needs an extra
 
 log = logging.getLogger("ticketlock")
 
@@ -67,6 +71,7 @@ TYPES: dict[str, tuple[dict[str, str], str]] = {
     "event_broker": (EVENT_BROKERS, "pika"),
     "event_service": (EVENT_DATABASES, "sql"),
     "server": ({"http": "ticketlock.server.app:BotServer"}, "http"),
+    "action_endpoint": ({"http": "ticketlock.actions.server:ActionServer"}, "http"),
     "callback": ({"http": "ticketlock.deliveries.callback:Callback"}, "http"),
 }
 
@@ -101,7 +106,8 @@ def missing_extras(endpoints: Endpoints, *sections: str) -> dict[str, list[str]]
     for name in sections:
         section = endpoints.section(name)
         if section is not None:
-            extra = extra_of(type_of(name, section), {"url": section.url, **section.kwargs})
+            kind, keys = type_of(name, section), {"url": section.url, **section.kwargs}
+            extra = "actions" if name == "action_endpoint" else extra_of(kind, keys)
             if extra is not None and (modules := missing(extra)):
                 found[extra] = modules
     return found
@@ -327,6 +333,24 @@ def create_event_database(
     keys = Section(values, where)
     settings = ServiceSettings.take(keys)
     return settings, database(keys, where)
+
+
+def create_action_server(
+    section: Any = None, where: str = "action_endpoint"
+) -> ActionServer | None:
+    """The ActionServer of a section: an EndpointConfig, a mapping, an ActionServer, or None for none.
+
+    Raises ConfigurationError; for a missing extra with the pip command.
+    """
+    if section is None:
+        return None
+    if modules := missing("actions"):
+        raise ConfigurationError(f"{where}: {needs({'actions': modules})}")
+    from ..actions.server import ActionServer
+
+    if isinstance(section, ActionServer):
+        return section
+    return ActionServer(ActionSettings.from_section(section, where), where=where)
 
 
 def require_existing(component: object) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from ..aio.slices import sliced
-from ..plain_json import plain
+from ..plain_json import dumped, plain
+from ..tracker.rendering import state_json
 from ..tracker.tracker import EventVerbosity, Tracker
 
 
@@ -30,18 +30,7 @@ async def tracker_answer(
     Args:
         messages: the replies; the answer is then an object of them and the state.
     """
-    state = tracker.current_state(EventVerbosity.NONE)
-    shown = tracker.shown(verbosity)
-    if shown is not None:
-        del state["events"]
-    body = _json(state)
-    if shown is not None:
-        events = await sliced(_json(event.as_dict()) for event in shown)
-        body = b'%b,"events":[%b]}' % (body[:-1], b",".join(events))
+    body = await state_json(tracker, verbosity)
     if messages is not None:
-        body = b'{"tracker":%b,"messages":%b}' % (body, _json(messages))
+        body = b'{"tracker":%b,"messages":%b}' % (body, dumped(messages))
     return Response(body, media_type="application/json")
-
-
-def _json(content: Any) -> bytes:
-    return bytes(answer(content).body)

@@ -86,7 +86,7 @@ class Message:
         )
 
 
-#: A text, or a mapping with some of `events.reply.REPLY_KEYS`.
+#: A text, or a mapping with some of `events.reply.REPLY_KEYS`; `{"action": name}` runs an action.
 Reply = str | Mapping[str, Any]
 #: Called in the turn of the message, whose event is already in the tracker. The replies that it
 #: yields, and the events that it adds, are written when it ends; none if it raises.

@@ -206,7 +206,10 @@ class BotRunner:
         turn.on_say = pass_on
         async with aclosing(self._bot(turn, message)) as replies:  # type: ignore[type-var]  # a generator
             async for reply in replies:
-                turn.say(reply)
+                if isinstance(reply, Mapping) and reply.keys() == {"action"}:
+                    await turn.run_action(reply["action"])
+                else:
+                    turn.say(reply)
         pass_on()
 
 

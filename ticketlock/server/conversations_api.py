@@ -1,6 +1,6 @@
 """The documented endpoints of conversations.
 
-Those that need a model (`predict`, `execute`) answer 409, as documented for a server without one.
+The one that needs a model (`predict`) answers 409, as documented for a server without one.
 Reading a conversation never creates it.
 """
 
@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from ..aio.running import result
 from ..aio.slices import sliced
-from ..errors import TicketLockError
+from ..errors import ActionRejected, TicketLockError, UnknownAction
 from ..events import starts_session as is_session_start
 from ..events.codec import EncodedEvent, encoding
 from ..events.event import Event
@@ -34,6 +34,7 @@ from .limits import check_message, check_message_id, field, path_id, read_json, 
 from .operator.audit import requested
 from .operator.live import Live
 from .query import flag
+from .replies import rest_objects
 from .settings import Settings
 from .story import stories
 
@@ -159,19 +160,56 @@ class ConversationsApi:
         )
         checked = check_message(message, self._handler.settings)
         messages, tracker = await self._handler.handle_and_show(checked)
-        if tracker is None or verbosity is EventVerbosity.ALL:  # None: another turn has handled it
+        return await self._answered(sender_id, verbosity, messages, tracker)
+
+    async def execute(self, request: Request) -> Response:
+        """POST execute: run a custom action in a turn of the conversation."""
+        sender_id, verbosity = self._sender(request), _verbosity(request)
+        if self._handler.conversations.actions is None:
+            raise Conflict("no action server: the section action_endpoint names one")
+        body = await read_object(request, self._handler.settings)
+        if not (name := field(body, "name", str, "a text")):
+            raise BadRequest("name is missing: the action to run")
+        policy = field(body, "policy", str, "a text")
+        confidence = field(body, "confidence", (int, float), "a number")
+        if await result(self._trackers.retrieve(sender_id)) is None:
+            raise NotFound(f"there is no conversation {sender_id!r}")
+
+        async def run(turn: Turn) -> tuple[list[dict[str, Any]], Tracker]:
+            self._handler.sessions.before_events(turn)
+            try:
+                added = await turn.run_action(name, policy=policy, confidence=confidence)
+            except ActionRejected:  # the tracker says so
+                added = []
+            except UnknownAction as error:
+                raise NotFound(f"the action server has no action {name!r:.80}") from error
+            return [
+                reply for event in added for reply in rest_objects(event, sender_id)
+            ], turn.tracker
+
+        messages, tracker = await self._handler.in_turn(sender_id, run, "POST execute")
+        return await self._answered(sender_id, verbosity, messages, tracker)
+
+    async def _answered(
+        self,
+        sender_id: str,
+        verbosity: EventVerbosity,
+        messages: list[dict[str, Any]],
+        tracker: Tracker | None,
+    ) -> Response:
+        """The answer after a turn; `tracker` is the latest session, None if another turn has handled it."""
+        if tracker is None or verbosity is EventVerbosity.ALL:
             try:
                 tracker = await self._read(sender_id, verbosity, None)
-            except (
-                TicketLockError
-            ) as error:  # it is stored; after an error the client would send it again
-                log.warning("the answer to trigger_intent has only some of the events: %s", error)
+            except TicketLockError as error:
+                # It is stored; after an error the client would send it again.
+                log.warning("the answer has only some of the events: %s", error)
         if tracker is None:
             return answer({"tracker": None, "messages": messages})
         return await tracker_answer(tracker, verbosity, messages)
 
     async def needs_model(self, request: Request) -> Response:
-        """POST execute and predict: not possible with a bot, because they need a model."""
+        """POST predict: not possible with a bot, because it needs a model."""
         self._sender(request)
         raise Conflict(
             "no model is loaded: this server runs a bot; trigger_intent and the webhooks reach it"
@@ -205,7 +243,7 @@ def routes(live: Live, auth: Auth) -> list[Route]:
         "story": {"GET": api.story},
         "messages": {"POST": api.add_message},
         "trigger_intent": {"POST": api.trigger_intent},
-        "execute": {"POST": api.needs_model},
+        "execute": {"POST": api.execute},
         "predict": {"POST": api.needs_model},
         "lock": {"GET": api.lock, "DELETE": api.break_lock},
     }

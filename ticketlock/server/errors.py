@@ -174,6 +174,8 @@ _STATUS: list[tuple[type[Exception], int, str, int | None]] = [
     (e.LockStoreConnectionError, 503, "LockStoreUnavailable", 2),
     (e.TrackerStoreConnectionError, 503, "TrackerStoreUnavailable", 2),
     (e.EventBrokerError, 503, "EventBrokerUnavailable", 2),
+    (e.ActionServerConnectionError, 503, "ActionServerUnavailable", 2),
+    (e.ActionError, 500, "ActionFailed", None),
     (e.OldReplicas, 503, "OldReplicas", 5),
     (e.LockError, 503, "LockError", 1),
 ]
@@ -216,6 +218,8 @@ _HINTS = {
     "TrackerStoreUnavailable": "send it again with the same message_id: what was stored is not "
     "stored twice",
     "EventBrokerUnavailable": "send it again with the same message_id",
+    "ActionServerUnavailable": "send it again with the same message_id; the action server did not "
+    "answer",
     "Draining": "send it again, with the same message_id if it has one: another replica takes it",
     "Timeout": "the turn continues: send it again with the same message_id to get its reply",
 }

@@ -105,6 +105,9 @@ def _conversations() -> Json:
     state = ref("State")
     events = {"oneOf": [ref("Event"), {"type": "array", "items": ref("Event"), "minItems": 1}]}
     named = mapping(["name"], name={**TEXT, "minLength": 1}, entities=ENTITIES)
+    run = mapping(
+        ["name"], name={**TEXT, "minLength": 1}, policy=TEXT, confidence={"type": "number"}
+    )
     message = mapping(
         ["text", "sender"], text=TEXT, sender={"type": "string", "enum": ["user"]},
         parse_data=OBJECT,
@@ -132,7 +135,7 @@ def _conversations() -> Json:
         "trigger_intent": {
             "post": post("Let the bot answer to an intent", named, answered, [shown, channel])
         },
-        "execute": {"post": without_model("Run an action")},
+        "execute": {"post": post("Run a custom action", run, answered, [shown, channel])},
         "predict": {"post": without_model("Predict the next action")},
         "lock": {
             "get": get("Who holds the conversation, and who waits", OBJECT, ALWAYS),

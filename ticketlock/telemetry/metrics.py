@@ -5,12 +5,22 @@ OpenTelemetry and Prometheus get the same ones; docs/reference/metrics.md lists 
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import DuplicateMessage, LockStoreConnectionError, LockTimeout, QueueFull, StaleFence
+from ..errors import (
+    ActionRejected,
+    ActionServerConnectionError,
+    DuplicateMessage,
+    LockStoreConnectionError,
+    LockTimeout,
+    QueueFull,
+    StaleFence,
+    UnknownAction,
+)
 from ..publishing.message import Published
-from .observer import Handled, Observer, Written
+from .observer import ActionCall, Handled, Observer, Written
 
 if TYPE_CHECKING:
     from ..locks.grant import Grant
@@ -86,6 +96,12 @@ REFUSED = Metric(
     "ticketlock.writes.refused", "counter", "{write}",
     "Claims and writes that the tracker store refused because their fence was stale",
 )  # fmt: skip
+ACTIONS = Metric(
+    "ticketlock.actions", "counter", "{call}", "Calls of custom actions, by result", ("result",)
+)
+ACTION = Metric(
+    "ticketlock.action.duration", "histogram", "s", "Calling a custom action, with all tries"
+)
 RETRIES = Metric(
     "ticketlock.retries",
     "counter",
@@ -126,14 +142,17 @@ _NONE = (-1, 0.0)
 
 #: All of them.
 METRICS = (
-    WAIT, HOLD, HANDOFF, TURNS, HELD, QUEUE, LOST, LATE, SKIPPED, CLAIM, COMMIT, REFUSED, RETRIES,
-    DUPLICATES, MESSAGES, PUBLISHED, DEAD, DEPTH, AGE,
+    WAIT, HOLD, HANDOFF, TURNS, HELD, QUEUE, LOST, LATE, SKIPPED, CLAIM, COMMIT, REFUSED, ACTIONS,
+    ACTION, RETRIES, DUPLICATES, MESSAGES, PUBLISHED, DEAD, DEPTH, AGE,
 )  # fmt: skip
 
 #: Values of `outcome`: of turns, and of waits without a turn.
 OUTCOMES = (
     "ok", "error", "lost", "timeout", "queue_full", "duplicate", "unavailable", "withdrawn"
 )  # fmt: skip
+
+#: Values of `result`: of calls of actions.
+RESULTS = ("ok", "rejected", "unknown", "failed", "unreachable", "cancelled")
 
 #: Values of `cause`; see `Grant.cause`.
 CAUSES = ("too_slow", "lease", "broken", "closed")
@@ -143,6 +162,13 @@ _NO_TURN: tuple[tuple[type[BaseException], str], ...] = (
     (QueueFull, "queue_full"),
     (DuplicateMessage, "duplicate"),
     (LockStoreConnectionError, "unavailable"),
+)
+
+_NO_RESULT: tuple[tuple[type[BaseException], str], ...] = (
+    (ActionRejected, "rejected"),
+    (UnknownAction, "unknown"),
+    (ActionServerConnectionError, "unreachable"),
+    (asyncio.CancelledError, "cancelled"),
 )
 
 
@@ -213,6 +239,10 @@ class Metered(Observer):
         if isinstance(error, StaleFence):
             self.add(REFUSED, 1)
 
+    def on_action(self, grant: Grant, call: ActionCall) -> None:
+        self.add(ACTIONS, 1, action_result(call.error))
+        self.add(ACTION, call.seconds)
+
     def on_retry(self, grant: Grant, message_id: str | None, attempt: int, why: str) -> None:
         self.add(RETRIES, 1)
 
@@ -236,6 +266,13 @@ class Metered(Observer):
 def no_turn(error: BaseException | None) -> str:
     """The outcome of a wait without a turn."""
     return next((name for kind, name in _NO_TURN if isinstance(error, kind)), "withdrawn")
+
+
+def action_result(error: BaseException | None) -> str:
+    """The result of a call of an action."""
+    if error is None:
+        return "ok"
+    return next((name for kind, name in _NO_RESULT if isinstance(error, kind)), "failed")
 
 
 def outcome(grant: Grant, error: BaseException | None) -> str:

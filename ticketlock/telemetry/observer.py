@@ -56,6 +56,23 @@ class Written:
     to_publish: bool
 
 
+@dataclass(frozen=True)
+class ActionCall:
+    """A call of a custom action that has ended.
+
+    Attributes:
+        name: of the action.
+        number: of the call in its turn, from 1.
+        seconds: from its start to its end, with all tries.
+        error: why it gave no result; a CancelledError if it was cancelled.
+    """
+
+    name: str
+    number: int
+    seconds: float
+    error: BaseException | None = None
+
+
 class Observer(BaseObserver):
     """Override the methods that you need, and pass it to `Conversations.observe`.
 
@@ -106,6 +123,10 @@ class Observer(BaseObserver):
         """A message is handled again, or a write is repeated: this is attempt number `attempt`."""
 
     @hook
+    def on_action(self, grant: Grant, call: ActionCall) -> None:
+        """A custom action was called in the turn."""
+
+    @hook
     def on_duplicate(self, conversation_id: str, message_id: str) -> None:
         """A message was sent again, and gets the first reply."""
 
@@ -139,4 +160,9 @@ class Observer(BaseObserver):
     @hook
     def headers(self, conversation_id: str, sequence: int) -> Mapping[str, str] | None:
         """Headers to publish an event with."""
+        return None
+
+    @hook
+    def action_headers(self, grant: Grant) -> Mapping[str, str] | None:
+        """Headers to call an action with, in the turn."""
         return None

@@ -23,8 +23,8 @@ except ModuleNotFoundError as error:
 
 from ..process import clock
 from ..publishing.message import Published
-from .metrics import BUCKETS, METRICS, Metered, Metric, no_turn, outcome
-from .observer import Written
+from .metrics import BUCKETS, METRICS, Metered, Metric, action_result, no_turn, outcome
+from .observer import ActionCall, Written
 
 if TYPE_CHECKING:
     from ..locks.grant import Grant
@@ -72,11 +72,15 @@ CLAIM = SpanKindOf("ticketlock.claim", "Claiming and reading the history", (CONV
 COMMIT = SpanKindOf(
     "ticketlock.commit", "Writing the events of the turn", (CONVERSATION, "ticketlock.events")
 )
+ACTION = SpanKindOf(
+    "ticketlock.action", "A call of a custom action, with all tries",
+    (CONVERSATION, "ticketlock.action", "ticketlock.result"),
+)  # fmt: skip
 PUBLISH = SpanKindOf(
     "ticketlock.publish", "A relay gives events of the turn to the broker",
     (CONVERSATION, "messaging.batch.message_count"),
 )  # fmt: skip
-SPANS = (WAIT, TURN, CLAIM, COMMIT, PUBLISH)
+SPANS = (WAIT, TURN, CLAIM, ACTION, COMMIT, PUBLISH)
 
 
 class _Open(NamedTuple):
@@ -178,6 +182,15 @@ class OpenTelemetry(Metered):
             commits = self._commits.setdefault(grant.conversation_id, [])
             commits.append((written.first, written.first + written.count, found.inside))
             del commits[:-_REMEMBERED]  # older ones were published by another replica
+
+    def on_action(self, grant: Grant, call: ActionCall) -> None:
+        super().on_action(grant, call)
+        named = {"ticketlock.action": call.name, "ticketlock.result": action_result(call.error)}
+        self._inside(grant, ACTION.name, call.seconds, call.error, named)
+
+    def action_headers(self, grant: Grant) -> Mapping[str, str] | None:
+        found = self._open.get(id(grant))
+        return None if found is None else _carrier(found.inside)
 
     def _inside(
         self,

@@ -13,7 +13,18 @@ except ModuleNotFoundError as error:
     text = f"ticketlock.telemetry.prometheus needs {error.name}: {pip_line(['prometheus'])}"
     raise ModuleNotFoundError(text, name=error.name) from None
 
-from .metrics import BUCKETS, CAUSES, LOST, METRICS, OUTCOMES, TURNS, Metered, Metric
+from .metrics import (
+    ACTIONS,
+    BUCKETS,
+    CAUSES,
+    LOST,
+    METRICS,
+    OUTCOMES,
+    RESULTS,
+    TURNS,
+    Metered,
+    Metric,
+)
 
 __all__ = ["PrometheusMetrics"]
 
@@ -31,7 +42,7 @@ class PrometheusMetrics(Metered):
         self.registry = CollectorRegistry() if registry is None else registry
         self._made: dict[Metric, Any] = {metric: self._make(metric) for metric in METRICS}
         # Created at the start, so that the first increment shows as a rise.
-        for metric, values in ((TURNS, OUTCOMES), (LOST, CAUSES)):
+        for metric, values in ((TURNS, OUTCOMES), (LOST, CAUSES), (ACTIONS, RESULTS)):
             for value in values:
                 self._made[metric].labels(value)
 

@@ -148,8 +148,8 @@ def test_variables_of_what_is_not_used_need_not_be_set(
     """A section of Rasa is not read at all."""
     monkeypatch.delenv("A_TOKEN", raising=False)
     path = tmp_path / "endpoints.yml"
-    path.write_text("action_endpoint: {url: '${A_TOKEN}'}\nlock_store: {type: in_memory}\n")
-    assert [*read_endpoints(path).unused] == ["action_endpoint"]
+    path.write_text("nlg: {url: '${A_TOKEN}'}\nlock_store: {type: in_memory}\n")
+    assert [*read_endpoints(path).unused] == ["nlg"]
     path.write_text("lock_store: {type: '${A_TOKEN}'}\n")
     with pytest.raises(ConfigurationError, match="line 1: environment variable A_TOKEN"):
         read_endpoints(path)

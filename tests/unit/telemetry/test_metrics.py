@@ -18,7 +18,15 @@ from ticketlock import Conversations, Grant, LockLost, LockTimeout
 from ticketlock.publishing.broker import EventBroker
 from ticketlock.publishing.message import DELIVERED, Outcome
 from ticketlock.telemetry import metrics as module
-from ticketlock.telemetry.metrics import CAUSES, HANDOFF, METRICS, OUTCOMES, Metered, Metric
+from ticketlock.telemetry.metrics import (
+    CAUSES,
+    HANDOFF,
+    METRICS,
+    OUTCOMES,
+    RESULTS,
+    Metered,
+    Metric,
+)
 from ticketlock.telemetry.observer import Observer
 from ticketlock.telemetry.otel import SPANS, OpenTelemetry
 from ticketlock.telemetry.prometheus import PrometheusMetrics
@@ -60,6 +68,7 @@ def test_the_documented_spans_are_the_declared_ones() -> None:
 def test_the_documented_outcomes_and_causes_are_the_declared_ones() -> None:
     assert [row[0] for row in rows("Outcomes")] == [code([name]) for name in OUTCOMES]
     assert [row[0] for row in rows("Causes")] == [code([name]) for name in CAUSES]
+    assert [row[0] for row in rows("Results")] == [code([name]) for name in RESULTS]
 
 
 def prometheus(metrics: PrometheusMetrics) -> dict[str, float]:

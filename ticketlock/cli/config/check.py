@@ -11,6 +11,7 @@ from ...deliveries.settings import CallbackSettings
 from ...endpoints.file import EndpointConfig, Endpoints, read_endpoints
 from ...endpoints.registry import (
     TYPES,
+    create_action_server,
     create_event_database,
     create_event_source,
     create_lock_store,
@@ -97,8 +98,8 @@ class Report:
 async def check(path: str | Path) -> Report:
     """Make and connect every component of a file; a file that is not there is not made.
 
-    The event service, the server, the callback and the channels are among them if the file has their sections. Of a Rasa
-    credentials file it is said that nothing is used.
+    The event service, the server, the action server, the callback and the channels are among them if
+    the file has their sections. Of a Rasa credentials file it is said that nothing is used.
     Raises ConfigurationError when the file itself cannot be read.
     """
     endpoints = read_endpoints(path, credentials=True)
@@ -113,6 +114,8 @@ async def check(path: str | Path) -> Report:
         found.append(await _event_service(endpoints))
     if endpoints.section("server") is not None:
         found.append(_server(endpoints))
+    if endpoints.section("action_endpoint") is not None:
+        found.append(await _action_endpoint(endpoints))
     if endpoints.section("callback") is not None:
         found.append(_callback(endpoints))
     found += _channels(endpoints)
@@ -209,6 +212,21 @@ def _server(endpoints: Endpoints) -> Component:
     except TicketLockError as error:
         return Component("server", kind, "-", _errors("server", endpoints, error))
     return Component("server", kind, f"double texting: {settings.double_texting}")
+
+
+async def _action_endpoint(endpoints: Endpoints) -> Component:
+    """Connect to the action server; no action is called."""
+    section, place = endpoints.section("action_endpoint"), endpoints.where("action_endpoint")
+    kind, where = _kind(section, "http"), "-"
+    try:
+        server = create_action_server(section, place)
+        assert server is not None  # the section is there
+        where = server.address
+        await server.check_ready()
+    except TicketLockError as error:
+        text = _errors("action_endpoint", endpoints, error)
+        return Component("action_endpoint", kind, where, text)
+    return Component("action_endpoint", kind, where)
 
 
 def _callback(endpoints: Endpoints) -> Component:

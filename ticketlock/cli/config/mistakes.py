@@ -8,6 +8,7 @@ from typing import Any
 from ...deliveries.settings import CallbackSettings
 from ...endpoints.file import EndpointConfig, Endpoints
 from ...endpoints.registry import (
+    create_action_server,
     create_event_database,
     create_lock_store,
     create_tracker_store,
@@ -26,6 +27,7 @@ _MAKE: dict[str, Callable[[Any, str], object]] = {
     "event_broker": event_broker_maker,
     "event_service": create_event_database,
     "server": Settings.from_section,
+    "action_endpoint": create_action_server,
     "callback": CallbackSettings.from_section,
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...actions.settings import ActionSettings
 from ...deliveries.settings import CallbackSettings
 from ...endpoints.file import FOREIGN, FOREIGN_KEYS
 from ...endpoints.registry import TYPES
@@ -46,6 +47,7 @@ KEYS: dict[str, dict[str, dict[str, Declared]]] = {
     },
     "event_service": {"sql": {**declared(ServiceSettings), **declared(SQLEventKeys)}},
     "server": {"http": declared(Settings)},
+    "action_endpoint": {"http": declared(ActionSettings)},
     "callback": {"http": declared(CallbackSettings)},
 }
 
@@ -61,6 +63,7 @@ MEANINGS = {
     "event_broker": "where committed events are published; without it they are not",
     "event_service": "where `ticketlock events consume` stores what was published",
     "server": "the bot server of `ticketlock run`",
+    "action_endpoint": "the action server that runs the custom actions of `turn.run_action`",
     "callback": "where the replies to messages of the channel callback are posted to",
     "channels": "the messaging channels that the bot server serves, each by its name",
 }

@@ -18,6 +18,7 @@ from ticketlock.deliveries.settings import CallbackSettings
 from ticketlock.endpoints.file import FOREIGN, read_endpoints
 from ticketlock.endpoints.registry import (
     TYPES,
+    create_action_server,
     create_event_database,
     create_lock_store,
     create_tracker_store,
@@ -40,6 +41,7 @@ CREATE: dict[str, Callable[[Any], Any]] = {
     "event_broker": create_broker,
     "event_service": create_event_database,
     "server": Settings.from_section,
+    "action_endpoint": lambda keys: create_action_server({"url": "http://h", **keys}),
     "callback": lambda keys: CallbackSettings.from_section({"url": "http://h", **keys}),
 }
 #: What a broker cannot be without.
@@ -320,7 +322,6 @@ def test_config_check_of_a_good_server(tmp_path: Path, capsys: pytest.CaptureFix
 
 RASA = """
 nlg: {url: "http://localhost:5056/nlg"}
-action_endpoint: {url: "http://localhost:5055/webhook"}
 models: {url: "http://localhost:8000/models"}
 lock_store: {type: in_memory}
 """
@@ -331,13 +332,13 @@ def test_config_check_of_rasa_files(
 ) -> None:
     """What is not used is told, each with what to do; a run tells it in its log."""
     status, found = told(tmp_path, RASA, capsys)
-    assert (status, [*found["unused"]]) == (cli.EXIT_OK, ["action_endpoint", "nlg", "models"])
-    assert "runs its actions itself" in found["unused"]["action_endpoint"]
+    assert (status, [*found["unused"]]) == (cli.EXIT_OK, ["nlg", "models"])
+    assert "no model is loaded" in found["unused"]["models"]
     cli.main(["config", "check", str(tmp_path / "endpoints.yml")])
     assert "note nlg: not used: the bot's function yields" in capsys.readouterr().out
     caplog.set_level("INFO")
     read_endpoints(tmp_path / "endpoints.yml")
-    assert "not used by ticketlock: action_endpoint, nlg, models" in caplog.text
+    assert "not used by ticketlock: nlg, models" in caplog.text
     channels = "rest:\nslack: {slack_token: hidden}\naddons.mine.Channel: {}\n"
     status, found = told(tmp_path, channels, capsys)
     assert (status, found["components"]) == (cli.EXIT_OK, [])
