@@ -32,6 +32,7 @@ import ticketlock.server
 from ticketlock import errors
 from ticketlock.cli import _parser
 from ticketlock.cli.config.schema import KEYS
+from ticketlock.domain import read_domain
 from ticketlock.endpoints import Endpoints, read_endpoints
 from ticketlock.endpoints.registry import (
     create_event_database,
@@ -119,6 +120,9 @@ def test_yaml(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.syspath_prepend(str(ROOT / "docs/examples"))
     path = tmp_path / "endpoints.yml"
     path.write_text(block.code.replace("/srv/bot", str(tmp_path)))
+    if block.note == "file: domain.yml":
+        assert read_domain(path).responses
+        return
     make(read_endpoints(path))
 
 

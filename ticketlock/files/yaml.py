@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from ..errors import ConfigurationError
@@ -35,6 +36,15 @@ def parse_yaml(text: str, name: str, quotes: bool = False) -> Any:
         raise ConfigurationError(f"{name}: is not valid YAML: {error}") from error
     except RecursionError:
         raise ConfigurationError(f"{name}: is nested too deeply") from None
+
+
+def yaml_of(value: Any) -> str:
+    """A JSON value as YAML. Needs the extra `yaml`."""
+    from ruamel.yaml import YAML
+
+    stream = io.StringIO()
+    YAML(typ="rt").dump(value, stream)
+    return stream.getvalue()
 
 
 def line_of(parent: Any, key: Any, default: int) -> int:

@@ -18,7 +18,7 @@ from ..conversations import Conversations
 from ..deliveries.callback import Callback
 from ..deliveries.settings import CallbackSettings
 from ..errors import ConfigurationError, TicketLockError
-from . import conversations_api, health, metrics, openapi, outcome_routes, rest
+from . import conversations_api, domain_route, health, metrics, openapi, outcome_routes, rest
 from .auth import Auth
 from .bot import Bot, check_bot, echo
 from .callback import CALLBACK
@@ -128,6 +128,7 @@ def create_app(
     outcomes = OutcomeRoutes(handler, OutcomeTokens(conversations, settings))
     exposed = metrics.observe(conversations)
     accepting = [
+        *domain_route.routes(conversations.domain, auth),
         *rest.routes(handler, auth, outcomes, reserved(channels)),
         *outcome_routes.routes(outcomes),
         *channel_routes(channels, handler, settings),

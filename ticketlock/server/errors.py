@@ -55,6 +55,12 @@ class NotFound(RequestError):
     status, reason = 404, "NotFound"
 
 
+class NotAcceptable(RequestError):
+    """There is no answer of the type that the request accepts."""
+
+    status, reason = 406, "NotAcceptable"
+
+
 class SlowBody(RequestError):
     """The body did not arrive in time."""
 

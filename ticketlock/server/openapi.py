@@ -93,6 +93,7 @@ def _server() -> Json:
                 **open_to_all,
             }
         },
+        "/domain": {"get": get("The domain of the bot", OBJECT, (401, 403, 406, 409))},
         "/status": {"get": get("Load and limits of this replica", OBJECT, (401, 403))},
     }
 

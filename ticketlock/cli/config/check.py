@@ -8,7 +8,8 @@ from typing import Any
 
 from ...conversations import Conversations
 from ...deliveries.settings import CallbackSettings
-from ...endpoints.file import EndpointConfig, Endpoints, read_endpoints
+from ...domain.reading import read_domain
+from ...endpoints.file import EndpointConfig, Endpoints, domain_path, read_endpoints
 from ...endpoints.registry import (
     TYPES,
     create_action_server,
@@ -116,11 +117,14 @@ async def check(path: str | Path) -> Report:
         found.append(_server(endpoints))
     if endpoints.section("action_endpoint") is not None:
         found.append(await _action_endpoint(endpoints))
+    unused = dict(endpoints.unused)
+    if (domain := _domain(endpoints, unused)) is not None:
+        found.append(domain)
     if endpoints.section("callback") is not None:
         found.append(_callback(endpoints))
     found += _channels(endpoints)
     lacking = missing_extras(endpoints, *TYPES)
-    return Report(found, endpoints.unused, pip_line(lacking) if lacking else None)
+    return Report(found, unused, pip_line(lacking) if lacking else None)
 
 
 async def _lock_store(endpoints: Endpoints) -> Component:
@@ -227,6 +231,19 @@ async def _action_endpoint(endpoints: Endpoints) -> Component:
         text = _errors("action_endpoint", endpoints, error)
         return Component("action_endpoint", kind, where, text)
     return Component("action_endpoint", kind, where)
+
+
+def _domain(endpoints: Endpoints, unused: dict[str, str]) -> Component | None:
+    """Read the domain that the section `server` names, and add what of it is not used."""
+    try:
+        path = domain_path(endpoints)
+        if path is None:
+            return None
+        domain = read_domain(path)
+    except TicketLockError as error:
+        return Component("domain", "Domain", "-", str(error))
+    unused.update({f"domain: {key}": why for key, why in domain.unused.items()})
+    return Component("domain", "Domain", str(path))
 
 
 def _callback(endpoints: Endpoints) -> Component:

@@ -320,6 +320,20 @@ def test_config_check_of_a_good_server(tmp_path: Path, capsys: pytest.CaptureFix
     assert status == cli.EXIT_FAILED
 
 
+def test_config_check_of_a_domain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is read, from the folder of the file, and what of it is not used is told."""
+    (tmp_path / "bot").mkdir()
+    domain = tmp_path / "bot" / "domain.yml"
+    domain.write_text("intents: [greet]\nslots: {a: {type: text}}\n")
+    status, found = told(tmp_path, "server: {domain: bot}\n", capsys)
+    assert (status, found["components"][-1]["where"]) == (cli.EXIT_OK, str(domain.parent))
+    assert found["unused"] == {"domain: intents": "messages are not parsed"}
+    domain.write_text("slots: {a: {type: txt}}\n")
+    status, found = told(tmp_path, "server: {domain: bot}\n", capsys)
+    assert status == cli.EXIT_FAILED
+    assert found["components"][-1]["problem"].startswith(f"{domain}: slots: a: type: 'txt' is not")
+
+
 RASA = """
 nlg: {url: "http://localhost:5056/nlg"}
 models: {url: "http://localhost:8000/models"}
