@@ -13,7 +13,7 @@ from typing import Any
 
 from ticketlock.redis.embedded import EmbeddedRedis
 
-from . import scenarios
+from . import reminders, scenarios
 from .environment import ROOT, NotHere, environ, model, prepare, versions
 from .fleet import Fleet
 from .kinds import KINDS, Kind
@@ -103,10 +103,21 @@ async def _run(
                 report(name, "it did not go on", False)
             except AssertionError as error:
                 report(name, error, False)
+        if not kind.ours:
+            failed += await _reminders(fleet, folder)
         if failed:
             for number in range(2):
                 print(f"  replica {number} said: …{fleet.log(number).read_text()[-2500:]}")
     return failed
+
+
+async def _reminders(fleet: Fleet, folder: Path) -> int:
+    """Rasa's own reminders beside those of our bot server."""
+    rows = await reminders.compare(fleet, folder)
+    wrong = reminders.wrong(rows)
+    print(reminders.table(rows))
+    print(f"  reminders: {f'{wrong}   FAILED' if wrong else 'good'}", flush=True)
+    return int(bool(wrong))
 
 
 async def _frozen(fleet: Fleet) -> Any:
