@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -185,3 +186,10 @@ async def test_both_serve_one_conversation(own_redis: EmbeddedRedis) -> None:
         await asyncio.wait_for(asyncio.gather(*burst), 60)
     assert turns == list(range(9))
     rasa.close()
+
+
+async def test_the_lease_is_a_key(own_redis: EmbeddedRedis, rasa: RasaLocks) -> None:
+    """As long as Rasa's own tickets, where the event loop of a Rasa server may stand still."""
+    async with RedisLockStore(url=own_redis.url, lease=60) as store, store.lock("c"):
+        [ticket] = rasa.read("c") or []
+        assert 55 < ticket["expires"] - time.time() <= 60

@@ -17,7 +17,7 @@ from ..redis.link import Link
 from ..redis.scripts import load
 from ..redis.settings import RedisSettings
 from ..settings.section import Section, endpoint_values
-from ..settings.store_keys import RedisLockStoreKeys, WaitingKeys
+from ..settings.store_keys import RedisLockStoreKeys
 from .documents import DocumentQueue
 from .store import LockStore
 from .tickets import TicketLock
@@ -147,13 +147,14 @@ class RedisLockStore(LockStore):
         values = endpoint_values(endpoint_config) if endpoint_config is not None else {}
         section = Section({**values, **keys}, where)
         self.settings = RedisSettings.read(section)
-        max_waiting = section.read(WaitingKeys)["max_waiting"]
+        read = section.read(RedisLockStoreKeys)
         if self.settings.deployment_mode == "cluster":
             raise section.error(
                 "deployment_mode", "cluster is not for type redis; use concurrent_redis"
             )
         section.finish()
-        super().__init__(max_waiting=max_waiting)
+        super().__init__(max_waiting=read["max_waiting"])
+        self.lease = read["lease"]
 
     def _make_queue(self) -> RedisDocuments:
         prefix = self.settings.prefixed("lock:")

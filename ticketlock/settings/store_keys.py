@@ -90,8 +90,14 @@ class TimingKeys(WaitingKeys, total=False):
     ]
 
 
-class RedisLockStoreKeys(RedisLockKeys, WaitingKeys):
+class RedisLockStoreKeys(RedisLockKeys, WaitingKeys, total=False):
     """Keys of `lock_store`, type `redis`."""
+
+    lease: Annotated[
+        float,
+        Key("seconds that a ticket lives without renewal: a killed process delays the next one so "
+            "long, and one whose event loop stands still for longer loses its turn", 5.0, 0.5),
+    ]  # fmt: skip
 
 
 class ConcurrentRedisKeys(RedisLockKeys, TimingKeys):
