@@ -47,14 +47,17 @@ def main() -> int:
 
 
 def _by_hand(rasa: Path) -> int:
-    script = str(Path(__file__).with_name("by_hand.py"))
-    with EmbeddedRedis() as server:
-        words = [str(rasa.with_name("python")), script, str(server.port)]
-        done = subprocess.run(
-            words, env=environ(), capture_output=True, text=True, check=False, timeout=300
-        )
-    print(f"by hand: {done.stderr[-2000:] + '   FAILED' if done.returncode else 'good'}")
-    return int(done.returncode != 0)
+    failed = 0
+    for name in ("by_hand", "back_by_hand"):
+        script = str(Path(__file__).with_name(f"{name}.py"))
+        with EmbeddedRedis() as server:
+            words = [str(rasa.with_name("python")), script, str(server.port)]
+            done = subprocess.run(
+                words, env=environ(), capture_output=True, text=True, check=False, timeout=300
+            )
+        failed += done.returncode != 0
+        print(f"{name}: {done.stderr[-2000:] + '   FAILED' if done.returncode else 'good'}")
+    return failed
 
 
 def _domains(rasa: Path) -> int:

@@ -101,7 +101,7 @@ def line_of(sender_id: str, events: list[dict[str, Any]]) -> dict[str, Any]:
     return {"sender_id": sender_id, "events": events, "checksum": checksum(events)}
 
 
-def _as_rasa_reads(events: list[dict[str, Any]], left_out: Counter[str]) -> list[dict[str, Any]]:
+def as_rasa_reads(events: list[dict[str, Any]], left_out: Counter[str]) -> list[dict[str, Any]]:
     """The events of types that Rasa 3.6 knows; those of users with the `parse_data` it needs."""
     known = [event for event in events if event["event"] in RASA_TYPES]
     left_out.update(event["event"] for event in events if event["event"] not in RASA_TYPES)
@@ -129,7 +129,7 @@ async def export(
         with tally.naming(sender_id):
             events = await history_of(store, sender_id)
             if for_rasa:
-                events = _as_rasa_reads(events, tally.left_out)
+                events = as_rasa_reads(events, tally.left_out)
             if events:
                 text = json.dumps(line_of(sender_id, events))
                 digest.update(text.encode())
