@@ -39,6 +39,11 @@ def main() -> int:
         "all replicas at once are killed too; this version alone, one broker (rabbit)",
     )  # fmt: skip
     parser.add_argument(
+        "--actions", action="store_true",
+        help="with --async: a worker and an action server too, which are killed; the bots call "
+        "actions and schedule reminders",
+    )  # fmt: skip
+    parser.add_argument(
         "--rate", type=float, default=25, help="with --async: messages a second (%(default)s)"
     )
     parser.add_argument(
@@ -58,7 +63,9 @@ def main() -> int:
     for broker in [args.broker] if args.broker else both:
         if args.accepted:
             plan = Plan(kills=args.kills, rolls=10 if args.rolls is None else args.rolls)
-            found = run_accepted(messages, broker, plan, rate=args.rate, seed=args.seed)
+            found = run_accepted(
+                messages, broker, plan, rate=args.rate, seed=args.seed, acting=args.actions
+            )
         else:
             rolls = 2 if args.rolls is None else args.rolls
             found = run(

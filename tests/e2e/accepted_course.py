@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,12 @@ from ticketlock.inbox.redis import RedisInbox
 from ticketlock.progress import Bar
 
 from .accepted import AcceptedSender
+from .acting import deeds, unsent
 from .callbacks import CALLBACK_KINDS, SECRET, Callbacks, callback_violations
 from .course import percentiles, progress, together
 from .outages import Outages, Plan
 from .topology import CHANNEL_TOKEN, Topology, topology
-from .verdict import Verdict, judge
+from .verdict import Verdict, judge, stored_events
 
 #: Redis loses nothing that it has answered.
 FSYNC = ("--appendonly", "yes", "--appendfsync", "always")
@@ -43,23 +46,30 @@ callback:
 
 
 def run_accepted(
-    messages: Sequence[Message], broker: str, plan: Plan, *, rate: float, seed: int
+    messages: Sequence[Message],
+    broker: str,
+    plan: Plan,
+    *,
+    rate: float,
+    seed: int,
+    acting: bool = False,
 ) -> dict[str, Any]:
     """Run everything with one broker. Returns what was measured; `broken` says how it went.
 
     Args:
         rate: messages a second.
+        acting: with a worker, and bots that call an action server and schedule reminders.
     """
     dice = random.Random(seed)
     callbacks = Callbacks(dice, len(messages))
     more = _MORE.format(window=plan.window, url=callbacks.url, secret=SECRET)
     with temporary_folder() as folder, Bar() as bar:
         bar.phase(f"starting, with {broker}")
-        with topology(Path(folder), broker, redis_options=FSYNC, more=more) as made:
+        with topology(Path(folder), broker, redis_options=FSYNC, more=more, acting=acting) as made:
             sender = AcceptedSender(made.url, messages, token=CHANNEL_TOKEN, rate=rate)
             outages = Outages(made, sender, callbacks, dice, plan)
             started = time.monotonic()
-            asyncio.run(_send(bar, sender, outages, callbacks))
+            asyncio.run(_send(bar, sender, outages, callbacks, made if acting else None))
             seconds = time.monotonic() - started
             found = [
                 violation
@@ -70,6 +80,11 @@ def run_accepted(
             verdict, events = judge(made, sender, bar.show)
             verdict.counts |= dict.fromkeys((*CALLBACK_KINDS, "dead_lettered", "left_over"), 0)
             verdict.add(found)
+            acted: Counter[str] = Counter()
+            if acting:
+                for name, history in stored_events(made).items():
+                    verdict.add(unsent(name, history, callbacks.images(name)))
+                    acted += deeds(history)
             for text in callbacks.unsigned:
                 verdict.broken("callbacks_unsigned", text)
             asyncio.run(_look_for_rest(made, verdict))
@@ -92,6 +107,7 @@ def run_accepted(
         "waiting_when_all_died": outages.waiting,
         "rolls_within_one_turn": outages.rolled,
         "accepted_during": dict(outages.during),
+        **acted,
         "callbacks": sum(map(len, callbacks.posts.values())),
         "callbacks_repeated": callbacks.repeats,
         "seconds": round(seconds, 1),
@@ -105,7 +121,13 @@ def run_accepted(
     }
 
 
-async def _send(bar: Bar, sender: AcceptedSender, outages: Outages, callbacks: Callbacks) -> None:
+async def _send(
+    bar: Bar,
+    sender: AcceptedSender,
+    outages: Outages,
+    callbacks: Callbacks,
+    reminding: Topology | None,
+) -> None:
     show = progress(bar, len(sender.deliveries))
 
     async def answered() -> None:
@@ -121,7 +143,10 @@ async def _send(bar: Bar, sender: AcceptedSender, outages: Outages, callbacks: C
                 since = now
             if now > since + PATIENCE:
                 bar.say(f"no reply arrived for {PATIENCE:g} s: {done} messages have theirs")
-                return
+                break
+        if reminding is not None:
+            bar.phase("reminders")
+            await _until_none_is_due(reminding, sorted(sender.narrow))
 
     async with callbacks.serving():
         sending, troubling = asyncio.create_task(sender.run()), asyncio.create_task(outages.run())
@@ -130,12 +155,33 @@ async def _send(bar: Bar, sender: AcceptedSender, outages: Outages, callbacks: C
 
 async def _look_for_rest(made: Topology, verdict: Verdict) -> None:
     """What is still in the inbox: nothing, if all is answered."""
-    section = read_endpoints(made.endpoints).section("lock_store")
-    store = create_lock_store(section)
-    assert isinstance(store, ConcurrentRedisLockStore)
-    async with store:
-        inbox = RedisInbox(store)
+    async with _inbox(made) as inbox:
         for letter in (await inbox.all_letters()).rows:
             verdict.broken("dead_lettered", letter)
         for pending in await inbox.conversations():
             verdict.broken("left_over", pending)
+
+
+async def _until_none_is_due(made: Topology, conversations: Sequence[str]) -> None:
+    """Wait until all reminders have fired and are answered, or nothing changes for long."""
+    async with _inbox(made) as inbox:
+        before, since = -1, time.monotonic()
+        while time.monotonic() < since + PATIENCE:
+            pending = [one.messages + one.deliveries for one in await inbox.conversations()]
+            count = sum(pending)
+            for name in conversations:
+                count += len(await inbox.due(name))
+            if not count:
+                return
+            if count != before:
+                before, since = count, time.monotonic()
+            await asyncio.sleep(0.5)
+
+
+@asynccontextmanager
+async def _inbox(made: Topology) -> AsyncIterator[RedisInbox]:
+    section = read_endpoints(made.endpoints).section("lock_store")
+    store = create_lock_store(section)
+    assert isinstance(store, ConcurrentRedisLockStore)
+    async with store:
+        yield RedisInbox(store)

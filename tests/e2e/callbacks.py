@@ -89,10 +89,17 @@ class Callbacks(Receiver):
             json.loads(received.body), time.monotonic(),
         )  # fmt: skip
         self.posts[name].append(post)
+        if str(post.body.get("image", "")).startswith("reminder "):
+            return  # not the reply to a message
         there = self._parts[name, post.number]
         before = len(there)
         there.add(post.part)
         self.done += before < len(there) == post.parts
+
+    def images(self, conversation: str) -> list[str]:
+        """The images that a conversation got, each webhook-id once."""
+        each = {post.webhook_id: post.body for post in self.posts[conversation]}
+        return [body["image"] for body in each.values() if "image" in body]
 
     def waits(self, sent: Sequence[Accepted]) -> Iterator[float]:
         """Seconds from the 202 of each message to its last reply, where the two are known."""

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from servers.replicas import Replica
+
 from ticketlock.demo.judge.records import BEGIN, END, Records
 
 from .accepted import AcceptedSender
@@ -27,6 +29,8 @@ class Plan:
             `crowd` messages have been accepted in a hurry, so that many wait.
         redis_kills: how often Redis is killed, and away for `down` seconds.
         rolls: restarts of all replicas, one by one, within one turn.
+        worker_kills, action_kills: how often the worker and the action server are killed, where
+            there are; the action server is away for `down` seconds.
         window: for which the ids and outcomes of finished messages are kept: `message_window`.
     """
 
@@ -35,6 +39,8 @@ class Plan:
     absences: int = 2
     redis_kills: int = 3
     rolls: int = 10
+    worker_kills: int = 4
+    action_kills: int = 6
     stopped: float = 18.0  # a lease of turns is 4 s, one of a conversation's callbacks 15 s
     away: float = 40.0
     crowd: int = 200
@@ -71,6 +77,8 @@ class Outages:
             self._roll: min(1, plan.rolls),
             self._kill_service: 1,
         }
+        if self.topology.actions is not None:
+            kinds |= {self._kill_worker: plan.worker_kills, self._kill_actions: plan.action_kills}
         deeds = [deed for deed, count in kinds.items() for _ in range(count)]
         self.dice.shuffle(deeds)
         total = len(self.sender.deliveries)
@@ -84,14 +92,26 @@ class Outages:
             await deed()
             self.during[deed.__name__.strip("_")] += self.sender.accepted - before
 
+    @property
+    def _all(self) -> list[Replica]:
+        return [*self.topology.replicas, *self.topology.workers]
+
     async def _kill(self) -> None:
-        replica = self.dice.choice(self.topology.replicas)
-        await asyncio.to_thread(replica.kill)
-        replica.start()
-        await asyncio.to_thread(replica.wait_ready)
+        await _again(self.dice.choice(self.topology.replicas))
+
+    async def _kill_worker(self) -> None:
+        await _again(self.dice.choice(self.topology.workers))
+
+    async def _kill_actions(self) -> None:
+        """In the middle of what it does; the bots cannot call it meanwhile."""
+        actions = self.topology.actions
+        assert actions is not None
+        await asyncio.to_thread(actions.kill)
+        await asyncio.sleep(self.plan.down)
+        await asyncio.to_thread(actions.start)
 
     async def _stop(self) -> None:
-        replica = self.dice.choice(self.topology.replicas)
+        replica = self.dice.choice(self._all)
         assert replica.process is not None
         replica.process.send_signal(signal.SIGSTOP)
         try:
@@ -102,7 +122,7 @@ class Outages:
 
     async def _all_away(self) -> None:
         """Without a request on its way: one that is sent again after `window` is another message."""
-        sender, replicas = self.sender, self.topology.replicas
+        sender, replicas = self.sender, self._all
         rate, crowd = sender.rate, sender.accepted + self.plan.crowd
         sender.rate *= 100
         while sender.accepted < min(crowd, sender.limit):
@@ -140,7 +160,7 @@ class Outages:
         while not recorded(BEGIN):
             await asyncio.sleep(0.05)
         for _ in range(self.plan.rolls):
-            for replica in self.topology.replicas:
+            for replica in self._all:
                 status = await asyncio.to_thread(replica.stop)
                 assert status == 0, replica.log
                 replica.start()
@@ -151,3 +171,10 @@ class Outages:
     async def _kill_service(self) -> None:
         await asyncio.to_thread(self.topology.consumer.kill)
         self.topology.start_consumer(None)
+
+
+async def _again(replica: Replica) -> None:
+    """Kill it, and start it again."""
+    await asyncio.to_thread(replica.kill)
+    replica.start()
+    await asyncio.to_thread(replica.wait_ready)

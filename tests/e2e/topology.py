@@ -20,6 +20,8 @@ from servers.replicas import Replica
 
 from ticketlock.redis.embedded import EmbeddedRedis
 
+from .actions import ActionProcess
+
 REDIS_PASSWORD = "p@ss w:o/r%d"
 CHANNEL_TOKEN = "what senders have"
 #: The topic that endpoints.kafka.yml names, and its partitions.
@@ -34,7 +36,9 @@ class Topology:
         url: nginx, for channels.
         tracker, events: sections of the two databases.
         records: the folder in which the bots record their turns.
+        workers: replicas without webhooks.
         redis: the server of the locks.
+        actions: the action server, which the bots call; None: they call none.
         before: the version that everything begins with, a folder of `versions`; None: this
             checkout, and no other one.
     """
@@ -47,6 +51,8 @@ class Topology:
     records: Path
     before: Path | None
     redis: EmbeddedRedis
+    workers: Sequence[Replica] = ()
+    actions: ActionProcess | None = None
     consumer: Consumer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,12 +86,14 @@ def topology(
     *,
     redis_options: Sequence[str] = (),
     more: str = "",
+    acting: bool = False,
 ) -> Iterator[Topology]:
     """Start everything, with the version `before`; broker is `rabbit` or `kafka`.
 
     Args:
         redis_options: more words of the command that starts Redis.
         more: more lines of the `endpoints.yml`, the last section of which is `server`.
+        acting: with a worker, and an action server; the bots call it, and schedule reminders.
     """
     with ExitStack() as stack:
         locks = EmbeddedRedis(["--requirepass", REDIS_PASSWORD, *redis_options])
@@ -95,20 +103,27 @@ def topology(
         name = "endpoints.yml" if broker == "rabbit" else "endpoints.kafka.yml"
         endpoints = folder / "endpoints.yml"
         deploy = DEPLOY if before is None else before / "deploy"  # what both versions read
+        actions = ActionProcess(folder) if acting else None
+        if actions is not None:
+            stack.callback(actions.kill)
+            stack.enter_context(_environment({"ACTION_SERVER": actions.url}))
         endpoints.write_text((deploy / name).read_text() + more)
         records = folder / "records"
         records.mkdir()
         (folder / "e2e_bot.py").write_text(Path(__file__).with_name("bot.py").read_text())
-        words = ("--bot", "e2e_bot:bot")
+        (folder / "acting_bot.py").write_text(Path(__file__).with_name("acting_bot.py").read_text())
+        words = ("--bot", "acting_bot:bot" if acting else "e2e_bot:bot")
         started = [Replica(endpoints, *words, version=before) for _ in range(replicas)]
-        stack.callback(lambda: [replica.kill() for replica in started])
+        workers = [Replica(endpoints, *words, command="worker")] if acting else []
+        stack.callback(lambda: [replica.kill() for replica in (*started, *workers)])
         front = stack.enter_context(nginx([replica.port for replica in started]))
         found = Topology(
             front.channels, started, endpoints, {**database, "db": "tracker"},
             {**database, "db": "events"}, records, before, locks,
+            workers, actions,
         )  # fmt: skip
         stack.callback(lambda: found.consumer.__exit__())
-        for replica in started:
+        for replica in (*started, *workers):
             replica.wait_ready()
         yield found
 

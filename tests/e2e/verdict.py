@@ -30,6 +30,7 @@ from ticketlock.events import BotUttered, UserUttered
 from ticketlock.events.event import Event
 
 from .accepted import AcceptedSender
+from .acting import ACTING_KINDS, acting_violations, apart
 from .sender import Delivery, Sender
 from .topology import Topology
 
@@ -63,20 +64,33 @@ def judge(
 ) -> tuple[Verdict, int]:
     """The verdict, and how many events there are."""
     verdict, records = Verdict(), Records(topology.records)
-    stored: dict[str, list[Event]] = defaultdict(list)
-    rows = query(topology.tracker, "SELECT sender_id, data FROM events ORDER BY id")
-    for name, data in rows:
-        stored[name].append(Event.from_dict(_object(data), stamp=False))
-    heard = BrokerSnapshot("event service", arrived=_published(topology, len(rows), on_stored))
+    if topology.actions is not None:
+        verdict.counts |= dict.fromkeys(ACTING_KINDS, 0)
+    stored = stored_events(topology)
+    count = sum(map(len, stored.values()))
+    heard = BrokerSnapshot("event service", arrived=_published(topology, count, on_stored))
     sent: dict[str, list[Delivery]] = defaultdict(list)
     for delivery in sender.deliveries:
         sent[delivery.message.conversation].append(delivery)
     names = sent.keys() | stored.keys()
     for name in names:
         ordered, entries = name in sender.narrow, records.read(name)
-        verdict.add(violations(name, sent[name], stored[name], entries, heard, ordered=ordered))
+        verdict.add(
+            violations(
+                name, sent[name], stored[name], entries, heard,
+                ordered=ordered, acting=topology.actions is not None,
+            )
+        )  # fmt: skip
     verdict.add(verify_strangers(list(names), heard))
-    return verdict, len(rows)
+    return verdict, count
+
+
+def stored_events(topology: Topology) -> dict[str, list[Event]]:
+    """All histories, as they are stored."""
+    stored: dict[str, list[Event]] = defaultdict(list)
+    for name, data in query(topology.tracker, "SELECT sender_id, data FROM events ORDER BY id"):
+        stored[name].append(Event.from_dict(_object(data), stamp=False))
+    return stored
 
 
 def violations(
@@ -87,18 +101,23 @@ def violations(
     heard: BrokerSnapshot,
     *,
     ordered: bool,
+    acting: bool = False,
 ) -> list[Violation]:
     """All that is wrong with one conversation.
 
     Args:
         ordered: its messages were sent one after the other; else their order is the tickets'.
+        acting: whether the bot calls actions and schedules reminders.
     """
     messages = [delivery.message for delivery in sent]
     resent = () if ordered else {message.id for message in messages}
+    plain = apart(stored)[0] if acting else stored
+    sent_ids = [delivery.message_id for delivery in sent]
     return [
-        *verify(name, messages, stored, entries, resent=resent),
+        *verify(name, messages, plain, entries, resent=resent),
         *verify_events(name, stored, heard, EventCounts(heard.broker)),
-        *_replies(name, sent, stored),
+        *_replies(name, sent, plain),
+        *(acting_violations(name, stored, sent_ids) if acting else ()),
     ]
 
 

@@ -38,14 +38,19 @@ def test_accepted_is_answered() -> None:
     """Each message once, in order, and its reply called back, whatever is killed or stopped.
 
     The sender wants its 202 and never sends a message again after it. All replicas are away at
-    once for longer than a lease of callbacks, and than outcomes are kept.
+    once for longer than a lease of callbacks, and than outcomes are kept. A worker handles messages
+    too; actions leave their events once, and reminders fire once, although the action server is
+    killed.
     """
     seed = int(os.environ.get("TICKETLOCK_SEED") or random.randrange(10**6))
-    plan = Plan(1, 1, 1, 1, 1, stopped=5, away=16, crowd=20, window=10)
-    found = run_accepted(generate(50, 300, seed), "rabbit", plan, rate=8, seed=seed)
+    plan = Plan(1, 1, 1, 1, 1, 1, 1, stopped=5, away=16, crowd=20, window=10)
+    found = run_accepted(generate(50, 300, seed), "rabbit", plan, rate=8, seed=seed, acting=True)
     print(found)
     assert found["broken"] == 0, found["examples"]
     assert found["durability"] == {"appendonly": 300}
-    assert all(found["accepted_during"][kind] > 0 for kind in ("kill", "stop", "all_away", "roll"))
+    assert all(
+        found["accepted_during"][kind] > 0
+        for kind in ("kill", "stop", "all_away", "roll", "kill_worker", "kill_actions")
+    )
     assert found["waiting_when_all_died"][0] > 0
     assert found["rolls_within_one_turn"] == 1

@@ -176,9 +176,9 @@ async def test_all_replicas_are_away(redis_server: EmbeddedRedis, tmp_path: Path
     write(tmp_path, redis_server.url)
     async with httpx.AsyncClient(timeout=30) as http:
         with replicas(tmp_path, []) as [one]:
-            at = time.time() + 4
-            tea = reminder("tea", 4, intent="tea", kill_on_user_msg=False)
-            milk = reminder("milk", 4, intent="milk", kill_on_user_msg=False)
+            at = time.time() + 12
+            tea = reminder("tea", 12, intent="tea", kill_on_user_msg=False)
+            milk = reminder("milk", 12, intent="milk", kill_on_user_msg=False)
             await outcome(http, one, await schedule(http, one, "c", [tea, milk]))
             listed = (await command(tmp_path, "list", "c", "--json"))["due"]
             assert {row["message_id"] for row in listed} == {id_of(tea), id_of(milk)}

@@ -71,8 +71,8 @@ async def test_another_worker_takes_over(folder: Path) -> None:
         async with httpx.AsyncClient() as http:
             slow = asyncio.create_task(say(http, front, "anna", "1", metadata={"seconds": 4}))
             await running(http, front, "anna")
+            first.process.kill()
             with replicas(folder, WORKER) as (second,):
-                first.process.kill()
                 assert await slow == ["begun: 1", "done: 1"]
                 assert await handled(http, second) == 1
 

@@ -19,18 +19,24 @@ class Replica:
     Args:
         endpoints: the `endpoints.yml`; the bot's module is looked for beside it.
         words: more of the command's words, for instance `--bot`.
+        command: `run`, or `worker`.
 
     Attributes:
         version: what the next process runs, a folder of `versions`; None: this checkout.
     """
 
     def __init__(
-        self, endpoints: Path, *words: str, port: int | None = None, version: Path | None = None
+        self,
+        endpoints: Path,
+        *words: str,
+        port: int | None = None,
+        version: Path | None = None,
+        command: str = "run",
     ) -> None:
         self.port = free_port() if port is None else port
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = endpoints.parent / f"replica-{self.port}.log"
-        self._command = [sys.executable, "-m", "ticketlock", "run", "--port", str(self.port)]
+        self._command = [sys.executable, "-m", "ticketlock", command, "--port", str(self.port)]
         self._command += ["--endpoints", str(endpoints), *words]
         self.process: subprocess.Popen[bytes] | None = None
         self.version = version

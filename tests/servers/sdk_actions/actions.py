@@ -78,6 +78,19 @@ class Echo(Action):
         ]
 
 
+class Stamp(Action):
+    """Leaves an image and a slot that say which message it was called for."""
+
+    def name(self) -> str:
+        return "action_stamp"
+
+    def run(self, dispatcher: Any, tracker: Any, domain: Any) -> list[dict[str, Any]]:
+        time.sleep(0.02)  # as an action that asks a service: there is a middle to be killed in
+        message = tracker.latest_message["message_id"]
+        dispatcher.utter_message(image=f"action {message}")
+        return [SlotSet("stamp", message)]
+
+
 class ValidateBooking(FormValidationAction):
     """A form of two slots: it validates what was set, and asks for what is missing."""
 
