@@ -79,7 +79,7 @@ oldest: $(UV) ## the lock suite on the oldest redis-py that is allowed, in an en
 	$(UV) pip install --quiet --python .venv-oldest -e ".[server,sql,embedded]" --group test
 	.ci/oldest .venv-oldest/bin/python $(ARGS)
 
-rasa: .venv/test servers ## inside a real Rasa, in an environment of its own: two replicas, bursts, kills; minutes
+rasa: .venv/test servers ## inside a real Rasa, in an environment of its own: the three steps, bursts, kills; half an hour
 	cd tests && $(CURDIR)/$(RUN)python -m inside_rasa $(ARGS)
 
 bench: .venv/bench servers ## measure, beside the peers; ARGS=--full is the published form

@@ -17,6 +17,7 @@ from . import reminders, scenarios
 from .environment import ROOT, NotHere, environ, model, prepare, versions
 from .fleet import Fleet
 from .kinds import KINDS, Kind
+from .migration import MIGRATIONS, follow
 
 #: The exit status where Rasa cannot be had: neither passed nor failed.
 NOT_RUN = 3
@@ -26,7 +27,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make rasa", description=__doc__)
     parser.add_argument("--runs", type=int, default=6, help="bursts for each kind (%(default)s)")
     parser.add_argument("--kills", type=int, default=2, help="in each storm (%(default)s)")
-    parser.add_argument("--kind", choices=KINDS, action="append", help="only these (all)")
+    parser.add_argument(
+        "--kind", choices=[*KINDS, *MIGRATIONS], action="append", help="only these (all)"
+    )
     parser.add_argument("--versions", action="store_true", help="print what is installed, too")
     args = parser.parse_args()
     try:
@@ -38,7 +41,11 @@ def main() -> int:
         print(versions(rasa))
     command = rasa, model(rasa)
     failed = _by_hand(rasa) + _domains(rasa)
-    for name in args.kind or KINDS:
+    for name in args.kind or [*MIGRATIONS, *KINDS]:
+        if name in MIGRATIONS:
+            print(f"\n{name}", flush=True)
+            failed += asyncio.run(follow(name, command))
+            continue
         with tempfile.TemporaryDirectory() as folder, KINDS[name]() as kind:
             print(f"\n{name}", flush=True)
             failed += asyncio.run(_run(kind, command, Path(folder), args))

