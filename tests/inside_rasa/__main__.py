@@ -40,7 +40,8 @@ def main() -> int:
     if args.versions:
         print(versions(rasa))
     command = rasa, model(rasa)
-    failed = _by_hand(rasa) + _domains(rasa)
+    failed = _by_hand(rasa) + _facts(rasa, "domain_facts.py", "domain/rasa.json")
+    failed += _facts(rasa, "action_facts.py", "actions/rasa.json")
     for name in args.kind or [*MIGRATIONS, *KINDS]:
         if name in MIGRATIONS:
             print(f"\n{name}", flush=True)
@@ -67,17 +68,16 @@ def _by_hand(rasa: Path) -> int:
     return failed
 
 
-def _domains(rasa: Path) -> int:
-    """Whether Rasa still reads domains as the unit tests have it."""
-    script = Path(__file__).with_name("domain_facts.py")
-    recorded = ROOT / "tests" / "unit" / "domain" / "rasa.json"
+def _facts(rasa: Path, script: str, recorded: str) -> int:
+    """Whether Rasa still does what the unit tests have of it."""
     done = subprocess.run(
-        [str(rasa.with_name("python")), str(script)],
+        [str(rasa.with_name("python")), str(Path(__file__).with_name(script))],
         env=environ(), capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
-    good = done.returncode == 0 and json.loads(done.stdout) == json.loads(recorded.read_text())
-    why = f"differs from {recorded}" if done.returncode == 0 else done.stderr[-2000:]
-    print(f"domains: {'good' if good else f'{why}   FAILED'}")
+    path = ROOT / "tests" / "unit" / recorded
+    good = done.returncode == 0 and json.loads(done.stdout) == json.loads(path.read_text())
+    why = f"differs from {path}" if done.returncode == 0 else done.stderr[-2000:]
+    print(f"{script}: {'good' if good else f'{why}   FAILED'}")
     return int(not good)
 
 

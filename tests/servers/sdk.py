@@ -13,6 +13,7 @@ from pathlib import Path
 
 from inside_rasa.environment import UV, find_python
 
+from . import missing
 from .processes import carry_out, child, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -23,14 +24,19 @@ ACTIONS = Path(__file__).parent / "sdk_actions"
 
 
 def prepare() -> Path:
-    """Make the environment, if it is not there; returns its Python. Raises RuntimeError."""
+    """Make the environment, if it is not there; returns its Python. Without it the test is left out."""
     python, made = FOLDER / "bin" / "python", FOLDER / SDK
     FOLDER.parent.mkdir(exist_ok=True)
     with (FOLDER.parent / "rasa_sdk.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of a run share it
         if not made.exists():
-            carry_out([UV, "venv", "--quiet", "--clear", "--python", find_python(), str(FOLDER)])
-            carry_out([UV, "pip", "install", "--quiet", "--python", str(python), SDK])
+            try:
+                carry_out(
+                    [UV, "venv", "--quiet", "--clear", "--python", find_python(), str(FOLDER)]
+                )
+                carry_out([UV, "pip", "install", "--quiet", "--python", str(python), SDK])
+            except (RuntimeError, OSError) as error:
+                missing(SDK, f"Python 3.10, uv and an index are needed: {str(error)[-300:]}")
             made.touch()
     return python
 

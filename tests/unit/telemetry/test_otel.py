@@ -18,9 +18,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.semconv._incubating.attributes.gen_ai_attributes import GEN_AI_CONVERSATION_ID
 from opentelemetry.semconv.schemas import Schemas
 from opentelemetry.trace import SpanKind, StatusCode
+from servers.deliveries import Receiver
 from serving import send
 
-from ticketlock import Conversations, InMemoryLockStore, LockLost, LockTimeout
+from ticketlock import ActionFailed, Conversations, InMemoryLockStore, LockLost, LockTimeout
 from ticketlock.publishing.broker import EventBroker
 from ticketlock.publishing.message import DELIVERED, BrokerMessage, Outcome, retry
 from ticketlock.server import create_app
@@ -69,6 +70,32 @@ def test_the_conventions_are_those_that_are_pinned() -> None:
     """The schema is one that its authors publish, and has the attribute's name."""
     assert CONVERSATION == GEN_AI_CONVERSATION_ID
     assert SCHEMA_URL in [schema.value for schema in Schemas]
+
+
+async def test_a_call_of_an_action() -> None:
+    """Its span is in the turn, with its result; the action server gets the turn's trace."""
+    traces = Traces()
+    async with Receiver().serving() as receiver:
+        receiver.replies += [b"HTTP/1.1 200 X\r\ncontent-length: 2\r\n\r\n{}", 500]
+        section = {"url": receiver.url}
+        async with Conversations(action_endpoint=section) as conversations:
+            conversations.observe(traces.observer)
+            async with conversations.turn("c") as turn:
+                await turn.run_action("action_x")
+                with pytest.raises(ActionFailed):
+                    await turn.run_action("action_y")
+    (inside,), calls = traces.of("turn"), traces.of("action")
+    assert [dict(call.attributes) for call in calls] == [
+        {CONVERSATION: "c", "ticketlock.action": "action_x", "ticketlock.result": "ok"},
+        {
+            CONVERSATION: "c", "ticketlock.action": "action_y", "ticketlock.result": "failed",
+            "error.type": "ActionFailed",
+        },
+    ]  # fmt: skip
+    assert all(is_parent(inside, call) for call in calls)
+    assert {*calls[1].attributes} - {"error.type"} == {*ACTION.attributes}
+    parent = f"00-{inside.context.trace_id:032x}-{inside.context.span_id:016x}-"
+    assert all(one.headers["traceparent"].startswith(parent) for one in receiver.received)
 
 
 async def test_a_turn_and_what_belongs_to_it() -> None:
