@@ -6,6 +6,7 @@ again. It imports nothing of ours.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -39,6 +40,15 @@ HISTORIES: dict[str, list[dict[str, Any]]] = {
     "undone": [{"event": "user", "text": "a"}, SET, {"event": "rewind"}],
 }  # fmt: skip
 
+#: Events before a session starts.
+BEFORE: list[dict[str, Any]] = [
+    SET,
+    {"event": "slot", "name": "tags", "value": "b"},
+    {"event": "slot", "name": "size", "value": None},
+    {"event": "slot", "name": "data", "value": {"a": [1, 2]}},
+    {"event": "slot", "name": "nope", "value": 1},
+]
+
 SMALL: dict[str, Any] = {"city": "Rome", "size": "small"}
 #: Response, channel, slots, variables.
 ASKED: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
@@ -69,11 +79,11 @@ TEMPLATES = [
 
 
 def facts() -> dict[str, Any]:
-    from rasa.core.actions.action import create_bot_utterance
+    from rasa.core.actions.action import ActionSessionStart, create_bot_utterance
     from rasa.core.nlg.generator import ResponseVariationFilter
     from rasa.core.nlg.interpolator import interpolate_text
     from rasa.core.nlg.response import TemplatedNaturalLanguageGenerator
-    from rasa.shared.core.domain import Domain
+    from rasa.shared.core.domain import Domain, SessionConfig
     from rasa.shared.core.trackers import DialogueStateTracker
     from rasa.version import __version__
 
@@ -98,6 +108,17 @@ def facts() -> dict[str, Any]:
         made = create_bot_utterance({**only, "utter_action": name}).as_dict()
         return {key: made[key] for key in ("text", "data", "metadata")}
 
+    def session(carry: bool) -> Any:
+        again = Domain.from_dict(json.loads(json.dumps(one.as_dict())))
+        again.session_config = SessionConfig(5, carry)
+        user = {"event": "user", "text": "hi", "parse_data": {}}
+        events = [user, *({**event} for event in BEFORE)]
+        stamped = [{**event, "timestamp": 1.0} for event in events]
+        tracker = DialogueStateTracker.from_dict("c", stamped, again.slots)
+        for event in asyncio.run(ActionSessionStart().run(None, said, tracker, again)):
+            tracker.update(event, again)
+        return tracker.current_slot_values()
+
     return {
         "rasa": __version__,
         "domains": {
@@ -110,6 +131,8 @@ def facts() -> dict[str, Any]:
         },
         "histories": [[name, events, slots(one, events)] for name, events in HISTORIES.items()],
         "responses": [[*asked, suitable(*asked)] for asked in ASKED],
+        "before": BEFORE,
+        "sessions": [[carry, session(carry)] for carry in (True, False)],
         "templates": [[text, interpolate_text(text, VALUES)] for text in TEMPLATES],
         "values": VALUES,
         "events": {name: event(name) for name in ("utter_pic", "utter_json", "utter_all")},

@@ -74,7 +74,9 @@ def _read(file: Path) -> Any:
             text = stream.read(_MAX_BYTES + 1).decode()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"{file}: cannot be read: {why}; check --domain") from error
+        raise ConfigurationError(
+            f"{file}: cannot be read: {why}; check the path of the domain"
+        ) from error
     if len(text) > _MAX_BYTES:
         raise ConfigurationError(f"{file}: is larger than {_MAX_BYTES} bytes: split it")
     return _Values(str(file)).plain(parse_yaml(text, str(file), quotes=True)) or {}

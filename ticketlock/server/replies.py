@@ -55,6 +55,12 @@ def rest_objects(event: Event, recipient: str) -> Iterator[dict[str, Any]]:
         ):
             yield {"recipient_id": recipient, key: data[key]}
 
+    elements = data.get("elements")
+    for one in elements if isinstance(elements, list) else ():
+        if isinstance(one, Mapping):
+            text = f"{one.get('title', '')} : {one.get('subtitle', '')}"
+            yield {"recipient_id": recipient, "text": text, "buttons": one.get("buttons", [])}
+
 
 def paragraphs(text: str) -> Iterable[str]:
     """The parts between blank lines; at least one, also if the text is only space."""

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from serving import client, send
 from ticketlock.stores.memory import InMemoryTrackerStore
 
-from ticketlock import Domain, read_domain
+from ticketlock import Domain, Tracker, read_domain
 from ticketlock.domain.responses import filled, suitable
 from ticketlock.events.reply import utterance
 
@@ -47,6 +48,18 @@ def sorted_lists(data: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(("name", "events", "slots"), FACTS["histories"])
 def test_slots_after_events(name: str, events: list[Any], slots: dict[str, Any]) -> None:
     assert after(ONE, events) == slots
+
+
+@pytest.mark.parametrize(("carry", "slots"), FACTS["sessions"])
+async def test_slots_of_a_new_session(carry: bool, slots: dict[str, Any]) -> None:
+    """With those of the one before, as session_config says, or with their initial values."""
+    config = {"session_expiration_time": 5, "carry_over_slots_to_new_session": carry}
+    store = InMemoryTrackerStore(Domain.from_dict({**ONE.as_dict(), "session_config": config}))
+    user = {"event": "user", "text": "old", "timestamp": 1.0, "parse_data": {}}
+    await store.save(Tracker.from_dict("default", [user, *FACTS["before"]]))
+    async with client(None, (None, store)) as http:
+        await send(http, "hi")
+        assert (await http.get("/conversations/default/tracker")).json()["slots"] == slots
 
 
 @pytest.mark.parametrize(("name", "channel", "slots", "variables", "said"), FACTS["responses"])

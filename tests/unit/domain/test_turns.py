@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -153,6 +154,46 @@ async def test_an_attempt_that_is_repeated_says_the_same() -> None:
     assert first == await said("c", "m1")
     assert first[0] != first[1]
     assert first != await said("c", "m2")
+
+
+async def test_a_turn_that_is_tried_again() -> None:
+    """What a client of the stream has seen before the failure is what it gets for good."""
+
+    async def fails(turn: Turn, message: Message) -> AsyncIterator[str]:
+        turn.utter("utter_any")
+        if message.attempt == 1:
+            raise RuntimeError("of the test")
+        yield "done"
+
+    async with client(fails, (None, InMemoryTrackerStore(DOMAIN))) as http:
+        body = {"message": "hi", "message_id": "m1"}
+        first = await http.post("/webhooks/rest/webhook?stream=true", json=body)
+        heard, failed = map(json.loads, first.text.splitlines())
+        assert (failed["code"], heard["text"].isdigit()) == (500, True)
+        assert (await send(http, "hi", message_id="m1")).json()[0] == heard
+
+
+async def test_what_is_stored_is_shown_as_rasa_does() -> None:
+    """Quick replies are buttons, and elements are texts."""
+
+    async def bot(turn: Turn, message: Message) -> AsyncIterator[str]:
+        turn.utter("utter_rich")
+        yield "end"
+
+    rich = {
+        "text": "t",
+        "quick_replies": [{"title": "q"}],
+        "elements": [{"title": "a", "subtitle": "b", "buttons": [{"title": "c"}]}, {"title": "d"}],
+    }
+    domain = Domain.from_dict({"responses": {"utter_rich": [rich]}})
+    async with client(bot, (None, InMemoryTrackerStore(domain))) as http:
+        to = {"recipient_id": "default"}
+        assert (await send(http, "hi")).json() == [
+            {**to, "text": "t", "buttons": [{"title": "q"}]},
+            {**to, "text": "a : b", "buttons": [{"title": "c"}]},
+            {**to, "text": "d : ", "buttons": []},
+            {**to, "text": "end"},
+        ]
 
 
 async def test_without_a_fitting_variation(caplog: pytest.LogCaptureFixture) -> None:
