@@ -63,7 +63,7 @@ class SessionConfig:
         return cls(minutes, carry)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Domain:
     """The domain of a bot; from files by `read_domain`, from a mapping by `from_dict`.
 

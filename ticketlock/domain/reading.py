@@ -16,7 +16,7 @@ from .domain import SECTIONS, Domain, SessionConfig, check_sections, name_of
 log = logging.getLogger("ticketlock")
 
 #: Bytes of a file, values in it (aliases repeat them), and levels of nesting.
-_MAX_BYTES, _MAX_VALUES, _MAX_DEPTH = 16 * 1024 * 1024, 1_000_000, 64
+_MAX_BYTES, _MAX_VALUES, _MAX_DEPTH = 4 * 1024 * 1024, 1_000_000, 64
 #: Sections by which a file of a folder is known as one of the domain's.
 _OF_A_DOMAIN = {*SECTIONS} - {"config"}
 _NAME = re.compile(r"\$\{([^{}]*)\}")

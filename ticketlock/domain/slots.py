@@ -52,6 +52,7 @@ class DeclaredSlots(Mapping[str, Any]):
 
     def __init__(self, slots: Mapping[str, Slot]) -> None:
         self._slots = slots
+        self._initial = {name: one.value(one.initial_value) for name, one in slots.items()}
         self._unknown: set[str] = set()
 
     def fitted(self, name: str, value: Any) -> Any:
@@ -67,14 +68,15 @@ class DeclaredSlots(Mapping[str, Any]):
             )
 
     def __getitem__(self, name: str) -> Any:
-        slot = self._slots[name]
-        return slot.value(copied(slot.initial_value))  # a bot may change a list in place
+        value = self._initial[name]
+        # A bot may change a list in place.
+        return copied(value) if isinstance(value, (list, dict)) else value
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._slots)
+        return iter(self._initial)
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._initial)
 
 
 def declared_slots(data: Mapping[str, Any], where: str) -> dict[str, Slot]:

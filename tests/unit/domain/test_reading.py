@@ -163,6 +163,10 @@ def test_a_small_file_of_many_values(tmp_path: Path) -> None:
     assert "more than 1000000 values" in error(tmp_path, "\n".join(lines))
 
 
+def test_a_large_file(tmp_path: Path) -> None:
+    assert error(tmp_path, "#" * (4 * 1024 * 1024 + 1)) == "is larger than 4194304 bytes: split it"
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no\.yml: cannot be read: No such file"):
         read_domain(tmp_path / "no.yml")
