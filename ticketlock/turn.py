@@ -200,7 +200,7 @@ class Turn:
     @cached_property
     def speaker(self) -> Speaker:
         """Says the responses of the domain."""
-        return Speaker(self.domain, f"{self.sender_id} {self.number}")
+        return Speaker(self.domain, self.sender_id, self.number)
 
     def _say(self, event: Event) -> None:
         self.add(event)

@@ -20,12 +20,14 @@ class Speaker:
     """Says responses in one turn; it counts how often it has said each.
 
     Args:
-        ticket: names the turn, where its message has no id.
+        conversation: its id.
+        number: that of the turn's ticket, for a message without an id.
     """
 
-    def __init__(self, domain: Domain | None, ticket: str) -> None:
+    def __init__(self, domain: Domain | None, conversation: str, number: int) -> None:
         self._domain = domain
-        self._ticket = ticket
+        self._conversation = conversation
+        self._number = number
         self._said: Counter[str] = Counter()
 
     def event(
@@ -66,9 +68,9 @@ class Speaker:
                 "`domain` in the section server"
             )
         heard = next((event for event in events if isinstance(event, UserUttered)), None)
-        name = getattr(heard, "message_id", None) or self._ticket
+        name = getattr(heard, "message_id", None) or f"ticket {self._number}"
         self._said[response] += 1
-        draw = f"{name}\0{response}\0{self._said[response]}"
+        draw = f"{self._conversation}\0{name}\0{response}\0{self._said[response]}"
         channel = getattr(heard, "input_channel", None)
         message = self._domain.response(response, channel, slots, variables, draw)
         if message is None:

@@ -154,6 +154,7 @@ async def test_an_attempt_that_is_repeated_says_the_same() -> None:
     assert first == await said("c", "m1")
     assert first[0] != first[1]
     assert first != await said("c", "m2")
+    assert first != await said("d", "m1")
 
 
 async def test_a_turn_that_is_tried_again() -> None:
