@@ -17,8 +17,11 @@ from servers.reminding import Steps, id_of, reminder, script
 from serving import client, send
 
 from ticketlock import ConcurrentRedisLockStore, Conversations, InMemoryLockStore
+from ticketlock.deliveries.delivery import Delivery
+from ticketlock.deliveries.destination import OnReply
 from ticketlock.inbox.due import When
 from ticketlock.inbox.submission import Submission
+from ticketlock.server import Message
 
 pytestmark = pytest.mark.anyio
 _prefixes = itertools.count(1)
@@ -27,14 +30,24 @@ HOUR = 3600.0
 
 @dataclass
 class World:
-    """A bot server, its bot and its client."""
+    """A bot server, its bot and its client; replies to the channel `web` are sent out.
+
+    Attributes:
+        sent: the texts that were sent out.
+    """
 
     http: httpx.AsyncClient
     bot: Steps
     conversations: Conversations
+    sent: list[str]
 
     async def say(self, *steps: Any, sender: str = "c", **body: Any) -> httpx.Response:
         return await send(self.http, script(*steps), sender=sender, **body)
+
+    async def over_web(self, *steps: Any) -> None:
+        """The same over the channel whose replies are sent out."""
+        app: Any = self.http.app  # type: ignore[attr-defined]  # set by the client
+        await app.handler.handle(Message(script(*steps), "c", input_channel="web"))
 
     async def fired(self, wire: dict[str, Any], sender: str = "c") -> bool:
         """Whether a reminder that is due has fired, once its job has been handled."""
@@ -57,18 +70,23 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     if request.param == "redis":
         url = request.getfixturevalue("redis_server").url
         locks = ConcurrentRedisLockStore(url=url, key_prefix=f"reminders{next(_prefixes)}")
-    bot = Steps()
+    bot, sent = Steps(), list[str]()
+
+    async def send_out(delivery: Delivery) -> None:
+        sent.extend(reply["text"] for reply in delivery.replies)
+
     async with client(bot, (locks, None), max_session_events=50) as http:
         app = http.app  # type: ignore[attr-defined]  # set by the client
-        yield World(http, bot, app.handler.conversations)
+        app.handler.destinations["web"] = OnReply(send_out)
+        yield World(http, bot, app.handler.conversations, sent)
         bot.go.set()
         await app.drain()
 
 
-async def test_it_fires_once_as_documented(world: World) -> None:
+async def test_it_fires_once_as_documented(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """An external message of the user with the latest channel, in a turn of the bot's."""
     wire = reminder(entities=[{"entity": "kind", "value": "green"}])
-    await world.say(wire, input_channel="web")
+    await world.say(wire, input_channel="app")
     assert await world.fired(wire)
     [message] = world.bot.fired
     assert (message.reminder, message.text) == ("tea", "EXTERNAL: drink")
@@ -76,13 +94,15 @@ async def test_it_fires_once_as_documented(world: World) -> None:
     events = before[-2:]
     assert [event["event"] for event in events] == ["user", "bot"]
     assert events[0]["metadata"] == {"is_external": True}
-    assert events[0]["input_channel"] == "web"
+    assert events[0]["input_channel"] == "app"
     assert events[0]["parse_data"]["intent"] == {"name": "drink"}
     assert events[0]["parse_data"]["entities"] == [{"entity": "kind", "value": "green"}]
     if not world.conversations.inbox.durable:  # the lock store remembers the message
         return
-    # Once, also if its job comes again when the inbox has forgotten it.
+    # Once, also if its job comes again when the inbox has forgotten it, and after message_window.
     await world.conversations.inbox.delete("c")
+    now = time.time
+    monkeypatch.setattr("ticketlock.server.bot_runner.time.time", lambda: now() + 700)
     job = Submission("c", message.message_id, message.as_text())
     when = When(at=0.0, generation=message.message_id)
     assert not (await world.conversations.inbox.submit_later(job, when)).known
@@ -176,6 +196,46 @@ async def test_equal_names_in_two_conversations(world: World) -> None:
         await world.say(wire, sender=sender)
     await world.say(CANCEL, sender="c")
     assert (await world.jobs("c"), await world.jobs("d")) == ([], [id_of(wire)])
+
+
+async def test_its_job_is_there_before_its_event(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever the process dies, the reminder that is stored has a job."""
+    wire, append, seen = reminder(after=HOUR), world.conversations.tracker_store.append, []
+
+    async def appending(*args: Any) -> None:
+        seen.append(await world.jobs())
+        await append(*args)
+
+    monkeypatch.setattr(world.conversations.tracker_store, "append", appending)
+    await world.say(wire)
+    assert seen == [[id_of(wire)]]
+
+
+async def test_replies_go_where_those_of_its_message_went(world: World) -> None:
+    """Also when the user has written over another channel since, and from one to the next."""
+    wire = reminder(kill_on_user_msg=False)
+    turn = asyncio.create_task(world.over_web(wire, "commit", "wait"))
+    await world.bot.waits.wait()
+    await queued(world, wire)
+    other = asyncio.create_task(world.say(input_channel="rest"))
+    world.bot.go.set()
+    await asyncio.gather(turn, other)
+    assert await world.fired(wire)
+    await until(lambda: world.sent == ["done", "fired: drink"])
+    # A reminder of its turn, over HTTP, and an intent.
+    await world.over_web()
+    url = "/conversations/c/tracker/events?execute_side_effects=true&output_channel=latest"
+    more = reminder("more")
+    await world.http.post(url, json=more)
+    assert await world.fired(more)
+    await world.http.post("/conversations/c/trigger_intent?output_channel=web", json={"name": "x"})
+    await until(lambda: world.sent[2:] == ["done", "fired: drink", "fired: x"])
+    bot = {"event": "bot", "text": "hi"}
+    answer = await world.http.post(url, json=[bot])
+    assert answer.status_code == 400
+    assert "events of the bot are not sent over web" in answer.json()["message"]
 
 
 async def test_a_turn_that_fails_schedules_nothing(world: World) -> None:
@@ -286,7 +346,7 @@ async def test_side_effects_of_events(world: World) -> None:
 
 async def test_an_intent_is_triggered_once(world: World) -> None:
     """With a message id, or the header; in the channel of the user's last message."""
-    await world.say(input_channel="web")
+    await world.say(input_channel="app")
     url, body = "/conversations/c/trigger_intent?output_channel=latest", {"name": "greet"}
     headers = {"idempotency-key": "1"}
     answers = [await world.http.post(url, json=body, headers=headers) for _ in range(2)]
@@ -295,4 +355,4 @@ async def test_an_intent_is_triggered_once(world: World) -> None:
     assert [answer.json()["messages"] for answer in answers] == [wanted] * 3
     assert len(world.bot.fired) == 1
     external = [event for event in await world.history() if event["event"] == "user"][1]
-    assert (external["text"], external["input_channel"]) == ("EXTERNAL: greet", "web")
+    assert (external["text"], external["input_channel"]) == ("EXTERNAL: greet", "app")

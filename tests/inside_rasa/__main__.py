@@ -123,6 +123,7 @@ async def _run(
 
 async def _reminders(fleet: Fleet, folder: Path) -> int:
     """Rasa's own reminders beside those of our bot server."""
+    await fleet.restart(0)  # it was killed
     rows = await reminders.compare(fleet, folder)
     wrong = reminders.wrong(rows)
     print(reminders.table(rows))
