@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import time
+import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,6 @@ from ticketlock.inbox.submission import Submission
 from ticketlock.server import Message
 
 pytestmark = pytest.mark.anyio
-_prefixes = itertools.count(1)
 HOUR = 3600.0
 
 
@@ -64,12 +64,12 @@ class World:
         return [one.message_id for one in await self.conversations.due(sender)]
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+@asynccontextmanager
+async def world_on(url: str | None) -> AsyncIterator[World]:
+    """A world with its locks on a Redis, or in memory."""
     locks: Any = InMemoryLockStore()
-    if request.param == "redis":
-        url = request.getfixturevalue("redis_server").url
-        locks = ConcurrentRedisLockStore(url=url, key_prefix=f"reminders{next(_prefixes)}")
+    if url is not None:
+        locks = ConcurrentRedisLockStore(url=url, key_prefix=f"reminders{uuid.uuid4().hex}")
     bot, sent = Steps(), list[str]()
 
     async def send_out(delivery: Delivery) -> None:
@@ -81,6 +81,13 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         yield World(http, bot, app.handler.conversations, sent)
         bot.go.set()
         await app.drain()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    url = request.getfixturevalue("redis_server").url if request.param == "redis" else None
+    async with world_on(url) as made:
+        yield made
 
 
 async def test_it_fires_once_as_documented(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +150,7 @@ async def test_the_history_decides(world: World, name: str) -> None:
     wire = reminder(entities=GREEN)
     turn = asyncio.create_task(world.say(wire, "commit", "wait", *after))
     await world.bot.waits.wait()
-    await queued(world, wire)
+    await queued(world, id_of(wire))
     world.bot.go.set()
     await turn
     before = len(await world.history())
@@ -152,12 +159,12 @@ async def test_the_history_decides(world: World, name: str) -> None:
     assert fires or len(await world.history()) == before  # it has written nothing
 
 
-async def queued(world: World, wire: dict[str, Any]) -> None:
-    """Wait until the job of a reminder waits for its turn."""
+async def queued(world: World, message_id: str) -> None:
+    """Wait until a message waits for its turn."""
 
     async def there() -> bool:
         waiting = await world.conversations.inbox.waiting("c")
-        return id_of(wire) in [one.message_id for one in waiting]
+        return message_id in [one.message_id for one in waiting]
 
     await until(there)
 
@@ -166,9 +173,9 @@ async def test_a_message_of_the_user_comes_first(world: World) -> None:
     """With kill_on_user_msg it takes the reminder, also that of another reminder; else not."""
     quiet, kept = reminder("quiet"), reminder("kept", kill_on_user_msg=False)
     last = reminder("last")
-    turn = asyncio.create_task(world.say(kept, "commit", "wait", quiet, last))
+    turn = asyncio.create_task(world.say(kept, "commit", "wait", USER, quiet, last))
     await world.bot.waits.wait()
-    await queued(world, kept)
+    await queued(world, id_of(kept))
     world.bot.go.set()
     await turn
     assert await world.fired(kept)
@@ -216,10 +223,10 @@ async def test_its_job_is_there_before_its_event(
 async def test_replies_go_where_those_of_its_message_went(world: World) -> None:
     """Also when the user has written over another channel since, and from one to the next."""
     wire = reminder(kill_on_user_msg=False)
-    turn = asyncio.create_task(world.over_web(wire, "commit", "wait"))
+    turn = asyncio.create_task(world.over_web("wait", wire))
     await world.bot.waits.wait()
-    await queued(world, wire)
-    other = asyncio.create_task(world.say(input_channel="rest"))
+    other = asyncio.create_task(world.say(input_channel="rest", message_id="other"))
+    await queued(world, "other")
     world.bot.go.set()
     await asyncio.gather(turn, other)
     assert await world.fired(wire)
@@ -309,7 +316,7 @@ async def test_a_session_that_expired(world: World, monkeypatch: pytest.MonkeyPa
     wire = reminder()
     turn = asyncio.create_task(world.say(wire, "commit", "wait"))
     await world.bot.waits.wait()
-    await queued(world, wire)
+    await queued(world, id_of(wire))
     now = time.time
     monkeypatch.setattr("ticketlock.server.sessions.time.time", lambda: now() + 3601)
     world.bot.go.set()
