@@ -17,11 +17,18 @@ from servers.inboxes import until
 from servers.reminding import Steps, id_of, reminder, script
 from serving import client, send
 
-from ticketlock import ConcurrentRedisLockStore, Conversations, InMemoryLockStore
+from ticketlock import (
+    ConcurrentRedisLockStore,
+    Conversations,
+    InMemoryLockStore,
+    LockStore,
+    RedisLockStore,
+)
 from ticketlock.deliveries.delivery import Delivery
 from ticketlock.deliveries.destination import OnReply
 from ticketlock.inbox.due import When
 from ticketlock.inbox.submission import Submission
+from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server import Message
 
 pytestmark = pytest.mark.anyio
@@ -65,11 +72,8 @@ class World:
 
 
 @asynccontextmanager
-async def world_on(url: str | None) -> AsyncIterator[World]:
-    """A world with its locks on a Redis, or in memory."""
-    locks: Any = InMemoryLockStore()
-    if url is not None:
-        locks = ConcurrentRedisLockStore(url=url, key_prefix=f"reminders{uuid.uuid4().hex}")
+async def world_on(locks: LockStore) -> AsyncIterator[World]:
+    """A world with these locks."""
     bot, sent = Steps(), list[str]()
 
     async def send_out(delivery: Delivery) -> None:
@@ -83,10 +87,14 @@ async def world_on(url: str | None) -> AsyncIterator[World]:
         await app.drain()
 
 
+def redis_locks(server: EmbeddedRedis) -> LockStore:
+    return ConcurrentRedisLockStore(url=server.url, key_prefix=f"reminders{uuid.uuid4().hex}")
+
+
 @pytest.fixture(params=["memory", "redis"])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    url = request.getfixturevalue("redis_server").url if request.param == "redis" else None
-    async with world_on(url) as made:
+    made_of = request.param == "redis" and redis_locks(request.getfixturevalue("redis_server"))
+    async with world_on(made_of or InMemoryLockStore()) as made:
         yield made
 
 
@@ -311,17 +319,47 @@ async def test_a_long_session_ends(world: World) -> None:
     assert await world.jobs() == [id_of(kept)]
 
 
-async def test_a_session_that_expired(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As documented: what comes due after session_expiration_time does not fire."""
+async def test_a_session_that_expired(world: World) -> None:
+    """As documented: what is due after session_expiration_time does not fire."""
+    url = "/conversations/c/tracker/events?execute_side_effects=true"
+    wire = reminder()
+    await world.http.post(url, json=[{**USER, "timestamp": time.time() - 3700}, wire])
+    assert not await world.fired(wire)
+
+
+async def test_late_is_better_than_never(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session had not expired when it was due: it fires, in a new one."""
     wire = reminder()
     turn = asyncio.create_task(world.say(wire, "commit", "wait"))
     await world.bot.waits.wait()
     await queued(world, id_of(wire))
     now = time.time
-    monkeypatch.setattr("ticketlock.server.sessions.time.time", lambda: now() + 3601)
+    monkeypatch.setattr("ticketlock.server.sessions.time.time", lambda: now() + 3700)
     world.bot.go.set()
     await turn
-    assert not await world.fired(wire)
+    assert await world.fired(wire)
+    assert [e["event"] for e in await world.history()].count("session_started") == 2
+
+
+async def test_what_is_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Once: that they end with this process, or with their session."""
+    for sender in ("c", "d"):
+        await world.say(reminder(after=2 * HOUR), sender=sender)
+    said = [one.getMessage() for one in caplog.records if "reminder" in one.getMessage()]
+    assert sum("use type concurrent_redis" in text for text in said) == (
+        not world.conversations.inbox.durable
+    )
+    assert sum("is due after session_expiration_time (60 minutes)" in text for text in said) == 1
+
+
+async def test_with_locks_that_keep_no_messages(redis_server: EmbeddedRedis) -> None:
+    """`type: redis`: as in memory."""
+    locks = RedisLockStore(url=redis_server.url, key_prefix=f"reminders{uuid.uuid4().hex}")
+    async with world_on(locks) as world:
+        wire = reminder()
+        await world.say(wire)
+        assert await world.fired(wire)
+        assert not world.conversations.inbox.durable
 
 
 async def test_a_deleted_conversation(world: World) -> None:

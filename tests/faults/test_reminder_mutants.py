@@ -60,7 +60,7 @@ MUTANTS: dict[str, tuple[Patch, Callable[..., Any], str]] = {
         contract.test_it_fires_once_as_documented, ""),
     # -- the history decides
     "the history is not asked": (
-        python(BotRunner, "_fires", "name in pending(turn.tracker)", "True"),
+        python(BotRunner, "_fires", "reminder = pending(turn.tracker).get(name)", "return True"),
         DECIDES, "cancelled by name"),
     "the name again changes nothing": (
         pending("found[named or name] = name, event", "found[name] = name, event"),
@@ -84,8 +84,11 @@ MUTANTS: dict[str, tuple[Patch, Callable[..., Any], str]] = {
     "those of before a restart fire": (
         pending("if id(event) in applied", ""), DECIDES, "restarted"),
     "an expired session": (
-        python(BotRunner, "_fires", "and not self._sessions.expired(turn)", ""),
+        python(BotRunner, "_fires", "and not self._sessions.expired(turn, due_at(reminder))", ""),
         contract.test_a_session_that_expired, ""),
+    "late is too late": (
+        python(BotRunner, "_fires", "due_at(reminder)", "__import__('time').time() + 3700"),
+        contract.test_late_is_better_than_never, ""),
     "again after the window": (
         python(BotRunner, "run", "since = 0.0", "pass"),
         contract.test_it_fires_once_as_documented, ""),
@@ -118,7 +121,7 @@ def test_reminder_mutant(
     patch(monkeypatch)
 
     async def run() -> None:
-        async with contract.world_on(redis_server.url) as world:
+        async with contract.world_on(contract.redis_locks(redis_server)) as world:
             given: dict[str, Any] = {
                 "world": world, "monkeypatch": monkeypatch, "name": parameter,
             }  # fmt: skip

@@ -136,6 +136,7 @@ async def command(folder: Path, *words: str, env: Any = None) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.bound(120)
 @pytest.mark.parametrize(
     ("what", "place"),
@@ -191,6 +192,7 @@ async def test_all_replicas_are_away(redis_server: EmbeddedRedis, tmp_path: Path
             await all_fired(http, two, "c", "tea")
 
 
+@pytest.mark.slow
 @pytest.mark.bound(180)
 async def test_a_small_storm(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
     """Replicas are killed and started while reminders fire: each once."""
@@ -230,6 +232,7 @@ def old() -> dict[str, str]:
     return versions.environment(versions.before(versions.COMMITS["0.5.0"]))
 
 
+@pytest.mark.slow
 @pytest.mark.bound(180)
 async def test_a_roll_back_to_0_5_0(
     redis_server: EmbeddedRedis, tmp_path: Path, old: dict[str, str]
@@ -269,6 +272,7 @@ async def test_a_roll_back_to_0_5_0(
             await all_fired(http, new, "c", "tea")
 
 
+@pytest.mark.slow
 @pytest.mark.bound(180)
 async def test_a_roll_beside_0_5_0(
     redis_server: EmbeddedRedis, tmp_path: Path, old: dict[str, str]

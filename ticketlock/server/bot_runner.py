@@ -18,7 +18,7 @@ from ..inbox.served import Served
 from ..locks.grant import facts
 from ..locks.incoming import Supersede
 from ..locks.superseded import unless_superseded
-from ..tracker.reminders import pending
+from ..tracker.reminders import due_at, pending
 from ..turn import Turn
 from .bot import LATEST, Bot, Message
 from .errors import BotError
@@ -131,7 +131,9 @@ class BotRunner:
         name = message.message_id
         if handled_at(turn.tracker.events, name) is not None:
             return True
-        return name in pending(turn.tracker) and not self._sessions.expired(turn)
+        reminder = pending(turn.tracker).get(name)
+        # Of the session as it was when it was due: it may be late.
+        return reminder is not None and not self._sessions.expired(turn, due_at(reminder))
 
     async def _collected(self, turn: Turn) -> list[Message]:
         """The messages that wait behind the turn, to be handled in it."""

@@ -97,16 +97,16 @@ class Sessions:
     def _due(self, turn: Turn) -> Why | None:
         if not turn.tracker.applied_events():
             return "empty"
-        if self.expired(turn):
+        if self.expired(turn, time.time()):
             return "expired"
         return "long" if self._long(turn) else None
 
-    def expired(self, turn: Turn) -> bool:
-        """Whether the user was away for so long that the session has ended."""
+    def expired(self, turn: Turn, at: float) -> bool:
+        """Whether the user has been away for so long by then (epoch s) that the session has ended."""
         minutes, last = self.minutes, last_message(turn.tracker)
         # An invalid time, as in old data, counts as long ago.
         moment = 0.0 if last is None else finite(last.timestamp) or 0.0
-        return minutes > 0 and last is not None and time.time() - moment > 60 * minutes
+        return minutes > 0 and last is not None and at - moment > 60 * minutes
 
     def _long(self, turn: Turn) -> bool:
         """Whether the session has grown beyond the limits since its start.

@@ -25,7 +25,7 @@ def message_id(reminder: ReminderScheduled) -> str:
     """The id of the message by which a reminder fires: the same whenever the event is read."""
     name = reminder.name if isinstance(reminder.name, str) else ""
     told = [reminder.name, reminder.intent, reminder.date_time, f"{reminder.timestamp:.3f}"]
-    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:16]
     return f"{PREFIX}{name[:_NAME]}:{digest}"
 
 
