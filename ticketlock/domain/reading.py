@@ -59,13 +59,17 @@ def _domain(path: Path) -> Domain:
 def _files(folder: Path) -> Iterator[Path]:
     """The YAML files, also below links to folders; a folder that contains itself is read once."""
     seen, found = set(), []
-    for root, folders, names in os.walk(folder, followlinks=True):
+    for root, folders, names in os.walk(folder, onerror=_unread, followlinks=True):
         if (real := os.path.realpath(root)) in seen:
             folders.clear()
             continue
         seen.add(real)
         found += [Path(root, name) for name in names if name.endswith((".yml", ".yaml"))]
     return iter(sorted(found))
+
+
+def _unread(error: OSError) -> None:
+    raise ConfigurationError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 def _read(file: Path) -> Any:
