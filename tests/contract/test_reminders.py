@@ -192,6 +192,21 @@ async def test_a_message_of_the_user_comes_first(world: World) -> None:
     assert [message.reminder for message in world.bot.fired] == ["kept"]
 
 
+@pytest.mark.parametrize("policy", ["interrupt", "rollback"])
+async def test_a_message_that_stops_others(world: World, policy: str) -> None:
+    """It waits for the turn of a reminder, which is stored."""
+    wire = reminder(intent="wait")
+    await world.say(wire)
+    await world.bot.waits.wait()
+    message = asyncio.create_task(world.say(double_texting=policy, message_id="m"))
+    await queued(world, "m")
+    world.bot.go.set()
+    await message
+    assert await world.fired(wire)
+    said = [event["text"] for event in await world.history() if event["event"] == "bot"]
+    assert said == ["done", "fired: wait", "done"]
+
+
 async def test_jobs_that_are_not_wanted_go(world: World) -> None:
     """Cancelled, replaced, or overtaken by the user: nothing of them waits in *later*."""
     tea, milk = reminder(after=HOUR), reminder("milk", after=HOUR, kill_on_user_msg=False)

@@ -94,6 +94,9 @@ MUTANTS: dict[str, tuple[Patch, Callable[..., Any], str]] = {
         contract.test_it_fires_once_as_documented, ""),
     "a long session ends them": (
         function(sessions, "pending", lambda tracker: {}), contract.test_a_long_session_ends, ""),
+    "a message stops it": (
+        python(BotRunner, "_call", "messages[0].reminder is None", "True"),
+        contract.test_a_message_that_stops_others, "rollback"),
     # -- what goes, and where
     "jobs stay": (
         python(_Commits, "after", "if gone:", "if False:"),
@@ -123,7 +126,7 @@ def test_reminder_mutant(
     async def run() -> None:
         async with contract.world_on(contract.redis_locks(redis_server)) as world:
             given: dict[str, Any] = {
-                "world": world, "monkeypatch": monkeypatch, "name": parameter,
+                "world": world, "monkeypatch": monkeypatch, "name": parameter, "policy": parameter,
             }  # fmt: skip
             names = inspect.signature(test).parameters
             await asyncio.wait_for(test(**{name: given[name] for name in names}), 40)

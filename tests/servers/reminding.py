@@ -51,6 +51,9 @@ class Steps:
     async def __call__(self, turn: Turn, message: Message) -> AsyncIterator[str]:
         if message.text.startswith("EXTERNAL: "):
             self.fired.append(message)
+            if message.text == "EXTERNAL: wait":
+                self.waits.set()
+                await self.go.wait()
             yield f"fired: {message.parse_data['intent']['name']}"
             return
         for step in json.loads(message.text):

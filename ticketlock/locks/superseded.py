@@ -10,18 +10,20 @@ from .grant import Grant
 from .incoming import Supersede
 
 
-async def unless_superseded(grant: Grant, work: Coroutine[Any, Any, None]) -> Supersede | None:
+async def unless_superseded(
+    grant: Grant, work: Coroutine[Any, Any, None], *, stops: bool = True
+) -> Supersede | None:
     """Do the work of a turn; cancel it, once, when a later message asks the turn to stop.
 
-    In `Turn.shield` it is cancelled as soon as that is left. Returns None if the work was done, else
+    In `Turn.shield` it is cancelled as soon as that is left; without `stops` it is not. Returns None if the work was done, else
     how it was asked to stop. Raises the error of the work; RuntimeError if it raised
     KeyboardInterrupt or SystemExit, or was cancelled otherwise.
     """
-    if grant.superseded is not None:  # before the turn began
+    if stops and grant.superseded is not None:  # before the turn began
         work.close()
         return grant.superseded
     working = asyncio.ensure_future(_contained(work))
-    grant.on_stop = working.cancel
+    grant.on_stop = working.cancel if stops else None
     try:
         await asyncio.wait([working])
     finally:
@@ -30,7 +32,7 @@ async def unless_superseded(grant: Grant, work: Coroutine[Any, Any, None]) -> Su
             working.cancel()
             await asyncio.wait([working])
     if working.cancelled():
-        if grant.superseded is None:
+        if not stops or grant.superseded is None:
             raise RuntimeError(
                 "the work of a turn was cancelled by something that it awaited, not because its turn "
                 "was stopped"

@@ -177,7 +177,9 @@ class BotRunner:
         try:
             if messages:
                 work = self._say(turn, Message.joined(messages), on_reply)
-                stopped = await unless_superseded(turn.grant, work)
+                # A reminder answers no message of the user, so none takes its place.
+                stops = messages[0].reminder is None
+                stopped = await unless_superseded(turn.grant, work, stops=stops)
             if stopped != "rollback":
                 await turn.commit(mark)
             return stopped
