@@ -54,6 +54,7 @@ def user(**more: Any) -> Event:
 
 KEPT = {"kill_on_user_msg": False}
 LONG_AGO = 2 * 3600.0
+FORM, LISTEN = ({"event": "action", "name": name} for name in ("form", "action_listen"))
 
 #: name -> its steps: a list of events is posted with side effects, a text is a message.
 CASES: dict[str, Callable[[], list[list[Event] | str]]] = {
@@ -81,11 +82,16 @@ CASES: dict[str, Callable[[], list[list[Event] | str]]] = {
         [{"event": "action", "name": "action_listen"}, user(), reminder("a")],
         [{"event": "rewind"}],
     ],
+    "a form goes on after it": lambda: [
+        [{"event": "active_loop", "name": "form"}, FORM, LISTEN, user(), FORM, reminder("a", **KEPT),
+         LISTEN, user(), FORM, LISTEN],
+    ],
     "due an hour ago": lambda: [[reminder("a", -3600)]],
     "cancelled before it, in one request": lambda: [[cancel(name="a"), reminder("a")]],
 }  # fmt: skip
 #: Where the two differ, and why: (Rasa, ours).
 DIFFERENT = {
+    "a form goes on after it": ([], ["a"]),
     "due an hour ago": ([], ["a"]),
     "cancelled before it, in one request": ([], ["a"]),
     "one name in two conversations, the first": ([], ["a"]),
