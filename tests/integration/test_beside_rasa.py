@@ -193,3 +193,13 @@ async def test_the_lease_is_a_key(own_redis: EmbeddedRedis, rasa: RasaLocks) -> 
     async with RedisLockStore(url=own_redis.url, lease=60) as store, store.lock("c"):
         [ticket] = rasa.read("c") or []
         assert 55 < ticket["expires"] - time.time() <= 60
+
+
+async def test_a_long_lease_finds_a_dropped_ticket_as_soon(
+    own_redis: EmbeddedRedis, rasa: RasaLocks
+) -> None:
+    """Until then the next ticket's turn runs beside this one."""
+    async with RedisLockStore(url=own_redis.url, lease=60) as store:
+        grant = await store.lock("c").acquire()
+        rasa.write("c", [])
+        await asyncio.wait_for(grant.lost.wait(), 4)

@@ -61,6 +61,11 @@ class DocumentQueue(LocalQueue):
         """Seconds that a ticket lives without being renewed."""
         raise NotImplementedError
 
+    @property
+    def beat(self) -> float:
+        """Seconds between two renewals of a held ticket, which also find that it is gone."""
+        return self.lease / 10
+
     # -- documents ---------------------------------------------------------------------------
 
     async def get_or_create(self, conversation_id: str) -> TicketLock:
@@ -213,7 +218,7 @@ class DocumentQueue(LocalQueue):
     async def _renew_held(self) -> None:
         """Renew the tickets of all held turns until there are none."""
         while self._held:
-            await asyncio.sleep(self.lease / 10)
+            await asyncio.sleep(self.beat)
             await asyncio.gather(*(self._renew(grant) for grant in list(self._held)))
 
     async def _renew(self, grant: DocumentGrant) -> None:

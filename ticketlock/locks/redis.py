@@ -18,7 +18,7 @@ from ..redis.scripts import load
 from ..redis.settings import RedisSettings
 from ..settings.section import Section, endpoint_values
 from ..settings.store_keys import RedisLockStoreKeys
-from .documents import DocumentQueue
+from .documents import LEASE, DocumentQueue
 from .store import LockStore
 from .tickets import TicketLock
 
@@ -53,6 +53,10 @@ class RedisDocuments(DocumentQueue):
         if (store := self._store()) is not None:
             self._lease = store.lease
         return self._lease
+
+    @property
+    def beat(self) -> float:
+        return min(self.lease, LEASE) / 10  # a program that drops our ticket lets the next one in
 
     def _begin_anew(self) -> None:
         self._link: Link | None = None
@@ -154,7 +158,8 @@ class RedisLockStore(LockStore):
             )
         section.finish()
         super().__init__(max_waiting=read["max_waiting"])
-        self.lease = read["lease"]
+        if read["lease"] is not None:
+            self.lease = read["lease"]
 
     def _make_queue(self) -> RedisDocuments:
         prefix = self.settings.prefixed("lock:")

@@ -94,9 +94,10 @@ class RedisLockStoreKeys(RedisLockKeys, WaitingKeys, total=False):
     """Keys of `lock_store`, type `redis`."""
 
     lease: Annotated[
-        float,
+        float | None,
         Key("seconds that a ticket lives without renewal: a killed process delays the next one so "
-            "long, and one whose event loop stands still for longer loses its turn", 5.0, 0.5),
+            "long, and one whose event loop stands still for longer loses its turn",
+            low=0.5, shown="5"),
     ]  # fmt: skip
 
 
