@@ -52,6 +52,7 @@ async def test_what_is_sent() -> None:
     async with called(*[http(NOTHING)] * 3, headers={"X-Mine": "1"}, token="t") as (convs, server):
         for sender_id in ("anna/ü", "bert"):
             async with convs.turn(sender_id) as turn:
+                turn.add(UserUttered("no"), {"event": "rewind"})
                 turn.add(UserUttered("hi", input_channel="rest"))
                 state = turn.tracker.current_state()
                 await turn.run_action("action_x")
@@ -63,7 +64,7 @@ async def test_what_is_sent() -> None:
     assert set(body) == {"next_action", "sender_id", "tracker", "domain", "version"}
     assert (body["next_action"], body["sender_id"], body["domain"]) == ("action_x", "anna/ü", {})
     events = body["tracker"].pop("events")
-    assert [(event["event"], event["text"]) for event in events] == [("user", "hi")]
+    assert [event.get("text", event["event"]) for event in events] == ["no", "rewind", "hi"]
     sent = json.loads(second.body)["tracker"]
     assert {**sent, "events": None} == state
     assert first.target == "POST /bot?token=t HTTP/1.1"
@@ -231,7 +232,10 @@ async def test_no_whole_answer_and_the_call_is_not_made_again(
     assert len(server.received) == 1
 
 
-async def test_a_refused_call_is_made_again_until_the_server_is_there() -> None:
+async def test_a_refused_call_is_made_again_until_the_server_is_there(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "ticketlock.actions")
     receiver = Receiver()
     receiver.port = free_port()
     receiver.replies.append(http(NOTHING))
@@ -239,7 +243,7 @@ async def test_a_refused_call_is_made_again_until_the_server_is_there() -> None:
     async with Conversations(action_endpoint=section) as conversations:
         async with conversations.turn("c") as turn:
             calling = asyncio.create_task(turn.run_action("action_x"))
-            await asyncio.sleep(0)  # the first try fails before anything listens
+            await until(lambda: "is tried again" in caplog.text, "the first try has failed")
             async with receiver.serving():
                 await calling
     assert len(receiver.received) == 1

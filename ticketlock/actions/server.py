@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import random
 import zlib
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ from ..process import clock
 from ..tracker.tracker import Tracker
 from .settings import ActionSettings
 from .wire import Answered, InvalidAnswer, read_answer, request_body
+
+log = logging.getLogger("ticketlock.actions")
 
 #: Pauses before a call that was not made is tried again: the first, and the longest, seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
@@ -122,6 +125,7 @@ class ActionServer:
                 return await self._poster.post(outgoing)
             except PostFailed as error:
                 if error.unsent and clock() + pause < end:
+                    log.info("action %r is tried again in %.1f s at most: %s", name, pause, error)
                     await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                     pause = min(2 * pause, _LONGEST_PAUSE)
                     continue
