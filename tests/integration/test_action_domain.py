@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from servers.deliveries import Receiver
 
-from ticketlock import Conversations, Domain
+from ticketlock import ActionFailed, Conversations, Domain
 from ticketlock.events import UserUttered
 
 
@@ -81,3 +81,21 @@ async def test_a_response_as_an_action_is_said_without_a_call() -> None:
             executed, said = await turn.run_action("utter_weather")
     assert (executed.type_name, executed.as_dict()["name"]) == ("action", "utter_weather")
     assert said.as_dict()["text"] == "In Rome it is 3 degrees."
+
+
+async def test_a_server_that_asks_for_the_domain_gets_it() -> None:
+    """A newer rasa_sdk answers 449 where it needs it, and has not run the action."""
+    asked = b"HTTP/1.1 449 X\r\ncontent-length: 2\r\n\r\n{}"
+    async with Receiver().serving() as receiver:
+        receiver.replies += [asked, http(NOTHING)]
+        section = {"url": receiver.url, "enable_selective_domain": True}
+        async with Conversations(action_endpoint=section, domain=DOMAIN) as conversations:
+            async with conversations.turn("c") as turn:
+                await turn.run_action("action_x")
+                receiver.replies += [asked, asked]
+                with pytest.raises(ActionFailed, match="answered 449"):
+                    await turn.run_action("action_x")
+    bodies = [json.loads(one.body) for one in receiver.received]
+    assert ["domain" in body for body in bodies] == [False, True, False, True]
+    first, again = (one.headers["idempotency-key"] for one in receiver.received[:2])
+    assert first == again

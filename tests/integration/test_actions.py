@@ -19,6 +19,7 @@ from ticketlock import (
     ActionRejected,
     ActionServerConnectionError,
     Conversations,
+    Domain,
     Observer,
     Turn,
     UnknownAction,
@@ -77,7 +78,7 @@ async def test_what_an_action_is_given(sdk: SdkServer) -> None:
     assert slots["got_events"] == ["user", "active_loop", "slot"]
     assert slots["got_loop"]["name"] == "f"
     assert slots["got_channel"] == "rest"
-    assert slots["got_domain"] == {}
+    assert slots["got_domain"] == Domain.from_dict({}).as_dict()
 
 
 async def test_rejected_unknown_and_failed(sdk: SdkServer) -> None:

@@ -30,6 +30,10 @@ log = logging.getLogger("ticketlock.actions")
 
 #: Pauses before a call that was not made is tried again: the first, and the longest, seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+#: What is sent without a domain: a newer rasa_sdk takes an empty mapping for none.
+_EMPTY = Domain.from_dict({}).as_json().encode()
+#: The status by which a newer rasa_sdk asks for the domain.
+_NO_DOMAIN = 449
 #: Characters of the error of an action that are shown.
 _SHOWN = 300
 
@@ -91,12 +95,9 @@ class ActionServer:
         Raises ActionRejected, UnknownAction, ActionFailed, ActionServerConnectionError.
         """
         sent = self._sent(name, domain)
-        body = await request_body(name, tracker, sent, version("ticketlock"))
-        made = {"content-type": "application/json", **self._headers, **headers}
-        if self.settings.compress:
-            body = zlib.compress(body)
-            made["content-encoding"] = "deflate"
-        answer = await self._post(name, Outgoing(self._url, made, body))
+        answer = await self._call(name, tracker, sent, headers)
+        if answer.status == _NO_DOMAIN and sent is None:  # a newer rasa_sdk; the action has not run
+            answer = await self._call(name, tracker, _as_json(domain), headers)
         if not answer.whole:
             raise self._failed(
                 name, f"its answer has more than {self.settings.max_response} bytes: return less, or "
@@ -109,6 +110,16 @@ class ActionServer:
         except InvalidAnswer as error:
             raise self._failed(name, f"its answer: {error}") from None
 
+    async def _call(
+        self, name: str, tracker: Tracker, domain: bytes | None, headers: Mapping[str, str]
+    ) -> Answer:
+        body = await request_body(name, tracker, domain, version("ticketlock"))
+        made = {"content-type": "application/json", **self._headers, **headers}
+        if self.settings.compress:
+            body = zlib.compress(body)
+            made["content-encoding"] = "deflate"
+        return await self._post(name, Outgoing(self._url, made, body))
+
     def _sent(self, name: str, domain: Domain | None) -> bytes | None:
         """The domain as JSON; None if the action does not get it."""
         if self.settings.enable_selective_domain:
@@ -116,7 +127,7 @@ class ActionServer:
                 self._domain, self._wanting = domain, _wanting(domain)
             if name not in self._wanting:
                 return None
-        return b"{}" if domain is None else domain.as_json().encode()
+        return _as_json(domain)
 
     async def _post(self, name: str, outgoing: Outgoing) -> Answer:
         end, pause = clock() + self.settings.retry_for, _FIRST_PAUSE
@@ -166,6 +177,10 @@ class ActionServer:
 
     def _failed(self, name: str, why: str) -> ActionFailed:
         return ActionFailed(name, f"{self.address}: {why}")
+
+
+def _as_json(domain: Domain | None) -> bytes:
+    return _EMPTY if domain is None else domain.as_json().encode()
 
 
 def _wanting(domain: Domain | None) -> frozenset[str]:
