@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from conftest import until
+from servers.replicas import Replica
 from servers.sdk import SdkServer
 from serving import client, send
 
@@ -269,6 +271,29 @@ async def test_calls_are_counted_and_observed(sdk: SdkServer) -> None:
         assert sample("ticketlock_actions_total", {"result": result}) == 1
     assert sample("ticketlock_actions_total", {"result": "cancelled"}) == 0
     assert sample("ticketlock_action_duration_seconds_count") == 4
+
+
+BOT = """
+async def bot(turn, message):
+    yield {"action": "action_check_order"}
+"""
+
+
+async def test_the_bot_server_reads_its_section(sdk: SdkServer, tmp_path: Path) -> None:
+    """`ticketlock run` with the file, the bot beside it."""
+    (tmp_path / "endpoints.yml").write_text(f"action_endpoint: {{url: '{sdk.url}'}}\n")
+    (tmp_path / "orders.py").write_text(BOT)
+    replica = Replica(tmp_path / "endpoints.yml", "--bot", "orders:bot")
+    try:
+        await asyncio.to_thread(replica.wait_ready)
+        async with httpx.AsyncClient(base_url=replica.url) as http:
+            answer = await send(http, "where?", sender="anna")
+            assert answer.json()[0]["text"] == "Order None is on its way. You said: where?"
+            body = {"name": "action_check_order"}
+            executed = await http.post("/conversations/anna/execute", json=body)
+            assert len(executed.json()["messages"]) == 3
+    finally:
+        replica.kill()
 
 
 async def test_config_check_connects(sdk: SdkServer, tmp_path: Path) -> None:
