@@ -57,7 +57,8 @@ class Turn:
 
     Args:
         owner: distinguishes this process's claims from others'.
-        relay, actions: publish committed events, run custom actions; None: nothing does.
+        relay: publishes committed events; None: nothing is published.
+        actions: runs custom actions; None: nothing does.
         domain: has the responses of `utter`.
         options: as for `LockStore.lock`.
 
@@ -213,8 +214,7 @@ class Turn:
         """Run a custom action, and add and return what follows; see docs/actions.md.
 
         That is ActionExecuted (with `policy` and `confidence`), its replies, which listeners hear at
-        once, and its events. A call that is cancelled, as with its turn, adds nothing. A response
-        of the domain can be named too: it is said.
+        once, and its events. A cancelled call adds nothing. A response of the domain is said.
 
         Raises ActionRejected, with ActionExecutionRejected added; UnknownAction, ActionFailed,
         ActionServerConnectionError, ConfigurationError, LockLost, with nothing added.
