@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
+from socket import socket
 from typing import TYPE_CHECKING, Any
 
 from ..conversations import Conversations
@@ -37,6 +40,17 @@ class Deployment:
     settings: Settings
     channels: Sequence[Channel]
     callback: CallbackSettings | None
+
+    def serve(self, listener: socket | None, *, webhooks: bool = True, turns: bool = True) -> None:
+        """Serve until a signal comes; see `ticketlock.server.run.serve`."""
+        from ..server.run import serve
+
+        asyncio.run(
+            serve(
+                self.conversations, self.bot, self.settings, listener, self.channels, self.callback,
+                webhooks=webhooks, turns=turns,
+            )
+        )  # fmt: skip
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +84,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def prepare(args: argparse.Namespace, command: str) -> Deployment:
     """Read the file and load the bot. Raises ConfigurationError."""
     try:
+        import_module("ticketlock.server.run")  # it needs the packages of the server
         from ..server.bot import load_bot
         from ..server.settings import Settings
     except ImportError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 from typing import Any
 
@@ -34,7 +33,7 @@ def add(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     made = prepare(args, "run")
-    from ..server.run import listen, serve
+    from ..server.run import listen
 
     log, endpoints = logging.getLogger("ticketlock.server"), made.endpoints
     if endpoints.section("tracker_store") is not None and endpoints.section("lock_store") is None:
@@ -49,10 +48,5 @@ def _run(args: argparse.Namespace) -> int:
                 ENDPOINTS,
                 "the echo bot" if args.bot == ECHO else args.bot,
             )
-        asyncio.run(
-            serve(
-                made.conversations, made.bot, made.settings, listener, made.channels, made.callback,
-                turns=not args.accept_only,
-            )
-        )  # fmt: skip
+        made.serve(listener, turns=not args.accept_only)
     return EXIT_OK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from contextlib import ExitStack
 from typing import Any
 
@@ -35,16 +34,11 @@ def add(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     made = prepare(args, "worker")
-    from ..server.run import listen, serve
+    from ..server.run import listen
 
     with ExitStack() as stack:
         listener = None
         if args.port is not None:
             listener = stack.enter_context(listen(args.host, args.port))
-        asyncio.run(
-            serve(
-                made.conversations, made.bot, made.settings, listener, made.channels, made.callback,
-                webhooks=False,
-            )
-        )  # fmt: skip
+        made.serve(listener, webhooks=False)
     return EXIT_OK

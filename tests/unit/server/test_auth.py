@@ -25,7 +25,7 @@ CLOSED = [
     ("POST", "/conversations/anna/messages"), ("POST", "/conversations/anna/trigger_intent"),
     ("POST", "/conversations/anna/execute"), ("POST", "/conversations/anna/predict"),
     ("GET", "/conversations/anna/lock"), ("DELETE", "/conversations/anna/lock"),
-    ("GET", "/status"), ("POST", "/webhooks/rest/webhook"),
+    ("GET", "/status"), ("GET", "/domain"), ("POST", "/webhooks/rest/webhook"),
 ]  # fmt: skip
 #: The token in the path is the authorization.
 OUTCOME = "/webhooks/outcomes/{token}"

@@ -72,10 +72,10 @@ def test_what_needs_an_extra_says_so() -> None:
 def test_spans_that_go_nowhere_are_told() -> None:
     """`ticketlock run --otel` without an SDK warns, and with one does not."""
     code = (
-        "import sys; from opentelemetry import trace; from ticketlock.cli import run\n"
+        "import sys; from opentelemetry import trace; from ticketlock.cli import deployment\n"
         "if sys.argv[1:]: import opentelemetry.sdk.trace as sdk; "
         "trace.set_tracer_provider(sdk.TracerProvider())\n"
-        "run._otel()"
+        "deployment._otel()"
     )
     for words, said in ([], "--otel: no Ope"), (["sdk"], ""):
         done = subprocess.run(
