@@ -77,25 +77,31 @@ class ConversationsApi:
         """POST tracker/events: append one event or a list; schedule reminders, if that is asked for."""
         sender_id, verbosity = self._sender(request), _verbosity(request)
         effects = flag(request, "execute_side_effects")
-        channel = request.query_params.get("output_channel", "rest")
         events = await _events(request, self._handler.settings)
 
         async def body(turn: Turn) -> Response:
             if effects:
-                to = channel if channel != LATEST else turn.tracker.latest_input_channel or "rest"
+                to = self._schedule(turn, request)
                 if to in self._handler.destinations and any(e["event"] == "bot" for e in events):
                     raise BadRequest(
                         f"execute_side_effects: events of the bot are not sent over {to} by this "
                         "request: leave them out, and use trigger_intent to have the bot say it"
                     )
-                self._handler.serve()  # a reminder may be due before the first message
-                self._handler.reminders.follow(turn, to)
             if not is_session_start(events[0]):
                 self._handler.sessions.before_events(turn)
             await sliced(map(turn.add, map(_made, events)))
             return await tracker_answer(turn.tracker, verbosity)
 
         return await self._handler.in_turn(sender_id, body, "POST tracker/events")
+
+    def _schedule(self, turn: Turn, request: Request) -> str:
+        """Schedule the reminders of a turn; returns the channel to which their replies go."""
+        to = request.query_params.get("output_channel", "rest")
+        if to == LATEST:
+            to = turn.tracker.latest_input_channel or "rest"
+        self._handler.serve()  # one may be due before the first message
+        self._handler.reminders.follow(turn, to)
+        return to
 
     async def replace_events(self, request: Request) -> Response:
         """PUT tracker/events: replace the history by the list."""
@@ -176,6 +182,7 @@ class ConversationsApi:
             raise NotFound(f"there is no conversation {sender_id!r}")
 
         async def run(turn: Turn) -> tuple[list[dict[str, Any]], Tracker]:
+            self._schedule(turn, request)
             self._handler.sessions.before_events(turn)
             try:
                 added = await turn.run_action(name, policy=policy, confidence=confidence)
