@@ -45,7 +45,7 @@ Settings(double_texting="reject", max_turns=3)
 WRONG = {
     "ConcurrentRedisLockStore(prot=1)": '"prot"',
     'ConcurrentRedisLockStore(port="many")': '"port"',
-    "RedisLockStore(lease=4)": '"lease"',
+    "RedisLockStore(lese=4)": '"lese"',
     'ConcurrentRedisLockStore(deployment_mode="clusters")': '"deployment_mode"',
     "RedisTrackerStore(lease=4)": '"lease"',
     "SQLTrackerStore(dialcet=4)": '"dialcet"',
