@@ -7,7 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from ticketlock.demo.judge.turns import Violation
-from ticketlock.events import ActionExecuted, BotUttered, ReminderScheduled, SlotSet, UserUttered
+from ticketlock.events import (
+    LISTEN,
+    SESSION_START,
+    ActionExecuted,
+    BotUttered,
+    ReminderScheduled,
+    SlotSet,
+    UserUttered,
+)
 from ticketlock.events.event import Event
 
 ACTION = "action_stamp"
@@ -43,14 +51,16 @@ def acting_violations(
         events: all of its history.
         sent: the ids of its messages.
     """
-    about = ""
+    about, starts = "", False
     stamps: dict[str, list[Event]] = defaultdict(list)
     for place, event in enumerate(events):
         if isinstance(event, UserUttered):
             about = event.message_id or ""
+        if isinstance(event, ActionExecuted) and event.name in (SESSION_START, LISTEN):
+            starts = event.name == SESSION_START
         if (seen := _seen(event)) is not None and seen < place - 1 - _session(events, place - 2):
             yield Violation("unread", name, None, f"event {place}: it had read {seen} events")
-        if _is_stamp(event):
+        if _is_stamp(event) and not starts:  # else a new session has taken the slot over
             stamps[about].append(event)
     for one in sent:
         wanted, found = 3 * (int(one) % 4 == 0), len(stamps.pop(one, ()))
@@ -154,15 +164,16 @@ def _seen(event: Event) -> int | None:
 
 
 def _session(events: Sequence[Event], place: int) -> int:
-    """How many events up to a place begin a session, in the turn of the message behind them."""
-    count = 0
-    while place - count >= 0 and _begins(events[place - count]):
-        count += 1
-    return count
+    """How many events up to a place start a session, in the turn of the message behind them."""
+    if place < 0 or not _is_action(events[place], LISTEN):
+        return 0
+    first = place
+    while first >= 0 and not _is_action(events[first], SESSION_START):
+        if isinstance(events[first], (UserUttered, BotUttered)):
+            return 0
+        first -= 1
+    return place - first + 1 if first >= 0 else 0
 
 
-def _begins(event: Event) -> bool:
-    return event.type_name == "session_started" or (
-        isinstance(event, ActionExecuted)
-        and event.name in ("action_session_start", "action_listen")
-    )
+def _is_action(event: Event, name: str) -> bool:
+    return isinstance(event, ActionExecuted) and event.name == name

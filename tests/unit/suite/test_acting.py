@@ -9,7 +9,16 @@ from datetime import datetime, timezone
 import pytest
 from e2e.acting import ACTION, acting_violations, apart, unsent
 
-from ticketlock.events import ActionExecuted, BotUttered, ReminderScheduled, SlotSet, UserUttered
+from ticketlock.events import (
+    LISTEN,
+    SESSION_START,
+    ActionExecuted,
+    BotUttered,
+    ReminderScheduled,
+    SessionStarted,
+    SlotSet,
+    UserUttered,
+)
 from ticketlock.events.event import Event
 
 NOW = time.time()
@@ -61,6 +70,17 @@ def test_nothing_is_wrong() -> None:
     assert list(unsent("c", events, ["reminder 20"])) == []
     plain, rest = apart(events)
     assert (len(plain), len(rest)) == (6, 7)
+
+
+def test_a_session_that_ends_by_itself_hands_on_its_slot_and_its_reminder() -> None:
+    events = history()
+    start: list[Event] = [
+        ActionExecuted(SESSION_START), SessionStarted(), SlotSet("stamp", "20"),
+        scheduled(20, False), ActionExecuted(LISTEN),
+    ]  # fmt: skip
+    assert kinds(events[:9] + start + events[9:]) == set()
+    late = [*said("23", 8), *events[11:]]
+    assert kinds(events[:9] + start + late) == {"unread"}
 
 
 BROKEN: dict[str, tuple[Callable[[list[Event]], list[Event]], str]] = {
