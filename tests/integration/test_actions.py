@@ -172,15 +172,14 @@ async def test_the_action_server_is_killed_in_an_action(own_sdk: SdkServer) -> N
 
 async def test_the_action_server_hangs(own_sdk: SdkServer) -> None:
     """The error comes with the timeout, and the next call works when it goes on."""
-    assert own_sdk.process is not None
     async with at(own_sdk, timeout=1) as conversations:
         async with conversations.turn("c") as turn:
-            own_sdk.process.send_signal(signal.SIGSTOP)
+            own_sdk.send_signal(signal.SIGSTOP)
             try:
                 with pytest.raises(ActionServerConnectionError, match="no answer within 1 s"):
                     await turn.run_action("action_check_order")
             finally:
-                own_sdk.process.send_signal(signal.SIGCONT)
+                own_sdk.send_signal(signal.SIGCONT)
         async with at(own_sdk) as others, others.turn("c") as turn:
             await turn.run_action("action_check_order")
 

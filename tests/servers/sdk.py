@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from inside_rasa.environment import UV, find_python
@@ -18,26 +20,30 @@ from .processes import carry_out, child, free_port
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".tools" / "rasa_sdk"
-#: That of Rasa 3.6.21, the last one without a license.
-SDK = "rasa-sdk==3.6.2"
+#: That of Rasa 3.6.21, the last one without a license; and one for the Python of these tests,
+#: where there is no Python 3.10.
+SDKS = {"rasa-sdk==3.6.2": find_python, "rasa-sdk==3.14.0": lambda: sys.executable}
 ACTIONS = Path(__file__).parent / "sdk_actions"
 
 
 def prepare() -> Path:
     """Make the environment, if it is not there; returns its Python. Without it the test is left out."""
-    python, made = FOLDER / "bin" / "python", FOLDER / SDK
+    python, made = FOLDER / "bin" / "python", FOLDER / "made"
     FOLDER.parent.mkdir(exist_ok=True)
     with (FOLDER.parent / "rasa_sdk.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of a run share it
-        if not made.exists():
+        problems = []
+        for sdk, find in SDKS.items():
+            if made.exists():
+                return python
             try:
-                carry_out(
-                    [UV, "venv", "--quiet", "--clear", "--python", find_python(), str(FOLDER)]
-                )
-                carry_out([UV, "pip", "install", "--quiet", "--python", str(python), SDK])
+                carry_out([UV, "venv", "--quiet", "--clear", "--python", find(), str(FOLDER)])
+                carry_out([UV, "pip", "install", "--quiet", "--python", str(python), sdk])
+                made.write_text(sdk)
             except (RuntimeError, OSError) as error:
-                missing(SDK, f"Python 3.10, uv and an index are needed: {str(error)[-300:]}")
-            made.touch()
+                problems.append(f"{sdk}: {str(error)[-300:]}")
+        if not made.exists():
+            missing("rasa_sdk", f"uv and an index are needed: {'; '.join(problems)}")
     return python
 
 
@@ -70,13 +76,22 @@ class SdkServer:
         log = self.folder / "sdk.log"
         with child(command, self._answers, log, stop_with=9, cwd=ACTIONS, env=environ) as process:
             self.process = process
-            yield self
+            try:
+                yield self
+            finally:
+                self.send_signal(signal.SIGKILL)
 
     def kill(self) -> None:
         """End it at once, in the middle of whatever it does."""
         assert self.process is not None
-        self.process.kill()
+        self.send_signal(signal.SIGKILL)
         self.process.wait()
+
+    def send_signal(self, number: int) -> None:
+        """To the server and to the processes in which it works, which it has in some versions."""
+        assert self.process is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
 
     def _answers(self) -> bool:
         try:
