@@ -24,7 +24,6 @@ from ticketlock.endpoints.registry import (
     TRACKER_STORES,
     create_tracker_store,
 )
-from ticketlock.moved import MOVED, RENAMED
 from ticketlock.server import Settings, create_app
 from ticketlock.server.openapi import document
 
@@ -37,11 +36,11 @@ MODULES = (
     "ticketlock.telemetry",
 )  # fmt: skip
 OTHERS = (
-    "ticketlock.lock:Lock", "ticketlock.lock:OptionalLock", "ticketlock.sync:SyncGrant",
-    "ticketlock.sync:SyncLock", "ticketlock.sync:SyncLockStore",
-    "ticketlock.sync:SyncOptionalLock", "ticketlock.conversations:SyncConversations",
-    "ticketlock.conversations:SyncTurn", "ticketlock.event_export:open_export",
-    "ticketlock.export_state:StateFile",
+    "ticketlock.locks.lock:Lock", "ticketlock.locks.lock:OptionalLock",
+    "ticketlock.locks.sync:SyncGrant", "ticketlock.locks.sync:SyncLock",
+    "ticketlock.locks.store:SyncLockStore", "ticketlock.locks.sync:SyncOptionalLock",
+    "ticketlock.conversations:SyncConversations", "ticketlock.conversations:SyncTurn",
+    "ticketlock.publishing.export.state:StateFile",
 )  # fmt: skip
 OBSERVERS = (
     "ticketlock.server.access_log:AccessLog", "ticketlock.telemetry.otel:OpenTelemetry",
@@ -125,24 +124,15 @@ def _python() -> Iterator[str]:
                 yield from _object(f"python {module}.{name}", found)
     # Rasa itself is not here to import them.
     yield from (f"python ticketlock.rasa.{name}" for name in rasa.__all__)
-    for old, new in RENAMED.items():
-        yield from _object(f"python ticketlock.{old}", getattr(import_module("ticketlock"), new))
     for place in OTHERS:
         module, _, name = place.partition(":")
-        found = getattr(import_module(MOVED.get(module, module)), name)
+        found = getattr(import_module(module), name)
         yield from _object(f"python {module}.{name}", found)
     stores = (*LOCK_STORES.values(), *TRACKER_STORES.values())
     for place in (*stores, *EVENT_BROKERS.values(), *OBSERVERS):
         module, _, name = place.partition(":")  # what they do is their interface's
-        for address in _addresses(module):
-            yield f"python {address}.{name}"
-            found = getattr(import_module(module), name)
-            yield from _parameters(f"python {address}.{name}", found)
-
-
-def _addresses(module: str) -> list[str]:
-    """The public ones of a module: where it was before, if it has moved into the house."""
-    return [old for old, new in MOVED.items() if new == module] or [module]
+        yield f"python {module}.{name}"
+        yield from _parameters(f"python {module}.{name}", getattr(import_module(module), name))
 
 
 def _object(path: str, found: Any) -> Iterator[str]:

@@ -5,7 +5,6 @@ Names are imported from here; tracker stores from `ticketlock.stores`, event bro
 `PrometheusMetrics` and `OpenTelemetry` from `ticketlock.telemetry`.
 """
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 if not Path(__file__).with_name("stores").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
-from . import moved as _moved
 from .errors import (
     ActionError,
     ActionFailed,
@@ -197,8 +195,6 @@ _LATE = {
 }
 
 
-_moved.install()
-
 if TYPE_CHECKING:
     __version__: str
 else:
@@ -210,6 +206,4 @@ else:
 
             globals()[name] = version("ticketlock")  # it reads a file
             return globals()[name]
-        if f"{__name__}.{name}" in _moved.MOVED:
-            return import_module(f".{name}", __name__)
-        return _of_name(_moved.new_name(name))
+        return _of_name(name)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 #: From the ground up; folders of one line do not import each other, but for those named below.
 FLOORS = (
     ("errors",),
-    ("checks", "imports", "moved", "observers", "plain_json", "process", "progress"),
+    ("checks", "imports", "observers", "plain_json", "process", "progress"),
     ("aio", "files", "settings", "events"),
     ("domain",),
     ("redis", "tracker"),

@@ -13,16 +13,12 @@ from typing import Any, get_origin
 import pytest
 from public_names import COMMAND, _cli, _object, collect, listed, problems
 
-from ticketlock.moved import MOVED, RENAMED
-
 ROOT = Path(__file__).parents[2]
 #: The modules that names are imported from; `ticketlock.__doc__` says so.
 PLACES = (
     "ticketlock", "ticketlock.stores", "ticketlock.brokers", "ticketlock.events",
     "ticketlock.server", "ticketlock.telemetry", "ticketlock.rasa",
 )  # fmt: skip
-#: Older places, which go on working.
-OLDER = ("ticketlock.event_export", "ticketlock.export_state")
 #: What needs an extra of its own has a module of its own.
 EXTRAS = {
     "ticketlock.telemetry.otel": "OpenTelemetry",
@@ -95,10 +91,6 @@ def test_options_of_commands_are_names() -> None:
 
 def _found(path: str) -> Any:
     """What a name of the list stands for, properties as they are."""
-    renamed = {f"ticketlock.{old}": f"ticketlock.{new}" for old, new in RENAMED.items()}
-    for old, new in {**MOVED, **renamed}.items():
-        if path == old or path.startswith(f"{old}."):
-            path = new + path.removeprefix(old)
     parts = path.split(".")
     for length in range(len(parts), 0, -1):
         module = ".".join(parts[:length])
@@ -159,4 +151,4 @@ def test_what_the_documents_name_is_imported_from_few_places() -> None:
         )
         assert named & ours <= public | INTERNAL | COMMANDS | {*EXTRAS.values()}, path
         for place in re.findall(r"^\s*(?:from|import) (ticketlock[\w.]*)", text, re.MULTILINE):
-            assert place in (*PLACES, *OLDER, *EXTRAS), (path, place)
+            assert place in (*PLACES, *EXTRAS), (path, place)

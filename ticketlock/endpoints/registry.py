@@ -18,7 +18,6 @@ from ..event_service.settings import ServiceSettings
 from ..event_service.source import Source
 from ..imports import extra_of, missing, needs
 from ..locks.store import LockStore
-from ..moved import MOVED
 from ..publishing.broker import EventBroker
 from ..publishing.custom import CustomEventBroker
 from ..settings.section import Section, endpoint_values, hint
@@ -134,12 +133,6 @@ def import_class(path: str, where: str, known: Iterable[str] = ()) -> type[Any]:
             f"{where}: type: {path!r} is neither a known type nor the path of a class; "
             + hint(path, known)
         )
-    if module_name in MOVED:
-        log.warning(
-            "%s: type: %s has moved: write %s.%s; the old name is gone in ticketlock 0.6.0",
-            where, path, MOVED[module_name], class_name,
-        )  # fmt: skip
-        module_name = MOVED[module_name]
     try:
         module = import_module(module_name)
     except ImportError as error:
