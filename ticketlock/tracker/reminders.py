@@ -24,9 +24,20 @@ _NAME = 100
 def message_id(reminder: ReminderScheduled) -> str:
     """The id of the message by which a reminder fires: the same whenever the event is read."""
     name = reminder.name if isinstance(reminder.name, str) else ""
-    told = [reminder.name, reminder.intent, reminder.date_time, f"{reminder.timestamp:.3f}"]
-    digest = hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:16]
+    moment = f"{reminder.timestamp:.3f}"
+    told = [reminder.name, reminder.intent, reminder.date_time, moment, _same(reminder.entities)]
+    text = json.dumps(told, default=str, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return f"{PREFIX}{name[:_NAME]}:{digest}"
+
+
+def _same(value: Any) -> Any:
+    """A JSON value that is the same from each store: some read 1.0 as 1."""
+    if isinstance(value, dict):
+        return {str(name): _same(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_same(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def pending(tracker: Tracker) -> dict[str, ReminderScheduled]:

@@ -1,0 +1,34 @@
+"""The jobs of reminders in *later*: each reminder has its own, as long as its history wants it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from contract.test_reminders import World, world
+from servers.inboxes import until
+from servers.reminding import reminder
+
+__all__ = ["world"]  # the fixture
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("more", [{}, {"name": None}, {"name": ""}], ids=str)
+async def test_without_a_name(world: World, more: dict[str, Any]) -> None:
+    """It has none, whoever reads it: it fires, and a later one does not replace it."""
+    first = reminder(None, kill_on_user_msg=False) | more
+    second = first | {"intent": "eat"}
+    await world.say(first, second)
+    await until(lambda: len(world.bot.fired) == 2)
+    assert {message.text for message in world.bot.fired} == {"EXTERNAL: drink", "EXTERNAL: eat"}
+
+
+async def test_reminders_that_differ_by_their_entities(world: World) -> None:
+    """An action makes several without a name, within a millisecond: each of them fires."""
+    at, kinds = time.time(), ["black", "green", "white"]
+    same = {"date_time": "2026-11-26T20:00:00Z", "timestamp": at, "kill_on_user_msg": False}
+    await world.say(*[reminder(None, entities={"kind": kind}, **same) for kind in kinds])
+    await until(lambda: len(world.bot.fired) == 3)
+    fired = [message.parse_data["entities"][0]["value"] for message in world.bot.fired]
+    assert sorted(fired) == kinds
