@@ -66,6 +66,7 @@ class Turn:
         domain: the domain of its `Conversations`; None without one.
         tracker: the latest session, and what has been added since.
         on_say: called with the event of each reply of `say`, at once; None: without a listener.
+        discarded: whether the tracker shows events that `discard` has forgotten.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Turn:
         self._relay = relay
         self.actions = actions
         self.calls = 0
+        self.discarded = False
         self._claim: Claim | None = None
         self._pending: list[dict[str, Any]] = []
         self._replies: dict[str, str] = {}
@@ -238,6 +240,7 @@ class Turn:
 
     def discard(self) -> None:
         """Forget the events that were added and not committed; the tracker keeps showing them."""
+        self.discarded = self.discarded or bool(self._pending)
         self._pending.clear()
 
     def ensure_held(self) -> None:

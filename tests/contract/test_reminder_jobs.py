@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 import pytest
-from contract.test_reminders import World, world
+from contract.test_reminders import CANCEL, HOUR, World, world
 from servers.inboxes import until
-from servers.reminding import reminder
+from servers.reminding import id_of, reminder
 
 __all__ = ["world"]  # the fixture
 pytestmark = pytest.mark.anyio
@@ -32,3 +32,19 @@ async def test_reminders_that_differ_by_their_entities(world: World) -> None:
     await until(lambda: len(world.bot.fired) == 3)
     fired = [message.parse_data["entities"][0]["value"] for message in world.bot.fired]
     assert sorted(fired) == kinds
+
+
+async def test_a_cancellation_that_is_discarded(world: World) -> None:
+    """It is not stored, so the reminder still fires."""
+    tea = reminder(after=HOUR, kill_on_user_msg=False)
+    await world.say(tea)
+    await world.say(CANCEL, "discard", {"event": "slot", "name": "s", "value": 1})
+    assert await world.jobs() == [id_of(tea)]
+
+
+async def test_all_of_many_are_removed(world: World) -> None:
+    """Else the conversation could schedule no more, and cancelling would not help."""
+    await world.say(*[reminder(f"r{i}", HOUR, kill_on_user_msg=False) for i in range(250)])
+    assert len(await world.conversations.due("c", 1000)) == 250
+    await world.say(CANCEL)
+    assert await world.jobs() == []

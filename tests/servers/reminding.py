@@ -31,7 +31,7 @@ def id_of(wire: dict[str, Any]) -> str:
 
 
 def script(*steps: Any) -> str:
-    """A message whose turn has these steps: events; "commit"; "wait" until `Steps.go` is set."""
+    """A message whose turn has these steps: events; "commit"; "discard"; "wait" until `Steps.go` is set."""
     return json.dumps(steps)
 
 
@@ -62,6 +62,8 @@ class Steps:
             elif step == "wait":
                 self.waits.set()
                 await self.go.wait()
+            elif step == "discard":
+                turn.discard()
             elif step == "fail":
                 raise RuntimeError("as it was told")
             else:

@@ -27,7 +27,7 @@ from .settings import Settings
 
 log = logging.getLogger("ticketlock.server")
 
-#: Jobs that a turn removes at most because they are not wanted any more; others stay until due.
+#: Jobs that are removed at once because they are not wanted any more.
 _REMOVED = 100
 
 
@@ -85,12 +85,15 @@ class Reminders:
     async def remove(self, turn: Turn, names: Sequence[str]) -> None:
         """Remove jobs that would find nothing to do; what fails is left for them to find."""
         inbox = self._conversations.inbox
-        work = [inbox.cancel(turn.sender_id, name) for name in names[:_REMOVED]]
-        for found in await asyncio.gather(*work, return_exceptions=True):
-            if isinstance(found, LockStoreConnectionError):
-                log.debug("a reminder's job stays until it is due: %s", found)
-            elif isinstance(found, BaseException):
-                raise found
+        for start in range(0, len(names), _REMOVED):
+            some = names[start : start + _REMOVED]
+            work = [inbox.cancel(turn.sender_id, name) for name in some]
+            for found in await asyncio.gather(*work, return_exceptions=True):
+                if isinstance(found, LockStoreConnectionError):
+                    log.debug("reminders' jobs stay until they are due: %s", found)
+                    return
+                if isinstance(found, BaseException):
+                    raise found
 
     def _warn(self, turn: Turn, reminder: ReminderScheduled, at: float) -> None:
         """Say once what would surprise: a reminder that ends with this process, or its session."""
@@ -135,7 +138,7 @@ class _Commits:
         self._known |= still.keys()
 
     async def after(self) -> None:
-        if not self._known:
+        if not self._known or self.turn.discarded:  # then what the tracker shows is not stored
             return
         still = set(pending(self.turn.tracker))
         gone = self._known - still - {self.own}
