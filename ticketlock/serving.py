@@ -26,8 +26,9 @@ from .errors import (
 from .inbox.inbox import Inbox
 from .inbox.served import Served
 from .locks.grant import facts
+from .locks.retries import report_retry
 from .locks.superseded import unless_superseded
-from .turn import Turn, report_retry
+from .turn import Turn
 
 log = logging.getLogger("ticketlock.inbox")
 

@@ -17,9 +17,10 @@ from .events.codec import check_mark
 from .events.event import Event
 from .events.reply import reply_event
 from .locks.body import AnyTask, caller
-from .locks.grant import Grant, facts
+from .locks.grant import Grant
 from .locks.incoming import WINDOW, Incoming
 from .locks.lock import Lock
+from .locks.retries import report_retry
 from .locks.shield import Shield
 from .locks.store import LockStore
 from .process import clock
@@ -391,13 +392,3 @@ class Turn:
                 raise lost from None
             if hasattr(error, "add_note"):  # the block's own exception is not hidden
                 error.add_note(str(lost))
-
-
-def report_retry(grant: Grant, message_id: str | None, attempt: int, why: str) -> None:
-    """Log, and tell the observers, that a message or a write is tried again."""
-    log.warning(
-        "conversation %r, message %r, ticket %d: attempt %d: %s",
-        grant.conversation_id, message_id, grant.number, attempt, why,
-        extra=facts(grant, why=why, attempt=attempt) | {"message_id": message_id},
-    )  # fmt: skip
-    grant.observers.notify("on_retry", grant, message_id, attempt, why)
