@@ -129,6 +129,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"events": [{"event": "restart"}, 5]}, "events: event 1: not a mapping"),
     ({"events": [{"event": "active_loop", "name": []}]}, r"name is \[\], not a text or null"),
     (b'{"events": [{"event": "slot", "name": "s", "value": NaN}]}', "not plain JSON"),
+    ({"events": [{"event": "pause"}] * 5001, "responses": [{"text": "a"}] * 5000}, "has 10001 events"),
     ({"responses": [5]}, r"responses\[0\] is 5, not an object"),
     ({"responses": [{}, {"text": 5}]}, r"responses\[1\].text is 5, not a text"),
     ({"responses": [{"buttons": "b"}]}, r"responses\[0\].buttons is 'b', not a list"),
@@ -249,6 +250,25 @@ async def test_a_refused_call_is_made_again_until_the_server_is_there(
             async with receiver.serving():
                 await calling
     assert len(receiver.received) == 1
+
+
+async def test_a_certificate_that_is_not_trusted_is_no_call(tmp_path: Path) -> None:
+    """One that has expired, for instance: accepted messages wait until it is renewed."""
+    made = Certificates(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(made["expired.pem"], made["expired.key"])
+    async with Receiver().serving(context) as receiver:
+        url = receiver.url.replace("http:", "https:")
+        section = {"url": url, "cafile": made["ca.pem"], "retry_for": 0.3}
+        async with Conversations(action_endpoint=section) as conversations:
+            async with conversations.turn("c") as turn:
+                with pytest.raises(
+                    ActionServerConnectionError, match="certificate has expired"
+                ) as caught:
+                    await turn.run_action("action_x")
+    assert not caught.value.sent
+    assert "may have run" not in str(caught.value)
+    assert not receiver.received
 
 
 @pytest.mark.parametrize("place", ["http://127.0.0.1:{}/webhook", "http://name.invalid:{}/webhook"])

@@ -17,6 +17,9 @@ from ..plain_json import brief, dumped
 from ..tracker.rendering import state_json
 from ..tracker.tracker import EventVerbosity, Tracker
 
+#: Events and responses that an answer has at most.
+MOST = 10_000
+
 
 class InvalidAnswer(ValueError):
     """An answer is not as documented; the text names the field."""
@@ -73,6 +76,8 @@ async def read_answer(body: bytes) -> Answered:
     if not isinstance(found, dict):
         raise InvalidAnswer(f"is {brief(found)}, not an object with events and responses")
     events, responses = _list(found, "events"), _list(found, "responses")
+    if (count := len(events) + len(responses)) > MOST:
+        raise InvalidAnswer(f"has {count} events and responses, more than {MOST}")
     try:
         await sliced(_checked(events))
     except InvalidEvent as error:

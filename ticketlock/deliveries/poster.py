@@ -111,7 +111,8 @@ class Poster:
         except h11.RemoteProtocolError as error:
             raise PostFailed(f"{url}: the answer is not valid HTTP: {error}") from None
         except ssl.SSLCertVerificationError as error:
-            raise PostFailed(f"{url}: its certificate: {error.verify_message}") from None
+            text = f"{url}: its certificate: {error.verify_message}"
+            raise PostFailed(text, not connected) from None
         except OSError as error:
             why = error.strerror or type(error).__name__
             raise PostFailed(f"{url}: {why}", not connected) from None
@@ -134,7 +135,8 @@ class Poster:
         usable = [a for a in addresses if allowed(a, private=self._private)][:_ADDRESSES]
         if not usable:
             raise PostFailed(
-                f"{url}: its address is private or link-local; allow_private permits private ones"
+                f"{url}: its address is private or link-local; allow_private permits private ones",
+                unsent=True,
             )
         end = time.monotonic() + self.timeout
         for left, address in zip(range(len(usable), 0, -1), usable, strict=True):
