@@ -48,3 +48,21 @@ async def test_all_of_many_are_removed(world: World) -> None:
     assert len(await world.conversations.due("c", 1000)) == 250
     await world.say(CANCEL)
     assert await world.jobs() == []
+
+
+@pytest.mark.parametrize(
+    "stored", [{}, {"date_time": "tomorrow"}, {"date_time": "2099-01-01T00:00:00Z"}], ids=str
+)
+async def test_a_long_session_schedules_nothing(world: World, stored: dict[str, Any]) -> None:
+    """What an older version or an import has left in the history does not fire, and stops no turn."""
+    left = reminder("left", kill_on_user_msg=False) | stored
+    await world.say()
+    answer = await world.http.post("/conversations/c/tracker/events", json=left)
+    assert answer.status_code == 200
+    for _ in range(3):
+        answer = await world.say(*[{"event": "slot", "name": "s", "value": 1}] * 30)
+        assert answer.status_code == 200, answer.text
+    starts = [event["event"] for event in await world.history()].count("session_started")
+    assert starts == 2
+    assert await world.jobs() == []
+    assert world.bot.fired == []

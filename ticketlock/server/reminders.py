@@ -16,7 +16,7 @@ from typing import Any
 
 from ..conversations import Conversations
 from ..errors import InvalidEvent, LockStoreConnectionError, QueueFull
-from ..events import ReminderScheduled
+from ..events import ReminderScheduled, SessionStarted
 from ..events.event import Event
 from ..inbox.due import When
 from ..inbox.submission import Submission
@@ -132,6 +132,8 @@ class _Commits:
         still = pending(self.turn.tracker)
         made = (Event.from_dict(wire, stamp=False) for wire in events)
         new = {message_id(event) for event in made if isinstance(event, ReminderScheduled)}
+        if SessionStarted.type_name in kinds:
+            new -= self._known  # carried over: their jobs are there, or were never wanted
         for name, reminder in still.items():
             if name in new:
                 await self.reminders.put(self.turn, reminder, self.channel)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import InvalidEvent
 from ..events import ReminderCancelled, ReminderScheduled, UserUttered
+from ..events.codec import finite
 from .tracker import Tracker
 
 #: Begins the id of the message by which a reminder fires.
@@ -24,7 +25,7 @@ _NAME = 100
 def message_id(reminder: ReminderScheduled) -> str:
     """The id of the message by which a reminder fires: the same whenever the event is read."""
     name = reminder.name if isinstance(reminder.name, str) else ""
-    moment = f"{reminder.timestamp:.3f}"
+    moment = f"{finite(reminder.timestamp) or 0.0:.3f}"
     told = [reminder.name, reminder.intent, reminder.date_time, moment, _same(reminder.entities)]
     text = json.dumps(told, default=str, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -77,6 +77,16 @@ def test_numbers_that_a_store_reads_in_another_way() -> None:
     assert message_id(one) == message_id(two)
 
 
+@pytest.mark.parametrize(
+    "stored", [10**400, float("inf"), "soon", None], ids=lambda one: f"{one!r:.8}"
+)
+def test_any_moment_that_was_stored(stored: Any) -> None:
+    """It stops no turn of the conversation."""
+    wire = {"event": "reminder", "intent": "i", "date_time": "2026", "timestamp": stored}
+    event = Event.from_dict(wire, stamp=False)
+    assert list(pending(Tracker("c", [event]))) == ["reminder::ff5bc4a3fd586836"]
+
+
 def test_without_a_name_each_is_its_own() -> None:
     """As documented; a cancellation by name leaves it."""
     wires = [{"event": "reminder", "intent": "i", "date_time": "2026", "name": None, "timestamp": t}
