@@ -17,6 +17,8 @@ from ticketlock.redis.embedded import EmbeddedRedis
 
 ACCEPT = ["--accept-only"]
 WORKER = ["worker"]
+#: Locks that processes share; nothing connects to them here.
+SHARED = "lock_store: {type: concurrent_redis, url: redis://127.0.0.1:1}"
 
 
 @pytest.fixture
@@ -111,12 +113,21 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "words", [["worker"], ["run", "--accept-only", "--port", "0"]], ids=" ".join
 )
-@pytest.mark.parametrize("section", ["", "lock_store: {type: in_memory}\n"], ids=["none", "memory"])
-def test_messages_of_this_process_cannot_be_left(
-    words: list[str], section: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ("{}", "lock_store: workers need type: concurrent_redis"),
+        ("lock_store: {type: in_memory}", "lock_store: workers need type: concurrent_redis"),
+        (SHARED, "tracker_store: workers need one that all processes read"),
+        (f"{SHARED}\ntracker_store: {{type: in_memory}}", "tracker_store: workers need one"),
+    ],
+    ids=["nothing", "locks in memory", "no tracker store", "histories in memory"],
+)
+def test_what_is_of_this_process_cannot_be_left(
+    words: list[str], section: str, says: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "endpoints.yml").write_text(section or "{}")
+    (tmp_path / "endpoints.yml").write_text(section)
     done = command(tmp_path, *words)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "type: concurrent_redis" in done.stderr
+    assert says in done.stderr
     assert "Traceback" not in done.stderr

@@ -105,12 +105,19 @@ def create_app(
         callback: where the replies to messages of `/webhooks/callback/webhook` are posted to.
 
     Raises ConfigurationError if `bot` is not a bot, the JWT key is invalid, or messages would be
-    left to other processes (`webhooks`, `turns`) by a lock store that keeps them in this one.
+    left to other processes (`webhooks`, `turns`) by a lock store, or with a tracker store, that is
+    in the memory of this one.
     """
     if not (webhooks and turns) and not conversations.inbox.durable:
         raise ConfigurationError(
             "lock_store: workers need type: concurrent_redis; with other lock stores a message stays "
             "in the process that accepted it"
+        )
+    alone = type(conversations.tracker_store).__name__ == "InMemoryTrackerStore"  # a backend
+    if not (webhooks and turns) and alone:
+        raise ConfigurationError(
+            "tracker_store: workers need one that all processes read, such as type: sql; in memory "
+            "each process has histories of its own"
         )
     settings = settings or Settings()
     handler, auth = Handler(conversations, check_bot(bot), settings), Auth(settings)
