@@ -6,8 +6,8 @@
 -- ARGV  1 member  2 fence  3 bell channel prefix  4 idle expiry ms  5 window ms
 --       6 member of the next turn here, without the id ("": no room)  7 where  8 lease ms
 --       9 hold ms  10 conversation  11 the delivery ("": none)  12 most dead letters
---       13 if its message goes back: "1" the attempt is not counted, "0" it is, then for each
---       message: id, kind, text. Kinds: d reply, e error, x dead letter
+--       13 "1": the attempt at its message is not counted if it goes back or has failed, "0": it
+--       is; then for each message: id, kind, text. Kinds: d reply, e error, x dead letter
 -- Returns as `serve` | {4} ended | {4, bell's text} the next ticket is of this process
 --       | {5} it had ended before | {6, fence there} the turn is another's: nothing was done
 --@ messages
@@ -58,7 +58,10 @@ for i = 14, #ARGV, 3 do
       forget(KEYS[3], KEYS[4], at)
     end
     if id == own then own_ended = true end
-    if kind == 'e' then text = table.concat({attempts + 1, since, text}, ' ') end
+    if kind == 'e' then
+      local one = id == own and ARGV[13] == '1' and 0 or 1
+      text = table.concat({attempts + one, since, text}, ' ')
+    end
     if message then bury(KEYS[9], ARGV[12], id, now, at, since, text, message) end
     outcomes[#outcomes + 1] = {id, kind, text, listeners}
   end

@@ -223,6 +223,33 @@ async def test_messages_wait_for_an_action_server_that_is_away(
         assert (outcome.state, "Order None" in (outcome.text or "")) == ("replied", True)
 
 
+async def test_an_awaited_message_does_not_wait_for_it(
+    redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    """Its sender gets the error, and may send it again at any time: until then it does not run."""
+    server, calls = SdkServer(tmp_path), []
+
+    async def bot(turn: Turn, message: Message) -> AsyncIterator[Any]:
+        calls.append(message.text)
+        if message.text == "hi":
+            yield {"action": "action_check_order"}
+        else:
+            yield "done"
+
+    locks = {"type": "concurrent_redis", "url": redis_server.url, "key_prefix": "awaited"}
+    async with client(bot, (locks, None), actions=server.url, max_attempts=2) as http:
+        conversations = http.app.handler.conversations  # type: ignore[attr-defined]  # the server
+        conversations.actions = at(server, retry_for=0).actions
+        for _ in range(4):  # more often than max_attempts
+            answer = await send(http, "hi", sender="anna", message_id="m")
+            assert (answer.status_code, answer.json()["reason"]) == (503, "ActionServerUnavailable")
+        assert (await send(http, "bye", sender="anna")).json()[0]["text"] == "done"
+        assert calls == ["hi"] * 4 + ["bye"]
+        with server.running():
+            answer = await send(http, "hi", sender="anna", message_id="m")
+        assert "Order None" in answer.json()[0]["text"]
+
+
 async def test_who_waits_is_told_that_it_is_away(tmp_path: Path) -> None:
     """Without the address, which is the log's."""
     server = SdkServer(tmp_path)
