@@ -56,7 +56,7 @@ e2e: .venv/test servers ## the deployment as processes, killed, rolled from the 
 explore: .venv/test ## every order of events of the protocol, up to large bounds; minutes
 	cd tests && $(CURDIR)/$(RUN)python -m faults.explorer $(ARGS)
 
-mutants: .venv/test servers ## the protocol broken on purpose, in 215 places; each must be noticed; minutes
+mutants: .venv/test servers ## the protocol broken on purpose, in 230 places; each must be noticed; minutes
 	$(RUN)python -m pytest -n 3 --no-loadscope-reorder -m mutants $(ARGS)
 
 storms: .venv/test servers ## storms on real servers; ARGS="--minutes 10 --on cluster"

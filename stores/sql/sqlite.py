@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
 from . import engine as engines
+from .batches import Batches
 from .settings import SQLSettings
 
 T = TypeVar("T")
@@ -47,23 +48,30 @@ class SQLiteEngine:
         # SQLite has one writer at a time: waiting in a queue is better than polling its lock.
         self._writer = ThreadPoolExecutor(1, "ticketlock-sqlite")
         self._readers = self._writer if memory else ThreadPoolExecutor(READERS, "ticketlock-sqlite")
+        self._batches = Batches(self._engine, self._writer)
 
     async def prepare(self, missing: Callable[[sa.Connection], list[Any]]) -> None:
         """Create what is missing."""
         if await self.run(lambda connection: bool(missing(connection)), read_only=True):
             await self.run(lambda connection: engines.create(connection, missing))
 
-    async def run(self, body: Callable[[sa.Connection], T], read_only: bool = False) -> T:
-        """Run `body` in a transaction of its own. It runs to its end even if the caller is
-        cancelled; everything that it waits for has a time limit.
-        """
-        loop = asyncio.get_running_loop()
-        threads = self._readers if read_only else self._writer
-        return await loop.run_in_executor(threads, self._transaction, body, read_only)
+    async def run(
+        self, body: Callable[[sa.Connection], T], read_only: bool = False, size: int = 0
+    ) -> T:
+        """Run `body` as one step. Once begun it runs to its end even if the caller is cancelled;
+        everything that it waits for has a time limit.
 
-    def _transaction(self, body: Callable[[sa.Connection], T], read_only: bool) -> T:
+        Args:
+            size: about how many bytes it writes.
+        """
+        if not read_only:
+            return await self._batches.run(body, size)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._read, body)
+
+    def _read(self, body: Callable[[sa.Connection], T]) -> T:
         with self._engine.connect() as connection:
-            connection = connection.execution_options(ticketlock_read=read_only)
+            connection = connection.execution_options(ticketlock_read=True)
             with connection.begin():
                 return body(connection)
 

@@ -137,13 +137,17 @@ class SQLTrackerStore(FencedTrackerStore):
 
     # -- transactions --------------------------------------------------------------------------
 
-    async def _write(self, body: Callable[[sa.Connection], T]) -> T:
-        """Run `body` in a transaction, and repeat it after errors that may pass."""
+    async def _write(self, body: Callable[[sa.Connection], T], size: int = 0) -> T:
+        """Run `body` in a transaction, and repeat it after errors that may pass.
+
+        Args:
+            size: about how many bytes it writes.
+        """
 
         async def once() -> T:
             engine = await self._open()
             if isinstance(engine, SQLiteEngine):
-                return await engine.run(body)
+                return await engine.run(body, size=size)
             async with engine.begin() as connection:
                 return await connection.run_sync(body)
 
@@ -223,7 +227,7 @@ class SQLTrackerStore(FencedTrackerStore):
             place = self._place(connection, write.sender_id, row)
             return self._change(connection, write, place, row.outbox is not None)
 
-        return await self._write(body)
+        return await self._write(body, sum(len(event.text) for event in write.events))
 
     def _change(self, connection: sa.Connection, write: Write, before: Place, waits: bool) -> int:
         """Insert the new events and update the conversation's row.
