@@ -34,6 +34,16 @@ async def test_side_effects_of_events(world: World) -> None:
     assert "reminder 'tea': a message that comes due later has at most" in answer.json()["message"]
 
 
+async def test_a_message_that_is_only_stored(world: World) -> None:
+    """It takes reminders as one for the bot does, and their jobs with them."""
+    tea, milk = reminder(after=HOUR), reminder("milk", after=HOUR, kill_on_user_msg=False)
+    await world.say(tea, milk)
+    body = {"sender": "user", "text": "hi"}
+    answer = await world.http.post("/conversations/c/messages", json=body)
+    assert answer.status_code == 200
+    assert await world.jobs() == [id_of(milk)]
+
+
 async def test_an_action_that_is_executed() -> None:
     """POST execute schedules and cancels what the action server answers."""
     late, kept = reminder(after=HOUR), reminder("kept", HOUR)

@@ -145,6 +145,8 @@ class ConversationsApi:
         message = check_message(Message(text, sender_id, parse_data=parsed), self._handler.settings)
 
         async def add(turn: Turn) -> Response:
+            # It may take reminders: then their jobs go.
+            self._handler.reminders.follow(turn, message.input_channel)
             self._handler.sessions.add(turn, [message])
             return await tracker_answer(turn.tracker, verbosity)
 
