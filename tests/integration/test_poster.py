@@ -79,18 +79,24 @@ async def test_of_a_gigabyte_little_is_read() -> None:
     assert sent < 100 << 20  # what systems buffer, and no more
 
 
+CLOSED = "it closed the connection before its answer ended"
+
+
 @pytest.mark.parametrize(
-    "start",
-    [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc",
-     b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabc", b"SSH-2.0\r\n\r\n",
-     b"HTTP/1.1 200 OK\r\nx: " + b"y" * 40_000],
-)  # fmt: skip
-async def test_half_an_answer_is_none(start: bytes) -> None:
+    ("start", "says"),
+    [
+        (b"", CLOSED),
+        (b"HTTP/1.1 200 OK\r\n", CLOSED),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc", CLOSED),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabc", CLOSED),
+        (b"SSH-2.0\r\n\r\n", "the answer is not valid HTTP"),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"y" * 40_000, "the answer is not valid HTTP"),
+    ],
+)
+async def test_half_an_answer_is_none(start: bytes, says: str) -> None:
     async with Receiver().serving() as receiver:
         receiver.replies.append(start)
-        with pytest.raises(
-            PostFailed, match=rf"^http://127.0.0.1:{receiver.port}: the answer is not"
-        ):
+        with pytest.raises(PostFailed, match=rf"^http://127.0.0.1:{receiver.port}: {says}"):
             await post(receiver.url)
 
 

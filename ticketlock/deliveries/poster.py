@@ -196,9 +196,14 @@ async def _exchange(
 async def _answer(
     url: CheckedURL, wire: h11.Connection, reader: asyncio.StreamReader, most: int
 ) -> Answer:
-    status, headers, body, read, whole = 0, {}, bytearray(), 0, True
+    status, headers, body, read, whole, data = 0, {}, bytearray(), 0, True, b"-"
     while True:
-        event = wire.next_event()
+        try:
+            event = wire.next_event()
+        except h11.RemoteProtocolError:
+            if data:
+                raise
+            raise PostFailed(f"{url}: it closed the connection before its answer ended") from None
         if event is h11.NEED_DATA:
             if read >= most:
                 whole = False
