@@ -44,6 +44,19 @@ async def test_two_deployments_share_a_prefix(own_redis: EmbeddedRedis, tmp_path
             assert replica.log().count("set appendonly yes") == 1
 
 
+async def test_replicas_without_turns_have_no_bot(own_redis: EmbeddedRedis, tmp_path: Path) -> None:
+    """They need none, and are not taken for another deployment."""
+    one = tmp_path / "one"
+    deployment(one, own_redis.url)
+    (one / "other_bot.py").write_text(BOT)
+    accepting = ["--accept-only", "--bot", "ticketlock.server.bot:echo"]
+    with replicas(one, [], accepting) as (_, accepts):
+        with replicas(one, ["--bot", "other_bot:bot"]) as [second]:
+            await until(lambda: WARNING in second.log(), "nothing is said")
+            assert second.log().count(WARNING) == 1  # of the first, in one look at both
+        assert WARNING not in accepts.log()
+
+
 def summary(name: str, bot: str = "b", tracker: str = "t", gone: bool = False) -> dict[str, object]:
     return {"name": name, "bot": bot, "tracker": tracker, "gone": gone}
 
