@@ -46,7 +46,7 @@ def main() -> int:
 
 def _section(path: Path, name: str) -> Any:
     if not path.exists():
-        raise ConfigurationError(f"{path}: it does not exist")
+        raise ConfigurationError(f"{path}: it does not exist: name an endpoints.yml that does")
     return read_endpoint_config(str(path), name)
 
 
@@ -65,8 +65,8 @@ async def _run(args: argparse.Namespace) -> int:
     if left:
         print(f"ticketlock: {left} events still wait for the event broker", file=sys.stderr)
     print(
-        f"{tally.conversations} conversations, {tally.events} events, {tally.skipped} skipped, "
-        f"{len(tally.failed)} failed"
+        f"{tally.conversations} conversations with {tally.events} events copied, {tally.skipped} already "
+        f"there, {len(tally.failed)} failed"
     )
     return 1 if tally.failed or left else 0
 

@@ -27,8 +27,8 @@ from .tracker import Claim, Origin, Tracker
 log = logging.getLogger("ticketlock.tracker")
 
 _TAKEN_UP = (
-    "conversation %r: another program has written %d events beside its history, which is no longer "
-    "in the shape that it reads; they were added to it: stop that program, see docs/rasa.md"
+    "conversation %r: another program, such as Rasa, has written %d events beside its history, which "
+    "it cannot read; they were added to the history. If it still runs, stop it: see docs/rasa.md"
 )
 
 #: Seconds that `update` waits for events that are being published, and between its attempts.
