@@ -152,7 +152,11 @@ async def test_execute(sdk: SdkServer) -> None:
         assert (rejected.status_code, rejected.json()["messages"]) == (200, [])
         assert rejected.json()["tracker"]["events"][-1]["event"] == "action_execution_rejected"
         for name, status in (("action_none", 404), ("", 400), (None, 400), ("action_fail", 500)):
-            assert (await http.post(place, json={"name": name})).status_code == status
+            refused = await http.post(place, json={"name": name})
+            assert refused.status_code == status
+            if name == "action_none":
+                assert "no action 'action_none'" in refused.json()["message"]
+                assert refused.json()["help"].startswith("check the path, and the name")
         count = len((await http.get("/conversations/anna/tracker")).json()["events"])
         assert count == len(rejected.json()["tracker"]["events"])
 

@@ -202,7 +202,7 @@ CONTENDED = (409, 429, 503, 504)
 
 #: Reason -> advice for the client.
 _HINTS = {
-    "NotFound": "check the path, and the conversation's id; /openapi.json lists the paths",
+    "NotFound": "check the path, and the name or id that the message says; /openapi.json lists the paths",
     "MethodNotAllowed": "the header Allow has the methods of this path; /openapi.json describes them",
     "Busy": "another message of the conversation is being handled; send this one again later",
     "QueueFull": "wait for the replies to earlier messages before sending more, or raise max_waiting",
