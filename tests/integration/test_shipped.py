@@ -122,6 +122,8 @@ def test_each_token_opens_its_own(shipped: Nginx) -> None:
     tracker = "/conversations/anna/tracker"
     read = ask(shipped.operators, "GET", tracker, headers=bearer("TICKETLOCK_AUTH_TOKEN"))
     assert "my secret" in read.text
+    domain = ask(shipped.operators, "GET", "/domain", headers=bearer("TICKETLOCK_AUTH_TOKEN"))
+    assert domain.json()["reason"] == "Conflict"  # these files name none
     sends = bearer("TICKETLOCK_CHANNEL_TOKEN")
     assert ask(shipped.operators, "GET", tracker, headers=sends).status_code == 401
     sent = httpx.post(shipped.channels + WEBHOOK, json={"message": "hi"}, headers=sends)
