@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from integration.test_server import said, texts
 from servers.bot_server import Replica, replicas, write_files
 
-from ticketlock import ConcurrentRedisLockStore
+from ticketlock import ConcurrentRedisLockStore, Conversations
 from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.server import Message, Settings
+from ticketlock.server.bot import echo
+from ticketlock.server.errors import Draining
+from ticketlock.server.handling import Handler
 
 
 async def send(http: httpx.AsyncClient, at: Replica, text: str, seconds: float) -> httpx.Response:
@@ -79,3 +84,24 @@ async def test_one_that_another_replica_handles(
             assert answer.json()[-1]["text"] == "done: 2"
             assert (await first).status_code == 200
             assert await texts(http, two, "anna") == said("1", "2")
+
+
+async def test_one_that_was_sent_in_the_moment_of_the_stop(redis_server: EmbeddedRedis) -> None:
+    """Its turn is granted to the replica that stops, which puts it back: it is taken back then.
+
+    Left there, it held up its conversation as long as no replica was there to handle it.
+    """
+    locks = ConcurrentRedisLockStore(url=redis_server.url, key_prefix="moment")
+    async with Conversations(locks) as conversations:
+        handler = Handler(conversations, echo, Settings())
+        handler.serve()
+        await handler.handle(Message("hello", "before"))  # it is connected
+        message = Message("1", "anna", may_repeat=False)
+        sending = asyncio.create_task(handler.handle(message))
+        while not handler.jobs.senders:
+            await asyncio.sleep(0)
+        await handler.drain(3)
+        with pytest.raises(Draining):
+            await sending
+        assert await conversations.inbox.waiting("anna") == []
+        assert (await locks.inspect("anna")).waiting_count == 0

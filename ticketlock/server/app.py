@@ -131,7 +131,7 @@ def create_app(
     if callback is not None:
         handler.destinations[CALLBACK] = Callback(callback)
     view = live.Live(handler)
-    view.replicas.bot = _name(bot)
+    view.replicas.bot = _name(bot) if turns else ""  # it calls none
     outcomes = OutcomeRoutes(handler, OutcomeTokens(conversations, settings))
     exposed = metrics.observe(conversations)
     accepting = [

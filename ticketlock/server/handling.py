@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..aio.running import result
 from ..conversations import Conversations
@@ -15,6 +15,7 @@ from ..errors import LockStoreConnectionError, TooManyAttempts
 from ..inbox.due import When
 from ..inbox.listener import Listener
 from ..inbox.submission import MessageOutcome, Receipt, Submission
+from ..process import clock
 from ..tracker.tracker import Tracker
 from ..turn import Turn
 from . import double_texting
@@ -31,6 +32,11 @@ from .sessions import Sessions
 from .settings import Settings
 
 T = TypeVar("T")
+
+#: Seconds before a draining server looks again what became of a message: at first, and at most.
+_FIRST_LOOK, _LONGEST_LOOK = 0.02, 0.5
+#: Seconds for which it looks when turns have got their time, or are hurried.
+_LAST_LOOKS = 3.0
 
 
 class Handler:
@@ -250,32 +256,39 @@ class Handler:
         if self._serves:
             await self.conversations.inbox.drain()
         then = "the message keeps its place, and the same message_id will get the reply"
-        elsewhere = []
+        unnamed = self.jobs.unnamed if durable else []
         for sent in self.jobs.senders:
-            if durable and not sent.may_repeat:
-                elsewhere.append(self._take_back(sent, seconds, hurry))
-            else:
+            if sent not in unnamed:
                 why = then if durable else "send the message again"
                 sent.listener.fail(Draining(f"this server is being stopped; {why}"))
-        await asyncio.gather(self.jobs.drain(seconds, hurry), *elsewhere)
+        taken = [self._take_back(sent, seconds, hurry) for sent in unnamed]
+        await asyncio.gather(self.jobs.drain(seconds, hurry), *taken)
         await self.serving.close()
 
     async def _take_back(self, sent: Sent, seconds: float, hurry: asyncio.Event | None) -> None:
         """Withdraw a message that only this server can name: sent again, it would come twice.
 
-        If its turn has begun at another replica, wait for the reply instead.
+        While its turn runs somewhere, wait for the reply. But the turn may put it back, and it may
+        be on its way to Redis: so look again until it is known.
         """
         sent.taken_back = True
-        inbox, found = self.conversations.inbox, ""
-        with suppress(LockStoreConnectionError):  # the answer says that it is not known
-            found = await inbox.withdraw(sent.conversation_id, sent.message_id)
-        if found == "begun":
-            sent.taken_back = False
-            waits: list[asyncio.Future[Any]] = [sent.listener.outcome]
-            waits += [asyncio.ensure_future(hurry.wait())] if hurry is not None else []
-            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            for wait in waits[1:]:
-                wait.cancel()
+        outcome, pause = sent.listener.outcome, _FIRST_LOOK
+        end = clock() + seconds + _LAST_LOOKS
+        while not outcome.done() or outcome.exception() is not None:
+            if not sent.number and not self.jobs.waits(sent):
+                return  # it was refused
+            with suppress(LockStoreConnectionError):  # then it is not known
+                found = await self.conversations.inbox.withdraw(
+                    sent.conversation_id, sent.message_id
+                )
+                if found not in ("begun", "unknown"):
+                    break
+            if hurry is not None and hurry.is_set():
+                end = min(end, clock() + _LAST_LOOKS)
+            if clock() > end:
+                break
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_LOOK)
         sent.listener.fail(Draining("this server is being stopped; send the message again"))
 
     # -- other turns -------------------------------------------------------------------------------

@@ -249,6 +249,17 @@ class Jobs:
             for sent in same[0 if self.of(same[0]) is None else 1 :]
         ]
 
+    @property
+    def unnamed(self) -> list[Sent]:
+        """The senders of messages that cannot be sent again under their ids."""
+        return [
+            sent for same in self._senders.values() for sent in same if not sent.may_repeat
+        ]  # fmt: skip
+
+    def waits(self, sent: Sent) -> bool:
+        """Whether a sender waits still."""
+        return sent in self._senders.get((sent.conversation_id, sent.message_id), ())
+
     def _started(self, job: Job[T]) -> Job[T]:
         self._jobs.add(job)
         job.task.add_done_callback(lambda task: self._ended(job, task))
