@@ -11,8 +11,10 @@ import httpx
 import pytest
 from integration.test_server import said, texts
 from servers.bot_server import Replica, replicas, write_files
+from ticketlock.stores import RedisTrackerStore
 
-from ticketlock import ConcurrentRedisLockStore, Conversations
+from ticketlock import ConcurrentRedisLockStore, Conversations, TrackerStoreConnectionError
+from ticketlock.events import UserUttered
 from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server import Message, Settings
 from ticketlock.server.bot import echo
@@ -87,21 +89,65 @@ async def test_one_that_another_replica_handles(
 
 
 async def test_one_that_was_sent_in_the_moment_of_the_stop(redis_server: EmbeddedRedis) -> None:
-    """Its turn is granted to the replica that stops, which puts it back: it is taken back then.
+    """Its turn may be granted to the replica that stops, which puts it back: it is taken back then.
 
     Left there, it held up its conversation as long as no replica was there to handle it.
     """
-    locks = ConcurrentRedisLockStore(url=redis_server.url, key_prefix="moment")
+    ends = set()
+    for steps in range(12):  # of the event loop, between the message and the stop
+        locks = ConcurrentRedisLockStore(url=redis_server.url, key_prefix=f"moment{steps}")
+        async with Conversations(locks) as conversations:
+            handler = Handler(conversations, echo, Settings())
+            await handler.handle(Message("hello", "before"))  # it is connected
+            sending = asyncio.create_task(handler.handle(Message("1", "anna", may_repeat=False)))
+            while not handler.jobs.senders:
+                await asyncio.sleep(0)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await handler.drain(3)
+            (end,) = await asyncio.gather(sending, return_exceptions=True)
+            ends.add(type(end))
+            assert await conversations.inbox.waiting("anna") == []
+            assert (await locks.inspect("anna")).waiting_count == 0
+    assert Draining in ends <= {Draining, list}
+
+
+async def test_one_whose_turn_ends_while_the_replica_stops(redis_server: EmbeddedRedis) -> None:
+    """It gets its reply, however often the replica asks meanwhile what has become of it."""
+    locks = ConcurrentRedisLockStore(url=redis_server.url, key_prefix="ends")
     async with Conversations(locks) as conversations:
         handler = Handler(conversations, echo, Settings())
         handler.serve()
-        await handler.handle(Message("hello", "before"))  # it is connected
-        message = Message("1", "anna", may_repeat=False)
-        sending = asyncio.create_task(handler.handle(message))
-        while not handler.jobs.senders:
-            await asyncio.sleep(0)
-        await handler.drain(3)
-        with pytest.raises(Draining):
-            await sending
+        for number in range(200):
+            message = Message(f"{number}", "anna", may_repeat=False)
+            sending = asyncio.create_task(handler.handle(message))
+            while not (unnamed := handler.jobs.unnamed):
+                await asyncio.sleep(0)
+            (sent,) = unnamed
+            while not sent.number:
+                await asyncio.sleep(0)
+            await handler._take_back(sent, 3, None)
+            try:
+                assert [reply["text"] for reply in await sending] == [f"{number}"]
+            except Draining:  # it was withdrawn: then it is not in the history
+                assert await conversations.inbox.waiting("anna") == []
+
+
+async def test_one_whose_tracker_store_is_away(
+    redis_server: EmbeddedRedis, own_redis: EmbeddedRedis
+) -> None:
+    """Its sender gets the error and sends it again: left in its place, it would come twice."""
+    locks = ConcurrentRedisLockStore(url=redis_server.url, key_prefix="away")
+    histories = RedisTrackerStore(url=own_redis.url, socket_timeout=1)
+    async with Conversations(locks, histories) as conversations:
+        handler = Handler(conversations, echo, Settings())
+        await handler.handle(Message("1", "anna", may_repeat=False))  # it goes with its Redis
+        own_redis.stop()
+        with pytest.raises(TrackerStoreConnectionError):
+            await handler.handle(Message("2", "anna", may_repeat=False))
         assert await conversations.inbox.waiting("anna") == []
-        assert (await locks.inspect("anna")).waiting_count == 0
+        own_redis.start()
+        await handler.handle(Message("2", "anna", may_repeat=False))
+        found = await conversations.tracker_store.retrieve("anna")
+        assert found is not None
+        assert [e.text for e in found.events if isinstance(e, UserUttered)] == ["2"]

@@ -269,7 +269,7 @@ class Handler:
         """Withdraw a message that only this server can name: sent again, it would come twice.
 
         While its turn runs somewhere, wait for the reply. But the turn may put it back, and it may
-        be on its way to Redis: so look again until it is known.
+        be on its way to Redis: so look again until its outcome is there.
         """
         sent.taken_back = True
         outcome, pause = sent.listener.outcome, _FIRST_LOOK
@@ -281,8 +281,8 @@ class Handler:
                 found = await self.conversations.inbox.withdraw(
                     sent.conversation_id, sent.message_id
                 )
-                if found not in ("begun", "unknown"):
-                    break
+                if found == "withdrawn":
+                    break  # else the outcome comes, or it is put back, or it is on its way
             if hurry is not None and hurry.is_set():
                 end = min(end, clock() + _LAST_LOOKS)
             if clock() > end:
