@@ -50,7 +50,7 @@ OBSERVERS = (
 INNER = {
     "Grant": "__init__ ask_to_stop bind expires extend leave left lose member observers on_stop overdue"
     " request settle shields supersede tell_lost unbind",
-    "Turn": "__init__ begin end lock",
+    "Turn": "__init__ begin end lock speaker",
     "SyncGrant": "__init__ grant",
     **dict.fromkeys(
         ("Lock", "OptionalLock"),

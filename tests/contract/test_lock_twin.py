@@ -151,7 +151,7 @@ def test_the_twin_has_what_the_store_has(make_store: Make) -> None:
             "ask_to_stop", "on_stop", "request", "settle", "shield", "shields", "supersede", "tell_lost", "unbind", "until_superseded",
             "ahead", "conversation_id", "fence", "number", "observers", "waited", "leave", "begun",
                 "forget", "give_up", "lock", "note", "occupy", "over", "spent", "take", "waiter", "who",
-                "left", "shared_portal", "make_lock", "turn_queue",
+                "left", "speaker", "shared_portal", "make_lock", "turn_queue",
         }  # fmt: skip
         assert not missing, (twin, missing)
 

@@ -132,7 +132,8 @@ async def replica(section: dict[str, Any], file: str, point: str) -> None:
             texts = [f"{bad}{os.getpid()}.{number}.{i}" for i in range(random.randint(1, 3))]
             async with conversations.turn(name) as turn:
                 turn.add(*(user(text, 1) for text in texts))
-            print(json.dumps([name, *texts]), flush=True)
+            # In one write: where it is not buffered, a process may die between text and line end.
+            print(json.dumps([name, *texts]) + "\n", end="", flush=True)
 
 
 def main() -> None:
