@@ -46,6 +46,9 @@ def pending(tracker: Tracker) -> dict[str, ReminderScheduled]:
 
     What has left this set never comes back, whatever is added to the history.
     """
+    # Each turn asks, and most sessions have none: the types are found fast.
+    if not any(issubclass(kind, ReminderScheduled) for kind in {*map(type, tracker.events)}):
+        return {}
     found: dict[str, tuple[str, ReminderScheduled]] = {}  # by name
     for event in tracker.events:
         if isinstance(event, ReminderScheduled):
