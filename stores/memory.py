@@ -47,6 +47,8 @@ class _Conversation:
 class InMemoryTrackerStore(FencedTrackerStore):
     """A tracker store in memory, for one process and one event loop."""
 
+    shared = False
+
     def __init__(
         self,
         domain: Any = None,

@@ -113,8 +113,7 @@ def create_app(
             "lock_store: workers need type: concurrent_redis; with other lock stores a message stays "
             "in the process that accepted it"
         )
-    alone = type(conversations.tracker_store).__name__ == "InMemoryTrackerStore"  # a backend
-    if not (webhooks and turns) and alone:
+    if not (webhooks and turns) and not conversations.tracker_store.shared:
         raise ConfigurationError(
             "tracker_store: workers need one that all processes read, such as type: sql; in memory "
             "each process has histories of its own"

@@ -59,6 +59,8 @@ class TrackerStore:
     feeds_outbox = False
     #: Whether `append` stores the mark that it is given.
     keeps_marks = False
+    #: Whether all processes read the same histories.
+    shared = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
