@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from ..deliveries.address import CheckedURL
+from ..deliveries.address import CheckedURL, url_problem
 from ..errors import ConfigurationError
 from ..settings.keys import Key
-from ..settings.section import FALSE, Section, endpoint_values
+from ..settings.section import FALSE, Section, kind_and_values
 
 #: The documented variable: whether the body of a call is compressed.
 COMPRESS = "COMPRESS_ACTION_SERVER_REQUEST"
@@ -24,14 +24,6 @@ _OURS = (
     "host", "content-length", "content-encoding", "transfer-encoding", "connection",
     "idempotency-key", "content-type",
 )  # fmt: skip
-
-
-def _url(text: str) -> str | None:
-    try:
-        CheckedURL.parse(text)
-    except ConfigurationError as error:
-        return str(error)
-    return None
 
 
 def _headers(given: Mapping[str, str]) -> str | None:
@@ -61,7 +53,10 @@ class ActionSettings:
 
     url: Annotated[
         str | None,
-        Key("where actions are called, as `http://localhost:5055/webhook`; required", check=_url),
+        Key(
+            "where actions are called, as `http://localhost:5055/webhook`; required",
+            check=url_problem,
+        ),
     ] = field(default=None, repr=False)
     token: Annotated[
         str | None, Key("secret that is added to the query of the URL, as documented")
@@ -114,10 +109,7 @@ class ActionSettings:
 
         Raises ConfigurationError.
         """
-        if isinstance(section, Mapping):
-            kind, given = section.get("type"), {k: v for k, v in section.items() if k != "type"}
-        else:
-            kind, given = section.type, endpoint_values(section)
+        kind, given = kind_and_values(section)
         keys = Section(given, where)
         if (kind or "http").lower() != "http":
             raise keys.error("type", f"{kind!r} is not known; the only type is http")

@@ -70,6 +70,15 @@ class CheckedURL:
         return cls(parts.scheme, host, port or (443 if tls else 80), target, user)
 
 
+def url_problem(text: str) -> str | None:
+    """What is wrong with a URL, as a key's check says it; None: nothing."""
+    try:
+        CheckedURL.parse(text)
+    except ConfigurationError as error:
+        return str(error)
+    return None
+
+
 def allowed(address: str, *, private: bool) -> bool:
     """Whether an address may be connected to.
 

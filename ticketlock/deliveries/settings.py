@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from ..errors import ConfigurationError
 from ..settings.keys import Key, declared
-from ..settings.section import Section, endpoint_values
-from .address import CheckedURL, possible
+from ..settings.section import Section, kind_and_values
+from .address import CheckedURL, possible, url_problem
 from .signature import secrets_problem
-
-
-def _url(text: str) -> str | None:
-    try:
-        CheckedURL.parse(text)
-    except ConfigurationError as error:
-        return str(error)
-    return None
 
 
 @dataclass(frozen=True)
@@ -27,7 +18,10 @@ class CallbackSettings:
 
     url: Annotated[
         str | None,
-        Key("where replies are posted to, an `http://` or `https://` URL; required", check=_url),
+        Key(
+            "where replies are posted to, an `http://` or `https://` URL; required",
+            check=url_problem,
+        ),
     ] = field(default=None, repr=False)
     secrets: Annotated[
         tuple[str, ...],
@@ -77,10 +71,7 @@ class CallbackSettings:
 
         Raises ConfigurationError.
         """
-        if isinstance(section, Mapping):
-            kind, given = section.get("type"), {k: v for k, v in section.items() if k != "type"}
-        else:
-            kind, given = section.type, endpoint_values(section)
+        kind, given = kind_and_values(section)
         keys = Section(given, where)
         if (kind or "http") != "http":
             raise keys.error("type", f"{kind!r} is not known; the only type is http")

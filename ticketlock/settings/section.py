@@ -80,6 +80,13 @@ def endpoint_values(endpoint_config: Any) -> dict[str, Any]:
     return keys if url is None else {"url": url, **keys}
 
 
+def kind_and_values(section: Any) -> tuple[str | None, dict[str, Any]]:
+    """The `type` of a section, an EndpointConfig or a mapping, and its other keys."""
+    if isinstance(section, Mapping):
+        return section.get("type"), {k: v for k, v in section.items() if k != "type"}
+    return section.type, endpoint_values(section)
+
+
 class Section:
     """A mapping of settings; `finish` rejects keys that were not read.
 
