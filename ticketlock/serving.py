@@ -123,19 +123,16 @@ class Serving:
                 served.error = LockLost(served.conversation_id, served.grant.reason)
         elif isinstance(error, LOST):
             served.error = error
-        elif isinstance(error, LockStoreConnectionError):
-            served.uncounted, served.error = True, error
-            if not served.awaited:
-                await asyncio.sleep(self._pause(served))
         elif isinstance(error, UNAVAILABLE) or (
             # An action server may be away as a store may be: the action has certainly not run.
             isinstance(error, ActionServerConnectionError) and not error.sent
         ):
             served.uncounted, served.error = True, error
-            served.awaited = await served.inbox.awaited(served)
-            if served.awaited:  # left in its place, it would come again besides what is sent again
-                served.end("e", json.dumps(self.describe(error)))
-            else:
+            if not isinstance(error, LockStoreConnectionError):  # else Redis cannot be asked
+                served.awaited = await served.inbox.awaited(served)
+                if served.awaited:  # left there, it would come again besides what is sent again
+                    served.end("e", json.dumps(self.describe(error)))
+            if not served.awaited:
                 await asyncio.sleep(self._pause(served))
         elif isinstance(error, Exception):
             await self._failed(turn, served, error)

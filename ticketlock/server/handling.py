@@ -258,7 +258,7 @@ class Handler:
         then = "the message keeps its place, and the same message_id will get the reply"
         unnamed = self.jobs.unnamed if durable else []
         for sent in self.jobs.senders:
-            if sent not in unnamed:
+            if sent.may_repeat or not durable:
                 why = then if durable else "send the message again"
                 sent.listener.fail(Draining(f"this server is being stopped; {why}"))
         taken = [self._take_back(sent, seconds, hurry) for sent in unnamed]

@@ -252,9 +252,7 @@ class Jobs:
     @property
     def unnamed(self) -> list[Sent]:
         """The senders of messages that cannot be sent again under their ids."""
-        return [
-            sent for same in self._senders.values() for sent in same if not sent.may_repeat
-        ]  # fmt: skip
+        return [sent for same in self._senders.values() for sent in same if not sent.may_repeat]
 
     def waits(self, sent: Sent) -> bool:
         """Whether a sender waits still."""

@@ -94,7 +94,6 @@ async def serve(
     app = create_app(
         conversations, bot, settings, channels, callback, webhooks=webhooks, turns=turns
     )
-    server = None if listener is None else _server(app, settings)
     async with conversations:
         await conversations.lock_store.inspect("ticketlock run", 1)
         await result(conversations.tracker_store.connect())
@@ -102,7 +101,7 @@ async def serve(
             log.warning("the Redis of the locks %s", NOT_KEPT)
         app.serve()
         _spare_garbage_collection()
-        await _until_stopped(app, server, listener, webhooks)
+        await _until_stopped(app, listener, webhooks)
 
 
 def _spare_garbage_collection() -> None:
@@ -129,7 +128,8 @@ def _reachable(settings: Settings, listener: socket.socket | None) -> Settings:
     return settings
 
 
-def _server(app: BotServer, settings: Settings) -> _Uvicorn:
+def _server(app: BotServer) -> _Uvicorn:
+    settings = app.settings
     limit = min(settings.max_connections, _max_files() - _OTHER_FILES)
     if limit < settings.max_connections:
         log.warning("max_connections: %d, because of the limit of open files (ulimit -n)", limit)
@@ -143,10 +143,8 @@ def _server(app: BotServer, settings: Settings) -> _Uvicorn:
     )  # fmt: skip
 
 
-async def _until_stopped(
-    app: BotServer, server: _Uvicorn | None, listener: socket.socket | None, webhooks: bool
-) -> None:
-    """Listen, if there is a server, until a signal comes; then drain."""
+async def _until_stopped(app: BotServer, listener: socket.socket | None, webhooks: bool) -> None:
+    """Listen, if there is a listener, until a signal comes; then drain."""
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def signalled() -> None:
@@ -156,12 +154,14 @@ async def _until_stopped(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
     tasks: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
+    server = None
     if listener is not None:
-        app.live.replicas.listens(*listener.getsockname()[:2])
-    app.live.replicas.start()
-    if server is not None and listener is not None:
+        name, port = listener.getsockname()[:2]
+        app.live.replicas.listens(name, port)
+        server = _server(app)
         tasks.append(asyncio.create_task(server.serve(sockets=[listener])))
-        _announce(app.settings, *listener.getsockname()[:2], webhooks=webhooks)
+        _announce(app.settings, name, port, webhooks=webhooks)
+    app.live.replicas.start()
     if not webhooks:
         log.info("handling messages that other processes accept")
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
