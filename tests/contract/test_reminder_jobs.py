@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize("more", [{}, {"name": None}, {"name": ""}], ids=str)
 async def test_without_a_name(world: World, more: dict[str, Any]) -> None:
-    """It has none, whoever reads it: it fires, and a later one does not replace it."""
+    """It has none at each reading: it fires, and a later one does not replace it."""
     first = reminder(None, kill_on_user_msg=False) | more
     second = first | {"intent": "eat"}
     await world.say(first, second)

@@ -26,7 +26,7 @@ from .callbacks import CALLBACK_KINDS, SECRET, Callbacks, callback_violations
 from .course import percentiles, progress, together
 from .outages import Outages, Plan
 from .topology import CHANNEL_TOKEN, Topology, topology
-from .verdict import Verdict, judge, stored_events
+from .verdict import Verdict, judge
 
 #: Redis loses nothing that it has answered.
 FSYNC = ("--appendonly", "yes", "--appendfsync", "always")
@@ -77,12 +77,12 @@ def run_accepted(
                 for violation in callback_violations(name, sender.to(name), callbacks.posts[name])
             ]
             bar.phase("events stored")
-            verdict, events = judge(made, sender, bar.show)
+            verdict, stored = judge(made, sender, bar.show)
             verdict.counts |= dict.fromkeys((*CALLBACK_KINDS, "dead_lettered", "left_over"), 0)
             verdict.add(found)
             acted: Counter[str] = Counter()
             if acting:
-                for name, history in stored_events(made).items():
+                for name, history in stored.items():
                     verdict.add(unsent(name, history, callbacks.images(name)))
                     acted += deeds(history)
             for text in callbacks.unsigned:
@@ -114,7 +114,7 @@ def run_accepted(
         "messages_per_s": round(len(messages) / seconds, 1),
         "accept_ms": percentiles(delivery.seconds for delivery in sender.deliveries),
         "callback_ms": percentiles(callbacks.waits(sender.deliveries)),
-        "events": events,
+        "events": sum(map(len, stored.values())),
         **verdict.counts,
         "examples": verdict.examples,
         "broken": sum(verdict.counts.values()),

@@ -46,7 +46,7 @@ def run(
                 asyncio.run(_send(bar, sender, trouble))
                 seconds = time.monotonic() - started
                 bar.phase("events stored")
-                verdict, events = judge(made, sender, bar.show)
+                verdict, stored = judge(made, sender, bar.show)
                 rejects = made.stop_consumer()["rejected"]
     if rejects:
         verdict.broken("rejected", f"{rejects} messages were rejected by the event service")
@@ -65,7 +65,7 @@ def run(
         "seconds": round(seconds, 1),
         "messages_per_s": round(len(messages) / seconds, 1),
         "reply_ms": percentiles(delivery.seconds for delivery in sender.deliveries),
-        "events": events,
+        "events": sum(map(len, stored.values())),
         **verdict.counts,
         "examples": verdict.examples,
         "broken": sum(verdict.counts.values()),

@@ -61,12 +61,12 @@ def judge(
     topology: Topology,
     sender: Sender | AcceptedSender,
     on_stored: Callable[[int], None] = lambda stored: None,
-) -> tuple[Verdict, int]:
-    """The verdict, and how many events there are."""
+) -> tuple[Verdict, dict[str, list[Event]]]:
+    """The verdict, and all histories."""
     verdict, records = Verdict(), Records(topology.records)
     if topology.actions is not None:
         verdict.counts |= dict.fromkeys(ACTING_KINDS, 0)
-    stored = stored_events(topology)
+    stored = _stored_events(topology)
     count = sum(map(len, stored.values()))
     heard = BrokerSnapshot("event service", arrived=_published(topology, count, on_stored))
     sent: dict[str, list[Delivery]] = defaultdict(list)
@@ -82,10 +82,10 @@ def judge(
             )
         )  # fmt: skip
     verdict.add(verify_strangers(list(names), heard))
-    return verdict, count
+    return verdict, stored
 
 
-def stored_events(topology: Topology) -> dict[str, list[Event]]:
+def _stored_events(topology: Topology) -> dict[str, list[Event]]:
     """All histories, as they are stored."""
     stored: dict[str, list[Event]] = defaultdict(list)
     for name, data in query(topology.tracker, "SELECT sender_id, data FROM events ORDER BY id"):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import until
 from servers.certificates import Certificates
-from servers.deliveries import Receiver, Reply
+from servers.deliveries import Flood, Receiver, Reply
 from servers.processes import free_port
 
 from ticketlock import (
@@ -178,24 +178,14 @@ async def test_redirects_are_not_followed() -> None:
 
 
 async def test_a_huge_answer_is_not_read() -> None:
-    sent = 0
-
-    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n")
-        block = bytes(1 << 20)
-        for _ in range(1000):
-            writer.write(block)
-            await writer.drain()
-            sent += len(block)
-
+    flood = Flood()
     async with called(flood, max_response=100_000) as (conversations, _):
         async with conversations.turn("c") as turn:
             with pytest.raises(
                 ActionFailed, match=r"more than 100000 bytes: .* raise max_response"
             ):
                 await turn.run_action("action_x")
-    assert sent < 100 << 20
+    assert flood.sent < 100 << 20
 
 
 async def _drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -206,8 +196,21 @@ async def _drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await asyncio.sleep(0.05)
 
 
-async def _hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.read()
+class Hang:
+    """An answer that does not come.
+
+    Attributes:
+        closed: set when the caller closes the connection.
+    """
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read()
+        finally:
+            self.closed.set()
 
 
 @pytest.mark.parametrize(
@@ -217,7 +220,7 @@ async def _hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc", "closed the connection before"),
         (b"SSH-2.0\r\n\r\n", "the answer is not valid HTTP"),
         (_drip, "no answer within 0.5 s"),
-        (_hang, "no answer within 0.5 s"),
+        (Hang(), "no answer within 0.5 s"),
     ],
 )
 async def test_no_whole_answer_and_the_call_is_not_made_again(
@@ -283,39 +286,25 @@ async def test_retries_are_bounded(place: str) -> None:
 
 async def test_a_cancelled_call_closes_its_connection() -> None:
     """So a server that watches it can stop; nothing is added to the turn."""
-    closed = asyncio.Event()
-
-    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await reader.read()
-        finally:
-            closed.set()
-
-    async with called(wait) as (conversations, server):
+    hang = Hang()
+    async with called(hang) as (conversations, server):
         async with conversations.turn("c") as turn:
             calling = asyncio.create_task(turn.run_action("action_x"))
             await until(lambda: server.received, "it is called")
             calling.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await calling
-            await asyncio.wait_for(closed.wait(), 10)
+            await asyncio.wait_for(hang.closed.wait(), 10)
             assert not turn.tracker.events
 
 
 async def test_a_lost_turn_ends_its_call() -> None:
-    closed = asyncio.Event()
-
-    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await reader.read()
-        finally:
-            closed.set()
-
-    async with called(wait) as (conversations, _):
+    hang = Hang()
+    async with called(hang) as (conversations, _):
         with pytest.raises(LockLost):
             async with conversations.turn("c", lock_lifetime=0.3) as turn:
                 await turn.run_action("action_x")
-        await asyncio.wait_for(closed.wait(), 10)
+        await asyncio.wait_for(hang.closed.wait(), 10)
         assert await conversations.tracker_store.retrieve("c") is None
 
 

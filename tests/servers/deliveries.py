@@ -131,3 +131,21 @@ class Receiver:
             pass  # the poster has gone
         finally:
             writer.transport.abort() if writer.transport.is_closing() else writer.close()
+
+
+class Flood:
+    """A reply of a gigabyte, as far as it is read.
+
+    Attributes:
+        sent: bytes that were written.
+    """
+
+    sent = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n")
+        block = bytes(1 << 20)
+        for _ in range(1000):
+            writer.write(block)
+            await writer.drain()
+            self.sent += len(block)

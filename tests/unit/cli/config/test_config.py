@@ -321,7 +321,7 @@ def test_config_check_of_a_good_server(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_config_check_of_a_domain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is read, from the folder of the file, and what of it is not used is told."""
+    """It is read, from the folder of the file, and what of it is not used is named."""
     (tmp_path / "bot").mkdir()
     domain = tmp_path / "bot" / "domain.yml"
     domain.write_text("intents: [greet]\nslots: {a: {type: text}}\n")
