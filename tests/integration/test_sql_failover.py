@@ -94,8 +94,8 @@ class Pair:
     async def read_only(self, on: bool = True) -> None:
         """What happens to the primary; its connections live."""
         if self.backend == "postgres":
-            await self._run(self._old, f"ALTER SYSTEM SET default_transaction_read_only = {on}",
-                            "SELECT pg_reload_conf()")  # fmt: skip
+            await self._run(self._old, f"ALTER SYSTEM SET default_transaction_read_only = {on}")
+            await asyncio.to_thread(postgres.reload, self._old)
         else:
             await self._run(self._old, f"SET GLOBAL read_only = {int(on)}")
 
@@ -130,8 +130,8 @@ class Pair:
         await self.read_only()
         if self.backend == "postgres":
             await self._run(self._new, "SELECT pg_promote()",
-                            "ALTER SYSTEM RESET default_transaction_read_only",
-                            "SELECT pg_reload_conf()")  # fmt: skip
+                            "ALTER SYSTEM RESET default_transaction_read_only")  # fmt: skip
+            await asyncio.to_thread(postgres.reload, self._new)
         self.proxy.target = self._new["port"]
 
 

@@ -53,15 +53,7 @@ class Server:
     async def _reload(self) -> None:
         section = self.section
         if section["dialect"] == "postgresql":
-            import psycopg
-
-            login = {"host": section["url"], "port": section["port"], "user": section["username"]}
-            connection = psycopg.connect(
-                **login, password=section["password"], dbname="postgres", autocommit=True
-            )
-            with connection:
-                connection.execute("SELECT pg_reload_conf()")
-            connection.close()
+            await asyncio.to_thread(postgres.reload, section)
             return
         import aiomysql
 

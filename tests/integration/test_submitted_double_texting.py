@@ -38,6 +38,8 @@ async def bot(turn, message):
         if "shield" in what:
             async with turn.shield():
                 await asyncio.sleep(what["shield"])
+                while "until" in what and not Path(what["until"]).exists():
+                    await asyncio.sleep(0.02)
                 turn.say(f"shielded: {message.text}")
         await asyncio.sleep(what.get("seconds", 0))
     except asyncio.CancelledError:
@@ -263,7 +265,7 @@ async def test_an_evicted_queue_loses_no_stop(
     one, two = pair
     name = "evicted."
     async with httpx.AsyncClient(timeout=30) as http:
-        first = await first_of(http, one, name, shield=2.5)
+        first = await first_of(http, one, name, shield=0, until="evicted")
         second = await accept(http, one, name, f"{name}2", metadata={"seconds": 30})
         third = await accept(http, two, name, f"{name}3", double_texting="rollback")
         await asyncio.sleep(1.2)  # the first one has heard of it, also without bells
@@ -272,6 +274,7 @@ async def test_an_evicted_queue_loses_no_stop(
             lost = [key for key in keys if key.endswith((b":queue", b":waiters"))]
             assert len(lost) == 2
             await redis.delete(*lost)
+        (one.folder / "evicted").touch()
         found = [await outcome(http, two, each) for each in (first, second, third)]
         assert [each["state"] for each in found] == ["rolled_back", "rolled_back", "replied"]
         assert noted(one, "begun", f"{name}2") is None

@@ -6,12 +6,15 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import psycopg
 
 from . import missing
 from .certificates import Certificates
@@ -118,6 +121,27 @@ def _running(tools: dict[str, str], folder: Path) -> Iterator[int]:
         **unprivileged(),
     ):
         yield port
+
+
+def reload(login: dict[str, Any]) -> None:
+    """Let a server read its files again; from then on new connections and old ones use them.
+
+    `pg_reload_conf` alone only asks for it. Once the process that accepts connections has read
+    them it has told all others, which look before their next statement.
+    """
+
+    def ask(function: str) -> object:
+        with psycopg.connect(
+            host=login["url"], port=login["port"], user=login["username"],
+            password=login["password"], dbname="postgres",
+        ) as connection:  # fmt: skip
+            row = connection.execute(f"SELECT {function}()").fetchone()
+        return row[0] if row else None
+
+    before = ask("pg_conf_load_time")
+    ask("pg_reload_conf")
+    while ask("pg_conf_load_time") == before:
+        time.sleep(0.02)
 
 
 def _tools() -> dict[str, str]:

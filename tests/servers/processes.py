@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
@@ -27,18 +28,31 @@ T = TypeVar("T")
 #: How often a server is started at most: a machine under load, or a port that was taken between
 #: the choice and the listening, is no failure of what is tested.
 STARTS = 3
+#: How many of the ports that a process has chosen it holds: more than it has servers at once.
+PORTS_HELD = 200
+_held: deque[socket.socket] = deque()
 
 
 def free_port() -> int:
-    """A port below the range of outgoing connections, which could take it meanwhile."""
+    """A port below the range of outgoing connections, which could take it meanwhile.
+
+    The UDP port of the same number is held, so that other processes of the tests choose another:
+    a server takes seconds to start on a busy machine, and what answers at its port must be it.
+    """
     while True:
-        port = random.randint(20000, 32000)
+        port = random.randrange(20000, 26000)  # above are those of `EmbeddedRedis`
+        held = socket.socket(type=socket.SOCK_DGRAM)
         with socket.socket() as probe:
             try:
+                held.bind(("127.0.0.1", port))
                 probe.bind(("127.0.0.1", port))
             except OSError:
+                held.close()
                 continue
-            return port
+        _held.append(held)
+        if len(_held) > PORTS_HELD:
+            _held.popleft().close()
+        return port
 
 
 @cache

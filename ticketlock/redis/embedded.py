@@ -15,7 +15,7 @@ from ..errors import ConfigurationError, LockStoreConnectionError
 from ..files.scratch import Scratch
 
 #: Below the range from which systems take the ports of outgoing connections.
-_PORTS = range(20000, 32000)
+_PORTS = range(26000, 32000)
 
 
 def server_binary() -> str:
