@@ -2,6 +2,8 @@
 EXTRAS ?= embedded
 PYTHON ?= python3
 UV = .tools/bin/uv
+# Everything here starts many processes: without stored bytecode each compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 RUN = .venv/bin/
 
 .PHONY: help demo test containers docs screenshots e2e explore mutants storms lint wheel servers oldest rasa bench clean

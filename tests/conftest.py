@@ -7,6 +7,7 @@ import functools
 import gc
 import inspect
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -22,6 +23,10 @@ from servers.processes import persistent
 from servers.tracker_stores import TRACKER_STORES, Stores
 
 from ticketlock.redis.embedded import EmbeddedRedis
+
+# Tests start a thousand processes: without stored bytecode each compiles all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -62,7 +62,7 @@ def before(commit: str = BEFORE) -> Path:
 def changed(folder: Path, files: Mapping[str, str]) -> Path:
     """This checkout as a version, where the files that match a pattern begin with another text."""
     package = folder / "ticketlock"
-    unwanted = shutil.ignore_patterns("__pycache__")
+    unwanted = shutil.ignore_patterns("*.pyc.*")  # bytecode that is just being written
     inner = [(name, package / name) for name in ("stores", "brokers", "lua")]
     for source, target in (("ticketlock", package), *inner, ("docs/deploy", folder / "deploy")):
         shutil.copytree(ROOT / source, target, ignore=unwanted, dirs_exist_ok=True)

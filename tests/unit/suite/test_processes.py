@@ -105,6 +105,18 @@ def test_servers_and_folders_end_with_killed_tests(tmp_path: Path) -> None:
         time.sleep(0.01)
 
 
+def test_what_tests_start_stores_its_bytecode() -> None:
+    """Even where the environment forbids it, as that of a container may."""
+    ask = [sys.executable, "-c", "import sys; print(sys.dont_write_bytecode)"]
+    code = f"import conftest, subprocess; subprocess.run({ask}, check=True)"
+    for command, said in ((ask, "True"), ([sys.executable, "-c", code], "False")):
+        done = subprocess.run(
+            command, cwd=ROOT / "tests", env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert done.stdout.strip() == said
+
+
 def test_a_test_that_hangs_fails(tmp_path: Path) -> None:
     """It is ended, the others run, and the limit of ours is in pyproject.toml."""
     assert "\ntimeout = " in (ROOT / "pyproject.toml").read_text()
