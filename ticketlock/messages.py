@@ -15,8 +15,6 @@ from .domain.domain import Domain
 from .inbox.due import Cancelled, Due, scheduled
 from .inbox.inbox import Inbox, Withdrawn
 from .inbox.local import LocalInbox
-from .inbox.redis import RedisInbox
-from .inbox.rolling import RollingInbox
 from .inbox.served import Served, ServedStore
 from .inbox.submission import MessageOutcome, Mode, Receipt, Submission
 from .locks.concurrent.shared import SharedState
@@ -54,6 +52,9 @@ class Messages:
         """The messages that were submitted: on Redis with `concurrent_redis` locks, else in this process."""
         if self._inbox is None:
             if isinstance(self.lock_store, ConcurrentRedisLockStore):
+                from .inbox.redis import RedisInbox  # redis-py
+                from .inbox.rolling import RollingInbox
+
                 shared = SharedState(self.lock_store)
                 local = LocalInbox(self.lock_store)
                 self._inbox = RollingInbox(RedisInbox(self.lock_store), local, shared)

@@ -9,19 +9,26 @@ import select
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import TextIO
 
 from .. import __version__
 from ..aio.signals import Interrupted
 from ..errors import ConfigurationError, InvalidConversationId, TicketLockError
 from ..settings.section import hint
-from . import completion, config, demo, events, inbox, locks, run, top, tracker, worker
 from .common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
 from .parsers import option_names, subcommands
 
 __all__ = [
     "EXIT_BAD_INPUT", "EXIT_FAILED", "EXIT_OK", "EXIT_SIGNAL", "EXIT_UNAVAILABLE", "main",
 ]  # fmt: skip
+
+#: File -> the commands that it adds, in the order of the help.
+_GROUPS = {
+    "demo": ("demo",), "run": ("run",), "worker": ("worker",), "top": ("top",),
+    "locks": ("inspect", "break"), "inbox": ("inbox",), "config": ("config",),
+    "tracker": ("tracker",), "events": ("events",), "completion": ("completion",),
+}  # fmt: skip
 
 EPILOG = """\
 examples:
@@ -66,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    args, unknown = _parser().parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args, unknown = _parser(words[0] if words else "").parse_known_args(words)
     if unknown:  # argparse would show the usage of `ticketlock` alone
         near = hint(unknown[0].partition("=")[0], option_names(args.parser))
         guess = f"; {near}" if near.startswith("did") else ""  # the usage has them all
@@ -108,7 +116,8 @@ def _dropped() -> bool:
     return dropped
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str = "") -> argparse.ArgumentParser:
+    """The parser of one command, which imports no other; without a known name, that of all."""
     parser = argparse.ArgumentParser(
         prog="ticketlock",
         description="FIFO ticket locks for replicated chat bots, on Redis.",
@@ -117,13 +126,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ticketlock {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND")
-    for group in (demo, run, worker, top, locks, inbox, config, tracker, events):
-        group.add(commands)
-    completion.add(commands, _parser)
-    for command, groups in _commands(parser):
-        command.set_defaults(parser=command)
+    parser.set_defaults(whole=_parser)
+    found = [file for file, names in _GROUPS.items() if command in names]
+    for file in found or _GROUPS:
+        import_module(f".{file}", __name__).add(commands)
+    for one, groups in _commands(parser):
+        one.set_defaults(parser=one)
         for action in groups:
-            _print_help(command, action)
+            _print_help(one, action)
     return parser
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,22 @@ to have it in each new shell:
 """
 
 
-def add(commands: Any, parser: Callable[[], argparse.ArgumentParser]) -> None:
-    """Add the command to the subcommands of a parser, which `parser` creates."""
+def add(commands: Any) -> None:
+    """Add the command to a parser's subcommands; `whole` of its arguments makes the parser of all."""
     command = commands.add_parser(
         "completion", help="print the completion of bash, zsh or fish", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    command.set_defaults(command=lambda args: _completion(args, parser()))
+    command.set_defaults(command=_completion)
     command.add_argument("shell", choices=SHELLS)
 
 
-def _completion(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+def _completion(args: argparse.Namespace) -> int:
     try:
         import shtab
     except ImportError:
         raise ConfigurationError('completion needs shtab: pip install "ticketlock[cli]"') from None
+    parser = args.whole()
     _name_files(parser, shtab.FILE)
     print(shtab.complete(parser, args.shell))
     return EXIT_OK

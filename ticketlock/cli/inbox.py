@@ -7,11 +7,10 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
 from ..inbox.due import Due
-from ..inbox.redis import RedisInbox
 from ..inbox.submission import Letter, Letters
 from ..locks.concurrent.store import ConcurrentRedisLockStore
 from ..server.operator.audit import Audit
@@ -21,7 +20,10 @@ from .common import EXIT_FAILED, EXIT_OK, positive
 from .lock_stores import open_lock_store, place_options
 from .locks import span
 
-Work = Callable[[argparse.Namespace, RedisInbox, Audit], Awaitable[int]]
+if TYPE_CHECKING:
+    from ..inbox.redis import RedisInbox
+
+Work = Callable[[argparse.Namespace, "RedisInbox", Audit], Awaitable[int]]
 
 _HELP = {
     "withdraw": "take back a message whose turn has not begun: it is never handled",
@@ -67,6 +69,8 @@ def _action(actions: Any, name: str, work: Work, text: str) -> argparse.Argument
 
 def _command(work: Work) -> Callable[[argparse.Namespace], int]:
     async def run(args: argparse.Namespace) -> int:
+        from ..inbox.redis import RedisInbox  # redis-py
+
         async with open_lock_store(args) as store:
             if not isinstance(store, ConcurrentRedisLockStore):
                 raise ConfigurationError(

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ..demo.screen import require_rich, show
 from ..errors import ConfigurationError, LockStoreConnectionError
 from ..locks.concurrent.store import ConcurrentRedisLockStore
-from ..locks.concurrent.survey import Look, Row, Survey
 from ..locks.inspection import Holder, Waiting
 from .common import EXIT_OK, positive
 from .lock_stores import open_lock_store, place_options
@@ -21,6 +20,8 @@ from .locks import span
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+    from ..locks.concurrent.survey import Look, Row
 
 #: Lines of the screen without rows.
 _FRAME = 6
@@ -74,6 +75,8 @@ def _top(args: argparse.Namespace) -> int:
 
 
 async def _once(args: argparse.Namespace, store: ConcurrentRedisLockStore) -> None:
+    from ..locks.concurrent.survey import Survey  # redis-py
+
     async with store:
         survey = Survey(store)
         try:
@@ -91,6 +94,8 @@ async def _watch(args: argparse.Namespace, store: ConcurrentRedisLockStore) -> N
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
+
+    from ..locks.concurrent.survey import Survey
 
     console = Console()
     address = store.settings.address

@@ -27,6 +27,11 @@ from .submission import (
 Start = Callable[[Served], "asyncio.Task[Any]"]
 #: What a withdrawal has found.
 Withdrawn = Literal["withdrawn", "unknown", "begun", "finished"]
+#: The WARNING about a Redis whose durability is "memory".
+NOT_KEPT = (
+    "keeps nothing over a restart: messages that were accepted and wait are lost with it; set "
+    "appendonly yes in its configuration"
+)
 
 
 class Inbox:

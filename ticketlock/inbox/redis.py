@@ -42,11 +42,6 @@ MOST_LETTERS = 100
 _PLACE_KEPT = 1.0
 #: Seconds for which the durability of Redis is not asked for again.
 _DURABILITY = 30.0
-#: The WARNING about a Redis whose durability is "memory".
-NOT_KEPT = (
-    "keeps nothing over a restart: messages that were accepted and wait are lost with it; set "
-    "appendonly yes in its configuration"
-)
 
 
 class RedisInbox(SubmittingInbox):

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import jwt
 from starlette.requests import Request
 
 from ..errors import ConfigurationError
@@ -116,6 +115,8 @@ class Auth:
         return Identity(self._payload(bearer))
 
     def _payload(self, token: str) -> Mapping[str, Any]:
+        import jwt
+
         settings = self._settings
         assert settings.jwt_secret is not None  # checked before
         try:
@@ -146,6 +147,8 @@ def _equal(given: bytes | None, wanted: str | None) -> bool:
 
 
 def _try_key(settings: Settings) -> None:
+    import jwt  # it brings cryptography, which most servers do not need
+
     try:
         algorithm = jwt.get_algorithm_by_name(settings.jwt_method)
         algorithm.prepare_key(settings.jwt_secret)

@@ -19,7 +19,7 @@ from ..aio.running import result
 from ..conversations import Conversations
 from ..deliveries.settings import CallbackSettings
 from ..errors import ConfigurationError
-from ..inbox.redis import NOT_KEPT
+from ..inbox.inbox import NOT_KEPT
 from .app import BotServer, create_app
 from .bot import Bot
 from .channels.channel import Channel

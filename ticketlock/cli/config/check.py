@@ -23,7 +23,7 @@ from ...endpoints.registry import (
 )
 from ...errors import TicketLockError
 from ...imports import missing, needs, pip_line
-from ...inbox.redis import NOT_KEPT, RedisInbox
+from ...inbox.inbox import NOT_KEPT
 from ...locks.concurrent.store import ConcurrentRedisLockStore
 from ...locks.memory import InMemoryLockStore
 from ...locks.store import LockStore
@@ -145,6 +145,8 @@ async def _lock_warning(store: LockStore) -> str | None:
     if isinstance(store, InMemoryLockStore):
         return _ALONE_LOCKS
     if isinstance(store, ConcurrentRedisLockStore):
+        from ...inbox.redis import RedisInbox  # redis-py
+
         kept = await RedisInbox(store).durability() != "memory"
         return None if kept else f"this Redis {NOT_KEPT}"
     return None

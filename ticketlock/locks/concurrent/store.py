@@ -10,12 +10,13 @@ from ...settings.section import Section, endpoint_values
 from ...settings.store_keys import ConcurrentRedisKeys, TimingKeys
 from ..store import LockStore
 from ..tickets import Ticket, TicketLock
-from .engine import Engine
-from .queue import RedisQueue
 from .scripts import Timing
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from .engine import Engine
+    from .queue import RedisQueue
 
 
 class ConcurrentRedisLockStore(LockStore):
@@ -55,6 +56,8 @@ class ConcurrentRedisLockStore(LockStore):
         super().__init__(max_waiting=times["max_waiting"])
 
     def _make_queue(self) -> RedisQueue:
+        from .queue import RedisQueue  # it brings redis-py: a large part of a start
+
         self._redis_queue = RedisQueue(self.settings, self.timing)
         return self._redis_queue
 
