@@ -45,11 +45,10 @@ def make_engine(settings: SQLSettings) -> AsyncEngine:
 
 
 def _sqlite(settings: SQLSettings) -> AsyncEngine:
-    memory = settings.url.database in (None, "", ":memory:")
     engine = create_async_engine(
         settings.url,
         poolclass=AsyncAdaptedQueuePool,
-        pool_size=1 if memory else 4,  # a database in memory has a single connection
+        pool_size=1 if settings.in_memory else 4,  # that has a single connection
         max_overflow=0,
         pool_timeout=settings.timeout,
     )
@@ -72,6 +71,8 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
         # use the file; then the next connection makes it.
         with suppress(sqlite3.OperationalError):
             cursor.execute("PRAGMA journal_mode = WAL")
+        # Some builds of SQLite do not sync the log at each commit otherwise.
+        cursor.execute("PRAGMA synchronous = FULL")
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")

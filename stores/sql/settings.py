@@ -66,6 +66,14 @@ class SQLSettings:
         place = f"{self.url.host or 'localhost'}" + (f":{self.url.port}" if self.url.port else "")
         return f"{self.dialect} database {self.url.database!r} at {place}"
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether it is an SQLite database that ends with its connection."""
+        if self.dialect != "sqlite":
+            return False
+        path, mode = self.url.database or ":memory:", self.url.query.get("mode")
+        return path in (":memory:", "file::memory:") or mode == "memory"
+
     def sparing_files(self) -> SQLSettings:
         """The same, but in memory if it names an SQLite file that does not exist; for a check.
 

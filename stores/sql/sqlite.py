@@ -33,7 +33,7 @@ class SQLiteEngine:
     """A file, or a database in memory, which has a single connection."""
 
     def __init__(self, settings: SQLSettings) -> None:
-        memory = settings.url.database in (None, "", ":memory:")
+        memory = settings.in_memory
         self._engine = sa.create_engine(
             settings.url.set(drivername="sqlite"),
             poolclass=QueuePool,

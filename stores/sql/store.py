@@ -66,6 +66,7 @@ class SQLTrackerStore(FencedTrackerStore):
         self.settings = SQLSettings.read(Section(values, where), SQLStoreKeys)
         self._where = where
         self._dialect = self.settings.dialect
+        self.shared = not self.settings.in_memory
         # SQLite's columns have no limit.
         self.max_id_length = None if self._dialect == "sqlite" else schema.MAX_NAME
         self.outbox = SQLOutbox(self._dialect, self._write, self._read_only)

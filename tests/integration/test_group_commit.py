@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from contract_events import user
+from servers import missing
 from servers.tracker_stores import Stores
 from ticketlock.stores.sql import SQLTrackerStore
 
@@ -112,11 +117,58 @@ async def test_what_waits_shares_one_commit(stores: Stores) -> None:
     await together(writer, *(store.append(claim, [user("one", 1)]) for claim in claims))
     assert writer.sizes() == [20]
     assert stored(store) == [str(n) for n in range(20)]
-    synchronous = await writer.engine.run(
-        lambda c: c.exec_driver_sql("PRAGMA synchronous").scalar()
-    )
-    assert synchronous == 2  # FULL: the log is synced at each commit
     await stores.close()
+
+
+async def test_a_commit_is_synced_with_every_build_of_sqlite(stores: Stores) -> None:
+    """Some, such as that of macOS, sync less unless they are told to."""
+
+    @sa.event.listens_for(sa.pool.Pool, "connect")
+    def as_built(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    try:
+        _, writer = await opened(stores)
+        pragma = "PRAGMA synchronous"
+        found = await writer.engine.run(lambda c: c.exec_driver_sql(pragma).scalar())
+        assert found == 2  # FULL
+    finally:
+        sa.event.remove(sa.pool.Pool, "connect", as_built)
+    await stores.close()
+
+
+#: Claims and turns of twenty conversations, each kind at once; before and after it, a line.
+WRITER = """
+import asyncio, os, sys
+from ticketlock.endpoints.registry import create_tracker_store
+
+async def main():
+    async with create_tracker_store({"type": "sql", "db": sys.argv[1]}) as store:
+        await store.claim("first", 1, "x")
+        event = {"event": "user", "text": "one", "timestamp": 1.0}
+        os.write(1, b"begin\\n")
+        for turn in range(1, 6):
+            claims = await asyncio.gather(*(store.claim(str(n), turn, "x") for n in range(20)))
+            await asyncio.gather(*(store.append(claim, [event]) for claim in claims))
+        os.write(1, b"end\\n")
+
+asyncio.run(main())
+"""
+
+
+def test_each_commit_waits_for_the_disk_once(tmp_path: Path) -> None:
+    """What the kernel sees: between two acknowledgements at least one sync, and not one for each."""
+    if not (strace := shutil.which("strace")):
+        missing("strace", "apt-get install strace")
+    command = [strace, "-f", "-e", "trace=write,fsync,fdatasync", "-o", str(tmp_path / "trace")]
+    subprocess.run(
+        [*command, sys.executable, "-c", WRITER, str(tmp_path / "bot.db")],
+        check=True, timeout=60, capture_output=True,
+    )  # fmt: skip
+    trace = (tmp_path / "trace").read_text()
+    inside = trace.split('write(1, "begin')[1].split('write(1, "end')[0]
+    syncs = sum("sync(" in line and "resumed" not in line for line in inside.splitlines())
+    assert 10 <= syncs <= 30  # ten rounds, each of a batch or two, and not two hundred commits
 
 
 async def test_one_conversation_s_failure_is_its_own(stores: Stores) -> None:

@@ -120,8 +120,18 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         ("lock_store: {type: in_memory}", "lock_store: workers need type: concurrent_redis"),
         (SHARED, "tracker_store: workers need one that all processes read"),
         (f"{SHARED}\ntracker_store: {{type: in_memory}}", "tracker_store: workers need one"),
+        (
+            f'{SHARED}\ntracker_store: {{type: sql, db: ":memory:"}}',
+            "tracker_store: workers need one",
+        ),
     ],
-    ids=["nothing", "locks in memory", "no tracker store", "histories in memory"],
+    ids=[
+        "nothing",
+        "locks in memory",
+        "no tracker store",
+        "histories in memory",
+        "SQLite in memory",
+    ],
 )
 def test_what_is_of_this_process_cannot_be_left(
     words: list[str], section: str, says: str, tmp_path: Path

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import oracle
 from sqlalchemy.schema import CreateIndex, CreateTable
+from ticketlock.stores.sql import SQLTrackerStore
 from ticketlock.stores.sql.settings import SQLSettings
 from ticketlock.stores.sql.store import schema
 
@@ -63,6 +64,22 @@ def test_what_is_wrong_is_named(values: dict[str, Any], said: str) -> None:
     ) as error:
         read(**values)
     assert "geheim" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "shared"),
+    [
+        ({"db": "bot.db"}, True),
+        ({"url": "postgresql://h/:memory:"}, True),
+        ({"url": "sqlite:///file:bot.db?uri=true"}, True),
+        ({"db": ":memory:"}, False),
+        ({"url": "sqlite://"}, False),
+        ({"url": "sqlite:///file::memory:?uri=true"}, False),
+        ({"url": "sqlite:///file:bot?mode=memory&cache=shared&uri=true"}, False),
+    ],
+)  # fmt: skip
+def test_only_a_database_in_memory_is_not_shared(values: dict[str, Any], shared: bool) -> None:
+    assert SQLTrackerStore(**values).shared is shared
 
 
 def test_no_secret_shows() -> None:
