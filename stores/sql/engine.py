@@ -28,6 +28,7 @@ def make_engine(settings: SQLSettings) -> AsyncEngine:
     if settings.dialect == "sqlite":
         return _sqlite(settings)
     settings.tls.warn(settings.address)
+    of_mysql = settings.dialect in ("mysql", "mariadb")
     engine = create_async_engine(
         settings.url,
         isolation_level="READ COMMITTED",  # a statement that waited for a lock sees the change
@@ -36,10 +37,12 @@ def make_engine(settings: SQLSettings) -> AsyncEngine:
         # Earlier than the operation's own timeout, so that the error names the pool.
         pool_timeout=min(settings.pool_timeout, 0.8 * settings.timeout),
         connect_args=sessions.connect_args(settings),
+        # Each use ends its transaction; one more ROLLBACK would be one more round trip.
+        pool_reset_on_return=None if of_mysql else "rollback",
     )
     sessions.listen(engine.sync_engine, settings)
     errors.listen(engine.sync_engine)
-    if settings.dialect in ("mysql", "mariadb"):
+    if of_mysql:
         packets.listen(engine.sync_engine)
     return engine
 
@@ -209,7 +212,7 @@ async def end_frozen(engine: AsyncEngine) -> None:
         "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a"
         " JOIN pg_locks l ON l.pid = a.pid"
         " WHERE l.relation = to_regclass(:table) AND a.usename = current_user"
-        " AND a.wait_event = 'ClientRead' AND a.pid <> pg_backend_pid()"
+        " AND a.wait_event IN ('ClientRead', 'ClientWrite') AND a.pid <> pg_backend_pid()"
         " AND a.xact_start < now() - make_interval(secs => :seconds)"
     )
     async with engine.connect() as connection:

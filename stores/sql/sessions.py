@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import ssl
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,8 +26,16 @@ CONNECT_TIMEOUT = 10
 #: must not block its successor.
 IDLE_TIMEOUT = 10
 
+#: Key of a connection's `info`.
+_POOLED = "ticketlock_pooled"
+
 #: The error of a pooler that refuses settings at the start of a session.
 _REFUSED = re.compile(r"unsupported startup parameter|command-line options", re.IGNORECASE)
+
+
+def is_pooled(info: Mapping[Any, Any]) -> bool:
+    """Whether a connection with this `info` has other sessions in other transactions."""
+    return bool(info.get(_POOLED))
 
 
 def connect_args(settings: SQLSettings) -> dict[str, Any]:
@@ -129,6 +138,10 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
             kept = {k: v for k, v in parameters.items() if k not in ("options", "server_settings")}
             parameters = {**kept, **_of_one_transaction(settings)}
         return _connect(dialect, args, parameters)
+
+    @sa.event.listens_for(engine, "connect")
+    def connected(connection: Any, record: Any) -> None:
+        record.info[_POOLED] = pooled
 
     @sa.event.listens_for(engine, "begin")
     def begun(connection: sa.Connection) -> None:

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
 from . import engine as engines
-from .batches import Batches
 from .settings import SQLSettings
+from .transactions import Transactions
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class SQLiteEngine:
         # SQLite has one writer at a time: waiting in a queue is better than polling its lock.
         self._writer = ThreadPoolExecutor(1, "ticketlock-sqlite")
         self._readers = self._writer if memory else ThreadPoolExecutor(READERS, "ticketlock-sqlite")
-        self._batches = Batches(self._engine, self._writer)
+        self._writes = Transactions(self._engine, self._writer)
 
     async def prepare(self, missing: Callable[[sa.Connection], list[Any]]) -> None:
         """Create what is missing."""
@@ -65,7 +65,8 @@ class SQLiteEngine:
             size: about how many bytes it writes.
         """
         if not read_only:
-            return await self._batches.run(body, size)
+            result: T = await self._writes.run(body, size)
+            return result
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._read, body)
 

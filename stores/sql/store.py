@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
@@ -25,8 +25,9 @@ from ticketlock.settings.store_keys import SQLStoreKeys
 from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
 from ticketlock.tracker.store import PROBE
 
-from . import charset, errors, marks, packets, schema
+from . import charset, errors, marks, packets, schema, together
 from . import engine as engines
+from .conversation import Append, Claim, Place, history
 from .outbox import SQLOutbox
 from .rows import events as stored_events
 from .settings import SQLSettings
@@ -71,6 +72,7 @@ class SQLTrackerStore(FencedTrackerStore):
         self.max_id_length = None if self._dialect == "sqlite" else schema.MAX_NAME
         self.outbox = SQLOutbox(self._dialect, self._write, self._read_only)
         self._engine: AsyncEngine | SQLiteEngine | None = None
+        self._together: together.Turns | None = None
         self._opening = asyncio.Lock()
         self._fit: Callable[[str], str] = charset.same
         self._looked_for_marks = False
@@ -97,6 +99,7 @@ class SQLTrackerStore(FencedTrackerStore):
 
     async def _do_close(self) -> None:
         engine, self._engine = self._engine, None
+        self._together, self._looked_for_marks = None, False
         if engine is not None:
             await engine.dispose()
 
@@ -134,6 +137,8 @@ class SQLTrackerStore(FencedTrackerStore):
         async with self._opening:
             if not self._looked_for_marks:
                 self.keeps_marks &= await marks.prepare(engine, self.settings)
+                if not isinstance(engine, SQLiteEngine):
+                    self._together = together.turns(engine, self.settings, self.keeps_marks)
                 self._looked_for_marks = True
 
     # -- transactions --------------------------------------------------------------------------
@@ -145,19 +150,17 @@ class SQLTrackerStore(FencedTrackerStore):
             size: about how many bytes it writes.
         """
 
-        async def once() -> T:
-            engine = await self._open()
-            if isinstance(engine, SQLiteEngine):
-                return await engine.run(body, size=size)
-            async with engine.begin() as connection:
-                return await connection.run_sync(body)
+        return await self._translated(self._repeated(lambda: self._alone(body, size)))
 
-        return await self._translated(self._repeated(once))
+    async def _alone(self, body: Callable[[sa.Connection], T], size: int = 0) -> T:
+        if isinstance(engine := await self._open(), SQLiteEngine):
+            return await engine.run(body, size=size)
+        async with engine.begin() as connection:
+            return await connection.run_sync(body)
 
     async def _read_only(self, body: Callable[[sa.Connection], T]) -> T:
         async def once() -> T:
-            engine = await self._open()
-            if isinstance(engine, SQLiteEngine):
+            if isinstance(engine := await self._open(), SQLiteEngine):
                 return await engine.run(body, read_only=True)
             async with engine.connect() as connection:
                 return await connection.run_sync(body)
@@ -208,9 +211,16 @@ class SQLTrackerStore(FencedTrackerStore):
                 self._note(connection, sender_id, found)
             return replace(found.log, mark=marks.text(row)) if self.keeps_marks else found.log
 
+        async def once() -> EventLog:
+            if self._together is not None:
+                claim = Claim(sender_id, fence, owner)
+                if (found := await self._together.claim(claim)) is not None:
+                    return found.log(marks.text(found))
+            return await self._alone(body)
+
         if not self._looked_for_marks:
             await self._translated(self._repeated(self._look_for_marks))
-        return await self._write(body)
+        return await self._translated(self._repeated(once))
 
     async def _do_write(self, write: Write) -> int:
         def body(connection: sa.Connection) -> int:
@@ -228,7 +238,15 @@ class SQLTrackerStore(FencedTrackerStore):
             place = self._place(connection, write.sender_id, row)
             return self._change(connection, write, place, row.outbox is not None)
 
-        return await self._write(body, sum(len(event.text) for event in write.events))
+        async def once() -> int:
+            if self._together is not None:
+                rows = [self._values(write.sender_id, event) for event in write.events]
+                append = Append(write.sender_id, write, rows)
+                if (done := await self._together.write(append)) is not None:
+                    return done
+            return await self._alone(body, sum(len(event.text) for event in write.events))
+
+        return await self._translated(self._repeated(once))
 
     def _change(self, connection: sa.Connection, write: Write, before: Place, waits: bool) -> int:
         """Insert the new events and update the conversation's row.
@@ -261,13 +279,10 @@ class SQLTrackerStore(FencedTrackerStore):
         def body(connection: sa.Connection) -> EventLog:
             row = connection.execute(schema.row, {"conversation": sender_id}).first()
             while True:
-                found = self._latest(connection, sender_id, row, full)
-                before, row = (
-                    row,
-                    connection.execute(schema.row, {"conversation": sender_id}).first(),
-                )
+                found, before = self._latest(connection, sender_id, row, full), row
+                row = connection.execute(schema.row, {"conversation": sender_id}).first()
                 # Otherwise the conversation was deleted and created again between the statements.
-                if _history(row) == _history(before):
+                if history(row) == history(before):
                     return found.log
 
         return await self._read_only(body)
@@ -342,7 +357,7 @@ class SQLTrackerStore(FencedTrackerStore):
         session_id = rows[starts[-1]].id if starts else place.session_id
         last_id = max(place.last_id, rows[-1].id if rows else 0)
         size = weight(row.data for row in rows[len(rows) - len(events) :])
-        log = EventLog(events, sequence, _history(row), size)
+        log = EventLog(events, sequence, history(row), size)
         return Place(sequence, last_id, session_id, log)
 
     def _note(
@@ -367,16 +382,6 @@ class SQLTrackerStore(FencedTrackerStore):
         return name if name is None else self._fit(name.replace("\0", ""))[: schema.MAX_NAME]
 
 
-@dataclass(frozen=True)
-class Place:
-    """How far a conversation is counted: the columns of its row, and events that were read."""
-
-    sequence: int
-    last_id: int
-    session_id: int
-    log: EventLog = field(default_factory=lambda: EventLog((), 0))
-
-
 def _claimed(connection: sa.Connection, values: dict[str, Any], marked: bool) -> Row | None:
     """Claim a conversation and return its row, locked until the transaction ends.
 
@@ -391,8 +396,3 @@ def _claimed(connection: sa.Connection, values: dict[str, Any], marked: bool) ->
     if not connection.execute(schema.claim, values).rowcount:
         return None
     return connection.execute(schema.marked if marked else schema.row, values).one()
-
-
-def _history(row: Row) -> int:
-    """When a conversation's row was created; 0 if there is no row."""
-    return int(row.born) if row else 0

@@ -73,7 +73,7 @@ async def opened(stores: Stores, **changes: Any) -> tuple[Any, Writer]:
 async def queued(writer: Writer, *operations: Any) -> list[asyncio.Future[Any]]:
     """Operations that wait, in this order, for a writer that is held up."""
     tasks = [asyncio.ensure_future(operation) for operation in operations]
-    while len(writer.engine._batches._waiting) < len(tasks):
+    while len(writer.engine._writes._waiting) < len(tasks):
         await asyncio.sleep(0)
         assert not any(task.done() for task in tasks), tasks
     return tasks
@@ -313,8 +313,11 @@ async def test_cancelled_before_it_begins_it_writes_nothing(stores: Stores) -> N
         may.wait(20)
 
     with writer.held_up():
-        writes = (insert("a"), insert("never"), insert("b"), insert("c", wait))
-        first, never, second, last = await queued(writer, *map(writer.engine.run, writes))
+        run = writer.engine.run
+        first, never, second, last = await queued(
+            writer, run(insert("a")), run(insert("never"), size=2_000_000), run(insert("b")),
+            run(insert("c", wait)),
+        )  # fmt: skip
         never.cancel()
         await asyncio.wait([never])
     await begun.wait()
@@ -324,6 +327,7 @@ async def test_cancelled_before_it_begins_it_writes_nothing(stores: Stores) -> N
     may.set()
     await second
     assert stored(store) == ["a", "b", "c"]
+    assert writer.sizes() == [3]  # nor does it count
     await stores.close()
 
 
@@ -351,7 +355,7 @@ async def test_writes_of_several_event_loops(stores: Stores) -> None:
     with writer.held_up():
         left = await asyncio.to_thread(asyncio.run, leave())
         threads = [asyncio.create_task(asyncio.to_thread(elsewhere, name)) for name in "abc"]
-        while len(writer.engine._batches._waiting) < 28:
+        while len(writer.engine._writes._waiting) < 28:
             await asyncio.sleep(0.001)
     for found in await asyncio.gather(*threads):
         assert found[:8] == list(range(8))

@@ -16,6 +16,9 @@ class Proxy:
             "refuse" (new connections are reset).
         accepted: how many connections there were.
         answered: bytes of answers that have come.
+        trips: pieces of requests that have come; a client that waits for each answer sends one of
+            them for each round trip.
+        answers_left: pieces of answers that go through on all connections; later ones are lost.
         most_answers: pieces of answers that go through on a connection before it breaks.
     """
 
@@ -25,6 +28,8 @@ class Proxy:
         self.mood = "pass"
         self.accepted = 0
         self.answered = 0
+        self.trips = 0
+        self.answers_left: float = math.inf
         self.most_answers: float = math.inf
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -93,10 +98,12 @@ class Proxy:
             while (data := await source.read(65536)) and left > 0:
                 left -= 1
                 self.answered += len(data) if answers else 0
+                self.trips += not answers
+                self.answers_left -= answers
                 if (
                     nth <= self._swallowed
                     or self.mood == "black hole"
-                    or (answers and self.mood == "lose answers")
+                    or (answers and (self.mood == "lose answers" or self.answers_left < 0))
                 ):
                     continue
                 while self.mood == "hold":

@@ -1,0 +1,72 @@
+"""What batches ask and find of a conversation, and how far its events are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ticketlock.plain_json import weight
+from ticketlock.tracker.fenced import EventLog, Write
+
+from .rows import events as stored_events
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a conversation is counted: the columns of its row, and events that were read."""
+
+    sequence: int
+    last_id: int
+    session_id: int
+    log: EventLog = field(default_factory=lambda: EventLog((), 0))
+
+
+class Claim(NamedTuple):
+    """A claim of a conversation."""
+
+    sender_id: str
+    fence: int
+    owner: str
+
+
+class Append(NamedTuple):
+    """A write that only appends events, and their rows."""
+
+    sender_id: str
+    write: Write
+    rows: Sequence[Mapping[str, Any]]
+
+
+class EventRow(NamedTuple):
+    """A row of `events`."""
+
+    id: int
+    data: str
+
+
+class Found(NamedTuple):
+    """The row of a conversation that was claimed in a batch, and its events from the latest
+    session on."""
+
+    sequence: int
+    last_id: int
+    session_id: int
+    born: int
+    mark: str | None
+    rows: list[EventRow]
+
+    def counted(self) -> bool:
+        """Put the events into order; whether the row counts all of them."""
+        self.rows.sort()
+        return not self.rows or self.rows[-1].id <= self.last_id
+
+    def log(self, mark: str) -> EventLog:
+        """Raises UnreadableHistory."""
+        size = weight(row.data for row in self.rows)
+        return EventLog(stored_events(self.rows), self.sequence, self.born, size, mark)
+
+
+def history(row: Any) -> int:
+    """When a conversation's row was created; 0 if there is no row."""
+    return int(row.born) if row else 0

@@ -1,0 +1,87 @@
+"""Group commit of SQLite: a batch is one transaction, and each write a savepoint of it."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import sqlalchemy as sa
+
+from .batches import Batches, Operation, settle
+
+
+class _TransactionLost(Exception):
+    """SQLite has rolled back all of a transaction because of one write, whose error this has."""
+
+    def __init__(self, culprit: Operation, error: BaseException) -> None:
+        self.culprit, self.error = culprit, error
+
+
+class Transactions(Batches):
+    """Runs functions that take a connection, in the only thread of `writer`."""
+
+    def __init__(self, engine: sa.Engine, writer: ThreadPoolExecutor) -> None:
+        super().__init__()
+        self._engine, self._writer = engine, writer
+
+    def _wake(self) -> None:
+        # One for each, of which the first takes the others along: so none is left behind.
+        self._writer.submit(self._next)
+
+    def _next(self) -> None:
+        if batch := self._take():
+            self._carry_out(batch)
+            _acknowledge(batch)
+
+    def _carry_out(self, batch: list[Operation]) -> None:
+        """Commit them, or note for each why it was not stored.
+
+        An answer counts only once its transaction is committed: it may rest on another write of
+        the batch, as a stale fence does.
+        """
+        try:
+            self._commit(batch)
+        except _TransactionLost as lost:
+            for operation in batch:
+                operation.error = None
+                if operation is not lost.culprit:
+                    self._carry_out([operation])
+            lost.culprit.error = lost.error
+        except BaseException as error:  # noqa: BLE001  # raised by those that wait
+            for operation in batch:
+                operation.error = error
+
+    def _commit(self, batch: list[Operation]) -> None:
+        with self._engine.connect() as connection, connection.begin():
+            if len(batch) == 1:  # needs no savepoint
+                batch[0].result = batch[0].what(connection)
+                return
+            for operation in batch:
+                self._run_in_savepoint(connection, operation)
+
+    def _run_in_savepoint(self, connection: sa.Connection, operation: Operation) -> None:
+        connection.exec_driver_sql("SAVEPOINT one")
+        try:
+            operation.result = operation.what(connection)
+        except BaseException as error:
+            if _lost(connection):
+                raise _TransactionLost(operation, error) from error
+            operation.error = error
+            connection.exec_driver_sql("ROLLBACK TO one")
+        connection.exec_driver_sql("RELEASE one")
+
+
+def _lost(connection: sa.Connection) -> bool:
+    """Whether the transaction is over; after a full disk, for example, SQLite may end it."""
+    return connection.invalidated or not connection.connection.dbapi_connection.in_transaction  # type: ignore[union-attr]  # sqlite3's
+
+
+def _acknowledge(batch: list[Operation]) -> None:
+    """Wake up those that wait, once for each event loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[Operation]] = {}
+    for operation in batch:
+        loops.setdefault(operation.answer.get_loop(), []).append(operation)
+    for loop, operations in loops.items():
+        with suppress(RuntimeError):  # the loop is closed: none of its tasks waits any more
+            loop.call_soon_threadsafe(settle, operations)
