@@ -91,7 +91,8 @@ def _server(certificates: Certificates | None = None) -> Iterator[dict[str, Any]
             str(daemon), "--no-defaults", f"--datadir={name}/data", f"--port={port}",
             "--bind-address=127.0.0.1", f"--socket={name}/socket", f"--pid-file={name}/pid",
             "--innodb-flush-log-at-trx-commit=0", "--skip-name-resolve",
-            f"--init-file={name}/login.sql",
+            # One that starts removes the temporary files of those that share the folder.
+            f"--init-file={name}/login.sql", f"--tmpdir={name}",
         ]  # fmt: skip
         if certificates is not None:
             certificates.lend("server", folder, own)
