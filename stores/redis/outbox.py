@@ -26,6 +26,7 @@ again, once the events are overdue (lua/tracker_write.lua).
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import json
 import secrets
@@ -119,6 +120,21 @@ class RedisOutbox(Outbox):
         if answers[0] == 1:
             await self._move(sender_ids, lease.until)
         return [answer == 1 for answer in answers]
+
+    async def exchange(
+        self,
+        reached: Sequence[tuple[Batch, int]],
+        sender_ids: Sequence[str],
+        lease: Lease,
+        limit: int,
+    ) -> tuple[list[bool], list[Batch | None]]:
+        same = {batch.sender_id for batch, _ in reached}.intersection(sender_ids)
+        if same or not reached or not sender_ids:
+            return await super().exchange(reached, sender_ids, lease, limit)
+        # Both in one packet; in a cluster one for each node.
+        return await asyncio.gather(
+            self.advance_each(reached, lease), self.take_each(sender_ids, lease, limit)
+        )
 
     async def release(self, sender_id: str, relay: str) -> None:
         now = now_ms()

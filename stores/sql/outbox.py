@@ -34,12 +34,16 @@ class Transaction(Protocol):
 
 
 class SQLOutbox(Outbox):
-    """See `Outbox`. The place of an event is its row number."""
+    """See `Outbox`. The place of an event is its row number.
+
+    One transaction notes and takes many conversations. A row that a turn has locked it skips, and
+    waits for it in a transaction of its own: so no other conversation waits with it.
+    """
+
+    parallel = 16
 
     def __init__(self, dialect: str, write: Transaction, read_only: Transaction) -> None:
         self._dialect, self._write, self._read_only = dialect, write, read_only
-        # SQLite has one writer at a time, and turns come first.
-        self.parallel = 1 if dialect == "sqlite" else 4
 
     async def waiting(self, limit: int, before: int) -> list[str]:
         query = sa.select(_rows.sender_id).where(_free(before)).order_by(_rows.outbox_at)
@@ -50,53 +54,127 @@ class SQLOutbox(Outbox):
         return await self._read_only(body)
 
     async def take(self, sender_id: str, lease: Lease, limit: int) -> Batch | None:
-        mine = (_rows.sender_id == sender_id) & _rows.outbox.is_not(None)
-        change = (
-            sa.update(schema.conversations)
-            .where(mine, _free(lease.now) | (_rows.relay == lease.relay))
-            .values(relay=lease.relay, outbox_at=lease.until)
-        )
+        return (await self._write(lambda it: self._take(it, [sender_id], lease, limit)))[sender_id]
 
-        def body(connection: sa.Connection) -> Batch | None:
-            if not connection.execute(change).rowcount:
-                return None
-            row = connection.execute(sa.select(schema.conversations).where(mine)).one()
-            return self._read(connection, sender_id, row, limit)
-
-        return await self._write(body)
-
-    def _read(self, connection: sa.Connection, sender_id: str, row: Any, limit: int) -> Batch:
-        """The waiting events of the conversation with this row, up to the last counted one."""
-        ids = schema.events.c.id
-        query = schema.tail(sender_id, self._dialect).order_by(ids).limit(limit)
-        query = query.where(ids > row.outbox_id, ids <= row.last_id)
-        events, places, size = [], [], 0
-        for found in connection.execute(query):
-            events.append(StoredEvent(found.data))
-            places.append(found.id)
-            size += len(found.data)
-            if size > _BATCH_TEXT:
-                break
-        return Batch(sender_id, row.born, row.outbox, row.sequence, events, places)
+    async def take_each(
+        self, sender_ids: Sequence[str], lease: Lease, limit: int
+    ) -> list[Batch | None]:
+        return (await self.exchange([], sender_ids, lease, limit))[1]
 
     async def advance(self, batch: Batch, lease: Lease, to: int) -> bool:
-        ours = sa.update(schema.conversations).where(
-            _rows.sender_id == batch.sender_id,
-            _rows.relay == lease.relay,
-            _rows.outbox == batch.first,
-            _rows.born == batch.history,
-        )
-        rest: dict[str, Any] = {"outbox": to, "outbox_at": lease.until}
-        if batch.places[: to - batch.first]:
-            rest["outbox_id"] = batch.places[to - batch.first - 1]
+        return (await self._write(lambda it: self._advance(it, [(batch, to)], lease)))[
+            batch.sender_id
+        ]
 
-        def body(connection: sa.Connection) -> bool:
-            drained = ours.where(_rows.sequence <= to).values(**_NOTHING)
-            if connection.execute(drained).rowcount:
-                return False
-            return bool(connection.execute(ours.values(**rest)).rowcount)
+    async def advance_each(self, reached: Sequence[tuple[Batch, int]], lease: Lease) -> list[bool]:
+        return (await self.exchange(reached, [], lease, 0))[0]
 
-        return await self._write(body)
+    async def exchange(
+        self,
+        reached: Sequence[tuple[Batch, int]],
+        sender_ids: Sequence[str],
+        lease: Lease,
+        limit: int,
+    ) -> tuple[list[bool], list[Batch | None]]:
+        moving = {batch.sender_id for batch, _ in reached}
+
+        def body(connection: sa.Connection) -> tuple[dict[str, bool], dict[str, Batch | None]]:
+            skip = _skips_locked(connection.dialect)
+            moved = self._advance(connection, reached, lease, skip) if reached else {}
+            names = [name for name in sender_ids if name in moved or name not in moving]
+            return moved, self._take(connection, names, lease, limit, skip) if names else {}
+
+        moved, taken = await self._write(body)
+        for batch, to in reached:
+            if batch.sender_id not in moved:
+                moved[batch.sender_id] = await self.advance(batch, lease, to)
+        for name in sender_ids:
+            if name not in taken:
+                taken[name] = await self.take(name, lease, limit)
+        return [moved[batch.sender_id] for batch, _ in reached], [taken[n] for n in sender_ids]
+
+    # -- in a transaction; with `skip` the answers lack the conversations of locked rows -----------
+
+    def _take(
+        self,
+        connection: sa.Connection,
+        names: Sequence[str],
+        lease: Lease,
+        limit: int,
+        skip: bool = False,
+    ) -> dict[str, Batch | None]:
+        free = _free(lease.now) | (_rows.relay == lease.relay)
+        waits = _rows.sender_id.in_(names) & _rows.outbox.is_not(None) & free
+        rows = connection.execute(_locked(waits, skip)).all()
+        found: dict[str, Batch | None] = dict.fromkeys(names)
+        if rows:
+            keys = [schema.text(row.sender_id) for row in rows]
+            mine = sa.update(schema.conversations).where(_rows.sender_id.in_(keys))
+            connection.execute(mine.values(relay=lease.relay, outbox_at=lease.until))
+            found |= self._read(connection, rows, limit)
+        missing = [name for name in names if found[name] is None]
+        for name in self._ids(connection, waits) if skip and missing else ():
+            if found[name] is None:
+                del found[name]
+        return found
+
+    def _ids(self, connection: sa.Connection, condition: sa.ColumnElement[bool]) -> list[str]:
+        found = connection.scalars(sa.select(_rows.sender_id).where(condition))
+        return [schema.text(key) for key in found]
+
+    def _read(self, connection: sa.Connection, rows: Sequence[Any], limit: int) -> dict[str, Batch]:
+        """The waiting events of conversations with these rows, up to the last counted one."""
+        batches = {}
+        few = [row for row in rows if row.sequence - row.outbox <= limit]
+        if self._dialect in ("mysql", "mariadb"):  # no index compares both ids
+            few = []
+        found = {id(row): list[Any]() for row in few}
+        if few:
+            by_name = {schema.text(row.sender_id): found[id(row)] for row in few}
+            for event in connection.execute(_events_of(list(by_name))):
+                by_name[schema.text(event.sender_id)].append(event)
+        for row in rows:
+            name = schema.text(row.sender_id)
+            if id(row) not in found:
+                ids = schema.events.c.id
+                query = schema.tail(name, self._dialect).order_by(ids).limit(limit)
+                query = query.where(ids > row.outbox_id, ids <= row.last_id)
+                found[id(row)] = list(connection.execute(query))
+            batches[name] = _batch(name, row, found[id(row)])
+        return batches
+
+    def _advance(
+        self,
+        connection: sa.Connection,
+        reached: Sequence[tuple[Batch, int]],
+        lease: Lease,
+        skip: bool = False,
+    ) -> dict[str, bool]:
+        names = [batch.sender_id for batch, _ in reached]
+        ours = _rows.sender_id.in_(names) & (_rows.relay == lease.relay)
+        rows = {schema.text(row.sender_id): row for row in connection.execute(_locked(ours, skip))}
+        moved = dict.fromkeys(names, False)
+        drained = []
+        for batch, to in reached:
+            row = rows.get(batch.sender_id)
+            if row is None or (row.outbox, row.born) != (batch.first, batch.history):
+                continue
+            if row.sequence <= to:
+                drained.append(batch.sender_id)
+                continue
+            rest: dict[str, Any] = {"outbox": to, "outbox_at": lease.until}
+            if batch.places[: to - batch.first]:
+                rest["outbox_id"] = batch.places[to - batch.first - 1]
+            change = sa.update(schema.conversations).where(_rows.sender_id == batch.sender_id)
+            connection.execute(change.values(**rest))
+            moved[batch.sender_id] = True
+        if drained:
+            change = sa.update(schema.conversations).where(_rows.sender_id.in_(drained))
+            connection.execute(change.values(**_NOTHING))
+        for name in self._ids(connection, ours) if skip and len(rows) < len(names) else ():
+            if name not in rows:
+                del moved[name]
+        return moved
 
     async def release(self, sender_id: str, relay: str) -> None:
         change = (
@@ -152,6 +230,39 @@ class SQLOutbox(Outbox):
             return bool(gone.rowcount)
 
         return await self._write(body)
+
+
+def _skips_locked(dialect: Any) -> bool:
+    """Whether the server knows SKIP LOCKED. SQLite needs none: its transactions do not overlap."""
+    if dialect.name in ("mysql", "mariadb"):
+        return bool(dialect.server_version_info >= ((10, 6) if dialect.is_mariadb else (8, 0, 1)))
+    return bool(dialect.name != "sqlite")
+
+
+def _locked(condition: sa.ColumnElement[bool], skip: bool) -> sa.Select[Any]:
+    """The rows, locked in one order, so that two relays cannot wait for each other."""
+    ordered = schema.unmarked.where(condition).order_by(_rows.sender_id)
+    return ordered.with_for_update(skip_locked=skip)
+
+
+def _events_of(keys: Sequence[str]) -> sa.Select[Any]:
+    """All waiting events of conversations, in order."""
+    events = schema.events.c
+    waits = (events.id > _rows.outbox_id) & (events.id <= _rows.last_id)
+    query = sa.select(_rows.sender_id, events.id, events.data).where(_rows.sender_id.in_(keys))
+    return query.where(events.sender_id == _rows.sender_id, waits).order_by(events.id)
+
+
+def _batch(name: str, row: Any, found: Sequence[Any]) -> Batch:
+    """The first of the events, as far as they fit a batch."""
+    events, places, size = [], [], 0
+    for event in found:
+        events.append(StoredEvent(event.data))
+        places.append(event.id)
+        size += len(event.data)
+        if size > _BATCH_TEXT:
+            break
+    return Batch(name, row.born, row.outbox, row.sequence, events, places)
 
 
 def _free(before: int) -> sa.ColumnElement[bool]:

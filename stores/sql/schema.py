@@ -186,8 +186,10 @@ _mine = conversations.c.sender_id == sa.bindparam(
 #: All columns but the mark, which only a claim reads; a table may lack it.
 _head = [column for column in conversations.c if column.name != "mark"]
 
+#: All rows, without their marks.
+unmarked = sa.select(*_head)
 #: The conversation's row.
-row = sa.select(*_head).where(_mine)
+row = unmarked.where(_mine)
 #: The same with its mark.
 marked = sa.select(conversations).where(_mine)
 #: The same, locked until the transaction ends.

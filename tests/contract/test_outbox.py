@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from contract_events import session, slot, user
+from ticketlock.stores.sql import schema
 
 from ticketlock.errors import EventsWaiting, StaleFence
 from ticketlock.events.stored import StoredEvent
@@ -281,6 +282,42 @@ async def test_several_at_once(stores: Any) -> None:
     assert await store.outbox.advance_each([(last, 3)], mine) == [False]
     assert sorted(await store.outbox.waiting(10, SOON)) == ["a", "b", "d"]
     assert (await store.outbox.backlog()).events == 2 + 3 + 3
+
+
+@pytest.mark.parametrize("stores", ["postgres", "mariadb"], indirect=True)
+async def test_a_turn_that_holds_its_row_delays_no_other(stores: Any) -> None:
+    """Of several conversations those that are free are taken, and moved on, at once."""
+    store = publishing(stores)
+    for name in "ab":
+        await write(store, name, "1", "2")
+    engine, mine = await store._open(), Lease.of("relay")
+
+    async def row(name: str) -> Any:
+        async with engine.connect() as connection:
+            return (await connection.execute(schema.row, {"conversation": name})).one()
+
+    async def so(name: str, column: str, value: Any) -> None:
+        for _ in range(200):
+            if getattr(await row(name), column) == value:
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"{name} waits for another conversation: {column} is not {value!r}")
+
+    async with engine.begin() as turn:
+        await turn.execute(schema.locked, {"conversation": "b"})
+        taking = asyncio.create_task(store.outbox.take_each(["a", "b"], mine, 9))
+        await so("a", "relay", "relay")
+        assert not taking.done()
+    taken = [batch for batch in await taking if batch is not None]
+    assert [said(batch) for batch in taken] == [["1", "2"]] * 2
+    async with engine.begin() as turn:
+        await turn.execute(schema.locked, {"conversation": "b"})
+        reached = list(zip(taken, (2, 1), strict=True))
+        moving = asyncio.create_task(store.outbox.advance_each(reached, mine))
+        await so("a", "outbox", None)
+        assert not moving.done()
+    assert await moving == [False, True]
+    assert (await row("b")).outbox == 1
 
 
 async def test_relays_and_writers_at_once(stores: Any) -> None:

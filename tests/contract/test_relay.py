@@ -13,7 +13,7 @@ from conftest import until
 from contract_events import user
 
 from ticketlock import Conversations
-from ticketlock.publishing import relay
+from ticketlock.publishing import reached
 from ticketlock.publishing.broker import EventBroker
 from ticketlock.publishing.message import DELIVERED, BrokerMessage, Outcome, in_order, poisoned
 from ticketlock.publishing.message import retry as again
@@ -246,7 +246,7 @@ async def test_a_suspect_is_set_apart_only_when_others_pass(stores: Any, quick: 
     broker.bad["bad"] = Outcome("retry", "it raises", suspect=True)
     async with Conversations(None, stores.open(), broker) as conversations:
         await say(conversations, "a", "bad", "after")
-        await until(lambda: broker.calls > relay.REFUSALS, "it is tried again and again")
+        await until(lambda: broker.calls > reached.REFUSALS, "it is tried again and again")
         assert (await conversations.tracker_store.outbox.backlog()).events == 2
         assert await conversations.tracker_store.outbox.dead_letters() == []
 

@@ -29,6 +29,7 @@ from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.publishing import relay
 from ticketlock.publishing.message import BrokerMessage, Outcome, in_order, poisoned
 from ticketlock.tracker import outbox
+from ticketlock.tracker.outbox import Batch, Lease, Outbox
 
 AFTER_COMMIT = "after the commit"
 
@@ -114,6 +115,25 @@ def mined(part: Any, name: str, before: Callable[[], None], after: Callable[[], 
     setattr(part, name, method)
 
 
+def mine_exchanges(outbox: Outbox, death: Death) -> None:
+    """The points of what a relay asks its store for."""
+    original = outbox.exchange
+
+    async def exchange(
+        reached: Sequence[tuple[Batch, int]], names: Sequence[str], lease: Lease, limit: int
+    ) -> tuple[list[bool], list[Batch | None]]:
+        if reached:
+            death.near(POINTS[6])
+        answer = await original(reached, names, lease, limit)
+        if names:
+            death.at(POINTS[2])
+        if reached:
+            death.at(POINTS[7])
+        return answer
+
+    outbox.exchange = exchange  # type: ignore[method-assign]  # of this one
+
+
 def nothing() -> None:
     """No point is here."""
 
@@ -122,9 +142,8 @@ async def replica(section: dict[str, Any], file: str, point: str) -> None:
     death = Death(point)
     store = create_tracker_store(section)
     mined(store, "append", lambda: death.at(POINTS[0]), lambda: death.at(POINTS[1]))
-    mined(store.outbox, "take_each", nothing, lambda: death.at(POINTS[2]))
+    mine_exchanges(store.outbox, death)
     mined(store.outbox, "add_dead_letters", nothing, lambda: death.at(POINTS[5]))
-    mined(store.outbox, "advance_each", lambda: death.near(POINTS[6]), lambda: death.at(POINTS[7]))
     async with Conversations(None, store, Broker(file, death)) as conversations:
         for number in range(10_000):
             name = random.choice(NAMES)

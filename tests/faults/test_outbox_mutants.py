@@ -12,18 +12,20 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from contract import test_outbox, test_relay
+from contract import test_outbox, test_relay, test_relay_ahead
 from contract.test_relay import quick
+from contract.test_relay_ahead import narrow
 from faults.mutation import Patch, expect_noticed, lua, python
 from servers.tracker_stores import Stores
 from ticketlock.stores.sql import outbox as _sql_outbox
 
-from ticketlock.publishing import relay
+from ticketlock.publishing import reached, relay
 from ticketlock.tracker import memory_outbox as volatile_outbox
 
-__all__ = ["quick"]  # a fixture
+__all__ = ["narrow", "quick"]  # fixtures
 
-RELAY, MEMORY, SQL = relay.Relay, volatile_outbox.MemoryOutbox, _sql_outbox.SQLOutbox
+RELAY, SUSPECTS = relay.Relay, reached.Suspects
+MEMORY, SQL = volatile_outbox.MemoryOutbox, _sql_outbox.SQLOutbox
 
 #: name -> (what is broken, the store, the test that must notice)
 MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
@@ -63,17 +65,32 @@ MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
         "redis", test_outbox.test_released_it_is_free_at_once),
     # -- SQL, and in memory
     "SQL: a lease is no lease": (
-        python(SQL, "take", "_free(lease.now) | (_rows.relay == lease.relay)", "sa.true()"),
+        python(SQL, "_take", "_free(lease.now) | (_rows.relay == lease.relay)", "sa.true()"),
         "sqlite", test_outbox.test_one_relay_has_a_conversation_at_a_time),
     "SQL: who was overtaken moves on": (
-        python(SQL, "advance", "_rows.relay == lease.relay,", ""),
+        python(SQL, "_advance", "& (_rows.relay == lease.relay)", ""),
         "sqlite", test_outbox.test_one_relay_has_a_conversation_at_a_time),
     "SQL: all lives are one": (
-        python(SQL, "advance", "_rows.born == batch.history,", ""),
+        python(SQL, "_advance", "(row.outbox, row.born) != (batch.first, batch.history)", "False"),
         "sqlite", test_outbox.test_a_deleted_conversation_begins_another_history),
     "SQL: the place stays behind": (
-        python(SQL, "advance", "- batch.first - 1]", "- batch.first - 2]"),
+        python(SQL, "_advance", "- batch.first - 1]", "- batch.first - 2]"),
         "sqlite", test_outbox.test_in_parts_and_while_it_grows),
+    "SQL: what came meanwhile counts as published": (
+        python(SQL, "_advance", "if row.sequence <= to:", "if True:"),
+        "sqlite", test_outbox.test_in_parts_and_while_it_grows),
+    "SQL: a part is all": (
+        python(SQL, "_read", "row.sequence - row.outbox <= limit", "True"),
+        "sqlite", test_outbox.test_several_at_once),
+    "SQL: a locked row is not taken": (
+        python(SQL, "_take", "del found[name]", "pass"),
+        "postgres", test_outbox.test_a_turn_that_holds_its_row_delays_no_other),
+    "SQL: a locked row is not ours": (
+        python(SQL, "_advance", "del moved[name]", "pass"),
+        "postgres", test_outbox.test_a_turn_that_holds_its_row_delays_no_other),
+    "SQL: it waits for a locked row": (
+        python(SQL, "exchange", "_skips_locked(connection.dialect)", "False"),
+        "postgres", test_outbox.test_a_turn_that_holds_its_row_delays_no_other),
     "memory: a lease is no lease": (
         python(MEMORY, "take", "lease.now < queue.free_at", "False"),
         "memory", test_outbox.test_one_relay_has_a_conversation_at_a_time),
@@ -82,27 +99,46 @@ MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
         "memory", test_outbox.test_a_deleted_conversation_begins_another_history),
     # -- the relay
     "what is not confirmed counts": (
-        python(RELAY, "_result", 'outcome.status == "retry" and not', "False and not"),
+        python(SUSPECTS, "reached", 'outcome.status == "retry" and not', "False and not"),
         "memory", test_relay.test_a_broker_that_is_away_delays_no_turn),
     "dead letters are dropped": (
-        python(RELAY, "_publish", "await self._add_dead_letters(letters)", "pass"),
+        python(RELAY, "_deliver", "await self._add_dead_letters(letters)", "pass"),
         "memory", test_relay.test_poisoned_events_are_set_apart),
     "a suspect goes though nothing passes": (
-        python(RELAY, "_at_fault", " and suspect.others_passed", ""),
+        python(SUSPECTS, "_at_fault", " and suspect.others_passed", ""),
         "memory", test_relay.test_a_suspect_is_set_apart_only_when_others_pass),
     "nobody looks for what others left": (
         python(RELAY, "_sweep", "for sender_id in found:", "for sender_id in ():"),
         "sqlite", test_relay.test_a_broker_that_is_away_from_one_replica_only),
     "it keeps what it cannot send": (
-        python(RELAY, "_publish", "if stuck and result.waits", "if False"),
+        python(RELAY, "_deliver", "if stuck and result.waits]", "if False]"),
         "sqlite", test_relay.test_a_broker_that_is_away_from_one_replica_only),
+    # -- reading ahead
+    "nothing is read ahead": (
+        python(RELAY, "_round", "if not probe:", "if False:"),
+        "memory", test_relay_ahead.test_the_next_round_is_read_while_one_is_delivered),
+    "what is at the broker is read too": (
+        python(RELAY, "_exchange", ", *self._in_flight}", "}"),
+        "memory", test_relay_ahead.test_a_conversation_is_at_the_broker_once_at_a_time),
+    "it keeps what was read ahead": (
+        python(RELAY, "_round", "if found[0]:", "if False:"),
+        "sqlite", test_relay_ahead.test_a_broker_fails_after_the_next_round_was_read),
+    "what was read ahead has its first lease": (
+        python(RELAY, "_round", "or self._ahead_lease.half_over", ""),
+        "sqlite", test_relay_ahead.test_a_slow_broker_does_not_outlive_the_lease_of_what_was_read),
+    "what was not read ahead is forgotten": (
+        python(RELAY, "_exchange", "[*tried, *(result.name for result in reached)]", "[]"),
+        "sqlite", test_relay_ahead.test_a_store_fails_while_the_broker_confirms),
+    "taken before it is noted": (
+        python(RELAY, "_exchange", "{*later, *tried,", "{*tried,"),
+        "memory", test_relay_ahead.test_a_long_backlog_is_noted_before_it_is_taken_again),
 }  # fmt: skip
 
 
 @pytest.mark.mutants
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_outbox_mutant(
-    mutant: str, tracker_sections: Any, quick: None, monkeypatch: pytest.MonkeyPatch,
+    mutant: str, tracker_sections: Any, quick: None, request: Any, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """The test fails on the mutant, by its own assertions; a test that hangs has not noticed."""
@@ -112,6 +148,8 @@ def test_outbox_mutant(
     patch(monkeypatch)
     stores = Stores(backend, tracker_sections(backend))
     given = {"stores": stores, "quick": None, "monkeypatch": monkeypatch, "caplog": caplog}
+    if "narrow" in inspect.signature(story).parameters:
+        given["narrow"] = request.getfixturevalue("narrow")
     words = {name: given[name] for name in inspect.signature(story).parameters}
 
     async def body() -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -25,7 +25,8 @@ from ..tracker.memory_outbox import MemoryOutbox
 from ..tracker.outbox import Batch, DeadLetter, Lease, now_ms
 from ..tracker.store import TrackerStore
 from .broker import EventBroker
-from .message import BrokerMessage, Outcome, Published
+from .message import BrokerMessage, Published
+from .reached import Reached, Suspects
 
 T = TypeVar("T")
 
@@ -57,10 +58,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 #: Seconds between two warnings that events wait: an outage has ups and downs.
 WARN_SECONDS = 60.0
-
-#: How often the broker refuses an event, while it accepts others, before the event becomes a
-#: dead letter.
-REFUSALS = 6
 
 #: Seconds that `close` takes to publish what this process has committed.
 CLOSE_SECONDS = 5.0
@@ -99,7 +96,11 @@ class Relay:
         self._name = f"relay {secrets.token_hex(8)}"
         self._known: dict[str, None] = {}  # oldest first
         self._held: set[str] = set()
-        self._suspects: dict[str, _Suspect] = {}
+        self._in_flight: set[str] = set()
+        self._ahead: list[Batch] = []  # taken, to be delivered next
+        self._ahead_lease = Lease.of(self._name)
+        self._reached: list[Reached] = []  # delivered, to be noted in the store
+        self._suspects = Suspects()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._pid = process.pid
@@ -122,6 +123,7 @@ class Relay:
         self._pid, self._task, self.broker = process.pid, None, None
         self._name = f"relay {secrets.token_hex(8)}"
         self._held.clear()
+        self._ahead, self._reached = [], []
         self._wake, self._running = asyncio.Event(), Running()
 
     def committed(self, sender_id: str, events: Sequence[Mapping[str, Any]]) -> None:
@@ -165,7 +167,7 @@ class Relay:
 
     async def _run(self) -> None:
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
-        while not self._closing or (self._known and not backoff.started):
+        while not self._closing or (self._busy and not backoff.started):
             try:
                 await self._report_backlog()
                 trouble = await self._round(probe=backoff.started)
@@ -181,8 +183,12 @@ class Relay:
                 await asyncio.sleep(0.0 if self._closing else pause)
             else:
                 backoff.reset()
-                if not self._known and not self._closing:
+                if not self._busy and not self._closing:
                     await self._sleep()
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self._known or self._ahead or self._reached)
 
     async def _report_backlog(self) -> None:
         """Report the backlog to observers, at most every few seconds."""
@@ -205,42 +211,91 @@ class Relay:
         await until_set(self._wake, SWEEP_SECONDS)
 
     async def _round(self, probe: bool) -> str:
-        """Publish a batch of several conversations each; the reason if no event got through."""
+        """Publish a batch of several conversations each; the reason if no event got through.
+
+        Meanwhile the store notes what the round before has published, and the next round is
+        read. That is of other conversations, so the events of each stay in order.
+        """
         if self.broker is None:
             self.broker = await self._make_broker()
         await self._sweep()
-        names: list[str] = []
+        if not self._ahead or self._ahead_lease.half_over:
+            self._forget_ahead()
+            await self._exchange(probe)
+        batches, self._ahead = self._ahead, []
+        if not batches:
+            return ""
+        self._in_flight = {batch.sender_id for batch in batches}
+        both = [self._publish(self.broker, batches)]
+        if not probe:
+            both.append(self._exchange(probe))
+        found = await asyncio.gather(*both, return_exceptions=True)
+        self._in_flight.clear()
+        if error := next((one for one in found if isinstance(one, BaseException)), None):
+            raise error
+        if found[0]:
+            await self._each(self._step_back(name) for name in self._forget_ahead())
+        return str(found[0])
+
+    def _forget_ahead(self) -> list[str]:
+        """The conversations that were read ahead, which are then to be taken once more."""
+        names = [batch.sender_id for batch in self._ahead]
+        self._ahead = []
+        for name in names:
+            self._remember(name)
+        return names
+
+    async def _exchange(self, probe: bool) -> str:
+        """Note in the store what was published, and take what is delivered next.
+
+        Each request does some of both, and a conversation is taken after it was noted.
+        """
+        reached, self._reached = self._reached, []
+        for result in reached:
+            if result.more and result.name not in self._known:
+                self._remember(result.name)
+        limit, few, tried = 1 if probe else CONVERSATIONS, self._outbox.parallel, list[str]()
+        capacity, at = EVENTS, 0
+        self._ahead_lease = lease = Lease.of(self._name)
         try:
-            batches = await self._collect(names, probe)
-            return await self._publish(self.broker, batches) if batches else ""
+            while True:
+                done, at = reached[at : at + few], at + few
+                room = min(few, limit - len(tried)) if capacity >= BATCH_EVENTS else 0
+                later = {result.name for result in reached[at:]}
+                some = self._next(room, {*later, *tried, *self._in_flight})
+                if not done and not some:
+                    return ""
+                tried += some
+                events = PROBE if probe else min(BATCH_EVENTS, capacity // max(1, len(some)))
+                batches = await self._request(done, some, lease, events)
+                capacity -= sum(len(batch.events) for batch in batches)
+                self._ahead += batches
         except BaseException:
-            for name in names:
+            self._ahead = []
+            for name in [*tried, *(result.name for result in reached)]:
                 self._remember(name)
             raise
 
-    async def _collect(self, names: list[str], probe: bool) -> list[Batch]:
-        """Take conversations until the round is full; adds their ids to `names`."""
-        limit, batches, capacity = 1 if probe else CONVERSATIONS, [], EVENTS
-        while capacity >= BATCH_EVENTS and len(names) < limit:
-            untried = (name for name in self._known if name not in names)
-            some = list(islice(untried, min(self._outbox.parallel, limit - len(names))))
-            if not some:
-                break
-            names += some
-            for name in some:  # before the first await: a later commit adds it again
-                del self._known[name]
-            events = PROBE if probe else min(BATCH_EVENTS, capacity // len(some))
-            found = await self._take(some, events)
-            capacity -= sum(len(batch.events) for batch in found)
-            batches += found
-        return batches
+    def _next(self, most: int, without: Container[str]) -> list[str]:
+        """Some conversations that are known to wait, no longer known then."""
+        some = list(islice((name for name in self._known if name not in without), most))
+        for name in some:  # before the next await: a later commit adds it again
+            del self._known[name]
+        return some
 
-    async def _take(self, names: Sequence[str], limit: int) -> list[Batch]:
+    async def _request(
+        self, done: Sequence[Reached], names: Sequence[str], lease: Lease, limit: int
+    ) -> list[Batch]:
         self._held.update(names)
-        taking = self._outbox.take_each(names, Lease.of(self._name), limit)
-        found = await self._running.finish(taking)
+        reached = [(result.batch, result.to) for result in done]
+        exchanging = self._outbox.exchange(reached, names, lease, limit)
+        moved, found = await self._running.finish(exchanging)
         batches = [batch for batch in found if batch is not None]
-        self._held.difference_update(set(names) - {batch.sender_id for batch in batches})
+        taken = {batch.sender_id for batch in batches}
+        self._held.difference_update(set(names) - taken)
+        for result, more in zip(done, moved, strict=True):
+            if result.name not in taken:
+                self._keep(result, more)
         return batches
 
     async def _sweep(self) -> None:
@@ -255,6 +310,15 @@ class Relay:
         self._next_sweep = now if len(found) == 4 * CONVERSATIONS else now + SWEEP_SECONDS
 
     async def _publish(self, broker: EventBroker, batches: Sequence[Batch]) -> str:
+        """Deliver batches; the reason if no event got through."""
+        try:
+            return await self._deliver(broker, batches)
+        except BaseException:
+            for batch in batches:
+                self._remember(batch.sender_id)
+            raise
+
+    async def _deliver(self, broker: EventBroker, batches: Sequence[Batch]) -> str:
         headers = self._headers if self.observers.has("headers") else lambda name, number: None
         messages = [
             BrokerMessage(
@@ -269,59 +333,27 @@ class Relay:
         results, start = [], 0
         for batch in batches:
             end = start + len(batch.events)
-            results.append(self._result(batch, outcomes[start:end], some))
+            results.append(self._suspects.reached(batch, outcomes[start:end], some))
             start = end
             self._report(results[-1], clock() - began)
         if letters := [letter for result in results for letter in result.letters]:
             await self._add_dead_letters(letters)
         stuck = not some and not letters
-        await self._each(self._step_back(result) for result in results if stuck and result.waits)
-        await self._advance([result for result in results if not (stuck and result.waits)])
-        return next((result.waits for result in results if result.waits), "") if stuck else ""
+        back = [result for result in results if stuck and result.waits]
+        await self._each(self._step_back(result.name) for result in back)
+        self._reached += [result for result in results if not (stuck and result.waits)]
+        return back[0].waits if back else ""
 
     def _headers(self, sender_id: str, number: int) -> Mapping[str, str] | None:
         return self.observers.ask("headers", sender_id, number)  # type: ignore[no-any-return]
 
-    def _report(self, result: _Result, seconds: float) -> None:
+    def _report(self, result: Reached, seconds: float) -> None:
+        self.counts.published += result.published
+        self.counts.retries += result.retries
         batch, dead = result.batch, len(result.letters)
-        delivered = result.to - batch.first - dead if batch.events else 0
+        delivered = result.published
         published = Published(batch.sender_id, batch.first, delivered, dead, result.waits, seconds)
         self.observers.notify("on_published", published)
-
-    def _result(self, batch: Batch, outcomes: Sequence[Outcome], others_pass: bool) -> _Result:
-        """How far a batch got, by the outcomes of its messages."""
-        result = _Result(batch, batch.first if batch.events else batch.sequence)
-        pairs = zip(batch.events, outcomes, strict=True)
-        for number, (event, outcome) in enumerate(pairs, batch.first):
-            if outcome.status == "retry" and not self._at_fault(
-                batch, number, outcome, others_pass
-            ):
-                result.waits = outcome.reason or "the broker has not confirmed"
-                self.counts.retries += 1
-                break
-            if outcome.status == "delivered":
-                self.counts.published += 1
-            else:
-                result.letters.append(
-                    DeadLetter(batch.sender_id, batch.history, number, event, outcome.reason)
-                )
-            self._suspects.pop(batch.sender_id, None)
-            result.to = number + 1
-            if outcome.status == "retry":
-                result.waits = "an event before it was set apart as a dead letter"
-                break
-        return result
-
-    def _at_fault(self, batch: Batch, number: int, outcome: Outcome, others_pass: bool) -> bool:
-        """Whether the broker often refused this event while it accepted others."""
-        if not outcome.suspect:
-            return False
-        suspect = self._suspects.setdefault(batch.sender_id, _Suspect(number))
-        if suspect.number != number:
-            suspect = self._suspects[batch.sender_id] = _Suspect(number)
-        suspect.refusals += 1
-        suspect.others_passed |= others_pass
-        return suspect.refusals >= REFUSALS and suspect.others_passed
 
     async def _add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         await self._running.finish(self._outbox.add_dead_letters(letters))
@@ -338,30 +370,19 @@ class Relay:
             )  # fmt: skip
             self.observers.notify("on_dead_letter", letter)
 
-    async def _advance(self, results: Sequence[_Result]) -> None:
-        few = self._outbox.parallel
-        for some in (results[start : start + few] for start in range(0, len(results), few)):
-            reached = [(result.batch, result.to) for result in some]
-            moving = self._outbox.advance_each(reached, Lease.of(self._name))
-            for result, more in zip(some, await self._running.finish(moving), strict=True):
-                self._keep(result, more)
-
-    def _keep(self, result: _Result, ours: bool) -> None:
+    def _keep(self, result: Reached, ours: bool) -> None:
         """Remember a conversation whose events wait, unless another relay has it."""
-        name = result.batch.sender_id
         if not ours:
-            self._held.discard(name)
+            self._held.discard(result.name)
         elif result.waits and result.to == result.batch.first and not self._closing:
             # The broker refused it, and may accept others: wait before the next attempt.
-            suspect = self._suspects.get(name)
-            pause = FIRST_PAUSE * 2 ** min(suspect.refusals if suspect else 1, 5)
-            asyncio.get_running_loop().call_later(pause, self._remember, name)
+            pause = FIRST_PAUSE * 2 ** min(self._suspects.refusals(result.name), 5)
+            asyncio.get_running_loop().call_later(pause, self._remember, result.name)
         else:
-            self._remember(name)
+            self._remember(result.name)
 
-    async def _step_back(self, result: _Result) -> None:
+    async def _step_back(self, name: str) -> None:
         """Release a conversation to other relays: they may still reach the broker."""
-        name = result.batch.sender_id
         await self._outbox.release(name, self._name)
         self._held.discard(name)
         self._remember(name)
@@ -375,22 +396,3 @@ class Relay:
                 return await self._running.finish(operation)
 
         return list(await asyncio.gather(*(one(operation) for operation in operations)))
-
-
-@dataclass
-class _Suspect:
-    """An event that the broker refused, perhaps for what is in it."""
-
-    number: int
-    refusals: int = 0
-    others_passed: bool = False
-
-
-@dataclass
-class _Result:
-    """How far a batch got: the events before number `to` are published or dead letters."""
-
-    batch: Batch
-    to: int
-    letters: list[DeadLetter] = field(default_factory=list)
-    waits: str = ""

@@ -56,6 +56,11 @@ class Lease:
         """A lease of another relay that ends after this is void: its clock was wrong."""
         return self.now + VOID_MS
 
+    @property
+    def half_over(self) -> bool:
+        """Whether half of its time has passed."""
+        return 2 * now_ms() > self.now + self.until
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -155,6 +160,17 @@ class Outbox:
     async def advance_each(self, reached: Sequence[tuple[Batch, int]], lease: Lease) -> list[bool]:
         """`advance` for at most `parallel` batches, each to its number."""
         return await _all(self.advance(batch, lease, to) for batch, to in reached)
+
+    async def exchange(
+        self,
+        reached: Sequence[tuple[Batch, int]],
+        sender_ids: Sequence[str],
+        lease: Lease,
+        limit: int,
+    ) -> tuple[list[bool], list[Batch | None]]:
+        """`advance_each`, and then `take_each`, in one request where possible."""
+        moved = await self.advance_each(reached, lease) if reached else []
+        return moved, await self.take_each(sender_ids, lease, limit) if sender_ids else []
 
     async def release(self, sender_id: str, relay: str) -> None:
         """End the lease of `relay` on the conversation, if it has one."""

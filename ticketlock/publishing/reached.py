@@ -1,0 +1,101 @@
+"""How far a batch got at the broker, and which of its events became dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..tracker.outbox import Batch, DeadLetter
+from .message import Outcome
+
+#: How often the broker refuses an event, while it accepts others, before the event becomes a
+#: dead letter.
+REFUSALS = 6
+
+
+@dataclass
+class Reached:
+    """How far a batch got: the events before number `to` are published or dead letters.
+
+    Attributes:
+        waits: why the event with this number waits; empty if none of the batch does.
+        retries: how many events have to be sent again.
+    """
+
+    batch: Batch
+    to: int
+    letters: list[DeadLetter] = field(default_factory=list)
+    waits: str = ""
+    retries: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.batch.sender_id
+
+    @property
+    def more(self) -> bool:
+        """Whether more events wait in the store, and none of them has to wait."""
+        return self.to < self.batch.sequence and not self.waits
+
+    @property
+    def published(self) -> int:
+        """How many events the broker has confirmed."""
+        return self.to - self.batch.first - len(self.letters) if self.batch.events else 0
+
+
+class Suspects:
+    """Judges outcomes; an event that the broker refuses again and again is a suspect."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, _Suspect] = {}
+
+    def refusals(self, sender_id: str) -> int:
+        """How often the first waiting event of the conversation was refused; at least 1."""
+        suspect = self._of.get(sender_id)
+        return suspect.refusals if suspect else 1
+
+    def reached(self, batch: Batch, outcomes: Sequence[Outcome], others_pass: bool) -> Reached:
+        """How far a batch got, by the outcomes of its messages.
+
+        Args:
+            others_pass: whether the broker accepted any event meanwhile.
+        """
+        result = Reached(batch, batch.first if batch.events else batch.sequence)
+        pairs = zip(batch.events, outcomes, strict=True)
+        for number, (event, outcome) in enumerate(pairs, batch.first):
+            if outcome.status == "retry" and not self._at_fault(
+                batch, number, outcome, others_pass
+            ):
+                result.waits = outcome.reason or "the broker has not confirmed"
+                result.retries += 1
+                break
+            if outcome.status != "delivered":
+                result.letters.append(
+                    DeadLetter(batch.sender_id, batch.history, number, event, outcome.reason)
+                )
+            self._of.pop(batch.sender_id, None)
+            result.to = number + 1
+            if outcome.status == "retry":
+                result.waits = "an event before it was set apart as a dead letter"
+                break
+        return result
+
+    def _at_fault(self, batch: Batch, number: int, outcome: Outcome, others_pass: bool) -> bool:
+        """Whether the broker often refused this event while it accepted others."""
+        if not outcome.suspect:
+            return False
+        suspect = self._of.setdefault(batch.sender_id, _Suspect(number))
+        if suspect.number != number:
+            suspect = self._of[batch.sender_id] = _Suspect(number)
+        suspect.refusals += 1
+        suspect.others_passed |= others_pass
+        return suspect.refusals >= REFUSALS and suspect.others_passed
+
+
+@dataclass
+class _Suspect:
+    """An event that the broker refused, perhaps for what is in it."""
+
+    number: int
+    refusals: int = 0
+    others_passed: bool = False
