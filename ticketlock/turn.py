@@ -10,6 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .actions.running import called, taken
+from .aio.running import Running
 from .domain.domain import Domain
 from .domain.speaker import Speaker
 from .errors import LockLost, StaleFence, TrackerStoreConnectionError
@@ -38,6 +39,12 @@ log = logging.getLogger("ticketlock.turn")
 _CLAIMS = 5
 #: Seconds before a write whose outcome is not known is repeated; doubled each time.
 _FIRST_RETRY = 0.05
+
+_writes = Running()
+
+
+def _failed_late(error: BaseException) -> None:
+    log.warning("the write of a cancelled turn failed: %s", error)
 
 
 class Locks(Protocol):
@@ -288,14 +295,7 @@ class Turn:
             await around.before(events)
         self.grant.ensure_held()
         # A write that has begun goes to its end: a cancellation waits for it.
-        writing = asyncio.ensure_future(self._write(kept, events))
-        try:
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            await asyncio.wait([writing])
-            if not writing.cancelled() and (error := writing.exception()):
-                log.warning("the write of a cancelled turn failed: %s", error)
-            raise
+        await _writes.finish(self._write(kept, events), wait=True, late=_failed_late)
         if around is not None:
             await around.after()
 

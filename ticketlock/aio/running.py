@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, overload
+from weakref import WeakSet
 
 from ..process import clock
 
 T = TypeVar("T")
+
+
+#: Tasks that run to their end: an operation within one of them needs no task of its own.
+_to_their_end: WeakSet[asyncio.Task[Any]] = WeakSet()
 
 
 class Running:
@@ -22,26 +27,47 @@ class Running:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def finish(self, operation: Coroutine[Any, Any, T], *, wait: bool = False) -> T:
+    async def finish(
+        self,
+        operation: Coroutine[Any, Any, T],
+        *,
+        wait: bool = False,
+        late: Callable[[BaseException], object] | None = None,
+    ) -> T:
         """Run `operation` to its end; a cancellation only gives up its result.
 
         Args:
             wait: if cancelled, raise only once it has ended.
+            late: if cancelled, and waited for: called with its error.
         """
-        task = asyncio.ensure_future(operation)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        within = asyncio.current_task()
+        if within is not None and within in _to_their_end:
+            return await self._within(within, operation)
         # A bare future does not pass the cancellation on to the task; `asyncio.shield` would
         # log the error of an abandoned operation (from Python 3.14 on).
-        ended = task.get_loop().create_future()
-        task.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
+        ended = asyncio.get_running_loop().create_future()
+        task = asyncio.ensure_future(_run(operation, ended))
+        self._tasks.add(task)
+        _to_their_end.add(task)
+        task.add_done_callback(self._ended)
         try:
             await ended
         except asyncio.CancelledError:
             if wait:
                 await asyncio.wait([task])
+                if late is not None and not task.cancelled() and (error := task.exception()):
+                    late(error)
             raise
         return task.result()
+
+    async def _within(self, task: asyncio.Task[Any], operation: Coroutine[Any, Any, T]) -> T:
+        known = task in self._tasks
+        self._tasks.add(task)  # `settle` waits for it
+        try:
+            return await operation
+        finally:
+            if not known:
+                self._tasks.discard(task)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -52,6 +78,15 @@ class Running:
         """Wait until nothing is running; each operation has its own time limit."""
         while self._tasks:
             await asyncio.wait(list(self._tasks))
+
+
+async def _run(operation: Coroutine[Any, Any, T], ended: asyncio.Future[None]) -> T:
+    try:
+        return await operation
+    finally:
+        if not ended.done():  # its caller was cancelled
+            # Here, and not when the task is done: that would be two rounds of the loop later.
+            ended.set_result(None)
 
 
 async def until_set(event: asyncio.Event, seconds: float) -> None:

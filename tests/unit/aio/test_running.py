@@ -88,3 +88,44 @@ async def test_it_is_set_or_time_is_over() -> None:
     assert not event.is_set()
     event.set()
     await asyncio.wait_for(until_set(event, 60), 5)
+
+
+async def test_an_operation_within_another_needs_no_task() -> None:
+    """It runs in the task of the outer one, and both can be waited for."""
+    outer, inner, go = Running(), Running(), asyncio.Event()
+    tasks: list[Any] = []
+
+    async def within() -> None:
+        tasks.append(asyncio.current_task())
+        await go.wait()
+
+    async def operation() -> None:
+        tasks.append(asyncio.current_task())
+        await inner.finish(within(), wait=True)
+
+    caller = asyncio.create_task(outer.finish(operation(), wait=True))
+    assert not await cancelled(caller)
+    settled = asyncio.create_task(inner.settle())
+    assert await asyncio.wait([settled], timeout=0.05) == (set(), {settled})
+    go.set()
+    await settled
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert tasks[0] is tasks[1] is not caller
+    await inner.finish(asyncio.sleep(0))  # outside it has a task of its own again
+    assert not inner._tasks or next(iter(inner._tasks)).done()
+
+
+async def test_the_error_of_a_cancelled_operation_is_told() -> None:
+    go, errors = asyncio.Event(), list[BaseException]()
+
+    async def bad() -> None:
+        await go.wait()
+        raise KeyError("no")
+
+    task = asyncio.create_task(Running().finish(bad(), wait=True, late=errors.append))
+    assert not await cancelled(task)
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [type(error) for error in errors] == [KeyError]
