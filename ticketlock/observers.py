@@ -7,7 +7,7 @@ and the server can notify observers without importing the modules above them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -66,21 +66,21 @@ class Observers:
 
     def notify(self, name: str, *args: Any) -> None:
         """Call a method of all observers. Their errors are logged, and affect nothing else."""
-        for _ in self._answers(name, *args):
-            pass
+        for method in self._methods.get(name, ()):
+            _answer(method, args)
 
     def ask(self, name: str, *args: Any) -> Any:
         """The first result of a method that is not None."""
-        return next((answer for answer in self._answers(name, *args) if answer is not None), None)
+        answers = (_answer(method, args) for method in self._methods.get(name, ()))
+        return next((answer for answer in answers if answer is not None), None)
 
-    def _answers(self, name: str, *args: Any) -> Iterator[Any]:
-        for method in self._methods.get(name, ()):
-            try:
-                answer = method(*args)
-            except Exception:
-                log.exception("an observer failed: %s", getattr(method, "__qualname__", method))
-            else:
-                yield answer
+
+def _answer(method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    try:
+        return method(*args)
+    except Exception:
+        log.exception("an observer failed: %s", getattr(method, "__qualname__", method))
+        return None
 
 
 def _overridden(observer: object) -> list[str]:

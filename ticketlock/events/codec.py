@@ -72,7 +72,6 @@ def _encode(event: Mapping[str, Any], place: int, max_bytes: int) -> EncodedEven
         if not text.isascii():
             text.encode()
             text = json.dumps(wire)
-        json.loads(text)
     except UnicodeEncodeError as error:
         raise InvalidEvent(f"{where}: not valid Unicode: {error}; replace it first") from None
     except (TypeError, ValueError, RecursionError) as error:

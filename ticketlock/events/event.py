@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar
@@ -73,10 +73,20 @@ class Event:
         made_as = EVENT_TYPES.get(kind, UnknownEvent)
         values = made_as.arguments_from(kept)
         if values is None:  # a required field is missing: the event is kept, without effect
-            event: Event = UnknownEvent(kind, **_common(kept))
-        else:
-            event = made_as(**values, **_common(kept))
-        object.__setattr__(event, "_wire", kept)
+            made_as, values = UnknownEvent, {"kind": kind}
+        # A turn reads many events, and the constructor of a frozen class took most of the time.
+        event = object.__new__(made_as)
+        made = vars(event)
+        for name, make in _factories(made_as):  # type: ignore[arg-type]  # a class is hashable
+            if name not in values:
+                made[name] = make()
+        made.update(values)
+        timestamp, metadata = kept.get("timestamp"), kept.get("metadata")
+        number = isinstance(timestamp, (int, float)) and not isinstance(timestamp, bool)
+        made["timestamp"] = timestamp if number else 0.0
+        made["metadata"] = metadata if isinstance(metadata, dict) else {}
+        made["_wire"] = kept
+        event.__post_init__()
         return event
 
     @classmethod
@@ -95,7 +105,8 @@ class Event:
         made: dict[str, Any] = {"event": self.type_name, "timestamp": self.timestamp}
         if self.metadata or self.always_metadata:
             made["metadata"] = self.metadata
-        made |= {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _COMMON}
+        names = fields_of(type(self))[0]  # type: ignore[arg-type]  # the class itself is hashable
+        made |= {name: getattr(self, name) for name in names}
         return made
 
     def __eq__(self, other: object) -> bool:
@@ -129,11 +140,8 @@ def fields_of(kind: type[Event]) -> tuple[list[str], set[str]]:
     return [f.name for f in own], required
 
 
-def _common(wire: Mapping[str, Any]) -> dict[str, Any]:
-    timestamp, metadata = wire.get("timestamp"), wire.get("metadata")
-    if isinstance(timestamp, bool) or not isinstance(timestamp, (int, float)):
-        timestamp = 0.0
-    return {
-        "timestamp": timestamp,
-        "metadata": metadata if isinstance(metadata, dict) else {},
-    }
+@cache
+def _factories(kind: type[Event]) -> tuple[tuple[str, Callable[[], Any]], ...]:
+    """The fields of an event type whose default is made anew for each; others are in the class."""
+    own = (f for f in fields(kind) if f.name not in _COMMON)
+    return tuple((f.name, f.default_factory) for f in own if f.default_factory is not MISSING)
