@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from servers.bot_server import Replica, answers, replicas
+from servers.bot_server import ENGINES, Replica, answers, replicas
 from servers.processes import child, free_port
 
 WEBHOOK = "/webhooks/rest/webhook"
@@ -40,17 +40,26 @@ def server_files(folder: Path, **keys: object) -> Path:
     return folder
 
 
+on_each = pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Replica]:
+def engine() -> dict[str, str]:
+    """The parser and the loop that are the default."""
+    return {}
+
+
+@pytest.fixture
+def server(tmp_path: Path, engine: dict[str, str]) -> Iterator[Replica]:
     """An open server, stores in memory, every bound at its default."""
-    with replicas(server_files(tmp_path), []) as [one]:
+    with replicas(server_files(tmp_path, **engine), []) as [one]:
         yield one
 
 
 @pytest.fixture
-def closed(tmp_path: Path) -> Iterator[Replica]:
+def closed(tmp_path: Path, engine: dict[str, str]) -> Iterator[Replica]:
     """The same with a token."""
-    with replicas(server_files(tmp_path, auth_token=TOKEN), []) as [one]:
+    with replicas(server_files(tmp_path, auth_token=TOKEN, **engine), []) as [one]:
         yield one
 
 
@@ -133,6 +142,7 @@ def _turns(server: Replica) -> tuple[int, int]:
     return found["turns_running"], found["turns_waiting"]
 
 
+@on_each
 @pytest.mark.quiet
 def test_heads_that_do_not_end(server: Replica) -> None:
     """Silent, cut off, dripping, or the second one of a connection: ten seconds are for all."""
@@ -164,6 +174,7 @@ def _readable(connection: socket.socket) -> list[socket.socket]:
     return select.select([connection], [], [], 0)[0]
 
 
+@on_each
 def test_heads_without_end(server: Replica) -> None:
     """64 KiB of a head, then it is refused."""
     with connect(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 80_000) as sent:
@@ -175,6 +186,7 @@ def answer_line(connection: socket.socket) -> bytes:
         return lines.readline()
 
 
+@on_each
 @pytest.mark.quiet
 def test_a_body_that_is_answered_before_its_end(closed: Replica) -> None:
     """A stranger's body is not waited for: 401, and soon the connection is closed."""
@@ -192,6 +204,7 @@ def test_a_body_that_is_answered_before_its_end(closed: Replica) -> None:
         assert answer(sent)[0] == 200
 
 
+@on_each
 def test_strangers_make_it_hold_nothing(closed: Replica) -> None:
     """600 of them with a megabyte each, unfinished: before, 800 MB."""
     before = memory(closed)
@@ -211,6 +224,7 @@ def test_strangers_make_it_hold_nothing(closed: Replica) -> None:
     assert most - before < 150
 
 
+@on_each
 def test_bodies_have_a_budget(server: Replica) -> None:
     """64 MiB of bodies are held; a large one more is sent away, an ordinary message is not."""
     part = b" " * 1_040_000
@@ -257,10 +271,11 @@ def test_a_conversation_of_the_largest_messages(tmp_path: Path) -> None:
         assert memory(server) - before < 300
 
 
+@on_each
 @pytest.mark.slow
-def test_connections(tmp_path: Path) -> None:
+def test_connections(tmp_path: Path, engine: dict[str, str]) -> None:
     """4,096 that all have a request in hand: one more gets 503. Idle ones make room."""
-    files = server_files(tmp_path, body_timeout=600, head_timeout=600)
+    files = server_files(tmp_path, body_timeout=600, head_timeout=600, **engine)
     with ExitStack() as stack:
         [server] = stack.enter_context(replicas(files, []))
         first = stack.enter_context(connect(server, request(message())))

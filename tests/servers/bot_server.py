@@ -13,6 +13,12 @@ from urllib.request import urlopen
 
 from .processes import child, free_port
 
+#: The keys of the section `server` for each parser and event loop.
+ENGINES = {
+    "h11": {"http": "h11", "loop": "asyncio"},
+    "httptools": {"http": "httptools", "loop": "uvloop"},
+}
+
 #: A bot that echoes, after as many seconds as the message says in its metadata.
 BOT = """
 import asyncio

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, overload
 from weakref import WeakSet
@@ -116,6 +117,14 @@ async def before(deadline: float | None, future: asyncio.Future[T]) -> T:
         return await future
     finally:
         timer.cancel()
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine; from Python 3.11 on without a task. Raises asyncio.TimeoutError."""
+    if sys.version_info >= (3, 11):
+        async with asyncio.timeout(seconds):
+            return await work
+    return await asyncio.wait_for(work, seconds)
 
 
 @overload

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -43,9 +42,11 @@ class Deployment:
 
     def serve(self, listener: socket | None, *, webhooks: bool = True, turns: bool = True) -> None:
         """Serve until a signal comes; see `ticketlock.server.run.serve`."""
+        from ..server.engines import parser, runner
         from ..server.run import serve
 
-        asyncio.run(
+        parser(self.settings.http)  # a wrong key is an error before anything connects
+        runner(self.settings.loop)(
             serve(
                 self.conversations, self.bot, self.settings, listener, self.channels, self.callback,
                 webhooks=webhooks, turns=turns,

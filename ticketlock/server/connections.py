@@ -1,6 +1,7 @@
-"""Limits before there is a request: the number of connections, and the time for a head.
+"""Limits before there is a request: the number of connections, and the size of a head and its time.
 
-uvicorn has neither: with it, a connection that sends nothing, or a byte a minute, stays for ever.
+uvicorn has none of them for all parsers: with it, a connection that sends nothing, or a byte a
+minute, stays for ever.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .errors import failure
@@ -40,6 +42,8 @@ class Connections:
 
     def __init__(self, limit: int, head_timeout: float) -> None:
         self.head_timeout = head_timeout
+        #: What each read of a connection is read into.
+        self.read = memoryview(bytearray(_READ))
         self._limit = limit
         self._open: set[Guarded] = set()
         self._fresh: dict[Guarded, None] = {}
@@ -47,11 +51,10 @@ class Connections:
         #: Refused connections that are still open.
         self.refused = 0
 
-    def protocol(self) -> type[asyncio.Protocol]:
-        """uvicorn's protocol with these limits, for the parser that uvicorn chooses."""
-        from uvicorn.protocols.http.auto import AutoHTTPProtocol
-
-        return type("GuardedProtocol", (Guarded, AutoHTTPProtocol), {"guard": self})
+    def protocol(self, *parts: type[asyncio.Protocol]) -> Callable[..., Reader]:
+        """Makes connections: the parts are uvicorn's protocol, and before it what its parser needs."""
+        guarded: Any = type("GuardedProtocol", (*parts[:-1], Guarded, parts[-1]), {"guard": self})
+        return lambda **options: Reader(guarded(**options), self.read)
 
     def admit(self, connection: Guarded) -> bool:
         """Accept a connection, in place of an idle one if needed; False at the limit."""
@@ -83,8 +86,30 @@ class Connections:
         self.busy(connection)
 
 
+class Reader(asyncio.BufferedProtocol):
+    """Reads for a protocol, so much at once: uvloop would read 256 KB into an `asyncio.Protocol`.
+
+    Args:
+        buffer: what one read is read into; all connections of an event loop may share it.
+    """
+
+    def __init__(self, protocol: asyncio.Protocol, buffer: memoryview) -> None:
+        self._received = protocol.data_received
+        self._buffer = buffer
+        for name in (
+            "connection_made", "connection_lost", "eof_received", "pause_writing", "resume_writing",
+        ):  # fmt: skip
+            setattr(self, name, getattr(protocol, name))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._received(bytes(self._buffer[:nbytes]))
+
+
 class Guarded(asyncio.Protocol):
-    """One connection: uvicorn's protocol with limits."""
+    """One connection: uvicorn's protocol with limits, for h11 and httptools."""
 
     guard: ClassVar[Connections]
     # Of uvicorn's protocol:
@@ -103,8 +128,6 @@ class Guarded(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if hasattr(transport, "max_size"):  # asyncio only; other loops decide themselves
-            transport.max_size = _READ
         if self.guard.admit(self):
             self._await_head()
         else:
@@ -120,13 +143,14 @@ class Guarded(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        if self._idle() and self._head is None:
-            self._await_head()
-        self._received += len(data)
         super().data_received(data)
         if not self._idle():
             self._has_head()
-        elif self._received > MAX_HEAD and self._head is not None:
+            return
+        if self._head is None:
+            self._await_head()
+        self._received += len(data)
+        if self._received > MAX_HEAD:
             self.hang_up(431, "RequestHeaderFieldsTooLarge", "the head has more than 64 KiB")
 
     def _await_head(self) -> None:

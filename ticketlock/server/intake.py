@@ -15,6 +15,7 @@ from collections.abc import Callable
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..aio.running import within
 from .errors import BadRequest, BodiesOverloaded, NotAuthenticated, SlowBody, TooLarge
 from .settings import Settings
 
@@ -163,7 +164,7 @@ async def _read(request: Request, limit: int, seconds: float) -> bytes:
         return bytes(body)
 
     try:
-        return await asyncio.wait_for(read(), seconds)
+        return await within(seconds, read())
     except asyncio.TimeoutError:
         await reservation.give_up()
         raise SlowBody(f"the body did not come within {seconds:g} s") from None

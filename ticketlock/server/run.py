@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import uvicorn
 
@@ -24,6 +25,7 @@ from .app import BotServer, create_app
 from .bot import Bot
 from .channels.channel import Channel
 from .connections import MAX_HEAD, Connections
+from .engines import parser
 from .settings import Settings
 from .sites import LOCAL, is_loopback
 
@@ -134,9 +136,10 @@ def _server(app: BotServer) -> _Uvicorn:
     if limit < settings.max_connections:
         log.warning("max_connections: %d, because of the limit of open files (ulimit -n)", limit)
     connections = Connections(max(1, limit), settings.head_timeout)
+    http: Any = connections.protocol(*parser(settings.http))  # uvicorn calls it as it calls a class
     return _Uvicorn(
         uvicorn.Config(
-            app, http=connections.protocol(), ws="none", lifespan="off", log_config=None,
+            app, http=http, ws="none", lifespan="off", log_config=None,
             access_log=False, server_header=False, h11_max_incomplete_event_size=MAX_HEAD,
             backlog=_AT_ONCE, timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=_LAST_ANSWERS,
         )

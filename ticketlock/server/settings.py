@@ -12,6 +12,7 @@ from ..errors import ConfigurationError
 from ..settings.keys import Key, declared
 from ..settings.section import Section, endpoint_values
 from .double_texting import POLICIES, Policy
+from .engines import Http, Loop
 from .tokens import weakness
 
 #: Algorithms of JWTs, without `none`.
@@ -195,6 +196,17 @@ class Settings:
             "file or folder of the bot's domain; a relative path begins at the folder of this file"
         ),
     ] = None
+
+    http: Annotated[
+        Http,
+        Key("parser of requests: `h11`, or `httptools`, which is several times as fast; `auto`: "
+            "httptools where it is installed. Only for `ticketlock run`"),
+    ] = "auto"  # fmt: skip
+    loop: Annotated[
+        Loop,
+        Key("event loop: `asyncio`, or `uvloop`; `auto`: uvloop where it is installed. Only for "
+            "`ticketlock run` and `ticketlock worker`"),
+    ] = "auto"  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.double_texting not in POLICIES:

@@ -43,8 +43,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+class Ambiguous(RequestError):
+    """A proxy may read the request in another way: where it ends, or which host it is for."""
+
+    status, reason = 400, "BadRequest"
+
+
 class Sites:
-    """Middleware that rejects other hosts, and writes of pages of other sites.
+    """Middleware that rejects other hosts, writes of pages of other sites, and ambiguous requests.
 
     Args:
         hosts: accepted host names; empty: any. IP addresses are always accepted, because DNS
@@ -59,10 +65,15 @@ class Sites:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            headers = Headers(scope=scope)
             try:
-                self._check(scope["method"], Headers(scope=scope))
+                _check_form(scope, headers)
+                self._check(scope["method"], headers)
             except RequestError as error:
-                return await JSONResponse(describe(error), error.status)(scope, receive, send)
+                # What comes behind an ambiguous one may be a part of it.
+                close = {"connection": "close"} if isinstance(error, Ambiguous) else None
+                answer = JSONResponse(describe(error), error.status, close)
+                return await answer(scope, receive, send)
         await self._app(scope, receive, send)
 
     def _check(self, method: str, headers: Headers) -> None:
@@ -84,6 +95,15 @@ class Sites:
         page = _split(origin.lower())
         # A proxy may pass on the host without the port.
         return host in (page.netloc, page.hostname)
+
+
+def _check_form(scope: Scope, headers: Headers) -> None:
+    """Refuse what parsers read in different ways: h11 the length, httptools the host."""
+    if "transfer-encoding" in headers and "content-length" in headers:
+        raise Ambiguous("a request has either Content-Length or Transfer-Encoding")
+    hosts = len(headers.getlist("host"))
+    if hosts > 1 or (hosts == 0 and scope.get("http_version") in ("0.9", "1.1")):
+        raise Ambiguous("a request has one Host")
 
 
 def _split(text: str) -> SplitResult:

@@ -162,6 +162,7 @@ async def test_a_ticket_is_told_before_the_turn_comes(run: Callable[..., None]) 
         post = {"url": "/webhooks/rest/webhook?ticket=true"}
         full = await http.post(**post, json={"message": "three"})
         assert (full.status_code, full.json()["reason"]) == (429, "QueueFull")
+        await asyncio.wait_for(gate.entered.wait(), 10)
         assert gate.texts == ["one"]
         gate.open.set()
         for stream, name in zip(streams, ("one", "two", "two"), strict=True):
