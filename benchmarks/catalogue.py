@@ -17,6 +17,7 @@ from .workloads import (
     neighbours,
     outbox,
     recovery,
+    served,
     submitted,
     turns,
     uncontended,
@@ -38,4 +39,5 @@ WORKLOADS: dict[str, ModuleType] = {
     "m": footprint,
     "n": hostile,
     "o": submitted,
+    "q": served,
 }
