@@ -105,7 +105,7 @@ def until(condition: Callable[[], bool], what: Callable[[], object], seconds: fl
 
 
 def status(server: Replica) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{server.url}/status").json()
+    found: dict[str, Any] = httpx.get(f"{server.url}/status", timeout=60).json()
     return found
 
 
