@@ -33,7 +33,7 @@ COMMAND = f"python tests/{Path(__file__).name}"
 #: What `__all__` of these has, and what it gives out or the documents import from elsewhere.
 MODULES = (
     "ticketlock", "ticketlock.stores", "ticketlock.brokers", "ticketlock.server",
-    "ticketlock.telemetry",
+    "ticketlock.telemetry", "ticketlock.checker",
 )  # fmt: skip
 OTHERS = (
     "ticketlock.locks.lock:Lock", "ticketlock.locks.lock:OptionalLock",
@@ -52,6 +52,7 @@ INNER = {
     " request settle shields supersede tell_lost unbind",
     "Turn": "__init__ begin end lock speaker",
     "SyncGrant": "__init__ grant",
+    **dict.fromkeys(("Call", "Verdict", "Violation"), "__init__"),
     **dict.fromkeys(
         ("Lock", "OptionalLock"),
         "__init__ begin begun end forget give_up grant note occupy over spent take waiter who",

@@ -2,7 +2,8 @@
 
 Names are imported from here; tracker stores from `ticketlock.stores`, event brokers from
 `ticketlock.brokers`, typed events from `ticketlock.events`, the bot server from `ticketlock.server`,
-`PrometheusMetrics` and `OpenTelemetry` from `ticketlock.telemetry`.
+`PrometheusMetrics` and `OpenTelemetry` from `ticketlock.telemetry`, the judge of locks from
+`ticketlock.checker`.
 """
 
 from pathlib import Path

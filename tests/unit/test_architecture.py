@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     ("errors",),
     ("checks", "imports", "observers", "plain_json", "process", "progress"),
-    ("aio", "files", "settings", "events"),
+    ("aio", "checker", "files", "settings", "events"),
     ("domain",),
     ("redis", "tracker"),
     ("locks", "publishing"),

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 #: The modules that names are imported from; `ticketlock.__doc__` says so.
 PLACES = (
     "ticketlock", "ticketlock.stores", "ticketlock.brokers", "ticketlock.events",
-    "ticketlock.server", "ticketlock.telemetry", "ticketlock.rasa",
+    "ticketlock.server", "ticketlock.telemetry", "ticketlock.rasa", "ticketlock.checker",
 )  # fmt: skip
 #: What needs an extra of its own has a module of its own.
 EXTRAS = {
