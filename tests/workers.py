@@ -23,6 +23,7 @@ GROUPS = (
 FILES = {
     "test_demo_stores.py": "demo",
     "test_demo.py": "demo",
+    "test_stress.py": "demo",
     "test_e2e.py": "e2e",
     "test_kafka_broker.py": "kafka",
     "test_mutants.py": "mutants",

@@ -33,7 +33,7 @@ FLOORS = (
     ("conversations",),
     ("__init__",),
     ("server",),
-    ("demo",),
+    ("demo", "stress"),
     ("cli",),
     ("__main__",),
 )

@@ -25,7 +25,7 @@ __all__ = [
 
 #: File -> the commands that it adds, in the order of the help.
 _GROUPS = {
-    "demo": ("demo",), "run": ("run",), "worker": ("worker",), "top": ("top",),
+    "demo": ("demo",), "stress": ("stress",), "run": ("run",), "worker": ("worker",), "top": ("top",),
     "locks": ("inspect", "break"), "inbox": ("inbox",), "config": ("config",),
     "tracker": ("tracker",), "events": ("events",), "completion": ("completion",),
 }  # fmt: skip
@@ -35,6 +35,7 @@ examples:
   ticketlock demo                          three replicas that share conversations
   ticketlock demo --compare                the same traffic with and without the lock
   ticketlock demo --kill                   the same, while replicas are killed
+  ticketlock stress                        prove the lock, on a Redis of its own or yours
   ticketlock run                           the echo bot on this machine, in memory
   ticketlock run --bot module:function     serve a bot with the stores of endpoints.yml
   ticketlock worker --bot module:function  handle accepted messages, without webhooks

@@ -1,0 +1,163 @@
+"""`ticketlock stress` as users run it: real processes, on a Redis of its own and on theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+from servers import broken_locks
+
+from ticketlock.checker import History
+from ticketlock.cli import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
+from ticketlock.redis.embedded import EmbeddedRedis
+
+SHORT = ("--seconds", "1.5", "--processes", "2", "--tasks", "6", "--conversations", "3")
+
+
+class Command:
+    """`python -m ticketlock stress` in a folder, with temporary files of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.temporary = folder, folder / "tmp"
+        self.temporary.mkdir()
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "ticketlock", "stress", *words],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=self.folder, env={**os.environ, "TMPDIR": str(self.temporary)},
+        )  # fmt: skip
+
+    def run(self, *words: str, status: int = EXIT_OK) -> tuple[str, str]:
+        """Its output and its errors."""
+        with self.start(*words) as process:
+            try:
+                out, err = process.communicate(timeout=180)
+            finally:
+                process.kill()
+        assert process.returncode == status, err + out
+        assert list(self.temporary.iterdir()) == []
+        return out, err
+
+    def values(self, *words: str, status: int = EXIT_OK) -> dict[str, Any]:
+        out, _ = self.run("--json", *words, status=status)
+        found: dict[str, Any] = json.loads(out)
+        return found
+
+    def endpoints(self, url: str, kind: str = "concurrent_redis", **keys: object) -> str:
+        """A file, by its name."""
+        section = {"type": kind, "url": url, **keys}
+        (self.folder / "endpoints.yml").write_text(json.dumps({"lock_store": section}))
+        return "endpoints.yml"
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+@pytest.fixture
+def database(redis_server: EmbeddedRedis) -> redis.Redis:
+    """The database of the lock stores; it is empty."""
+    found = redis.Redis.from_url(redis_server.url, decode_responses=True)
+    found.flushdb()
+    return found
+
+
+def test_the_lock_is_proved_on_a_redis_of_its_own(command: Command) -> None:
+    values = command.values(*SHORT, "--history", "history.jsonl")
+    assert values["ok"]
+    assert not any(values["violations"].values())
+    assert values["grants"] > 50
+    assert values["accepted"] == 2 * values["grants"]
+    assert 0 < values["longest_wait"] < 30
+    history = History.read(command.folder / "history.jsonl")
+    assert len(history.operations) == values["operations"]
+    assert {one.process.partition("/")[0] for one in history.operations} == {"0.0", "1.0"}
+    # Turns have waited for others: else nothing would be proved.
+    waited = [one for one in history.operations if one.kind == "acquire"]
+    assert sum(one.completed - one.invoked > 0.005 for one in waited) > 10
+    out, _ = command.run("--check", "history.jsonl")
+    assert "overlap       0" in out
+
+
+def test_a_server_of_the_user_is_left_as_it_was(
+    command: Command, redis_server: EmbeddedRedis, database: redis.Redis
+) -> None:
+    database.set("concurrent_lock:{anna}:holder", "another's")
+    file = command.endpoints(redis_server.url, key_prefix="bots")
+    values = command.values(*SHORT, "--endpoints", file, "--yes")
+    assert values["ok"]
+    assert values["grants"] > 50
+    assert database.keys() == ["concurrent_lock:{anna}:holder"]
+    assert database.get("concurrent_lock:{anna}:holder") == "another's"
+
+
+def test_it_asks_before_it_uses_a_server_of_the_user(
+    command: Command, redis_server: EmbeddedRedis, database: redis.Redis
+) -> None:
+    before = database.info("stats")["total_commands_processed"]
+    words = ("--endpoints", command.endpoints(redis_server.url), "--key-prefix", "mine")
+    out, err = command.run(*SHORT, *words, status=EXIT_BAD_INPUT)
+    assert "2 processes will take up to 200 turns a second for 1.5 s" in err
+    assert "keys that begin with mine:" in err
+    assert "without being asked: --yes" in err
+    assert database.info("stats")["total_commands_processed"] - before < 10
+    assert out == ""
+
+
+def test_an_interrupted_run_cleans_up(
+    command: Command, redis_server: EmbeddedRedis, database: redis.Redis
+) -> None:
+    words = ("--endpoints", command.endpoints(redis_server.url), "--yes", "--seconds", "60")
+    with command.start(*words) as process:
+        try:
+            end = time.monotonic() + 60
+            while len(database.keys("*:holder")) < 5:  # turns are taken
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == EXIT_SIGNAL + signal.SIGINT, err
+    assert database.keys() == []
+    assert list(command.temporary.iterdir()) == []
+    gone, alive = psutil.wait_procs(children, timeout=10)
+    assert len(gone) >= 3
+    assert alive == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("NaiveLockStore", {"overlap", "overtaken", "stale_write"}),
+        ("LastInStore", {"overtaken"}),
+    ],
+)
+def test_a_broken_lock_is_found_out(
+    kind: str, found: set[str], command: Command, redis_server: EmbeddedRedis
+) -> None:
+    shutil.copy(broken_locks.__file__, command.folder)
+    file = command.endpoints(redis_server.url, f"broken_locks.{kind}")
+    words = (*SHORT, "--rate", "600", "--endpoints", file, "--yes")
+    values = command.values(*words, status=EXIT_FAILED)
+    assert found <= {kind for kind, count in values["violations"].items() if count}, values
+    assert "PROMISES WERE BROKEN" in values["verdict"]
+
+
+def test_a_server_that_is_away(command: Command) -> None:
+    words = ("--endpoints", command.endpoints("redis://127.0.0.1:1/0"), "--yes")
+    _, err = command.run(*words, status=EXIT_UNAVAILABLE)
+    assert "nothing listens there" in err

@@ -1,0 +1,61 @@
+"""`ticketlock stress`: what it refuses before anything is started, and histories that it judges."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ticketlock import cli
+from ticketlock.checker import History, Operation
+from ticketlock.cli import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--key-prefix x", "--key-prefix is for the server of --endpoints"),
+        ("--seconds 100000", "lower --seconds or --rate"),
+        ("--seconds 0", "0 is not above 0"),
+        ("--history no/such.jsonl", "the folder does not exist"),
+        ("--check none.jsonl", "none.jsonl cannot be read"),
+        ("--endpoints memory.yml --yes", "stress needs a lock store on Redis"),
+        ("--endpoints empty.yml --yes", "empty.yml: lock_store: is missing"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    words: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("memory.yml").write_text("lock_store: {type: in_memory}\n")
+    Path("empty.yml").write_text("{}\n")
+    try:
+        status = cli.main(["stress", *words.split()])
+    except SystemExit as left:  # argparse
+        status = int(left.code or 0)
+    assert status == EXIT_BAD_INPUT
+    assert said in capsys.readouterr().err
+
+
+def test_a_history_is_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    operations = [
+        Operation("acquire", "a", "anna", 1, 1, "ok"), Operation("release", "a", "anna", 2, 2, "ok"),
+    ]  # fmt: skip
+    path = tmp_path / "history.jsonl"
+    History(operations).write(path)
+    assert cli.main(["stress", "--check", str(path)]) == EXIT_OK
+    assert "overlap       0" in capsys.readouterr().out
+    thieves = [Operation("acquire", f"b{place}", "anna", 1.5, 1.5, "ok") for place in range(12)]
+    more = tmp_path / "more.jsonl"
+    History(thieves).write(more)
+    assert cli.main(["stress", "--json", "--check", str(path), str(more)]) == EXIT_FAILED
+    assert json.loads(capsys.readouterr().out)["violations"]["overlap"] == 12
+    assert cli.main(["stress", "--check", str(path), str(more)]) == EXIT_FAILED
+    said = capsys.readouterr().err
+    assert said.count("overlap: conversation 'anna'") == 10
+    assert "... and 2 more" in said

@@ -1,0 +1,149 @@
+"""`ticketlock stress`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..checker import History, Verdict, check
+from ..endpoints.file import read_endpoints
+from ..errors import ConfigurationError
+from ..stress import Options, run, stressed
+from .common import EXIT_FAILED, EXIT_OK, positive
+
+#: Violations that are printed; the others are only counted.
+SHOWN = 10
+
+
+def add(commands: Any) -> None:
+    """Add the command to a parser's subcommands."""
+    stress = commands.add_parser(
+        "stress", help="let processes take turns on a lock store, and check the history"
+    )
+    stress.set_defaults(command=_stress)
+    option = stress.add_argument
+    option(
+        "--endpoints", type=Path, metavar="FILE",
+        help="stress its lock_store, with keys of its own; default: starts a Redis",
+    )  # fmt: skip
+    option(
+        "--key-prefix", metavar="PREFIX",
+        help="with --endpoints: of the keys, letters and digits; default: by chance",
+    )  # fmt: skip
+    option("--seconds", type=_seconds, default=10, help="for which turns begin (%(default)s)")
+    option("--processes", type=positive, default=3, help="workers (%(default)s)")
+    option("--tasks", type=positive, default=8, help="that take turns in each (%(default)s)")
+    option("--conversations", type=positive, default=10, help="(%(default)s)")
+    option("--rate", type=_seconds, default=200, help="most turns a second, of all (%(default)s)")
+    option(
+        "--wait-bound", type=_seconds, default=30, metavar="SECONDS",
+        help="how long a living process may wait (%(default)s)",
+    )  # fmt: skip
+    option("--seed", type=int, default=1, help="for random numbers (%(default)s)")
+    option("--yes", action="store_true", help="do not ask before a server of yours is stressed")
+    option("--history", type=Path, metavar="FILE", help="write the history, as JSON lines")
+    option(
+        "--check", type=Path, nargs="+", metavar="FILE",
+        help="stress nothing: judge the history in these files, of this lock or of another one",
+    )  # fmt: skip
+    option("--json", action="store_true", help="print one JSON object instead of the table")
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+_seconds.__name__ = "number"  # argparse shows it
+
+
+def _stress(args: argparse.Namespace) -> int:
+    if args.check is not None:
+        return _check(args)
+    options = _options(args)
+    if options.lock_store is not None and not args.yes:
+        _ask(options)
+    report = run(options)
+    if args.history is not None:
+        _write(args.history, report.history)
+    if args.json:
+        print(json.dumps(report.as_json()), flush=True)
+    else:
+        _table(dict(report.rows()))
+        _violations(report.verdict)
+        print(report.said)
+    return EXIT_OK if report.ok else EXIT_FAILED
+
+
+def _options(args: argparse.Namespace) -> Options:
+    """Raises ConfigurationError."""
+    section, where = None, "lock_store"
+    if args.key_prefix is not None and args.endpoints is None:
+        raise ConfigurationError("--key-prefix is for the server of --endpoints")
+    if args.endpoints is not None:
+        endpoints = read_endpoints(args.endpoints)
+        where, found = endpoints.where("lock_store"), endpoints.section("lock_store")
+        if found is None:
+            raise ConfigurationError(f"{where}: is missing: name the lock store to stress")
+        url = {} if found.url is None else {"url": found.url}
+        section = stressed({"type": found.type, **url, **found.kwargs}, where, args.key_prefix)
+    if args.history is not None and not args.history.parent.is_dir():
+        raise ConfigurationError(f"--history: {args.history}: the folder does not exist")
+    return Options(
+        section, where, args.seconds, args.processes, args.tasks, args.conversations, args.rate,
+        wait_bound=args.wait_bound, seed=args.seed,
+    )  # fmt: skip
+
+
+def _ask(options: Options) -> None:
+    """Say what other clients of the server will feel. Raises ConfigurationError without a yes."""
+    section = options.lock_store or {}
+    print(
+        f"{options.where}: {options.processes} processes will take up to {options.rate:g} turns a "
+        f"second for {options.seconds:g} s, of about 20 commands each, in keys that begin with "
+        f"{section['key_prefix']}: and are removed at the end.",
+        file=sys.stderr,
+    )
+    if not sys.stdin.isatty():
+        raise ConfigurationError("to go on without being asked: --yes")
+    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ConfigurationError("nothing was done")
+
+
+def _check(args: argparse.Namespace) -> int:
+    """Judge the history in files."""
+    verdict = check(History.read(*args.check), wait_bound=args.wait_bound)
+    if args.json:
+        print(json.dumps(verdict.as_json()), flush=True)
+    else:
+        rows = {kind.replace("_", " "): str(count) for kind, count in verdict.counts().items()}
+        _table({"operations": str(verdict.operations), **rows})
+        _violations(verdict)
+    return EXIT_OK if verdict.ok else EXIT_FAILED
+
+
+def _write(path: Path, history: History) -> None:
+    try:
+        history.write(path)
+    except OSError as error:
+        raise ConfigurationError(f"--history: {path}: {error.strerror}") from error
+
+
+def _table(rows: dict[str, str]) -> None:
+    width = max(map(len, rows))
+    print("\n".join(f"{title:{width}}  {value}" for title, value in rows.items()))
+
+
+def _violations(verdict: Verdict) -> None:
+    """Print the first ones to standard error."""
+    sys.stdout.flush()
+    for violation in verdict.violations[:SHOWN]:
+        print(violation, file=sys.stderr)
+    if (hidden := len(verdict.violations) - SHOWN) > 0:
+        print(f"... and {hidden} more", file=sys.stderr)

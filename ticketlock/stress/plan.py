@@ -1,0 +1,93 @@
+"""What a stress run does: its options, and the plan that its workers read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..checker.history import LIMIT
+from ..errors import ConfigurationError
+
+#: Most operations of a turn: acquire, two writes, release.
+OPERATIONS = 4
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a run.
+
+    Attributes:
+        lock_store: the section of a lock store on Redis; None: on a server of the run.
+        where: how error texts name that section.
+        seconds: for which turns are begun.
+        processes, tasks: worker processes, and tasks that take turns in each.
+        conversations: how many; each turn takes one of them by chance.
+        rate: most turns a second, of all workers.
+        hold: seconds that a turn lasts at most.
+        nemeses: names of `nemesis.NEMESES`; only on a server of the run.
+        wait_bound: seconds that a living process may wait.
+        seed: decides what tasks and nemeses do; when they do it, the machine decides.
+    """
+
+    lock_store: Mapping[str, Any] | None = None
+    where: str = "lock_store"
+    seconds: float = 10.0
+    processes: int = 3
+    tasks: int = 8
+    conversations: int = 10
+    rate: float = 200.0
+    hold: float = 0.02
+    nemeses: tuple[str, ...] = ()
+    wait_bound: float = 30.0
+    seed: int = 1
+    names: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.nemeses and self.lock_store is not None:
+            raise ConfigurationError(
+                "--nemesis is for a server of the run: it would break yours; leave out --endpoints"
+            )
+        if self.seconds * self.rate * OPERATIONS > LIMIT:
+            raise ConfigurationError(
+                f"{self.seconds:g} s at {self.rate:g} turns a second are more than {LIMIT} "
+                "operations: lower --seconds or --rate"
+            )
+        names = tuple(f"stressed {number}" for number in range(self.conversations))
+        object.__setattr__(self, "names", names)
+
+    @property
+    def pause(self) -> float:
+        """Seconds from the begin of a task's turn to that of its next one, at least."""
+        return self.processes * self.tasks / self.rate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each worker does; in a file, because it may contain passwords.
+
+    Attributes:
+        register: keys of the Redis of the registers; None: that of the lock store.
+    """
+
+    lock_store: dict[str, Any]
+    where: str
+    register: dict[str, Any] | None
+    names: tuple[str, ...]
+    tasks: int
+    pause: float
+    hold: float
+    seed: int
+
+    def write(self, path: Path) -> None:
+        """Write a file that only its owner may read."""
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(file, "w", encoding="utf-8") as stream:
+            json.dump(asdict(self), stream)
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        return cls(**json.loads(path.read_text(encoding="utf-8")))

@@ -1,0 +1,95 @@
+"""The result of a stress run, as a table and as a JSON object."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..checker import VIOLATIONS, History, Verdict
+from .plan import Options
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a run.
+
+    Attributes:
+        server: what was stressed.
+        hang: workers that did not end.
+    """
+
+    options: Options
+    server: str
+    history: History
+    verdict: Verdict
+    hang: list[str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there were turns, and every promise was kept."""
+        return self.verdict.ok and not self.hang and self.verdict.grants > 0
+
+    @property
+    def said(self) -> str:
+        """The verdict in a sentence."""
+        verdict = self.verdict
+        found = [f"{count} {kind}" for kind, count in verdict.counts().items() if count]
+        found += [f"{len(self.hang)} workers that hang"] if self.hang else []
+        if found:
+            return f"Verdict: PROMISES WERE BROKEN: {', '.join(found)}."
+        if not verdict.grants:
+            return "Verdict: no turn was granted, so that nothing is proved."
+        return (
+            f"Verdict: all {verdict.grants} turns were held by one process at a time, in the order of "
+            "arrival, and no stale write was stored."
+        )
+
+    def faults(self) -> dict[str, int]:
+        """Kind -> how many there were."""
+        return dict(sorted(Counter(fault.kind for fault in self.history.faults).items()))
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Title and value of each row of the table."""
+        verdict, options = self.verdict, self.options
+        yield "server", self.server
+        yield "seed", str(options.seed)
+        yield "processes, tasks in each", f"{options.processes}, {options.tasks}"
+        yield "conversations", str(options.conversations)
+        yield "turns", str(verdict.grants)
+        yield "writes accepted, refused", f"{verdict.accepted}, {verdict.refused}"
+        yield "longest wait", f"{1000 * verdict.longest_wait:.0f} ms"
+        for kind, count in self.faults().items():
+            yield f"fault: {kind}", str(count)
+        for kind, count in verdict.counts().items():
+            if kind in _OF_TURNS:
+                yield kind.replace("_", " "), str(count)
+        if verdict.forgotten:
+            yield "after a loss of data", _listed(Counter(one.kind for one in verdict.forgotten))
+            yield "longest overlap", f"{verdict.longest_overlap:.3f} s"
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as a JSON object, but for the history."""
+        options = self.options
+        return {
+            **self.verdict.as_json(),
+            "ok": self.ok,
+            "verdict": self.said,
+            "server": self.server,
+            "seed": options.seed,
+            "seconds": options.seconds,
+            "processes": options.processes,
+            "tasks": options.tasks,
+            "conversations": options.conversations,
+            "faults": self.faults(),
+            "hanging_workers": self.hang,
+        }
+
+
+#: Violations that a run without messages can find.
+_OF_TURNS = [kind for kind in VIOLATIONS if kind not in ("lost", "duplicated", "out_of_order")]
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in counts.items())
