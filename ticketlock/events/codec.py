@@ -24,6 +24,17 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 MAX_MARK_BYTES = 64 * 1024
 
 
+#: Characters of texts that need no check: far fewer than any store takes.
+_SHORT = 32 * 1024
+
+
+def certainly_stored(*texts: str) -> bool:
+    """Whether an event can be stored that has these texts and nothing else of a caller: then it need
+    not be encoded to find out. False where it may not be.
+    """
+    return all(text.isascii() and len(text) <= _SHORT for text in texts)
+
+
 @dataclass(frozen=True)
 class EncodedEvent:
     """An event that has passed the checks, in the forms that stores write.

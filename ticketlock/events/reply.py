@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import InvalidEvent
 from . import BotUttered
-from .codec import encode_events
+from .codec import certainly_stored, encode_events
 
 #: Keys of a reply.
 REPLY_KEYS = ("text", "buttons", "image", "attachment", "custom", "metadata")
@@ -33,6 +33,8 @@ def reply_event(reply: str | Mapping[str, Any]) -> BotUttered:
         raise InvalidEvent(f"the text of a reply is not text, but {type(text).__name__}")
     if not isinstance(metadata, Mapping):
         raise InvalidEvent("the metadata of a reply is not a mapping")
+    if not said and not metadata and certainly_stored(text or ""):
+        return BotUttered(text)
     return _checked(BotUttered(text, data=said, metadata=dict(metadata)), "a reply")
 
 

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from ..aio.slices import Aside
 from ..checks import check_sender_id
 from ..errors import InvalidEvent
-from ..events.codec import encode_events
+from ..events.codec import certainly_stored, encode_events
 from .bot import Message
 from .errors import BadRequest, TooMuch
 from .intake import read_body
@@ -102,6 +102,9 @@ def check_message(message: Message, settings: Settings) -> Message:
     Raises BadRequest, TooMuch, InvalidConversationId.
     """
     check_id(message.sender_id)
+    texts = (message.text, message.message_id, message.input_channel)
+    if not message.metadata and not message.parse_data and certainly_stored(*texts):
+        return message
     for key in ("metadata", "parse_data"):
         if len(json.dumps(getattr(message, key))) > settings.max_text:
             raise TooMuch(f"{key} has more than {settings.max_text} characters of JSON")
