@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -129,10 +128,8 @@ class _ServedTurns(TurnQueue):
         self.observers, self.inside = queue.observers, queue.inside
         self._queue, self._served = queue, served
 
-    def granted(self, waiter: Waiter) -> Awaitable[Grant]:
-        future: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
-        future.set_result(self._served.grant)
-        return future
+    async def granted(self, waiter: Waiter) -> Grant:
+        return self._served.grant
 
     def withdraw(self, waiter: Waiter) -> None:
         self._served.inbox.finish(self._served)
