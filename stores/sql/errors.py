@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
 
 import sqlalchemy as sa
 
 from ticketlock.errors import TrackerStoreConnectionError, TrackerStoreError
 
 from .settings import SQLSettings
+
+#: What is raised for a driver's error; sqlite3's may come without SQLAlchemy's around it.
+TROUBLE = (
+    sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, asyncio.TimeoutError, sqlite3.Error
+)  # fmt: skip
 
 #: Pattern of a driver's error -> what to do about it; the first match counts.
 _REMEDIES = (

@@ -32,6 +32,8 @@ from .outbox import SQLOutbox
 from .rows import events as stored_events
 from .settings import SQLSettings
 from .sqlite import SQLiteEngine
+from .together import Turns
+from .turns import SQLiteTurns
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -72,7 +74,7 @@ class SQLTrackerStore(FencedTrackerStore):
         self.max_id_length = None if self._dialect == "sqlite" else schema.MAX_NAME
         self.outbox = SQLOutbox(self._dialect, self._write, self._read_only)
         self._engine: AsyncEngine | SQLiteEngine | None = None
-        self._together: together.Turns | None = None
+        self._together: Turns | SQLiteTurns | None = None
         self._opening = asyncio.Lock()
         self._fit: Callable[[str], str] = charset.same
         self._looked_for_marks = False
@@ -137,8 +139,7 @@ class SQLTrackerStore(FencedTrackerStore):
         async with self._opening:
             if not self._looked_for_marks:
                 self.keeps_marks &= await marks.prepare(engine, self.settings)
-                if not isinstance(engine, SQLiteEngine):
-                    self._together = together.turns(engine, self.settings, self.keeps_marks)
+                self._together = together.turns(engine, self.settings, self.keeps_marks)
                 self._looked_for_marks = True
 
     # -- transactions --------------------------------------------------------------------------
@@ -184,7 +185,7 @@ class SQLTrackerStore(FencedTrackerStore):
     async def _translated(self, operation: Coroutine[Any, Any, T]) -> T:
         try:
             return await asyncio.wait_for(operation, self.settings.timeout)
-        except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, asyncio.TimeoutError) as error:
+        except errors.TROUBLE as error:
             raise errors.translate(error, self.settings) from error
 
     # -- the operations ----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -23,6 +24,8 @@ from . import mysql, postgresql, sessions
 from .batches import Batches, Operation, settle
 from .conversation import Append, Claim, Found
 from .settings import SQLSettings
+from .sqlite import SQLiteEngine
+from .turns import OLDEST, SQLiteTurns
 
 log = logging.getLogger("ticketlock.stores")
 
@@ -136,8 +139,12 @@ class Turns:
         return done
 
 
-def turns(engine: AsyncEngine, settings: SQLSettings, marks: bool) -> Turns | None:
-    """The batches for a connected engine; None if its server or driver cannot do that."""
+def turns(
+    engine: AsyncEngine | SQLiteEngine, settings: SQLSettings, marks: bool
+) -> Turns | SQLiteTurns | None:
+    """The batches for a connected engine; None if its database or driver cannot do that."""
+    if isinstance(engine, SQLiteEngine):
+        return SQLiteTurns(engine) if sqlite3.sqlite_version_info >= OLDEST else None
     if settings.url.get_driver_name() not in _DRIVERS:
         return None
     if settings.dialect != "postgresql" and not mysql.skips_locked(engine.dialect):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -61,20 +62,17 @@ class Transactions(Batches):
                 self._run_in_savepoint(connection, operation)
 
     def _run_in_savepoint(self, connection: sa.Connection, operation: Operation) -> None:
-        connection.exec_driver_sql("SAVEPOINT one")
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute("SAVEPOINT one")
         try:
             operation.result = operation.what(connection)
         except BaseException as error:
-            if _lost(connection):
+            # After a full disk, for example, SQLite may end the transaction.
+            if connection.invalidated or not driver.in_transaction:
                 raise _TransactionLost(operation, error) from error
             operation.error = error
-            connection.exec_driver_sql("ROLLBACK TO one")
-        connection.exec_driver_sql("RELEASE one")
-
-
-def _lost(connection: sa.Connection) -> bool:
-    """Whether the transaction is over; after a full disk, for example, SQLite may end it."""
-    return connection.invalidated or not connection.connection.dbapi_connection.in_transaction  # type: ignore[union-attr]  # sqlite3's
+            driver.execute("ROLLBACK TO one")
+        driver.execute("RELEASE one")
 
 
 def _acknowledge(batch: list[Operation]) -> None:

@@ -8,16 +8,24 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from faults.mutation import Patch, both, expect_noticed, python
+from faults.mutation import Patch, both, expect_noticed, python, replaced
 from integration import test_group_commit as tests
 from integration import test_group_commit_servers as servers
+from integration import test_sqlite_turns as sqlite
 from servers.tracker_stores import Stores
-from ticketlock.stores.sql import mysql, postgresql
+from ticketlock.stores.sql import mysql, postgresql, turns
 from ticketlock.stores.sql.batches import Batches
 from ticketlock.stores.sql.conversation import Found
 from ticketlock.stores.sql.sqlite import SQLiteEngine
 from ticketlock.stores.sql.together import Together, Turns
 from ticketlock.stores.sql.transactions import Transactions
+
+
+def text(name: str, old: str, new: str) -> Patch:
+    """Replace the only such piece of a statement of `turns`."""
+    statement = replaced(getattr(turns, name), old, new, f"turns.{name}")
+    return lambda monkeypatch: monkeypatch.setattr(turns, name, statement)
+
 
 #: name -> (what is broken, the test that must notice)
 MUTANTS: dict[str, tuple[Patch, Callable[[Stores], Any]]] = {
@@ -28,8 +36,8 @@ MUTANTS: dict[str, tuple[Patch, Callable[[Stores], Any]]] = {
         python(Batches, "_take", "batch.append(operation)", "batch.insert(0, operation)"),
         tests.test_what_waits_shares_one_commit),
     "acknowledged before the commit": (
-        python(Transactions, "_run_in_savepoint", 'connection.exec_driver_sql("RELEASE one")',
-               'connection.exec_driver_sql("RELEASE one"); _acknowledge([operation])'),
+        python(Transactions, "_run_in_savepoint", 'driver.execute("RELEASE one")',
+               'driver.execute("RELEASE one"); _acknowledge([operation])'),
         tests.test_an_acknowledgement_comes_after_the_commit),
     "one alone is acknowledged before the commit": (
         both(
@@ -41,7 +49,7 @@ MUTANTS: dict[str, tuple[Patch, Callable[[Stores], Any]]] = {
         python(Transactions, "_run_in_savepoint", "operation.error = error", "raise"),
         tests.test_one_conversation_s_failure_is_its_own),
     "half of what failed stays": (
-        python(Transactions, "_run_in_savepoint", 'connection.exec_driver_sql("ROLLBACK TO one")',
+        python(Transactions, "_run_in_savepoint", 'driver.execute("ROLLBACK TO one")',
                "pass"),
         tests.test_one_conversation_s_failure_is_its_own),
     "a failed commit fails only the last one": (
@@ -53,7 +61,7 @@ MUTANTS: dict[str, tuple[Patch, Callable[[Stores], Any]]] = {
                "operation.error = operation.error or error"),
         tests.test_a_failed_commit_fails_all),
     "the end of a transaction goes unnoticed": (
-        python(Transactions, "_run_in_savepoint", "if _lost(connection)", "if False"),
+        python(Transactions, "_run_in_savepoint", "if connection.invalidated or not driver.in_transaction", "if False"),
         tests.test_a_transaction_that_one_write_has_ended),
     "who was with the culprit is stored no more": (
         python(Transactions, "_carry_out", "self._carry_out([operation])", "pass"),
@@ -76,8 +84,8 @@ MUTANTS: dict[str, tuple[Patch, Callable[[Stores], Any]]] = {
 }  # fmt: skip
 
 
-#: The same on servers.
-OF_SERVERS: dict[str, tuple[str, Patch, Callable[..., Any]]] = {
+#: Of claims and writes. Where anything is wrong in a batch, it must go alone.
+OF_TURNS: dict[str, tuple[str, Patch, Callable[..., Any]]] = {
     "each has a statement of its own": (
         "postgres", python(Batches, "_take", "len(batch) < MAX_OPERATIONS", "not batch"),
         servers.test_what_waits_shares_a_statement),
@@ -166,6 +174,30 @@ OF_SERVERS: dict[str, tuple[str, Patch, Callable[..., Any]]] = {
     "mariadb: the outbox begins anew": (
         "mariadb", python(mysql, "write", "and outbox is None", ""),
         servers.test_rows_are_those_of_a_turn_that_goes_alone),
+    "sqlite: a stale claim is made": (
+        "sqlite", text("_CLAIM", "fence < excluded.fence OR", "TRUE OR"),
+        sqlite.test_what_is_stale_is_refused_and_leaves_nothing),
+    "sqlite: another owner claims with the same fence": (
+        "sqlite", text("_CLAIM", "AND owner = excluded.owner", ""),
+        sqlite.test_what_is_stale_is_refused_and_leaves_nothing),
+    "sqlite: a stale write is made": (
+        "sqlite", text("_NOTE", "fence = :fence AND owner = :owner AND", ""),
+        sqlite.test_what_is_stale_is_refused_and_leaves_nothing),
+    "sqlite: a refused write stays": (
+        "sqlite", python(turns, "_write", "raise _Unusual", "return None"),
+        sqlite.test_what_is_stale_is_refused_and_leaves_nothing),
+    "sqlite: a repeated write is written twice": (
+        "sqlite", text("_NOTE", "AND sequence = :sequence", ""),
+        sqlite.test_a_repeated_write_is_written_once),
+    "sqlite: what is beside is not counted": (
+        "sqlite", text("_NOTE", "e.id > last_id", "FALSE"),
+        sqlite.test_events_of_another_program),
+    "sqlite: the outbox begins anew": (
+        "sqlite", text("_NOTE", "coalesce(outbox, sequence)", "sequence"),
+        sqlite.test_rows_are_those_of_a_turn_that_goes_alone),
+    "sqlite: the session stays where it was": (
+        "sqlite", python(turns, "_write", "session_id = last_id", "pass"),
+        sqlite.test_rows_are_those_of_a_turn_that_goes_alone),
     "mariadb: the session stays where it was": (
         "mariadb", python(mysql, "write", 'session_id or session', "session"),
         servers.test_rows_are_those_of_a_turn_that_goes_alone),
@@ -173,11 +205,11 @@ OF_SERVERS: dict[str, tuple[str, Patch, Callable[..., Any]]] = {
 
 
 @pytest.mark.mutants
-@pytest.mark.parametrize("mutant", OF_SERVERS)
-def test_group_commit_mutant_of_a_server(
+@pytest.mark.parametrize("mutant", OF_TURNS)
+def test_mutant_of_a_turn(
     mutant: str, tracker_sections: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend, patch, story = OF_SERVERS[mutant]
+    backend, patch, story = OF_TURNS[mutant]
     patch(monkeypatch)
     more = (monkeypatch,) if "monkeypatch" in inspect.signature(story).parameters else ()
     section = tracker_sections(backend)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from contract_events import user
 from integration.sql_stores import execute
 from servers.proxy import Proxy
 from servers.tracker_stores import Stores
+from sqlalchemy.ext.asyncio import create_async_engine
 from ticketlock.stores.sql import postgresql, together
 from ticketlock.stores.sql.together import Together
 
@@ -119,11 +121,15 @@ async def test_what_waits_shares_a_statement(stores: Stores) -> None:
 async def test_rows_are_those_of_a_turn_that_goes_alone(stores: Stores) -> None:
     """Sequences, sessions, marks and outbox, in the same columns."""
     watched = await opened(stores)
+    await rows_are_those_of_a_turn_that_goes_alone(stores, watched.store)
+    assert watched.alone == 0
+    await stores.close()
+
+
+async def rows_are_those_of_a_turn_that_goes_alone(stores: Stores, one: Any) -> None:
     alone: Any = stores.open()
     await alone.claim("first", 1, "x")
     alone._together = None
-    for store in (watched.store, alone):
-        store.publishes = True
     turns = [
         ([SESSION, user("one", 1)], "a mark", True),
         ([user("two", 2)], None, True),
@@ -131,18 +137,20 @@ async def test_rows_are_those_of_a_turn_that_goes_alone(stores: Stores) -> None:
         ([user("five", 5)], None, True),
     ]
     for number, (events, mark, publishes) in enumerate(turns, 1):
-        for name, store in (("together", watched.store), ("alone", alone)):
+        for name, store in (("together", one), ("alone", alone)):
             store.publishes = publishes
             claim = await store.claim(name, number, "x")
             assert claim.mark == ("" if number == 1 else "a mark" if number < 4 else 'b "mark\\')
             assert len(claim.tracker.events) == (0, 2, 3, 3)[number - 1]
             await store.append(claim, events, mark)
-    assert watched.alone == 0
-    async with alone._engine.connect() as connection:
+    engine = create_async_engine(alone.settings.url)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(engine.dispose)
+        connection = await stack.enter_async_context(engine.connect())
         columns = "sender_id, fence, owner, sequence, outbox, relay, mark, outbox_since = outbox_at"
         query = f"SELECT {columns} FROM ticketlock_conversations WHERE sender_id <> 'first'"
-        one, other = (await connection.exec_driver_sql(query)).all()
-        assert one[1:] == other[1:]
+        found, other = (await connection.exec_driver_sql(query)).all()
+        assert found[1:] == other[1:]
         query = "SELECT sender_id, type_name, timestamp, intent_name, action_name, data FROM events"
         rows = (await connection.exec_driver_sql(f"{query} ORDER BY id")).all()
         assert [row[1:] for row in rows if row[0] == "alone"] == [
@@ -153,7 +161,6 @@ async def test_rows_are_those_of_a_turn_that_goes_alone(stores: Stores) -> None:
         places = (await connection.exec_driver_sql(query)).all()
         assert len(places) == 2
         assert all(place[1] > 0 for place in places)
-    await stores.close()
 
 
 async def test_one_conversation_s_failure_is_its_own(stores: Stores) -> None:
@@ -292,20 +299,23 @@ async def test_a_row_that_is_newer_than_what_the_statement_sees(
 
 async def test_events_of_another_program(stores: Stores) -> None:
     """A turn that finds some goes alone, and counts them."""
-    watched = await opened(stores)
-    (claim,) = await watched.claims("a")
+    await events_of_another_program(stores, (await opened(stores)).store)
+    await stores.close()
+
+
+async def events_of_another_program(stores: Stores, store: Any) -> None:
+    claim = await store.claim("a", 1, "x")
     row = "INSERT INTO events (sender_id, type_name, data) VALUES ('a', 'user', '{0}')"
     event = '{"event": "user", "text": "beside"}'
-    await watched.appends((claim, [user("one", 1)]))
-    await execute(stores, row.replace("{0}", event).replace(":", "\\:").replace("\\:", ":"))
-    (claim,) = await watched.claims("a", fence=2)
+    await store.append(claim, [user("one", 1)])
+    await execute(stores, row.replace("{0}", event))
+    claim = await store.claim("a", 2, "x")
     assert claim.sequence == 2
     await execute(stores, row.replace("{0}", event))
-    await watched.appends((claim, [user("two", 2)]))
-    (claim,) = await watched.claims("a", fence=3)
+    await store.append(claim, [user("two", 2)])
+    claim = await store.claim("a", 3, "x")
     assert claim.sequence == 4
     assert [event.text for event in claim.tracker.events] == ["one", "beside", "beside", "two"]
-    await stores.close()
 
 
 async def test_a_batch_is_bounded(stores: Stores) -> None:
