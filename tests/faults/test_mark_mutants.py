@@ -14,7 +14,7 @@ from faults.mutation import Patch, expect_noticed, lua, python, wrapped
 from servers.tracker_stores import Stores
 from ticketlock.stores.memory import InMemoryTrackerStore
 from ticketlock.stores.redis import RedisTrackerStore
-from ticketlock.stores.sql import SQLTrackerStore
+from ticketlock.stores.sql import SQLTrackerStore, turns
 
 from ticketlock.tracker.fenced import FencedTrackerStore, Write
 
@@ -78,8 +78,7 @@ MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
                "if write.mark is not None and new and"),
         "sqlite", story.test_a_repeated_write_leaves_its_mark),
     "SQL: only with what is published": (
-        python(SQLTrackerStore, "_change", "if write.mark is not None and",
-               "if write.mark is not None and write.publish and"),
+        python(turns, "_write", "None if write.mark is None", "None if not write.publish"),
         "sqlite", story.test_a_mark_is_kept_for_the_next_claims),
     "memory: lost on the repeated write": (
         python(InMemoryTrackerStore, "_do_write", "if write.mark is not None:",

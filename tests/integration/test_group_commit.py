@@ -274,6 +274,22 @@ async def test_a_transaction_that_one_write_has_ended(stores: Stores) -> None:
     await stores.close()
 
 
+async def test_a_full_disk_fails_what_does_not_fit(stores: Stores) -> None:
+    """The turns that are with it are stored, and afterwards all is well."""
+    store, writer = await opened(stores)
+    claims = await together(writer, *(store.claim(name, 1, "x") for name in "abc"))
+    await writer.engine.run(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 40"))
+    large = [user("x" * 1000, n) for n in range(200)]
+    turns = ([user("one", 1)], large, [user("two", 1)])
+    found = await together(writer, *map(store.append, claims, turns))
+    assert "free some space" in str(found[1])
+    assert found[::2] == [None, None]
+    assert sorted(stored(store)) == ["a", "c"]
+    await store.append(claims[1], [user("small", 1)])
+    assert sorted(stored(store)) == ["a", "b", "c"]
+    await stores.close()
+
+
 async def test_a_busy_file_fails_all_and_is_waited_for_once(stores: Stores) -> None:
     store, writer = await opened(stores, timeout=4)  # it waits for the file half of that
     other = sqlite3.connect(store.settings.url.database, isolation_level=None)
