@@ -96,13 +96,20 @@ class MongoTrackerStore(FencedTrackerStore):
         async with self._db.translated_errors():
             await self._db.history()  # creates the index, before the first write
             while True:
-                head = await self._db.current.find_one_and_update(
-                    {"_id": sender_id, "$or": older},
-                    {"$set": {"fence": fence, "owner": owner}},
-                    return_document=ReturnDocument.AFTER,
+                # At once, not one after the other: what another program writes meanwhile is
+                # found by the next claim.
+                head, beside = await asyncio.gather(
+                    self._db.current.find_one_and_update(
+                        {"_id": sender_id, "$or": older},
+                        {"$set": {"fence": fence, "owner": owner}},
+                        return_document=ReturnDocument.AFTER,
+                    ),
+                    self._documented.exists(sender_id),
                 )
+                if head is None and not beside:
+                    head = await self._begin(sender_id, fence, owner)
                 if head is not None:
-                    return await self._with_beside(sender_id, head, full=False)
+                    return replace(await self._events(sender_id, head, False), beside=beside)
                 fields = {"fence": 1, "owner": 1}
                 held = await self._db.current.find_one({"_id": sender_id}, fields)
                 if held is None:
@@ -118,9 +125,12 @@ class MongoTrackerStore(FencedTrackerStore):
     async def _do_read(self, sender_id: str, full: bool) -> EventLog:
         async with self._db.translated_errors():
             for _ in range(2):  # another process may convert it in between
-                head = await self._db.current.find_one({"_id": sender_id})
+                head, beside = await asyncio.gather(
+                    self._db.current.find_one({"_id": sender_id}),
+                    self._documented.exists(sender_id),
+                )
                 if head is not None:
-                    return await self._with_beside(sender_id, head, full)
+                    return replace(await self._events(sender_id, head, full), beside=beside)
                 _, events = await self._documented.read(sender_id)
                 if events:
                     start = 0 if full else layout.last_start(events) or 0
@@ -350,26 +360,27 @@ class MongoTrackerStore(FencedTrackerStore):
 
     # -- the documented format ---------------------------------------------------------------------
 
-    async def _with_beside(self, sender_id: str, head: Document, full: bool) -> EventLog:
-        """The events, and whether another program has written beside them."""
-        log, beside = await asyncio.gather(
-            self._events(sender_id, head, full), self._documented.exists(sender_id)
-        )
-        return replace(log, beside=True) if beside else log
+    async def _begin(self, sender_id: str, fence: int = 0, owner: str = "") -> Document | None:
+        """Create the current document, from the documented ones if there are any.
 
-    async def _begin(self, sender_id: str) -> None:
-        """Create the current document, from the documented ones if there are any."""
-        documents, events = await self._documented.read(sender_id)
+        Returns:
+            It; None if another process was faster.
+
+        Args:
+            fence, owner: the claim that it is created with, if there are no documented ones.
+        """
+        documents, events = ([], []) if fence else await self._documented.read(sender_id)
         fields, made = layout.whole(sender_id, events, 0)
         if made:
             await (await self._db.history()).insert_many(made)
-        head = {"_id": sender_id, "fence": 0, "owner": "", "born": now_ms(), **fields}
+        head = {"_id": sender_id, "fence": fence, "owner": owner, "born": now_ms(), **fields}
         try:
             await self._db.current.insert_one(head)
-        except DuplicateKeyError:  # another process was faster
+        except DuplicateKeyError:
             await self._discard(made)
-            return
+            return None
         await self._documented.drop(documents)
+        return head
 
     async def _do_beside(self, sender_id: str) -> tuple[list[EncodedEvent], list[Document]]:
         async with self._db.translated_errors():
