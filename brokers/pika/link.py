@@ -168,24 +168,9 @@ class PikaLink:
     def _connect(self, end: float) -> None:
         self.drop()
         self._lost = None
-        settings = self.settings
-        parameters = pika.ConnectionParameters(
-            host=settings.host,
-            port=settings.port,
-            virtual_host=settings.vhost,
-            credentials=pika.PlainCredentials(settings.username, settings.password),
-            heartbeat=settings.heartbeat,
-            ssl_options=pika.SSLOptions(settings.tls, settings.server_name)
-            if settings.tls
-            else None,
-            socket_timeout=settings.timeout,
-            stack_timeout=settings.timeout,
-            connection_attempts=1,
-            client_properties={"connection_name": self.name},
-        )
         opened: list[Any] = []
         self._connection = pika.SelectConnection(
-            parameters,
+            self.settings.connection_parameters(self.name),
             on_open_callback=opened.append,
             on_open_error_callback=self._on_lost,
             on_close_callback=self._on_lost,

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+import pika
+
 from ticketlock.errors import ConfigurationError
 from ticketlock.settings.broker_keys import PikaKeys
 from ticketlock.settings.keys import declared
@@ -89,6 +91,25 @@ class PikaSettings:
         )
         section.finish()
         return settings
+
+    def connection_parameters(self, name: str) -> pika.ConnectionParameters:
+        """What pika connects with.
+
+        Args:
+            name: of the connection, in the server's list.
+        """
+        return pika.ConnectionParameters(
+            host=self.host,
+            port=self.port,
+            virtual_host=self.vhost,
+            credentials=pika.PlainCredentials(self.username, self.password),
+            heartbeat=self.heartbeat,
+            ssl_options=pika.SSLOptions(self.tls, self.server_name) if self.tls else None,
+            socket_timeout=self.timeout,
+            stack_timeout=self.timeout,
+            connection_attempts=1,
+            client_properties={"connection_name": name},
+        )
 
 
 def _split(section: Section, key: str, text: str) -> SplitResult:

@@ -49,6 +49,19 @@ async def newest_master(settings: RedisSettings, seconds: float) -> Master | Non
 
 
 async def _ask(settings: RedisSettings, host: str, port: int) -> Master:
+    where = f"the sentinel at {host}:{port}"
+    state = await ask_sentinel(settings, host, port)
+    flags = set(state["flags"].split(","))
+    if flags & {"s_down", "o_down", "disconnected"} or "master" not in flags:
+        raise ConnectionError(f"{where}: the master is down ({state['flags']})")
+    return Master(state["ip"], int(state["port"]), int(state.get("config-epoch", 0)))
+
+
+async def ask_sentinel(settings: RedisSettings, host: str, port: int) -> dict[str, str]:
+    """What one sentinel knows of the master: the fields of SENTINEL MASTER.
+
+    Raises LockStoreConnectionError, RedisError, OSError.
+    """
     kwargs = {**settings.sentinel_kwargs(), "host": host, "port": port}
     connection: Any = (SSLConnection if settings.use_ssl else Connection)(**kwargs)
     where = f"the sentinel at {host}:{port}"
@@ -79,8 +92,4 @@ async def _ask(settings: RedisSettings, host: str, port: int) -> Master:
     pairs = (
         answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
     )
-    state = {decoded(key): decoded(value) for key, value in pairs.items()}
-    flags = set(state["flags"].split(","))
-    if flags & {"s_down", "o_down", "disconnected"} or "master" not in flags:
-        raise ConnectionError(f"{where}: the master is down ({state['flags']})")
-    return Master(state["ip"], int(state["port"]), int(state.get("config-epoch", 0)))
+    return {decoded(key): decoded(value) for key, value in pairs.items()}

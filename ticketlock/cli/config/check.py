@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from ...endpoints.registry import (
     prepare_event_broker,
     require_extras,
 )
-from ...errors import TicketLockError
+from ...errors import ConfigurationError, TicketLockError
 from ...imports import missing, needs, pip_line
 from ...inbox.inbox import NOT_KEPT
 from ...locks.concurrent.store import ConcurrentRedisLockStore
@@ -53,6 +55,7 @@ class Component:
         where: server, file or "this process".
         problem: None if it works; otherwise the errors with what to change, a line for each key.
         warning: a warning about one that works.
+        mistaken: whether the problem is one of its settings, and not one of its server.
     """
 
     section: str
@@ -60,10 +63,12 @@ class Component:
     where: str
     problem: str | None = None
     warning: str | None = None
+    mistaken: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The component as JSON."""
-        return {**asdict(self), "ok": self.problem is None}
+        shown = ("section", "kind", "where", "problem", "warning")
+        return {**{name: getattr(self, name) for name in shown}, "ok": self.problem is None}
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,11 @@ class Report:
         }
 
 
-async def check(path: str | Path) -> Report:
+async def check(path: str | Path, timeout: float | None = None) -> Report:
     """Make and connect every component of a file; a file that is not there is not made.
+
+    Args:
+        timeout: seconds for each component; None: what its own settings say.
 
     The event service, the server, the action server, the callback and the channels are among them if
     the file has their sections. Of a Rasa credentials file it is said that nothing is used.
@@ -106,17 +114,21 @@ async def check(path: str | Path) -> Report:
     endpoints = read_endpoints(path, credentials=True)
     if endpoints.credentials:
         return Report([], endpoints.unused)
+    checks = {
+        "lock_store": _lock_store,
+        "tracker_store": _tracker_store,
+        "event_broker": _event_broker,
+        "event_service": _event_service,
+    }
     found = [
-        await _lock_store(endpoints),
-        await _tracker_store(endpoints),
-        await _event_broker(endpoints),
+        await _bounded(name, one(endpoints), timeout)
+        for name, one in checks.items()
+        if name != "event_service" or endpoints.section(name) is not None
     ]
-    if endpoints.section("event_service") is not None:
-        found.append(await _event_service(endpoints))
     if endpoints.section("server") is not None:
         found.append(_server(endpoints))
     if endpoints.section("action_endpoint") is not None:
-        found.append(await _action_endpoint(endpoints))
+        found.append(await _bounded("action_endpoint", _action_endpoint(endpoints), timeout))
     unused = dict(endpoints.unused)
     if (domain := _domain(endpoints, unused)) is not None:
         found.append(domain)
@@ -125,6 +137,15 @@ async def check(path: str | Path) -> Report:
     found += _channels(endpoints)
     lacking = missing_extras(endpoints, *TYPES)
     return Report(found, unused, pip_line(lacking) if lacking else None)
+
+
+async def _bounded(
+    section: str, checking: Awaitable[Component], timeout: float | None
+) -> Component:
+    try:
+        return await asyncio.wait_for(checking, timeout)
+    except asyncio.TimeoutError:
+        return Component(section, "-", "-", f"{section}: no answer within {timeout:g} s")
 
 
 async def _lock_store(endpoints: Endpoints) -> Component:
@@ -137,7 +158,7 @@ async def _lock_store(endpoints: Endpoints) -> Component:
             await store.inspect("ticketlock config check")
             warning = await _lock_warning(store)
     except TicketLockError as error:
-        return Component("lock_store", kind, where, _errors("lock_store", endpoints, error))
+        return _failed("lock_store", kind, where, endpoints, error)
     return Component("lock_store", kind, where, warning=warning)
 
 
@@ -162,7 +183,7 @@ async def _tracker_store(endpoints: Endpoints) -> Component:
         async with store:
             await store.check_ready()
     except TicketLockError as error:
-        return Component("tracker_store", kind, where, _errors("tracker_store", endpoints, error))
+        return _failed("tracker_store", kind, where, endpoints, error)
     alone = kind == "InMemoryTrackerStore"  # core imports no backend
     return Component("tracker_store", kind, where, warning=_ALONE_TRACKERS if alone else None)
 
@@ -183,8 +204,8 @@ async def _event_broker(endpoints: Endpoints) -> Component:
             await broker.close()
     except Exception as error:  # noqa: BLE001  # of a custom class it may be any
         named = error if isinstance(error, TicketLockError) else _named(error)
-        text = _errors("event_broker", endpoints, named)
-        return Component("event_broker", kind, where, _without_secrets(text, section))
+        failed = _failed("event_broker", kind, where, endpoints, named)
+        return replace(failed, problem=_without_secrets(failed.problem or "", section))
     return Component("event_broker", kind, where)
 
 
@@ -201,7 +222,7 @@ async def _event_service(endpoints: Endpoints) -> Component:
         finally:
             await database.close()
     except TicketLockError as error:
-        return Component("event_service", kind, where, _errors("event_service", endpoints, error))
+        return _failed("event_service", kind, where, endpoints, error)
     return Component("event_service", kind, where)
 
 
@@ -216,7 +237,7 @@ def _server(endpoints: Endpoints) -> Component:
 
         create_app(Conversations(_lock_store_or_default(endpoints)), settings=settings)
     except TicketLockError as error:
-        return Component("server", kind, "-", _errors("server", endpoints, error))
+        return _failed("server", kind, "-", endpoints, error)
     return Component("server", kind, f"double texting: {settings.double_texting}")
 
 
@@ -230,8 +251,7 @@ async def _action_endpoint(endpoints: Endpoints) -> Component:
         where = server.address
         await server.check_ready()
     except TicketLockError as error:
-        text = _errors("action_endpoint", endpoints, error)
-        return Component("action_endpoint", kind, where, text)
+        return _failed("action_endpoint", kind, where, endpoints, error)
     return Component("action_endpoint", kind, where)
 
 
@@ -243,7 +263,7 @@ def _domain(endpoints: Endpoints, unused: dict[str, str]) -> Component | None:
             return None
         domain = read_domain(path)
     except TicketLockError as error:
-        return Component("domain", "Domain", "-", str(error))
+        return Component("domain", "Domain", "-", str(error), mistaken=True)
     unused.update({f"domain: {key}": why for key, why in domain.unused.items()})
     return Component("domain", "Domain", str(path))
 
@@ -255,7 +275,7 @@ def _callback(endpoints: Endpoints) -> Component:
     try:
         settings = CallbackSettings.from_section(section, place)
     except TicketLockError as error:
-        return Component("callback", kind, "-", _errors("callback", endpoints, error))
+        return _failed("callback", kind, "-", endpoints, error)
     warning = None if settings.secrets else _UNSIGNED
     return Component("callback", kind, settings.address, warning=warning)
 
@@ -266,7 +286,8 @@ def _channels(endpoints: Endpoints) -> list[Component]:
     if section is None:
         return []
     if lacking := missing("server"):
-        return [Component("channels", "-", "-", f"{place}: {needs({'server': lacking})}")]
+        text = f"{place}: {needs({'server': lacking})}"
+        return [Component("channels", "-", "-", text, mistaken=True)]
     from ...server.channels import create_channel
 
     found = []
@@ -274,7 +295,7 @@ def _channels(endpoints: Endpoints) -> list[Component]:
         try:
             channel = create_channel(name, keys, place)
         except TicketLockError as error:
-            found.append(Component("channels", name, "-", str(error)))
+            found.append(Component("channels", name, "-", str(error), mistaken=True))
         else:
             found.append(Component("channels", name, channel.path))
     return found
@@ -288,8 +309,10 @@ def _lock_store_or_default(endpoints: Endpoints) -> LockStore:
         return create_lock_store()
 
 
-def _errors(name: str, endpoints: Endpoints, error: Exception) -> str:
-    return "\n".join(mistakes(name, endpoints, error))
+def _failed(name: str, kind: str, where: str, endpoints: Endpoints, error: Exception) -> Component:
+    """The component of a section that does not work."""
+    text = "\n".join(mistakes(name, endpoints, error))
+    return Component(name, kind, where, text, mistaken=isinstance(error, ConfigurationError))
 
 
 def _spare_files(component: object) -> None:
