@@ -55,8 +55,15 @@ def with_tls(certificates: Certificates) -> AbstractContextManager[dict[str, Any
     return persistent(lambda: _server(certificates), "PostgreSQL with TLS")
 
 
+def careful() -> AbstractContextManager[dict[str, Any]]:
+    """The same, but what it has confirmed is on the disk, as it is by default."""
+    return persistent(lambda: _server(fsync=True), "PostgreSQL with fsync")
+
+
 @contextmanager
-def _server(certificates: Certificates | None = None) -> Iterator[dict[str, Any]]:
+def _server(
+    certificates: Certificates | None = None, fsync: bool = False
+) -> Iterator[dict[str, Any]]:
     tools = _tools()
     with temporary_folder() as name:
         folder = Path(name)
@@ -77,7 +84,7 @@ def _server(certificates: Certificates | None = None) -> Iterator[dict[str, Any]
             with (folder / "data" / "postgresql.conf").open("a") as file:
                 file.write(f"ssl = on\nssl_cert_file = '{name}/server.pem'\n")
                 file.write(f"ssl_key_file = '{name}/server.key'\nssl_ca_file = '{name}/ca.pem'\n")
-        with _running(tools, folder) as port:
+        with _running(tools, folder, fsync) as port:
             login = {"url": "127.0.0.1", "port": port, "username": "test", "password": PASSWORD}
             yield login if certificates is None else {**login, "folder": folder}
 
@@ -101,12 +108,12 @@ def standby(login: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _running(tools: dict[str, str], folder: Path) -> Iterator[int]:
+def _running(tools: dict[str, str], folder: Path, fsync: bool = False) -> Iterator[int]:
     """A server on the data in a folder; gives its port."""
     port = free_port()
     command = [tools["postgres"], "-D", f"{folder}/data", "-p", str(port)]
     for setting in (
-        "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}", "fsync=off",
+        "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}", f"fsync={fsync}",
         "max_connections=100", "shared_buffers=32MB",
     ):  # fmt: skip
         command += ["-c", setting]

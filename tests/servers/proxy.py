@@ -14,6 +14,7 @@ class Proxy:
         mood: "pass", "black hole" (nothing goes through), "lose answers" (requests do),
             "hold" (nothing goes through until the mood changes, then all of it does), or
             "refuse" (new connections are reset).
+        latency: seconds by which each piece of an answer comes later.
         accepted: how many connections there were.
         answered: bytes of answers that have come.
         trips: pieces of requests that have come; a client that waits for each answer sends one of
@@ -26,6 +27,7 @@ class Proxy:
         self.target = target
         self.port = port
         self.mood = "pass"
+        self.latency = 0.0
         self.accepted = 0
         self.answered = 0
         self.trips = 0
@@ -108,6 +110,8 @@ class Proxy:
                     continue
                 while self.mood == "hold":
                     await asyncio.sleep(0.01)
+                if answers and self.latency:
+                    await asyncio.sleep(self.latency)
                 sink.write(data)
                 await sink.drain()
         except OSError:

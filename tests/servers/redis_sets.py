@@ -134,11 +134,15 @@ def _replicas(client: Any) -> int:
 
 
 class SentinelSet:
-    """A master, a replica, and one sentinel that knows them.
+    """A master, a replica, and sentinels that know them.
 
     Args:
-        users: ACL users of the sentinel, each as a line of its file; `admin` with `pw` may all.
+        users: ACL users of the sentinels, each as a line of their files; `admin` with `pw` may all.
         tls: words for the command lines that name the files of TLS; all speak TLS then.
+        sentinels: how many there are.
+        down_after: milliseconds after which they call the master down.
+        options: more words for the command lines of master and replica.
+        binary: the server to run; default: what `server_binary` finds.
     """
 
     def __init__(
@@ -147,34 +151,59 @@ class SentinelSet:
         *,
         users: Sequence[str] = (),
         tls: Sequence[str] = (),
+        sentinels: int = 1,
+        down_after: int = 1000,
+        options: Sequence[str] = (),
+        binary: str | None = None,
     ) -> None:
         self._folder = folder
         self._users = users
         self._tls = tls
+        self._count = sentinels
+        self._down_after = down_after
+        self._options = options
+        self._binary = binary
+        self.sentinels: list[_Sentinel] = []
+
+    @property
+    def sentinel(self) -> _Sentinel:
+        return self.sentinels[0]
 
     def __enter__(self) -> SentinelSet:
-        self.master = _TlsServer(tls=self._tls).start()
-        master = str(self.master.port)
-        self.replica = _TlsServer(["--replicaof", "127.0.0.1", master], tls=self._tls).start()
-        config = self._folder / "sentinel.conf"
-        lines = [
-            f"sentinel monitor mymaster 127.0.0.1 {master} 1",
-            "sentinel down-after-milliseconds mymaster 1000",
-            "sentinel failover-timeout mymaster 5000",
-            *self._users,
-        ]
-        config.write_text("\n".join(lines) + "\n")
-        self.sentinel = _Sentinel(config, tls=self._tls).start()
+        self.master = self._server().start()
+        self.replica = self._server("--replicaof", "127.0.0.1", str(self.master.port)).start()
+        for i in range(self._count):
+            config = self._folder / f"sentinel{i}.conf"
+            config.write_text("\n".join([*self.monitor(), *self._users]) + "\n")
+            self.sentinels.append(_Sentinel(config, tls=self._tls, binary=self._binary).start())
         login: dict[str, Any] = {"username": "admin", "password": "pw"} if self._users else {}
         if self._tls:
             login |= {"ssl": True, "ssl_cert_reqs": "none", "ssl_check_hostname": False}
-        with redis.Redis(port=self.sentinel.port, decode_responses=True, **login) as client:
-            _until(lambda: client.execute_command("SENTINEL", "REPLICAS", "mymaster"), "replica")
+        for sentinel in self.sentinels:
+            with redis.Redis(port=sentinel.port, decode_responses=True, **login) as client:
+                _until(lambda c=client: self._complete(c), "sentinels and replica")
         return self
+
+    def monitor(self) -> list[str]:
+        """The lines of a sentinel's file."""
+        return [
+            f"sentinel monitor mymaster 127.0.0.1 {self.master.port} {self._count // 2 + 1}",
+            f"sentinel down-after-milliseconds mymaster {self._down_after}",
+            "sentinel failover-timeout mymaster 5000",
+        ]
+
+    def _server(self, *words: str) -> _TlsServer:
+        return _TlsServer([*words, *self._options], tls=self._tls, binary=self._binary)
+
+    def _complete(self, client: Any) -> bool:
+        if not client.execute_command("SENTINEL", "REPLICAS", "mymaster"):
+            return False
+        others = client.execute_command("SENTINEL", "SENTINELS", "mymaster")
+        return len(others) == self._count - 1
 
     @property
     def endpoints(self) -> list[str]:
-        return [f"127.0.0.1:{self.sentinel.port}"]
+        return [f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels]
 
     def __exit__(
         self,
@@ -182,7 +211,7 @@ class SentinelSet:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for server in (self.sentinel, self.replica, self.master):
+        for server in (*self.sentinels, self.replica, self.master):
             if server.process is not None:
                 server.process.send_signal(signal.SIGCONT)  # a test may have stopped it
             server.__exit__(None, None, None)
@@ -191,8 +220,10 @@ class SentinelSet:
 class _TlsServer(EmbeddedRedis):
     """A server that speaks nothing but TLS, if `tls` names the files that it needs for that."""
 
-    def __init__(self, options: Sequence[str] = (), *, tls: Sequence[str] = ()) -> None:
-        super().__init__(options)
+    def __init__(
+        self, options: Sequence[str] = (), *, tls: Sequence[str] = (), binary: str | None = None
+    ) -> None:
+        super().__init__(options, binary=binary)
         self._tls = tls
 
     def _command(self, binary: str, folder: str) -> list[str]:
@@ -205,8 +236,8 @@ class _TlsServer(EmbeddedRedis):
 class _Sentinel(_TlsServer):
     """A sentinel takes its file first, and no persistence options."""
 
-    def __init__(self, config: Path, *, tls: Sequence[str] = ()) -> None:
-        super().__init__(tls=tls)
+    def __init__(self, config: Path, *, tls: Sequence[str] = (), binary: str | None = None) -> None:
+        super().__init__(tls=tls, binary=binary)
         self._config = config
 
     def _command(self, binary: str, folder: str) -> list[str]:

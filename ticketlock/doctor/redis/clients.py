@@ -1,0 +1,65 @@
+"""Limits for clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..finding import Finding, fault
+from .server import Server
+
+#: Share of `maxclients` above which few are left.
+FULL = 0.8
+#: Bytes below which the buffer of a subscriber is small: bells of a second of 10,000 turns.
+SMALL_BUFFER = 2**20
+
+IDLE = fault(
+    "redis-timeout", "note",
+    "The server closes idle connections. Replicas make new ones, which the next turn waits for.",
+    "docs/guides/redis.md",
+)  # fmt: skip
+
+CLIENTS = fault(
+    "redis-clients", "warning",
+    "When `maxclients` is reached, replicas cannot connect, after a failover for example; they need "
+    "three connections each.",
+    "https://redis.io/docs/latest/develop/reference/clients/",
+)  # fmt: skip
+
+BUFFER = fault(
+    "redis-pubsub-buffer", "warning",
+    "The server ends the connection of a replica that reads its bells slowly; its waiters then poll.",
+    "https://redis.io/docs/latest/develop/reference/clients/",
+)  # fmt: skip
+
+
+def idle(server: Server) -> Iterator[Finding]:
+    """Idle connections are closed. Source: `timeout` in redis.conf."""
+    if seconds := server.number("timeout"):
+        yield IDLE.found(f"timeout is {seconds} s", "CONFIG SET timeout 0")
+
+
+def clients(server: Server) -> Iterator[Finding]:
+    """Few connections are left. Source: INFO clients against `maxclients`."""
+    most, there = server.number("maxclients"), server.number("connected_clients")
+    if most and there > FULL * most:
+        yield CLIENTS.found(
+            f"{there} of {most} connections are in use",
+            f"CONFIG SET maxclients {max(10_000, 2 * most)}, and see that the server may open so "
+            "many files (ulimit -n)",
+        )
+
+
+def buffer(server: Server) -> Iterator[Finding]:
+    """The buffer of subscribers is small.
+
+    Source: `client-output-buffer-limit pubsub HARD SOFT SECONDS` in redis.conf.
+    """
+    words = server.config.get("client-output-buffer-limit", "").split()
+    if "pubsub" not in words:
+        return
+    hard, soft = (int(word) for word in words[words.index("pubsub") + 1 :][:2])
+    if any(0 < limit < SMALL_BUFFER for limit in (hard, soft)):
+        yield BUFFER.found(
+            f"client-output-buffer-limit pubsub is {hard} {soft} bytes",
+            'CONFIG SET client-output-buffer-limit "pubsub 33554432 8388608 60"',
+        )

@@ -1,0 +1,72 @@
+"""Replicas of a master, and what a master without them may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..finding import Finding, fault
+from .server import Server
+
+CUT_OFF = fault(
+    "redis-min-replicas", "warning",
+    "A master that is cut off from its sentinels goes on granting turns to replicas that still reach it, "
+    "beside the new master. Its fences may be higher than the new one's: a store that compares fences may "
+    "then refuse the legitimate holder. Its grants and accepted messages are lost.",
+    "docs/operations/failover.md",
+)  # fmt: skip
+
+NO_REPLICA = fault(
+    "redis-no-replica", "warning",
+    "Nothing can take over when this master fails: its conversations wait until it is back, and are lost "
+    "with its disk.",
+    "docs/operations/failover.md",
+)  # fmt: skip
+
+BROKEN_LINK = fault(
+    "redis-replica-broken", "warning",
+    "This replica does not follow its master: after a failover to it, grants, messages and histories since "
+    "then are lost.",
+    "https://redis.io/docs/latest/operate/oss_and_stack/management/replication/",
+)  # fmt: skip
+
+
+def cut_off(server: Server, down_after: float | None) -> Iterator[Finding]:
+    """A master behind sentinels writes without replicas, or for too long after it has lost them.
+
+    Source: a partition of 20 s, watched: the cut-off master granted all the time; with
+    `min-replicas-to-write 1` no turns overlapped.
+
+    Args:
+        server: a replica too, because it is the next master.
+        down_after: seconds after which sentinels call a master down; None if that is not known.
+    """
+    lag = float(server.config.get("min-replicas-max-lag") or 0)
+    if server.config.get("min-replicas-to-write") == "0":
+        yield CUT_OFF.found(
+            "min-replicas-to-write is 0",
+            "CONFIG SET min-replicas-to-write 1 on each server, and the same in their configuration files",
+        )
+    elif down_after is not None and lag > down_after:
+        yield CUT_OFF.found(
+            f"min-replicas-max-lag is {lag:g} s, and the sentinels call a master down after {down_after:g} s",
+            f"CONFIG SET min-replicas-max-lag {max(1, int(down_after))} on each server, or on each sentinel "
+            f"SENTINEL SET NAME down-after-milliseconds {1000 * lag:.0f}",
+        )
+
+
+def replicas(server: Server) -> Iterator[Finding]:
+    """A master has no replica. Source: INFO replication."""
+    if server.info.get("role") == "master" and not server.number("connected_slaves"):
+        yield NO_REPLICA.found(
+            f"{server.place} is a master without a replica",
+            "start a replica of it: REPLICAOF HOST PORT, in a cluster CLUSTER REPLICATE ID",
+        )
+
+
+def link(server: Server) -> Iterator[Finding]:
+    """A replica has lost its master. Source: INFO replication."""
+    if server.replica and server.info.get("master_link_status") == "down":
+        yield BROKEN_LINK.found(
+            f"{server.place}: master_link_status is down",
+            "see its log: masterauth and the network between the two are the usual reasons",
+        )
