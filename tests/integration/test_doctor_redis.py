@@ -95,6 +95,19 @@ def test_a_wrong_setting(
     assert "CONFIG SET" in found[fault][0]["do"]
 
 
+def test_what_every_user_may_know(server: EmbeddedRedis, examine: Examine) -> None:
+    """The version, which HELLO tells, and nothing that CONFIG would tell."""
+    keys = section(server, username="bot", password="s3cret-pw")
+    line = grant_line(RedisSettings.of({k: v for k, v in keys.items() if k != "type"})).split()
+    with configured(server, maxmemory_policy="allkeys-lru") as client:
+        client.execute_command("ACL", "DELUSER", "bot")
+        client.execute_command(*line, "on", ">s3cret-pw")
+        assert [*examine(lock_store=keys)] == ["not-looked-at"]
+        assert examine.seen["lock_store"].startswith("Valkey 9")
+        client.execute_command("ACL", "SETUSER", "bot", "+info")
+        assert "redis-eviction" in examine(lock_store=keys)
+
+
 def test_histories_in_memory(server: EmbeddedRedis, examine: Examine) -> None:
     """Worse than locks in memory: the same server, with the tracker store on it."""
     tracker = {"type": "redis", "host": "127.0.0.1", "port": server.port}
@@ -160,7 +173,8 @@ def test_the_rights_of_locks(server: EmbeddedRedis, examine: Examine, without: s
         client.execute_command("ACL", "DELUSER", "bot")
         client.execute_command(*words[:3], "on", ">s3cret-pw", "resetchannels", *words[3:])
         found = examine(lock_store=keys)
-        assert "not-looked-at" in found  # INFO, CONFIG GET, SCAN
+        assert "INFO, CONFIG GET" in found["not-looked-at"][0]["what"]
+        assert "SCAN" in found["not-looked-at"][1]["what"]
         if without is None:
             assert [*found] == ["not-looked-at"]
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +12,40 @@ import pytest
 from ticketlock import cli
 from ticketlock.doctor import FAULTS
 
-#: Runs the doctor on sections: name of a fault -> the findings of it.
-Examine = Callable[..., dict[str, list[dict[str, str]]]]
 
-
-@pytest.fixture
-def examine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Examine:
-    """Runs the doctor twice, as text and as JSON, and holds them against each other.
+class Examine:
+    """Runs the doctor as a command, and holds what it says against its status.
 
     Without a `tracker_store` there is an SQLite file. No output has a password.
+
+    Attributes:
+        seen: section -> what was seen of its server, the last time.
     """
 
-    def run(*options: str, **sections: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-        named = {"tracker_store": {"type": "sql", "db": str(tmp_path / "bot.db")}, **sections}
-        path = tmp_path / "endpoints.yml"
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self._folder = folder
+        self._capsys = capsys
+        self.seen: dict[str, str] = {}
+
+    def __call__(
+        self, *options: str, **sections: Mapping[str, Any]
+    ) -> dict[str, list[dict[str, str]]]:
+        """The findings, by the names of their faults."""
+        named = {"tracker_store": {"type": "sql", "db": str(self._folder / "bot.db")}, **sections}
+        path = self._folder / "endpoints.yml"
         path.write_text(json.dumps(named))
-        command = ["doctor", "--endpoints", str(path), *options]
-        status = cli.main([*command, "--json"])
-        told = capsys.readouterr()
+        status = cli.main(["doctor", "--endpoints", str(path), *options, "--json"])
+        told = self._capsys.readouterr()
         report = json.loads(told.out)
+        self.seen = {
+            name: visit["seen"] for visit in report["visits"] for name in visit["sections"]
+        }
         found: dict[str, list[dict[str, str]]] = {}
-        for visit in report["visits"]:
-            for finding in visit["findings"]:
-                found.setdefault(finding["name"], []).append(finding)
-                assert finding["severity"] == FAULTS[finding["name"]].severity
-                assert finding["what"], finding
-                assert finding["do"], finding
+        for finding in (finding for visit in report["visits"] for finding in visit["findings"]):
+            found.setdefault(finding["name"], []).append(finding)
+            assert finding["severity"] == FAULTS[finding["name"]].severity
+            assert finding["what"], finding
+            assert finding["do"], finding
         severe = {one["severity"] for each in found.values() for one in each} - {"note"}
         expected = cli.EXIT_FAILED if severe else cli.EXIT_OK
         expected = cli.EXIT_UNAVAILABLE if "unreachable" in found else expected
@@ -49,4 +57,8 @@ def examine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Examine:
                     assert section[key] not in told.out + told.err
         return found
 
-    return run
+
+@pytest.fixture
+def examine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Examine:
+    """The doctor, with a folder for its files."""
+    return Examine(tmp_path, capsys)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from ticketlock import cli
 from ticketlock.doctor import kafka, mongo, sql
 from ticketlock.doctor.redis import memory, timing, versions
 from ticketlock.doctor.redis.cluster import Cluster, Node
@@ -158,3 +159,25 @@ def test_databases_that_are_not_careful() -> None:
     assert [one.name for one in sql.read_only({"standby": "True"})] == ["sql-read-only"]
     assert [*sql.durability({"fsync": "on", "synchronous_commit": "on"})] == []
     assert [one.what for one in sql.durability({"fsync": "off"})] == ["fsync is off"]
+
+
+def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A head for each server, its findings with aligned words, and the count; no colour in a file."""
+    path = tmp_path / "endpoints.yml"
+    path.write_text(
+        f"lock_store: {{type: in_memory}}\ntracker_store: {{db: {tmp_path}/a.db, type: sql}}\n"
+    )
+    assert cli.main(["doctor", "--endpoints", str(path)]) == cli.EXIT_FAILED
+    lines = capsys.readouterr().out.splitlines()
+    assert f"SQLite file {tmp_path}/a.db (tracker_store)" in lines
+    assert "this process (lock_store)" in lines
+    assert "  warning  section-warning" in lines
+    assert [line[:17] for line in lines if "  why  " in line] == ["           why   "]
+    assert lines[-1] == "1 warning"
+    assert "\x1b" not in "".join(lines)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = str(tmp_path / "missing.yml")
+    assert cli.main(["doctor", "--endpoints", missing]) == cli.EXIT_BAD_INPUT
+    assert missing in capsys.readouterr().err

@@ -189,7 +189,8 @@ class Examination:
         if server.refused:
             user = deployment.settings.username or "default"
             yield NOT_LOOKED_AT.found(
-                f"user {user} may not run {', '.join(server.refused)}: what they say was not looked at",
+                f"user {user} may not run {', '.join(server.refused)}: eviction, memory, persistence and "
+                "limits are not known, or not all of them",
                 f"ACL SETUSER {user} {_right(server.refused)}, for as long as the doctor looks; where a "
                 "provider forbids it, see its console",
             )

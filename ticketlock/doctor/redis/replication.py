@@ -56,7 +56,7 @@ def cut_off(server: Server, down_after: float | None) -> Iterator[Finding]:
 
 def replicas(server: Server) -> Iterator[Finding]:
     """A master has no replica. Source: INFO replication."""
-    if server.info.get("role") == "master" and not server.number("connected_slaves"):
+    if server.info.get("role") == "master" and server.info.get("connected_slaves") == "0":
         yield NO_REPLICA.found(
             f"{server.place} is a master without a replica",
             "start a replica of it: REPLICAOF HOST PORT, in a cluster CLUSTER REPLICATE ID",

@@ -122,6 +122,8 @@ async def _ask(server: Server) -> None:
     text = await server.tried("INFO")
     lines = decoded(text).splitlines()
     server.info = dict(line.split(":", 1) for line in lines if ":" in line and line[0] != "#")
+    if not server.info:
+        server.info = await _greeting(server)
     for name in CONFIG:
         answer = await server.tried("CONFIG", "GET", name)
         if answer is None:
@@ -142,3 +144,11 @@ async def _ask(server: Server) -> None:
         if await server.tried("TIME") is None:
             return
         server.round_trips.append(asyncio.get_running_loop().time() - started)
+
+
+async def _greeting(server: Server) -> dict[str, str]:
+    """What every user may know, as fields of INFO: the version, and the role."""
+    answer = await server.tried("HELLO")
+    hello = {decoded(key): decoded(value) for key, value in dict(answer or {}).items()}
+    role = {"master": "master", "replica": "slave"}.get(hello.get("role", ""), "")
+    return {f"{hello.get('server', 'redis')}_version": hello.get("version", ""), "role": role}
