@@ -181,8 +181,8 @@ def test_the_rights_of_locks(server: EmbeddedRedis, examine: Examine, without: s
         assert set(found) == {"redis-rights", "not-looked-at"}
         (finding,) = found["redis-rights"]
         assert without[1:] in finding["what"]
-        assert finding["do"] == line
-        client.execute_command(*finding["do"].split())
+        assert typed(finding) == line
+        client.execute_command(*typed(finding).split())
         assert [*examine(lock_store=keys)] == ["not-looked-at"]
         client.execute_command("ACL", "SETUSER", "bot", "+info", "+config|get", "+scan")
         assert examine(lock_store=keys) == {}
@@ -197,12 +197,33 @@ def test_the_rights_of_histories(server: EmbeddedRedis, examine: Examine, withou
         client.execute_command("ACL", "SETUSER", "tracker", "on", ">s3cret-pw", "+hello", "+select")
         (finding,) = examine(lock_store=section(server), tracker_store=tracker)["redis-rights"]
         assert "script|load, evalsha, scan, zscan" in finding["what"]
-        words = finding["do"].split()
+        words = typed(finding).split()
         client.execute_command(*(word for word in words if word != without))
         found = examine(lock_store=section(server), tracker_store=tracker)
         assert without[1:] in found["redis-rights"][0]["what"]
         client.execute_command(*words)
         assert examine(lock_store=section(server), tracker_store=tracker) == {}
+
+
+def typed(finding: dict[str, str]) -> str:
+    """The command of a finding, without what is said about it."""
+    return finding["do"].partition("  (")[0]
+
+
+def test_a_user_with_all_keys_and_channels(server: EmbeddedRedis, examine: Examine) -> None:
+    """The server refuses a pattern that adds nothing; without it the line is enough."""
+    keys = section(server, username="bot", password="s3cret-pw")
+    with redis.Redis(port=server.port) as client:
+        client.execute_command("ACL", "DELUSER", "bot")
+        rights = ("~*", "&*", "+hello", "+time", "+select", "+eval", "+get")
+        client.execute_command("ACL", "SETUSER", "bot", "on", ">s3cret-pw", *rights)
+        (finding,) = examine(lock_store=keys)["redis-rights"]
+        words = typed(finding).split()
+        with pytest.raises(redis.ResponseError, match="after the \\* pattern"):
+            client.execute_command(*words)
+        assert "~* or &*" in finding["do"]
+        client.execute_command(*(word for word in words if word[0] not in "~&"))
+        assert [*examine(lock_store=keys)] == ["not-looked-at"]
 
 
 # -- keys, clocks, latency ----------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from concurrent.futures import TimeoutError as FutureTimeout
 from importlib import import_module
 from typing import Any
 
@@ -77,7 +78,7 @@ def _ask(settings: Any, timeout: float) -> tuple[list[tuple[int, int]], dict[str
     answers = admin.describe_configs([resource], request_timeout=timeout)
     try:
         (entries,) = (answer.result(timeout) for answer in answers.values())
-    except (kafka.KafkaException, TimeoutError) as error:
+    except (kafka.KafkaException, FutureTimeout) as error:
         return copies, {}, str(error) or "no answer in time"
     return copies, {name: str(entry.value) for name, entry in entries.items()}, ""
 

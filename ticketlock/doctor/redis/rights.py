@@ -78,9 +78,11 @@ async def rights(
     if refused:
         user = use.settings.username or "default"
         inside = "" if "evalsha" not in refused else ", and perhaps more, which scripts would try"
+        # Redis refuses the whole line if a pattern in it adds nothing.
+        hint = "without the word that begins with ~ or & if the user has ~* or &* already"
         yield RIGHTS.found(
             f"{use.section}: user {user} may not run {', '.join(refused)} on its keys and channels{inside}",
-            line,
+            f"{line}  ({hint})",
         )
 
 
