@@ -159,6 +159,18 @@ def test_a_server_without_scripts(examine: Examine) -> None:
     assert "loadmodule" in found["redis-lua"][0]["do"]
 
 
+def test_a_managed_server(examine: Examine) -> None:
+    """Providers take CONFIG away: INFO has the policy, and the rest is a note."""
+    options = [*RIGHT, "--rename-command", "CONFIG", ""]
+    with EmbeddedRedis(options, binary=str(get_binary_path())) as started:
+        found = examine(lock_store=section(started))
+        assert [*found] == ["not-looked-at"]
+        assert "CONFIG GET" in found["not-looked-at"][0]["what"]
+    options = [*options[:-3], "--maxmemory-policy", "allkeys-random", *options[-3:]]
+    with EmbeddedRedis(options, binary=str(get_binary_path())) as started:
+        assert set(examine(lock_store=section(started))) == {"not-looked-at", "redis-eviction"}
+
+
 # -- rights -----------------------------------------------------------------------------------
 
 
