@@ -200,10 +200,15 @@ def _queue_possible(operations: list[Operation]) -> bool:
         mine = [one for one in operations if one.message == name]
         finish = [x for x in mine if x.kind == "finish" and x.outcome != "fail"]
         submit = [x for x in mine if x.kind == "submit" and x.outcome != "fail"]
-        if any(x.outcome == "unknown" for x in finish + submit) or not finish or not submit:
-            continue  # `Small` submits once
-        first = min(finish, key=lambda x: x.completed)
-        done[name] = submit[0].invoked, submit[0].completed, first.invoked, first.completed
+        certain = [x for x in finish if x.outcome == "ok"]
+        if not certain or not submit:
+            continue
+        first = min(certain, key=lambda x: x.completed)
+        (sent,) = submit  # `Small` submits once
+        # What was finished was accepted; where its submission got no answer, at any time after it.
+        accepted = sent.completed if sent.outcome == "ok" else math.inf
+        began = first.invoked if len(certain) == len(finish) else -math.inf
+        done[name] = sent.invoked, accepted, began, first.completed
     for order in itertools.permutations(done.values()):
         if all(
             not (b[1] < a[0]) and not (b[3] < a[2]) for a, b in itertools.combinations(order, 2)
