@@ -33,6 +33,12 @@ PORTS_HELD = 200
 _held: deque[socket.socket] = deque()
 
 
+@atexit.register
+def _let_go() -> None:
+    while _held:
+        _held.pop().close()
+
+
 def free_port() -> int:
     """A port below the range of outgoing connections, which could take it meanwhile.
 
