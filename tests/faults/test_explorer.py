@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterator
 from itertools import count
@@ -25,8 +26,13 @@ from ticketlock.redis.embedded import EmbeddedRedis
 
 @pytest.fixture
 def model() -> Iterator[None]:
-    with modelled():
-        yield
+    """Without the garbage collector: it would go through all states again and again, in vain."""
+    gc.disable()
+    try:
+        with modelled():
+            yield
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -12,6 +12,7 @@ import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -219,6 +220,7 @@ def modelled() -> Iterator[None]:
     async def connect(*_: Any, **__: Any) -> Connection:
         return await _current.connect()
 
+    import_module("ticketlock.locks.concurrent.queue")  # a store imports it late: patched too
     ours = {
         "clock": (process.clock, lambda: _current.loop.now),
         "connect": (redis_connect.connect, connect),
