@@ -141,13 +141,17 @@ def _one(args: argparse.Namespace, options: Options) -> int:
         print_report(report, said)
         if not options.unlocked:
             print("The same without the lock, side by side: ticketlock demo --compare")
-            # Killed replicas cost more than the store.
-            if report.tracker_store == SQLITE and not report.kills:
+            if takes_the_time(report):
                 print(
                     "The times are mostly those of SQLite and HTTP: to see what the lock adds, "
                     "name a tracker store on Redis (--compare --endpoints FILE)"
                 )
     return EXIT_FAILED if report.violations else EXIT_OK
+
+
+def takes_the_time(report: Report) -> bool:
+    """Whether the tracker store takes most of the time: SQLite, but killed replicas cost more."""
+    return report.tracker_store == SQLITE and not report.kills
 
 
 def _compare(args: argparse.Namespace, options: Options) -> int:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from ticketlock import cli
+from ticketlock.cli.demo import takes_the_time
 from ticketlock.demo import Options
 from ticketlock.demo.judge.events import EVENT_KINDS, EventCounts
 from ticketlock.demo.judge.records import BEGIN, END, LOST, TurnRecord
@@ -25,6 +26,15 @@ HOSTILE = "<script>&\x1b[2J"
 
 def report(*violations: Violation, kills: int = 0) -> Report:
     return Report(8, 2, 3, seconds=1.0, kills=kills, violations=list(violations))
+
+
+@pytest.mark.parametrize(
+    ("store", "kills", "said"),
+    [("sql (sqlite)", 0, True), ("sql (sqlite)", 1, False), ("redis", 0, False)],
+)
+def test_the_store_that_takes_the_time(store: str, kills: int, said: bool) -> None:
+    """SQLite does; not where histories are in Redis, or replicas were killed."""
+    assert takes_the_time(replace(report(kills=kills), tracker_store=store)) is said
 
 
 def test_the_verdict_is_one_sentence() -> None:
