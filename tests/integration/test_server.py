@@ -57,6 +57,12 @@ async def begun(http: httpx.AsyncClient, at: Replica, sender: str, waiting: int 
         await asyncio.sleep(0.01)
 
 
+async def runs(http: httpx.AsyncClient, at: Replica) -> None:
+    """Wait until a replica has claimed a turn, too: one that is only granted is given back at a stop."""
+    while (await http.get(f"{at.url}/status")).json()["turns_running"] == 0:
+        await asyncio.sleep(0.01)
+
+
 def said(*names: str) -> list[str]:
     return [text for name in names for text in (name, f"begun: {name}", f"done: {name}")]
 
@@ -334,7 +340,7 @@ async def test_waiters_go_to_another_replica(redis_server: EmbeddedRedis, tmp_pa
         with replicas(tmp_path, [], []) as (one, two):
             slow = {"sender": "hand", "metadata": {"seconds": 1}}
             holder = asyncio.create_task(send(http, one, "a", **slow))
-            await begun(http, two, "hand")
+            await runs(http, one)
             named = {"sender": "hand", "message_id": "2"}
             waiter = asyncio.create_task(send(http, one, "b", **named))
             await begun(http, two, "hand", waiting=1)
