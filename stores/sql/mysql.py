@@ -55,6 +55,7 @@ async def claim(
         first = {key: one.session_id for key, one in found.items()}
         for key, row_id, data in await _of_each(cursor, _SINCE, first):
             found[key].rows.append(EventRow(row_id, data))
+    await connection.commit()
     return {key: one for key, one in found.items() if one.counted()}
 
 
@@ -86,6 +87,7 @@ async def write(
                 note |= {"outbox_since": at, "outbox_at": at}
             notes[key] = note
         await _note(cursor, notes)
+    await connection.commit()
     return {key: note["sequence"] for key, note in notes.items()}
 
 

@@ -30,7 +30,7 @@ from .turns import OLDEST, SQLiteTurns
 log = logging.getLogger("ticketlock.stores")
 
 #: Batches of one kind that are at the server at once. While they are, others gather.
-WRITERS = 2
+WRITERS = 4
 #: Bytes of events above which a turn gains nothing by company.
 LARGE = 250_000
 
@@ -40,7 +40,8 @@ LARGE = 250_000
 Statements = Callable[[Any, Sequence[Any], Mapping[Any, Any]], Awaitable[Mapping[str, Any]]]
 
 
-#: Driver -> its statements, and whether a batch is a single one, which needs no transaction.
+#: Driver -> its statements, and whether a batch is a single one, which needs no transaction; others
+#: commit by themselves.
 _DRIVERS: dict[str, tuple[Any, bool]] = {"psycopg": (postgresql, True), "aiomysql": (mysql, False)}
 
 
@@ -103,12 +104,13 @@ class Together(Batches):
     async def _transaction(
         self, connection: AsyncConnection, info: Mapping[Any, Any]
     ) -> AsyncIterator[None]:
-        if self._single and not sessions.is_pooled(info):
-            await connection.execution_options(isolation_level="AUTOCOMMIT")
-            yield
+        if sessions.is_pooled(info):  # then the settings belong to the transaction
+            async with connection.begin():
+                yield
             return
-        async with connection.begin():
-            yield
+        if self._single:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+        yield
 
 
 class Turns:

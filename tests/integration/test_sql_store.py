@@ -341,28 +341,6 @@ async def test_a_frozen_process_in_the_middle_of_an_append(server: Stores) -> No
     assert len(times) % 100 == 1
 
 
-async def test_what_a_turn_costs(tracker_sections: Any) -> None:
-    """Statements of a turn: a claim takes four, a write three and one for each event."""
-    stores = Stores("sqlite", tracker_sections("sqlite"))
-    store = stores.open()
-    claim = await store.claim("a", 1, "x")
-    await store.append(claim, [user(f"{n}", n) for n in range(100)])
-    said: list[str] = []
-
-    @sa.event.listens_for(store._engine._engine, "checkout")
-    def trace(connection: Any, *_: Any) -> None:
-        connection.set_trace_callback(lambda text: said.append(text.split()[0]))
-
-    for name in ("a", "new"):
-        claim = await store.claim(name, 2, "x")
-        assert said == ["BEGIN", "INSERT", "SELECT", "COMMIT"]  # INSERT ON CONFLICT UPDATE
-        said.clear()
-        await store.append(claim, [user("one", 1), user("two", 2)])
-        assert said == ["BEGIN", "INSERT", "INSERT", "UPDATE", "COMMIT"]
-        said.clear()
-    await stores.close()
-
-
 async def test_a_cancellation_at_any_step_leaves_no_transaction(
     tracker_sections: Any,
 ) -> None:

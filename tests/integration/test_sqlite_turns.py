@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from contract_events import user
 from integration.test_group_commit_servers import (
     events_of_another_program,
@@ -77,4 +78,25 @@ async def test_a_repeated_write_is_written_once(stores: Stores) -> None:
     claim = await store.claim("a", 2, "x")
     assert [event.text for event in claim.tracker.events] == ["one", "two"]
     assert claim.sequence == 2
+    await stores.close()
+
+
+async def test_what_a_turn_costs(stores: Stores) -> None:
+    """Statements of a turn: a claim takes four, a write three and one for each event."""
+    store: Any = stores.open()
+    claim = await store.claim("a", 1, "x")
+    await store.append(claim, [user(f"{n}", n) for n in range(100)])
+    said: list[str] = []
+
+    @sa.event.listens_for(store._engine._engine, "checkout")
+    def trace(connection: Any, *_: Any) -> None:
+        connection.set_trace_callback(lambda text: said.append(text.split()[0]))
+
+    for name in ("a", "new"):
+        claim = await store.claim(name, 2, "x")
+        assert said == ["BEGIN", "INSERT", "SELECT", "COMMIT"]  # INSERT ON CONFLICT UPDATE
+        said.clear()
+        await store.append(claim, [user("one", 1), user("two", 2)])
+        assert said == ["BEGIN", "INSERT", "INSERT", "UPDATE", "COMMIT"]
+        said.clear()
     await stores.close()
