@@ -1,4 +1,4 @@
-"""Bare drivers that do a turn's writes: a claim and its commit, then the events and theirs.
+"""Bare drivers that do a turn's writes: a claim, a read, two events, and the new state.
 
 No lock, no fence that anybody compares, no retry, no outbox: what the databases cost by themselves.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
-import aiosqlite
+import aiomysql
 import psycopg
 import redis.asyncio
 from pymongo import AsyncMongoClient
@@ -37,59 +38,124 @@ INSERT = (
 WRITE = "UPDATE bare_conversations SET sequence = sequence + 2 WHERE sender_id = ? AND fence = ?"
 
 
-class SQL:
-    """aiosqlite on one connection, psycopg on one for each task."""
+class SQLite:
+    """sqlite3, called in one thread: a commit for the claim, and one for the write."""
+
+    def __init__(self, section: Mapping[str, Any]) -> None:
+        self._connection = sqlite3.connect(section["db"] + ".bare", isolation_level=None)
+        self._fences = count(1)
+
+    async def open(self, tasks: int) -> None:
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        for statement in TABLES:
+            self._connection.execute(statement.replace("{id}", "INTEGER PRIMARY KEY"))
+
+    async def turn(self, sender_id: str, events: Events) -> None:
+        run, fence = self._connection.execute, next(self._fences)
+        run("BEGIN IMMEDIATE")
+        run(CLAIM, (sender_id, fence))
+        [json.loads(data) for (data,) in run(READ, (sender_id,))]
+        run("COMMIT")
+        run("BEGIN IMMEDIATE")
+        for event in events:
+            run(INSERT, _row(sender_id, event))
+        run(WRITE, (sender_id, fence))
+        run("COMMIT")
+
+    async def close(self) -> None:
+        self._connection.close()
+
+
+class Server:
+    """A connection for each task, and one transaction for the whole turn."""
+
+    #: Where they differ from SQLite's.
+    id, claim = "", CLAIM
 
     def __init__(self, section: Mapping[str, Any]) -> None:
         self._section = section
-        self._postgres = section.get("dialect") == "postgresql"
         self._free: asyncio.LifoQueue[Any] = asyncio.LifoQueue()
         self._fences = count(1)
 
     async def open(self, tasks: int) -> None:
-        for _ in range(tasks if self._postgres else 1):
+        for _ in range(tasks):
             self._free.put_nowait(await self._connect())
-        kind = "BIGSERIAL PRIMARY KEY" if self._postgres else "INTEGER PRIMARY KEY"
+        connection = await self._free.get()
         for statement in TABLES:
-            await self._run([(statement.replace("{id}", kind), ())])
+            await self._run(connection, statement.replace("{id}", self.id))
+        self._free.put_nowait(connection)
+
+    async def turn(self, sender_id: str, events: Events) -> None:
+        connection, fence = await self._free.get(), next(self._fences)
+        await self._run(connection, "BEGIN")
+        await self._run(connection, self.claim, (sender_id, fence))
+        [json.loads(data) for (data,) in await self._run(connection, READ, (sender_id,))]
+        for event in events:
+            await self._run(connection, INSERT, _row(sender_id, event))
+        await self._run(connection, WRITE, (sender_id, fence))
+        await self._run(connection, "COMMIT")
+        self._free.put_nowait(connection)
+
+    async def close(self) -> None:
+        while not self._free.empty():
+            await self._end(self._free.get_nowait())
+
+    async def _connect(self) -> Any:
+        raise NotImplementedError
+
+    async def _run(self, connection: Any, text: str, values: tuple[Any, ...] = ()) -> Any:
+        """Execute a statement, and return its rows if it has some."""
+        raise NotImplementedError
+
+    async def _end(self, connection: Any) -> None:
+        raise NotImplementedError
+
+
+class PostgreSQL(Server):
+    """psycopg, which prepares what it repeats."""
+
+    id = "BIGSERIAL PRIMARY KEY"
 
     async def _connect(self) -> Any:
         login = self._section
-        if not self._postgres:
-            connection = await aiosqlite.connect(login["db"] + ".bare", isolation_level=None)
-            await connection.execute("PRAGMA journal_mode = WAL")
-            return connection
         return await psycopg.AsyncConnection.connect(
             host=login["url"], port=login["port"], user=login["username"],
             password=login["password"], dbname="postgres", autocommit=True,
         )  # fmt: skip
 
-    async def _run(self, statements: list[tuple[str, tuple[Any, ...]]]) -> list[Any]:
-        connection = await self._free.get()
-        begin = "BEGIN" if self._postgres else "BEGIN IMMEDIATE"
-        rows: list[Any] = []
-        for text, values in [(begin, ()), *statements, ("COMMIT", ())]:
-            text = text.replace("?", "%s") if self._postgres else text
-            cursor = await connection.execute(text, values)
-            if text.startswith("SELECT"):
-                rows = await cursor.fetchall()
-            await cursor.close()
-        self._free.put_nowait(connection)
-        return rows
+    async def _run(self, connection: Any, text: str, values: tuple[Any, ...] = ()) -> Any:
+        cursor = await connection.execute(text.replace("?", "%s"), values)
+        return await cursor.fetchall() if cursor.description else []
 
-    async def turn(self, sender_id: str, events: Events) -> None:
-        fence = next(self._fences)
-        rows = await self._run([(CLAIM, (sender_id, fence)), (READ, (sender_id,))])
-        [json.loads(data) for (data,) in rows]
-        inserts: list[tuple[str, tuple[Any, ...]]] = [
-            (INSERT, (sender_id, e["event"], e["timestamp"], None, None, json.dumps(e)))
-            for e in events
-        ]
-        await self._run([*inserts, (WRITE, (sender_id, fence))])
+    async def _end(self, connection: Any) -> None:
+        await connection.close()
 
-    async def close(self) -> None:
-        while not self._free.empty():
-            await self._free.get_nowait().close()
+
+class MariaDB(Server):
+    """aiomysql."""
+
+    id = "BIGINT AUTO_INCREMENT PRIMARY KEY"
+    claim = "INSERT INTO bare_conversations VALUES (?, ?, 0) ON DUPLICATE KEY UPDATE fence = VALUES(fence)"
+
+    async def _connect(self) -> Any:
+        login = self._section
+        return await aiomysql.connect(
+            host=login["url"], port=login["port"], user=login["username"],
+            password=login["password"], db=login["db"], autocommit=True,
+        )  # fmt: skip
+
+    async def _run(self, connection: Any, text: str, values: tuple[Any, ...] = ()) -> Any:
+        cursor = await connection.cursor()
+        await cursor.execute(text.replace("?", "%s"), values)
+        return await cursor.fetchall()
+
+    async def _end(self, connection: Any) -> None:
+        connection.close()
+
+
+def _row(sender_id: str, event: dict[str, Any]) -> tuple[Any, ...]:
+    return (sender_id, event["event"], event["timestamp"], None, None, json.dumps(event))
 
 
 class Redis:
@@ -142,4 +208,6 @@ class Mongo:
 
 
 #: As in tests/servers/tracker_stores.py.
-BARE: dict[str, Any] = {"sqlite": SQL, "postgres": SQL, "redis": Redis, "mongo": Mongo}
+BARE: dict[str, Any] = {
+    "sqlite": SQLite, "postgres": PostgreSQL, "mariadb": MariaDB, "redis": Redis, "mongo": Mongo
+}  # fmt: skip
