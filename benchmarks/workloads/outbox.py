@@ -23,6 +23,10 @@ from ..stores import Section, events, of_tests, tracker_sections
 
 TITLE = "outbox drain rate"
 
+#: broker -> the least part of its own client's rate. A file and SQLite do less for an event than
+#: reading it from a store takes.
+LEAST = {"kafka": 0.7, "pika": 0.7, "file": 0.4, "sql": 0.4}
+
 
 def run(bench: Bench) -> None:
     url = bench.server()
@@ -182,7 +186,7 @@ def bars(rows: Rows) -> list[Bar]:
         Bar(
             f"{name}: drain rate by the bare client's",
             rows.ratio("ticketlock", "bare", "per_s", name),
-            0.7,
+            LEAST[name],
             at_most=False,
         )
         for name in rows.xs()

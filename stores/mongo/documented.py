@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from ticketlock.errors import UnreadableHistory
@@ -10,6 +11,9 @@ from ticketlock.events.codec import EncodedEvent, encode_events
 
 from . import layout
 from .database import Database, Document
+
+#: Conversations that one request asks for.
+LOOKUPS = 500
 
 _WITH_EVENTS: Document = {"events.0": {"$exists": True}}
 
@@ -19,6 +23,9 @@ class Documented:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked: list[tuple[str, asyncio.Future[bool]]] = []
+        self._looking: asyncio.Task[None] | None = None
 
     async def read(self, sender_id: str) -> tuple[list[Document], list[EncodedEvent]]:
         """The documents of a conversation (races create several) and all events."""
@@ -35,9 +42,45 @@ class Documented:
             ) from error
 
     async def exists(self, sender_id: str) -> bool:
-        """Whether a conversation has documents with events."""
-        query = {**_query(sender_id), **_WITH_EVENTS}
-        return await self._db.documented.find_one(query, {"_id": 1}) is not None
+        """Whether a conversation has documents with events.
+
+        Those who ask in one round of the event loop, or while a request is under way, share the
+        next request.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._asked, self._looking = loop, [], None
+        answer: asyncio.Future[bool] = loop.create_future()
+        self._asked.append((sender_id, answer))
+        if self._looking is None:
+            self._looking = loop.create_task(self._look())
+        return await answer
+
+    async def _look(self) -> None:
+        try:
+            while self._asked:
+                some, self._asked = self._asked[:LOOKUPS], self._asked[LOOKUPS:]
+                await self._answer(some)
+        finally:
+            self._looking = None
+
+    async def _answer(self, asked: Sequence[tuple[str, asyncio.Future[bool]]]) -> None:
+        ids = [one for sender_id, _ in asked for one in _ids(sender_id)]
+        query = {"sender_id": {"$in": ids}, **_WITH_EVENTS}
+        error: Exception | None = None
+        found: set[str] = set()
+        try:
+            cursor = self._db.documented.find(query, {"sender_id": 1})
+            found = {str(document["sender_id"]) async for document in cursor}
+        except Exception as failed:  # noqa: BLE001  # it is raised by those who asked
+            error = failed
+        for sender_id, answer in asked:
+            if answer.done():  # who asked was cancelled
+                continue
+            if error is None:
+                answer.set_result(sender_id in found)
+            else:
+                answer.set_exception(error)
 
     def filled(self, fields: Document) -> AsyncIterator[Document]:
         """These fields of all documents with events."""
@@ -56,8 +99,11 @@ class Documented:
 
 
 def _query(sender_id: str) -> Document:
+    return {"sender_id": {"$in": _ids(sender_id)}}
+
+
+def _ids(sender_id: str) -> list[Any]:
     # Old versions stored an id of digits as a number.
-    ids: list[Any] = [sender_id]
     if sender_id.isascii() and sender_id.isdigit() and int(sender_id) < 2**63:
-        ids.append(int(sender_id))
-    return {"sender_id": {"$in": ids}}
+        return [sender_id, int(sender_id)]
+    return [sender_id]

@@ -116,6 +116,23 @@ async def test_requests_of_a_turn(backend: str, tracker_sections: Any) -> None:
     await stores.close()
 
 
+async def test_claims_share_a_look_in_mongodb(tracker_sections: Any) -> None:
+    """What another program has written is asked for once, for all that claim at the moment."""
+    stores = Stores("mongo", tracker_sections("mongo"))
+    store: Any = stores.open()
+    drain = counted(store, "mongo")
+    await turn_of_another(store)
+    await store._db.documented.insert_many(
+        [{"sender_id": name, "events": [user("beside", 1)]} for name in ("3", 5)]
+    )
+    for fence in (1, 2):  # the first converts the two
+        drain()
+        claims = await asyncio.gather(*(store.claim(f"{i}", fence, "one") for i in range(8)))
+        assert [len(claim.tracker.events) for claim in claims] == [0, 0, 0, 1, 0, 1, 0, 0]
+    assert sorted("+".join(drain()).split("+")) == ["find"] + 8 * ["findAndModify"]
+    await stores.close()
+
+
 async def turn_of_another(store: TrackerStore) -> None:
     """What a process does once: connections, scripts, tables."""
     claim = await store.claim("another", 1, "one")
