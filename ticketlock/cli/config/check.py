@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ...aio.within import within
 from ...conversations import Conversations
 from ...deliveries.settings import CallbackSettings
 from ...domain.reading import read_domain
@@ -142,8 +143,10 @@ async def check(path: str | Path, timeout: float | None = None) -> Report:
 async def _bounded(
     section: str, checking: Awaitable[Component], timeout: float | None
 ) -> Component:
+    if timeout is None:
+        return await checking
     try:
-        return await asyncio.wait_for(checking, timeout)
+        return await within(timeout, checking)
     except asyncio.TimeoutError:
         return Component(section, "-", "-", f"{section}: no answer within {timeout:g} s")
 

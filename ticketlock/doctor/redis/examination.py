@@ -9,6 +9,7 @@ from functools import partial
 
 from redis.exceptions import RedisError
 
+from ...aio.within import within
 from ...errors import LockStoreConnectionError
 from ...redis.connect import connect, explain
 from ...redis.settings import RedisSettings
@@ -90,9 +91,7 @@ class Examination:
                 continue
             first = self._servers[0]
             try:
-                cluster = await asyncio.wait_for(
-                    Cluster.seen_by(first, seed[0]), deployment.timeout
-                )
+                cluster = await within(deployment.timeout, Cluster.seen_by(first, seed[0]))
             except ERRORS as error:
                 self._unreachable(first.place, settings, error)
                 return
@@ -123,7 +122,7 @@ class Examination:
     async def _look(self, settings: RedisSettings, place: str) -> bool:
         """Connect to a server and ask it; False: it gave no usable answer, which is a finding."""
         try:
-            server = await asyncio.wait_for(look(settings, place), 2 * self._deployment.timeout)
+            server = await within(2 * self._deployment.timeout, look(settings, place))
         except ERRORS as error:
             self._unreachable(place, settings, error)
             return False
@@ -134,9 +133,7 @@ class Examination:
         """Look at a replica, or at another node: from here it may be out of reach."""
         settings = self._deployment.at(address)
         try:
-            server = await asyncio.wait_for(
-                look(settings, shown(address)), 2 * self._deployment.timeout
-            )
+            server = await within(2 * self._deployment.timeout, look(settings, shown(address)))
         except ERRORS as error:
             self._found.append(("", NOT_LOOKED_AT.found(
                 str(explain(settings, error)[0]), "run the doctor where the replicas run"
@@ -203,7 +200,7 @@ class Examination:
                 self._found.append((server.place, finding))
 
         try:
-            await asyncio.wait_for(collect(), self._deployment.timeout)
+            await within(self._deployment.timeout, collect())
         except ERRORS as error:
             text = str(explain(self._deployment.settings, error)[0])
             again = NOT_LOOKED_AT.found(text, "run the doctor again, with a longer --timeout")
