@@ -171,10 +171,23 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     lines = capsys.readouterr().out.splitlines()
     assert f"SQLite file {tmp_path}/a.db (tracker_store)" in lines
     assert "this process (lock_store)" in lines
-    assert "  warning  section-warning" in lines
-    assert [line[:17] for line in lines if "  why  " in line] == ["           why   "]
+    assert "  warning   section-warning" in lines
+    assert [line[:18] for line in lines if "  why  " in line] == ["            why   "]
     assert lines[-1] == "1 warning"
     assert "\x1b" not in "".join(lines)
+    accepting = ["doctor", "--endpoints", str(path), "--accept", "section-warning"]
+    assert cli.main(accepting) == cli.EXIT_OK
+    lines = capsys.readouterr().out.splitlines()
+    assert "  accepted  section-warning" in lines
+    assert lines[-1] == "1 accepted"
+
+
+@pytest.mark.parametrize("name", ["section-warnin", "unreachable"])
+def test_what_cannot_be_accepted(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["doctor", "--accept", name])
+    assert caught.value.code == cli.EXIT_BAD_INPUT
+    assert f"{name!r} cannot be accepted" in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

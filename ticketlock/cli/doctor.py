@@ -9,18 +9,22 @@ import logging
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..doctor import Doctor, Finding, Visit
+from ..doctor import FAULTS, Doctor, Finding, Visit
 from ..doctor.finding import SECTION, UNREACHABLE, WRONG_SETTING
 from ..doctor.redis.rights import LUA, RIGHTS
 from ..endpoints.file import read_endpoints
+from ..settings.section import hint
 from .common import ENDPOINTS, EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, positive
 from .config.check import Component, check
 
 #: Severity -> colour of its word, on a terminal.
-_COLOURS = {"error": "31", "warning": "33", "note": "36", "ok": "32"}
+_COLOURS = {"error": "31", "warning": "33", "note": "36", "accepted": "36", "ok": "32"}
+#: In this order a server's findings are shown.
+_ORDER = ("error", "warning", "note", "accepted")
 #: Columns of the text beside a finding's `what`, `why` and `do`.
 _WIDTH = 100
 
@@ -42,6 +46,10 @@ def add(commands: Any) -> None:
         "--replicas", type=positive, metavar="N", default=2,
         help="how many processes use the file, for limits of connections (%(default)s)",
     )  # fmt: skip
+    command.add_argument(
+        "--accept", action="append", type=_name, metavar="FINDING", default=[],
+        help="a finding that is known and does not change the status; may be given several times",
+    )  # fmt: skip
     command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -55,11 +63,21 @@ def _seconds(text: str) -> float:
 _seconds.__name__ = "number"  # argparse shows it: invalid number value
 
 
+def _name(text: str) -> str:
+    if text not in FAULTS or text == UNREACHABLE.name:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be accepted; {hint(text, FAULTS)}")
+    return text
+
+
 def _doctor(args: argparse.Namespace) -> int:
     logging.getLogger("ticketlock").setLevel(
         logging.ERROR
     )  # what is logged at a start is a finding
     visits = asyncio.run(_visits(args.endpoints, args.timeout, args.replicas))
+    for visit in visits:
+        known = (replace(one, severity="accepted") if one.name in args.accept else one
+                 for one in visit.findings)  # fmt: skip
+        visit.findings = sorted(known, key=lambda one: _ORDER.index(one.severity))
     status = _status(visits)
     if args.json:
         shown = {"status": status, "visits": [visit.as_dict() for visit in visits]}
@@ -113,37 +131,40 @@ def _status(visits: Sequence[Visit]) -> int:
     found = [finding for visit in visits for finding in visit.findings]
     if any(finding.name == UNREACHABLE.name for finding in found):
         return EXIT_UNAVAILABLE
-    return EXIT_FAILED if any(finding.severity != "note" for finding in found) else EXIT_OK
+    severe = any(finding.severity in ("error", "warning") for finding in found)
+    return EXIT_FAILED if severe else EXIT_OK
 
 
 def _lines(visits: Sequence[Visit], colour: bool) -> Iterator[str]:
     """The visits as text: a head for each server, below it its findings."""
-    counts = dict.fromkeys(("error", "warning", "note"), 0)
+    counts = dict.fromkeys(_ORDER, 0)
     for visit in visits:
         seen = f": {visit.seen}" if visit.seen else ""
         yield f"{visit.server} ({', '.join(visit.sections)}){seen}"
         if not visit.findings:
             yield f"  {_word('ok', colour)}"
-        for finding in sorted(visit.findings, key=lambda one: list(counts).index(one.severity)):
+        for finding in visit.findings:
             counts[finding.severity] += 1
             yield f"  {_word(finding.severity, colour)}  {finding.name}"
             for name, text in (("what", finding.what), ("why", finding.why), ("do", finding.do)):
                 yield from _wrapped(name, text)
         yield ""
-    told = ", ".join(
-        f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items() if count
-    )
+    told = ", ".join(_count(name, count) for name, count in counts.items() if count)
     yield told or "nothing is wrong"
 
 
+def _count(severity: str, count: int) -> str:
+    return f"{count} {severity}{'s' * (count != 1 and severity != 'accepted')}"
+
+
 def _word(severity: str, colour: bool) -> str:
-    word = f"{severity:7}"
+    word = f"{severity:8}"
     return f"\x1b[{_COLOURS[severity]}m{word}\x1b[0m" if colour else word
 
 
 def _wrapped(name: str, text: str) -> Iterator[str]:
     """A text beside its name. What is to be typed is not broken: it is copied."""
-    start = f"           {name:4}  "
+    start = f"            {name:4}  "
     if name == "do":
         yield start + text
         return

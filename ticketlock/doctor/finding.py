@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 #: `error`: a promise does not hold, or nothing works. `warning`: one is lost when something fails.
-#: `note`: worth to know; it does not change the exit status.
-Severity = Literal["error", "warning", "note"]
+#: `note`: worth to know; it does not change the exit status. `accepted`: an operator has said so.
+Severity = Literal["error", "warning", "note", "accepted"]
 
 #: Name -> fault. docs/operations/doctor.md is made of it.
 FAULTS: dict[str, Fault] = {}
@@ -44,7 +44,7 @@ class Finding:
     """A fault that a server has.
 
     Attributes:
-        name, severity, why: those of the fault.
+        name, severity, why: those of the fault; `accepted` in place of its severity.
         what: what is wrong, with the values that were seen.
         do: what to type or to change.
     """
