@@ -9,7 +9,7 @@ import pytest
 
 from ticketlock import cli
 from ticketlock.doctor import kafka, mongo, sql
-from ticketlock.doctor.redis import memory, timing, versions
+from ticketlock.doctor.redis import memory, persistence, timing, versions
 from ticketlock.doctor.redis.cluster import Cluster, Node
 from ticketlock.doctor.redis.server import Server
 
@@ -35,7 +35,7 @@ def server(**info: str) -> Server:
         ({"redis_version": "7.2.4", "valkey_version": "9.0.4"}, True, ["CVE-2026-56684"]),
         ({"redis_version": "7.2.4", "valkey_version": "8.1.3"}, False,
          ["CVE-2025-49844", "CVE-2025-67733", "CVE-2026-23479"]),
-        ({"dragonfly_version": "df-v1.20.0", "redis_version": "7.2.0"}, False, []),
+        ({"redis_version": "7.2.0", "dragonfly_version": "df-v1.20.0"}, False, []),
         ({}, True, []),
     ],
 )  # fmt: skip
@@ -68,6 +68,15 @@ def test_new_policies(policy: str, name: str | None) -> None:
     one = server()
     one.config = {"maxmemory-policy": policy, "maxmemory": "1000"}
     assert [finding.name for finding in memory.eviction(one)] == ([name] if name else [])
+
+
+def test_persistence_without_info() -> None:
+    """A user may have the right to read settings alone."""
+    one = server()
+    one.config = {"appendonly": "no", "save": ""}
+    assert [found.name for found in persistence.persistence(one, False)] == ["redis-persistence"]
+    one.config["appendonly"] = "yes"
+    assert [*persistence.persistence(one, False)] == []
 
 
 def test_clocks_of_nodes() -> None:

@@ -40,7 +40,7 @@ def persistence(server: Server, histories: bool) -> Iterator[Finding]:
 
     Source: tests/storms: a restart without `appendonly` lost the accepted messages that waited.
     """
-    if server.info.get("aof_enabled") != "0":
+    if server.info.get("aof_enabled") != "0" and server.config.get("appendonly") != "no":
         return
     snapshots = server.config.get("save", "?")
     turn_on = "CONFIG SET appendonly yes, and the same in the server's configuration file"

@@ -53,11 +53,8 @@ class Server:
     @property
     def product(self) -> str:
         """`redis`, `valkey`, or another name of a server that speaks its protocol."""
-        if "valkey_version" in self.info:
-            return "valkey"
-        other = next((key for key in self.info if key.endswith("_version")), "")
-        known = {"dragonfly_version": "dragonfly", "redis_version": "redis"}
-        return known.get(other, "redis")
+        others = (name for name in ("valkey", "dragonfly") if f"{name}_version" in self.info)
+        return next(others, "redis")  # they say that they are a Redis, too
 
     @property
     def version(self) -> tuple[int, ...]:
