@@ -96,7 +96,7 @@ def _of_turns(
         place = b.grant.arrived
         if b.grant.kind == a.grant.kind == "acquire" and place is not None:  # noqa: SIM102
             if place < a.grant.invoked and not _troubled(history, b.grant):
-                yield "overtaken", b.grant, _lost_data(history, place, b.grant.completed)
+                yield "overtaken", b.grant, _lost_data(history, b.grant.invoked, b.grant.completed)
     for a, b in itertools.permutations((turn.grant for turn in _turns(operations)), 2):
         if a.fence is None or b.fence is None:
             continue

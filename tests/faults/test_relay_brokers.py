@@ -18,10 +18,10 @@ from conftest import until
 from faults.talk import NAMES, Talk, drained, followed, heard
 from servers import kafka_server
 from servers.event_brokers import BACKENDS, Backend, KafkaBackend
-from servers.proxy import Proxy
 
 from ticketlock import Conversations
 from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.stress.proxy import Proxy
 
 pytestmark = pytest.mark.slow
 

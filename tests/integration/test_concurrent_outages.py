@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 import redis
-from servers.proxy import Proxy
 
 from ticketlock import ConcurrentRedisLockStore, LockLost, LockStoreConnectionError, LockTimeout
 from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.stress.proxy import Proxy
 
 Run = Callable[..., None]
 

@@ -13,12 +13,12 @@ import pytest
 from conftest import until
 from servers.kafka_server import PASSWORD, USER, consume, delete_topic, make_topic
 from servers.processes import free_port
-from servers.proxy import Proxy
 from ticketlock.brokers.kafka.broker import KafkaEventBroker
 
 from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError, EventBrokerError
 from ticketlock.publishing.message import BrokerMessage, Outcome
+from ticketlock.stress.proxy import Proxy
 
 LOGIN = {"sasl_username": USER, "sasl_password": PASSWORD}
 

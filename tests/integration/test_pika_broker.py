@@ -11,12 +11,12 @@ import pytest
 from conftest import until
 from integration.pika_brokers import URL_PASSWORD, one, read, send, using
 from servers.processes import free_port
-from servers.proxy import Proxy
 from servers.rabbitmq import USER
 
 from ticketlock.endpoints.registry import create_event_broker
 from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.publishing.message import BrokerMessage
+from ticketlock.stress.proxy import Proxy
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 import pytest
 from integration.pika_brokers import URL_PASSWORD, one, read, refusal, send, using
-from servers.proxy import Proxy
 from servers.rabbitmq import PASSWORD, USER, VHOST
 from ticketlock.brokers.pika.broker import PikaEventBroker
 
 from ticketlock.errors import EventBrokerConnectionError
+from ticketlock.stress.proxy import Proxy
 
 
 @pytest.fixture

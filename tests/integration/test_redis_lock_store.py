@@ -7,11 +7,11 @@ import json
 
 import pytest
 import redis
-from servers.proxy import Proxy
 
 from ticketlock import ConfigurationError, LockLost, RedisLockStore
 from ticketlock.process import clock
 from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.stress.proxy import Proxy
 
 
 async def test_documented_storage(own_redis: EmbeddedRedis) -> None:

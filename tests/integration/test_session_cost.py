@@ -12,12 +12,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from servers.proxy import Proxy
 from servers.tracker_stores import TRACKER_STORES
 from serving import client, send
 
 from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.server import Message
+from ticketlock.stress.proxy import Proxy
 from ticketlock.tracker.store import TrackerStore
 from ticketlock.tracker.tracker import Tracker
 from ticketlock.turn import Turn

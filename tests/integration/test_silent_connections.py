@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import redis
 from conftest import until
-from servers.proxy import Proxy
 from servers.redis_sets import SentinelSet
 
 from ticketlock import ConcurrentRedisLockStore, LockTimeout, RedisLockStore
 from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.stress.proxy import Proxy
 
 
 def store_behind(proxy: Proxy, **options: object) -> ConcurrentRedisLockStore:

@@ -13,7 +13,6 @@ import pytest
 import sqlalchemy as sa
 from contract_events import user
 from servers import mariadb, postgres
-from servers.proxy import Proxy
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from ticketlock.brokers.sql.broker import SQLEventBroker
 from ticketlock.stores.event_service.database import SQLEventDatabase
@@ -28,6 +27,7 @@ from ticketlock.event_service.records import Received
 from ticketlock.publishing.message import DELIVERED, BrokerMessage
 from ticketlock.server import Settings, create_app
 from ticketlock.settings.section import Section
+from ticketlock.stress.proxy import Proxy
 
 BACKENDS = {"postgres": postgres, "mariadb": mariadb}
 #: An ordinary user: one who may do everything may also write to a MariaDB that is read-only.

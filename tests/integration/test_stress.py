@@ -161,3 +161,51 @@ def test_a_server_that_is_away(command: Command) -> None:
     words = ("--endpoints", command.endpoints("redis://127.0.0.1:1/0"), "--yes")
     _, err = command.run(*words, status=EXIT_UNAVAILABLE)
     assert "nothing listens there" in err
+
+
+KEEPING = "kill,stop,block,client-kill,pause,cut,black-hole,bells,restart"
+
+
+def assert_kept(values: dict[str, Any]) -> None:
+    """No promise was broken; order is not promised while a server forgets."""
+    assert values["ok"], values["examples"]
+    assert not any(values["violations"].values())
+    assert values["grants"] > 50
+
+
+def test_the_lock_holds_while_workers_are_killed_and_stopped(command: Command) -> None:
+    """A worker is stopped for longer than its lease; its successors have the turns meanwhile."""
+    values = command.values("--seconds", "12", "--nemesis", "kill,stop", "--seed", "7")
+    assert_kept(values)
+    assert {"kill", "stop"} <= values["faults"].keys()
+    assert values["forgotten"] == {}
+    assert values["longest_recovery"] < 15
+
+
+@pytest.mark.slow
+def test_the_lock_holds_through_all_that_keeps_data(command: Command) -> None:
+    values = command.values("--seconds", "20", "--nemesis", KEEPING, "--seed", "8")
+    assert_kept(values)
+    assert set(KEEPING.split(",")) - {"cut", "bells"} <= values["faults"].keys()
+    assert values["forgotten"] == {}
+
+
+def test_no_stale_write_is_stored_when_data_is_lost(command: Command) -> None:
+    """Turns may overlap then, for no longer than a lease."""
+    words = ("--conversations", "3", "--nemesis", "flushall,wipe")
+    values = command.values("--seconds", "8", *words)
+    assert_kept(values)
+    assert {"flushall", "wipe"} <= values["faults"].keys()
+    assert values["longest_overlap"] <= 4
+
+
+def test_a_lock_that_forgets_its_holder_is_found_out(command: Command) -> None:
+    """As a history shows it where a server that is said to keep its data does not."""
+    words = ("--conversations", "2", "--nemesis", "flushall", "--history", "history.jsonl")
+    command.values("--seconds", "8", *words)
+    lines = (command.folder / "history.jsonl").read_text().splitlines()
+    assert any('"fault"' in line for line in lines)
+    told = [line for line in lines if '"fault"' not in line]
+    (command.folder / "history.jsonl").write_text("\n".join(told) + "\n")
+    _, err = command.run("--check", "history.jsonl", status=EXIT_FAILED)
+    assert "over" in err  # overlap, or overtaken

@@ -112,7 +112,7 @@ def overtaken(
             and living(grant)
         ):
             yield Violation(
-                "overtaken", grant, latest, grant.arrived, grant.completed,
+                "overtaken", grant, latest, grant.invoked, grant.completed,
                 f"{_turn(grant)} had its place at {moment(grant.arrived)}; {_turn(latest)} asked at "
                 f"{moment(latest.invoked)} and was granted before it",
             )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 from ..checker import History, Verdict, check
 from ..endpoints.file import read_endpoints
 from ..errors import ConfigurationError
-from ..stress import Options, run, stressed
+from ..stress import NEMESES, Options, run, stressed
 from .common import EXIT_FAILED, EXIT_OK, positive
 
 #: Violations that are printed; the others are only counted.
@@ -39,10 +39,14 @@ def add(commands: Any) -> None:
     option("--conversations", type=positive, default=10, help="(%(default)s)")
     option("--rate", type=_seconds, default=200, help="most turns a second, of all (%(default)s)")
     option(
-        "--wait-bound", type=_seconds, default=30, metavar="SECONDS",
+        "--wait-bound", type=_seconds, default=60, metavar="SECONDS",
         help="how long a living process may wait (%(default)s)",
     )  # fmt: skip
     option("--seed", type=int, default=1, help="for random numbers (%(default)s)")
+    option(
+        "--nemesis", metavar="NAME[,NAME]", default="",
+        help=f"what is done meanwhile, without --endpoints: {', '.join(NEMESES)}",
+    )  # fmt: skip
     option("--yes", action="store_true", help="do not ask before a server of yours is stressed")
     option("--history", type=Path, metavar="FILE", help="write the history, as JSON lines")
     option(
@@ -96,7 +100,8 @@ def _options(args: argparse.Namespace) -> Options:
         raise ConfigurationError(f"--history: {args.history}: the folder does not exist")
     return Options(
         section, where, args.seconds, args.processes, args.tasks, args.conversations, args.rate,
-        wait_bound=args.wait_bound, seed=args.seed,
+        nemeses=tuple(filter(None, args.nemesis.split(","))), wait_bound=args.wait_bound,
+        seed=args.seed,
     )  # fmt: skip
 
 

@@ -123,6 +123,12 @@ class EmbeddedRedis:
             process.wait()
         self._fixed_port = self.port
 
+    def forget(self) -> None:
+        """Remove what it has saved; it is stopped. `start` starts it empty."""
+        assert self.process is None
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch.path / "appendonlydir", ignore_errors=True)
+
     def __enter__(self) -> EmbeddedRedis:
         return self.start()
 

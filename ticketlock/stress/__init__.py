@@ -5,7 +5,7 @@ records, and asks no lock.
 """
 
 from .course import run, stressed
-from .plan import Options
+from .plan import NEMESES, Options
 from .report import Report
 
-__all__ = ["Options", "Report", "run", "stressed"]
+__all__ = ["NEMESES", "Options", "Report", "run", "stressed"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
 from ..aio.signals import interruptible
-from ..checker import History, check
+from ..checker import Fault, History, check
 from ..endpoints.registry import create_lock_store
 from ..errors import ConfigurationError
 from ..files.scratch import Scratch
@@ -17,13 +17,16 @@ from ..locks.concurrent.scripts import Keys
 from ..locks.store import LockStore
 from ..process import clock
 from ..progress import Bar
-from ..redis.embedded import EmbeddedRedis
 from ..redis.settings import RedisSettings
+from .nemesis import Nemesis
+from .own_server import OwnServer
 from .plan import Options, Plan
 from .register import Registers
 from .report import Report
 from .workers import Workers
 
+#: Seconds at the end without new faults.
+CALM = 3.0
 #: Seconds between two looks at the progress.
 _LOOK = 0.1
 
@@ -64,36 +67,64 @@ def opened(section: Mapping[str, Any], where: str) -> tuple[LockStore, RedisSett
 async def _run(options: Options) -> Report:
     async with AsyncExitStack() as stack:
         scratch = stack.enter_context(Scratch("stress"))
-        section = options.lock_store
-        if section is None:
-            server = stack.enter_context(EmbeddedRedis())
-            section = {"type": "concurrent_redis", "url": server.url}
+        own = None
+        if options.lock_store is None:
+            own = await stack.enter_async_context(OwnServer(bool(options.nemeses)))
+        section = dict(own.lock_store if own else options.lock_store or {})
+        register = {"url": own.registers.url} if own else None
         store, settings = opened(section, options.where)
-        await stack.enter_async_context(store)
-        await store.inspect(options.names[0])  # before workers are started that need it
-        registers = await stack.enter_async_context(Registers(settings))
-        stack.push_async_callback(_clean_up, options, settings, registers)
+        async with store:
+            await store.inspect(options.names[0])  # before workers are started that need it
+        if own is None:
+            stack.push_async_callback(_clean_up, options, settings)
         plan = Plan(
-            dict(section), options.where, None, options.names, options.tasks, options.pause,
+            section, options.where, register, options.names, options.tasks, options.pause,
             options.hold, options.seed,
         )  # fmt: skip
         workers = await stack.enter_async_context(Workers(plan, scratch))
         bar = stack.enter_context(Bar())
         bar.phase("workers that are started")
         await workers.start(options.processes)
-        begun = clock()
-        end = begun + options.seconds
+        end = clock() + options.seconds
         workers.go(end)
-        bar.phase("seconds of turns", round(options.seconds))
-        while clock() < end:
-            await asyncio.sleep(min(_LOOK, max(0.0, end - clock())))
-            bar.show(round(clock() - begun))
+        faults: list[Fault] = []
+        lease = _lease(store)
+        if own is None:
+            await _show(options, bar, end)
+        else:
+            nemesis = Nemesis(workers, own, lease, scratch.path, options.seed)
+            faults = nemesis.faults
+            calm = end - min(CALM, options.seconds / 3)
+            await _gathered(
+                _show(options, bar, end), *(nemesis.run(name, calm) for name in options.nemeses)
+            )
         bar.phase("workers that end")
         hang = await workers.finish()
         bar.phase("history that is judged")
         history = History.read(*workers.histories)
-        verdict = check(history, lease=_lease(store), wait_bound=options.wait_bound)
-        return Report(options, f"Redis at {settings.address}", history, verdict, hang)
+        history.faults += faults
+        verdict = check(history, lease=lease, wait_bound=options.wait_bound)
+        server = "a Redis of its own" if own else f"Redis at {settings.address}"
+        return Report(options, server, history, verdict, hang)
+
+
+async def _show(options: Options, bar: Bar, end: float) -> None:
+    """Show the seconds as they pass, to their end."""
+    bar.phase("seconds of turns", round(options.seconds))
+    while (left := end - clock()) > 0:
+        bar.show(round(options.seconds - left))
+        await asyncio.sleep(min(_LOOK, left))
+
+
+async def _gathered(*works: Coroutine[Any, Any, None]) -> None:
+    """Do these beside each other; the first error ends the others."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _lease(store: LockStore) -> float:
@@ -102,10 +133,11 @@ def _lease(store: LockStore) -> float:
     return float(store.lease if timing is None else timing.lease / 1000)
 
 
-async def _clean_up(options: Options, settings: RedisSettings, registers: Registers) -> None:
+async def _clean_up(options: Options, settings: RedisSettings) -> None:
     """Remove the keys of the run; workers that would write more are gone."""
     keys = Keys(settings)
-    for name in options.names:
-        await registers.remove(
-            registers.key(name), *keys.all(name), settings.prefixed(f"lock:{name}")
-        )
+    async with Registers(settings) as registers:
+        for name in options.names:
+            await registers.remove(
+                registers.key(name), *keys.all(name), settings.prefixed(f"lock:{name}")
+            )

@@ -12,6 +12,22 @@ from typing import Any
 from ..checker.history import LIMIT
 from ..errors import ConfigurationError
 
+#: Name -> what it does, on a server of the run alone.
+NEMESES = {
+    "kill": "kill a worker",
+    "stop": "stop a worker for longer than the lease, and let it continue",
+    "block": "block the event loop of a worker for longer than the lease",
+    "client-kill": "let the server close connections",
+    "pause": "let the server pause all clients",
+    "cut": "reset all connections",
+    "black-hole": "let nothing through, in both directions",
+    "bells": "lose all that the server publishes",
+    "restart": "kill the server, and start it with its data",
+    "wipe": "kill the server, and start it without data",
+    "flushall": "remove all data",
+}
+#: Those after which the server has forgotten what it had answered.
+LOSING = ("wipe", "flushall")
 #: Most operations of a turn: acquire, two writes, release.
 OPERATIONS = 4
 
@@ -28,7 +44,7 @@ class Options:
         conversations: how many; each turn takes one of them by chance.
         rate: most turns a second, of all workers.
         hold: seconds that a turn lasts at most.
-        nemeses: names of `nemesis.NEMESES`; only on a server of the run.
+        nemeses: names of `NEMESES`; only on a server of the run.
         wait_bound: seconds that a living process may wait.
         seed: decides what tasks and nemeses do; when they do it, the machine decides.
     """
@@ -42,7 +58,7 @@ class Options:
     rate: float = 200.0
     hold: float = 0.02
     nemeses: tuple[str, ...] = ()
-    wait_bound: float = 30.0
+    wait_bound: float = 60.0
     seed: int = 1
     names: tuple[str, ...] = field(init=False)
 
@@ -51,6 +67,9 @@ class Options:
             raise ConfigurationError(
                 "--nemesis is for a server of the run: it would break yours; leave out --endpoints"
             )
+        for name in self.nemeses:
+            if name not in NEMESES:
+                raise ConfigurationError(f"--nemesis: {name!r} is none of {', '.join(NEMESES)}")
         if self.seconds * self.rate * OPERATIONS > LIMIT:
             raise ConfigurationError(
                 f"{self.seconds:g} s at {self.rate:g} turns a second are more than {LIMIT} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +47,33 @@ class Report:
             "arrival, and no stale write was stored."
         )
 
+    @property
+    def longest_recovery(self) -> float:
+        """Seconds from the kill of a worker to the next grant in a conversation that it held, without
+        the time in which no process waited there."""
+        killed = {f.process: f.since for f in self.history.faults if f.kind == "kill"}
+        held: dict[str, tuple[str, float]] = {}
+        for one in self.history.operations:
+            worker = one.process.partition("/")[0]
+            if worker in killed and one.kind == "acquire" and one.outcome == "ok":
+                held[one.process] = one.conversation, one.invoked
+        for one in self.history.operations:
+            if one.kind == "release" and one.invoked > held.get(one.process, ("", math.inf))[1]:
+                del held[one.process]
+        longest = 0.0
+        for process, (conversation, _) in held.items():
+            since = killed[process.partition("/")[0]]
+            later = [
+                one
+                for one in self.history.operations
+                if one.conversation == conversation and one.kind == "acquire"
+                and one.outcome == "ok" and one.completed > since
+            ]  # fmt: skip
+            if later:
+                first = min(later, key=lambda one: one.completed)
+                longest = max(longest, first.completed - max(since, first.invoked))
+        return longest
+
     def faults(self) -> dict[str, int]:
         """Kind -> how many there were."""
         return dict(sorted(Counter(fault.kind for fault in self.history.faults).items()))
@@ -60,6 +88,8 @@ class Report:
         yield "turns", str(verdict.grants)
         yield "writes accepted, refused", f"{verdict.accepted}, {verdict.refused}"
         yield "longest wait", f"{1000 * verdict.longest_wait:.0f} ms"
+        if self.faults().get("kill"):
+            yield "longest recovery from a kill", f"{1000 * self.longest_recovery:.0f} ms"
         for kind, count in self.faults().items():
             yield f"fault: {kind}", str(count)
         for kind, count in verdict.counts().items():
@@ -82,7 +112,9 @@ class Report:
             "processes": options.processes,
             "tasks": options.tasks,
             "conversations": options.conversations,
+            "nemeses": list(options.nemeses),
             "faults": self.faults(),
+            "longest_recovery": self.longest_recovery,
             "hanging_workers": self.hang,
         }
 

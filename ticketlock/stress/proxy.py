@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from types import TracebackType
+
+#: How a Redis begins to ring a bell: the push of a message, of which channel and text follow.
+_BELL = b">3\r\n$7\r\nmessage\r\n"
+_LENGTH = re.compile(rb"\$(\d+)\r\n")
 
 
 class Proxy:
@@ -12,8 +17,9 @@ class Proxy:
 
     Attributes:
         mood: "pass", "black hole" (nothing goes through), "lose answers" (requests do),
-            "hold" (nothing goes through until the mood changes, then all of it does), or
-            "refuse" (new connections are reset).
+            "hold" (nothing goes through until the mood changes, then all of it does),
+            "refuse" (new connections are reset), or "lose bells" (of a Redis: all but the
+            messages of its channels goes through).
         latency: seconds by which each piece of an answer comes later.
         accepted: how many connections there were.
         answered: bytes of answers that have come.
@@ -96,6 +102,7 @@ class Proxy:
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: bool, nth: int
     ) -> None:
         left = self.most_answers if answers else math.inf
+        bell = b""  # the begin of one
         try:
             while (data := await source.read(65536)) and left > 0:
                 left -= 1
@@ -108,13 +115,31 @@ class Proxy:
                     or (answers and (self.mood == "lose answers" or self.answers_left < 0))
                 ):
                     continue
-                while self.mood == "hold":
+                while self.mood == "hold":  # noqa: ASYNC110  # tests set it
                     await asyncio.sleep(0.01)
                 if answers and self.latency:
                     await asyncio.sleep(self.latency)
+                if answers and (bell or self.mood == "lose bells"):
+                    data, bell = without_bells(bell + data)
                 sink.write(data)
                 await sink.drain()
         except OSError:
             return
         finally:
             sink.transport.abort()
+
+
+def without_bells(data: bytes) -> tuple[bytes, bytes]:
+    """Answers of a Redis without the bells among them, and the begin of a bell at their end."""
+    kept = []
+    while (begin := data.find(_BELL)) >= 0:
+        end = begin + len(_BELL)
+        for _ in range(2):  # the channel and the text
+            length = _LENGTH.match(data, end)
+            end = length.end() + int(length[1]) + 2 if length else len(data) + 1
+        kept.append(data[:begin])
+        if end > len(data):
+            return b"".join(kept), data[begin:]
+        data = data[end:]
+    part = next((n for n in range(len(_BELL) - 1, 0, -1) if data.endswith(_BELL[:n])), 0)
+    return b"".join([*kept, data[: len(data) - part]]), data[len(data) - part :]
