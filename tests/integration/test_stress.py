@@ -151,8 +151,10 @@ def test_a_broken_lock_is_found_out(
 ) -> None:
     shutil.copy(broken_locks.__file__, command.folder)
     file = command.endpoints(redis_server.url, f"broken_locks.{kind}")
-    words = (*SHORT, "--rate", "600", "--endpoints", file, "--yes")
+    words = (*SHORT, "--rate", "600", "--endpoints", file, "--yes", "--timeline", "found.html")
     values = command.values(*words, status=EXIT_FAILED)
+    page = (command.folder / "found.html").read_text()
+    assert all(f"<h2>{kind.replace('_', ' ')}</h2>" in page for kind in found)
     assert found <= {kind for kind, count in values["violations"].items() if count}, values
     assert "PROMISES WERE BROKEN" in values["verdict"]
 

@@ -9,11 +9,12 @@ file, and what counts as a violation.
 """
 
 from .check import check
+from .drawing import timeline
 from .history import Call, History, Recorder
 from .operations import Fault, Operation
 from .verdict import VIOLATIONS, Verdict, Violation
 
 __all__ = [
     "VIOLATIONS", "Call", "Fault", "History", "Operation", "Recorder", "Verdict", "Violation",
-    "check",
+    "check", "timeline",
 ]  # fmt: skip

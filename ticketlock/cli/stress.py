@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..checker import History, Verdict, check
+from ..checker import History, Verdict, check, timeline
 from ..endpoints.file import read_endpoints
 from ..errors import ConfigurationError
 from ..stress import NEMESES, Options, run, stressed
@@ -50,6 +51,10 @@ def add(commands: Any) -> None:
     option("--yes", action="store_true", help="do not ask before a server of yours is stressed")
     option("--history", type=Path, metavar="FILE", help="write the history, as JSON lines")
     option(
+        "--timeline", type=Path, metavar="FILE",
+        help="if a promise was broken, draw what shows it, as an HTML page",
+    )  # fmt: skip
+    option(
         "--check", type=Path, nargs="+", metavar="FILE",
         help="stress nothing: judge the history in these files, of this lock or of another one",
     )  # fmt: skip
@@ -74,7 +79,8 @@ def _stress(args: argparse.Namespace) -> int:
         _ask(options)
     report = run(options)
     if args.history is not None:
-        _write(args.history, report.history)
+        _write("--history", args.history, report.history.write)
+    _draw(args, report.history, report.verdict)
     if args.json:
         print(json.dumps(report.as_json()), flush=True)
     else:
@@ -96,8 +102,9 @@ def _options(args: argparse.Namespace) -> Options:
             raise ConfigurationError(f"{where}: is missing: name the lock store to stress")
         url = {} if found.url is None else {"url": found.url}
         section = stressed({"type": found.type, **url, **found.kwargs}, where, args.key_prefix)
-    if args.history is not None and not args.history.parent.is_dir():
-        raise ConfigurationError(f"--history: {args.history}: the folder does not exist")
+    for name, path in (("--history", args.history), ("--timeline", args.timeline)):
+        if path is not None and not path.parent.is_dir():
+            raise ConfigurationError(f"{name}: {path}: the folder does not exist")
     return Options(
         section, where, args.seconds, args.processes, args.tasks, args.conversations, args.rate,
         nemeses=tuple(filter(None, args.nemesis.split(","))), wait_bound=args.wait_bound,
@@ -123,7 +130,9 @@ def _ask(options: Options) -> None:
 
 def _check(args: argparse.Namespace) -> int:
     """Judge the history in files."""
-    verdict = check(History.read(*args.check), wait_bound=args.wait_bound)
+    history = History.read(*args.check)
+    verdict = check(history, wait_bound=args.wait_bound)
+    _draw(args, history, verdict)
     if args.json:
         print(json.dumps(verdict.as_json()), flush=True)
     else:
@@ -133,11 +142,21 @@ def _check(args: argparse.Namespace) -> int:
     return EXIT_OK if verdict.ok else EXIT_FAILED
 
 
-def _write(path: Path, history: History) -> None:
+def _write(option: str, path: Path, write: Callable[[Path], object]) -> None:
     try:
-        history.write(path)
+        write(path)
     except OSError as error:
-        raise ConfigurationError(f"--history: {path}: {error.strerror}") from error
+        raise ConfigurationError(f"{option}: {path}: {error.strerror}") from error
+
+
+def _draw(args: argparse.Namespace, history: History, verdict: Verdict) -> None:
+    """Draw the violations where that is wanted; what servers forgot if there are no others."""
+    found = verdict.violations or verdict.forgotten
+    if args.timeline is None or not found:
+        return
+    page = timeline(history, found)
+    _write("--timeline", args.timeline, lambda path: path.write_text(page, encoding="utf-8"))
+    print(f"Timeline: {args.timeline}", file=sys.stderr)
 
 
 def _table(rows: dict[str, str]) -> None:

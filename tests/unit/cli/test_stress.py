@@ -19,6 +19,9 @@ from ticketlock.cli import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK
         ("--seconds 100000", "lower --seconds or --rate"),
         ("--seconds 0", "0 is not above 0"),
         ("--history no/such.jsonl", "the folder does not exist"),
+        ("--timeline no/such.html", "--timeline: no/such.html: the folder does not exist"),
+        ("--nemesis fire", "--nemesis: 'fire' is none of kill, stop"),
+        ("--nemesis kill --endpoints redis.yml", "leave out --endpoints"),
         ("--check none.jsonl", "none.jsonl cannot be read"),
         ("--endpoints memory.yml --yes", "stress needs a lock store on Redis"),
         ("--endpoints empty.yml --yes", "empty.yml: lock_store: is missing"),
@@ -33,6 +36,7 @@ def test_what_cannot_be_done_is_said(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("memory.yml").write_text("lock_store: {type: in_memory}\n")
+    Path("redis.yml").write_text("lock_store: {type: concurrent_redis}\n")
     Path("empty.yml").write_text("{}\n")
     try:
         status = cli.main(["stress", *words.split()])
@@ -48,14 +52,18 @@ def test_a_history_is_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ]  # fmt: skip
     path = tmp_path / "history.jsonl"
     History(operations).write(path)
-    assert cli.main(["stress", "--check", str(path)]) == EXIT_OK
+    page = tmp_path / "page.html"
+    assert cli.main(["stress", "--check", str(path), "--timeline", str(page)]) == EXIT_OK
+    assert not page.exists()
     assert "overlap       0" in capsys.readouterr().out
     thieves = [Operation("acquire", f"b{place}", "anna", 1.5, 1.5, "ok") for place in range(12)]
     more = tmp_path / "more.jsonl"
     History(thieves).write(more)
     assert cli.main(["stress", "--json", "--check", str(path), str(more)]) == EXIT_FAILED
     assert json.loads(capsys.readouterr().out)["violations"]["overlap"] == 12
-    assert cli.main(["stress", "--check", str(path), str(more)]) == EXIT_FAILED
+    words = ["stress", "--check", str(path), str(more), "--timeline", str(page)]
+    assert cli.main(words) == EXIT_FAILED
+    assert page.read_text().count("<svg") == 12
     said = capsys.readouterr().err
     assert said.count("overlap: conversation 'anna'") == 10
     assert "... and 2 more" in said
