@@ -103,6 +103,24 @@ def test_a_server_of_the_user_is_left_as_it_was(
     assert database.get("concurrent_lock:{anna}:holder") == "another's"
 
 
+def test_messages_on_a_server_of_the_user(
+    command: Command, redis_server: EmbeddedRedis, database: redis.Redis
+) -> None:
+    file = command.endpoints(redis_server.url, key_prefix="bots")
+    values = command.values(*SHORT, "--messages", "--endpoints", file, "--yes")
+    assert values["ok"], values["examples"]
+    assert values["submitted"] == values["finished"] > 50
+    assert database.keys() == []
+
+
+def test_messages_are_handled_once_while_workers_are_killed_and_stopped(command: Command) -> None:
+    words = ("--messages", "--seconds", "12", "--nemesis", "kill,stop", "--seed", "9")
+    values = command.values(*words)
+    assert_kept(values)
+    assert {"kill", "stop"} <= values["faults"].keys()
+    assert values["finished"] >= values["submitted"] > 50
+
+
 def test_it_asks_before_it_uses_a_server_of_the_user(
     command: Command, redis_server: EmbeddedRedis, database: redis.Redis
 ) -> None:
@@ -140,18 +158,29 @@ def test_an_interrupted_run_cleans_up(
 
 
 @pytest.mark.parametrize(
-    ("kind", "found"),
+    ("kind", "found", "more"),
     [
-        ("NaiveLockStore", {"overlap", "overtaken", "stale_write"}),
-        ("LastInStore", {"overtaken"}),
+        ("NaiveLockStore", {"overlap", "overtaken", "stale_write"}, []),
+        ("LastInStore", {"overtaken"}, []),
+        ("LastInStore", {"out_of_order"}, ["--messages"]),
     ],
 )
 def test_a_broken_lock_is_found_out(
-    kind: str, found: set[str], command: Command, redis_server: EmbeddedRedis
+    kind: str, found: set[str], more: list[str], command: Command, redis_server: EmbeddedRedis
 ) -> None:
     shutil.copy(broken_locks.__file__, command.folder)
     file = command.endpoints(redis_server.url, f"broken_locks.{kind}")
-    words = (*SHORT, "--rate", "600", "--endpoints", file, "--yes", "--timeline", "found.html")
+    words = (
+        *SHORT,
+        *more,
+        "--rate",
+        "600",
+        "--endpoints",
+        file,
+        "--yes",
+        "--timeline",
+        "found.html",
+    )
     values = command.values(*words, status=EXIT_FAILED)
     page = (command.folder / "found.html").read_text()
     assert all(f"<h2>{kind.replace('_', ' ')}</h2>" in page for kind in found)

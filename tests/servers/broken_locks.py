@@ -58,10 +58,13 @@ class NaiveLock:
 
 
 class LastInStore(ConcurrentRedisLockStore):
-    """Ours, with a release that serves the last one first."""
+    """Ours, with releases that serve the last one first, tickets as well as messages."""
 
     def __init__(self, *args: Any, **keys: Any) -> None:
-        scripts._text = lambda part: (
-            _text(part).replace("ZPOPMIN", "ZPOPMAX") if part == "release" else _text(part)
-        )
+        scripts._text = _last_first
         super().__init__(*args, **keys)
+
+
+def _last_first(part: str) -> str:
+    text = _text(part)
+    return text.replace("ZPOPMIN", "ZPOPMAX") if part in ("release", "inbox") else text

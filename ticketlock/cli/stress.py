@@ -45,6 +45,10 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     option("--seed", type=int, default=1, help="for random numbers (%(default)s)")
     option(
+        "--messages", action="store_true",
+        help="submit messages to the inbox, which all workers serve, instead of taking turns",
+    )  # fmt: skip
+    option(
         "--nemesis", metavar="NAME[,NAME]", default="",
         help=f"what is done meanwhile, without --endpoints: {', '.join(NEMESES)}",
     )  # fmt: skip
@@ -107,8 +111,8 @@ def _options(args: argparse.Namespace) -> Options:
             raise ConfigurationError(f"{name}: {path}: the folder does not exist")
     return Options(
         section, where, args.seconds, args.processes, args.tasks, args.conversations, args.rate,
-        nemeses=tuple(filter(None, args.nemesis.split(","))), wait_bound=args.wait_bound,
-        seed=args.seed,
+        nemeses=tuple(filter(None, args.nemesis.split(","))), messages=args.messages,
+        wait_bound=args.wait_bound, seed=args.seed,
     )  # fmt: skip
 
 

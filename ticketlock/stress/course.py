@@ -9,7 +9,8 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from ..aio.signals import interruptible
-from ..checker import Fault, History, check
+from ..checker import Fault, History, Operation, check
+from ..conversations import Conversations
 from ..endpoints.registry import create_lock_store
 from ..errors import ConfigurationError
 from ..files.scratch import Scratch
@@ -18,12 +19,13 @@ from ..locks.store import LockStore
 from ..process import clock
 from ..progress import Bar
 from ..redis.settings import RedisSettings
+from .messages import drained, finished, tracker_section
 from .nemesis import Nemesis
 from .own_server import OwnServer
 from .plan import Options, Plan
 from .register import Registers
 from .report import Report
-from .workers import Workers
+from .workers import END_WITHIN, Workers
 
 #: Seconds at the end without new faults.
 CALM = 3.0
@@ -75,10 +77,14 @@ async def _run(options: Options) -> Report:
         store, settings = opened(section, options.where)
         async with store:
             await store.inspect(options.names[0])  # before workers are started that need it
+        tracker = None
+        if options.messages:
+            place = {"url": own.registers.url} if own else section
+            tracker = tracker_section(place)
         if own is None:
-            stack.push_async_callback(_clean_up, options, settings)
+            stack.push_async_callback(_clean_up, options, section, settings, tracker)
         plan = Plan(
-            section, options.where, register, options.names, options.tasks, options.pause,
+            section, options.where, register, tracker, options.names, options.tasks, options.pause,
             options.hold, options.seed,
         )  # fmt: skip
         workers = await stack.enter_async_context(Workers(plan, scratch))
@@ -98,11 +104,20 @@ async def _run(options: Options) -> Report:
             await _gathered(
                 _show(options, bar, end), *(nemesis.run(name, calm) for name in options.nemeses)
             )
+        stored: list[Operation] = []
+        if tracker is not None:
+            bar.phase("messages that are handled")
+            async with Conversations(section, tracker) as reading:
+                await drained(reading.lock_store, options.names, END_WITHIN)
+                stored = await finished(reading.tracker_store, options.names, clock())
+            (scratch.path / "drained").touch()
         bar.phase("workers that end")
         hang = await workers.finish()
         bar.phase("history that is judged")
         history = History.read(*workers.histories)
         history.faults += faults
+        for operation in stored:
+            history.add(operation)
         verdict = check(history, lease=lease, wait_bound=options.wait_bound)
         server = "a Redis of its own" if own else f"Redis at {settings.address}"
         return Report(options, server, history, verdict, hang)
@@ -133,9 +148,16 @@ def _lease(store: LockStore) -> float:
     return float(store.lease if timing is None else timing.lease / 1000)
 
 
-async def _clean_up(options: Options, settings: RedisSettings) -> None:
+async def _clean_up(
+    options: Options, section: dict[str, Any], settings: RedisSettings,
+    tracker: dict[str, Any] | None,
+) -> None:  # fmt: skip
     """Remove the keys of the run; workers that would write more are gone."""
     keys = Keys(settings)
+    if tracker is not None:
+        async with Conversations(section, tracker) as conversations:
+            for name in options.names:
+                await conversations.delete(name)
     async with Registers(settings) as registers:
         for name in options.names:
             await registers.remove(

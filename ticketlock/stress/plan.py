@@ -45,6 +45,7 @@ class Options:
         rate: most turns a second, of all workers.
         hold: seconds that a turn lasts at most.
         nemeses: names of `NEMESES`; only on a server of the run.
+        messages: submit messages to an inbox, instead of taking turns.
         wait_bound: seconds that a living process may wait.
         seed: decides what tasks and nemeses do; when they do it, the machine decides.
     """
@@ -58,6 +59,7 @@ class Options:
     rate: float = 200.0
     hold: float = 0.02
     nemeses: tuple[str, ...] = ()
+    messages: bool = False
     wait_bound: float = 60.0
     seed: int = 1
     names: tuple[str, ...] = field(init=False)
@@ -90,11 +92,13 @@ class Plan:
 
     Attributes:
         register: keys of the Redis of the registers; None: that of the lock store.
+        tracker_store: where messages are stored; None: there are none.
     """
 
     lock_store: dict[str, Any]
     where: str
     register: dict[str, Any] | None
+    tracker_store: dict[str, Any] | None
     names: tuple[str, ...]
     tasks: int
     pause: float

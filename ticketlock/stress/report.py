@@ -42,6 +42,11 @@ class Report:
             return f"Verdict: PROMISES WERE BROKEN: {', '.join(found)}."
         if not verdict.grants:
             return "Verdict: no turn was granted, so that nothing is proved."
+        if self.options.messages:
+            return (
+                f"Verdict: all {verdict.submitted} messages that were accepted were handled once, in "
+                "the order of their submission, and one at a time."
+            )
         return (
             f"Verdict: all {verdict.grants} turns were held by one process at a time, in the order of "
             "arrival, and no stale write was stored."
@@ -87,13 +92,15 @@ class Report:
         yield "conversations", str(options.conversations)
         yield "turns", str(verdict.grants)
         yield "writes accepted, refused", f"{verdict.accepted}, {verdict.refused}"
+        if options.messages:
+            yield "messages accepted, stored", f"{verdict.submitted}, {verdict.finished}"
         yield "longest wait", f"{1000 * verdict.longest_wait:.0f} ms"
         if self.faults().get("kill"):
             yield "longest recovery from a kill", f"{1000 * self.longest_recovery:.0f} ms"
         for kind, count in self.faults().items():
             yield f"fault: {kind}", str(count)
         for kind, count in verdict.counts().items():
-            if kind in _OF_TURNS:
+            if options.messages or kind in _OF_TURNS:
                 yield kind.replace("_", " "), str(count)
         if verdict.forgotten:
             yield "after a loss of data", _listed(Counter(one.kind for one in verdict.forgotten))
