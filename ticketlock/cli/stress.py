@@ -12,7 +12,7 @@ from typing import Any
 from ..checker import History, Verdict, check, timeline
 from ..endpoints.file import read_endpoints
 from ..errors import ConfigurationError
-from ..stress import NEMESES, Options, run, stressed
+from ..stress.plan import NEMESES, Options
 from .common import EXIT_FAILED, EXIT_OK, positive
 
 #: Violations that are printed; the others are only counted.
@@ -76,6 +76,8 @@ _seconds.__name__ = "number"  # argparse shows it
 
 
 def _stress(args: argparse.Namespace) -> int:
+    from ..stress.course import run
+
     if args.check is not None:
         return _check(args)
     options = _options(args)
@@ -96,6 +98,8 @@ def _stress(args: argparse.Namespace) -> int:
 
 def _options(args: argparse.Namespace) -> Options:
     """Raises ConfigurationError."""
+    from ..stress.course import stressed
+
     section, where = None, "lock_store"
     if args.key_prefix is not None and args.endpoints is None:
         raise ConfigurationError("--key-prefix is for the server of --endpoints")

@@ -3,9 +3,3 @@
 Each worker records what its tasks ask for and what they are granted. The checker judges these
 records, and asks no lock.
 """
-
-from .course import run, stressed
-from .plan import NEMESES, Options
-from .report import Report
-
-__all__ = ["NEMESES", "Options", "Report", "run", "stressed"]
