@@ -1,93 +1,27 @@
-"""`ticketlock doctor`: look at every server of an `endpoints.yml`."""
+"""What `ticketlock doctor` has seen: the visits to all servers, their status, and their text."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
-import logging
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ..doctor import FAULTS, Doctor, Finding, Visit
-from ..doctor.finding import SECTION, UNREACHABLE, WRONG_SETTING
-from ..doctor.redis.rights import LUA, RIGHTS
-from ..endpoints.file import read_endpoints
-from ..settings.section import hint
-from .common import ENDPOINTS, EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, positive
-from .config.check import Component, check
+from ...doctor import Doctor, Finding, Visit
+from ...doctor.finding import SECTION, UNREACHABLE, WRONG_SETTING
+from ...doctor.redis.rights import LUA, RIGHTS
+from ...endpoints.file import read_endpoints
+from ..common import EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE
+from ..config.check import Component, check
 
 #: Severity -> colour of its word, on a terminal.
 _COLOURS = {"error": "31", "warning": "33", "note": "36", "accepted": "36", "ok": "32"}
 #: In this order a server's findings are shown.
-_ORDER = ("error", "warning", "note", "accepted")
+ORDER = ("error", "warning", "note", "accepted")
 #: Columns of the text beside a finding's `what`, `why` and `do`.
 _WIDTH = 100
 
 
-def add(commands: Any) -> None:
-    """Add the command to a parser's subcommands."""
-    command = commands.add_parser(
-        "doctor", help="look at every server that endpoints.yml names, and say what is wrong"
-    )
-    command.set_defaults(command=_doctor)
-    command.add_argument(
-        "--endpoints", type=Path, metavar="FILE", default=ENDPOINTS, help="%(default)s"
-    )
-    command.add_argument(
-        "--timeout", type=_seconds, metavar="SECONDS", default=10.0,
-        help="seconds for each question to a server (%(default)g)",
-    )  # fmt: skip
-    command.add_argument(
-        "--replicas", type=positive, metavar="N", default=2,
-        help="how many processes use the file, for limits of connections (%(default)s)",
-    )  # fmt: skip
-    command.add_argument(
-        "--accept", action="append", type=_name, metavar="FINDING", default=[],
-        help="a finding that is known and does not change the status; may be given several times",
-    )  # fmt: skip
-    command.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0.05 <= number <= 600:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0.05 to 600")
-    return number
-
-
-_seconds.__name__ = "number"  # argparse shows it: invalid number value
-
-
-def _name(text: str) -> str:
-    if text not in FAULTS or text == UNREACHABLE.name:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be accepted; {hint(text, FAULTS)}")
-    return text
-
-
-def _doctor(args: argparse.Namespace) -> int:
-    logging.getLogger("ticketlock").setLevel(
-        logging.ERROR
-    )  # what is logged at a start is a finding
-    visits = asyncio.run(_visits(args.endpoints, args.timeout, args.replicas))
-    for visit in visits:
-        known = (replace(one, severity="accepted") if one.name in args.accept else one
-                 for one in visit.findings)  # fmt: skip
-        visit.findings = sorted(known, key=lambda one: _ORDER.index(one.severity))
-    status = _status(visits)
-    if args.json:
-        shown = {"status": status, "visits": [visit.as_dict() for visit in visits]}
-        print(json.dumps({"ok": status == EXIT_OK, **shown}))
-    else:
-        print("\n".join(_lines(visits, sys.stdout.isatty())))
-    return status
-
-
-async def _visits(path: Path, timeout: float, replicas: int) -> list[Visit]:
+async def made(path: Path, timeout: float, replicas: int) -> list[Visit]:
     """What the check of the file says of each section, with what was seen of its server."""
     endpoints = read_endpoints(path)
     report = await check(path, timeout)
@@ -127,7 +61,7 @@ def _known(finding: Finding, visits: Sequence[Visit]) -> bool:
     return finding.name == UNREACHABLE.name and any(other.name in causes for other in found)
 
 
-def _status(visits: Sequence[Visit]) -> int:
+def status(visits: Sequence[Visit]) -> int:
     found = [finding for visit in visits for finding in visit.findings]
     if any(finding.name == UNREACHABLE.name for finding in found):
         return EXIT_UNAVAILABLE
@@ -135,9 +69,9 @@ def _status(visits: Sequence[Visit]) -> int:
     return EXIT_FAILED if severe else EXIT_OK
 
 
-def _lines(visits: Sequence[Visit], colour: bool) -> Iterator[str]:
+def lines(visits: Sequence[Visit], colour: bool) -> Iterator[str]:
     """The visits as text: a head for each server, below it its findings."""
-    counts = dict.fromkeys(_ORDER, 0)
+    counts = dict.fromkeys(ORDER, 0)
     for visit in visits:
         seen = f": {visit.seen}" if visit.seen else ""
         yield f"{visit.server} ({', '.join(visit.sections)}){seen}"

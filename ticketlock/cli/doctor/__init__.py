@@ -1,0 +1,78 @@
+"""`ticketlock doctor`: look at every server of an `endpoints.yml`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...settings.section import hint
+from ..common import ENDPOINTS, EXIT_OK, positive
+
+
+def add(commands: Any) -> None:
+    """Add the command to a parser's subcommands."""
+    command = commands.add_parser(
+        "doctor", help="look at every server that endpoints.yml names, and say what is wrong"
+    )
+    command.set_defaults(command=_doctor)
+    command.add_argument(
+        "--endpoints", type=Path, metavar="FILE", default=ENDPOINTS, help="%(default)s"
+    )
+    command.add_argument(
+        "--timeout", type=_seconds, metavar="SECONDS", default=10.0,
+        help="seconds for each question to a server (%(default)g)",
+    )  # fmt: skip
+    command.add_argument(
+        "--replicas", type=positive, metavar="N", default=2,
+        help="how many processes use the file, for limits of connections (%(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--accept", action="append", type=_name, metavar="FINDING", default=[],
+        help="a finding that is known and does not change the status; may be given several times",
+    )  # fmt: skip
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0.05 <= number <= 600:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0.05 to 600")
+    return number
+
+
+_seconds.__name__ = "number"  # argparse shows it: invalid number value
+
+
+def _name(text: str) -> str:
+    from ...doctor import FAULTS
+    from ...doctor.finding import UNREACHABLE
+
+    if text not in FAULTS or text == UNREACHABLE.name:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be accepted; {hint(text, FAULTS)}")
+    return text
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from .visits import ORDER, lines, made, status
+
+    logging.getLogger("ticketlock").setLevel(
+        logging.ERROR
+    )  # what is logged at a start is a finding
+    visits = asyncio.run(made(args.endpoints, args.timeout, args.replicas))
+    for visit in visits:
+        known = (replace(one, severity="accepted") if one.name in args.accept else one
+                 for one in visit.findings)  # fmt: skip
+        visit.findings = sorted(known, key=lambda one: ORDER.index(one.severity))
+    code = status(visits)
+    if args.json:
+        shown = {"status": code, "visits": [visit.as_dict() for visit in visits]}
+        print(json.dumps({"ok": code == EXIT_OK, **shown}))
+    else:
+        print("\n".join(lines(visits, sys.stdout.isatty())))
+    return code
