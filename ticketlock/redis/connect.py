@@ -9,6 +9,7 @@ from typing import Any
 
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..errors import LockStoreConnectionError
 from .rights import Rights, advice
@@ -159,7 +160,7 @@ def explain(settings: RedisSettings, error: BaseException) -> tuple[LockStoreCon
                 explained, again = LockStoreConnectionError(f"{where}: {advised} ({error})"), retry
                 break
     if explained is None and isinstance(
-        error, (TimeoutError, asyncio.TimeoutError, socket.timeout)
+        error, (TimeoutError, asyncio.TimeoutError, socket.timeout, RedisTimeoutError)
     ):
         explained = LockStoreConnectionError(
             f"{where}: no answer within {settings.socket_timeout:g} s: "

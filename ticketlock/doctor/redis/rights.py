@@ -102,7 +102,8 @@ async def _refused(server: Server, key: str, channel: str) -> list[str]:
         else:
             if str(args[0]).startswith("EVAL"):
                 found += [decoded(text).partition(":")[0] for text in answer]
-    if channel and not await _may_subscribe(server, channel):
+    # To a channel of its own: what another node publishes comes to all of a cluster.
+    if channel and not await _may_subscribe(server, f"{channel} {server.place}"):
         found.append("subscribe")
     return list(dict.fromkeys(found))
 
