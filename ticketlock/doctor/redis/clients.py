@@ -9,7 +9,7 @@ from .server import Server
 
 #: Share of `maxclients` above which few are left.
 FULL = 0.8
-#: Bytes below which the buffer of a subscriber is small: bells of a second of 10,000 turns.
+#: Bytes below which the buffer of a subscriber is small: an eighth of the usual soft limit.
 SMALL_BUFFER = 2**20
 
 IDLE = fault(
@@ -20,14 +20,14 @@ IDLE = fault(
 
 CLIENTS = fault(
     "redis-clients", "warning",
-    "When `maxclients` is reached, replicas cannot connect, after a failover for example; they need "
-    "three connections each.",
+    "When `maxclients` is reached, replicas cannot connect any more, after a failover for example.",
     "https://redis.io/docs/latest/develop/reference/clients/",
 )  # fmt: skip
 
 BUFFER = fault(
     "redis-pubsub-buffer", "warning",
-    "The server ends the connection of a replica that reads its bells slowly; its waiters then poll.",
+    "The server ends the connection of a replica that reads slowly, because bells come on it too. The replica "
+    "connects again and repeats what was open, which makes a busy time busier.",
     "https://redis.io/docs/latest/develop/reference/clients/",
 )  # fmt: skip
 

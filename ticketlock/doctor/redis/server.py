@@ -95,7 +95,8 @@ class Server:
         try:
             return await self.ask(*args)
         except (NoPermissionError, ResponseError) as error:
-            name = str(args[0]) if args[0] != "CONFIG" else "CONFIG GET"
+            words = 2 if args[0] in ("CONFIG", "CLUSTER") else 1
+            name = " ".join(map(str, args[:words]))
             self.refused.setdefault(name, str(error))
             return None
 
