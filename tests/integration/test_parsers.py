@@ -158,11 +158,13 @@ def test_what_is_unusual_is_answered(server: Replica, sent: bytes) -> None:
     assert json.loads(said[0][1]) == [{"recipient_id": "a", "text": "hi"}]
 
 
-def test_in_single_bytes(server: Replica) -> None:
+@pytest.mark.parametrize("sent", ["ordinary", "an upgrade that Java asks for"])
+def test_in_single_bytes(server: Replica, sent: str) -> None:
     """A request that comes byte by byte, and the next one behind it."""
+    first = {**ORDINARY, "ordinary": post(LENGTH)}[sent]
     with connect(server) as made, made.makefile("rb") as lines:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for byte in post(LENGTH) + LAST:
+        for byte in first + LAST:
             made.sendall(bytes([byte]))
         assert lines.read().count(b"HTTP/1.1 200") == 2
 

@@ -53,7 +53,7 @@ class Connections:
 
     def protocol(self, *parts: type[asyncio.Protocol]) -> Callable[..., Reader]:
         """Makes connections: the parts are uvicorn's protocol, and before it what its parser needs."""
-        guarded: Any = type("GuardedProtocol", (*parts[:-1], Guarded, parts[-1]), {"guard": self})
+        guarded: Any = type("GuardedProtocol", (Guarded, *parts), {"guard": self})
         return lambda **options: Reader(guarded(**options), self.read)
 
     def admit(self, connection: Guarded) -> bool:

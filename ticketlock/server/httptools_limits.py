@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from .connections import MAX_HEAD
@@ -26,23 +27,50 @@ class HttptoolsLimits(asyncio.Protocol):
     pipeline: deque[Any]
     scope: Any
     transport: asyncio.Transport
+    _unset_keepalive_if_required: Callable[[], None]
 
     #: Bytes since the last one of a body: of trailers, or beside the sizes of chunks.
     _beside = 0
+    #: Whether what comes next belongs to a head.
+    _in_head = True
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        #: What has come of a head: the parser gets it whole, as the name of a header may be split.
+        self._partial = bytearray()
 
     def data_received(self, data: bytes) -> None:
-        end = data.find(b"\r\n\r\n")
-        if end > 0 and _UPGRADE.search(data, 0, end):
-            data = _UPGRADE.sub(b"ignored", data[:end]) + data[end:]
-        self._beside += len(data)
-        super().data_received(data)
-        if self.cycle is None or not self.cycle.more_body:
-            self._beside = 0
-        elif self._beside > 2 * MAX_HEAD:
-            self.transport.abort()
+        if self._in_head and not (data := self._whole(data)):
+            self._unset_keepalive_if_required()
+        else:
+            self._beside += len(data)
+            super().data_received(data)
+            if self.cycle is None or not self.cycle.more_body:
+                self._beside = 0
+            elif self._beside > 2 * MAX_HEAD:
+                self.transport.abort()
         busy = self.cycle is not None and not self.cycle.response_complete
-        if busy and self.scope is not self.cycle.scope:  # the head of the next one is not whole
-            self.flow.pause_reading()
+        if busy and (self._partial or self.scope is not self.cycle.scope):
+            self.flow.pause_reading()  # the head of the next one is not whole
+
+    def _whole(self, data: bytes) -> bytes:
+        """The head with what has come behind it; empty if it is not whole."""
+        if self._partial:
+            looked = max(0, len(self._partial) - 3)
+            self._partial += data
+            end = self._partial.find(b"\r\n\r\n", looked)
+            if end >= 0:
+                data = bytes(self._partial)
+                self._partial.clear()
+        elif (end := data.find(b"\r\n\r\n")) < 0:
+            if not data[:1].isalpha() and data[:1] not in b"\r\n":
+                return data  # it is no head, as TLS is none: it is refused at once
+            self._partial += data
+        if end < 0:
+            return b""
+        if _UPGRADE.search(data, 0, end):
+            data = _UPGRADE.sub(b"ignored", data[:end]) + data[end:]
+        return data
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.cycle is None or self.scope is not self.cycle.scope:  # else it is a trailer
@@ -51,8 +79,13 @@ class HttptoolsLimits(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= _PIPELINED:
             raise ValueError("too many requests behind one")  # it is answered 400
+        self._in_head = False
         super().on_headers_complete()  # type: ignore[misc]
 
     def on_body(self, body: bytes) -> None:
         self._beside = 0
         super().on_body(body)  # type: ignore[misc]
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        super().on_message_complete()  # type: ignore[misc]
