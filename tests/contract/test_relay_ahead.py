@@ -265,3 +265,28 @@ async def test_a_long_backlog_is_noted_before_it_is_taken_again(
     await conversations.close()
     assert [gate.texts(name) for name in "ab"] == [[str(n) for n in range(1, 8)]] * 2
     assert gate.sent == 14
+
+
+@one_store
+async def test_a_forked_child_has_nothing_at_the_broker(
+    stores: Any, narrow: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves what its parent has sent and read to its parent, and publishes what comes."""
+    store, gate = stores.open(), Gate()
+    await left(store, "a", "b")
+    conversations, relay, _ = begun(stores, gate)
+    sent, _ = await both_read(gate, relay)
+    parent = relay._task
+    assert parent is not None
+    monkeypatch.setattr("ticketlock.process.pid", -1)  # what a child sees
+    relay.start()
+    assert (relay._in_flight, relay._ahead, relay._reached) == (set(), [], [])
+    assert relay._next(1, relay._in_flight) == []
+    relay.committed(sent, [])
+    assert relay._next(1, relay._in_flight) == [sent]
+    for task in (parent, relay._task):
+        assert task is not None
+        task.cancel()
+    await asyncio.gather(parent, relay._task, return_exceptions=True)  # type: ignore[arg-type]  # both are
+    monkeypatch.undo()
+    await conversations.close()

@@ -123,7 +123,7 @@ class Relay:
         self._pid, self._task, self.broker = process.pid, None, None
         self._name = f"relay {secrets.token_hex(8)}"
         self._held.clear()
-        self._ahead, self._reached = [], []
+        self._in_flight, self._ahead, self._reached = set(), [], []
         self._wake, self._running = asyncio.Event(), Running()
 
     def committed(self, sender_id: str, events: Sequence[Mapping[str, Any]]) -> None:
