@@ -4,6 +4,7 @@ nothing is lost, repeated or out of order when either end fails meanwhile."""
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from typing import Any
 
@@ -290,3 +291,31 @@ async def test_a_forked_child_has_nothing_at_the_broker(
     await asyncio.gather(parent, relay._task, return_exceptions=True)  # type: ignore[arg-type]  # both are
     monkeypatch.undo()
     await conversations.close()
+
+
+@one_store
+async def test_a_store_that_does_not_answer_at_the_end(
+    stores: Any, narrow: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The relay gives up its leases a few at a time; what is not begun by then leaves no trace."""
+    monkeypatch.setattr("ticketlock.publishing.relay.CLOSE_SECONDS", 0.2)
+    store, gate = stores.open(), Gate()
+    await left(store, "a", "b")
+    conversations, relay, _ = begun(stores, gate)
+    await both_read(gate, relay)
+    outbox, begins, go_on = conversations.tracker_store.outbox, 0, asyncio.Event()
+    outbox.parallel = 1
+
+    async def release(sender_id: str, name: str) -> None:
+        nonlocal begins
+        begins += 1
+        await go_on.wait()
+
+    monkeypatch.setattr(outbox, "release", release)
+    closing = asyncio.create_task(conversations.close())
+    await until(lambda: begins, "the first one is asked for")
+    await asyncio.sleep(0.3)
+    go_on.set()
+    await closing
+    gc.collect()  # a coroutine that nothing awaited would be reported now
+    assert begins == 1

@@ -152,7 +152,7 @@ class Relay:
                 await self.broker.close()
 
     async def _release_all(self) -> None:
-        await self._each(self._outbox.release(name, self._name) for name in set(self._held))
+        await self._each(lambda name: self._outbox.release(name, self._name), set(self._held))
         if isinstance(self._outbox, MemoryOutbox):
             left = await self._outbox.backlog()
             if left.events:
@@ -234,7 +234,7 @@ class Relay:
         if error := next((one for one in found if isinstance(one, BaseException)), None):
             raise error
         if found[0]:
-            await self._each(self._step_back(name) for name in self._forget_ahead())
+            await self._each(self._step_back, self._forget_ahead())
         return str(found[0])
 
     def _forget_ahead(self) -> list[str]:
@@ -340,7 +340,7 @@ class Relay:
             await self._add_dead_letters(letters)
         stuck = not some and not letters
         back = [result for result in results if stuck and result.waits]
-        await self._each(self._step_back(result.name) for result in back)
+        await self._each(self._step_back, [result.name for result in back])
         self._reached += [result for result in results if not (stuck and result.waits)]
         return back[0].waits if back else ""
 
@@ -387,12 +387,14 @@ class Relay:
         self._held.discard(name)
         self._remember(name)
 
-    async def _each(self, operations: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-        """The results of operations on the store, few at a time: turns come first."""
+    async def _each(
+        self, operation: Callable[[str], Coroutine[Any, Any, T]], names: Iterable[str]
+    ) -> list[T]:
+        """The results of an operation on conversations, few at a time: turns come first."""
         limit = asyncio.Semaphore(self._outbox.parallel)
 
-        async def one(operation: Coroutine[Any, Any, T]) -> T:
-            async with limit:
-                return await self._running.finish(operation)
+        async def one(name: str) -> T:
+            async with limit:  # made here: one that is cancelled before would never be awaited
+                return await self._running.finish(operation(name))
 
-        return list(await asyncio.gather(*(one(operation) for operation in operations)))
+        return list(await asyncio.gather(*map(one, names)))
