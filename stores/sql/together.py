@@ -30,7 +30,7 @@ from .turns import OLDEST, SQLiteTurns
 log = logging.getLogger("ticketlock.stores")
 
 #: Batches of one kind that are at the server at once. While they are, others gather.
-WRITERS = 4
+WRITERS = 2
 #: Bytes of events above which a turn gains nothing by company.
 LARGE = 250_000
 
