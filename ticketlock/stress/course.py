@@ -98,7 +98,7 @@ async def _run(options: Options) -> Report:
         if own is None:
             await _show(options, bar, end)
         else:
-            nemesis = Nemesis(workers, own, lease, scratch.path, options.seed)
+            nemesis = Nemesis(workers, own, options, lease, scratch.path)
             faults = nemesis.faults
             calm = end - min(CALM, options.seconds / 3)
             await _gathered(

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from ..checker import Fault
 from ..process import clock
 from .own_server import OwnServer
-from .plan import LOSING
+from .plan import LOSING, Options
 from .workers import Worker, Workers
 
 #: Seconds in which workers have connected again, and have been heard.
@@ -27,6 +27,7 @@ class Nemesis:
     """Troubles one worker and the server at a time, and lets each recover.
 
     Args:
+        options: which names it has, and the seed.
         lease: seconds for which the store believes a turn without a renewal.
         folder: that of the workers.
 
@@ -35,10 +36,10 @@ class Nemesis:
     """
 
     def __init__(
-        self, workers: Workers, own: OwnServer, lease: float, folder: Path, seed: int
+        self, workers: Workers, own: OwnServer, options: Options, lease: float, folder: Path
     ) -> None:
         self._workers, self._own, self._lease = workers, own, lease
-        self._chance = random.Random(f"{seed} nemesis")
+        self._chance = random.Random(f"{options.seed} nemesis")
         self._server = asyncio.Lock()
         (folder / "block").write_text(str(self._beyond))
         self.faults: list[Fault] = []
@@ -50,6 +51,7 @@ class Nemesis:
             "black-hole": self._black_hole, "bells": self._bells, "restart": self._restart,
             "wipe": self._wipe, "flushall": self._flushall,
         }  # fmt: skip
+        self._server_too = any(name in self._of_server for name in options.nemeses)
 
     @property
     def _beyond(self) -> float:
@@ -95,8 +97,9 @@ class Nemesis:
                 worker.send(signal.SIGCONT)
 
     async def _block(self, worker: Worker) -> None:
-        """It keeps its turns; its waits are not judged, for it cannot ask for a place again."""
-        with self._fault("block", worker.name):
+        """Its heartbeat has a thread of its own: it keeps turns and places. Not where the server is
+        troubled too: it cannot ask for a place again."""
+        with self._fault("block", worker.name if self._server_too else None):
             worker.send(signal.SIGUSR1)
             await asyncio.sleep(self._beyond)
 

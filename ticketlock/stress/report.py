@@ -94,7 +94,8 @@ class Report:
         yield "writes accepted, refused", f"{verdict.accepted}, {verdict.refused}"
         if options.messages:
             yield "messages accepted, stored", f"{verdict.submitted}, {verdict.finished}"
-        yield "longest wait", f"{1000 * verdict.longest_wait:.0f} ms"
+        if not options.messages:
+            yield "longest wait", f"{1000 * verdict.longest_wait:.0f} ms"
         if self.faults().get("kill"):
             yield "longest recovery from a kill", f"{1000 * self.longest_recovery:.0f} ms"
         for kind, count in self.faults().items():
