@@ -16,6 +16,7 @@ import psutil
 import pytest
 import redis
 from servers import broken_locks
+from servers.redis_sets import RedisCluster
 
 from ticketlock.checker import History
 from ticketlock.cli import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
@@ -111,6 +112,19 @@ def test_messages_on_a_server_of_the_user(
     assert values["ok"], values["examples"]
     assert values["submitted"] == values["finished"] > 50
     assert database.keys() == []
+
+
+def test_a_cluster_of_the_user_is_left_as_it_was(command: Command) -> None:
+    with RedisCluster(3) as cluster:
+        nodes = [f"127.0.0.1:{server.port}" for server in cluster.servers]
+        section = {"type": "concurrent_redis", "deployment_mode": "cluster", "endpoints": nodes}
+        (command.folder / "cluster.yml").write_text(json.dumps({"lock_store": section}))
+        values = command.values(*SHORT, "--messages", "--endpoints", "cluster.yml", "--yes")
+        assert values["ok"], values["examples"]
+        assert values["submitted"] == values["finished"] > 50
+        for server in cluster.servers:
+            with redis.Redis(port=server.port) as node:
+                assert node.keys() == []
 
 
 def test_messages_are_handled_once_while_workers_are_killed_and_stopped(command: Command) -> None:

@@ -14,6 +14,7 @@ from ..conversations import Conversations
 from ..endpoints.registry import create_lock_store
 from ..errors import ConfigurationError
 from ..files.scratch import Scratch
+from ..inbox.scripts import CLUSTER_SHARDS, Index
 from ..locks.concurrent.scripts import Keys
 from ..locks.store import LockStore
 from ..process import clock
@@ -158,7 +159,11 @@ async def _clean_up(
         async with Conversations(section, tracker) as conversations:
             for name in options.names:
                 await conversations.delete(name)
+    shards = CLUSTER_SHARDS if settings.deployment_mode == "cluster" else 1
+    index = Index(keys.prefix, shards)
     async with Registers(settings) as registers:
+        for shard in range(shards if tracker is not None else 0):
+            await registers.remove(index.key(shard), index.counts(shard))
         for name in options.names:
             await registers.remove(
                 registers.key(name), *keys.all(name), settings.prefixed(f"lock:{name}")
