@@ -50,7 +50,12 @@ def stressed(section: Mapping[str, Any], where: str, prefix: str | None = None) 
 
     Raises ConfigurationError if it cannot be stressed.
     """
-    opened(section, where)
+    _, settings = opened(section, where)
+    if prefix is not None and prefix == settings.key_prefix:
+        raise ConfigurationError(
+            f"--key-prefix: {prefix!r} is that of {where}: its replicas would handle what is submitted, "
+            "and the run would remove keys of theirs; name another one"
+        )
     prefix = prefix or f"{section.get('key_prefix') or ''}stress{secrets.token_hex(6)}"
     return {**section, "key_prefix": prefix}
 

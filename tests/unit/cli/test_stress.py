@@ -20,6 +20,7 @@ from ticketlock.cli import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK
         ("--seconds 0", "0 is not above 0"),
         ("--history no/such.jsonl", "the folder does not exist"),
         ("--timeline no/such.html", "--timeline: no/such.html: the folder does not exist"),
+        ("--endpoints redis.yml --key-prefix bots", "'bots' is that of redis.yml: lock_store"),
         ("--nemesis fire", "--nemesis: 'fire' is none of kill, stop"),
         ("--nemesis kill --endpoints redis.yml", "leave out --endpoints"),
         ("--check none.jsonl", "none.jsonl cannot be read"),
@@ -36,7 +37,7 @@ def test_what_cannot_be_done_is_said(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("memory.yml").write_text("lock_store: {type: in_memory}\n")
-    Path("redis.yml").write_text("lock_store: {type: concurrent_redis}\n")
+    Path("redis.yml").write_text("lock_store: {type: concurrent_redis, key_prefix: bots}\n")
     Path("empty.yml").write_text("{}\n")
     try:
         status = cli.main(["stress", *words.split()])
