@@ -16,9 +16,9 @@ from ticketlock import Conversations
 from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server import Settings, create_app
 
-#: The turn, which outlives its request; the bot, which a later message may cancel; the write, which
-#: goes to its end, and in it those of the store: the claim, and the write.
-TASKS = 5
+#: The turn, which outlives its request; the bot, which a later message may cancel; the claim and the
+#: write of the tracker store, which go to their ends.
+TASKS = 4
 #: The body of the request, the time of the request, and replies that other processes may hear.
 TIMERS = 3
 #: Before Python 3.11 the body is read in a task.
@@ -96,4 +96,4 @@ async def test_on_redis(redis_server: EmbeddedRedis, tracker: str) -> None:
     assert found["create_task"] == TASKS + BODY
     assert found["call_at"] == TIMERS
     commands = 4 if tracker == "redis" else 2
-    assert found["create_future"] == 7 + commands + BODY
+    assert found["create_future"] == 6 + commands + BODY
