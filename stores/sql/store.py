@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ticketlock.aio.backoff import Backoff
+from ticketlock.aio.running import within
 from ticketlock.errors import EventsWaiting, StaleFence
 from ticketlock.events import starts_session
 from ticketlock.events.codec import EncodedEvent
@@ -184,7 +185,7 @@ class SQLTrackerStore(FencedTrackerStore):
 
     async def _translated(self, operation: Coroutine[Any, Any, T]) -> T:
         try:
-            return await asyncio.wait_for(operation, self.settings.timeout)
+            return await within(self.settings.timeout, operation)
         except errors.TROUBLE as error:
             raise errors.translate(error, self.settings) from error
 

@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -97,3 +98,10 @@ async def test_on_redis(redis_server: EmbeddedRedis, tracker: str) -> None:
     assert found["call_at"] == TIMERS
     commands = 4 if tracker == "redis" else 2
     assert found["create_future"] == 6 + commands + BODY
+
+
+async def test_on_sqlite(tmp_path: Path) -> None:
+    """As in memory, with a time limit of the claim and one of the write."""
+    found = await costs(Conversations(None, {"type": "sql", "db": str(tmp_path / "bot.db")}))
+    assert found["create_task"] == TASKS + 1 + 3 * BODY  # without `asyncio.timeout` each has one
+    assert found["call_at"] == TIMERS + 2
