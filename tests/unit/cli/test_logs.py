@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from conftest import until
 from serving import Gate, client, send
 
 from ticketlock import Conversations, TrackerStoreConnectionError
-from ticketlock.cli import logs
+from ticketlock.cli import logs, main
 from ticketlock.publishing.broker import EventBroker
 from ticketlock.publishing.message import Outcome, poisoned
 from ticketlock.server.access_log import AccessLog
@@ -184,3 +185,15 @@ async def test_secrets_are_in_no_record(caplog: pytest.LogCaptureFixture) -> Non
     assert ours
     for record in ours:
         assert "token" not in made().format(record)
+
+
+def test_the_doctor_leaves_the_level_of_a_program(tmp_path: Path) -> None:
+    """It logs errors alone while it looks, also where it is called within another program."""
+    log = logging.getLogger("ticketlock")
+    before, seen = log.level, []
+    (tmp_path / "endpoints.yml").write_text("lock_store:\n  type: in_memory\n")
+    (tmp_path / "broken.yml").write_text("lock_store: 1\n")
+    for name in ("endpoints.yml", "broken.yml"):
+        main(["doctor", "--endpoints", str(tmp_path / name)])
+        seen.append(log.level)
+    assert seen == [before, before]

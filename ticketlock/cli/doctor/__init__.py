@@ -7,6 +7,8 @@ import asyncio
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,13 +60,23 @@ def _name(text: str) -> str:
     return text
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Log errors alone: what a store warns of when it is opened is a finding."""
+    log = logging.getLogger("ticketlock")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def _doctor(args: argparse.Namespace) -> int:
     from .visits import ORDER, lines, made, status
 
-    logging.getLogger("ticketlock").setLevel(
-        logging.ERROR
-    )  # what is logged at a start is a finding
-    visits = asyncio.run(made(args.endpoints, args.timeout, args.replicas))
+    with _quiet():
+        visits = asyncio.run(made(args.endpoints, args.timeout, args.replicas))
     for visit in visits:
         known = (replace(one, severity="accepted") if one.name in args.accept else one
                  for one in visit.findings)  # fmt: skip
