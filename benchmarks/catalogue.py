@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from .workloads import (
+    beside_rasa,
     concurrent,
     costs,
     fairness,
@@ -39,5 +40,6 @@ WORKLOADS: dict[str, ModuleType] = {
     "m": footprint,
     "n": hostile,
     "o": submitted,
+    "p": beside_rasa,
     "q": served,
 }
