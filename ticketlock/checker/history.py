@@ -24,7 +24,8 @@ class History:
     """Operations and faults, in any order.
 
     Args:
-        operations, faults: what to begin with.
+        operations: those that it begins with.
+        faults: those that it begins with.
         limit: the most operations that it takes.
     """
 
