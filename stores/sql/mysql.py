@@ -44,6 +44,8 @@ async def claim(
     async with connection.cursor() as cursor:
         held = await _lock(cursor, list(asked), columns)
         if absent := await _absent(cursor, [key for key in asked if key not in held]):
+            # Fails if another process creates one, as an INSERT that waits for it cannot skip it.
+            held |= await _lock(cursor, absent, columns, "NOWAIT")
             await _create(cursor, absent)
             held |= await _lock(cursor, absent, columns)
         found = {
@@ -96,10 +98,12 @@ def _guard(append: Append) -> tuple[int, str]:
     return append.write.guard
 
 
-async def _lock(cursor: Any, keys: Sequence[str], columns: str) -> dict[str, tuple[Any, ...]]:
+async def _lock(
+    cursor: Any, keys: Sequence[str], columns: str, otherwise: str = "SKIP LOCKED"
+) -> dict[str, tuple[Any, ...]]:
     """These columns of the rows that no other transaction has locked, which this one has now."""
     text = f"SELECT sender_id, {columns} FROM {_TABLE} WHERE sender_id IN ({_places(keys)})"
-    await cursor.execute(f"{text} FOR UPDATE SKIP LOCKED", keys)
+    await cursor.execute(f"{text} FOR UPDATE {otherwise}", keys)
     return {schema.text(key): tuple(row) for key, *row in await cursor.fetchall()}
 
 

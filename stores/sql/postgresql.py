@@ -17,6 +17,10 @@ from ticketlock.tracker.outbox import now_ms
 
 from .conversation import Append, Claim, EventRow, Found
 
+#: How long a batch waits for a process that creates one of its conversations: such a row cannot
+#: be skipped. One that is frozen would hold up all of the batch.
+CREATING = "250ms"
+
 
 @cache
 def _claim(marks: bool) -> str:
@@ -38,7 +42,8 @@ WITH asked AS (
 ), created AS (
   INSERT INTO ticketlock_conversations
     (sender_id, fence, owner, sequence, last_id, session_id, born)
-  SELECT a.sender_id, a.fence, a.owner, 0, 0, 0, %s::bigint FROM asked a
+  SELECT a.sender_id, a.fence, a.owner, 0, 0, 0, %s::bigint
+  FROM asked a, (SELECT set_config('lock_timeout', '{CREATING}', true)) AS s
   WHERE NOT EXISTS (SELECT FROM ticketlock_conversations c WHERE c.sender_id = a.sender_id)
     AND NOT EXISTS (SELECT FROM events e WHERE e.sender_id = a.sender_id)
   ORDER BY a.sender_id

@@ -130,6 +130,9 @@ OF_TURNS: dict[str, tuple[str, Patch, Callable[..., Any]]] = {
     "postgres: a write waits for a lock": (
         "postgres", python(postgresql, "_write", "SKIP LOCKED", ""),
         servers.test_what_another_process_holds_holds_up_no_other),
+    "postgres: it waits for what another process creates": (
+        "postgres", python(postgresql, "_claim", "{CREATING}", "0"),
+        servers.test_what_another_process_creates_holds_up_no_other),
     "postgres: a repeated write is written twice": (
         "postgres", python(postgresql, "_write", "AND c.sequence = a.sequence", ""),
         servers.test_the_answer_of_a_commit_is_lost),
@@ -162,8 +165,11 @@ OF_TURNS: dict[str, tuple[str, Patch, Callable[..., Any]]] = {
                           "[2:3] == (append.write.sequence,)"),
         servers.test_one_conversation_s_failure_is_its_own),
     "mariadb: it waits for a lock": (
-        "mariadb", python(mysql, "_lock", "FOR UPDATE SKIP LOCKED", "FOR UPDATE"),
+        "mariadb", python(mysql, "_lock", "FOR UPDATE {otherwise}", "FOR UPDATE"),
         servers.test_what_another_process_holds_holds_up_no_other),
+    "mariadb: it waits for what another process creates": (
+        "mariadb", python(mysql, "claim", "NOWAIT", "SKIP LOCKED"),
+        servers.test_what_another_process_creates_holds_up_no_other),
     "mariadb: a repeated write is written twice": (
         "mariadb", python(mysql, "write", "[:3] == (*_guard(append), append.write.sequence)",
                           "[:2] == _guard(append)"),

@@ -211,6 +211,25 @@ async def test_what_another_process_holds_holds_up_no_other(stores: Stores) -> N
     await stores.close()
 
 
+async def test_what_another_process_creates_holds_up_no_other(stores: Stores) -> None:
+    """It has inserted the row, and is frozen before its commit."""
+    watched = await opened(stores)
+    blocker: Any = stores.open()
+    await blocker.connect()
+    columns = "(sender_id, fence, sequence, last_id, session_id, born)"
+    row = f"INSERT INTO ticketlock_conversations {columns} VALUES ('b', 0, 0, 0, 0, 1)"
+    async with blocker._engine.connect() as connection:
+        await connection.exec_driver_sql(row)
+        kind = watched.store._together.claims
+        claims = await watched.queued(kind, *(watched.store.claim(n, 1, "x") for n in "abc"))
+        watched.free(kind)
+        await asyncio.wait([claims[0], claims[2]], timeout=5)
+        assert [claim.done() for claim in claims] == [True, False, True]
+        await connection.commit()
+    assert [claim.fence for claim in await asyncio.gather(*claims)] == [1, 1, 1]
+    await stores.close()
+
+
 async def test_a_statement_that_fails(stores: Stores) -> None:
     """One conversation cannot be stored; the others are, each by itself."""
     watched = await opened(stores)
