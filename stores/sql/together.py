@@ -31,6 +31,8 @@ log = logging.getLogger("ticketlock.stores")
 
 #: Batches of one kind that are at the server at once. While they are, others gather.
 WRITERS = 2
+#: Seconds after which batches that have no answer, as on dead connections, keep no others waiting.
+PATIENCE = 1.0
 #: Bytes of events above which a turn gains nothing by company.
 LARGE = 250_000
 
@@ -55,22 +57,42 @@ class Together(Batches):
         self._engine, self._statements = engine, statements
         self._single, self._timeout = single, timeout
         self._writers: set[asyncio.Task[None]] = set()
-        self._busy = 0
+        self._busy = self._taken = self._given_up = 0
+        self._watching = False
 
     def _wake(self) -> None:
         if self._busy < WRITERS:
             self._busy += 1
-            writer = asyncio.create_task(self._write())
+            writer = asyncio.create_task(self._write(self._given_up))
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
+        elif not self._watching:
+            self._watch()
 
-    async def _write(self) -> None:
+    def _watch(self) -> None:
+        self._watching = True
+        asyncio.get_running_loop().call_later(PATIENCE, self._look, self._taken)
+
+    def _look(self, taken: int) -> None:
+        """Whether a batch was taken meanwhile; if not, count the busy writers no more."""
+        self._watching = False
+        if not self._waiting:
+            return
+        if taken == self._taken:
+            self._busy = 0
+            self._given_up += 1
+        self._watch()
+        self._wake()
+
+    async def _write(self, given_up: int) -> None:
         try:
             while batch := self._take():
+                self._taken += 1
                 await self._carry_out(batch)
                 settle(batch)
         finally:
-            self._busy -= 1
+            if given_up == self._given_up:
+                self._busy -= 1
 
     async def _carry_out(self, batch: list[Operation]) -> None:
         first = {operation.what.sender_id: operation for operation in reversed(batch)}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from faults.mutation import Patch, both, expect_noticed, python, replaced
 from integration import test_group_commit as tests
+from integration import test_group_commit_outages as outages
 from integration import test_group_commit_servers as servers
 from integration import test_sqlite_turns as sqlite
 from servers.tracker_stores import Stores
@@ -108,6 +109,9 @@ OF_TURNS: dict[str, tuple[str, Patch, Callable[..., Any]]] = {
     "a failed commit fails all for ever": (
         "postgres", python(Together, "_send", "return {}", "raise"),
         servers.test_a_failed_commit_fails_all),
+    "it waits for dead connections": (
+        "mariadb", python(Together, "_look", "self._busy = 0", "pass"),
+        outages.test_batches_without_an_answer_hold_up_no_others),
     "mariadb: nothing is committed": (
         "mariadb", python(mysql, "write", "await connection.commit()", "pass"),
         servers.test_what_waits_shares_a_statement),
