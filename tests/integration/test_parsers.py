@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ import httpx
 import psutil
 import pytest
 from servers.bot_server import ENGINES, Replica, replicas
+from servers.bot_server import answers as responds
+from servers.processes import child, free_port
 
 WEBHOOK = "/webhooks/rest/webhook"
 BOT = """
@@ -322,3 +325,18 @@ def test_a_stop_while_a_turn_runs(tmp_path: Path, engine: dict[str, str], signal
         assert b"connection: close" in said.lower()
         assert one.process.wait(30) == 0
         assert "Traceback" not in one.log()
+
+
+def test_closed_standard_streams(tmp_path: Path, engine: dict[str, str]) -> None:
+    """As a service manager may start it: no socket has the number of one."""
+    folder(tmp_path, engine)
+    port, log = free_port(), tmp_path / "replica.log"
+    command = ["sh", "-c", 'exec "$0" "$@" <&- >&-', sys.executable, "-m", "ticketlock", "run"]
+    command += ["--port", str(port), "--bot", "slow_bot:bot", "--endpoints", "endpoints.yml"]
+    with child(
+        command, lambda: responds(f"http://127.0.0.1:{port}/health"), log, cwd=tmp_path
+    ) as made:
+        one = Replica(port, made, log)
+        assert [status for status, _ in answers(one, message(sender="a"), LAST)] == [200, 200]
+        made.send_signal(signal.SIGTERM)
+        assert made.wait(30) == 0, one.log()

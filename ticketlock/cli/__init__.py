@@ -61,6 +61,7 @@ exit status:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
+    _open_standard_streams()
     # The commands print the errors that pika would log too.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     try:
@@ -73,6 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _dropped():
             raise
         return EXIT_SIGNAL + signal.SIGPIPE
+
+
+def _open_standard_streams() -> None:
+    """Those that the caller has closed: uvloop aborts the process if a socket has their number."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
 
 
 def _run(argv: Sequence[str] | None) -> int:
