@@ -24,6 +24,8 @@ import asyncio
 
 async def bot(turn, message):
     await asyncio.sleep(message.metadata.get("seconds", 0))
+    for _ in range(message.metadata.get("long", 0)):
+        yield "x" * 60_000
     yield message.text
 """
 #: Stored if the server takes the end of an ambiguous request for a request.
@@ -340,3 +342,17 @@ def test_closed_standard_streams(tmp_path: Path, engine: dict[str, str]) -> None
         assert [status for status, _ in answers(one, message(sender="a"), LAST)] == [200, 200]
         made.send_signal(signal.SIGTERM)
         assert made.wait(30) == 0, one.log()
+
+
+def test_a_stop_while_a_client_does_not_read(tmp_path: Path, engine: dict[str, str]) -> None:
+    """It is cut off after some seconds, which is no error of the server."""
+    sent = message(sender="silent", metadata={"long": 100})
+    with replicas(folder(tmp_path, engine), []) as [one]:
+        with connect(one, sent.replace(b" HTTP", b"?stream=true HTTP", 1)) as made:
+            made.recv(1)
+            end = time.monotonic() + 20
+            while httpx.get(f"{one.url}/status").json()["turns_running"]:
+                assert time.monotonic() < end, "the turn does not end"
+            one.process.send_signal(signal.SIGTERM)
+            assert one.process.wait(30) == 0
+        assert "Traceback" not in one.log()

@@ -24,7 +24,7 @@ from ..inbox.inbox import NOT_KEPT
 from .app import BotServer, create_app
 from .bot import Bot
 from .channels.channel import Channel
-from .connections import MAX_HEAD, Connections
+from .connections import MAX_HEAD, Connections, Guarded
 from .engines import parser
 from .settings import Settings
 from .sites import LOCAL, is_loopback
@@ -53,6 +53,21 @@ class _Uvicorn(uvicorn.Server):
         await super().startup(sockets)
         for listener in sockets or ():
             listener.listen(_BACKLOG)  # `backlog` also sets how many asyncio accepts at once
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but connections that do not read their answers are aborted before it
+        cancels their tasks, which would log each one's traceback.
+        """
+        abort = asyncio.get_running_loop().call_later(_LAST_ANSWERS, self._abort)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            abort.cancel()
+
+    def _abort(self) -> None:
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Guarded):
+                connection.transport.abort()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -132,16 +147,16 @@ def _reachable(settings: Settings, listener: socket.socket | None) -> Settings:
 
 def _server(app: BotServer) -> _Uvicorn:
     settings = app.settings
-    limit = min(settings.max_connections, _max_files() - _OTHER_FILES)
+    limit = max(1, min(settings.max_connections, _max_files() - _OTHER_FILES))
     if limit < settings.max_connections:
         log.warning("max_connections: %d, because of the limit of open files (ulimit -n)", limit)
-    connections = Connections(max(1, limit), settings.head_timeout)
+    connections = Connections(limit, settings.head_timeout)
     http: Any = connections.protocol(*parser(settings.http))  # uvicorn calls it as it calls a class
     return _Uvicorn(
         uvicorn.Config(
             app, http=http, ws="none", lifespan="off", log_config=None,
             access_log=False, server_header=False, h11_max_incomplete_event_size=MAX_HEAD,
-            backlog=_AT_ONCE, timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=_LAST_ANSWERS,
+            backlog=_AT_ONCE, timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=_LAST_ANSWERS + 1,
         )
     )  # fmt: skip
 
