@@ -219,6 +219,14 @@ def test_an_invalid_request_behind_one(server: Replica, behind: bytes) -> None:
     assert [status for status, _ in answers(server, sent + behind)] == [200, 200, 400]
 
 
+def test_an_invalid_body_of_a_request_that_is_refused(server: Replica) -> None:
+    """Its head is answered without reading the body, which is answered 400 first."""
+    sent = post(CHUNKED, body=b"zz\r\n").replace(WEBHOOK.encode(), b"/nowhere", 1)
+    assert [status for status, _ in answers(server, sent)] == [400]
+    assert answers(server, LAST)[0][0] == 200
+    assert "Traceback" not in server.log()
+
+
 def test_an_upgrade_behind_a_request(server: Replica, engine: dict[str, str]) -> None:
     """It is ignored, or refused: with httptools what follows would never be read."""
     sent = HEALTH + b"\r\n" + ORDINARY["an upgrade that Java asks for"]

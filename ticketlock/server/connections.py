@@ -193,6 +193,12 @@ class Guarded(asyncio.Protocol):
             self.transport.write(answer(status, reason, message))
         self.transport.close()
 
+    def send_400_response(self, msg: str) -> None:
+        super().send_400_response(msg)  # type: ignore[misc]  # of uvicorn's protocol
+        if self.transport.is_closing() and not self._idle():
+            self.cycle.disconnected = True  # its own answer would be an error of h11
+            self.cycle.message_event.set()
+
     def on_response_complete(self) -> None:
         """A request was answered; the rest of its body may still arrive."""
         super().on_response_complete()  # type: ignore[misc]  # of uvicorn's protocol
