@@ -19,7 +19,7 @@ from ticketlock.stress.proxy import Proxy
 TRIPS = {
     "postgres": [(1, 1), (1, 1)],
     "pgbouncer": [(4, 4), (4, 4)],  # BEGIN, the settings, the statement, COMMIT
-    "mariadb": [(7, 5), (4, 5)],
+    "mariadb": [(8, 5), (4, 5)],
 }
 
 
