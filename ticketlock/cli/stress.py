@@ -13,7 +13,7 @@ from ..checker import History, Verdict, check, timeline
 from ..endpoints.file import read_endpoints
 from ..errors import ConfigurationError
 from ..stress.plan import NEMESES, Options
-from .common import EXIT_FAILED, EXIT_OK, positive
+from .common import EXIT_FAILED, EXIT_OK, above_zero, positive
 
 #: Violations that are printed; the others are only counted.
 SHOWN = 10
@@ -34,13 +34,13 @@ def add(commands: Any) -> None:
         "--key-prefix", metavar="PREFIX",
         help="with --endpoints: of the keys, letters and digits; default: by chance",
     )  # fmt: skip
-    option("--seconds", type=_seconds, default=10, help="for which turns begin (%(default)s)")
+    option("--seconds", type=above_zero, default=10, help="for which turns begin (%(default)s)")
     option("--processes", type=positive, default=3, help="workers (%(default)s)")
     option("--tasks", type=positive, default=8, help="that take turns in each (%(default)s)")
     option("--conversations", type=positive, default=10, help="(%(default)s)")
-    option("--rate", type=_seconds, default=200, help="most turns a second, of all (%(default)s)")
+    option("--rate", type=above_zero, default=200, help="most turns a second, of all (%(default)s)")
     option(
-        "--wait-bound", type=_seconds, default=60, metavar="SECONDS",
+        "--wait-bound", type=above_zero, default=60, metavar="SECONDS",
         help="how long a living process may wait (%(default)s)",
     )  # fmt: skip
     option("--seed", type=int, default=1, help="for random numbers (%(default)s)")
@@ -63,16 +63,6 @@ def add(commands: Any) -> None:
         help="stress nothing: judge the history in these files, of this lock or of another one",
     )  # fmt: skip
     option("--json", action="store_true", help="print one JSON object instead of the table")
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
-
-
-_seconds.__name__ = "number"  # argparse shows it
 
 
 def _stress(args: argparse.Namespace) -> int:

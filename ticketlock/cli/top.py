@@ -14,7 +14,7 @@ from ..demo.screen import require_rich, show
 from ..errors import ConfigurationError, LockStoreConnectionError
 from ..locks.concurrent.store import ConcurrentRedisLockStore
 from ..locks.inspection import Holder, Waiting
-from .common import EXIT_OK, positive
+from .common import EXIT_OK, between, positive
 from .lock_stores import open_lock_store, place_options
 from .locks import span
 
@@ -40,20 +40,10 @@ def add(commands: Any) -> None:
     place_options(top)
     top.add_argument("--limit", type=positive, default=100, help="maximum of rows (%(default)s)")
     top.add_argument(
-        "--interval", type=_seconds, default=2.0, metavar="SECONDS",
+        "--interval", type=between(0.1, 3600), default=2.0, metavar="SECONDS",
         help="between two updates (%(default)g)",
     )  # fmt: skip
     top.add_argument("--json", action="store_true", help="print one JSON object, once")
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0.1 <= number <= 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0.1 to 3600")
-    return number
-
-
-_seconds.__name__ = "number"  # argparse shows it: invalid number value
 
 
 def _top(args: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...settings.section import hint
-from ..common import ENDPOINTS, EXIT_OK, positive
+from ..common import ENDPOINTS, EXIT_OK, between, positive
 
 
 def add(commands: Any) -> None:
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
         "--endpoints", type=Path, metavar="FILE", default=ENDPOINTS, help="%(default)s"
     )
     command.add_argument(
-        "--timeout", type=_seconds, metavar="SECONDS", default=10.0,
+        "--timeout", type=between(0.05, 600), metavar="SECONDS", default=10.0,
         help="seconds for each question to a server (%(default)g)",
     )  # fmt: skip
     command.add_argument(
@@ -39,16 +39,6 @@ def add(commands: Any) -> None:
         help="a finding that is known and does not change the status; may be given several times",
     )  # fmt: skip
     command.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0.05 <= number <= 600:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0.05 to 600")
-    return number
-
-
-_seconds.__name__ = "number"  # argparse shows it: invalid number value
 
 
 def _name(text: str) -> str:

@@ -20,7 +20,7 @@ from ...event_service.settings import ServiceSettings
 from ...event_service.watch import describe
 from ...progress import Bar
 from .. import logs
-from ..common import ENDPOINTS, EXIT_FAILED, EXIT_OK
+from ..common import ENDPOINTS, EXIT_FAILED, EXIT_OK, above_zero
 
 #: Seconds between two lines of progress without a terminal.
 LINE_SECONDS = 10.0
@@ -37,7 +37,7 @@ def add(actions: Any) -> None:
     )
     _options(consume, _consume)
     consume.add_argument(
-        "--until-idle", type=_seconds, metavar="SECONDS",
+        "--until-idle", type=above_zero, metavar="SECONDS",
         help="end when no event has arrived for this long",
     )  # fmt: skip
     logs.add(consume)
@@ -52,16 +52,6 @@ def _options(command: argparse.ArgumentParser, function: object) -> None:
         help="file with the sections event_broker and event_service (%(default)s)",
     )  # fmt: skip
     command.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
-
-
-_seconds.__name__ = "number"  # argparse shows it: invalid number value
 
 
 def _database(endpoints: Endpoints) -> tuple[ServiceSettings, EventDatabase]:
