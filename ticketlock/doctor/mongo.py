@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
-from ..aio.within import within
+from ..aio.loop_time import within_loop_time
 from ..settings.section import Section
 from . import tls
 from .finding import Finding, fault
@@ -39,7 +39,7 @@ async def visit(section: str, values: Mapping[str, Any], where: str, timeout: fl
         client = database.current.database.client
         found.findings += concern(client.write_concern.document)
         try:
-            hello = await within(timeout, client.admin.command("hello"))
+            hello = await within_loop_time(timeout, client.admin.command("hello"))
         except (import_module("pymongo.errors").PyMongoError, asyncio.TimeoutError):
             return found  # the section's own check says why
         found.seen = (

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..aio.within import within
+from ..aio.loop_time import within_loop_time
 from . import tls
 from .finding import NOT_LOOKED_AT, Finding, fault
 from .visit import Visit
@@ -110,7 +110,7 @@ async def visit(pools: Sequence[Pool], timeout: float, replicas: int) -> Visit:
         if settings != settings.sparing_files():
             return found  # there is no file, and none is made
     try:
-        facts = await within(timeout, _ask(settings))
+        facts = await within_loop_time(timeout, _ask(settings))
     except (import_module("sqlalchemy").exc.SQLAlchemyError, OSError, asyncio.TimeoutError):
         return found  # the section's own check says why
     found.seen = f"{settings.dialect} {facts.pop('version', '')}".strip()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...aio.within import within
+from ...aio.loop_time import within_loop_time
 from ...conversations import Conversations
 from ...deliveries.settings import CallbackSettings
 from ...domain.reading import read_domain
@@ -146,7 +146,7 @@ async def _bounded(
     if timeout is None:
         return await checking
     try:
-        return await within(timeout, checking)
+        return await within_loop_time(timeout, checking)
     except asyncio.TimeoutError:
         return Component(section, "-", "-", f"{section}: no answer within {timeout:g} s")
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from redis.exceptions import RedisError
 
-from ...aio.within import within
+from ...aio.loop_time import within_loop_time
 from ...errors import LockStoreConnectionError
 from ...redis.connect import connect, explain
 from ...redis.settings import RedisSettings
@@ -91,7 +91,9 @@ class Examination:
                 continue
             first = self._servers[0]
             try:
-                cluster = await within(deployment.timeout, Cluster.seen_by(first, seed[0]))
+                cluster = await within_loop_time(
+                    deployment.timeout, Cluster.seen_by(first, seed[0])
+                )
             except ERRORS as error:
                 self._unreachable(first.place, settings, error)
                 return
@@ -122,7 +124,7 @@ class Examination:
     async def _look(self, settings: RedisSettings, place: str) -> bool:
         """Connect to a server and ask it; False: it gave no usable answer, which is a finding."""
         try:
-            server = await within(2 * self._deployment.timeout, look(settings, place))
+            server = await within_loop_time(2 * self._deployment.timeout, look(settings, place))
         except ERRORS as error:
             self._unreachable(place, settings, error)
             return False
@@ -133,7 +135,9 @@ class Examination:
         """Look at a replica, or at another node: from here it may be out of reach."""
         settings = self._deployment.at(address)
         try:
-            server = await within(2 * self._deployment.timeout, look(settings, shown(address)))
+            server = await within_loop_time(
+                2 * self._deployment.timeout, look(settings, shown(address))
+            )
         except ERRORS as error:
             self._found.append(("", NOT_LOOKED_AT.found(
                 str(explain(settings, error)[0]), "run the doctor where the replicas run"
@@ -200,7 +204,7 @@ class Examination:
                 self._found.append((server.place, finding))
 
         try:
-            await within(self._deployment.timeout, collect())
+            await within_loop_time(self._deployment.timeout, collect())
         except ERRORS as error:
             text = str(explain(self._deployment.settings, error)[0])
             again = NOT_LOOKED_AT.found(text, "run the doctor again, with a longer --timeout")

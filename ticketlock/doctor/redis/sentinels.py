@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from redis.exceptions import RedisError
 
-from ...aio.within import within
+from ...aio.loop_time import within_loop_time
 from ...errors import LockStoreConnectionError
 from ...redis.sentinels import ask_sentinel
 from ..finding import Finding, fault
@@ -48,7 +48,8 @@ async def ask_all(deployment: Deployment) -> Answers:
     """What each sentinel of the section says of the master, or its error."""
     places = deployment.settings.endpoints
     asked = (
-        within(deployment.timeout, ask_sentinel(deployment.settings, *place)) for place in places
+        within_loop_time(deployment.timeout, ask_sentinel(deployment.settings, *place))
+        for place in places
     )
     answers = await asyncio.gather(*asked, return_exceptions=True)
     for answer in answers:

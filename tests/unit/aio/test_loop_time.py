@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ticketlock.aio.within import within
+from ticketlock.aio.loop_time import within_loop_time
 
 
 async def test_time_in_which_the_loop_stood_still_does_not_count() -> None:
@@ -18,7 +18,7 @@ async def test_time_in_which_the_loop_stood_still_does_not_count() -> None:
         await asyncio.sleep(0.001)
         return "done"
 
-    assert await within(0.2, work()) == "done"
+    assert await within_loop_time(0.2, work()) == "done"
 
 
 async def test_work_that_does_not_end_is_cancelled() -> None:
@@ -31,7 +31,7 @@ async def test_work_that_does_not_end_is_cancelled() -> None:
             ended.set()
 
     with pytest.raises(asyncio.TimeoutError):
-        await within(0.05, work())
+        await within_loop_time(0.05, work())
     assert ended.is_set()
 
 
@@ -40,7 +40,7 @@ async def test_its_error_is_raised() -> None:
         raise ValueError("its own")
 
     with pytest.raises(ValueError, match="its own"):
-        await within(1, work())
+        await within_loop_time(1, work())
 
 
 async def test_with_the_caller_the_work_is_cancelled() -> None:
@@ -53,7 +53,7 @@ async def test_with_the_caller_the_work_is_cancelled() -> None:
         finally:
             ended.set()
 
-    caller = asyncio.create_task(within(60, work()))
+    caller = asyncio.create_task(within_loop_time(60, work()))
     await began.wait()
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -12,7 +12,7 @@ T = TypeVar("T")
 STEP = 0.1
 
 
-async def within(seconds: float, work: Awaitable[T]) -> T:
+async def within_loop_time(seconds: float, work: Awaitable[T]) -> T:
     """The result of `work`. Raises what it raises, and asyncio.TimeoutError.
 
     Importing a driver blocks the loop for seconds on a busy machine. That time does not count,
