@@ -14,6 +14,7 @@ from typing import Any
 from servers.processes import temporary_folder
 
 from ticketlock import ConcurrentRedisLockStore
+from ticketlock.aio.running import together
 from ticketlock.demo.traffic import Message
 from ticketlock.endpoints.file import read_endpoints
 from ticketlock.endpoints.registry import create_lock_store
@@ -23,7 +24,7 @@ from ticketlock.progress import Bar
 from .accepted import AcceptedSender
 from .acting import deeds, unsent
 from .callbacks import CALLBACK_KINDS, SECRET, Callbacks, callback_violations
-from .course import percentiles, progress, together
+from .course import percentiles, progress
 from .outages import Outages, Plan
 from .topology import CHANNEL_TOKEN, Topology, topology
 from .verdict import Verdict, judge

@@ -12,6 +12,7 @@ from typing import Any
 
 from servers.processes import temporary_folder
 
+from ticketlock.aio.running import together
 from ticketlock.demo.traffic import Message
 from ticketlock.progress import Bar
 
@@ -83,7 +84,7 @@ def percentiles(seconds: Iterable[float]) -> dict[str, int]:
 
 async def _send(bar: Bar, sender: Sender, trouble: Trouble) -> None:
     sending = sender.run(progress(bar, len(sender.deliveries)))
-    await together(asyncio.create_task(sending), asyncio.create_task(trouble.run()))
+    await together(sending, trouble.run())
 
 
 def progress(bar: Bar, total: int) -> Callable[[int], None]:
@@ -97,13 +98,3 @@ def progress(bar: Bar, total: int) -> Callable[[int], None]:
             bar.say(f"{done} of {total} messages in {time.monotonic() - started:.0f} s")
 
     return show
-
-
-async def together(*tasks: asyncio.Task[None]) -> None:
-    """All to their end; the first failure ends the others."""
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -41,9 +41,9 @@ class Running:
             wait: if cancelled, raise only once it has ended.
             late: if cancelled, and waited for: called with its error.
         """
-        within = asyncio.current_task()
-        if within is not None and within in _to_their_end:
-            return await self._within(within, operation)
+        outer = asyncio.current_task()
+        if outer is not None and outer in _to_their_end:
+            return await self._within(outer, operation)
         # A bare future does not pass the cancellation on to the task; `asyncio.shield` would
         # log the error of an abandoned operation (from Python 3.14 on).
         ended = asyncio.get_running_loop().create_future()
@@ -125,6 +125,17 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
         async with asyncio.timeout(seconds):
             return await work
     return await asyncio.wait_for(work, seconds)
+
+
+async def together(*works: Awaitable[None]) -> None:
+    """All of them to their end, beside each other; the first failure ends the others."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @overload

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from ..aio.running import together
 from ..errors import TicketLockError
 from ..files.scratch import Scratch
 from .bot import FOLDER, NAME
@@ -129,14 +130,8 @@ class ReplicaProcesses:
 
     async def start(self, count: int) -> None:
         """Start `count` replicas at once. Raises ReplicaFailed."""
-        starts = [asyncio.create_task(self._start(slot)) for slot in range(count)]
-        try:
-            await asyncio.gather(*starts)
-        finally:
-            # The others must not write to a folder that is being removed.
-            for start in starts:
-                start.cancel()
-            await asyncio.gather(*starts, return_exceptions=True)
+        # If one fails, the others must not write to a folder that is being removed.
+        await together(*(self._start(slot) for slot in range(count)))
 
     async def _start(self, slot: int) -> None:
         restarts = sum(replica.slot == slot for replica in self._all)

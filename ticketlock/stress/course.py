@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
+from ..aio.running import together
 from ..aio.signals import interruptible
 from ..checker import Fault, History, Operation, check
 from ..conversations import Conversations
@@ -107,7 +108,7 @@ async def _run(options: Options) -> Report:
             nemesis = Nemesis(workers, own, options, lease, scratch.path)
             faults = nemesis.faults
             calm = end - min(CALM, options.seconds / 3)
-            await _gathered(
+            await together(
                 _show(options, bar, end), *(nemesis.run(name, calm) for name in options.nemeses)
             )
         stored: list[Operation] = []
@@ -135,17 +136,6 @@ async def _show(options: Options, bar: Bar, end: float) -> None:
     while (left := end - clock()) > 0:
         bar.show(round(options.seconds - left))
         await asyncio.sleep(min(_LOOK, left))
-
-
-async def _gathered(*works: Coroutine[Any, Any, None]) -> None:
-    """Do these beside each other; the first error ends the others."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _lease(store: LockStore) -> float:
