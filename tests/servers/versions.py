@@ -23,8 +23,9 @@ COMMITS = {
     "0.3.0": "ea6c289",
     "0.4.0": "edcb179",
     "0.5.0": "b36d655",
+    "0.6.0": "645b02e",
 }
-BEFORE = COMMITS["0.5.0"]
+BEFORE = COMMITS["0.6.0"]
 
 #: Tells where a process has each part of the package from.
 _WHERE = """
