@@ -7,12 +7,15 @@
 --       among the events (-1: none)  6 their greatest timestamp  7 expiry ms (0: never)
 --       8 now, ms, if they are to be published (0: they are not)  9 conversation id
 --       10 the listing it is in the index for, in a cluster
---       11 "=" and the mark to store ("": leave the stored one)  12... the events' JSON
+--       11 "=" and the mark to store ("": leave the stored one)
+--       12 the events' JSON, a line each: servers bound the arguments of a request, some at 3,999
 -- Returns {"done", sequence} | {"ahead", sequence} more events than expected are stored
 --       | {"stale", stored fence} | {"waiting"} what a replacement would drop is not published
 --       | {"list", listing} put it into the index first | {"look"} as tracker_read.lua
 local key, fence, owner, place = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[5])
-local count, replace = #ARGV - 11, ARGV[3] == 'replace'
+local replace, events = ARGV[3] == 'replace', {}
+for text in string.gmatch(ARGV[12], '[^\n]+') do events[#events + 1] = text end
+local count = #events
 local head = redis.call('HMGET', key, 'sequence', 'first', 'session', 'fence', 'owner', 'latest',
   'outbox', 'born', 'listing', 'outbox_at')
 if owner ~= '' and (head[4] ~= fence or head[5] ~= owner) then
@@ -46,7 +49,7 @@ if replace then
   first, session, latest = sequence, sequence, false
   if head[9] then redis.call('HSET', key, 'listing', head[9]) end
 end
-for i = 1, count do redis.call('HSET', key, sequence + i - 1, ARGV[11 + i]) end
+for i, text in ipairs(events) do redis.call('HSET', key, sequence + i - 1, text) end
 if place >= 0 then session = sequence + place end
 if count > 0 and (not latest or tonumber(latest) < tonumber(ARGV[6])) then latest = ARGV[6] end
 if begins then

@@ -87,7 +87,7 @@ class RedisTrackerStore(FencedTrackerStore):
                 "tracker_write", write.sender_id, keys, fence, owner,
                 "replace" if write.replace else "append", expected, _last_start(events),
                 _latest(events), self._expiry_ms, write.publish, write.sender_id, listing,
-                mark, *(event.text for event in events),
+                mark, _lines(events),
             )  # fmt: skip
             if answer[0] == b"stale":
                 raise StaleFence(write.sender_id, fence, int(answer[1]))
@@ -202,8 +202,7 @@ class RedisTrackerStore(FencedTrackerStore):
             events = [] if text is None else _documented(old, text)
             await self._client.script(
                 "tracker_adopt", [self._key(sender_id)], max(0, _last_start(events)),
-                _latest(events) if events else "", self._expiry_ms,
-                *(event.text for event in events),
+                _latest(events) if events else "", self._expiry_ms, _lines(events),
             )  # fmt: skip
             if text is not None:
                 await self._client.script("tracker_drop", [old], hashlib.sha1(text).hexdigest())
@@ -234,6 +233,11 @@ def _number(text: bytes) -> float:
         return float(text)
     except ValueError:
         return 0.0
+
+
+def _lines(events: Sequence[EncodedEvent]) -> str:
+    """The events as one argument of a script: their JSON has no line ends."""
+    return "\n".join(event.text for event in events)
 
 
 def _last_start(events: Sequence[EncodedEvent]) -> int:
