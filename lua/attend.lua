@@ -27,8 +27,10 @@ for i = 1, #KEYS / 6 do
   local lasts = has_message(KEYS[k])
   if not lasts then redis.call('PEXPIRE', KEYS[k], ARGV[5]) end
   outlive(KEYS[k + 4], KEYS[k + 5], ARGV[5])
-  if redis.call('EXISTS', queue) == 1 then
-    grace_left(waiters, now, process)
+  local head = redis.call('ZRANGE', queue, 0, 0)[1]
+  if head then
+    -- We may be the first that is heard: then the head alone shows that the server stood still.
+    grace_left(waiters, now, string.match(head, '^%w+'))
     redis.call('HSET', waiters, process, alive .. ' ' .. where, 'heard', alive)
     if not lasts then
       for _, key in ipairs({queue, waiters}) do redis.call('PEXPIRE', key, ARGV[5]) end

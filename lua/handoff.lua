@@ -28,12 +28,13 @@ end
 
 -- Milliseconds for which a head that seems dead is waited for. When no waiting process at all was
 -- heard for as long as it may live, the server or the network stood still: order is kept.
--- Before the first heartbeat in a queue that is judged by `process` alone.
+-- Before the first heartbeat in a queue that is judged by `process` alone. Once for each silence:
+-- not again before one was heard after the last grace began.
 local function grace_left(waiters, now, process)
   local seen = redis.call('HMGET', waiters, 'heard', 'grace', process)
   local heard = tonumber(seen[1] or string.match(seen[3] or '', '^%d+') or 0)
   local grace = tonumber(seen[2] or 0)
-  if heard <= now and grace < heard then
+  if heard > 0 and heard <= now and grace - GRACE < heard then
     grace = now + GRACE
     redis.call('HSET', waiters, 'grace', whole(grace))
   end

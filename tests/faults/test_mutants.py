@@ -126,7 +126,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "acquire leaves a dead holder to others": (
         lua("acquire", "if member and tonumber(lease) <= now then", "if false then"), "a_crash_does_not_block_who_will_not_wait"),
     "those who stood still are dead": (
-        lua("handoff", "if heard <= now and grace < heard then", "if false then"),
+        lua("handoff", "if heard > 0 and heard <= now and grace - GRACE < heard then", "if false then"),
         "troubles_one_after_another_keep_the_order"),
     "those who stood still are waited for too shortly": (
         lua("handoff", "GRACE = 2500", "GRACE = 1500"), "troubles_one_after_another_keep_the_order"),
