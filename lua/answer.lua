@@ -24,8 +24,8 @@ for i = 4, #ARGV, 2 do
     redis.call('HDEL', KEYS[4], ' ' .. ARGV[i])
     keep(KEYS[4], KEYS[5], ARGV[i], 'd ' .. ARGV[1] .. ' - ' .. ARGV[i + 1], ARGV[3], now, 0)
     for listener in string.gmatch(listeners, '%w+%.%d+[^,]*') do
-      local process, request, secret = string.match(listener, MEMBER)
-      ring(ARGV[2], process, secret, 'answered ' .. request)
+      local process, request, secret, tag = string.match(listener, MEMBER)
+      ring(ARGV[2], process, secret, tag, 'answered ' .. request)
     end
     count = count + 1
   end

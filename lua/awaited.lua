@@ -5,11 +5,11 @@
 -- Returns 1 | 0 all that waited are gone
 --@ inbox
 for listener in string.gmatch(select(7, submission(KEYS[1], ARGV[1])) or '', '[^,]+') do
-  local process, request, secret = string.match(listener, MEMBER)
+  local process, request, secret, tag = string.match(listener, MEMBER)
   if process and string.find(listener, '!', 1, true) then
     if process == ARGV[2] or ARGV[4] == '1' then return 1 end
     -- It asks for the outcome, and there is none: no harm is done.
-    if ring(ARGV[3], process, secret, 'answered ' .. request) > 0 then return 1 end
+    if ring(ARGV[3], process, secret, tag, 'answered ' .. request) > 0 then return 1 end
   end
 end
 return 0

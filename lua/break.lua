@@ -19,8 +19,8 @@ end
 local held = redis.call('GET', KEYS[1])
 local fence, _, member = string.match(held or '', '^(%d+) (%d+) (%S+)')
 if not fence or ARGV[1] ~= fence then return 0 end
-local process, request, secret = string.match(member, MEMBER)
-if process then ring(ARGV[2], process, secret, 'broken ' .. request .. ' ' .. fence) end
+local process, request, secret, tag = string.match(member, MEMBER)
+if process then ring(ARGV[2], process, secret, tag, 'broken ' .. request .. ' ' .. fence) end
 local id = string.match(member, SERVED)
 if id then
   --@ inbox messages

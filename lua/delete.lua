@@ -27,8 +27,8 @@ for _, id in ipairs(redis.call('HKEYS', KEYS[7])) do
   end
 end
 if running then
-  local process, request, secret = string.match(member, MEMBER)
-  if process then ring(ARGV[1], process, secret, 'broken ' .. request .. ' ' .. fence) end
+  local process, request, secret, tag = string.match(member, MEMBER)
+  if process then ring(ARGV[1], process, secret, tag, 'broken ' .. request .. ' ' .. fence) end
   hand_on(keys, fence, offer('', '', ARGV[2], 0), ARGV[1], ARGV[3], '')
 end
 for _, one in ipairs(ended) do

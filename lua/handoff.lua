@@ -21,8 +21,14 @@ end
 
 -- Ring the bell of a process. It is signed with the secret of the member that it is about, which
 -- neither the channel nor the bell tells. A member of version 1 has none. Returns how many hear it.
-local function ring(bell, process, secret, text)
+-- In a cluster all nodes repeat a PUBLISH, so the process has a sharded channel on each node, in a slot
+-- of that node's. Where the slot has moved, or the process has lost its connection, all are rung.
+local function ring(bell, process, secret, tag, text)
   if secret ~= '' then text = text .. ' ' .. redis.sha1hex(secret .. text .. secret) end
+  if tag ~= '' then
+    local heard = redis.pcall('SPUBLISH', bell .. '{' .. tag .. '}' .. process, text)
+    if type(heard) == 'number' and heard > 0 then return heard end
+  end
   return redis.call('PUBLISH', bell .. process, text)
 end
 
@@ -62,7 +68,7 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
       redis.call('SET', holder, fence, 'PX', idle_ms)
       return false
     end
-    local process, request, secret = string.match(head[1], MEMBER)
+    local process, request, secret, tag = string.match(head[1], MEMBER)
     if process == 'inbox' then
       redis.call('ZADD', queue, head[2], head[1])
       leave_vacant(holder, fence, bell)
@@ -86,7 +92,7 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
       local stop, mode = string.match(seen[3] or '', '^(%d+) (%a+)$')
       if stop and tonumber(stop) > tonumber(head[2]) then text = text .. ' ' .. mode end
       if process == caller then return text end
-      ring(bell, process, secret, text)
+      ring(bell, process, secret, tag, text)
       return false
     end
     again = request ~= '0' and grace_left(waiters, now, process) or 0

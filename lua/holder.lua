@@ -9,12 +9,13 @@
 --                    "stop" -> "<number> <mode>": turns before that ticket are asked to stop,
 --                    "heard" -> until when the process that was heard last is believed alive,
 --                    "grace" -> until when the head of the queue is waited for
---   member   "<process>.<request>-<secret>[.<label>]"; the secret signs the bells of its process
+--   member   "<process>.<request>-<secret>[~<tag>][.<label>]"; the secret signs the bells of its
+--            process, the tag is that of its channel on this node of a cluster, if it has one
 --   where    "<host:pid>,<protocol>,<longest lease ms of that process>"
 -- Version 1 (0.1.0) writes members without a secret, and "<host:pid>" alone.
 -- Times are milliseconds of this server's clock. An idle holder means an empty queue.
 local HOLDER = '^(%d+) (%d+) (%S+) (%d+) (%d+) (%d+) ([^%s,]+,?%d*,?(%d*))$'
-local MEMBER = '^(%w+)%.(%d+)%-?(%w*)'
+local MEMBER = '^(%w+)%.(%d+)%-?(%w*)~?(%w*)'
 
 local ms, us  -- the time of this call: several operations may share it
 local function clock()

@@ -68,8 +68,8 @@ end
 -- Tell those who listen for a message that it is finished, in other processes than `caller`.
 local function tell(bell, listeners, caller)
   for listener in string.gmatch(listeners, '[^,]+,') do
-    local process, request, secret = string.match(listener, MEMBER)
-    if process and process ~= caller then ring(bell, process, secret, 'answered ' .. request) end
+    local process, request, secret, tag = string.match(listener, MEMBER)
+    if process and process ~= caller then ring(bell, process, secret, tag, 'answered ' .. request) end
   end
 end
 

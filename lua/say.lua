@@ -13,9 +13,9 @@ for listener in string.gmatch(select(7, submission(KEYS[2], ARGV[4])) or '', '[^
   if string.find(listener, HEARS, 1, true) then table.insert(listeners, 1, listener) end
 end
 for _, listener in ipairs(listeners) do
-  local process, request, secret = string.match(listener, MEMBER)
+  local process, request, secret, tag = string.match(listener, MEMBER)
   if process and process ~= own and told < MOST then
-    ring(ARGV[3], process, secret,
+    ring(ARGV[3], process, secret, tag,
       table.concat({'said', request, fence, ARGV[5], ARGV[6]}, ' '))
     told = told + 1
   end

@@ -127,9 +127,9 @@ if not steady then
 end
 if mode == 'interrupt' or mode == 'rollback' then
   redis.call('HSET', KEYS[4], 'stop', whole(number) .. ' ' .. mode)
-  local process, request, secret = string.match(member or '', MEMBER)
+  local process, request, secret, tag = string.match(member or '', MEMBER)
   if process then
-    ring(ARGV[6], process, secret, string.format('stop %s %s %s', request, fence, mode))
+    ring(ARGV[6], process, secret, tag, string.format('stop %s %s %s', request, fence, mode))
   end
 end
 local counted = steady and behind + 1 or redis.call('ZCARD', KEYS[3])  -- with this one

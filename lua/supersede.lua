@@ -11,8 +11,8 @@ if not known or tonumber(known) <= tonumber(number) then
   redis.call('HSET', KEYS[3], 'stop', number .. ' ' .. ARGV[2])
 end
 local fence, member = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) %d+ (%S+)')
-local process, request, secret = string.match(member or '', MEMBER)
+local process, request, secret, tag = string.match(member or '', MEMBER)
 if process then
-  ring(ARGV[3], process, secret, string.format('stop %s %s %s', request, fence, ARGV[2]))
+  ring(ARGV[3], process, secret, tag, string.format('stop %s %s %s', request, fence, ARGV[2]))
 end
 return 1

@@ -16,10 +16,10 @@ if not found then
   redis.call('ZREM', KEYS[2], member)
   forget(KEYS[2], KEYS[3], number)
 end
-local process, request, secret = string.match(member, MEMBER)
+local process, request, secret, tag = string.match(member, MEMBER)
 if request == '0' then redis.call('HDEL', KEYS[3], process) end
 if ARGV[1] == '' and process and request ~= '0' then
-  ring(ARGV[3], process, secret, 'finished ' .. request .. ' ' .. (found and fence or 0))
+  ring(ARGV[3], process, secret, tag, 'finished ' .. request .. ' ' .. (found and fence or 0))
 end
 if found then
   return_message(KEYS[2], serving, member)

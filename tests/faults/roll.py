@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from servers.redis_sets import RedisCluster
 from servers.versions import environment
 
 from ticketlock.redis.embedded import EmbeddedRedis
@@ -57,14 +58,18 @@ def roll(
     replicas: int = 2,
     seconds: float = 1,
     kill: bool = False,
+    cluster: bool = False,
 ) -> Found:
     """Roll a fleet from the old version to the new one and back; `seconds` between restarts.
 
     Args:
         kill: replicas that are replaced are killed, instead of ending what they have begun.
+        cluster: on a cluster of three masters.
     """
-    with EmbeddedRedis() as locks, EmbeddedRedis() as records:
-        fleet = _Fleet(locks.url, records.url, {"old": old, "new": new}, seed)
+    with RedisCluster() if cluster else EmbeddedRedis() as locks, EmbeddedRedis() as records:
+        nodes = locks.servers if isinstance(locks, RedisCluster) else [locks]
+        where = ",".join(locks.endpoints) if isinstance(locks, RedisCluster) else locks.url
+        fleet = _Fleet(where, records.url, {"old": old, "new": new}, seed)
         try:
             running = [fleet.start("old") for _ in range(replicas)]
             for version in ("new", "old"):
@@ -83,9 +88,11 @@ def roll(
             found = judge(client, fleet.killed)
         for failure in fleet.failures:
             found.blame("worker failed", failure)
-        with redis.Redis.from_url(locks.url, decode_responses=True) as client:
-            for key in client.scan_iter(match="*:queue"):
-                found.blame("left over", key)
+        for node in nodes:
+            url = node.url.rpartition("/")[0] if cluster else node.url
+            with redis.Redis.from_url(url, decode_responses=True) as client:
+                for key in client.scan_iter(match="*:queue"):
+                    found.blame("left over", key)
     return found
 
 

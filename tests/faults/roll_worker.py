@@ -1,4 +1,6 @@
-"""A replica for the roll test: `python roll_worker.py REDIS_URL RECORDS_URL VERSION SEED NAME...`
+"""A replica for the roll test: `python roll_worker.py REDIS RECORDS_URL VERSION SEED NAME...`
+
+REDIS is a URL, or the nodes of a cluster as `host:port,host:port`.
 
 It takes turns of each kind until SIGTERM, then ends what it has begun, and records what it does.
 It must run on the version before too: it uses public names only, and those of `worker.py`.
@@ -135,11 +137,17 @@ class Worker:
         return reply
 
 
+def store_on(redis: str) -> ConcurrentRedisLockStore:
+    if "://" in redis:
+        return ConcurrentRedisLockStore(url=redis)
+    return ConcurrentRedisLockStore(deployment_mode="cluster", endpoints=redis.split(","))
+
+
 async def main() -> None:
-    url, records, _, seed, *names = sys.argv[1:]
+    redis, records, _, seed, *names = sys.argv[1:]
     recorder = Recorder(records)
     recorder.note("runs", v=VERSION, where=ticketlock.__file__)
-    async with ConcurrentRedisLockStore(url=url) as store:
+    async with store_on(redis) as store:
         worker = Worker(store, recorder, names)
 
         def stop() -> None:

@@ -20,10 +20,11 @@ def run(
     *,
     kill: bool = False,
     commit: str = versions.BEFORE,
+    cluster: bool = False,
 ) -> Found:
     seed = int(os.environ.get("TICKETLOCK_SEED") or random.randrange(10**6))
     print(f"seed {seed}")
-    found = roll(versions.before(commit), new, seed, seconds=seconds, kill=kill)
+    found = roll(versions.before(commit), new, seed, seconds=seconds, kill=kill, cluster=cluster)
     print(summary(found))
     return found
 
@@ -47,6 +48,17 @@ def test_a_fleet_is_rolled_and_back(version: str, kill: bool) -> None:
         assert statistics.median(found.handed[way]) < 0.5, f"{way}: its bells are not heard"
     for what in ("stopped old", "stopped new", "broken turns", "messages"):
         assert found.figures[what] >= 5, what
+
+
+@pytest.mark.slow
+@pytest.mark.quiet
+def test_a_fleet_on_a_cluster_is_rolled_and_back() -> None:
+    """0.6.0 listens to no sharded channel, and rings none: each version rings the other."""
+    found = run(None, float(os.environ.get("TICKETLOCK_ROLL_SECONDS") or 1), cluster=True)
+    assert not found.problems, found.examples
+    for way in WAYS:
+        assert len(found.handed[way]) >= 10, way
+        assert statistics.median(found.handed[way]) < 0.5, f"{way}: its bells are not heard"
 
 
 #: In front of a script: `redis.call` with an ear for what is written, and one for what is read.

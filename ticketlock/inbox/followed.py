@@ -95,7 +95,8 @@ class Followed:
         known = self._messages.get(key)
         if known is None:
             request = self._engine.next_request()
-            known = self._messages[key] = _Message(request, self._engine.member(request))
+            member = self._engine.member(request, key[0])
+            known = self._messages[key] = _Message(request, member)
             self._by_request[request] = key
         known.add(listener, awaited)
         if self._task is None or self._task.done():

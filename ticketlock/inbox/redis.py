@@ -113,11 +113,11 @@ class RedisInbox(SubmittingInbox):
         """Whether nothing more is accepted."""
         return self.look.full
 
-    def offer(self) -> str:
+    def offer(self, conversation_id: str) -> str:
         """The member of a turn that may begin here, without the message's id; "" if none may."""
         if not self.room:
             return ""
-        server = self.engine().member(self.engine().next_request())
+        server = self.engine().member(self.engine().next_request(), conversation_id)
         self._offered[server] = clock()
         return server
 
@@ -233,7 +233,7 @@ class RedisInbox(SubmittingInbox):
         engine.drop(grant)
         self._served.pop(grant.request, None)
         self.running -= 1
-        server = self.offer() if self._goes_on else ""
+        server = self.offer(grant.conversation_id) if self._goes_on else ""
         outcomes = [(field(name), kind, text) for name, kind, text in served.outcomes]
         hold = engine.requests.hold(self.lifetime)
         args = self.scripts.finish(served, outcomes, server, hold, MOST_LETTERS)
@@ -288,7 +288,7 @@ class RedisInbox(SubmittingInbox):
     async def take(self, name: str, mark: str = "") -> None:
         """Look at one conversation, and serve what waits in it; `mark`: it was found with it."""
         self.engine()
-        server = self.offer()
+        server = self.offer(name)
         args = self.scripts.take(name, server, self.hold(self.lifetime), mark)
         await self.offered(server, args, partial(self._taken, name, server, mark), name)
 

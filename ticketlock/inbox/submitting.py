@@ -42,7 +42,7 @@ class SubmittingInbox(LaterInbox):
         """Turns that may begin here now."""
         raise NotImplementedError
 
-    def offer(self) -> str:
+    def offer(self, conversation_id: str) -> str:
         """The member of a turn that may begin here, without the message's id; "" if none may."""
         raise NotImplementedError
 
@@ -97,7 +97,7 @@ class SubmittingInbox(LaterInbox):
         name = message.conversation_id
         while True:
             listing = await self._listing(name) if self._cluster else ""
-            server = self.offer()
+            server = self.offer(name)
             hold = self.hold(message.lock_lifetime)
             terms = ""
             if (message.window, message.lock_lifetime) != (WINDOW, self.lifetime):

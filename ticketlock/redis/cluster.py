@@ -42,13 +42,19 @@ class ClusterLink(BaseLink):
         batch: Callable[[Sequence[Any]], tuple[Any, ...]] | None = None,
         timeout: float = 10.0,
         rights: Rights | None = None,
+        channel: Callable[[str], str] | None = None,
         **options: Any,
     ) -> None:
-        """`rights` checks new connections; the options are those of `Link`."""
+        """`rights` checks new connections; the options are those of `Link`.
+
+        `channel` names a sharded channel by its hash tag: we listen to one on each node.
+        """
         super().__init__(timeout)
         self._settings = settings
         self._batch = batch
         self._rights = rights
+        self.channel = channel
+        self.sharded = channel is not None
         self._options = {"timeout": timeout, **options}
         self._seeds = list(settings.endpoints) or [(settings.host, settings.port)]
         self._nodes: dict[Address, Node] = {}
@@ -95,6 +101,10 @@ class ClusterLink(BaseLink):
         slot = key_slot(key.encode())
         node = self._nodes.get(self._owners[slot] or ("", 0)) if self._owners else None
         return slot not in self._blocked and (node is None or not node.failing)
+
+    def tag_near(self, key: str) -> str:
+        owner = self._owners[key_slot(key.encode())] if self._owners else None
+        return "" if owner is None else self.node(owner).channel_tag()
 
     def _dispatch(self, command: Command, args: tuple[Any, ...]) -> None:
         key = args[3] if args[0] == "EVALSHA" else args[1]

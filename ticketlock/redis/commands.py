@@ -124,6 +124,9 @@ class BaseLink:
         timeout: seconds a command may take, waiting for a connection included.
     """
 
+    #: Whether there are sharded channels: those of one slot, which a cluster does not repeat.
+    sharded = False
+
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
@@ -153,6 +156,10 @@ class BaseLink:
     def reaches(self, key: str) -> bool:
         """Whether what is asked of a key may be answered soon; only in a cluster it may not."""
         return True
+
+    def tag_near(self, key: str) -> str:
+        """The hash tag of our sharded channel on the node that has a key; "" if there is none."""
+        return ""
 
     async def call(self, args: tuple[Any, ...]) -> Any:
         """Send a command and return its answer."""

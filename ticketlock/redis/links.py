@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .cluster import ClusterLink
@@ -13,16 +14,21 @@ from .settings import RedisSettings
 
 
 def open_link(
-    settings: RedisSettings, *, rights: Rights | None = None, **options: Any
+    settings: RedisSettings,
+    *,
+    rights: Rights | None = None,
+    channel: Callable[[str], str] | None = None,
+    **options: Any,
 ) -> Link | ClusterLink:
     """A link that connects when it is first used.
 
     Args:
         rights: what looks at new connections.
+        channel: see `ClusterLink`; only a cluster has sharded channels.
         options: those of `Link`.
     """
     if settings.deployment_mode == "cluster":
-        return ClusterLink(settings, rights=rights, **options)
+        return ClusterLink(settings, rights=rights, channel=channel, **options)
     if settings.deployment_mode == "sentinel":
         return SentinelLink(settings, rights=rights, **options)
     return Link(

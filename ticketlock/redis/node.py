@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
 import hiredis
 from redis.asyncio.connection import Connection
+from redis.crc import key_slot
 
 from ..errors import LockStoreConnectionError
+from ..process import clock
 from .commands import Command
 from .connect import connect, explain
 from .link import TRANSIENT, Link
@@ -17,9 +20,14 @@ from .rights import Rights
 from .settings import RedisSettings
 from .slots import Address, owners, redirect
 
+#: Seconds between two attempts to listen to a sharded channel.
+_LISTEN_AGAIN = 1.0
+
 
 class Cluster(Protocol):
     """What a node uses of the cluster's link."""
+
+    channel: Callable[[str], str] | None
 
     def has_slot(self, address: Address, slot: int) -> bool: ...
     def owns(self, address: Address) -> bool: ...
@@ -46,7 +54,7 @@ class Node(Link):
         options: dict[str, Any],
     ) -> None:
         wanted: Callable[[], bool] = options.get("wanted", bool)
-        has = partial(cluster.has_slot, address)
+        self._has = has = partial(cluster.has_slot, address)
         super().__init__(
             lambda: connect(settings, replica=True, rights=rights, has=has),
             lambda error: explain(settings, error),
@@ -55,6 +63,11 @@ class Node(Link):
         self.address = address
         self._cluster = cluster
         self._failed = False
+        #: The hash tag of the sharded channel that we listen to, "" if to none.
+        self._tag = ""
+        #: The command that is to listen to one, and when to try again.
+        self._listening: Command | None = None
+        self._listen_at = 0.0
 
     @property
     def healthy(self) -> bool:
@@ -89,8 +102,56 @@ class Node(Link):
             queue.extend(kept)
         return taken
 
+    # -- a sharded channel --------------------------------------------------------------------
+
+    def channel_tag(self) -> str:
+        """The hash tag of the sharded channel that we listen to; "" if to none, or not yet."""
+        if not self._tag and self.healthy and clock() >= self._listen_at:
+            self._listen()
+        return self._tag
+
+    def _listen(self) -> None:
+        """Listen to the channel of our tag, if its slot is here still, or to one in another slot."""
+        channel = self._cluster.channel
+        if channel is None:
+            return
+        # In any of its slots: when all of them leave, one after the other, it seldom changes.
+        start = random.randrange(10**6)
+        tags = filter(None, (self._tag, *map(str, range(start, start + 1000))))
+        tag = next((tag for tag in tags if self._has(key_slot(channel(tag).encode()))), "")
+        self._listen_at = clock() + _LISTEN_AGAIN
+        if tag != self._tag:
+            self._tag = ""  # until there is an answer
+        if not tag:
+            return
+        args: tuple[Any, ...] = ("SSUBSCRIBE", channel(tag))
+        packed, done = hiredis.pack_command(args), self._loop.create_future()
+        command = Command(packed, done, self._expires(None), lambda _, __: False, tag)
+        command.prologue = True  # not repeated on the next connection
+        self._listening = command
+        # Before all that waits to be sent: a bell may come as soon as that is answered.
+        self._unsent.appendleft(command)
+        if not self._preparing:
+            self._flush()
+
+    def _push_received(self, push: list[Any]) -> None:
+        if push[0] == b"ssubscribe":
+            command = self._sent.take()
+            command.over = True
+            if command is self._listening:
+                self._tag = command.subject
+        elif push[0] == b"sunsubscribe":  # its slot has left this node
+            self._tag = ""
+        else:
+            super()._push_received(push)
+
     def _answer_error(self, command: Command, error: Exception) -> Exception | None:
         kind, _, rest = str(error).partition(" ")
+        if command is self._listening:
+            self._tag = ""
+            if kind not in ("MOVED", *TRANSIENT):  # before Redis 7, or a right is missing
+                self._listen_at = clock() + 3600
+            return None
         if command.slot < 0:
             return super()._answer_error(command, error)
         if kind == "MOVED":
@@ -132,6 +193,7 @@ class Node(Link):
     def _take_over(self, connection: Connection) -> None:
         super()._take_over(connection)
         self._failed = False
+        self._listen()  # to the same channel as before: it is in the names of tickets that wait
 
     def _suspect(self) -> None:
         super()._suspect()

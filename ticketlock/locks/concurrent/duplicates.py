@@ -25,7 +25,7 @@ class Tickets(Protocol):
     @property
     def link(self) -> BaseLink: ...
     def next_request(self) -> int: ...
-    def member(self, request: int) -> str: ...
+    def member(self, request: int, conversation_id: str) -> str: ...
     def wait_no_more(self, waiter: Waiter) -> None: ...
     def wait_again(self, waiter: Waiter) -> None: ...
 
@@ -72,7 +72,9 @@ class Duplicates:
         while True:
             message.bell.clear()
             try:
-                args = self._engine.scripts.reply(*key, self._engine.member(message.request))
+                args = self._engine.scripts.reply(
+                    *key, self._engine.member(message.request, key[0])
+                )
                 state, *reply = await self._engine.link.call(args)
             except LockStoreConnectionError as error:
                 for waiter in self._messages.pop(key).waiters:

@@ -12,6 +12,7 @@ import logging
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -67,7 +68,12 @@ class Engine(Hearing):
             "batch": self.requests.batch,
             "timeout": settings.socket_timeout,
         }
-        self.link = open_link(settings, rights=Rights(settings, self.scripts.rights), **options)
+        self.link = open_link(
+            settings,
+            rights=Rights(settings, self.scripts.rights),
+            channel=partial(self.scripts.keys.bell_of, self.process),
+            **options,
+        )
         self.heartbeat = Heartbeat(self, settings, self.scripts, timing)
         self.duplicates = Duplicates(self)
         self._hinted = 0.0
@@ -88,7 +94,7 @@ class Engine(Hearing):
     def send_for(self, waiter: Waiter) -> None:
         """Send for a ticket; the waiter's future gets the grant, `issued` the number."""
         request = waiter.request = next(_requests)
-        waiter.member = self.member(request) + waiter.suffix
+        waiter.member = self.member(request, waiter.conversation_id) + waiter.suffix
         waiter.future = self.loop.create_future()
         # Before sending: a bell may come in the same packet as the answer.
         self._waiting[request] = waiter
@@ -105,9 +111,13 @@ class Engine(Hearing):
         """A number by which bells name a waiter of this process."""
         return next(_requests)
 
-    def member(self, request: int) -> str:
+    def member(self, request: int, conversation_id: str) -> str:
         """The name of a request in scripts, without a label."""
-        return f"{self.process}.{request}-{self._secret}"
+        member = f"{self.process}.{request}-{self._secret}"
+        if self.link.sharded:
+            tag = self.link.tag_near(self.scripts.keys.of(conversation_id)[1])
+            return f"{member}~{tag}" if tag else member
+        return member
 
     def _answered(self, command: Command, answer: list[Any] | Exception) -> bool:
         """Act on acquire's answer: the turn is ours, or we wait for it, or need none."""

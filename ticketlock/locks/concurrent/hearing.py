@@ -53,7 +53,7 @@ class Hearing:
         raise NotImplementedError
 
     def _push(self, push: Sequence[Any]) -> None:
-        if push[0] != b"message":
+        if push[0] not in (b"message", b"smessage"):
             return
         if push[1] != self._inbox_bell:
             self._heard(push[2], self._key)

@@ -46,6 +46,10 @@ class Keys:
         #: The bell of a vacant conversation, for processes that serve the inbox.
         self.inbox_bell = f"{self.bell}inbox"
 
+    def bell_of(self, process: str, tag: str) -> str:
+        """The sharded channel of a process in the slot of a hash tag; `lua/handoff.lua` rings it."""
+        return f"{self.bell}{{{tag}}}{process}"
+
     def of(self, conversation_id: str) -> tuple[str, str, str, str]:
         """The keys (counter, holder, queue, waiters) of a conversation."""
         # A closing brace would end the hash tag early: the id is escaped, one to one.
