@@ -7,9 +7,10 @@ import json
 import random
 import sys
 
+from ticketlock.stress.targets import TARGETS
+
 from .course import default_names, run
 from .fleet import Load
-from .targets import TARGETS
 
 
 def main() -> int:

@@ -18,10 +18,10 @@ from servers.processes import temporary_folder
 from ticketlock import ConcurrentRedisLockStore, TicketLockError
 from ticketlock.process import clock
 from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.stress.targets import TARGETS
 
 from .events import Events
 from .fleet import Fleet, Load
-from .targets import TARGETS
 from .trouble import Trouble, check_keys, watched
 from .verdict import judge
 

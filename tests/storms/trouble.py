@@ -14,9 +14,10 @@ import redis
 
 from ticketlock.process import clock
 from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.stress.starting import until
+from ticketlock.stress.targets import One, asks, client
 
 from .events import Event, Events, shuffled
-from .targets import One, asks, client, until
 
 
 class Trouble:

@@ -10,8 +10,9 @@ from typing import Any
 
 import redis
 
+from ticketlock.stress.targets import One
+
 from .events import Event, Events
-from .targets import One
 
 #: Seconds before a loss in which its cause must lie: a lease, and the beat that finds out.
 LEASE = 5.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from collections.abc import Callable
 from types import TracebackType
 
 #: How a Redis begins to ring a bell: the push of a message, of which channel and text follow.
@@ -20,7 +21,9 @@ class Proxy:
             "hold" (nothing goes through until the mood changes, then all of it does),
             "refuse" (new connections are reset), or "lose bells" (of a Redis: all but the
             messages of its channels goes through).
+        concerns: whether a mood, and `reset`, concern connections from an address; default: all.
         latency: seconds by which each piece of an answer comes later.
+        delay: seconds by which the next piece comes later, in either direction.
         accepted: how many connections there were.
         answered: bytes of answers that have come.
         trips: pieces of requests that have come; a client that waits for each answer sends one of
@@ -33,14 +36,16 @@ class Proxy:
         self.target = target
         self.port = port
         self.mood = "pass"
+        self.concerns: Callable[[str], bool] = _all
         self.latency = 0.0
+        self.delay: Callable[[], float] = _none
         self.accepted = 0
         self.answered = 0
         self.trips = 0
         self.answers_left: float = math.inf
         self.most_answers: float = math.inf
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._writers: dict[asyncio.StreamWriter, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._resets = 0
         self._swallowed = 0
@@ -58,17 +63,19 @@ class Proxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
+        self.concerns = _all
         self.reset()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def reset(self) -> None:
-        """Break every connection with a RST, also one that is just coming about."""
+        """Break every connection that it concerns with a RST, also one that is just coming about."""
         self._resets += 1
-        for writer in list(self._writers):
-            writer.transport.abort()
-        self._writers.clear()
+        for writer, address in list(self._writers.items()):
+            if self.concerns(address):
+                writer.transport.abort()
+                del self._writers[writer]
 
     def swallow(self) -> None:
         """Let nothing through any more on the connections there are; new ones work.
@@ -80,7 +87,8 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         nth, resets = self.accepted, self._resets
-        if self.mood == "refuse":
+        address = str(writer.get_extra_info("peername", [""])[0])
+        if self.mood == "refuse" and self.concerns(address):
             writer.transport.abort()
             return
         try:
@@ -88,19 +96,23 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        if self._resets != resets:  # else it would outlive the outage that follows
+        if self._resets != resets and self.concerns(address):  # it would outlive the outage
             writer.transport.abort()
             back.transport.abort()
             return
-        self._writers |= {writer, back}
+        self._writers |= {writer: address, back: address}
         for source, sink, answers in ((reader, back, False), (there, writer, True)):
-            task = asyncio.create_task(self._pump(source, sink, answers, nth))
+            task = asyncio.create_task(self._pump(source, sink, answers, nth, address))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def _mood_of(self, address: str) -> str:
+        return self.mood if self.concerns(address) else "pass"
+
     async def _pump(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: bool, nth: int
-    ) -> None:
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: bool, nth: int,
+        address: str,
+    ) -> None:  # fmt: skip
         left = self.most_answers if answers else math.inf
         bell = b""  # the begin of one
         try:
@@ -109,24 +121,34 @@ class Proxy:
                 self.answered += len(data) if answers else 0
                 self.trips += not answers
                 self.answers_left -= answers
+                mood = self._mood_of(address)
                 if (
                     nth <= self._swallowed
-                    or self.mood == "black hole"
-                    or (answers and (self.mood == "lose answers" or self.answers_left < 0))
+                    or mood == "black hole"
+                    or (answers and (mood == "lose answers" or self.answers_left < 0))
                 ):
                     continue
-                while self.mood == "hold":  # noqa: ASYNC110  # tests set it
+                while self._mood_of(address) == "hold":  # noqa: ASYNC110  # tests set it
                     await asyncio.sleep(0.01)
-                if answers and self.latency:
-                    await asyncio.sleep(self.latency)
-                if answers and (bell or self.mood == "lose bells"):
+                if (late := self.delay() + answers * self.latency) > 0:
+                    await asyncio.sleep(late)
+                if answers and (bell or self._mood_of(address) == "lose bells"):
                     data, bell = without_bells(bell + data)
                 sink.write(data)
                 await sink.drain()
         except OSError:
             return
         finally:
+            self._writers.pop(sink, None)
             sink.transport.abort()
+
+
+def _all(_: str) -> bool:
+    return True
+
+
+def _none() -> float:
+    return 0.0
 
 
 def without_bells(data: bytes) -> tuple[bytes, bytes]:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import redis
 from storms.events import Event, Events
-from storms.targets import One
 from storms.verdict import Verdict, judge
 
 from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.stress.targets import One
 
 
 class Two(One):

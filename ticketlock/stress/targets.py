@@ -1,36 +1,34 @@
-"""What a storm rages on: one server, a cluster of three masters with a replica each, or a master
-with two replicas and three sentinels.
+"""What a run troubles: one server, a cluster of three masters with a replica each, or a master with
+two replicas and three sentinels.
 
 A *shard* is a part of the conversations and the servers that have them.
 """
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.retry import Retry
-from servers.processes import free_port
-from servers.redis_sets import RedisCluster, _Sentinel
 
-from ticketlock.redis.embedded import EmbeddedRedis
+from ..files.scratch import Scratch
+from ..redis.embedded import EmbeddedRedis
+from .cluster_set import RedisCluster
+from .door import Door
+from .sentinel_set import SentinelSet
+from .starting import until
 
 
 def client(server: EmbeddedRedis, seconds: float = 2) -> redis.Redis:
+    """A client of one server, past its door."""
     return redis.Redis(
-        port=server.port,
-        db=0,
-        decode_responses=True,
-        socket_timeout=seconds,
+        port=server.port, db=0, decode_responses=True, socket_timeout=seconds,
         retry=Retry(NoBackoff(), 0),
-    )
+    )  # fmt: skip
 
 
 def asks(server: EmbeddedRedis, *words: object, seconds: float = 2) -> Any:
@@ -42,25 +40,37 @@ def asks(server: EmbeddedRedis, *words: object, seconds: float = 2) -> Any:
             return None
 
 
-def role(server: EmbeddedRedis) -> list[Any]:
-    return asks(server, "ROLE") or [None]
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
-        time.sleep(0.05)
+def role(server: EmbeddedRedis, seconds: float = 2) -> list[Any]:
+    """The answer to ROLE; [None] if there is none."""
+    return asks(server, "ROLE", seconds=seconds) or [None]
 
 
 class One:
-    """One server."""
+    """One server; a context manager.
+
+    Args:
+        options: more words for the command line of each server.
+        binary: the server to run; default: what `server_binary` finds.
+        doors: one for each server of `doors_needed`; default: none.
+
+    Attributes:
+        servers: those with conversations.
+        shards: how many there are.
+    """
 
     shards = 1
     #: Whether servers have replicas that take over.
     replicated = False
+    #: How many servers have doors.
+    doors_needed = 1
+    #: For reports.
+    title = "one server"
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, options: Sequence[str] = (), binary: str | None = None, doors: Sequence[Door] = ()
+    ) -> None:
+        self.options, self.binary, self.doors = list(options), binary, doors
+        self.servers: list[EmbeddedRedis] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> One:
@@ -72,7 +82,10 @@ class One:
         return self
 
     def _start(self) -> None:
-        self.servers = [self._stack.enter_context(EmbeddedRedis())]
+        server = EmbeddedRedis(self.options, binary=self.binary)
+        self.servers = [self._stack.enter_context(server)]
+        if self.doors:
+            self.doors[0].leads_to(server)
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
@@ -80,7 +93,8 @@ class One:
     @property
     def store(self) -> dict[str, Any]:
         """The keys of a lock store on it."""
-        return {"url": self.servers[0].url}
+        port = self.doors[0].proxy.port if self.doors else self.servers[0].port
+        return {"url": f"redis://127.0.0.1:{port}/1"}
 
     def shard_of(self, conversation: str) -> int:
         return 0
@@ -88,9 +102,14 @@ class One:
     def of_shard(self, shard: int) -> list[EmbeddedRedis]:
         return self.servers
 
-    def master(self, shard: int) -> EmbeddedRedis | None:
-        """The server that takes the writes of a shard; None while there is none."""
-        found = [server for server in self.of_shard(shard) if role(server)[0] == "master"]
+    def master(self, shard: int, but: EmbeddedRedis | None = None) -> EmbeddedRedis | None:
+        """The server that takes the writes of a shard; None while there is none.
+
+        Args:
+            but: one that is not asked.
+        """
+        asked = [server for server in self.of_shard(shard) if server is not but]
+        found = [server for server in asked if role(server)[0] == "master"]
         return found[0] if len(found) == 1 else None
 
     def replicas(self, shard: int) -> list[EmbeddedRedis]:
@@ -123,34 +142,24 @@ class Cluster(One):
 
     shards = 3
     replicated = True
+    doors_needed = 6
+    title = "a cluster of 3 masters with a replica each"
 
     def _start(self) -> None:
-        made = self._stack.enter_context(RedisCluster(self.shards))
-        masters = list(made.servers)
-        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
         # A dead master is not to stop the others: what is lost there meanwhile is our doing.
-        alone = ["--cluster-require-full-coverage", "no"]
-        options += alone
-        for master in masters:
-            master._options += alone  # when it is started again
-            with client(master) as asking:
-                asking.config_set("repl-diskless-sync-delay", 0)
-                asking.config_set("cluster-require-full-coverage", "no")
-        for master in masters:
-            port = str(free_port())
-            replica = EmbeddedRedis([*options, "--cluster-port", port])
-            made.servers.append(self._stack.enter_context(replica))
-            asks(replica, "CLUSTER", "MEET", "127.0.0.1", master.port, master._options[3])
-        self.servers = made.servers
-        until(lambda: all(self._knows(server) for server in self.servers), "all nodes know all")
-        for master, replica in zip(masters, self.servers[self.shards :], strict=True):
-            asks(replica, "CLUSTER", "REPLICATE", asks(master, "CLUSTER", "MYID"))
+        options = [*self.options, "--cluster-require-full-coverage", "no"]
+        made = self._stack.enter_context(
+            RedisCluster(
+                self.shards, replicas=True, options=options, binary=self.binary, doors=self.doors
+            )
+        )
+        self.servers = [*made.servers, *made.replicas]
+        self._endpoints = made.endpoints
         until(self.healthy, "replicas follow")
 
     @property
     def store(self) -> dict[str, Any]:
-        endpoints = [f"127.0.0.1:{server.port}" for server in self.servers]
-        return {"deployment_mode": "cluster", "endpoints": endpoints}
+        return {"deployment_mode": "cluster", "endpoints": self._endpoints}
 
     def shard_of(self, conversation: str) -> int:
         tag = conversation.replace("%", "%25").replace("}", "%7D")
@@ -190,58 +199,52 @@ class Sentinels(One):
     """A master, two replicas, three sentinels."""
 
     replicated = True
+    doors_needed = 6
+    title = "a master with 2 replicas and 3 sentinels"
 
     def _start(self) -> None:
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        master = self._stack.enter_context(EmbeddedRedis())
-        with client(master) as asking:
-            asking.config_set("repl-diskless-sync-delay", 0)
-        words = ["--replicaof", "127.0.0.1", str(master.port)]
-        self.servers = [master]
-        for _ in range(2):
-            self.servers.append(self._stack.enter_context(EmbeddedRedis(words)))
-        until(self._linked, "replicas follow")
-        self.sentinels = []
-        for number in range(3):
-            config = folder / f"{number}.conf"
-            config.write_text(
-                f"sentinel monitor mymaster 127.0.0.1 {master.port} 2\n"
-                "sentinel down-after-milliseconds mymaster 1000\n"
-                "sentinel failover-timeout mymaster 3000\n"
+        folder = self._stack.enter_context(Scratch("sentinels")).path
+        options = ["--repl-diskless-sync-delay", "0", *self.options]
+        self._set = self._stack.enter_context(
+            SentinelSet(
+                folder, sentinels=3, replicas=2, options=options, binary=self.binary,
+                doors=self.doors,
             )
-            self.sentinels.append(self._stack.enter_context(_Sentinel(config)))
+        )  # fmt: skip
+        self.servers, self.sentinels = self._set.servers, self._set.sentinels
         until(self.healthy, "the sentinels know all")
 
     @property
     def store(self) -> dict[str, Any]:
-        endpoints = [f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels]
-        return {"deployment_mode": "sentinel", "endpoints": endpoints}
-
-    def _linked(self) -> bool:
-        return super().healthy()
+        return {"deployment_mode": "sentinel", "endpoints": self._set.endpoints}
 
     def healthy(self) -> bool:
         """The sentinels know one master, which is one, two replicas, and each other."""
         master = self.master(0)
         for sentinel in self.sentinels:
             found = asks(sentinel, "SENTINEL MASTER", "mymaster") or {}
-            if master is None or int(found.get("port", 0)) != master.port:
+            if master is None or int(found.get("port", 0)) != self._port(master):
                 return False
             if found["flags"] != "master" or int(found["num-other-sentinels"]) != 2:
                 return False
             replicas = asks(sentinel, "SENTINEL SLAVES", "mymaster") or []
             if sum(one["flags"] == "slave" for one in replicas) != 2:
                 return False
-        return self._linked()
+        return super().healthy()
+
+    def _port(self, server: EmbeddedRedis) -> int:
+        return self._set.port(self.servers.index(server))
 
     def fail_over(self, shard: int) -> bool:
         return asks(self.sentinels[0], "SENTINEL", "FAILOVER", "mymaster") is not None
 
     def start_again(self, server: EmbeddedRedis, shard: int) -> None:
         """As a replica of the master that there is now."""
-        master = self.master(shard)
-        assert master is not None
-        server._options = ["--replicaof", "127.0.0.1", str(master.port)]
+        master = self.master(shard, but=server)
+        assert master is not None  # one has taken over
+        place = self.servers.index(server)
+        words = self._set.follow(self.servers.index(master))
+        server._options = [*words, *self._set.options(place)]  # noqa: SLF001
         server.start()
 
 
