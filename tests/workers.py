@@ -27,6 +27,7 @@ FILES = {
     "test_doctor_redis.py": "doctor",
     "test_doctor_sets.py": "doctor",
     "test_stress.py": "demo",
+    "test_stress_sets.py": "demo",
     "test_e2e.py": "e2e",
     "test_kafka_broker.py": "kafka",
     "test_mutants.py": "mutants",

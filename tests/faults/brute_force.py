@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from ticketlock.checker import History, Operation
+from ticketlock.checker import Fault, History, Operation
 
 Found = set[tuple[str, int]]
 
@@ -58,8 +58,14 @@ def _troubled(history: History, one: Operation) -> bool:
     )  # fmt: skip
 
 
-def _lost_data(history: History, since: float, until: float) -> bool:
-    return any(f.loses and f.since <= until and since <= f.until for f in history.faults)
+def _losses(history: History, conversation: str) -> list[Fault]:
+    faults = [fault for fault in history.faults if fault.loses]
+    return [f for f in faults if f.conversations is None or conversation in f.conversations]
+
+
+def _lost_data(history: History, one: Operation, since: float, until: float) -> bool:
+    found = _losses(history, one.conversation)
+    return any(f.since <= until and since <= f.until for f in found)
 
 
 def _end(history: History) -> float:
@@ -89,14 +95,15 @@ def _of_turns(
                 "overlap",
                 b.grant,
                 any(
-                    f.loses and f.since <= b.since and until <= f.until + lease
-                    for f in history.faults
+                    f.since <= b.since and until <= f.until + lease
+                    for f in _losses(history, b.grant.conversation)
                 ),
             )
         place = b.grant.arrived
         if b.grant.kind == a.grant.kind == "acquire" and place is not None:  # noqa: SIM102
             if place < a.grant.invoked and not _troubled(history, b.grant):
-                yield "overtaken", b.grant, _lost_data(history, b.grant.invoked, b.grant.completed)
+                within = b.grant.invoked, b.grant.completed
+                yield "overtaken", b.grant, _lost_data(history, b.grant, *within)
     for a, b in itertools.permutations((turn.grant for turn in _turns(operations)), 2):
         if a.fence is None or b.fence is None:
             continue
@@ -151,9 +158,10 @@ def _of_messages(
         accepted = sorted(accepted, key=lambda x: x.completed)[:1]
         done = finishes[name]
         if accepted and not done and name not in doubt:
-            yield "lost", accepted[0], _lost_data(history, accepted[0].invoked, end)
+            yield "lost", accepted[0], _lost_data(history, accepted[0], accepted[0].invoked, end)
         for again in done[1:]:
-            yield "duplicated", again, _lost_data(history, done[0].invoked, again.completed)
+            within = done[0].invoked, again.completed
+            yield "duplicated", again, _lost_data(history, again, *within)
         if not accepted or not done or name in doubt:
             continue
         for other in known - {name}:
@@ -162,7 +170,7 @@ def _of_messages(
             later = min(x.invoked for x in submits[other]) > accepted[0].completed
             if later and finishes[other][0].completed < done[0].invoked:
                 since, until = accepted[0].invoked, done[0].completed
-                yield "out_of_order", done[0], _lost_data(history, since, until)
+                yield "out_of_order", done[0], _lost_data(history, done[0], since, until)
 
 
 def possible(history: History) -> tuple[bool, bool]:

@@ -131,4 +131,5 @@ class Small:
         until = since + self._chance.choice([0.5, 5, 20, 60]) + 1e-6 * next(self._apart)
         process = self._chance.choice(["p", "p/0", "p/1", "p/2", None, None])
         loses = process is None and self._chance.random() < 0.7
-        self.history.faults.append(Fault("fault", since, until, process, loses))
+        about = self._chance.choice([None, ("c",), ("d",)]) if loses else None
+        self.history.faults.append(Fault("fault", since, until, process, loses, about))

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,49 +14,13 @@ import pytest
 import redis
 from servers import broken_locks
 from servers.redis_sets import RedisCluster
+from servers.stress_command import Command
 
 from ticketlock.checker import History
-from ticketlock.cli import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
+from ticketlock.cli import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_SIGNAL, EXIT_UNAVAILABLE
 from ticketlock.redis.embedded import EmbeddedRedis
 
 SHORT = ("--seconds", "1.5", "--processes", "2", "--tasks", "6", "--conversations", "3")
-
-
-class Command:
-    """`python -m ticketlock stress` in a folder, with temporary files of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.temporary = folder, folder / "tmp"
-        self.temporary.mkdir()
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "ticketlock", "stress", *words],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            cwd=self.folder, env={**os.environ, "TMPDIR": str(self.temporary)},
-        )  # fmt: skip
-
-    def run(self, *words: str, status: int = EXIT_OK) -> tuple[str, str]:
-        """Its output and its errors."""
-        with self.start(*words) as process:
-            try:
-                out, err = process.communicate(timeout=180)
-            finally:
-                process.kill()
-        assert process.returncode == status, err + out
-        assert list(self.temporary.iterdir()) == []
-        return out, err
-
-    def values(self, *words: str, status: int = EXIT_OK) -> dict[str, Any]:
-        out, _ = self.run("--json", *words, status=status)
-        found: dict[str, Any] = json.loads(out)
-        return found
-
-    def endpoints(self, url: str, kind: str = "concurrent_redis", **keys: object) -> str:
-        """A file, by its name."""
-        section = {"type": kind, "url": url, **keys}
-        (self.folder / "endpoints.yml").write_text(json.dumps({"lock_store": section}))
-        return "endpoints.yml"
 
 
 @pytest.fixture

@@ -93,11 +93,16 @@ class _Excuses:
         """Whether a loss of data explains it."""
         if violation.kind in ("fence_order", "stale_write", "long_wait"):
             return False
+        losses = [
+            loss
+            for loss in self._losses
+            if loss.conversations is None or violation.conversation in loss.conversations
+        ]
         if violation.kind == "overlap":
             return any(
                 loss.since <= violation.since and violation.until <= loss.until + self._lease
-                for loss in self._losses
+                for loss in losses
             )
         return any(
-            loss.since <= violation.until and loss.until >= violation.since for loss in self._losses
+            loss.since <= violation.until and loss.until >= violation.since for loss in losses
         )

@@ -200,4 +200,6 @@ def _operation(values: dict[str, Any]) -> Operation:
 
 
 def _fault(values: dict[str, Any]) -> Fault:
+    if values.get("conversations") is not None:
+        values["conversations"] = tuple(values["conversations"])
     return Fault(kind=values.pop("fault"), **values)

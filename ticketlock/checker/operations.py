@@ -69,6 +69,7 @@ class Fault:
         process: the process that was killed or did not run, with all that are named
             `process/...`; None: the servers.
         loses: the servers may have forgotten what they had answered.
+        conversations: of the servers that it is about; None: of all.
     """
 
     kind: str
@@ -76,3 +77,4 @@ class Fault:
     until: float = math.inf
     process: str | None = None
     loses: bool = False
+    conversations: tuple[str, ...] | None = None

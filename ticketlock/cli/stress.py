@@ -12,7 +12,8 @@ from typing import Any
 from ..checker import History, Verdict, check, timeline
 from ..endpoints.file import read_endpoints
 from ..errors import ConfigurationError
-from ..stress.plan import NEMESES, Options
+from ..stress.nemeses import ALL, NEMESES, SETS
+from ..stress.plan import Options
 from .common import EXIT_FAILED, EXIT_OK, above_zero, positive
 
 #: Violations that are printed; the others are only counted.
@@ -50,7 +51,21 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     option(
         "--nemesis", metavar="NAME[,NAME]", default="",
-        help=f"what is done meanwhile, without --endpoints: {', '.join(NEMESES)}",
+        help="what is done meanwhile, without --endpoints: "
+        f"{', '.join(NEMESES)}; or {' or '.join(SETS)}, for all that keep or lose data",
+    )  # fmt: skip
+    option(
+        "--topology", choices=ALL, default="server",
+        help="what is started without --endpoints: one server, a cluster of 3 masters with a replica "
+        "each, or a master with 2 replicas and 3 sentinels (%(default)s)",
+    )  # fmt: skip
+    option(
+        "--server-program", metavar="FILE",
+        help="the redis-server or valkey-server that is started; default: what is installed",
+    )  # fmt: skip
+    option(
+        "--min-replicas", type=int, metavar="N",
+        help="min-replicas-to-write of what is started; default: 1 under Sentinel, else 0",
     )  # fmt: skip
     option("--yes", action="store_true", help="do not ask before a server of yours is stressed")
     option("--history", type=Path, metavar="FILE", help="write the history, as JSON lines")
@@ -105,6 +120,7 @@ def _options(args: argparse.Namespace) -> Options:
             raise ConfigurationError(f"{name}: {path}: the folder does not exist")
     return Options(
         section, where, args.seconds, args.processes, args.tasks, args.conversations, args.rate,
+        topology=args.topology, program=args.server_program, min_replicas=args.min_replicas,
         nemeses=tuple(filter(None, args.nemesis.split(","))), messages=args.messages,
         wait_bound=args.wait_bound, seed=args.seed,
     )  # fmt: skip

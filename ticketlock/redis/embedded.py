@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from ..errors import ConfigurationError, LockStoreConnectionError
 from ..files.scratch import Scratch
@@ -79,8 +80,9 @@ class EmbeddedRedis:
             self.port = self._fixed_port or free_port()
             command = self._command(binary, str(folder))
             with log.open("ab") as output, self._scratch.tie(command) as (args, options):
+                # SIGXFSZ stays ignored: a file that may not grow is a full disk to it, not its end.
                 self.process = subprocess.Popen(
-                    args, stdout=output, stderr=subprocess.STDOUT, **options
+                    args, stdout=output, stderr=subprocess.STDOUT, restore_signals=False, **options
                 )
             if self._wait():
                 return self
@@ -128,6 +130,13 @@ class EmbeddedRedis:
         assert self.process is None
         if self._scratch is not None:
             shutil.rmtree(self._scratch.path / "appendonlydir", ignore_errors=True)
+            (self._scratch.path / "appendonly.aof").unlink(missing_ok=True)  # of 6.2
+
+    def saved(self) -> int:
+        """Bytes of the longest file of its log; 0 without one."""
+        folder = self._scratch.path if self._scratch is not None else Path()
+        files = [folder / "appendonly.aof", *(folder / "appendonlydir").glob("*")]
+        return max((file.stat().st_size for file in files if file.is_file()), default=0)
 
     def __enter__(self) -> EmbeddedRedis:
         return self.start()

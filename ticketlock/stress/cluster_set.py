@@ -68,7 +68,8 @@ class RedisCluster:
             client.execute_command("CLUSTER", "ADDSLOTS", *self._slots(i))
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
         if self._with_replicas:
-            self.replicas = [self._server() for _ in self.servers]
+            for _ in self.servers:
+                self.replicas.append(self._server())
             clients += [self.client(server) for server in self.replicas]
         for place, server in enumerate([*self.servers, *self.replicas]):
             if place:

@@ -23,7 +23,7 @@ from ..progress import Bar
 from ..redis.settings import RedisSettings
 from .messages import drained, finished, tracker_section
 from .nemesis import Nemesis
-from .own_server import OwnServer
+from .own_servers import OwnServers
 from .plan import Options, Plan
 from .register import Registers
 from .report import Report
@@ -78,7 +78,7 @@ async def _run(options: Options) -> Report:
         scratch = stack.enter_context(Scratch("stress"))
         own = None
         if options.lock_store is None:
-            own = await stack.enter_async_context(OwnServer(bool(options.nemeses)))
+            own = await stack.enter_async_context(OwnServers(options))
         section = dict(own.lock_store if own else options.lock_store or {})
         register = {"url": own.registers.url} if own else None
         store, settings = opened(section, options.where)
@@ -106,7 +106,7 @@ async def _run(options: Options) -> Report:
             await _show(options, bar, end)
         else:
             nemesis = Nemesis(workers, own, options, lease, scratch.path)
-            faults = nemesis.faults
+            faults = nemesis.faults.found
             calm = end - min(CALM, options.seconds / 3)
             await together(
                 _show(options, bar, end), *(nemesis.run(name, calm) for name in options.nemeses)
@@ -126,7 +126,9 @@ async def _run(options: Options) -> Report:
         for operation in stored:
             history.add(operation)
         verdict = check(history, lease=lease, wait_bound=options.wait_bound)
-        server = "a Redis of its own" if own else f"Redis at {settings.address}"
+        server = f"Redis at {settings.address}"
+        if own is not None:
+            server = f"{own.target.title}, {own.program}"
         return Report(options, server, history, verdict, hang)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,23 +12,8 @@ from typing import Any
 
 from ..checker.history import LIMIT
 from ..errors import ConfigurationError
+from .nemeses import named
 
-#: Name -> what it does, on a server of the run alone.
-NEMESES = {
-    "kill": "kill a worker",
-    "stop": "stop a worker for longer than the lease, and let it continue",
-    "block": "block the event loop of a worker for longer than the lease",
-    "client-kill": "let the server close connections",
-    "pause": "let the server pause all clients",
-    "cut": "reset all connections",
-    "black-hole": "let nothing through, in both directions",
-    "bells": "lose all that the server publishes",
-    "restart": "kill the server, and start it with its data",
-    "wipe": "kill the server, and start it without data",
-    "flushall": "remove all data",
-}
-#: Those after which the server has forgotten what it had answered.
-LOSING = ("wipe", "flushall")
 #: Most operations of a turn: acquire, two writes, release.
 OPERATIONS = 4
 
@@ -44,7 +30,10 @@ class Options:
         conversations: how many; each turn takes one of them by chance.
         rate: most turns a second, of all workers.
         hold: seconds that a turn lasts at most.
-        nemeses: names of `NEMESES`; only on a server of the run.
+        topology: of the servers that the run starts: one of `TARGETS`.
+        program: their program; None: what is installed.
+        min_replicas: how many a master needs to write; None: 1 under Sentinel, else none.
+        nemeses: names of `NEMESES`, or of `SETS`; only on servers of the run.
         messages: submit messages to an inbox, instead of taking turns.
         wait_bound: seconds that a living process may wait.
         seed: decides what tasks and nemeses do; when they do it, the machine decides.
@@ -58,6 +47,9 @@ class Options:
     conversations: int = 10
     rate: float = 200.0
     hold: float = 0.02
+    topology: str = "server"
+    program: str | None = None
+    min_replicas: int | None = None
     nemeses: tuple[str, ...] = ()
     messages: bool = False
     wait_bound: float = 60.0
@@ -65,13 +57,19 @@ class Options:
     names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.nemeses and self.lock_store is not None:
+        if self.lock_store is not None:
+            self._of_others()
+        if self.topology != "server" and sys.platform != "linux":
             raise ConfigurationError(
-                "--nemesis is for a server of the run: it would break yours; leave out --endpoints"
+                f"--topology {self.topology}: needs Linux, whose loopback has an address for each server"
             )
-        for name in self.nemeses:
-            if name not in NEMESES:
-                raise ConfigurationError(f"--nemesis: {name!r} is none of {', '.join(NEMESES)}")
+        try:
+            nemeses = named(self.nemeses, self.topology)
+        except ValueError as error:
+            raise ConfigurationError(f"--nemesis: {error}") from None
+        object.__setattr__(self, "nemeses", nemeses)
+        if self.min_replicas is None:
+            object.__setattr__(self, "min_replicas", int(self.topology == "sentinel"))
         if self.seconds * self.rate * OPERATIONS > LIMIT:
             raise ConfigurationError(
                 f"{self.seconds:g} s at {self.rate:g} turns a second are more than {LIMIT} "
@@ -79,6 +77,17 @@ class Options:
             )
         names = tuple(f"stressed {number}" for number in range(self.conversations))
         object.__setattr__(self, "names", names)
+
+    def _of_others(self) -> None:
+        """Raises ConfigurationError for what is not to be done to servers of others."""
+        for option, given in (
+            ("--nemesis", self.nemeses), ("--topology", self.topology != "server"),
+            ("--server-program", self.program), ("--min-replicas", self.min_replicas is not None),
+        ):  # fmt: skip
+            if given:
+                raise ConfigurationError(
+                    f"{option} is for servers of the run, not for yours: leave out --endpoints"
+                )
 
     @property
     def pause(self) -> float:

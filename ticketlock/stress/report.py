@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from ..checker import VIOLATIONS, History, Verdict
 from .plan import Options
+from .recovery import NO_MASTER, after_kills, after_takeovers, takeovers
 
 
 @dataclass(frozen=True)
@@ -54,34 +54,13 @@ class Report:
 
     @property
     def longest_recovery(self) -> float:
-        """Seconds from the kill of a worker to the next grant in a conversation that it held, without
-        the time in which no process waited there."""
-        killed = {f.process: f.since for f in self.history.faults if f.kind == "kill"}
-        held: dict[str, tuple[str, float]] = {}
-        for one in self.history.operations:
-            worker = one.process.partition("/")[0]
-            if worker in killed and one.kind == "acquire" and one.outcome == "ok":
-                held[one.process] = one.conversation, one.invoked
-        for one in self.history.operations:
-            if one.kind == "release" and one.invoked > held.get(one.process, ("", math.inf))[1]:
-                del held[one.process]
-        longest = 0.0
-        for process, (conversation, _) in held.items():
-            since = killed[process.partition("/")[0]]
-            later = [
-                one
-                for one in self.history.operations
-                if one.conversation == conversation and one.kind == "acquire"
-                and one.outcome == "ok" and one.completed > since
-            ]  # fmt: skip
-            if later:
-                first = min(later, key=lambda one: one.completed)
-                longest = max(longest, first.completed - max(since, first.invoked))
-        return longest
+        """Seconds that a conversation needed at most after the kill of a worker."""
+        return after_kills(self.history)
 
     def faults(self) -> dict[str, int]:
         """Kind -> how many there were."""
-        return dict(sorted(Counter(fault.kind for fault in self.history.faults).items()))
+        kinds = (fault.kind for fault in self.history.faults if fault.kind != NO_MASTER)
+        return dict(sorted(Counter(kinds).items()))
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """Title and value of each row of the table."""
@@ -98,6 +77,9 @@ class Report:
             yield "longest wait", f"{1000 * verdict.longest_wait:.0f} ms"
         if self.faults().get("kill"):
             yield "longest recovery from a kill", f"{1000 * self.longest_recovery:.0f} ms"
+        if found := takeovers(self.history):
+            yield "longest without a master", f"{1000 * max(found):.0f} ms"
+            yield "longest wait after that", f"{1000 * after_takeovers(self.history):.0f} ms"
         for kind, count in self.faults().items():
             yield f"fault: {kind}", str(count)
         for kind, count in verdict.counts().items():
@@ -115,6 +97,7 @@ class Report:
             "ok": self.ok,
             "verdict": self.said,
             "server": self.server,
+            "topology": options.topology,
             "seed": options.seed,
             "seconds": options.seconds,
             "processes": options.processes,
@@ -123,6 +106,8 @@ class Report:
             "nemeses": list(options.nemeses),
             "faults": self.faults(),
             "longest_recovery": self.longest_recovery,
+            "longest_without_master": max(takeovers(self.history), default=0.0),
+            "longest_after_takeover": after_takeovers(self.history),
             "hanging_workers": self.hang,
         }
 

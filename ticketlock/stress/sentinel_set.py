@@ -106,6 +106,8 @@ class SentinelSet:
     def monitor(self) -> list[str]:
         """The lines of a sentinel's file."""
         return [
+            # Else they name the address from which they connect, at which they do not listen.
+            *(["sentinel announce-ip 127.0.0.1"] if self._doors else []),
             f"sentinel monitor mymaster 127.0.0.1 {self.port(0)} {self._count // 2 + 1}",
             f"sentinel down-after-milliseconds mymaster {self._down_after}",
             "sentinel failover-timeout mymaster 5000",

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from ..errors import LockStoreConnectionError
+from ..errors import ConfigurationError, LockStoreConnectionError
 from ..redis.embedded import EmbeddedRedis, server_binary
 
 
@@ -28,12 +28,18 @@ def until(condition: Callable[[], object], what: str, seconds: float = 60) -> No
 
 @cache
 def version_of(binary: str | None) -> tuple[int, ...]:
-    """The version of a server program, as it says itself; that of `server_binary` if None."""
+    """The version of a server program, as it says itself; that of `server_binary` if None.
+
+    Raises ConfigurationError if it cannot be run, or is another program.
+    """
     words = [binary or server_binary(), "--version"]
-    said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    try:
+        said = subprocess.run(words, check=False, capture_output=True, text=True).stdout
+    except OSError as error:
+        raise ConfigurationError(f"--server-program: {words[0]}: {error.strerror}") from error
     found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", said)
     if found is None:
-        raise ServersFailed(f"{words[0]} is no Redis or Valkey: it says {said.strip()!r}")
+        raise ConfigurationError(f"--server-program: {words[0]} is no Redis or Valkey")
     return tuple(map(int, found.groups()))
 
 

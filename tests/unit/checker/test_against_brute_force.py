@@ -140,6 +140,8 @@ MUTANTS: dict[str, Patch] = {
         _Excuses, "living", "{wait.process, worker}", "{wait.process}"),
     "all faults lose data": python(
         _Excuses, "__init__", "fault.process is None and fault.loses", "fault.process is None"),
+    "a loss excuses conversations of other servers": python(
+        _Excuses, "forgot", "or violation.conversation in loss.conversations", "or True"),
     "a fault that is over troubles": python(
         _Excuses, "living", "and fault.until >= wait.invoked", ""),
 }  # fmt: skip

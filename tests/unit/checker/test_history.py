@@ -153,7 +153,8 @@ def test_a_history_outlives_its_file(tmp_path: Path) -> None:
         op("write", "a/1", 2, 3, fence=7, lease_until=4.5, position=0),
         op("finish", "b", 2, 3, message="m 1", outcome="fail"),
     ]
-    faults = [Fault("stop", 1, 2, "a"), Fault("restart", 1, loses=True)]
+    loss = Fault("failover", 1, loses=True, conversations=("anna\n{}", "b"))
+    faults = [Fault("stop", 1, 2, "a"), Fault("restart", 1, loses=True), loss]
     History(operations, faults).write(path)
     read = History.read(path)
     assert (read.operations, read.faults) == (operations, faults)

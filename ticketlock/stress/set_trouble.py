@@ -1,0 +1,170 @@
+"""Trouble of sets of servers: other masters, slots that move, a master that is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from redis.crc import key_slot
+
+from ..redis.embedded import EmbeddedRedis
+from .door import CLIENTS
+from .faults import Faults
+from .own_servers import OwnServers, from_clients
+from .proxy import Proxy
+from .recovery import NO_MASTER
+from .starting import until
+from .targets import asks, client
+
+#: Seconds for which a master is cut off: another one takes over meanwhile.
+_CUT_OFF = (4.0, 8.0)
+
+
+class SetTrouble:
+    """What is done to one shard, until all its servers are well again.
+
+    Args:
+        names: the conversations.
+
+    Attributes:
+        deeds: name -> what does it, to its end.
+    """
+
+    NAMES = ("planned-failover", "failover", "partition", "migration")
+
+    def __init__(
+        self, own: OwnServers, chance: random.Random, faults: Faults, names: Sequence[str]
+    ) -> None:
+        self._own, self._chance, self._faults, self._names = own, chance, faults, names
+        first = chance.random() < 0.5
+        self._kills = itertools.cycle([first, not first])
+        deeds = (self._planned, self._failover, self._partition, self._migration)
+        self.deeds: dict[str, Callable[[], Awaitable[None]]] = dict(
+            zip(self.NAMES, deeds, strict=True)
+        )
+
+    async def _shard(self) -> tuple[int, EmbeddedRedis, list[str]]:
+        """A shard by chance, its master, and its conversations."""
+        target = self._own.target
+        shard = self._chance.randrange(target.shards)
+        master = await asyncio.to_thread(target.master, shard)
+        assert master is not None  # all is well between two faults of servers
+        return shard, master, [name for name in self._names if target.shard_of(name) == shard]
+
+    async def _well(self) -> None:
+        await asyncio.to_thread(until, self._own.target.healthy, "all servers are as before")
+
+    async def _taken_over(self, shard: int, before: EmbeddedRedis) -> None:
+        def another() -> bool:
+            return self._own.target.master(shard, but=before) is not None
+
+        await asyncio.to_thread(until, another, "a replica takes over")
+
+    async def _planned(self) -> None:
+        """The master lets its replica take over when that has all it has."""
+        shard, before, names = await self._shard()
+        with self._faults.during("planned-failover", conversations=names):
+            if await asyncio.to_thread(self._own.target.fail_over, shard):
+                await self._taken_over(shard, before)
+            await self._well()
+
+    async def _failover(self) -> None:
+        """The master is killed or stopped, and comes back as a replica."""
+        shard, before, names = await self._shard()
+        target, process = self._own.target, before.process
+        assert process is not None  # it runs
+        kills = next(self._kills)
+        kind = "failover (killed)" if kills else "failover (stopped)"
+        with self._faults.during(kind, loses=True, conversations=names):
+            with self._faults.during(NO_MASTER, conversations=names):
+                if kills:
+                    await asyncio.to_thread(before.stop, kill=True)
+                else:
+                    process.send_signal(signal.SIGSTOP)
+                try:
+                    await self._taken_over(shard, before)
+                except BaseException:
+                    process.send_signal(signal.SIGCONT)
+                    raise
+            await asyncio.sleep(self._chance.uniform(0.2, 2))
+            if kills:
+                await asyncio.to_thread(target.start_again, before, shard)
+            else:
+                process.send_signal(signal.SIGCONT)
+            await self._well()
+
+    async def _partition(self) -> None:
+        """The master is cut off from the other servers, and its clients reach it."""
+        _, before, names = await self._shard()
+        mine = self._own.door(before)
+        with self._faults.during("partition", loses=True, conversations=names):
+            for door in self._own.doors:
+                for proxy in door.proxies:
+                    proxy.concerns = _servers if door is mine else _only(mine.address)
+                    proxy.mood = "black hole"
+            try:
+                await asyncio.sleep(self._chance.uniform(*_CUT_OFF))
+            finally:
+                for proxy in self._all_proxies:
+                    proxy.mood = "pass"
+                    proxy.reset()  # what was swallowed is missing in them
+                    proxy.concerns = from_clients
+            await self._well()
+
+    @property
+    def _all_proxies(self) -> list[Proxy]:
+        return [proxy for door in self._own.doors for proxy in door.proxies]
+
+    async def _migration(self) -> None:
+        """A slot with a conversation moves to another master, and back."""
+        name = self._chance.choice(self._names)
+        target, slot = self._own.target, key_slot(f"{{{name}}}".encode())
+        there = target.shard_of(name)
+        other = self._chance.choice([one for one in range(target.shards) if one != there])
+        with self._faults.during("migration", conversations=[name]):
+            for source, sink in ((there, other), (other, there)):
+                await asyncio.to_thread(self._move, slot, source, sink)
+                await asyncio.sleep(self._chance.uniform(0, 0.5))
+
+    def _move(self, slot: int, source: int, sink: int) -> None:
+        masters = [self._own.target.master(shard) for shard in range(self._own.target.shards)]
+        found = [master for master in masters if master is not None]
+        one, two = masters[source], masters[sink]
+        assert one is not None  # all is well between two faults of servers
+        assert two is not None
+        here, there = (asks(server, "CLUSTER", "MYID") for server in (one, two))
+        with client(one, 10) as giving, client(two, 10) as taking:
+            if self._own.program.startswith("Valkey 9") and self._chance.random() < 0.5:
+                _move_at_once(giving, slot, there)
+                return
+            taking.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", here)
+            giving.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", there)
+            while keys := giving.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
+                giving.execute_command("MIGRATE", "127.0.0.1", two.port, keys[0], 0, 5000)
+            for server in (two, one, *(m for m in found if m not in (one, two))):
+                asks(server, "CLUSTER", "SETSLOT", slot, "NODE", there)
+
+
+def _move_at_once(giving: Any, slot: int, there: str) -> None:
+    """As Valkey 9 can."""
+    giving.execute_command("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", there)
+
+    def moved() -> bool:
+        return any(
+            first <= slot <= last and nodes["primary"][2] == there
+            for (first, last), nodes in giving.cluster("SLOTS").items()
+        )
+
+    until(moved, "the slot has moved", 30)
+
+
+def _servers(address: str) -> bool:
+    return address != CLIENTS
+
+
+def _only(known: str) -> Callable[[str], bool]:
+    return lambda address: address == known
