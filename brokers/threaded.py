@@ -11,7 +11,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import EventBrokerError, TicketLockError
@@ -48,7 +49,8 @@ IDLE_SECONDS = 0.5
 GRACE = 2.0
 
 
-class EncodedMessage(NamedTuple):
+@dataclass
+class EncodedMessage:
     """A message in the form in which it is sent."""
 
     message: BrokerMessage
@@ -266,16 +268,16 @@ class ThreadedBroker(EventBroker):
             self._next_feed = time.monotonic() + 1.0
 
     def _attempt(self, messages: Sequence[BrokerMessage], end: float) -> list[Outcome]:
-        outcomes: list[Outcome | None] = [None] * len(messages)
-        wires = []
+        batch, unsendable = list[EncodedMessage](), dict[int, Outcome]()
         for i, message in enumerate(messages):
             try:
-                wires.append((i, EncodedMessage(message, message.encode())))
+                batch.append(EncodedMessage(message, message.encode()))
             except Unsendable as error:
-                outcomes[i] = poisoned(error)
-        for (i, _), outcome in zip(wires, self._try([w for _, w in wires], end), strict=True):
-            outcomes[i] = outcome
-        return in_order(messages, [outcome for outcome in outcomes if outcome])
+                unsendable[i] = poisoned(error)
+        outcomes = self._try(batch, end)
+        for i, outcome in unsendable.items():
+            outcomes.insert(i, outcome)
+        return in_order(messages, outcomes)
 
     def _try(self, batch: Sequence[EncodedMessage], end: float) -> list[Outcome]:
         if not batch:

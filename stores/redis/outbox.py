@@ -62,7 +62,7 @@ class RedisOutbox(Outbox):
         keys: additional keys for scripts that change the hash, with which they update the index.
     """
 
-    parallel = 16
+    parallel = 64
 
     def __init__(self, client: RedisClient, key_of: Callable[[str], str], expiry_ms: int) -> None:
         self._client = client

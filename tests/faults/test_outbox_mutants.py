@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from contract import test_outbox, test_relay, test_relay_ahead
+from contract import test_outbox, test_relay, test_relay_ahead, test_relay_requests
 from contract.test_relay import quick
 from contract.test_relay_ahead import narrow
 from faults.mutation import Patch, expect_noticed, lua, python
@@ -132,6 +132,16 @@ MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
     "taken before it is noted": (
         python(RELAY, "_exchange", "{*later, *tried,", "{*tried,"),
         "memory", test_relay_ahead.test_a_long_backlog_is_noted_before_it_is_taken_again),
+    # -- how much it asks for
+    "long backlogs are taken many at a time": (
+        python(RELAY, "_exchange", "few = min(few, FEW)", "pass"),
+        "sqlite", test_relay_requests.test_long_backlogs_are_taken_few_at_a_time),
+    "it looks again in each round": (
+        python(RELAY, "_sweep", "len(self._known) < CONVERSATIONS", "True"),
+        "sqlite", test_relay_requests.test_many_that_others_left_are_looked_for_as_they_are_needed),
+    "it looks again only when a sweep is due": (
+        python(RELAY, "_sweep", " and not (self._left_more", " or not (self._left_more"),
+        "sqlite", test_relay_requests.test_many_that_others_left_are_looked_for_as_they_are_needed),
 }  # fmt: skip
 
 

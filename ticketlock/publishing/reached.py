@@ -1,16 +1,29 @@
-"""How far a batch got at the broker, and which of its events became dead letters."""
+"""The messages of a batch, how far it got at the broker, and what became a dead letter."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..tracker.outbox import Batch, DeadLetter
-from .message import Outcome
+from .message import BrokerMessage, Outcome, Published
 
 #: How often the broker refuses an event, while it accepts others, before the event becomes a
 #: dead letter.
 REFUSALS = 6
+
+
+def messages_of(
+    batch: Batch, headers: Callable[[str, int], Mapping[str, str] | None] | None
+) -> list[BrokerMessage]:
+    """The messages of a batch; `headers` returns those of an event by its number."""
+    name, history, numbered = batch.sender_id, batch.history, enumerate(batch.events, batch.first)
+    if headers is None:
+        return [BrokerMessage(name, number, event, None, history) for number, event in numbered]
+    return [
+        BrokerMessage(name, number, event, headers(name, number), history)
+        for number, event in numbered
+    ]
 
 
 @dataclass
@@ -42,6 +55,11 @@ class Reached:
         """How many events the broker has confirmed."""
         return self.to - self.batch.first - len(self.letters) if self.batch.events else 0
 
+    def report(self, seconds: float) -> Published:
+        """The report to observers; `seconds`: how long the broker took."""
+        first, dead = self.batch.first, len(self.letters)
+        return Published(self.name, first, self.published, dead, self.waits, seconds)
+
 
 class Suspects:
     """Judges outcomes; an event that the broker refuses again and again is a suspect."""
@@ -53,6 +71,17 @@ class Suspects:
         """How often the first waiting event of the conversation was refused; at least 1."""
         suspect = self._of.get(sender_id)
         return suspect.refusals if suspect else 1
+
+    def all_reached(
+        self, batches: Sequence[Batch], outcomes: Sequence[Outcome], others_pass: bool
+    ) -> list[Reached]:
+        """How far each batch got, by the outcomes of all their messages, in this order."""
+        results, start = [], 0
+        for batch in batches:
+            end = start + len(batch.events)
+            results.append(self.reached(batch, outcomes[start:end], others_pass))
+            start = end
+        return results
 
     def reached(self, batch: Batch, outcomes: Sequence[Outcome], others_pass: bool) -> Reached:
         """How far a batch got, by the outcomes of its messages.

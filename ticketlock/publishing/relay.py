@@ -25,8 +25,7 @@ from ..tracker.memory_outbox import MemoryOutbox
 from ..tracker.outbox import Batch, DeadLetter, Lease, now_ms
 from ..tracker.store import TrackerStore
 from .broker import EventBroker
-from .message import BrokerMessage, Published
-from .reached import Reached, Suspects
+from .reached import Reached, Suspects, messages_of
 
 T = TypeVar("T")
 
@@ -35,6 +34,9 @@ log = logging.getLogger("ticketlock.relay")
 #: Limits of one round: conversations, events, and events of one conversation. Turns wait while
 #: the store reads a batch, so that must not take more than a millisecond or two.
 CONVERSATIONS, EVENTS, BATCH_EVENTS = 64, 3200, 200
+
+#: Conversations of a request while some have long backlogs: it reads more events of each then.
+FEW = 16
 
 #: Events that a relay sends to find out whether the broker is back.
 PROBE = 20
@@ -105,6 +107,7 @@ class Relay:
         self._task: asyncio.Task[None] | None = None
         self._pid = process.pid
         self._next_sweep = self._next_warning = 0.0
+        self._left_more = False  # the last sweep has not found all
         self._closing = False
         self.observers = Observers()
         self._next_backlog = 0.0
@@ -254,7 +257,10 @@ class Relay:
         for result in reached:
             if result.more and result.name not in self._known:
                 self._remember(result.name)
-        limit, few, tried = 1 if probe else CONVERSATIONS, self._outbox.parallel, list[str]()
+        few = self._outbox.parallel
+        if any(result.more for result in reached):
+            few = min(few, FEW)
+        limit, tried = 1 if probe else CONVERSATIONS, list[str]()
         capacity, at = EVENTS, 0
         self._ahead_lease = lease = Lease.of(self._name)
         try:
@@ -299,15 +305,15 @@ class Relay:
         return batches
 
     async def _sweep(self) -> None:
-        """Remember conversations that other replicas left; sweep again at once after many."""
+        """Remember conversations that other replicas left; of many, some more when few are known."""
         now = asyncio.get_running_loop().time()
-        if now < self._next_sweep:
+        if now < self._next_sweep and not (self._left_more and len(self._known) < CONVERSATIONS):
             return
         before = now_ms() - round(1000 * LEFT_SECONDS)
         found = await self._running.finish(self._outbox.waiting(4 * CONVERSATIONS, before))
         for sender_id in found:
             self._remember(sender_id)
-        self._next_sweep = now if len(found) == 4 * CONVERSATIONS else now + SWEEP_SECONDS
+        self._next_sweep, self._left_more = now + SWEEP_SECONDS, len(found) == 4 * CONVERSATIONS
 
     async def _publish(self, broker: EventBroker, batches: Sequence[Batch]) -> str:
         """Deliver batches; the reason if no event got through."""
@@ -319,23 +325,13 @@ class Relay:
             raise
 
     async def _deliver(self, broker: EventBroker, batches: Sequence[Batch]) -> str:
-        headers = self._headers if self.observers.has("headers") else lambda name, number: None
-        messages = [
-            BrokerMessage(
-                name := batch.sender_id, number, event, headers(name, number), batch.history
-            )
-            for batch in batches
-            for number, event in enumerate(batch.events, batch.first)
-        ]
+        headers = self._headers if self.observers.has("headers") else None
+        messages = [message for batch in batches for message in messages_of(batch, headers)]
         began = clock()
         outcomes = await broker.deliver(messages, DELIVER_SECONDS) if messages else []
         some = any(outcome.status == "delivered" for outcome in outcomes)
-        results, start = [], 0
-        for batch in batches:
-            end = start + len(batch.events)
-            results.append(self._suspects.reached(batch, outcomes[start:end], some))
-            start = end
-            self._report(results[-1], clock() - began)
+        results = self._suspects.all_reached(batches, outcomes, some)
+        self._report(results, clock() - began)
         if letters := [letter for result in results for letter in result.letters]:
             await self._add_dead_letters(letters)
         stuck = not some and not letters
@@ -347,13 +343,13 @@ class Relay:
     def _headers(self, sender_id: str, number: int) -> Mapping[str, str] | None:
         return self.observers.ask("headers", sender_id, number)  # type: ignore[no-any-return]
 
-    def _report(self, result: Reached, seconds: float) -> None:
-        self.counts.published += result.published
-        self.counts.retries += result.retries
-        batch, dead = result.batch, len(result.letters)
-        delivered = result.published
-        published = Published(batch.sender_id, batch.first, delivered, dead, result.waits, seconds)
-        self.observers.notify("on_published", published)
+    def _report(self, results: Sequence[Reached], seconds: float) -> None:
+        observed = self.observers.has("on_published")
+        for result in results:
+            self.counts.published += result.published
+            self.counts.retries += result.retries
+            if observed:
+                self.observers.notify("on_published", result.report(seconds))
 
     async def _add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         await self._running.finish(self._outbox.add_dead_letters(letters))
