@@ -20,7 +20,7 @@ from faults.scenarios import (
     until_position,
 )
 
-from ticketlock import LockLost, QueueFull
+from ticketlock import ConcurrentRedisLockStore, LockLost, QueueFull
 from ticketlock.redis.embedded import EmbeddedRedis
 
 
@@ -96,6 +96,15 @@ async def a_dead_waiter_is_skipped_when_long_dead(server: EmbeddedRedis) -> None
         assert rung == [], "the dead one was granted a turn"
 
 
+async def seconds_left(store: ConcurrentRedisLockStore, name: str) -> float:
+    """For which the store's process is believed alive by the waiters of a conversation."""
+    engine = store.engine()
+    waiters = engine.scripts.keys.of(name)[3]
+    alive = await engine.link.call(("HGET", waiters, engine.scripts.process))
+    seconds, microseconds = await engine.link.call(("TIME",))
+    return int(alive.split()[0]) / 1000 - int(seconds) - int(microseconds) / 1e6
+
+
 async def fifo_under_slow_heartbeats(server: EmbeddedRedis) -> None:
     """A heartbeat that comes a beat late loses nobody the place."""
     async with store_on(server) as one, store_on(server) as two, store_on(server) as three:
@@ -108,9 +117,10 @@ async def fifo_under_slow_heartbeats(server: EmbeddedRedis) -> None:
         async with one.lock("c"):
             early, late = two.lock("c", wait_timeout=20), three.lock("c", wait_timeout=20)
             await early.queue()
-            two.engine().heartbeat._due += 1.2 * BEAT
-            await asyncio.sleep(1.5 * BEAT)
             await late.queue()
+            two.engine().heartbeat._due += WAITER_TTL
+            while await seconds_left(two, "c") > 0.5:
+                await asyncio.sleep(0.01)
             tasks = [asyncio.create_task(enter(late, "late"))]
             tasks.append(asyncio.create_task(enter(early, "early")))
             await asyncio.sleep(0.05)
