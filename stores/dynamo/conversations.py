@@ -14,9 +14,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import EventsWaiting, StaleFence, TrackerStoreError, UnreadableHistory
 from ticketlock.events.codec import EncodedEvent, encode_events
-from ticketlock.plain_json import load_events, plain, weight
+from ticketlock.plain_json import plain
 from ticketlock.tracker.fenced import EventLog, Write
 from ticketlock.tracker.outbox import now_ms
+from ticketlock.tracker.stored import StoredEvents
 
 from . import expressions, layout
 from .client import DynamoClient, collided, condition_failed, failed_at
@@ -219,7 +220,7 @@ class Conversations:
             if texts is not None and found.get("born") == head.get("born"):
                 texts, history = texts[start - chunk :], number_of(head, "born")
                 mark = head.get("mark", {}).get("S", "")
-                return EventLog(load_events(texts), end, history, weight(texts), mark)
+                return EventLog(StoredEvents(texts), end, history, mark=mark)
             head = found  # it was replaced or deleted between the reads
         raise UnreadableHistory(
             f"DynamoDB at {self._client.where}: the history of conversation {sender_id!r} is "

@@ -33,12 +33,12 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
 from ticketlock.events.codec import EncodedEvent
-from ticketlock.plain_json import load_events, weight
 from ticketlock.settings.section import Section
 from ticketlock.settings.store_keys import MongoKeys
 from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
 from ticketlock.tracker.outbox import now_ms
 from ticketlock.tracker.store import PROBE
+from ticketlock.tracker.stored import StoredEvents
 
 from . import layout
 from .database import Database, Document
@@ -324,9 +324,8 @@ class MongoTrackerStore(FencedTrackerStore):
                 older = await self._older(sender_id, head, bucket)
                 events = None if older is None else older[start - bucket :] + events
             if events is not None:
-                history, size = head.get("born", 0), weight(events)
-                mark = head.get("mark", "")
-                return EventLog(load_events(events), head["sequence"], history, size, mark)
+                history, mark = head.get("born", 0), head.get("mark", "")
+                return EventLog(StoredEvents(events), head["sequence"], history, mark=mark)
             # It was replaced or deleted between the two reads.
             found = await self._db.current.find_one({"_id": sender_id})
             if found is None:

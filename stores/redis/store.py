@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
 from ticketlock.events.codec import EncodedEvent, encode_events
-from ticketlock.plain_json import MAX_DEPTH, load, load_events, weight
+from ticketlock.plain_json import MAX_DEPTH, load
 from ticketlock.redis.settings import RedisSettings
 from ticketlock.settings.section import Section
 from ticketlock.settings.store_keys import RedisTrackerKeys
 from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
 from ticketlock.tracker.store import PROBE
+from ticketlock.tracker.stored import StoredEvents
 
 from .client import RedisClient
 from .outbox import RedisOutbox
@@ -211,10 +212,9 @@ class RedisTrackerStore(FencedTrackerStore):
 def _history(sender_id: str, fence: int, answer: list[Any]) -> EventLog:
     if answer[0] == b"stale":
         raise StaleFence(sender_id, fence, int(answer[1]))
-    texts = [text.decode() for text in answer[4:]]
-    size, mark = weight(texts), answer[3].decode()
+    events, mark = StoredEvents([text.decode() for text in answer[4:]]), answer[3].decode()
     beside = answer[0] == b"beside"
-    return EventLog(load_events(texts), int(answer[1]), int(answer[2]), size, mark, beside)
+    return EventLog(events, int(answer[1]), int(answer[2]), mark=mark, beside=beside)
 
 
 def _documented(key: str, text: bytes) -> list[EncodedEvent]:

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ticketlock.plain_json import weight
 from ticketlock.tracker.fenced import EventLog, Write
 
-from .rows import events as stored_events
+from .rows import StoredRows
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,7 @@ class Found(NamedTuple):
         return not self.rows or self.rows[-1].id <= self.last_id
 
     def log(self, mark: str) -> EventLog:
-        """Raises UnreadableHistory."""
-        size = weight(row.data for row in self.rows)
-        return EventLog(stored_events(self.rows), self.sequence, self.born, size, mark)
+        return EventLog(StoredRows(self.rows), self.sequence, self.born, mark=mark)
 
 
 def history(row: Any) -> int:

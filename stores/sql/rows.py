@@ -7,6 +7,18 @@ from typing import Any
 
 from ticketlock.errors import UnreadableHistory
 from ticketlock.plain_json import brief, load, load_events
+from ticketlock.tracker.stored import StoredEvents
+
+
+class StoredRows(StoredEvents):
+    """The events in rows."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        super().__init__([row.data for row in rows])
+        self._rows = rows
+
+    def parse(self, start: int) -> Sequence[Mapping[str, Any]]:
+        return events(self._rows[start:])
 
 
 def events(rows: Sequence[Any]) -> list[Mapping[str, Any]]:

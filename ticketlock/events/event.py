@@ -132,6 +132,28 @@ class UnknownEvent(Event):
         return made
 
 
+def fields_to_keep(event: Event) -> dict[str, Any]:
+    """What `restored` makes an equal event of: fields, and the dictionary if they do not tell it."""
+    values = dict(vars(event))
+    wire = values.pop("_wire", None)
+    if wire is not None:
+        made = restored(type(event), values).as_dict()
+        if (
+            [*made] != [*wire]
+            or any(made[key] is not wire[key] for key in made if key != "event")
+            or made["event"] != wire["event"]
+        ):
+            values["_wire"] = wire
+    return values
+
+
+def restored(kind: type[Event], values: dict[str, Any]) -> Event:
+    """The event of this type whose `vars` are these; it takes the dictionary over."""
+    event = object.__new__(kind)
+    object.__setattr__(event, "__dict__", values)
+    return event
+
+
 @cache  # it is called for each event of a session
 def fields_of(kind: type[Event]) -> tuple[list[str], set[str]]:
     """The fields of an event type other than the common ones: all, and the required ones."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..events.codec import MAX_EVENT_BYTES, EncodedEvent, check_claim, check_mar
 from ..events.event import Event
 from .outbox import now_ms
 from .store import TrackerStore, common_start, initial_slots
+from .stored import RecentEvents, StoredEvents
 from .tracker import Claim, Origin, Tracker
 
 log = logging.getLogger("ticketlock.tracker")
@@ -40,11 +42,12 @@ class EventLog:
     """The latest events of a conversation, or all of them, oldest first.
 
     Attributes:
+        events: with `StoredEvents` a claim parses only those that it has not read before.
         sequence: how many events it has ever had; the last one here has `sequence - 1`.
         history: milliseconds since the epoch at which the conversation was created. A
             conversation that is deleted and comes back has a greater one. 0 for documented data
             that has not been converted yet.
-        size: the `weight` of the events' JSON; 0: not measured.
+        size: the `weight` of the events' JSON; 0: not measured, or of `StoredEvents`, which know it.
         mark: what a claim found as the conversation's mark; "" without one.
         beside: there are documented data of the conversation too, written by another program since
             it was converted.
@@ -101,6 +104,20 @@ def _identity(wire: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(repr(wire.get(key)) for key in ("event", "timestamp", "text", "name", "value"))
 
 
+@contextmanager
+def _readable(sender_id: str) -> Iterator[None]:
+    """Raise UnreadableHistory if what is read in the block is foreign data."""
+    try:
+        yield
+    except TicketLockError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise UnreadableHistory(
+            f"the stored history of conversation {sender_id!r} cannot be read: {error!r:.300}; "
+            "repair or remove it"
+        ) from error
+
+
 class FencedTrackerStore(TrackerStore):
     """Base of the built-in stores; a backend implements the methods that begin with `_do_`.
 
@@ -120,6 +137,7 @@ class FencedTrackerStore(TrackerStore):
         super().__init__(domain, event_broker)
         self._token = object()
         self._running = Running()
+        self._recent = RecentEvents()
 
     # -- implemented by a backend ----------------------------------------------------------------
 
@@ -227,6 +245,7 @@ class FencedTrackerStore(TrackerStore):
 
     async def delete(self, sender_id: str) -> bool:
         check_sender_id(sender_id, self.max_id_length)
+        self._recent.forget(sender_id)
         return await self._running.finish(self._do_delete(sender_id), wait=True)
 
     async def count_conversations(self, after_timestamp: float = 0.0) -> int:
@@ -236,18 +255,19 @@ class FencedTrackerStore(TrackerStore):
         check_sender_id(sender_id, self.max_id_length)
         check_claim(fence, owner)
         while True:
-            found = await self._load(sender_id, self._do_claim(sender_id, fence, owner))
-            if not found.beside:
-                break
+            with _readable(sender_id):
+                found = await self._running.finish(self._do_claim(sender_id, fence, owner))
+                if not found.beside:
+                    events, size = self._made(sender_id, found)
+                    break
             sequence, more, seen = await self._beside(sender_id)
             if more:
                 log.warning(_TAKEN_UP, sender_id, len(more))
                 await self._carry_out(Write(sender_id, more, sequence, (fence, owner)))
             await self._running.finish(self._do_drop_beside(sender_id, seen), wait=True)
-        events = [Event.from_dict(wire, stamp=False) for wire in found.events]
         tracker = self._tracker(sender_id, found, events)
         mark = found.mark if self.keeps_marks else None
-        claim = Claim(sender_id, fence, owner, tracker, found.sequence, found.size, mark)
+        claim = Claim(sender_id, fence, owner, tracker, found.sequence, size, mark)
         origin = claim.tracker.origin
         assert origin is not None  # _tracker has just made it
         origin.claim = claim
@@ -300,16 +320,16 @@ class FencedTrackerStore(TrackerStore):
         return stored.sequence, new, seen
 
     async def _load(self, sender_id: str, reading: Coroutine[Any, Any, EventLog]) -> EventLog:
-        """The events that `reading` returns. Raises UnreadableHistory for foreign data."""
-        try:
-            return await self._running.finish(reading)
-        except TicketLockError:
-            raise
-        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise UnreadableHistory(
-                f"the stored history of conversation {sender_id!r} cannot be read: {error!r:.300}; "
-                "repair or remove it"
-            ) from error
+        """The events that `reading` returns, parsed. Raises UnreadableHistory for foreign data."""
+        with _readable(sender_id):
+            found = await self._running.finish(reading)
+            return replace(found, events=found.events[:])
+
+    def _made(self, sender_id: str, found: EventLog) -> tuple[list[Event], int]:
+        """The events that were claimed, and their size."""
+        if isinstance(found.events, StoredEvents):
+            return self._recent.made(sender_id, found.events)
+        return [Event.from_dict(wire, stamp=False) for wire in found.events], found.size
 
     def _tracker(self, sender_id: str, found: EventLog, events: list[Event]) -> Tracker:
         tracker = Tracker(sender_id, events, initial_slots(self.domain))

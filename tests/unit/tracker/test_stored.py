@@ -1,0 +1,146 @@
+"""What is kept of histories that were read: it saves parsing, is bounded, and is never shown again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from ticketlock.events import BotUttered, SlotSet, UnknownEvent, UserUttered
+from ticketlock.events.event import EVENT_TYPES, Event
+from ticketlock.plain_json import weight
+from ticketlock.tracker import stored as module
+from ticketlock.tracker.stored import RecentEvents, StoredEvents
+
+
+class Counted(StoredEvents):
+    """Says from which event on it was parsed."""
+
+    parsed_from: int | None = None
+
+    def parse(self, start: int) -> Sequence[Mapping[str, Any]]:
+        assert self.parsed_from is None  # once
+        self.parsed_from = start
+        return super().parse(start)
+
+
+def texts(*events: Event) -> list[str]:
+    return [json.dumps(event.as_dict()) for event in events]
+
+
+HELLO = texts(UserUttered("hello", timestamp=1.0, parse_data={"entities": []}))
+MORE = texts(SlotSet("cart", ["tea"], timestamp=2.0), BotUttered("bye", timestamp=3.0))
+
+
+def read(recent: RecentEvents, name: str, some: Sequence[str]) -> int | None:
+    """Read a history; returns the place of the first event that was parsed."""
+    stored = Counted(list(some))
+    events, size = recent.made(name, stored)
+    assert [event.as_dict() for event in events] == [json.loads(text) for text in some]
+    assert size == weight(some)
+    return stored.parsed_from
+
+
+def test_only_new_events_are_parsed() -> None:
+    recent = RecentEvents()
+    assert read(recent, "a", HELLO) == 0
+    assert read(recent, "a", HELLO) is None
+    assert read(recent, "a", HELLO + MORE) == 1
+    assert read(recent, "b", HELLO + MORE) == 0
+    assert read(recent, "a", HELLO + MORE) is None
+    assert read(recent, "a", HELLO) == 0  # shorter: another history
+    assert read(recent, "a", MORE) == 0
+    recent.forget("a")
+    recent.forget("never read")
+    assert read(recent, "a", MORE) == 0
+
+
+def test_many_claims_make_few_parts() -> None:
+    recent = RecentEvents()
+    for length in range(1, 100):
+        assert read(recent, "a", HELLO * length) == length - 1
+    assert len(recent._kept["a"].parts) < 20
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The conversation that was not read for longest goes first; one too large is not kept."""
+    recent = RecentEvents()
+    read(recent, "a", HELLO)
+    one = recent._bytes
+    assert one > len(HELLO[0])
+    monkeypatch.setattr(module, "MAX_KEPT", 3 * one)
+    for name in ("b", "c", "a", "d"):
+        read(recent, name, HELLO)
+    assert [*recent._kept] == ["c", "a", "d"]
+    assert recent._bytes == 3 * one
+    read(recent, "large", HELLO * 4)
+    assert (recent._kept, recent._bytes) == ({}, 0)
+
+
+def test_what_no_turn_reads_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    recent, now = RecentEvents(), 1000.0
+    monkeypatch.setattr(module, "clock", lambda: now)
+    read(recent, "a", HELLO)
+    now += module.KEPT_FOR / 2
+    read(recent, "b", HELLO)
+    now += module.KEPT_FOR / 2
+    read(recent, "c", HELLO)
+    assert [*recent._kept] == ["b", "c"]
+
+
+def test_invalid_events_are_not_kept() -> None:
+    recent = RecentEvents()
+    read(recent, "a", HELLO)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="Expecting value"):
+            recent.made("a", StoredEvents([*HELLO, "not JSON"]))
+    assert recent._kept == {}
+    assert recent._bytes == 0
+
+
+def test_a_type_with_fields_of_its_own() -> None:
+    """One that cannot be kept is made anew each time."""
+
+    class Place:
+        pass
+
+    @dataclass(frozen=True, eq=False)
+    class Moved(Event):
+        type_name = "moved"
+        place: Any = None
+
+        @classmethod
+        def arguments_from(cls, wire: Mapping[str, Any]) -> dict[str, Any]:
+            return {"place": Place()}
+
+    try:
+        recent, moved = RecentEvents(), ['{"event": "moved", "timestamp": 1.0}']
+        for _ in range(2):
+            assert read(recent, "a", moved) == 0
+            assert recent._kept == {}
+    finally:
+        del EVENT_TYPES["moved"]
+
+
+def test_fields_that_a_type_does_not_know_are_kept() -> None:
+    recent = RecentEvents()
+    unknown = ['{"event": "new", "b": 1, "a": {"c": [null]}}', '{"timestamp": 1, "event": "bot"}']
+    known = ['{"event": "form", "name": "f", "timestamp": 1, "more": 2}']
+    for _ in range(3):
+        read(recent, "a", unknown + known)
+    events, _ = recent.made("a", StoredEvents(unknown + known))
+    assert isinstance(events[0], UnknownEvent)
+    assert [[*event.as_dict()] for event in events] == [
+        [*json.loads(text)] for text in unknown + known
+    ]
+
+
+def test_stored_events_are_a_sequence() -> None:
+    stored = StoredEvents(HELLO + MORE)
+    assert len(stored) == 3
+    assert stored[0] == json.loads(HELLO[0])
+    assert stored[1:] == [json.loads(text) for text in MORE]
+    assert list(stored) == [json.loads(text) for text in HELLO + MORE]

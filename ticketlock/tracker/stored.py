@@ -1,0 +1,127 @@
+"""Stored events as texts, and the events that were made of them before.
+
+A claim reads all texts of a session, and most of them were read before by the same process. What was
+made of a text is kept beside it and compared with it, so it is never older than what is stored: a
+history that another program changed, replaced or deleted has other texts.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+from ..events.event import Event, fields_to_keep, restored
+from ..plain_json import load_events, weight
+from ..process import clock
+
+#: Bytes that all kept conversations take together, about.
+MAX_KEPT = 32 * 1024 * 1024
+#: Seconds after which a conversation is kept no more if no turn has read it.
+KEPT_FOR = 600.0
+#: Parts of a kept conversation, one for each claim that found new events, before they are joined.
+_PARTS = 16
+#: Bytes that a kept event takes beside its text.
+_BESIDE = 100
+
+
+class StoredEvents(Sequence[Mapping[str, Any]]):
+    """The events of a session as a store has them, parsed when they are first used.
+
+    Args:
+        texts: the JSON of each.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = texts
+        self._parsed: Sequence[Mapping[str, Any]] | None = None
+
+    def parse(self, start: int) -> Sequence[Mapping[str, Any]]:
+        """The events from an index on. Raises ValueError if one is not JSON."""
+        return load_events(self.texts[start:])
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Mapping[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if self._parsed is None:
+            self._parsed = self.parse(0)
+        return self._parsed[index]
+
+
+@dataclass
+class _Kept:
+    """What was made of the texts of a conversation: types, and fields as `marshal` writes them.
+
+    No object in it is handed out, so that a bot which changes its event changes only that.
+    """
+
+    texts: list[str] = field(default_factory=list)
+    kinds: list[type[Event]] = field(default_factory=list)
+    parts: list[bytes] = field(default_factory=list)
+    weight: int = 0
+    used: float = 0.0
+
+    @property
+    def bytes(self) -> int:
+        return self.weight + _BESIDE * len(self.texts) + sum(map(len, self.parts))
+
+    def events(self) -> list[Event]:
+        fields = [one for part in self.parts for one in marshal.loads(part)]
+        if len(self.parts) > _PARTS:
+            self.parts = [marshal.dumps(fields)]
+        return [restored(kind, one) for kind, one in zip(self.kinds, fields, strict=True)]
+
+    def add(self, texts: Sequence[str], events: Sequence[Event]) -> None:
+        """Raises ValueError if a type of event has fields that are not of JSON's types."""
+        self.parts.append(marshal.dumps([fields_to_keep(event) for event in events]))
+        self.texts += texts
+        self.kinds += map(type, events)
+        self.weight += weight(texts)
+
+
+class RecentEvents:
+    """Makes events of stored texts, and keeps those of the conversations that were read last."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}  # the one that was used last is the last
+        self._bytes = 0
+
+    def made(self, name: str, stored: StoredEvents) -> tuple[list[Event], int]:
+        """New events, and the `weight` of their texts. Raises ValueError, InvalidEvent."""
+        kept = self._kept.pop(name, None)
+        if kept is not None:
+            self._bytes -= kept.bytes
+        if kept is None or stored.texts[: len(kept.texts)] != kept.texts:
+            kept = _Kept()
+        events, known = kept.events(), len(kept.texts)
+        if known < len(stored):
+            new = [Event.from_dict(wire, stamp=False) for wire in stored.parse(known)]
+            try:
+                kept.add(stored.texts[known:], new)
+            except ValueError:
+                return events + new, weight(stored.texts)
+            events += new
+        self._keep(name, kept)
+        return events, kept.weight
+
+    def forget(self, name: str) -> None:
+        """Keep a conversation no more."""
+        kept = self._kept.pop(name, None)
+        if kept is not None:
+            self._bytes -= kept.bytes
+
+    def _keep(self, name: str, kept: _Kept) -> None:
+        kept.used = clock()
+        self._kept[name] = kept
+        self._bytes += kept.bytes
+        while self._kept:
+            oldest = next(iter(self._kept))
+            if self._bytes <= MAX_KEPT and self._kept[oldest].used > kept.used - KEPT_FOR:
+                break
+            self.forget(oldest)
