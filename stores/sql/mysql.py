@@ -18,10 +18,11 @@ from .conversation import Append, Claim, EventRow, Found
 _TABLE = schema.conversations.name
 #: The events of one conversation; exact with any collation.
 _EXACT = "sender_id = %s AND CAST(CONVERT(sender_id USING utf8mb4) AS BINARY) = %s"
-_SINCE = f"SELECT %s, id, data FROM events WHERE {_EXACT} AND id >= %s"
+_EVENTS = f"events {schema.BY_SENDER}"
+_SINCE = f"SELECT %s, id, data FROM {_EVENTS} WHERE {_EXACT} AND id >= %s"
 _BEHIND = (
     "SELECT %s, COUNT(*), COALESCE(MAX(id), 0), COALESCE(MAX(CASE WHEN type_name = 'action'"
-    f" AND action_name = '{SESSION_START}' THEN id END), 0) FROM events WHERE {_EXACT} AND id > %s"
+    f" AND action_name = '{SESSION_START}' THEN id END), 0) FROM {_EVENTS} WHERE {_EXACT} AND id > %s"
 )
 _NAMES = ("sender_id", "type_name", "timestamp", "intent_name", "action_name", "data")
 _HOLDER = ("fence", "owner")

@@ -57,6 +57,10 @@ events = sa.Table(
     sa.Column("data", sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")),
 )
 
+#: Behind `events` in a query of MariaDB or MySQL for rows of one conversation. Where the primary key is
+#: a choice too, MariaDB may take all index entries of the conversation instead of the range asked for.
+BY_SENDER = "IGNORE INDEX (PRIMARY)"
+
 #: Row numbers on Oracle; other databases number the column by themselves.
 events_seq = sa.Sequence("events_seq")
 
@@ -144,20 +148,25 @@ def text(key: Any) -> str:
     return str(key)  # SQLite returns the type that was stored
 
 
+def _by_sender(query: sa.Select[Any]) -> sa.Select[Any]:
+    return query.with_hint(events, BY_SENDER, "mysql").with_hint(events, BY_SENDER, "mariadb")
+
+
 @cache
 def behind(dialect: str) -> sa.Select[Any]:
     """Count, last row and last session's row of the events of `CONVERSATION` after `ROW`."""
     starts = (events.c.type_name == "action") & (events.c.action_name == SESSION_START)
-    return sa.select(
+    query = sa.select(
         sa.func.count().label("many"),
         sa.func.coalesce(sa.func.max(events.c.id), 0).label("last_id"),
         sa.func.coalesce(sa.func.max(sa.case((starts, events.c.id))), 0).label("session_id"),
-    ).where(of(CONVERSATION, dialect), events.c.id > ROW)
+    )
+    return _by_sender(query.where(of(CONVERSATION, dialect), events.c.id > ROW))
 
 
 def tail(sender_id: Any, dialect: str) -> sa.Select[Any]:
     """Rows of the events of a conversation; the caller adds conditions and order."""
-    return sa.select(events.c.id, events.c.data).where(of(sender_id, dialect))
+    return _by_sender(sa.select(events.c.id, events.c.data).where(of(sender_id, dialect)))
 
 
 @cache
