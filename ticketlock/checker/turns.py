@@ -122,7 +122,7 @@ def overtaken(
 
 def fences(ordered: Sequence[Holding]) -> Iterator[Violation]:
     """Grants whose fence is no higher than that of a grant which had returned before."""
-    grants = [one.grant for one in ordered if one.grant.fence is not None]
+    grants = [one.grant for one in ordered if one.grant.fence is not None and _dated(one.grant)]
     first: dict[int, Operation] = {}
     for grant in sorted(grants, key=lambda one: (one.completed, one.invoked)):
         first.setdefault(grant.fence or 0, grant)
@@ -135,6 +135,12 @@ def fences(ordered: Sequence[Holding]) -> Iterator[Violation]:
                 "fence_order", grant, same, same.completed, grant.completed,
                 f"{_turn(grant)} was granted after {_turn(same)}",
             )  # fmt: skip
+
+
+def _dated(grant: Operation) -> bool:
+    """Whether it was granted after it was called: a message may begin long after its grant, as in a
+    process that was stopped between them, but in a valid lease no other turn is granted."""
+    return grant.kind != "begin" or grant.lease_until is None or grant.lease_until >= grant.invoked
 
 
 def stale_writes(

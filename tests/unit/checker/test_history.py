@@ -91,6 +91,18 @@ def test_a_stale_write_is_found_with_fences_and_without() -> None:
         assert "stale_write" in found, fences
 
 
+def test_a_message_that_begins_after_its_lease() -> None:
+    """Its process was stopped between grant and begin: when it was granted is not known."""
+
+    def begin(process: str, at: float, fence: int, lease: float) -> Operation:
+        return op("begin", process, at, at, message=process, fence=fence, lease_until=lease)
+
+    assert kinds(begin("b", 6, 2, 10), begin("a", 7, 1, 5)) == []
+    assert "fence_order" in kinds(begin("b", 6, 2, 10), begin("a", 7, 1, 8))
+    late = op("acquire", "a", 7, 7, fence=1, lease_until=5)
+    assert "fence_order" in kinds(begin("b", 6, 2, 10), late)
+
+
 def test_what_servers_forgot_is_counted_apart() -> None:
     loss = Fault("restart", 2, 3, loses=True)
     operations = [*turn("a", 1, 6), *turn("b", 4, 9)]
