@@ -1,0 +1,46 @@
+"""The dated results of runs, in a file beside this one: one for each place and kind of run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).with_name("results.json")
+
+#: What a run does: the command's words.
+KINDS = {
+    "keeping": ("--nemesis", "keeping"),
+    "keeping, messages": ("--nemesis", "keeping", "--messages"),
+    "losing": ("--nemesis", "losing"),
+}
+#: Of the command's report: what is kept.
+_KEPT = (
+    "ok", "server", "topology", "seconds", "seed", "processes", "tasks", "conversations", "nemeses",
+    "faults", "operations", "grants", "accepted", "refused", "submitted", "finished", "longest_wait",
+    "longest_recovery", "longest_without_master", "longest_after_takeover", "longest_overlap",
+    "violations", "forgotten", "examples", "hanging_workers",
+)  # fmt: skip
+
+
+def read() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return found
+
+
+def of(report: dict[str, Any], kind: str, **about: object) -> dict[str, Any]:
+    """The result of a run, from the command's report."""
+    return {"kind": kind, **about, **{name: report[name] for name in _KEPT}}
+
+
+def keep(result: dict[str, Any]) -> None:
+    """Write it to the file, instead of an earlier one of its kind on such servers."""
+
+    def place(one: dict[str, Any]) -> tuple[str, str]:
+        return one["server"].partition(".")[0], one["kind"]
+
+    others = [one for one in read() if place(one) != place(result)] if RESULTS.exists() else []
+    part = RESULTS.with_suffix(".part")
+    found = sorted([*others, result], key=lambda one: (one["kind"], one["server"]))
+    part.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.rename(RESULTS)
