@@ -8,6 +8,7 @@ from typing import Any
 
 from ..redis.embedded import EmbeddedRedis
 from .door import CLIENTS, Door, doors
+from .nemeses import NEMESES
 from .plan import Options
 from .proxy import Proxy
 from .starting import version_of
@@ -17,6 +18,8 @@ from .targets import TARGETS, One, client
 _DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 #: A master that no replica has acknowledged for so many seconds writes no more.
 _MAX_LAG = 2
+#: Milliseconds without a failover, where nemeses keep data.
+_PATIENCE = 30_000
 
 
 class OwnServers:
@@ -43,6 +46,9 @@ class OwnServers:
         if options.min_replicas:
             self._options += ["--min-replicas-to-write", str(options.min_replicas)]
             self._options += ["--min-replicas-max-lag", str(_MAX_LAG)]
+        # Where nothing is to be lost a busy machine must not cost a master.
+        loses = any(NEMESES[name].loses for name in options.nemeses)
+        self._patience = None if loses else _PATIENCE
         self.registers = EmbeddedRedis()
         self._stack = AsyncExitStack()
 
@@ -66,7 +72,10 @@ class OwnServers:
             for proxy in self.proxies:
                 proxy.concerns = from_clients
             version_of(self._binary)  # raises if it cannot be run
-            self.target = self._kind(options=self._options, binary=self._binary, doors=self.doors)
+            self.target = self._kind(
+                options=self._options, binary=self._binary, doors=self.doors,
+                patience=self._patience,
+            )  # fmt: skip
             # In a thread: servers reach each other through our proxies.
             await asyncio.to_thread(self.target.__enter__)
             stack.push_async_callback(asyncio.to_thread, self.target.__exit__)

@@ -52,9 +52,7 @@ class ServerTrouble:
     async def _master(self) -> EmbeddedRedis:
         """A master by chance."""
         shard = self._chance.randrange(self._own.target.shards)
-        master = await asyncio.to_thread(self._own.target.master, shard)
-        assert master is not None  # all is well between two faults of servers
-        return master
+        return await asyncio.to_thread(self._own.target.living_master, shard)
 
     async def _client_kill(self) -> None:
         """Not of replicas: that ends their replication, which is other trouble."""
@@ -144,6 +142,5 @@ class ServerTrouble:
 
     async def _flushall(self) -> None:
         for shard in range(self._own.target.shards):
-            master = await asyncio.to_thread(self._own.target.master, shard)
-            if master is not None:
-                await self._call(master, "FLUSHALL")
+            master = await asyncio.to_thread(self._own.target.living_master, shard)
+            await self._call(master, "FLUSHALL")

@@ -51,8 +51,7 @@ class SetTrouble:
         """A shard by chance, its master, and its conversations."""
         target = self._own.target
         shard = self._chance.randrange(target.shards)
-        master = await asyncio.to_thread(target.master, shard)
-        assert master is not None  # all is well between two faults of servers
+        master = await asyncio.to_thread(target.living_master, shard)
         return shard, master, [name for name in self._names if target.shard_of(name) == shard]
 
     async def _well(self) -> None:
@@ -131,11 +130,9 @@ class SetTrouble:
                 await asyncio.sleep(self._chance.uniform(0, 0.5))
 
     def _move(self, slot: int, source: int, sink: int) -> None:
-        masters = [self._own.target.master(shard) for shard in range(self._own.target.shards)]
-        found = [master for master in masters if master is not None]
+        target = self._own.target
+        masters = [target.living_master(shard) for shard in range(target.shards)]
         one, two = masters[source], masters[sink]
-        assert one is not None  # all is well between two faults of servers
-        assert two is not None
         here, there = (asks(server, "CLUSTER", "MYID") for server in (one, two))
         with client(one, 10) as giving, client(two, 10) as taking:
             if self._own.program.startswith("Valkey 9") and self._chance.random() < 0.5:
@@ -145,7 +142,7 @@ class SetTrouble:
             giving.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", there)
             while keys := giving.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
                 giving.execute_command("MIGRATE", "127.0.0.1", two.port, keys[0], 0, 5000)
-            for server in (two, one, *(m for m in found if m not in (one, two))):
+            for server in (two, one, *(m for m in masters if m not in (one, two))):
                 asks(server, "CLUSTER", "SETSLOT", slot, "NODE", there)
 
 

@@ -52,6 +52,8 @@ class One:
         options: more words for the command line of each server.
         binary: the server to run; default: what `server_binary` finds.
         doors: one for each server of `doors_needed`; default: none.
+        patience: milliseconds after which others take a server for dead; default: as soon as is usual
+            in tests of failovers.
 
     Attributes:
         servers: those with conversations.
@@ -67,8 +69,10 @@ class One:
     title = "one server"
 
     def __init__(
-        self, *, options: Sequence[str] = (), binary: str | None = None, doors: Sequence[Door] = ()
-    ) -> None:
+        self, *, options: Sequence[str] = (), binary: str | None = None,
+        doors: Sequence[Door] = (), patience: int | None = None,
+    ) -> None:  # fmt: skip
+        self.patience = patience
         self.options, self.binary, self.doors = list(options), binary, doors
         self.servers: list[EmbeddedRedis] = []
         self._stack = ExitStack()
@@ -112,6 +116,18 @@ class One:
         found = [server for server in asked if role(server)[0] == "master"]
         return found[0] if len(found) == 1 else None
 
+    def living_master(self, shard: int) -> EmbeddedRedis:
+        """The master, which may be too busy to answer at once. Raises ServersFailed."""
+        found: list[EmbeddedRedis | None] = []
+
+        def there() -> bool:
+            found.append(self.master(shard))
+            return found[-1] is not None
+
+        until(there, f"shard {shard} has a master")
+        assert found[-1] is not None
+        return found[-1]
+
     def replicas(self, shard: int) -> list[EmbeddedRedis]:
         return [server for server in self.of_shard(shard) if role(server)[0] == "slave"]
 
@@ -148,6 +164,8 @@ class Cluster(One):
     def _start(self) -> None:
         # A dead master is not to stop the others: what is lost there meanwhile is our doing.
         options = [*self.options, "--cluster-require-full-coverage", "no"]
+        if self.patience is not None:
+            options += ["--cluster-node-timeout", str(self.patience)]
         made = self._stack.enter_context(
             RedisCluster(
                 self.shards, replicas=True, options=options, binary=self.binary, doors=self.doors
@@ -208,7 +226,7 @@ class Sentinels(One):
         self._set = self._stack.enter_context(
             SentinelSet(
                 folder, sentinels=3, replicas=2, options=options, binary=self.binary,
-                doors=self.doors,
+                doors=self.doors, down_after=self.patience or 1000,
             )
         )  # fmt: skip
         self.servers, self.sentinels = self._set.servers, self._set.sentinels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import TicketLockError
@@ -16,6 +17,7 @@ from .worker import READY
 #: Seconds in which a worker must be ready, and in which it must end when turns are begun no more.
 START_WITHIN, END_WITHIN = 60.0, 40.0
 _LOOK = 0.02
+WORKER = (sys.executable, "-m", "ticketlock.stress.worker")
 
 
 class WorkerFailed(TicketLockError):
@@ -30,19 +32,18 @@ class Worker:
         troubled: whether a nemesis has it.
     """
 
-    def __init__(self, slot: int, nth: int, scratch: Scratch) -> None:
+    def __init__(self, slot: int, nth: int, scratch: Scratch, command: Sequence[str]) -> None:
         self.slot, self.nth = slot, nth
         self.name = f"{slot}.{nth}"
         self.troubled = False
         self.killed = False
-        self._scratch = scratch
+        self._scratch, self._command = scratch, command
         self._log = scratch.path / f"{self.name}.log"
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start it, and wait until it is ready. Raises WorkerFailed."""
-        command = [sys.executable, "-m", "ticketlock.stress.worker"]
-        command += [str(self._scratch.path), self.name]
+        command = [*self._command, str(self._scratch.path), self.name]
         with self._log.open("wb") as log, self._scratch.tie(command) as (args, options):
             self._process = await asyncio.create_subprocess_exec(
                 *args, stdout=log, stderr=log, **options
@@ -92,16 +93,17 @@ class Workers:
 
     Args:
         scratch: the folder of their plan, records and logs.
+        command: the worker's program, to which that folder and a name are added.
     """
 
-    def __init__(self, plan: Plan, scratch: Scratch) -> None:
-        self._scratch = scratch
+    def __init__(self, plan: Plan, scratch: Scratch, command: Sequence[str] = WORKER) -> None:
+        self._scratch, self._command = scratch, command
         plan.write(scratch.path / "plan")
         self._all: list[Worker] = []
 
     async def start(self, count: int) -> None:
         """Start them side by side. Raises WorkerFailed."""
-        self._all = [Worker(slot, 0, self._scratch) for slot in range(count)]
+        self._all = [Worker(slot, 0, self._scratch, self._command) for slot in range(count)]
         await asyncio.gather(*(worker.start() for worker in self._all))
 
     def go(self, end: float) -> None:
@@ -117,7 +119,7 @@ class Workers:
     async def replace(self, worker: Worker) -> None:
         """Kill one, and start another one in its slot."""
         await worker.kill()
-        other = Worker(worker.slot, worker.nth + 1, self._scratch)
+        other = Worker(worker.slot, worker.nth + 1, self._scratch, self._command)
         other.troubled = True  # until it is ready
         self._all.append(other)
         await other.start()
