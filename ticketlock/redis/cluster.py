@@ -5,24 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import hiredis
-from redis.crc import key_slot
 
 from ..aio.backoff import Backoff
 from ..errors import LockStoreConnectionError
 from ..process import clock
 from .attempts import SHORTEST, first
-from .commands import BaseLink, Callback, Command
+from .commands import LASTING, BaseLink, Callback, Command
 from .connect import connect, explain
 from .link import FIRST_BACKOFF, LONGEST_BACKOFF
 from .node import Node
 from .rights import Rights
 from .settings import RedisSettings
-from .slots import Address, owners
+from .slots import Address, owners, slot_of
 
 #: Most nodes that are asked for the slots at once.
 MAX_ASKED = 3
@@ -39,19 +38,23 @@ class ClusterLink(BaseLink):
         self,
         settings: RedisSettings,
         *,
-        batch: Callable[[Sequence[Any]], tuple[Any, ...]] | None = None,
         timeout: float = 10.0,
         rights: Rights | None = None,
         channel: Callable[[str], str] | None = None,
+        key: Callable[[Any], str] | None = None,
         **options: Any,
     ) -> None:
-        """`rights` checks new connections; the options are those of `Link`.
+        """A link that connects to a node when that is first needed.
 
-        `channel` names a sharded channel by its hash tag: we listen to one on each node.
+        Args:
+            rights: checks new connections.
+            channel: names a sharded channel by its hash tag: we listen to one on each node.
+            key: of the subject of a call that is shared: what has its slot.
+            options: those of `Link`.
         """
         super().__init__(timeout)
         self._settings = settings
-        self._batch = batch
+        self._key = key
         self._rights = rights
         self.channel = channel
         self.sharded = channel is not None
@@ -91,24 +94,27 @@ class ClusterLink(BaseLink):
         timeout: float | None = None,
         lasting: bool = False,
     ) -> None:
-        """As `Link.join`, but in a call of its own: a call may have keys of one slot only."""
-        assert self._batch is not None  # as in `InTransit`
-        command = self.submit(self._batch([subject]), timeout, callback, subject, lasting)
-        command.future = future
+        """As `Link.join`: a call has those of one slot that follow each other."""
+        expires = self._expires(timeout)
+        until = expires + LASTING if lasting else expires
+        command = Command(None, future, expires, callback, subject, until)
+        assert self._key is not None  # given to links on which `join` is called
+        command.slot = slot_of(self._key(subject))
+        self.route(command)
 
     def reaches(self, key: str) -> bool:
         """Whether the node that has a key answers, as far as is known."""
-        slot = key_slot(key.encode())
+        slot = slot_of(key)
         node = self._nodes.get(self._owners[slot] or ("", 0)) if self._owners else None
         return slot not in self._blocked and (node is None or not node.failing)
 
     def tag_near(self, key: str) -> str:
-        owner = self._owners[key_slot(key.encode())] if self._owners else None
+        owner = self._owners[slot_of(key)] if self._owners else None
         return "" if owner is None else self.node(owner).channel_tag()
 
     def _dispatch(self, command: Command, args: tuple[Any, ...]) -> None:
         key = args[3] if args[0] == "EVALSHA" else args[1]
-        command.slot = key_slot(key if isinstance(key, bytes) else str(key).encode())
+        command.slot = slot_of(key)
         self.route(command)
 
     def route(self, command: Command) -> None:

@@ -234,14 +234,23 @@ class InTransit:
         return b"".join(chunks)
 
     def _join(self, unsent: deque[Command]) -> tuple[list[Command], bytes]:
-        call: list[Command] = []
-        while unsent and len(call) < MAX_JOINED and unsent[0].packed is None:
+        call = [unsent.popleft()]
+        slot = call[0].slot
+        while unsent and len(call) < MAX_JOINED:
+            if unsent[0].packed is not None or unsent[0].slot != slot:
+                break
             command = unsent.popleft()
             if not command.unneeded:
                 call.append(command)
         assert self._batch is not None  # given to links on which `join` is called
         args = self._batch([command.subject for command in call])
         return call, hiredis.pack_command(args)
+
+    def separate(self, command: Command) -> None:
+        """Let a command share no call when it is sent again."""
+        if command.packed is None:
+            assert self._batch is not None  # as in `_join`
+            command.packed = hiredis.pack_command(self._batch([command.subject]))
 
     def take(self) -> Command:
         """Take out the command whose answer is next; it was in a call of its own."""
@@ -252,6 +261,9 @@ class InTransit:
         """Give an answer to its commands; returns those that failed."""
         failed: list[tuple[Command, Exception]] = []
         call = self._calls.popleft()
+        if len(call) == 1 and not isinstance(answer, hiredis.ReplyError):
+            call[0].resolve(answer)
+            return failed
         if len(call) == 1 or isinstance(answer, hiredis.ReplyError):
             answer = [answer] * len(call)
         for command, own in zip(call, answer, strict=True):

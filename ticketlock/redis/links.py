@@ -18,17 +18,18 @@ def open_link(
     *,
     rights: Rights | None = None,
     channel: Callable[[str], str] | None = None,
+    key: Callable[[Any], str] | None = None,
     **options: Any,
 ) -> Link | ClusterLink:
     """A link that connects when it is first used.
 
     Args:
         rights: what looks at new connections.
-        channel: see `ClusterLink`; only a cluster has sharded channels.
+        channel, key: those of `ClusterLink`.
         options: those of `Link`.
     """
     if settings.deployment_mode == "cluster":
-        return ClusterLink(settings, rights=rights, channel=channel, **options)
+        return ClusterLink(settings, rights=rights, channel=channel, key=key, **options)
     if settings.deployment_mode == "sentinel":
         return SentinelLink(settings, rights=rights, **options)
     return Link(

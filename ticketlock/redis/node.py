@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import hiredis
 from redis.asyncio.connection import Connection
-from redis.crc import key_slot
 
 from ..errors import LockStoreConnectionError
 from ..process import clock
@@ -18,7 +17,7 @@ from .connect import connect, explain
 from .link import TRANSIENT, Link
 from .rights import Rights
 from .settings import RedisSettings
-from .slots import Address, owners, redirect
+from .slots import Address, owners, redirect, slot_of
 
 #: Seconds between two attempts to listen to a sharded channel.
 _LISTEN_AGAIN = 1.0
@@ -118,7 +117,7 @@ class Node(Link):
         # In any of its slots: when all of them leave, one after the other, it seldom changes.
         start = random.randrange(10**6)
         tags = filter(None, (self._tag, *map(str, range(start, start + 1000))))
-        tag = next((tag for tag in tags if self._has(key_slot(channel(tag).encode()))), "")
+        tag = next((tag for tag in tags if self._has(slot_of(channel(tag)))), "")
         self._listen_at = clock() + _LISTEN_AGAIN
         if tag != self._tag:
             self._tag = ""  # until there is an answer
@@ -163,6 +162,8 @@ class Node(Link):
         elif kind == "ASK":
             self._cluster.ask(command, redirect(rest, self.address[0]))
         elif kind in TRANSIENT:
+            if kind == "TRYAGAIN":  # the keys of some conversations of its slot may have moved
+                self._sent.separate(command)
             self._cluster.defer(self, command, error, whole_node=kind != "TRYAGAIN")
         else:
             return super()._answer_error(command, error)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
+
+from redis.crc import key_slot
 
 from .text import decoded
 
@@ -10,6 +13,12 @@ Address = tuple[str, int]
 
 #: Slots of a cluster.
 SLOTS = 16384
+
+
+@lru_cache(4096)  # a conversation is asked about several times in each turn
+def slot_of(key: str | bytes) -> int:
+    """The slot of a key."""
+    return key_slot(key if isinstance(key, bytes) else key.encode())
 
 
 def owners(ranges: list[Any], asked: str) -> list[Address | None]:

@@ -72,6 +72,7 @@ class Engine(Hearing):
             settings,
             rights=Rights(settings, self.scripts.rights),
             channel=partial(self.scripts.keys.bell_of, self.process),
+            key=self.requests.key,
             **options,
         )
         self.heartbeat = Heartbeat(self, settings, self.scripts, timing)
@@ -115,7 +116,7 @@ class Engine(Hearing):
         """The name of a request in scripts, without a label."""
         member = f"{self.process}.{request}-{self._secret}"
         if self.link.sharded:
-            tag = self.link.tag_near(self.scripts.keys.of(conversation_id)[1])
+            tag = self.link.tag_near(self.scripts.keys.base(conversation_id))
             return f"{member}~{tag}" if tag else member
         return member
 

@@ -50,40 +50,41 @@ class Keys:
         """The sharded channel of a process in the slot of a hash tag; `lua/handoff.lua` rings it."""
         return f"{self.bell}{{{tag}}}{process}"
 
-    def of(self, conversation_id: str) -> tuple[str, str, str, str]:
-        """The keys (counter, holder, queue, waiters) of a conversation."""
+    def base(self, conversation_id: str) -> str:
+        """What all keys of a conversation begin with: it has their slot."""
         # A closing brace would end the hash tag early: the id is escaped, one to one.
         tag = conversation_id
         if "}" in tag or "%" in tag:
             tag = tag.replace("%", "%25").replace("}", "%7D")
-        base = f"{self._prefix}{{{tag}}}:"
+        return f"{self._prefix}{{{tag}}}:"
+
+    def of(self, conversation_id: str) -> tuple[str, str, str, str]:
+        """The keys (counter, holder, queue, waiters) of a conversation."""
+        base = self.base(conversation_id)
         return (
             base + "last_issued_ticket_number", base + "holder", base + "queue", base + "waiters"
         )  # fmt: skip
 
     def of_messages(self, conversation_id: str) -> tuple[str, str]:
         """The keys (messages, expiries) of a conversation."""
-        base = self.of(conversation_id)[0].removesuffix("last_issued_ticket_number")
+        base = self.base(conversation_id)
         return base + "messages", base + "expiries"
 
     def mark(self, conversation_id: str) -> str:
         """The key of what a traced turn leaves, at which no version before 0.3.0 looks."""
-        return self.of(conversation_id)[0].removesuffix("last_issued_ticket_number") + "mark"
+        return self.base(conversation_id) + "mark"
 
     def submitted(self, conversation_id: str) -> str:
         """The key of messages that were submitted and are not finished."""
-        return self._beside(conversation_id, "submitted")
+        return self.base(conversation_id) + "submitted"
 
     def dead(self, conversation_id: str) -> str:
         """The key of the dead letters among the messages."""
-        return self._beside(conversation_id, "dead")
-
-    def _beside(self, conversation_id: str, name: str) -> str:
-        return self.of(conversation_id)[0].removesuffix("last_issued_ticket_number") + name
+        return self.base(conversation_id) + "dead"
 
     def of_deliveries(self, conversation_id: str) -> tuple[str, str, str]:
         """The keys (deliveries, sender, deliveries_dead) of what is sent out after turns."""
-        base = self.of(conversation_id)[0].removesuffix("last_issued_ticket_number")
+        base = self.base(conversation_id)
         return base + "deliveries", base + "sender", base + "deliveries_dead"
 
     @property
@@ -325,6 +326,10 @@ class Requests:
                 hold = self.hold(subject.lock_lifetime)
                 args += (subject.member, hold, _most_waiting(subject))
         return self._scripts.batch(keys, args)
+
+    def key(self, subject: Waiter | Grant) -> str:
+        """What has the slot of its conversation."""
+        return self._scripts.keys.base(subject.conversation_id)
 
     def alone(self, subject: Waiter | Grant) -> tuple[Any, ...]:
         """A call for one."""

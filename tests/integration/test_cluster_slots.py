@@ -1,0 +1,72 @@
+"""Calls by slot in a Redis Cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from conftest import until
+from servers.redis_sets import RedisCluster
+from servers.slots import begin_move, calls, end_move, move_keys, same_slot, slot_of
+
+from ticketlock import ConcurrentRedisLockStore
+
+
+@pytest.fixture
+def cluster() -> Iterator[RedisCluster]:
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+def store_of(cluster: RedisCluster) -> ConcurrentRedisLockStore:
+    """A store whose heartbeats do not count here: there is none within minutes."""
+    return ConcurrentRedisLockStore(
+        deployment_mode="cluster", endpoints=cluster.endpoints, lease=600, waiter_ttl=600
+    )
+
+
+async def test_calls_of_one_slot_are_shared(cluster: RedisCluster) -> None:
+    """What is asked for one slot in one tick is one call, as on one server; the first of them is
+    sent at once, and another slot has a call of its own."""
+    async with store_of(cluster) as store:
+        name, other = cluster.conversations(0, 2)
+        async with store.lock(name):
+            pass
+        names = [name, *same_slot(name, 3), other]
+        with cluster.client(cluster.servers[0]) as client:
+            before = calls(client, "evalsha")
+            await asyncio.gather(*(store.lock(one).acquire() for one in names))
+            assert calls(client, "evalsha") - before == 3
+            waiting = [asyncio.create_task(store.lock(one).acquire()) for one in names[:-1] * 7]
+            waiters = store.engine()._waiting.values()
+            await until(lambda: sum(w.number > 0 for w in waiters) == 28, "all wait")
+            assert calls(client, "evalsha") - before == 5
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+
+
+async def test_a_shared_call_of_a_slot_on_the_move(cluster: RedisCluster) -> None:
+    """Conversations of one slot, half of which have moved, do not wait for each other."""
+    async with store_of(cluster) as one, store_of(cluster) as two:
+        name, other = cluster.conversations(0, 2)
+        names = [name, *same_slot(name, 3)]
+        held = await asyncio.gather(*(one.lock(each).acquire() for each in names))
+        for each in names:  # all keys of the conversation are there now
+            await two.lock(each).queue()
+        begin_move(cluster, slot_of(name), 0, 1)
+        keys = one.engine().scripts.keys
+        move_keys(cluster, [key for each in names[::2] for key in keys.of(each)], 0, 1)
+        async with store_of(cluster) as three:
+            async with three.lock(other):
+                pass
+            # Behind a call that is sent at once: the others share one, which no node can serve.
+            locks = [three.lock(each) for each in (other, *names)]
+            await asyncio.wait_for(asyncio.gather(*(lock.queue() for lock in locks)), 5)
+        rest = [key for each in names[1::2] for key in keys.of(each)]
+        move_keys(cluster, rest, 0, 1)
+        end_move(cluster, slot_of(name), 1)
+        for grant in held:
+            await one._turn_queue.release(grant)
+            assert grant.reason is None
