@@ -172,6 +172,14 @@ class LockStoreConnectionError(LockError):
     """The lock store's server cannot be used; the text says which one, why, and what to change."""
 
 
+class NotDurable(LockStoreConnectionError):
+    """What was granted, or accepted, is not as durable as `durability` asks; the text says why.
+
+    It is raised with `durability_degraded: refuse`. A turn was given up; a message may have been
+    accepted all the same, and is found by its id when it is sent again.
+    """
+
+
 class InvalidEvent(TicketLockError, ValueError):
     """An event cannot be stored without loss; the text says which one, why, and the way out."""
 

@@ -83,6 +83,11 @@ class Later:
             raise too_far(found / 1000)
         return Receipt(0, known=kind == 0, message_id=message.message_id, due=found / 1000)
 
+    def kept(self, conversation_id: str, when: When) -> tuple[str, str]:
+        """The key and the field that a message has until it is due."""
+        messages = self._keys(conversation_id)[2]
+        return messages, f"{field(conversation_id)} {field(when.key)}"
+
     async def cancel(self, conversation_id: str, name: str, message_id: str = "") -> Cancelled:
         """Cancel a message; one with that id, or whichever has the name."""
         found: int = await self.call(

@@ -20,7 +20,12 @@ class LaterInbox(RedisDesk):
 
     async def submit_later(self, message: Submission, when: When) -> Receipt:
         self.engine()
+        if (durable := self.engine().durable) is not None:
+            durable.check(message.conversation_id)
         receipt = await self.later.put(message, when)
+        if durable is not None:
+            kept = self.later.kept(message.conversation_id, when)
+            await durable.keep_until_due(message.conversation_id, message.field, *kept)
         if receipt.due is not None and receipt.due - self.look.server_time() / 1000 < 1:
             self.mover.now(message.conversation_id)
         return receipt

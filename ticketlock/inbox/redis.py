@@ -113,11 +113,10 @@ class RedisInbox(SubmittingInbox):
         """Whether nothing more is accepted."""
         return self.look.full
 
-    def offer(self, conversation_id: str) -> str:
-        """The member of a turn that may begin here, without the message's id; "" if none may."""
-        if not self.room:
+    def offer(self, name: str) -> str:
+        if not self.room or self.refuses(name):
             return ""
-        server = self.engine().member(self.engine().next_request(), conversation_id)
+        server = self.engine().member(self.engine().next_request(), name)
         self._offered[server] = clock()
         return server
 
@@ -168,6 +167,8 @@ class RedisInbox(SubmittingInbox):
         if served.stop is not None:
             grant.supersede(served.stop)  # type: ignore[arg-type]  # one of the two
         engine.adopt(grant)
+        if engine.durable is not None:
+            served.proven = engine.durable.serve(grant, engine.lost)
         heard = self.followed.listeners(name, served.message_id)
         context = heard[0].context if heard else copy_context()
         task = context.copy().run(self._start, served)
@@ -288,6 +289,8 @@ class RedisInbox(SubmittingInbox):
     async def take(self, name: str, mark: str = "") -> None:
         """Look at one conversation, and serve what waits in it; `mark`: it was found with it."""
         self.engine()
+        if self.refuses(name):
+            return
         server = self.offer(name)
         args = self.scripts.take(name, server, self.hold(self.lifetime), mark)
         await self.offered(server, args, partial(self._taken, name, server, mark), name)

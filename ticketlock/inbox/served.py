@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..errors import LockStoreConnectionError
 from ..locks.grant import Grant
 from ..locks.lock import Lock
 from ..locks.queue import TurnQueue
@@ -45,6 +46,7 @@ class Served:
         delivery: what is to be delivered after the turn.
         awaited: whether a sender waited for its reply when the turn was granted.
         heard: whether another process listens to its replies before they are stored.
+        proven: waits until the turn is durable, where that is asked for; raises NotDurable.
         durable: whether it comes back at its number if its turn ends without an outcome.
         error: what those who wait for it here get as its error.
     """
@@ -71,6 +73,7 @@ class Served:
     durable: bool = True
     error: Exception | None = None
     ended: bool = False
+    proven: Callable[[], Awaitable[None]] | None = None
 
     def mark(self, message_id: str) -> int:
         """What the conversation's mark has of a message that ends in this turn."""
@@ -129,7 +132,14 @@ class _ServedTurns(TurnQueue):
         self._queue, self._served = queue, served
 
     async def granted(self, waiter: Waiter) -> Grant:
-        return self._served.grant
+        served = self._served
+        if served.proven is not None:
+            try:
+                await served.proven()
+            except LockStoreConnectionError as error:  # it is not the message's fault
+                served.uncounted, served.error = True, error
+                raise
+        return served.grant
 
     def withdraw(self, waiter: Waiter) -> None:
         self._served.inbox.finish(self._served)

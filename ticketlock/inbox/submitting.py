@@ -42,9 +42,20 @@ class SubmittingInbox(LaterInbox):
         """Turns that may begin here now."""
         raise NotImplementedError
 
-    def offer(self, conversation_id: str) -> str:
-        """The member of a turn that may begin here, without the message's id; "" if none may."""
+    def offer(self, name: str) -> str:
+        """The member of a turn of a conversation that may begin here, without the message's id; ""
+        if none may."""
         raise NotImplementedError
+
+    def refuses(self, name: str) -> bool:
+        """Whether no turn of a conversation begins now, because it would not be durable."""
+        durable = self.engine().durable
+        return durable is not None and durable.refuses(name)
+
+    async def keep(self, message: Submission) -> None:
+        """Wait until a message that was submitted is durable, if that is asked for."""
+        if (durable := self.engine().durable) is not None:
+            await durable.keep(message.conversation_id, message.field)
 
     def hold(self, lock_lifetime: float) -> int:
         """Milliseconds after which Redis ends a turn of that many seconds."""
@@ -87,7 +98,10 @@ class SubmittingInbox(LaterInbox):
             raise QueueFull(message.conversation_id, self.look.messages)
         followed = self.followed.add(message, listener) if listener is not None else ""
         try:
-            return self._receipt(message, await self._submit(message, followed), listener)
+            receipt = self._receipt(message, await self._submit(message, followed), listener)
+            if receipt.outcome is None:
+                await self.keep(message)
+            return receipt
         except BaseException:
             if listener is not None:
                 self.followed.drop(message.conversation_id, message.message_id, listener)
@@ -95,6 +109,8 @@ class SubmittingInbox(LaterInbox):
 
     async def _submit(self, message: Submission, listener: str, until: int | None = None) -> Any:
         name = message.conversation_id
+        if (durable := self.engine().durable) is not None:
+            durable.check(name)
         while True:
             listing = await self._listing(name) if self._cluster else ""
             server = self.offer(name)
@@ -124,6 +140,7 @@ class SubmittingInbox(LaterInbox):
         if answer[0] == -3:
             return False
         self._receipt(message, answer, None)
+        await self.keep(message)
         return True
 
     async def settle(self, conversation_id: str, messages: Sequence[Submission]) -> None:

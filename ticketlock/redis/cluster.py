@@ -109,8 +109,12 @@ class ClusterLink(BaseLink):
         return slot not in self._blocked and (node is None or not node.failing)
 
     def tag_near(self, key: str) -> str:
-        owner = self._owners[slot_of(key)] if self._owners else None
+        owner = self.owner(key)
         return "" if owner is None else self.node(owner).channel_tag()
+
+    def owner(self, key: str) -> Address | None:
+        """The node that has a key, as far as is known."""
+        return self._owners[slot_of(key)] if self._owners else None
 
     def _dispatch(self, command: Command, args: tuple[Any, ...]) -> None:
         key = args[3] if args[0] == "EVALSHA" else args[1]
@@ -133,11 +137,12 @@ class ClusterLink(BaseLink):
     def node(self, address: Address) -> Node:
         """The link to a node."""
         if address not in self._nodes:
-            settings = self._settings_of(address)
+            settings = self.settings_of(address)
             self._nodes[address] = Node(self, address, settings, self._rights, self._options)
         return self._nodes[address]
 
-    def _settings_of(self, address: Address) -> RedisSettings:
+    def settings_of(self, address: Address) -> RedisSettings:
+        """The settings of one node."""
         host, port = address
         return replace(self._settings, host=host, port=port, db=0, endpoints=())
 
@@ -199,7 +204,7 @@ class ClusterLink(BaseLink):
         return await asyncio.wait_for(first(map(self._ask_anew, places)), limit)
 
     async def _ask_anew(self, address: Address) -> list[Address | None]:
-        connection = await connect(self._settings_of(address), replica=True)
+        connection = await connect(self.settings_of(address), replica=True)
         try:
             await connection.send_command("CLUSTER", "SLOTS")
             return owners(await connection.read_response(), address[0])

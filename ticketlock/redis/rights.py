@@ -10,6 +10,7 @@ from redis.crc import key_slot
 from redis.exceptions import BusyLoadingError, NoPermissionError, ResponseError
 
 from ..errors import LockStoreConnectionError
+from .durability import Durability
 from .settings import RedisSettings
 from .text import decoded
 
@@ -50,11 +51,18 @@ class Rights:
 
     Args:
         script: makes the args of the check; its number varies the slot of its key.
+        durability: what the server must be able to wait for.
     """
 
-    def __init__(self, settings: RedisSettings, script: Callable[[int], tuple[Any, ...]]) -> None:
+    def __init__(
+        self,
+        settings: RedisSettings,
+        script: Callable[[int], tuple[Any, ...]],
+        durability: Durability | None = None,
+    ) -> None:
         self._settings = settings
         self._script = script
+        self._durability = durability
         self._granted: set[str] = set()
 
     async def check(
@@ -86,7 +94,17 @@ class Rights:
             raise LockStoreConnectionError(
                 f"Redis at {self._settings.address}: {advice(self._settings)} ({texts})"
             )
+        if self._durability is not None and self._durability.waits:
+            await self._try_to_wait(connection, self._durability)
         self._granted.add(place)
+
+    async def _try_to_wait(self, connection: Connection, durability: Durability) -> None:
+        await connection.send_command(*durability.trial())
+        try:
+            await connection.read_response()
+        except ResponseError as error:
+            if (refused := durability.refused(self._settings.address, error)) is not None:
+                raise refused from error
 
     def _slot(self, tag: int) -> int:
         return key_slot(self._script(tag)[3].encode())

@@ -177,6 +177,7 @@ _STATUS: list[tuple[type[Exception], int, str, int | None]] = [
     (e.LockLost, 503, "LockLost", 1),
     (e.StaleFence, 503, "LockLost", 1),
     (e.UnreadableHistory, 500, "UnreadableHistory", None),
+    (e.NotDurable, 503, "NotDurable", 2),
     (e.LockStoreConnectionError, 503, "LockStoreUnavailable", 2),
     (e.TrackerStoreConnectionError, 503, "TrackerStoreUnavailable", 2),
     (e.EventBrokerError, 503, "EventBrokerUnavailable", 2),
@@ -221,6 +222,8 @@ _HINTS = {
     "LockLost": "send it again with the same message_id: it is handled unless it was already",
     "LockError": "send it again with the same message_id",
     "LockStoreUnavailable": "send it again with the same message_id; the lock store did not answer",
+    "NotDurable": "send it again with the same message_id: it may have been accepted; the replicas of "
+    "the lock store take too long",
     "TrackerStoreUnavailable": "send it again with the same message_id: what was stored is not "
     "stored twice",
     "EventBrokerUnavailable": "send it again with the same message_id",

@@ -78,6 +78,36 @@ class WaitingKeys(TypedDict, total=False):
     ]
 
 
+class DurabilityKeys(TypedDict, total=False):
+    """Keys of `concurrent_redis` only: what grants and accepted messages must outlive."""
+
+    durability: Annotated[
+        Literal["none", "replicas", "majority", "aof", "server"],
+        Key("what a grant or an accepted message must outlive before it counts: nothing; the loss of "
+            "this server, because replicas have it (`replicas`, or with sentinels or a cluster "
+            "`majority`); its restart, because its log is on the disk (`aof`). `server`: the server "
+            "answers only after that by itself", "none"),
+    ]  # fmt: skip
+    durability_replicas: Annotated[
+        int, Key("with `durability: replicas`, how many must have it", 1, 1, 1000)
+    ]
+    durability_timeout: Annotated[
+        float,
+        Key(
+            "seconds that replicas or the disk may take, before that counts as a fault",
+            2.0,
+            0.01,
+            60,
+        ),
+    ]
+    durability_degraded: Annotated[
+        Literal["serve", "refuse"],
+        Key(
+            "what to do while they take longer: go on without, or grant and accept nothing", "serve"
+        ),
+    ]
+
+
 class TimingKeys(WaitingKeys, total=False):
     """Keys of `concurrent_redis` only."""
 
@@ -101,7 +131,7 @@ class RedisLockStoreKeys(RedisLockKeys, WaitingKeys, total=False):
     ]  # fmt: skip
 
 
-class ConcurrentRedisKeys(RedisLockKeys, TimingKeys):
+class ConcurrentRedisKeys(RedisLockKeys, TimingKeys, DurabilityKeys):
     """Keys of `lock_store`, type `concurrent_redis`."""
 
 

@@ -90,6 +90,10 @@ SKIPPED = Metric(
     "ticketlock.tickets.skipped", "counter", "{ticket}",
     "Tickets that were skipped because this process seemed dead, before it came back",
 )  # fmt: skip
+DEGRADED = Metric(
+    "ticketlock.durability.degraded", "gauge", "1",
+    "1 while what this process writes to a Redis is not durable in time, 0 after that", ("server",),
+)  # fmt: skip
 CLAIM = Metric("ticketlock.claim.duration", "histogram", "s", "Claiming and reading a history")
 COMMIT = Metric("ticketlock.commit.duration", "histogram", "s", "Writing the events of a turn")
 REFUSED = Metric(
@@ -142,7 +146,7 @@ _NONE = (-1, 0.0)
 
 #: All of them.
 METRICS = (
-    WAIT, HOLD, HANDOFF, TURNS, HELD, QUEUE, LOST, LATE, SKIPPED, CLAIM, COMMIT, REFUSED, ACTIONS,
+    WAIT, HOLD, HANDOFF, TURNS, HELD, QUEUE, LOST, LATE, SKIPPED, DEGRADED, CLAIM, COMMIT, REFUSED, ACTIONS,
     ACTION, RETRIES, DUPLICATES, MESSAGES, PUBLISHED, DEAD, DEPTH, AGE,
 )  # fmt: skip
 
@@ -226,6 +230,9 @@ class Metered(Observer):
 
     def on_skipped(self, conversation_id: str, number: int) -> None:
         self.add(SKIPPED, 1)
+
+    def on_durability(self, server: str, why: str) -> None:
+        self.add(DEGRADED, 1 if why else 0, server)
 
     def on_claim(self, grant: Grant, seconds: float, error: BaseException | None) -> None:
         self.add(CLAIM, seconds)

@@ -105,6 +105,10 @@ class Observer(BaseObserver):
         """`count` renewals of turns failed, or were confirmed a heartbeat late."""
 
     @hook
+    def on_durability(self, server: str, why: str) -> None:
+        """What this process writes to a Redis is not durable in time, and `why`; `""`: it is again."""
+
+    @hook
     def on_skipped(self, conversation_id: str, number: int) -> None:
         """A ticket of this process was skipped because the process seemed dead; it is queued again."""
 

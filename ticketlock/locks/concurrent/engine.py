@@ -20,6 +20,7 @@ from ... import process
 from ...errors import CLOSED, LockStoreConnectionError, QueueFull
 from ...process import clock
 from ...redis.commands import Command, log_failure
+from ...redis.durability import Durability
 from ...redis.links import open_link
 from ...redis.rights import Rights
 from ...redis.settings import RedisSettings
@@ -30,6 +31,7 @@ from ..lost_turns import GRANTED_ANEW, NOT_FOUND
 from ..waiter import Waiter
 from .bells import read
 from .duplicates import Duplicates
+from .durable import Durable
 from .hearing import Hearing, MessageTurns
 from .heartbeat import Heartbeat, Snapshot
 from .scripts import Requests, Scripts, Timing
@@ -44,7 +46,7 @@ _requests = count(1)
 class Engine(Hearing):
     """The state of a process's use of a `ConcurrentRedisLockStore`, bound to one event loop."""
 
-    def __init__(self, settings: RedisSettings, timing: Timing) -> None:
+    def __init__(self, settings: RedisSettings, timing: Timing, durability: Durability) -> None:
         self.pid = process.pid
         self.observers = UNOBSERVED
         self.loop = asyncio.get_running_loop()
@@ -70,11 +72,13 @@ class Engine(Hearing):
         }
         self.link = open_link(
             settings,
-            rights=Rights(settings, self.scripts.rights),
+            rights=Rights(settings, self.scripts.rights, durability),
             channel=partial(self.scripts.keys.bell_of, self.process),
             key=self.requests.key,
             **options,
         )
+        #: What waits until turns and messages are durable, if that is asked for.
+        self.durable = Durable.of(self, settings, durability)
         self.heartbeat = Heartbeat(self, settings, self.scripts, timing)
         self.duplicates = Duplicates(self)
         self._hinted = 0.0
@@ -94,6 +98,8 @@ class Engine(Hearing):
 
     def send_for(self, waiter: Waiter) -> None:
         """Send for a ticket; the waiter's future gets the grant, `issued` the number."""
+        if self.durable is not None:
+            self.durable.check(waiter.conversation_id)
         request = waiter.request = next(_requests)
         waiter.member = self.member(request, waiter.conversation_id) + waiter.suffix
         waiter.future = self.loop.create_future()
@@ -168,8 +174,16 @@ class Engine(Hearing):
             request=waiter.request, member=waiter.member,
         )  # fmt: skip
         self.adopt(grant)
-        future.set_result(grant)
+        if self.durable is None:
+            future.set_result(grant)
+        else:
+            self.durable.give(waiter, grant, self._gone)
         return None
+
+    def _gone(self, waiter: Waiter) -> None:
+        """A turn was lost before it began, as by a failover: its ticket waits again."""
+        self._held.pop(waiter.request, None)
+        self.wait_again(waiter)
 
     def old(self, deadline: float) -> bool:
         """Whether a grant was read so late that its turn ends before a renewal is certain."""
@@ -349,6 +363,8 @@ class Engine(Hearing):
     async def close(self) -> None:
         """Give tickets back, end the turns' bodies, stop the thread, end the connections."""
         self.closed = True
+        if self.durable is not None:
+            self.durable.close()
         for waiter in [*self._waiting.values(), *self.duplicates.waiters()]:
             error = LockStoreConnectionError(CLOSED)
             self.withdraw(waiter, error)

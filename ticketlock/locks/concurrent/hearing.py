@@ -12,6 +12,7 @@ from ..lost_turns import BROKEN
 from ..waiter import Waiter
 from .bells import Bell, read
 from .duplicates import Duplicates
+from .durable import Durable
 from .heartbeat import Heartbeat
 
 #: Seconds between two heartbeats for which bells without a signature are a reason.
@@ -33,6 +34,7 @@ class Hearing:
 
     heartbeat: Heartbeat
     duplicates: Duplicates
+    durable: Durable | None
     inbox: MessageTurns | None
     _key: bytes
     _inbox_bell: bytes
@@ -117,3 +119,5 @@ class Hearing:
 
     def _reconnected(self) -> None:
         self.heartbeat.expect(0)  # bells rung in between are gone
+        if self.durable is not None:
+            self.durable.reconnect()

@@ -13,6 +13,7 @@ from ...aio.portal import finalizer
 from ...aio.running import before
 from ...errors import CLOSED, CLOSING, ELSEWHERE, LockStoreConnectionError, QueueFull
 from ...process import clock
+from ...redis.durability import Durability
 from ...redis.settings import RedisSettings
 from ..grant import Grant
 from ..incoming import MAX_REPLY
@@ -27,10 +28,11 @@ from .scripts import Timing, list_dead
 class RedisQueue(TurnQueue):
     """Turns on Redis. It connects at the first use; after a fork it begins anew."""
 
-    def __init__(self, settings: RedisSettings, timing: Timing) -> None:
+    def __init__(self, settings: RedisSettings, timing: Timing, durability: Durability) -> None:
         super().__init__()
         self._settings = settings
         self._timing = timing
+        self._durability = durability
         self.engine: Engine | None = None
         self._finalizer = finalizer(self, lambda: None)
 
@@ -46,7 +48,7 @@ class RedisQueue(TurnQueue):
         if engine is not None and engine.pid == process.pid:
             engine.heartbeat.abandon()
         # First use, a forked child, or a loop that is gone: what it had is void.
-        self.engine = engine = Engine(self._settings, self._timing)
+        self.engine = engine = Engine(self._settings, self._timing, self._durability)
         engine.observers = self.observers
         self._finalizer.detach()
         self._finalizer = finalizer(self, engine.abandon)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ...redis.durability import Durability
 from ...redis.settings import RedisSettings
 from ...settings.section import Section, endpoint_values
 from ...settings.store_keys import ConcurrentRedisKeys, TimingKeys
@@ -47,6 +49,7 @@ class ConcurrentRedisLockStore(LockStore):
         times = section.read(TimingKeys)
         for key, seconds in (("lease", times["lease"]), ("waiter_ttl", times["waiter_ttl"])):
             _check_within(section, key, seconds, times["idle_expiry"])
+        self.durability = Durability.read(section, self.settings.deployment_mode)
         self.timing = Timing(
             lease=round(1000 * times["lease"]),
             waiter_ttl=round(1000 * times["waiter_ttl"]),
@@ -58,7 +61,7 @@ class ConcurrentRedisLockStore(LockStore):
     def _make_queue(self) -> RedisQueue:
         from .queue import RedisQueue  # it brings redis-py: a large part of a start
 
-        self._redis_queue = RedisQueue(self.settings, self.timing)
+        self._redis_queue = RedisQueue(self.settings, self.timing, self.durability)
         return self._redis_queue
 
     def engine(self) -> Engine:
@@ -72,6 +75,12 @@ class ConcurrentRedisLockStore(LockStore):
     def running(self) -> Engine | None:
         """The engine, if the store is in use."""
         return self._redis_queue.engine
+
+    @property
+    def not_durable(self) -> Mapping[str, str]:
+        """Server -> why what this process writes there is not as durable as it should be by now."""
+        engine = self._redis_queue.engine
+        return {} if engine is None or engine.durable is None else engine.durable.problems
 
     async def get_lock(self, conversation_id: str) -> TicketLock | None:
         """The live tickets, None if there are none; `expires` is when each would lapse."""

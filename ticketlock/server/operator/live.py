@@ -21,7 +21,7 @@ from .listing import Query
 from .messages import SHOWN, Action, Target, letter_row, settle
 from .probes import TEXT, problem
 from .replicas import Replicas
-from .report import Row
+from .report import ALIVE, Row
 from .view import LIFETIME, SLOW, STUCK, View, holder_row, state
 
 T = TypeVar("T")
@@ -102,6 +102,10 @@ class Live:
         for name, found in stores.items():
             if found["problem"] and (name != "lock_store" or not self.replicas.shared):
                 problems[name] = found["problem"]
+        for one in snapshots[1:]:
+            found = one.summary["stores"].get("durability")
+            if found and one.since < ALIVE and not one.summary["gone"]:
+                problems.setdefault("durability", f"{one.summary['name']}: {found['problem']}")
         audit: list[dict[str, Any]] = []
         if "lock_store" not in problems:
             try:

@@ -9,6 +9,8 @@ from typing import Any
 
 from ...conversations import Conversations
 from ...errors import TicketLockError
+from ...locks.concurrent.store import ConcurrentRedisLockStore
+from ...locks.store import LockStore
 from ...tracker.store import PROBE
 
 #: Seconds in which a store must answer.
@@ -66,6 +68,13 @@ def _shown(answer: float | BaseException) -> dict[str, Any]:
     if isinstance(answer, BaseException):
         return {"ms": None, "problem": problem(answer)}
     return {"ms": round(1000 * answer, 1), "problem": ""}
+
+
+def not_durable(store: LockStore) -> dict[str, dict[str, Any]]:
+    """`durability` -> what is not durable in time, in the form of a probe's result; empty: all is."""
+    found = store.not_durable if isinstance(store, ConcurrentRedisLockStore) else {}
+    text = "; ".join(found.values())[:TEXT]
+    return {"durability": {"ms": None, "problem": text}} if text else {}
 
 
 def problem(error: BaseException) -> str:

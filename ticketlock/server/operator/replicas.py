@@ -27,7 +27,7 @@ from ..jobs import Job
 from .activity import Activity, age
 from .meter import STEP, Meter
 from .neighbours import EVERY, Neighbours, digest
-from .probes import StoreProbes
+from .probes import StoreProbes, not_durable
 from .report import MAX_OLDEST, VERSION, Row, pack_rows, parse, parse_rows
 
 log = logging.getLogger("ticketlock.server")
@@ -70,7 +70,8 @@ class Replicas:
     """
 
     def __init__(self, handler: Handler) -> None:
-        self._state = SharedState.of(handler.conversations.lock_store)
+        self._store = handler.conversations.lock_store
+        self._state = SharedState.of(self._store)
         self._jobs = handler.jobs
         self._counters = handler.counters
         self._failures = handler.failures
@@ -208,7 +209,7 @@ class Replicas:
             "version": __version__,
             "inbox": 1,
             "uptime": round(clock() - self._started, 1),
-            "stores": self._probes.results,
+            "stores": {**self._probes.results, **not_durable(self._store)},
             "bot": self.bot,
             "tracker": self._tracker,
             **self._failures.report(),

@@ -26,6 +26,10 @@ const silence = (seconds) => (seconds === null ? "does not answer" : `has not an
 function showProblems(more) {
   const said = [...(more || [])];
   for (const [name, text] of Object.entries(live ? live.problems : {})) {
+    if (name === "durability") {
+      said.push(`Turns and accepted messages are not durable: ${plain(text)}`);
+      continue;
+    }
     const since = name === "lock_store" && live.down_for !== null ? live.down_for + passed() : null;
     said.push(`${STORES[name] || name} ${silence(since)}: ${plain(text)}`);
   }

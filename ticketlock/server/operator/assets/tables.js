@@ -107,7 +107,7 @@ function replicaRow() {
     put(text, plain(value.name));
     put(chip, here ? (draining ? "draining" : "") : ended ? "ended" : "gone", "chip" + (here || ended ? "" : " stuck"));
     chip.hidden = !chip.textContent;
-    locks.show(here && found.lock_store);
+    locks.show(here && (found.durability || found.lock_store));
     tracker.show(here && found.tracker_store);
     const { handled, duplicates, rejected, errors } = counters;
     const numbers = [here ? count(value.held) : "–", here ? count(value.waiting) : "–", count(handled),

@@ -1,0 +1,170 @@
+"""The confirmers of a deployment: one for its server, or for each master of a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from redis.crc import key_slot
+
+from ..process import clock
+from .attempts import first
+from .cluster import ClusterLink
+from .confirming import Confirmer, Opened, Pending, Proof, Verdict, Wire
+from .connect import connect, explain
+from .durability import Durability
+from .link import Link
+from .sentinels import ask_sentinel
+from .settings import RedisSettings
+from .slots import Address
+from .text import decoded
+
+log = logging.getLogger("ticketlock.lock")
+
+#: Seconds after which the owner of a slot is looked up again, where none is known.
+_AGAIN = 0.05
+#: Keys of the barrier that are tried, to find one in a slot of a node.
+_TAGS = 2000
+
+
+class Confirmers:
+    """Has each write confirmed by the server that has it.
+
+    Args:
+        prefix: of the keys of barriers.
+        link: over which writes are sent: in a cluster it knows the owners of slots.
+        changed: called with a server and why what is written there is not durable in time; "" when
+            it is again.
+    """
+
+    def __init__(
+        self,
+        settings: RedisSettings,
+        asked: Durability,
+        prefix: str,
+        link: Link | ClusterLink,
+        changed: Callable[[str, str], None],
+    ) -> None:
+        self.settings = settings
+        self.asked = asked
+        self.prefix = prefix
+        self.cluster = link if isinstance(link, ClusterLink) else None
+        self.changed = changed
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+        #: By address in a cluster; None: the one server.
+        self._servers: dict[Address | None, tuple[_Server, Confirmer]] = {}
+
+    def confirm(self, proof: Proof) -> asyncio.Future[Verdict]:
+        """What has become of a write, once that is known: after the timeout it is late."""
+        pending = Pending(proof, self._loop.create_future(), self.asked.timeout)
+        self.route(pending, None)
+        return pending.verdict
+
+    def route(self, pending: Pending, address: Address | None) -> None:
+        """Have a write confirmed by a server; None: by the one that has its key."""
+        if self._closed or clock() > pending.ends:
+            pending.settle(Verdict.CLOSED if self._closed else Verdict.LATE)
+            return
+        if address is None and self.cluster is not None:
+            address = self.cluster.owner(pending.proof.questions[0][1])
+            if address is None:
+                self._loop.call_later(_AGAIN, self.route, pending, None)
+                return
+        if address not in self._servers:
+            server = _Server(self, address)
+            self._servers[address] = server, Confirmer(self.asked, server)
+        self._servers[address][1].confirm(pending)
+
+    def why(self, key: str) -> str:
+        """Why what is written to a key is not durable in time; empty: it is."""
+        address = None if self.cluster is None else self.cluster.owner(key)
+        found = self._servers.get(address)
+        return "" if found is None else found[1].why
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Server -> why what is written there is not durable in time."""
+        return {server.place: one.why for server, one in self._servers.values() if one.why}
+
+    def reconnect(self) -> None:
+        """Connect anew, because the link has: the master may be another server."""
+        for _, confirmer in self._servers.values():
+            confirmer.reconnect()
+
+    def close(self) -> None:
+        """End it, and all that is under way."""
+        self._closed = True
+        for _, confirmer in self._servers.values():
+            confirmer.close()
+
+
+class _Server:
+    """The one server, or a node of the cluster, as its confirmer uses it."""
+
+    def __init__(self, all_: Confirmers, address: Address | None) -> None:
+        self._all = all_
+        self._address = address
+        self._settings = all_.settings
+        if all_.cluster is not None and address is not None:
+            self._settings = all_.cluster.settings_of(address)
+        self.place = self._settings.address
+        self._since = 0.0
+
+    async def open(self) -> Opened:
+        cluster, address = self._all.cluster, self._address
+        majority = self._all.asked.kind == "majority"
+        connection = await connect(self._settings, replica=cluster is not None)
+        place = self.place
+        if not self._settings.unix_socket_path:
+            place = f"{connection.host}:{connection.port}"  # that of the master, with sentinels
+        if cluster is None or address is None:
+            known = self._known_by_sentinels if majority else None
+            return Opened(connection, place, self._barrier(0), known)
+        for tag in range(_TAGS):
+            barrier = self._barrier(tag)
+            if cluster.has_slot(address, key_slot(barrier.encode())):
+                break  # else the node refuses it: it has no slots
+        return Opened(connection, place, barrier, _known_in_cluster if majority else None)
+
+    def _barrier(self, tag: int) -> str:
+        return f"{self._all.prefix}{{durable {tag}}}"
+
+    async def _known_by_sentinels(self, _: Wire) -> int:
+        settings = self._settings
+        state = await first(ask_sentinel(settings, *place) for place in settings.endpoints)
+        return int(state["num-slaves"])
+
+    def owned(self) -> bool:
+        cluster, address = self._all.cluster, self._address
+        return cluster is None or address is None or cluster.owns(address)
+
+    def route(self, pending: Pending, address: Address | None) -> None:
+        self._all.route(pending, address)
+
+    def explain(self, error: BaseException) -> str:
+        return str(explain(self._settings, error)[0])
+
+    def changed(self, why: str) -> None:
+        asked = self._all.asked
+        if why:
+            self._since = clock()
+            log.warning(
+                "not durable (durability: %s): %s; until that is better, %s", asked.kind, why,
+                "nothing is granted or accepted" if asked.refuse
+                else "turns are granted and messages accepted without it",
+            )  # fmt: skip
+        else:
+            log.warning(
+                "durable again (durability: %s), after %.1f s: Redis at %s",
+                asked.kind, clock() - self._since, self.place,
+            )  # fmt: skip
+        self._all.changed(self.place, why)
+
+
+async def _known_in_cluster(wire: Wire) -> int:
+    """The replicas of a node, those included that it cannot reach."""
+    rows = [line.split() for line in decoded(await wire.ask("CLUSTER", "NODES")).splitlines()]
+    own = next(row[0] for row in rows if "myself" in row[2])
+    return sum(row[3] == own for row in rows)

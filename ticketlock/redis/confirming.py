@@ -1,0 +1,312 @@
+"""Confirming that writes are durable, on a connection of its own to one server.
+
+WAIT answers for the last write of its own connection: Redis 7.2 and Valkey count nothing else, and
+without one it answers at once. So each round sends, in one packet, questions that show that the
+writes are in this server's data, a write of this connection (the barrier), and WAIT. What was in
+the data before the barrier has reached whoever has the barrier: no answer of another server, or of
+another connection, ever counts. All writes that came since the last round share one; none waits
+for others to come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
+from typing import Any, NamedTuple, Protocol
+
+import hiredis
+from redis.asyncio.connection import Connection
+from redis.exceptions import RedisError
+
+from ..aio.backoff import Backoff
+from ..errors import LockStoreConnectionError
+from ..process import clock
+from .durability import Durability, failure
+from .slots import Address, redirect
+from .transport import discard, streams
+
+#: Writes that share a round at most.
+MOST = 200
+#: Seconds for which an answer may be late, beyond those that the server was given.
+_LATE = 0.5
+#: Seconds after which it connects anew, to count the replicas again.
+_COUNTED = 30.0
+#: Least milliseconds that a server is given: the time may have passed in a blocked event loop.
+_LEAST = 50
+#: Milliseconds for which the key of the barrier stays.
+_BARRIER = 60_000
+#: What connecting and asking raise.
+ERRORS = (OSError, RedisError, LockStoreConnectionError, asyncio.TimeoutError, EOFError)
+
+
+class Verdict(Enum):
+    """What has become of a write."""
+
+    DURABLE = "durable"
+    #: It is not known to be durable in time.
+    LATE = "late"
+    #: The server does not have it: a failover has lost it, or it is over.
+    GONE = "gone"
+    #: It was not found out: the lock store was closed.
+    CLOSED = "closed"
+
+
+class Proof(NamedTuple):
+    """What shows that a write is in the data of a server.
+
+    Attributes:
+        questions: commands of one key each.
+        holds: whether their answers show it.
+    """
+
+    questions: tuple[tuple[Any, ...], ...]
+    holds: Callable[[Sequence[Any]], bool]
+
+
+class Pending:
+    """A write that is to be confirmed.
+
+    Attributes:
+        verdict: the future of it.
+        began, ends: moments of `clock()`: when it was asked for, and when it is late.
+        asking: in a cluster, whether the server is to be asked though the slot is not its own yet.
+    """
+
+    __slots__ = ("asking", "began", "ends", "proof", "verdict")
+
+    def __init__(self, proof: Proof, verdict: asyncio.Future[Verdict], timeout: float) -> None:
+        self.proof = proof
+        self.verdict = verdict
+        self.began = clock()
+        self.ends = self.began + timeout
+        self.asking = False
+
+    def settle(self, verdict: Verdict) -> None:
+        if not self.verdict.done():
+            self.verdict.set_result(verdict)
+
+
+class Opened(NamedTuple):
+    """A connection that was just made.
+
+    Attributes:
+        place: the server, as host:port.
+        barrier: a key that it owns.
+        known: how many replicas there are, of which some may be away; None: it need not be known.
+    """
+
+    connection: Connection
+    place: str
+    barrier: str
+    known: Callable[[Wire], Awaitable[int]] | None = None
+
+
+class Wire:
+    """A connection on which one packet after the other is sent and answered."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.opened_at = clock()
+        self.opened = opened
+        self._connection = opened.connection
+        self._stream, self._writer = streams(opened.connection)
+        self._reader = hiredis.Reader()
+        #: How many replicas must acknowledge.
+        self.needed = 0
+
+    def send(self, commands: Sequence[tuple[Any, ...]]) -> None:
+        """Send commands together."""
+        self._writer.write(b"".join(map(hiredis.pack_command, commands)))
+
+    async def read(self, count: int) -> list[Any]:
+        """The answers to the next so many commands. Raises OSError."""
+        answers: list[Any] = []
+        while len(answers) < count:
+            answer = self._reader.gets()
+            if answer is False:
+                data = await self._stream.read(65536)
+                if not data:
+                    raise ConnectionError("the server closed the connection")
+                self._reader.feed(data)
+            elif not isinstance(answer, hiredis.PushNotification):
+                answers.append(answer)
+        return answers
+
+    async def ask(self, *command: Any) -> Any:
+        """The answer to a command. Raises OSError, also for an error of the server."""
+        self.send([command])
+        (answer,) = await self.read(1)
+        if text := failure(answer):
+            raise ConnectionError(text)
+        return answer
+
+    def close(self) -> None:
+        discard(self._connection)
+
+
+class Server(Protocol):
+    """What a confirmer uses of its server."""
+
+    async def open(self) -> Opened: ...
+    def owned(self) -> bool: ...
+    def route(self, pending: Pending, address: Address | None) -> None: ...
+    def explain(self, error: BaseException) -> str: ...
+    def changed(self, why: str) -> None: ...
+
+
+class Confirmer:
+    """Confirms the writes to one server; in a cluster there is one for each master.
+
+    Args:
+        server: `open` connects to the one that is the master now; `owned` is whether it is still
+            one; `route` sends a write on to a server, or to the one that now has its key;
+            `changed` hears why writes are not durable in time, and "" when they are again.
+
+    Attributes:
+        why: why writes are not durable in time; empty: they are.
+    """
+
+    def __init__(self, asked: Durability, server: Server) -> None:
+        self._asked = asked
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._pending: list[Pending] = []
+        #: Those of the round that is under way.
+        self._group: list[Pending] = []
+        self._task: asyncio.Task[None] | None = None
+        self._wire: Wire | None = None
+        self._backoff = Backoff(0.02, 0.5, jitter=0.5)
+        self.why = ""
+
+    def confirm(self, pending: Pending) -> None:
+        """Settle a write once it is durable, or late. While that takes too long, it is late at once."""
+        if self.why:
+            pending.settle(Verdict.LATE)
+            return
+        self._pending.append(pending)
+        if self._task is None or self._task.done():
+            self._task = self._loop.create_task(self._run())
+
+    def reconnect(self) -> None:
+        """Connect anew: the server that is the master may be another one."""
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
+
+    def close(self) -> None:
+        """End it, and all that is under way."""
+        if self._task is not None:
+            self._task.cancel()
+        self.reconnect()
+        for one in (*self._group, *self._pending):
+            one.settle(Verdict.CLOSED)
+
+    # -- rounds --------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while self._pending or (self.why and self._server.owned()):
+            self._group = [one for one in self._pending[:MOST] if not one.verdict.done()]
+            del self._pending[:MOST]
+            ends = min((one.ends for one in self._group), default=clock() + self._asked.timeout)
+            try:
+                await self._round(ends)
+                self._backoff.reset()
+            except ERRORS as error:
+                self.reconnect()
+                self._failed(ends, error)
+                await asyncio.sleep(self._backoff.next())
+        self._tell("")
+
+    async def _round(self, ends: float) -> None:
+        """Ask about the writes of the group; without any, whether replicas are back."""
+        group, asked = self._group, self._asked
+        wire = self._wire
+        if wire is None or (wire.opened.known and clock() - wire.opened_at > _COUNTED):
+            self.reconnect()
+            left = max(_LEAST / 1000, ends - clock())
+            wire = self._wire = await asyncio.wait_for(self._connect(), left)
+        questions: list[tuple[Any, ...]] = []
+        for one in group:
+            for question in one.proof.questions:
+                questions += [("ASKING",), question] if one.asking else [question]
+        milliseconds = max(_LEAST, round(1000 * (ends - clock())))
+        # A server without memory left refuses a SET, but never PEXPIRE.
+        barrier = ("PEXPIRE", wire.opened.barrier, _BARRIER)
+        wire.send([*questions, barrier, asked.command(wire.needed, milliseconds)])
+        # A timer: after a blocked loop, what has come is read before it sees that time is over.
+        overdue = self._loop.call_later(milliseconds / 1000 + _LATE, wire.close)
+        try:
+            answers = await wire.read(len(questions))
+            if group and not self._sort(answers, wire):
+                return self.reconnect()  # no write waits for this WAIT
+            written, waited = await wire.read(2)
+        finally:
+            overdue.cancel()
+        if text := failure(written) or failure(waited):
+            raise ConnectionError(text)
+        if written != 1:
+            raise ConnectionError("the key of the barrier is gone")
+        missing = asked.missing(waited, wire.needed)
+        place = wire.opened.place
+        self._tell(f"Redis at {place}: {missing} within {asked.timeout:g} s" if missing else "")
+        for one in self._group:
+            one.settle(Verdict.LATE if missing else Verdict.DURABLE)
+        self._group = []
+        return None
+
+    def _sort(self, answers: list[Any], wire: Wire) -> bool:
+        """Keep the writes of the group that this server has; settle or send on the others.
+
+        Returns False if none is left.
+        """
+        group, self._group = self._group, []
+        unsure: list[Pending] = []
+        for one in group:
+            each = 2 if one.asking else 1
+            count = each * len(one.proof.questions)
+            own, answers = answers[each - 1 : count : each], answers[count:]
+            refused = next(filter(None, map(failure, own)), "")
+            kind, _, rest = refused.partition(" ")
+            one.asking = kind == "ASK"
+            if kind in ("MOVED", "ASK"):
+                self._server.route(one, redirect(rest, wire.opened.place.rpartition(":")[0]))
+            elif refused:
+                self._group += group[group.index(one) :]
+                raise ConnectionError(refused)
+            elif one.proof.holds(own):
+                self._group.append(one)
+            elif wire.opened_at > one.began:
+                one.settle(Verdict.GONE)
+            else:
+                unsure.append(one)
+        if unsure:  # the connection may be that to a master of before: all are asked about again
+            self._pending[:0] = [*self._group, *unsure]
+            self._group = []
+        return bool(self._group)
+
+    def _failed(self, ends: float, error: BaseException) -> None:
+        group, self._group = self._group, []
+        if clock() >= ends - 0.001:
+            self._tell(self._server.explain(error))
+        for one in group:  # again, if there is time; in a cluster, to another server perhaps
+            self._server.route(one, None)
+
+    def _tell(self, why: str) -> None:
+        """Note why writes are not durable in time, and tell it when that begins and ends."""
+        if bool(why) != bool(self.why):
+            self.why = why
+            self._server.changed(why)
+
+    # -- connecting ----------------------------------------------------------------------------
+
+    async def _connect(self) -> Wire:
+        opened = await self._server.open()
+        wire = Wire(opened)
+        try:
+            await wire.ask("SET", opened.barrier, "", "PX", _BARRIER)
+            known = await opened.known(wire) if opened.known is not None else 0
+            wire.needed = self._asked.needed(known)
+        except BaseException:
+            wire.close()
+            raise
+        return wire
