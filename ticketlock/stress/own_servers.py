@@ -6,7 +6,10 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
+from ..errors import ConfigurationError
+from ..files.scratch import Scratch
 from ..redis.embedded import EmbeddedRedis
+from .clock_shim import SetClock
 from .door import CLIENTS, Door, doors
 from .nemeses import NEMESES
 from .plan import Options
@@ -34,6 +37,7 @@ class OwnServers:
         doors: through which workers see them.
         registers: the Redis of the registers, which no nemesis troubles.
         program: name and version of the servers.
+        clock: sets that of the server, if a nemesis does.
     """
 
     def __init__(self, options: Options) -> None:
@@ -46,6 +50,7 @@ class OwnServers:
         if options.min_replicas:
             self._options += ["--min-replicas-to-write", str(options.min_replicas)]
             self._options += ["--min-replicas-max-lag", str(_MAX_LAG)]
+        self._sets_clock = "clock" in options.nemeses
         # Where nothing is to be lost a busy machine must not cost a master.
         loses = any(NEMESES[name].loses for name in options.nemeses)
         self._patience = None if loses else _PATIENCE
@@ -72,16 +77,36 @@ class OwnServers:
             for proxy in self.proxies:
                 proxy.concerns = from_clients
             version_of(self._binary)  # raises if it cannot be run
+            program = self._binary
+            if self._sets_clock:
+                folder = stack.enter_context(Scratch("clock")).path
+                self.clock = SetClock(folder, program)
+                program = self.clock.program
             self.target = self._kind(
-                options=self._options, binary=self._binary, doors=self.doors,
+                options=self._options, binary=program, doors=self.doors,
                 patience=self._patience,
             )  # fmt: skip
             # In a thread: servers reach each other through our proxies.
             await asyncio.to_thread(self.target.__enter__)
             stack.push_async_callback(asyncio.to_thread, self.target.__exit__)
             self.program = await asyncio.to_thread(program_of, self.target)
+            if self._sets_clock:
+                await asyncio.to_thread(self._try_clock)
             self._stack = stack.pop_all()
         return self
+
+    def _try_clock(self) -> None:
+        """Raises ConfigurationError if the server's clock does not follow."""
+        with client(self.target.servers[0]) as asking:
+            before = asking.time()[0]
+            self.clock.step(1000)
+            after = asking.time()[0]
+            self.clock.step(0)
+        if not 990 < after - before < 1100:
+            raise ConfigurationError(
+                f"--nemesis clock: the clock of {self.program} cannot be set, as where a program is linked "
+                "statically: leave clock out, or name another --server-program"
+            )
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()

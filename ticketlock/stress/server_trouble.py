@@ -12,7 +12,8 @@ from redis.exceptions import ResponseError
 
 from ..redis.embedded import EmbeddedRedis
 from .own_servers import OwnServers
-from .targets import client
+from .starting import until
+from .targets import asks, client
 
 #: Seconds for which a server pauses at most; sentinels call one down after a second.
 _PAUSES = {"server": 2.0, "cluster": 2.0, "sentinel": 0.7}
@@ -37,7 +38,7 @@ class ServerTrouble:
             "client-kill": self._client_kill, "pause": self._pause, "cut": self._cut,
             "bells": self._bells, "slow": self._slow, "lossy": self._lossy, "memory": self._memory,
             "restart": self._restart, "wipe": self._wipe, "disk": self._disk,
-            "flushall": self._flushall,
+            "flushall": self._flushall, "clock": self._clock,
         }  # fmt: skip
 
     async def _call(self, server: EmbeddedRedis, *words: object) -> Any:
@@ -121,6 +122,7 @@ class ServerTrouble:
             await asyncio.to_thread(server.forget)
         await asyncio.sleep(self._chance.uniform(0.1, 1))
         await asyncio.to_thread(server.start)
+        await asyncio.to_thread(until, lambda: asks(server, "PING"), "the server has read its data")
 
     async def _disk(self) -> None:
         """With `appendfsync always` a server ends by itself when it cannot write its log."""
@@ -139,6 +141,14 @@ class ServerTrouble:
             return
         await asyncio.sleep(self._chance.uniform(0.1, 1))
         await self._again(forget=False)
+
+    async def _clock(self) -> None:
+        """Forward, which ends leases, and after a while back."""
+        self._own.clock.step(self._chance.choice([0.5, 5, 60]) * self._chance.uniform(0.5, 1.5))
+        try:
+            await asyncio.sleep(self._chance.uniform(0.2, 4))
+        finally:
+            self._own.clock.step(0)
 
     async def _flushall(self) -> None:
         for shard in range(self._own.target.shards):
