@@ -69,6 +69,7 @@ MODULES = {
     "kafka": ("confluent_kafka",),
     "pika": ("pika",),
     "actions": ("h11",),
+    "pictures": ("resvg_py",),
     "server": ("starlette", "uvicorn", "jwt", "ruamel.yaml"),
 }
 #: `type` of a section -> its extra; for `sql` it depends on the dialect.

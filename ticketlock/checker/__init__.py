@@ -9,12 +9,12 @@ file, and what counts as a violation.
 """
 
 from .check import check
-from .drawing import timeline
+from .drawing import picture, png, timeline
 from .history import Call, History, Recorder
 from .operations import Fault, Operation
 from .verdict import VIOLATIONS, Verdict, Violation
 
 __all__ = [
     "VIOLATIONS", "Call", "Fault", "History", "Operation", "Recorder", "Verdict", "Violation",
-    "check", "timeline",
+    "check", "picture", "png", "timeline",
 ]  # fmt: skip

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 from xml.sax.saxutils import escape
 
 from .history import History
@@ -16,6 +18,10 @@ from .verdict import VIOLATIONS, Violation
 MOST, ROWS = 12, 16
 #: Pixels: the picture, the names at its left, a row, and the scale above the rows.
 _WIDTH, _LEFT, _ROW, _TOP = 1100, 150, 28, 30
+#: By name: what makes a PNG does not know which font of the machine is meant by `sans-serif`.
+_FONT = 'font-family="Arial, DejaVu Sans, Liberation Sans, Noto Sans, Helvetica, sans-serif"'
+#: Characters of a line of text.
+_LINE = 150
 _HELD, _WAITED, _FAULT, _WRONG = "#2a7d4f", "#c8c8c8", "#f3d9a4", "#d0342c"
 
 _HEAD = """\
@@ -42,6 +48,40 @@ def timeline(history: History, violations: Sequence[Violation]) -> str:
     return "\n".join([_HEAD, *parts, "</body></html>", ""])
 
 
+def picture(history: History, violation: Violation) -> str:
+    """An SVG document that shows a violation, with the sentence that says what is wrong."""
+    drawn = list(_Picture(shrunk(history, violation), violation).svg())
+    lines = wrap(_shown(str(violation)), _LINE)
+    below = 22 + 16 * len(lines)
+    found = re.search(r'height="(\d+)"', drawn[0])
+    assert found is not None  # each has one
+    height = int(found[1]) + below
+    said = (
+        f'<text x="6" y="{18 + 16 * place}" fill="{_WRONG}">{escape(line)}</text>'
+        for place, line in enumerate(lines)
+    )
+    size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
+    return "\n".join(
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} {_FONT} font-size="13">',
+            f'<rect width="{_WIDTH}" height="{height}" fill="#fff"/>',
+            *said,
+            f'<g transform="translate(0 {below})">',
+            *drawn,
+            "</g>",
+            "</svg>",
+            "",
+        )
+    )
+
+
+def png(history: History, violation: Violation) -> bytes:
+    """The same as a PNG, by resvg, which the extra `pictures` has."""
+    from resvg_py import svg_to_bytes
+
+    return bytes(svg_to_bytes(svg_string=picture(history, violation)))
+
+
 def _section(history: History, violation: Violation) -> Iterator[str]:
     yield f"<h2>{_text(violation.kind.replace('_', ' '))}</h2>"
     yield f'<p class="wrong">{_text(str(violation))}</p>'
@@ -62,7 +102,7 @@ class _Picture:
 
     def svg(self) -> Iterator[str]:
         height = _TOP + _ROW * len(self._rows) + 24
-        font = 'font-family="sans-serif" font-size="12"'
+        font = f'{_FONT} font-size="12"'
         size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" {font}'
         yield f'<svg xmlns="http://www.w3.org/2000/svg" {size}>'
         for fault in self._history.faults:
@@ -174,4 +214,8 @@ class _Picture:
 
 def _text(text: str) -> str:
     """Text of users: without control characters, and with markup escaped."""
-    return escape(text if text.isprintable() else ascii(text))
+    return escape(_shown(text))
+
+
+def _shown(text: str) -> str:
+    return text if text.isprintable() else ascii(text)

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..checker import History, Verdict, check, timeline
+from ..checker import History, Verdict, check, picture, png, timeline
 from ..endpoints.file import read_endpoints
 from ..errors import ConfigurationError
+from ..imports import missing, needs
 from ..stress.nemeses import ALL, NEMESES, SETS
 from ..stress.plan import Options
 from .common import EXIT_FAILED, EXIT_OK, above_zero, positive
@@ -71,7 +72,7 @@ def add(commands: Any) -> None:
     option("--history", type=Path, metavar="FILE", help="write the history, as JSON lines")
     option(
         "--timeline", type=Path, metavar="FILE",
-        help="if a promise was broken, draw what shows it, as an HTML page",
+        help="if a promise was broken, draw what shows it: an HTML page, or the first one as .svg or .png",
     )  # fmt: skip
     option(
         "--check", type=Path, nargs="+", metavar="FILE",
@@ -83,6 +84,8 @@ def add(commands: Any) -> None:
 def _stress(args: argparse.Namespace) -> int:
     from ..stress.course import run
 
+    if args.timeline is not None and args.timeline.suffix == ".png" and missing("pictures"):
+        raise ConfigurationError(f"--timeline: a PNG {needs({'pictures': missing('pictures')})}")
     if args.check is not None:
         return _check(args)
     options = _options(args)
@@ -168,8 +171,13 @@ def _draw(args: argparse.Namespace, history: History, verdict: Verdict) -> None:
     found = verdict.violations or verdict.forgotten
     if args.timeline is None or not found:
         return
-    page = timeline(history, found)
-    _write("--timeline", args.timeline, lambda path: path.write_text(page, encoding="utf-8"))
+    if args.timeline.suffix == ".png":
+        drawn = png(history, found[0])
+    elif args.timeline.suffix == ".svg":
+        drawn = picture(history, found[0]).encode()
+    else:
+        drawn = timeline(history, found).encode()
+    _write("--timeline", args.timeline, lambda path: path.write_bytes(drawn))
     print(f"Timeline: {args.timeline}", file=sys.stderr)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
+import struct
 from random import Random
 from xml.etree import ElementTree
 
 from faults.random_histories import Small
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resvg_py import svg_to_bytes
 
-from ticketlock.checker import Fault, History, Operation, check, timeline
+from ticketlock.checker import Fault, History, Operation, check, picture, png, timeline
 from ticketlock.checker.drawing import MOST
 from ticketlock.checker.shrinking import shrunk
 
@@ -85,3 +88,20 @@ def test_what_is_kept_shows_the_violation(chance: Random) -> None:
 
 def test_a_page_without_violations() -> None:
     assert pictures(timeline(broken(), [])) == []
+
+
+def test_one_violation_is_a_picture_of_its_own() -> None:
+    """It has its sentence with it, and becomes a PNG of the same size."""
+    history = broken()
+    (violation,) = check(history).violations
+    document = picture(history, violation)
+    root = ElementTree.fromstring(document)
+    texts = ["".join(one.itertext()) for one in root.iter(f"{SVG}text")]
+    assert {"<thief>", "w/0"} <= set(texts)
+    assert any(text.startswith("overlap: conversation") for text in texts)
+    drawn = png(history, violation)
+    without = re.sub("<text.*?</text>", "", document, flags=re.DOTALL)
+    assert drawn != svg_to_bytes(svg_string=without), "a font was found"
+    assert drawn.startswith(b"\x89PNG\r\n")
+    size = struct.unpack(">II", drawn[16:24])
+    assert size == (int(root.get("width") or 0), int(root.get("height") or 0))

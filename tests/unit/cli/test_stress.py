@@ -73,5 +73,10 @@ def test_a_history_is_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert cli.main(words) == EXIT_FAILED
     assert page.read_text().count("<svg") == 12
     said = capsys.readouterr().err
+    for suffix, begin in ((".svg", b"<svg"), (".png", b"\x89PNG")):
+        one = page.with_suffix(suffix)
+        words[-1] = str(one)
+        assert cli.main(words) == EXIT_FAILED
+        assert one.read_bytes().startswith(begin)
     assert said.count("overlap: conversation 'anna'") == 10
     assert "... and 2 more" in said
