@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import datetime
 import json
-import math
 import os
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -34,9 +33,11 @@ RESULTS = Path(__file__).parent / "results" / "judged.json"
 #: Seconds at the end without a grant after which a conversation is stuck: several leases.
 STUCK = 20.0
 #: Seconds at the end without new faults.
-CALM = 3.0
+CALM = 25.0
 #: Seconds for which a turn is believed without a renewal: what a nemesis outlasts by one.
-LEASE = 4.0
+LEASE = 5.0
+#: Seconds that a turn lasts at most: a worker that is stopped holds one, as a rule.
+HOLD = 0.2
 
 
 def packages_of(variant: str) -> tuple[str, ...]:
@@ -47,7 +48,7 @@ def packages_of(variant: str) -> tuple[str, ...]:
 async def judged(variant: str, seconds: float, seed: int) -> dict[str, Any]:
     """One peer under the nemeses: the verdict, as a JSON object."""
     options = Options(
-        seconds=seconds, seed=seed, nemeses=("keeping",)
+        seconds=seconds, seed=seed, hold=HOLD, nemeses=("keeping",)
     )  # fmt: skip
     async with AsyncExitStack() as stack:
         scratch = stack.enter_context(Scratch("judged"))
@@ -76,18 +77,12 @@ async def judged(variant: str, seconds: float, seed: int) -> dict[str, Any]:
 
 
 def stuck(history: History, end: float) -> int:
-    """Conversations that were granted to no one at the end, though a living process waited."""
-    killed = {fault.process for fault in history.faults if fault.kind == "kill"}
-    granted, waited_for = set(), set()
-    for one in history.operations:
-        if one.kind == "acquire" and one.outcome == "ok" and one.completed > end - STUCK:
-            granted.add(one.conversation)
-        elif (
-            one.kind == "acquire" and math.isinf(one.completed) and one.invoked < end - STUCK
-            and one.process.partition("/")[0] not in killed
-        ):  # fmt: skip
-            waited_for.add(one.conversation)
-    return len(waited_for - granted)
+    """Conversations that were granted to no one in the calm at the end, though they were asked for."""
+    late = [
+        one for one in history.operations if one.kind == "acquire" and one.completed > end - STUCK
+    ]
+    granted = {one.conversation for one in late if one.outcome == "ok"}
+    return len({one.conversation for one in late if one.invoked < end - 1} - granted)
 
 
 def main() -> None:

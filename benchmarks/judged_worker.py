@@ -35,6 +35,7 @@ EXPIRY = 3_600_000
 
 #: Name -> adapter, and the lock that it makes of an adapter and a name; None: its default one.
 VARIANTS: dict[str, tuple[str, Callable[[Any, str], Any] | None]] = {
+    "ticketlock": ("ours", None),
     "redis-py": ("redis_py", None),
     "redis-py, timeout 5": ("redis_py", lambda a, name: a._client.lock(name, timeout=5)),
     "python-redis-lock": ("python_redis_lock", None),
@@ -105,24 +106,20 @@ class Task:
             conversation, lock = self.lock()
             call = self.acquires(conversation)
             try:
-                held = await lock.__aenter__()
-            except Exception:  # noqa: BLE001  # each peer has its own; it may hold the lock all the same
-                call.unknown()
-                await asyncio.sleep(PAUSE)
-                continue
-            fence = getattr(held, "fence", None)
-            call.ok(fence=fence)
-            for _ in range(2):
-                await asyncio.sleep(self.pause())
-                if lost(held) or not self.write(conversation, fence):
-                    break
-            call = self.releases(conversation)
-            try:
-                await lock.__aexit__(None, None, None)
-            except Exception:  # noqa: BLE001  # as above
-                call.unknown()
-            else:
+                async with lock as held:
+                    fence = getattr(held, "fence", None)
+                    call.ok(fence=fence)
+                    call = None
+                    for _ in range(2):
+                        await asyncio.sleep(self.pause())
+                        if lost(held) or not self.write(conversation, fence):
+                            break
+                    call = self.releases(conversation)
                 call.ok()
+            except Exception:  # noqa: BLE001  # each peer has its own
+                if call is not None:
+                    call.unknown()  # it may hold the lock all the same
+                await asyncio.sleep(PAUSE)
 
     def run_thread(self, end: float) -> None:
         for wait in self.steps(end):
@@ -130,28 +127,24 @@ class Task:
             conversation, lock = self.lock()
             call = self.acquires(conversation)
             try:
-                lock.__enter__()
-            except Exception:  # noqa: BLE001  # each peer has its own; it may hold the lock all the same
-                call.unknown()
-                time.sleep(PAUSE)
-                continue
-            call.ok()
-            for _ in range(2):
-                time.sleep(self.pause())
-                self.write(conversation, None)
-            call = self.releases(conversation)
-            try:
-                lock.__exit__(None, None, None)
-            except Exception:  # noqa: BLE001  # as above
-                call.unknown()
-            else:
+                with lock:
+                    call.ok()
+                    call = None
+                    for _ in range(2):
+                        time.sleep(self.pause())
+                        self.write(conversation, None)
+                    call = self.releases(conversation)
                 call.ok()
+            except Exception:  # noqa: BLE001  # each peer has its own
+                if call is not None:
+                    call.unknown()  # it may hold the lock all the same
+                time.sleep(PAUSE)
 
 
 def lost(held: Any) -> bool:
     """Whether a lock that tells says that it is lost."""
-    event = getattr(held, "lost", None)
-    return isinstance(event, asyncio.Event) and event.is_set()
+    event: Any = getattr(held, "lost", None)
+    return bool(event.is_set()) if hasattr(event, "is_set") else False
 
 
 def go(folder: Path) -> float:
@@ -167,7 +160,7 @@ async def serve(folder: Path, tasks: list[Task], adapter: Any) -> None:
         try:
             await adapter.open()
             break
-        except redis.RedisError:  # its server is troubled just now
+        except Exception:  # noqa: BLE001  # its server is troubled just now
             await asyncio.sleep(PAUSE)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(
@@ -185,7 +178,7 @@ def serve_threads(folder: Path, tasks: list[Task], adapter: Any) -> None:
         try:
             adapter.open()
             break
-        except redis.RedisError:  # its server is troubled just now
+        except Exception:  # noqa: BLE001  # its server is troubled just now
             time.sleep(PAUSE)
     end = go(folder)
     threads = [threading.Thread(target=task.run_thread, args=[end], daemon=True) for task in tasks]
