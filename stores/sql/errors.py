@@ -76,6 +76,11 @@ _FULL = "53100"
 _CONDEMNED = {"25006", "26000", "42P05", "57P01", 1053, 1792, 1836}
 _CONDEMNED_TEXT = re.compile(r"WSREP has not|cached plan must not change|read-only option|_DBMOVED")
 
+#: How a connection ends that is broken while it is made: nothing was done on it.
+_BROKEN = re.compile(
+    r"reset by peer|closed the connection|broken pipe|lost connection", re.IGNORECASE
+)
+
 #: Errors of login or address, which waiting does not cure.
 _HOPELESS = re.compile(
     r"password authentication|no password supplied|access denied|role .* does not|"
@@ -178,4 +183,5 @@ def may_try_again(error: BaseException) -> bool:
     """Whether the operation may succeed if repeated: it lost a race, or a connection broke."""
     if not isinstance(error, sa.exc.DBAPIError):
         return False
-    return bool(error.connection_invalidated or _code(error.orig) in _AGAIN)
+    again = error.connection_invalidated or _code(error.orig) in _AGAIN
+    return bool(again or _BROKEN.search(str(error.orig)))

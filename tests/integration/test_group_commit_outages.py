@@ -46,3 +46,33 @@ async def test_batches_without_an_answer_hold_up_no_others(stores: Stores) -> No
         await asyncio.wait(stuck)
         await stores.close()
         assert claims._busy == 0
+
+
+class ResetWhileConnecting(Proxy):
+    """Resets so many of the connections that come next, and then lets them through."""
+
+    left = 0
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.left -= 1
+        if self.left < 0:
+            await super()._serve(reader, writer)
+        else:
+            writer.transport.abort()
+
+
+@pytest.mark.parametrize("broken", [True, False], ids=["after others broke", "a first one"])
+async def test_a_reset_while_connecting_fails_no_turn(stores: Stores, broken: bool) -> None:
+    """Nothing was done on such a connection, so it is made once more: for a batch, and alone."""
+    async with ResetWhileConnecting(int(stores.section["port"])) as proxy:
+        store: Any = stores.open(port=proxy.port)
+        held = [await store.claim(f"{n}", 1, "x") for n in range(8)]
+        if broken:
+            proxy.reset()
+        else:
+            await store._engine.dispose()
+        proxy.left = 2
+        claims = await asyncio.gather(*(store.claim(claim.sender_id, 2, "x") for claim in held))
+        assert [claim.fence for claim in claims] == [2] * 8
+        assert proxy.left < 0
+        await stores.close()
