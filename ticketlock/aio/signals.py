@@ -1,4 +1,4 @@
-"""Ending a command on SIGINT or SIGTERM, after its clean-up."""
+"""Ending a command on SIGINT, SIGTERM or SIGHUP, after its clean-up."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+def ending() -> list[signal.Signals]:
+    """The signals that end a command: SIGINT, SIGTERM, and SIGHUP of a terminal that was closed.
+
+    Not SIGHUP where it is ignored, as below `nohup`: that stays so.
+    """
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
+
+
 class Interrupted(Exception):
-    """SIGINT or SIGTERM was received, and the work has ended.
+    """One of the signals was received, and the work has ended.
 
     Attributes:
         number: the number of the signal.
@@ -23,7 +32,7 @@ class Interrupted(Exception):
 
 
 async def interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """Do the work; the first SIGINT or SIGTERM cancels it, later ones do not disturb its clean-up.
+    """Do the work; the first of the signals cancels it, later ones do not disturb its clean-up.
 
     Raises Interrupted once the cancelled work has ended.
     """
@@ -35,7 +44,7 @@ async def interruptible(work: Coroutine[Any, Any, T]) -> T:
             received.append(number)
             task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending():
         loop.add_signal_handler(number, interrupt, number)
     try:
         return await task

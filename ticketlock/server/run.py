@@ -7,7 +7,6 @@ import contextlib
 import gc
 import logging
 import resource
-import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from ..aio.running import result
+from ..aio.signals import ending
 from ..conversations import Conversations
 from ..deliveries.settings import CallbackSettings
 from ..errors import ConfigurationError
@@ -98,7 +98,7 @@ async def serve(
     webhooks: bool = True,
     turns: bool = True,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return; a second signal cancels the turns.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain and return; a second one cancels the turns.
 
     Args:
         listener: None: only messages that other processes have accepted are handled.
@@ -169,7 +169,7 @@ async def _until_stopped(app: BotServer, listener: socket.socket | None, webhook
         (hurry if stop.is_set() else stop).set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending():
         loop.add_signal_handler(number, signalled)
     tasks: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
     server = None

@@ -6,12 +6,12 @@ import argparse
 import asyncio
 import json
 import logging
-import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from ...aio.signals import ending
 from ...endpoints.file import Endpoints, read_endpoints
 from ...endpoints.registry import create_event_database, create_event_source, require_existing
 from ...event_service.database import EventDatabase, Gap, StoreResult
@@ -33,7 +33,7 @@ def add(actions: Any) -> None:
         help="store the events of a Kafka topic or RabbitMQ queue in an SQL database",
         description="Reads from the broker of the section event_broker and stores in the "
         "database of the section event_service (default: the SQLite file events.db). Several "
-        "may run at once. SIGTERM and SIGINT end it after the current batch.",
+        "may run at once. SIGTERM, SIGINT and SIGHUP end it after the current batch.",
     )
     _options(consume, _consume)
     consume.add_argument(
@@ -72,7 +72,7 @@ def _consume(args: argparse.Namespace) -> int:
                 source, database, until_idle=args.until_idle, report=progress.report
             )
             loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in ending():
                 loop.add_signal_handler(number, service.stop)
             try:
                 return await service.run(), await database.gaps()
