@@ -72,10 +72,13 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
         cursor.execute(f"PRAGMA busy_timeout = {int(settings.timeout * 500)}")
         # In WAL mode readers do not wait for the writer. SQLite refuses the change while others
         # use the file; then the next connection makes it.
+        record.info["ticketlock_wal"] = False
         with suppress(sqlite3.OperationalError):
-            cursor.execute("PRAGMA journal_mode = WAL")
+            mode = cursor.execute("PRAGMA journal_mode = WAL").fetchone()
+            record.info["ticketlock_wal"] = mode == ("wal",)
         # Some builds of SQLite do not sync the log at each commit otherwise.
         cursor.execute("PRAGMA synchronous = FULL")
+        record.info["ticketlock_synced"] = True
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")

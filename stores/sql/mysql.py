@@ -81,7 +81,7 @@ async def write(
         notes: dict[str, dict[str, Any]] = {}
         for key, many, last_id, session_id in await _of_each(cursor, _BEHIND, last):
             _, _, sequence, before, session, outbox = held[key]
-            note = {"sequence": sequence + many, "last_id": last_id}
+            note = {"sequence": sequence + many, "last_id": last_id or before}
             note["session_id"] = session_id or session
             if fits[key].mark is not None and marks:
                 note["mark"] = json.dumps(fits[key].mark)

@@ -101,13 +101,13 @@ WITH asked AS (
   FROM added GROUP BY sender_id
 )
 UPDATE ticketlock_conversations c SET
-  sequence = c.sequence + n.many, last_id = n.last_id,
+  sequence = c.sequence + coalesce(n.many, 0), last_id = coalesce(n.last_id, c.last_id),
   session_id = coalesce(n.session_id, c.session_id),
   outbox = CASE WHEN h.publish > 0 THEN coalesce(c.outbox, c.sequence) ELSE c.outbox END,
   outbox_id = CASE WHEN h.publish > 0 AND c.outbox IS NULL THEN c.last_id ELSE c.outbox_id END,
   outbox_since = CASE WHEN h.publish > 0 AND c.outbox IS NULL THEN h.publish ELSE c.outbox_since END,
   outbox_at = CASE WHEN h.publish > 0 AND c.outbox IS NULL THEN h.publish ELSE c.outbox_at END{mark}
-FROM held h JOIN counted n ON n.sender_id = h.sender_id
+FROM held h LEFT JOIN counted n ON n.sender_id = h.sender_id
 WHERE c.sender_id = h.sender_id
 RETURNING c.sender_id, c.sequence"""
 

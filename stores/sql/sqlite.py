@@ -16,7 +16,7 @@ from sqlalchemy.pool import QueuePool
 
 from . import engine as engines
 from .settings import SQLSettings
-from .transactions import Transactions
+from .transactions import Transactions, Work
 
 T = TypeVar("T")
 
@@ -56,16 +56,21 @@ class SQLiteEngine:
             await self.run(lambda connection: engines.create(connection, missing))
 
     async def run(
-        self, body: Callable[[sa.Connection], T], read_only: bool = False, size: int = 0
+        self,
+        body: Callable[[sa.Connection], T],
+        read_only: bool = False,
+        size: int = 0,
+        synced: bool = True,
     ) -> T:
         """Run `body` as one step. Once begun it runs to its end even if the caller is cancelled;
         everything that it waits for has a time limit.
 
         Args:
             size: about how many bytes it writes.
+            synced: whether its commit waits for the disk, see `Work`.
         """
         if not read_only:
-            result: T = await self._writes.run(body, size)
+            result: T = await self._writes.run(Work(body, synced), size)
             return result
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._read, body)

@@ -157,7 +157,7 @@ class Turns:
         """The sequence after it; None: write it alone."""
         write = append.write
         size = sum(len(event.text) for event in write.events) + len(write.mark or "")
-        if write.guard is None or write.replace or not write.events or size > LARGE:
+        if write.guard is None or write.replace or size > LARGE:
             return None
         done: int | None = await self.writes.run(append, size)
         return done

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from .batches import Batches, Operation, settle
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done in a transaction.
+
+    Attributes:
+        synced: whether its commit waits for the disk. A claim's need not: it is there for all
+            processes, and a power cut, which takes it back, ends the turn that it shuts out.
+    """
+
+    body: Callable[[sa.Connection], Any]
+    synced: bool = True
 
 
 class _TransactionLost(Exception):
@@ -20,7 +35,7 @@ class _TransactionLost(Exception):
 
 
 class Transactions(Batches):
-    """Runs functions that take a connection, in the only thread of `writer`."""
+    """Does `Work` in the only thread of `writer`."""
 
     def __init__(self, engine: sa.Engine, writer: ThreadPoolExecutor) -> None:
         super().__init__()
@@ -54,18 +69,20 @@ class Transactions(Batches):
                 operation.error = error
 
     def _commit(self, batch: list[Operation]) -> None:
-        with self._engine.connect() as connection, connection.begin():
-            if len(batch) == 1:  # needs no savepoint
-                batch[0].result = batch[0].what(connection)
-                return
-            for operation in batch:
-                self._run_in_savepoint(connection, operation)
+        with self._engine.connect() as connection:
+            sync(connection, any(operation.what.synced for operation in batch))
+            with connection.begin():
+                if len(batch) == 1:  # needs no savepoint
+                    batch[0].result = batch[0].what.body(connection)
+                    return
+                for operation in batch:
+                    self._run_in_savepoint(connection, operation)
 
     def _run_in_savepoint(self, connection: sa.Connection, operation: Operation) -> None:
         driver: Any = connection.connection.dbapi_connection
         driver.execute("SAVEPOINT one")
         try:
-            operation.result = operation.what(connection)
+            operation.result = operation.what.body(connection)
         except BaseException as error:
             # After a full disk, for example, SQLite may end the transaction.
             if connection.invalidated or not driver.in_transaction:
@@ -73,6 +90,16 @@ class Transactions(Batches):
             operation.error = error
             driver.execute("ROLLBACK TO one")
         driver.execute("RELEASE one")
+
+
+def sync(connection: sa.Connection, synced: bool) -> None:
+    """Whether commits on this connection wait for the disk from now on; without WAL they all do."""
+    info: Any = connection.info
+    synced = synced or not info["ticketlock_wal"]
+    if info["ticketlock_synced"] != synced:
+        info["ticketlock_synced"] = synced
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
 
 
 def _acknowledge(batch: list[Operation]) -> None:

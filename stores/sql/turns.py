@@ -39,15 +39,16 @@ _ADD = f"INSERT INTO events ({', '.join(_NAMES)}) VALUES (?, ?, ?, ?, ?, ?)"
 
 _NOTE = """
 UPDATE ticketlock_conversations SET
-  sequence = sequence + :many, last_id = :last_id, session_id = coalesce(:session_id, session_id),
-  mark = coalesce(:mark, mark),
+  sequence = sequence + :many, last_id = coalesce(:last_id, last_id),
+  session_id = coalesce(:session_id, session_id), mark = coalesce(:mark, mark),
   outbox = CASE WHEN :publish > 0 THEN coalesce(outbox, sequence) ELSE outbox END,
   outbox_id = CASE WHEN :publish > 0 AND outbox IS NULL THEN last_id ELSE outbox_id END,
   outbox_since = CASE WHEN :publish > 0 AND outbox IS NULL THEN :publish ELSE outbox_since END,
   outbox_at = CASE WHEN :publish > 0 AND outbox IS NULL THEN :publish ELSE outbox_at END
 WHERE sender_id = :sender_id AND fence = :fence AND owner = :owner AND sequence = :sequence
   AND NOT EXISTS (
-    SELECT 1 FROM events e WHERE e.sender_id = :sender_id AND e.id > last_id AND e.id < :first_id
+    SELECT 1 FROM events e WHERE e.sender_id = :sender_id AND e.id > last_id
+      AND (:first_id IS NULL OR e.id < :first_id)
   )"""
 
 
@@ -63,23 +64,25 @@ class SQLiteTurns:
 
     async def claim(self, claim: Claim) -> Found | None:
         """The row of the conversation and its events; None: claim it alone."""
-        return await self._run(lambda connection: _claim(connection, claim))
+        return await self._run(lambda connection: _claim(connection, claim), synced=False)
 
     async def write(self, append: Append) -> int | None:
         """The sequence after it; None: write it alone."""
         write = append.write
-        if write.guard is None or write.replace or not write.events:
+        if write.guard is None or write.replace:
             return None
         size = sum(len(event.text) for event in write.events)
         return await self._run(lambda connection: _write(connection, append), size)
 
-    async def _run(self, body: Callable[[sqlite3.Connection], T], size: int = 0) -> T | None:
+    async def _run(
+        self, body: Callable[[sqlite3.Connection], T], size: int = 0, synced: bool = True
+    ) -> T | None:
         def through_the_driver(connection: sa.Connection) -> T:
             driver: Any = connection.connection.dbapi_connection
             return body(driver)
 
         try:
-            return await self._engine.run(through_the_driver, size=size)
+            return await self._engine.run(through_the_driver, size=size, synced=synced)
         except (_Unusual, sqlite3.Error):  # alone it is said what is wrong
             return None
 

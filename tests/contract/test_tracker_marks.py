@@ -57,6 +57,18 @@ async def test_a_mark_without_events(stores: Any) -> None:
     assert await mark_of(store, 3) == ""
 
 
+async def test_a_mark_without_events_is_not_published(stores: Any) -> None:
+    store = stores.open()
+    store.publishes = True
+    claim = await store.claim("a", 1, "x")
+    await store.append(claim, [], "first")
+    assert (await store.outbox.backlog()).conversations == 0
+    await store.append(claim, [user("one", 1)])
+    await store.append(claim, [], "second")
+    backlog = await store.outbox.backlog()
+    assert (backlog.conversations, backlog.events) == (1, 1)
+
+
 async def test_an_overtaken_turn_stores_no_mark(stores: Any) -> None:
     """Nor one whose conversation is gone, nor one whose events are refused."""
     paused, successor = stores.open(), stores.open()

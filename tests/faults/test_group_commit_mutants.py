@@ -8,18 +8,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from faults.mutation import Patch, both, expect_noticed, python, replaced
+from faults.mutation import Patch, both, expect_noticed, function, python, replaced
 from integration import test_group_commit as tests
 from integration import test_group_commit_outages as outages
 from integration import test_group_commit_servers as servers
 from integration import test_sqlite_turns as sqlite
 from servers.tracker_stores import Stores
-from ticketlock.stores.sql import mysql, postgresql, turns
+from ticketlock.stores.sql import mysql, postgresql, transactions, turns
 from ticketlock.stores.sql.batches import Batches
 from ticketlock.stores.sql.conversation import Found
 from ticketlock.stores.sql.sqlite import SQLiteEngine
 from ticketlock.stores.sql.together import Together, Turns
-from ticketlock.stores.sql.transactions import Transactions
+from ticketlock.stores.sql.transactions import Transactions, sync
 
 
 def text(name: str, old: str, new: str) -> Patch:
@@ -77,8 +77,20 @@ MUTANTS: dict[str, tuple[Patch, Callable[[Stores], Any]]] = {
         python(Batches, "_take", "size > MAX_BYTES", "False"),
         tests.test_a_batch_is_bounded),
     "the bytes of a write are not known": (
-        python(SQLiteEngine, "run", "self._writes.run(body, size)", "self._writes.run(body)"),
+        python(SQLiteEngine, "run", "self._writes.run(Work(body, synced), size)", "self._writes.run(Work(body, synced))"),
         tests.test_a_batch_is_bounded),
+    "a write waits for the disk no more than a claim": (
+        function(transactions, "sync", lambda connection, synced: sync(connection, False)),
+        tests.test_a_commit_is_synced_with_every_build_of_sqlite),
+    "after a claim no write waits for the disk": (
+        function(transactions, "sync", lambda connection, synced: synced or sync(connection, False)),
+        tests.test_a_commit_is_synced_with_every_build_of_sqlite),
+    "a mark alone counts no other program's events": (
+        text("_NOTE", ":first_id IS NULL OR", ""),
+        tests.test_a_mark_alone_goes_with_the_others),
+    "a mark alone ends the count of events": (
+        text("_NOTE", "coalesce(:last_id, last_id)", "coalesce(:last_id, 0)"),
+        tests.test_a_mark_alone_goes_with_the_others),
     "what was cancelled is written": (
         python(Batches, "_take", "not (operation := self._waiting[0]).answer.cancelled()", "(operation := self._waiting[0])"),
         tests.test_cancelled_before_it_begins_it_writes_nothing),

@@ -127,8 +127,36 @@ async def test_a_commit_is_synced_with_every_build_of_sqlite(stores: Stores) -> 
         pragma = "PRAGMA synchronous"
         found = await writer.engine.run(lambda c: c.exec_driver_sql(pragma).scalar())
         assert found == 2  # FULL
+        store = stores.open()
+        for fence in (1, 2):  # a claim before a write changes that for itself only
+            claim = await store.claim("a", fence, "x")
+            await store.append(claim, [user("one", fence)])
+            assert await writer.engine.run(lambda c: c.exec_driver_sql(pragma).scalar()) == 2
     finally:
         sa.event.remove(sa.pool.Pool, "connect", as_built)
+    await stores.close()
+
+
+async def test_a_mark_alone_goes_with_the_others(stores: Stores) -> None:
+    """Unless another program has written behind the history: then it is counted first."""
+    store, writer = await opened(stores, event_broker=object())
+    claims = [await store.claim(name, 1, "x") for name in "abc"]
+    for claim in claims:
+        await store.append(claim, [user("one", 1)])
+    foreign = (
+        """INSERT INTO events (sender_id, type_name, data) VALUES ('c', 'x', '{"event": "x"}')"""
+    )
+    await store._write(lambda connection: connection.exec_driver_sql(foreign))
+    writer.said.clear()
+    await together(writer, *(store.append(claim, [], "mark") for claim in claims))
+    assert writer.sizes() == [3, 1]
+    assert [claim.sequence for claim in claims] == [1, 1, 2]
+    found = [await store.claim(name, 2, "x") for name in "abc"]
+    assert [(claim.mark, claim.sequence) for claim in found] == [
+        ("mark", 1),
+        ("mark", 1),
+        ("mark", 2),
+    ]
     await stores.close()
 
 

@@ -82,7 +82,8 @@ async def test_a_repeated_write_is_written_once(stores: Stores) -> None:
 
 
 async def test_what_a_turn_costs(stores: Stores) -> None:
-    """Statements of a turn: a claim takes four, a write three and one for each event."""
+    """Statements of a turn: a claim takes four, a write three and one for each event; and one where
+    the other kind was before it, which waits for the disk or does not."""
     store: Any = stores.open()
     claim = await store.claim("a", 1, "x")
     await store.append(claim, [user(f"{n}", n) for n in range(100)])
@@ -94,9 +95,11 @@ async def test_what_a_turn_costs(stores: Stores) -> None:
 
     for name in ("a", "new"):
         claim = await store.claim(name, 2, "x")
-        assert said == ["BEGIN", "INSERT", "SELECT", "COMMIT"]  # INSERT ON CONFLICT UPDATE
+        assert said == ["PRAGMA", "BEGIN", "INSERT", "SELECT", "COMMIT"]  # INSERT ON CONFLICT UPDATE
         said.clear()
         await store.append(claim, [user("one", 1), user("two", 2)])
-        assert said == ["BEGIN", "INSERT", "INSERT", "UPDATE", "COMMIT"]
+        assert said == ["PRAGMA", "BEGIN", "INSERT", "INSERT", "UPDATE", "COMMIT"]
         said.clear()
+    await store.append(claim, [], "mark")
+    assert said == ["BEGIN", "UPDATE", "COMMIT"]
     await stores.close()

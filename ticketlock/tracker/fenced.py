@@ -280,7 +280,7 @@ class FencedTrackerStore(TrackerStore):
         encoded = await self._encoded(events)
         write = Write(
             claim.sender_id, encoded, claim.sequence, (claim.fence, claim.owner),
-            publish=self._stamp(), mark=mark if self.keeps_marks else None,
+            publish=self._stamp() if encoded else 0, mark=mark if self.keeps_marks else None,
         )  # fmt: skip
         claim.sequence = await self._carry_out(write)
 
