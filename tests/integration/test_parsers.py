@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import socket
 import sys
@@ -306,6 +307,30 @@ def test_what_has_no_end_is_not_kept(server: Replica, first: bytes, part: bytes)
     assert taken(server, first, part * (32 * 1024 // len(part))) < 10 * 2**20
     assert memory(server) - before < 25
     assert answers(server, LAST)[0][0] == 200
+
+
+def test_an_answer_before_a_large_body(tmp_path: Path, engine: dict[str, str]) -> None:
+    """It is the only one: the body is no head that is too large, and the connection goes on."""
+    size = 900_000
+    sent = post(b"Content-Length: %d" % size, body=b"x" * size)
+    with replicas(folder(tmp_path, engine, auth_token="ZmfQx81nLq0vTr5k"), []) as [one]:
+        assert [status for status, _ in answers(one, sent, LAST)] == [401, 200]
+
+
+def test_a_head_without_end_behind_such_a_body(tmp_path: Path, engine: dict[str, str]) -> None:
+    """It is refused when it is too large, and not only when the rest of a body would be late."""
+    with replicas(folder(tmp_path, engine, auth_token="ZmfQx81nLq0vTr5k"), []) as [one]:
+        with connect(one, post(LENGTH, body=BODY[:5])) as made:
+            said = b""
+            while b'"code":401}' not in said:
+                said += made.recv(65536)
+            made.sendall(BODY[5:] + HEALTH + b"X: ")
+            sent = 0
+            while not select.select([made], [], [], 0.001)[0]:
+                made.sendall(b"x" * 4096)
+                sent += 4096
+            assert made.recv(65536).split()[1] in (b"400", b"431")
+            assert sent < 1_000_000
 
 
 def test_a_sender_that_sends_no_more(server: Replica) -> None:

@@ -143,10 +143,13 @@ class Guarded(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        answered = self._rest is not None and self.cycle.more_body
         super().data_received(data)
         if not self._idle():
             self._has_head()
             return
+        if answered:
+            return  # it was the rest of a body, whose request is answered
         if self._head is None:
             self._await_head()
         self._received += len(data)

@@ -113,6 +113,7 @@ class HttptoolsLimits(asyncio.Protocol):
         if not self.parser.should_keep_alive():  # a trailer may say so too: no more is parsed
             self.cycle.keep_alive = False
         super().on_message_complete()  # type: ignore[misc]
+        self.cycle.more_body = False  # also of a request that is answered
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._answered = cycle
