@@ -95,7 +95,13 @@ async def test_what_a_turn_costs(stores: Stores) -> None:
 
     for name in ("a", "new"):
         claim = await store.claim(name, 2, "x")
-        assert said == ["PRAGMA", "BEGIN", "INSERT", "SELECT", "COMMIT"]  # INSERT ON CONFLICT UPDATE
+        assert said == [
+            "PRAGMA",
+            "BEGIN",
+            "INSERT",
+            "SELECT",
+            "COMMIT",
+        ]  # INSERT ON CONFLICT UPDATE
         said.clear()
         await store.append(claim, [user("one", 1), user("two", 2)])
         assert said == ["PRAGMA", "BEGIN", "INSERT", "INSERT", "UPDATE", "COMMIT"]

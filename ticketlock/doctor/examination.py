@@ -15,6 +15,7 @@ from ..endpoints.registry import (
     type_of,
 )
 from ..errors import TicketLockError
+from ..redis.durability import Durability
 from ..redis.settings import RedisSettings
 from ..settings.section import Section, endpoint_values
 from ..settings.store_keys import DynamoKeys
@@ -87,7 +88,8 @@ class Doctor:
             if isinstance(settings, RedisSettings):
                 lease = _lease(component) if name == "lock_store" else None
                 uses = found.setdefault((settings.deployment_mode, settings.address), [])
-                uses.append(Use(name, settings, lease))
+                asked = getattr(component, "durability", Durability())
+                uses.append(Use(name, settings, lease, asked))
         return [Examination(Deployment(uses, self._timeout)).visit for uses in found.values()]
 
     async def _sql(self) -> list[Plan]:

