@@ -6,7 +6,7 @@ UV = .tools/bin/uv
 unexport PYTHONDONTWRITEBYTECODE
 RUN = .venv/bin/
 
-.PHONY: help demo test containers docs screenshots e2e explore mutants storms reliability lint wheel servers oldest rasa bench clean
+.PHONY: help demo test containers docs screenshots e2e explore model mutants storms reliability lint wheel servers oldest rasa bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -57,6 +57,9 @@ e2e: .venv/test servers ## the deployment as processes, killed, rolled from the 
 
 explore: .venv/test ## every order of events of the protocol, up to large bounds; minutes
 	cd tests && $(CURDIR)/$(RUN)python -m faults.explorer $(ARGS)
+
+model: .venv/test servers ## the protocol in spin, every state up to large bounds; minutes; ARGS="--only lost"
+	cd tests && $(CURDIR)/$(RUN)python -m model $(ARGS)
 
 mutants: .venv/test servers ## the protocol broken on purpose, in 230 places; each must be noticed; minutes
 	$(RUN)python -m pytest -n 3 --no-loadscope-reorder -m mutants $(ARGS)

@@ -1,0 +1,103 @@
+"""Faults that are put into the model, and the same ones in the real code.
+
+Most of them are those of `faults/test_mutants.py`, where a story must notice each. Here spin must
+find a trace to a broken promise, and the trace, done to the real code with the same fault, must
+break one in the explorer.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from faults.mutation import Patch, lua
+from faults.test_mutants import MUTANTS as STORIES
+
+
+class Mutant(NamedTuple):
+    """A fault in the model and in the code.
+
+    Attributes:
+        flag: its name in `scripts.pml` or `processes.pml`.
+        bounds: within which spin finds it.
+        broken: the promise of `properties.pml` that spin finds broken.
+        patch: the fault in the code; None: the model alone has it.
+        replayed: whether the real client goes the same way with it.
+    """
+
+    flag: str
+    bounds: dict[str, int]
+    broken: str
+    patch: Patch | None
+    replayed: bool = True
+
+
+#: No fault happens, no bell is lost: then no ticket waits while no turn is served.
+PROMPT = {"LONGEST_WAIT": 0}
+
+#: name -> the flag, the bounds and the broken promise
+_OF_STORIES: dict[str, tuple[str, dict[str, int], str]] = {
+    "acquire ignores the holder": ("TWO_ARE_GRANTED", {}, "mutual_exclusion"),
+    "fence is not minted at hand-off": ("FENCE_STAYS_AT_HAND_OFF", {}, "fence_monotonic"),
+    "fence is a counter only": ("FENCE_COUNTS", {"FLUSHES": 1}, "fence_monotonic"),
+    "last in, first out": ("LAST_IN_FIRST_OUT", {"PROCESSES": 3}, "fifo_among_the_living"),
+    "repeated acquire queues again": ("QUEUES_AGAIN", {"DROPS": 1}, "one_ticket_a_request"),
+    "repeated acquire waits for itself": (
+        "WAITS_FOR_ITSELF", {"DROPS": 1}, "one_ticket_a_request"),
+    "repeated acquire that grants queues again": (
+        "MINE_TOO_EARLY", {"OUTAGES": 1}, "one_ticket_a_request"),
+    "those who stood still are dead": (
+        "STOOD_STILL_IS_DEAD", {"OUTAGES": 1}, "fifo_among_the_living"),
+    "only heartbeats say that a process was heard": (
+        "HEARTBEATS_ALONE", {"OUTAGES": 1}, "fifo_among_the_living"),
+    "no bell": ("NO_BELL", PROMPT, "every_living_waiter_is_served"),
+    "renew resurrects": ("RENEW_RESURRECTS", {"STOPS": 1}, "what_is_lost_stays_lost"),
+    "renew does not extend": ("RENEW_EXTENDS_NOTHING", {}, "a_turn_lasts_without_a_fault"),
+    "release without fence match": (
+        "RELEASE_MATCHES_NOTHING", {"STOPS": 1, "PROCESSES": 3}, "mutual_exclusion"),
+    "release does not hand on": (
+        "RELEASE_HANDS_NOTHING_ON", PROMPT, "every_living_waiter_is_served"),
+    "dead waiters are granted": (
+        "DEAD_WAITERS_ARE_GRANTED", {"PROCESSES": 3, "CRASHES": 1}, "the_dead_are_passed_over"),
+    "live waiters are evicted": ("LIVING_ARE_EVICTED", {}, "fifo_among_the_living"),
+    "attend takes nothing over": (
+        "TAKES_NOTHING_OVER", {"CRASHES": 1}, "every_living_waiter_is_served"),
+    "attend takes over from the living": ("TAKES_OVER_FROM_THE_LIVING", {}, "mutual_exclusion"),
+    "attend hides a missing ticket": (
+        "HIDES_THE_MISSING", {"STOPS": 1}, "a_waiter_has_its_place"),
+    "attend asks for liveness only": (
+        "LIVENESS_ALONE", {"STOPS": 1, "PROCESSES": 3}, "a_waiter_has_its_place"),
+    "withdraw drops a raced grant": (
+        "WITHDRAW_DROPS_A_GRANT", {"CANCELLATIONS": 1, **PROMPT}, "every_living_waiter_is_served"),
+    "withdraw leaves the ticket": (
+        "WITHDRAW_LEAVES_THE_TICKET", {"PROCESSES": 3, "CANCELLATIONS": 1, **PROMPT},
+        "every_living_waiter_is_served"),
+    "break tells nobody": ("BREAK_TELLS_NOBODY", {"BREAKS": 1}, "a_broken_turn_is_told"),
+    "cancelled waiter stays": (
+        "CANCELLED_STAYS", {"PROCESSES": 3, "CANCELLATIONS": 1, **PROMPT},
+        "every_living_waiter_is_served"),
+    "unanswered commands are dropped": (
+        "UNANSWERED_ARE_DROPPED", {"DROPS": 1}, "every_living_waiter_is_served"),
+    "lost is not acted on": (
+        "LOST_IS_NOT_ACTED_ON", {"FLUSHES": 1}, "a_heartbeat_tells_of_a_lost_turn"),
+    "waiters are not attended": ("NOT_ATTENDED", {"LOSSY": 1}, "every_living_waiter_is_served"),
+    "no look behind the bell": (
+        "NO_LOOK_BEHIND_THE_BELL", {"LOSSY": 1}, "every_living_waiter_is_served"),
+    "no return to the queue": ("NO_RETURN", {"STOPS": 1}, "every_living_waiter_is_served"),
+    "no heartbeat": ("NO_HEARTBEAT", {}, "a_turn_lasts_without_a_fault"),
+}  # fmt: skip
+
+MUTANTS = {
+    **{
+        name: Mutant(*rest, STORIES[name][0], name != "unanswered commands are dropped")
+        for name, rest in _OF_STORIES.items()
+    },
+    # Both were faults of 0.6.0, which the model has found; `faults/test_silence.py` has them too.
+    "attend judges a silence by itself": Mutant(
+        "ATTEND_JUDGES_BY_ITSELF", {"OUTAGES": 1}, "fifo_among_the_living",
+        lua("attend", "string.match(head, '^%w+')", "process")),
+    "a grace forbids the next": Mutant(
+        "GRACE_FORBIDS_ANOTHER", {"OUTAGES": 1, "STOPS": 1}, "fifo_among_the_living",
+        lua("handoff", "grace - GRACE < heard", "grace < heard")),
+    "the tracker store refuses nothing": Mutant(
+        "STORE_REFUSES_NOTHING", {"STOPS": 1}, "no_stale_write_stored", None),
+}  # fmt: skip
