@@ -58,8 +58,16 @@ class SetTrouble:
         await asyncio.to_thread(until, self._own.target.healthy, "all servers are as before")
 
     async def _taken_over(self, shard: int, before: EmbeddedRedis) -> None:
+        """Wait until another master takes writes, and clients can know it."""
+        target = self._own.target
+        there = (f"{number}" for number in itertools.count())
+        key = next(f"{{{name}}}" for name in there if target.shard_of(name) == shard)
+
         def another() -> bool:
-            return self._own.target.master(shard, but=before) is not None
+            master = target.master(shard, but=before)
+            if master is None or not target.names(master):
+                return False
+            return bool(asks(master, "SET", key, "", "PX", 1000))
 
         await asyncio.to_thread(until, another, "a replica takes over")
 

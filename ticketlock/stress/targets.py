@@ -140,6 +140,10 @@ class One:
             for shard in range(self.shards)
         )
 
+    def names(self, master: EmbeddedRedis) -> bool:
+        """Whether those whom clients ask say that it is the master."""
+        return True
+
     def refusing(self) -> set[int]:
         """The shards whose master runs, and refuses commands because of the others."""
         return set()
@@ -249,6 +253,11 @@ class Sentinels(One):
             if sum(one["flags"] == "slave" for one in replicas) != 2:
                 return False
         return super().healthy()
+
+    def names(self, master: EmbeddedRedis) -> bool:
+        words = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
+        found = [asks(sentinel, *words) for sentinel in self.sentinels]
+        return all(one is not None and int(one[1]) == self._port(master) for one in found)
 
     def _port(self, server: EmbeddedRedis) -> int:
         return self._set.port(self.servers.index(server))
