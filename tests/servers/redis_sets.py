@@ -9,10 +9,50 @@ from typing import Any
 import redis
 
 from ticketlock.redis.embedded import EmbeddedRedis
-from ticketlock.stress import sentinel_set
-from ticketlock.stress.cluster_set import RedisCluster
+from ticketlock.stress import cluster_set, sentinel_set
+from ticketlock.stress.door import BUS
+from ticketlock.stress.starting import until
 
 __all__ = ["RedisCluster", "SentinelSet"]
+
+
+class RedisCluster(cluster_set.RedisCluster):
+    """One that grows, and keeps a client of each master."""
+
+    def __init__(self, masters: int = 3, **more: Any) -> None:
+        super().__init__(masters, **more)
+        self._admins: dict[int, Any] = {}
+
+    def __enter__(self) -> RedisCluster:
+        super().__enter__()
+        return self
+
+    def add_master(self) -> EmbeddedRedis:
+        """Start a master more, the last of `servers`, which owns no slot yet."""
+        self.servers.append(new := self._server())
+        for server in (*self.servers, *self.replicas):
+            with self.client(server) as client:
+                if server is self.servers[0]:
+                    client.execute_command("CLUSTER", "MEET", "127.0.0.1", new.port, new.port + BUS)
+                until(lambda c=client: self._complete(c), "cluster")  # type: ignore[misc]
+        return new
+
+    def _complete(self, client: Any) -> bool:
+        info = client.cluster("INFO")
+        nodes = len(self.servers) + len(self.replicas)
+        return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == nodes
+
+    def admin(self, master: int) -> Any:
+        """A client of a master that is kept until the end."""
+        port = self.servers[master].port
+        if port not in self._admins:
+            self._admins[port] = redis.Redis(port=port, decode_responses=True, client_name="admin")
+        return self._admins[port]
+
+    def __exit__(self, *error: object) -> None:
+        for client in self._admins.values():
+            client.close()
+        super().__exit__(*error)
 
 
 class SentinelSet(sentinel_set.SentinelSet):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import time
+from collections.abc import Sequence
+from typing import Any
 
 import redis
 from redis.crc import key_slot
@@ -37,9 +40,17 @@ def move_keys(cluster: RedisCluster, keys: list[str], source: int, target: int) 
 
 def end_move(cluster: RedisCluster, slot: int, target: int) -> None:
     """End the move of a slot whose keys are at the target."""
-    node = _call(cluster, target, "CLUSTER", "MYID")
-    for i in (target, *range(len(cluster.servers))):
-        _call(cluster, i, "CLUSTER", "SETSLOT", slot, "NODE", node)
+    set_owner(cluster, [slot], target)
+
+
+def set_owner(
+    cluster: RedisCluster, slots: list[int], owner: int, told: Sequence[int] | None = None
+) -> None:
+    """Give slots without keys to a node; `told`: those of the nodes that hear of it."""
+    node = _call(cluster, owner, "CLUSTER", "MYID")
+    for i in (owner, *range(len(cluster.servers))) if told is None else told:
+        for slot in slots:
+            _call(cluster, i, "CLUSTER", "SETSLOT", slot, "NODE", node)
 
 
 def move(cluster: RedisCluster, slot: int, source: int, target: int) -> None:
@@ -50,9 +61,8 @@ def move(cluster: RedisCluster, slot: int, source: int, target: int) -> None:
     end_move(cluster, slot, target)
 
 
-def _call(cluster: RedisCluster, server: int, *args: object) -> object:
-    with cluster.client(cluster.servers[server]) as client:
-        return client.execute_command(*args)
+def _call(cluster: RedisCluster, server: int, *args: object) -> Any:
+    return cluster.admin(server).execute_command(*args)
 
 
 def errors(client: redis.Redis, kind: str) -> int:
@@ -64,3 +74,19 @@ def errors(client: redis.Redis, kind: str) -> int:
 def calls(client: redis.Redis, command: str) -> int:
     """How often a server was called with a command."""
     return int(client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
+def move_at_once(cluster: RedisCluster, slots: list[int], source: int, target: int) -> None:
+    """Move slots with all their keys in one step, which Valkey can from 9.0 on."""
+    node = _call(cluster, target, "CLUSTER", "MYID")
+    ranges = [slot for slot in slots for _ in range(2)]
+    _call(cluster, source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", *ranges, "NODE", node)
+    end = time.monotonic() + 30
+    while True:
+        # The newest is the first; those before it are listed for a while.
+        job: Any = _call(cluster, source, "CLUSTER", "GETSLOTMIGRATIONS")[0]
+        if job["state"] == "success":
+            return
+        assert job["state"] not in ("failed", "cancelled"), job
+        assert time.monotonic() < end, job
+        time.sleep(0.01)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,9 @@ from .slots import Address, owners, slot_of
 
 #: Most nodes that are asked for the slots at once.
 MAX_ASKED = 3
+
+#: Most times that a command follows MOVED at once: where it goes on, two nodes name each other.
+MAX_MOVES = 4
 
 
 class ClusterLink(BaseLink):
@@ -150,6 +153,13 @@ class ClusterLink(BaseLink):
 
     def moved(self, command: Command, owner: Address) -> None:
         """Remember the new owner of a slot, and send the command there."""
+        command.moves += 1
+        if command.moves > MAX_MOVES:
+            self._cause = ConnectionError(
+                "CLUSTERDOWN two nodes name each other as owner of a slot"
+            )
+            self._hold_back(command)
+            return
         if self._owners:
             self._owners[command.slot] = owner
         self.route(command)
@@ -163,11 +173,15 @@ class ClusterLink(BaseLink):
         node.send(asking)
         node.send(command)
 
-    def defer(self, node: Node, command: Command, cause: Exception, whole_node: bool) -> None:
-        """Retry commands whose owner cannot serve them now, in the same order."""
-        slot, self._cause = command.slot, cause
-        later = node.take_back(lambda c: c.slot == slot or (whole_node and c.slot >= 0))
-        for each in (command, *later):
+    def defer(
+        self, node: Node, commands: Sequence[Command], cause: Exception, whole_node: bool
+    ) -> None:
+        """Retry commands of one slot whose owner cannot serve them now, in the same order."""
+        slot, self._cause = commands[0].slot, cause
+        later = node.take_back(
+            lambda c: c.slot == slot or (whole_node and c.slot >= 0), heed=not whole_node
+        )
+        for each in (*commands, *later):
             if each.owed:
                 self._hold_back(each)
 

@@ -42,11 +42,12 @@ class Command:
         subject: the waiter or the grant that it is for; calls that are shared are made of these.
         prologue: whether it prepares one connection, and is not repeated on the next.
         slot: its slot in a Redis Cluster; -1 if it has none.
+        moves: how often a node has named another one as the owner of its slot.
         narrow: makes its bytes with one key only, which a slot that is moving always serves.
     """
 
     __slots__ = (
-        "_reported", "callback", "expires", "future", "narrow", "over", "packed", "prologue",
+        "_reported", "callback", "expires", "future", "moves", "narrow", "over", "packed", "prologue",
         "repeated", "sent_at", "slot", "subject", "until",
     )  # fmt: skip
 
@@ -69,6 +70,7 @@ class Command:
         self.subject = subject
         self.prologue = False
         self.slot = -1
+        self.moves = 0
         self.narrow: Callable[[Command], bytes] | None = None
         self.over = False
         self._reported = False
@@ -203,16 +205,20 @@ class InTransit:
         """Add a command that is written in a call of its own."""
         self._calls.append([command])
 
-    def recall(self, wanted: Callable[[Command], bool]) -> list[Command]:
-        """Take commands back that are to be sent again; their old answers are dropped."""
+    def recall(self, wanted: Callable[[Command], bool], heed: bool = False) -> list[Command]:
+        """Take commands back that are to be sent again.
+
+        Args:
+            heed: an answer that still comes ends a command that can share calls. Otherwise, and
+                where others of its conversation may have to come before it, it is dropped.
+        """
         recalled: list[Command] = []
         for call in self._calls:
             for i, command in enumerate(call):
                 if command.owed and wanted(command):
                     recalled.append(command)
                     command.repeated = True
-                    call[i] = Command(None, command.future, command.expires, _ignored)
-                    call[i].over, call[i].sent_at = True, command.sent_at
+                    call[i] = _Recalled(command, heed and command.packed is None)
         return recalled
 
     def pack(self, unsent: deque[Command], now: float) -> bytes:
@@ -220,7 +226,7 @@ class InTransit:
         chunks: list[bytes] = []
         while unsent:
             packed = unsent[0].packed
-            if unsent[0].unneeded:
+            if unsent[0].unneeded or unsent[0].over:
                 unsent.popleft()
                 continue
             if packed is not None:
@@ -240,7 +246,7 @@ class InTransit:
             if unsent[0].packed is not None or unsent[0].slot != slot:
                 break
             command = unsent.popleft()
-            if not command.unneeded:
+            if not command.unneeded and not command.over:
                 call.append(command)
         assert self._batch is not None  # given to links on which `join` is called
         args = self._batch([command.subject for command in call])
@@ -267,7 +273,7 @@ class InTransit:
         if len(call) == 1 or isinstance(answer, hiredis.ReplyError):
             answer = [answer] * len(call)
         for command, own in zip(call, answer, strict=True):
-            if isinstance(own, hiredis.ReplyError) and command.callback is not _ignored:
+            if isinstance(own, hiredis.ReplyError) and not isinstance(command, _Recalled):
                 failed.append((command, own))
             else:
                 command.resolve(own)
@@ -278,8 +284,19 @@ class InTransit:
         self._calls.clear()
 
 
-def _ignored(_: Command, __: Any) -> bool:
-    return False
+class _Recalled(Command):
+    """Stands for the first sending of a command that is to be sent again."""
+
+    __slots__ = ("_command", "_heed")
+
+    def __init__(self, command: Command, heed: bool) -> None:
+        super().__init__(None, command.future, command.expires)
+        self.over, self.sent_at = True, command.sent_at
+        self._command, self._heed = command, heed
+
+    def resolve(self, answer: Any) -> None:
+        if self._heed and not self._command.over and not isinstance(answer, hiredis.ReplyError):
+            self._command.resolve(answer)
 
 
 def log_failure(future: asyncio.Future[Any]) -> None:

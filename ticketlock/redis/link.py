@@ -159,10 +159,8 @@ class Link(BaseLink):
             while (answer := reader.gets()) is not _NOTHING:
                 if isinstance(answer, hiredis.PushNotification):
                     self._push_received(answer)
-                elif failed := sent.resolve(answer):
-                    causes = [self._answer_error(command, error) for command, error in failed]
-                    if cause := next(filter(None, causes), None):
-                        return self._drop(cause)  # the commands left are repeated
+                elif (failed := sent.resolve(answer)) and (cause := self._answer_errors(failed)):
+                    return self._drop(cause)  # the commands left are repeated
         except hiredis.ProtocolError as error:
             self._drop(error)
         return None
@@ -172,6 +170,11 @@ class Link(BaseLink):
             self._prepared(self._sent.take(), push)
         elif self._on_push is not None:
             self._on_push(push)
+
+    def _answer_errors(self, failed: list[tuple[Command, Exception]]) -> Exception | None:
+        """Handle the errors of one call; returns one if the connection must be given up."""
+        causes = [self._answer_error(command, error) for command, error in failed]
+        return next(filter(None, causes), None)
 
     def _answer_error(self, command: Command, error: Exception) -> Exception | None:
         """Handle an error; returns it if the connection must be given up."""

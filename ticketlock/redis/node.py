@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -23,6 +23,13 @@ from .slots import Address, owners, redirect, slot_of
 _LISTEN_AGAIN = 1.0
 
 
+def _kind(error: Exception) -> str:
+    """The first word of a server's error."""
+    text = str(error)
+    # A script came upon a key that is not there, of a slot that is moving: it cannot make one.
+    return "TRYAGAIN" if "access a non local key" in text else text.partition(" ")[0]
+
+
 class Cluster(Protocol):
     """What a node uses of the cluster's link."""
 
@@ -33,7 +40,9 @@ class Cluster(Protocol):
     def moved(self, command: Command, address: Address) -> None: ...
     def ask(self, command: Command, address: Address) -> None: ...
     def route(self, command: Command) -> None: ...
-    def defer(self, node: Node, command: Command, error: Exception, whole_node: bool) -> None: ...
+    def defer(
+        self, node: Node, commands: Sequence[Command], cause: Exception, whole_node: bool
+    ) -> None: ...
     def mend(self) -> None: ...
 
 
@@ -91,9 +100,9 @@ class Node(Link):
         self.send(command)
         return owners(await command.future, self.address[0])
 
-    def take_back(self, wanted: Callable[[Command], bool]) -> list[Command]:
-        """Take out commands to send elsewhere, in order; their old answers are dropped."""
-        taken = self._sent.recall(wanted)
+    def take_back(self, wanted: Callable[[Command], bool], heed: bool = False) -> list[Command]:
+        """Take out commands to send again, in order; `heed`: see `InTransit.recall`."""
+        taken = self._sent.recall(wanted, heed)
         for queue in (self._again, self._unsent):
             taken += [command for command in queue if wanted(command)]
             kept = [command for command in queue if not wanted(command)]
@@ -144,8 +153,24 @@ class Node(Link):
         else:
             super()._push_received(push)
 
+    def _answer_errors(self, failed: list[tuple[Command, Exception]]) -> Exception | None:
+        later = [
+            (command, error)
+            for command, error in failed
+            if command.slot >= 0 and command.narrow is None and _kind(error) in TRANSIENT
+        ]
+        if not later:
+            return super()._answer_errors(failed)
+        commands, cause = [command for command, _ in later], later[0][1]
+        moving = _kind(cause) == "TRYAGAIN"
+        if moving:  # the keys of some conversations of the slot may have moved
+            for command in commands:
+                self._sent.separate(command)
+        self._cluster.defer(self, commands, cause, whole_node=not moving)
+        return super()._answer_errors([each for each in failed if each not in later])
+
     def _answer_error(self, command: Command, error: Exception) -> Exception | None:
-        kind, _, rest = str(error).partition(" ")
+        kind, rest = _kind(error), str(error).partition(" ")[2]
         if command is self._listening:
             self._tag = ""
             if kind not in ("MOVED", *TRANSIENT):  # before Redis 7, or a right is missing
@@ -162,9 +187,7 @@ class Node(Link):
         elif kind == "ASK":
             self._cluster.ask(command, redirect(rest, self.address[0]))
         elif kind in TRANSIENT:
-            if kind == "TRYAGAIN":  # the keys of some conversations of its slot may have moved
-                self._sent.separate(command)
-            self._cluster.defer(self, command, error, whole_node=kind != "TRYAGAIN")
+            self._cluster.defer(self, [command], error, whole_node=True)
         else:
             return super()._answer_error(command, error)
         return None
