@@ -298,6 +298,9 @@ class _Recalled(Command):
         if self._heed and not self._command.over and not isinstance(answer, hiredis.ReplyError):
             self._command.resolve(answer)
 
+    def report(self, error: BaseException) -> None:
+        """Report nothing: the command is not given up."""
+
 
 def log_failure(future: asyncio.Future[Any]) -> None:
     """Log that a withdrawal without a caller has failed; the ticket expires instead."""
