@@ -7,6 +7,7 @@ break one in the explorer.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from faults.mutation import Patch, lua
@@ -29,6 +30,13 @@ class Mutant(NamedTuple):
     broken: str
     patch: Patch | None
     replayed: bool = True
+
+    @property
+    def of_script(self) -> bool:
+        """Whether the fault is in a script: those of processes stand in `processes.pml`."""
+        return self.flag not in (Path(__file__).parent / "processes.pml").read_text() and bool(
+            self.patch
+        )
 
 
 #: No fault happens, no bell is lost: then no ticket waits while no turn is served.

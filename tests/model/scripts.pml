@@ -4,6 +4,19 @@
  * and that a script passes over 64 dead heads at most.
  * A mutant is a -D by the name that tests/model/mutants.py gives it.
  */
+#ifdef CALLS
+hidden byte script_, ticket_, word_;
+c_code {
+\#include "calls.h"
+};
+#define CALLED(script, ticket, word) script_ = script; ticket_ = ticket; word_ = word; \
+    c_code { before_call(script_, ticket_, word_); }
+#define ANSWERED c_code { after_call(); }
+#else
+#define CALLED(script, ticket, word) skip
+#define ANSWERED skip
+#endif
+
 hidden byte i_, head_, n_, again_, was_, owner_;
 hidden byte mine_, waits_, queued_, returns_;
 
@@ -129,6 +142,7 @@ inline ring(t) {
 
 /* r_kind 1: granted, with r_number, r_fence, r_left | 0: waits, with r_number, r_left */
 inline acquire(t, to) {
+    CALLED(0, t, to);
     mine_ = 0; waits_ = 0; queued_ = 0; returns_ = (to > 0);
     first_of_queue();
     if
@@ -208,11 +222,13 @@ inline acquire(t, to) {
         note_alive(OWNER(t));
         r_kind = 0; r_fence = 0; r_left = lease
 #endif
-    fi
+    fi;
+    ANSWERED
 }
 
 /* r_kind 1: released | 0: it was not the holder; r_ticket: whose bell is in the answer */
 inline release(t, under) {
+    CALLED(1, t, under);
     r_ticket = NONE;
     if
 #ifdef RELEASE_MATCHES_NOTHING
@@ -227,11 +243,13 @@ inline release(t, under) {
 #else
         grant_next(OWNER(t))
 #endif
-    fi
+    fi;
+    ANSWERED
 }
 
 /* r_left: of the lease, 0 when the turn is lost */
 inline renew(t, under) {
+    CALLED(2, t, under);
     r_left = 0;
     if
 #ifdef RENEW_RESURRECTS
@@ -245,11 +263,13 @@ inline renew(t, under) {
 #endif
         r_left = lease
     :: else
-    fi
+    fi;
+    ANSWERED
 }
 
 /* r_missing, r_left, r_ticket: whose bell is in the answer */
 inline attend(p, first) {
+    CALLED(3, first, p);
     first_of_queue();
     if
     :: head_ != NONE ->
@@ -293,11 +313,13 @@ inline attend(p, first) {
         fi;
         r_left = lease
 #endif
-    fi
+    fi;
+    ANSWERED
 }
 
 /* r_kind 1: withdrawn or handed on | 0: it was not there */
 inline withdraw(t) {
+    CALLED(4, t, 0);
     r_kind = 1;
     if
 #ifndef WITHDRAW_DROPS_A_GRANT
@@ -314,11 +336,13 @@ inline withdraw(t) {
             forget_waiters()
         :: else -> r_kind = 0
         fi
-    fi
+    fi;
+    ANSWERED
 }
 
 /* of the turn under a fence; r_kind 1: broken | 0: it is over already */
 inline break_turn(under) {
+    CALLED(5, 0, under);
     r_kind = 0;
     if
     :: known && serving != IDLE && fence == under ->
@@ -333,5 +357,6 @@ inline break_turn(under) {
         fi;
         grant_next(NONE)
     :: else
-    fi
+    fi;
+    ANSWERED
 }

@@ -69,7 +69,12 @@ def available() -> bool:
 
 
 def check(
-    bounds: Mapping[str, int], mutant: str = "", *, seconds: float = 3600, large: bool = False
+    bounds: Mapping[str, int],
+    mutant: str = "",
+    *,
+    seconds: float = 3600,
+    large: bool = False,
+    calls: bool = False,
 ) -> Verdict:
     """Search all states of the model.
 
@@ -78,21 +83,26 @@ def check(
         mutant: the name of a change in the model; see `mutants.py`.
         seconds: after which the search gives up, with SpinFailed.
         large: so many states that a fast verifier is worth the seconds in which it is compiled.
+        calls: tell of each call of a script in each state; see `calls.h`.
     """
     flags = [f"-D{name}={value}" for name, value in bounds.items()]
-    flags += [f"-D{mutant}"] if mutant else []
+    flags += [f"-D{name}" for name in (mutant, "CALLS" if calls else "") if name]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for source in FOLDER.glob("*.pml"):
+        for source in (*FOLDER.glob("*.pml"), FOLDER / "calls.h"):
             shutil.copy(source, folder)
         run(folder, ["spin", "-a", *flags, "lock.pml"], 60)
         options = ["-O2" if large else "-O0", "-w", "-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={MEMORY}"]
+        sizes = {"PROCESSES": 2, "EACH": 1, **bounds}
+        tickets = sizes["PROCESSES"] * sizes["EACH"]
+        options += [f"-DPROCESSES={sizes['PROCESSES']}", f"-DTICKETS={tickets}"]
         run(folder, ["cc", *options, "-o", "pan", "pan.c"], 120)
         said = run(folder, ["./pan", "-w24" if large else "-w18", f"-m{DEPTH}"], seconds)
         trace: tuple[Event, ...] = ()
         if (folder / "lock.pml.trail").exists():
             trace = events(run(folder, ["spin", "-t", *flags, "lock.pml"], 60))
-    return _verdict(said, trace)
+    told = tuple(line[5:] for line in said.splitlines() if line.startswith("CALL "))
+    return _verdict(said, trace)._replace(calls=told)
 
 
 def run(folder: Path, command: Sequence[str], seconds: float) -> str:

@@ -4,17 +4,38 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from functools import cache
+from itertools import islice
 
 import pytest
 from servers import missing
 
 from model import spin
 from model.bounds import SMALL
+from model.conformance import Conformance
 from model.mutants import MUTANTS, Mutant
 from model.replay import replay
 
 #: Seconds for one search; each takes a few.
 LONGEST = 120
+
+
+@cache
+def searched(name: str) -> spin.Verdict:
+    """What spin finds within a bound."""
+    return spin.check(SMALL[name], seconds=LONGEST, calls=True)
+
+
+#: The mutants of scripts, and the bound in which a call shows each of them.
+IN_SCRIPTS = {
+    name: {
+        "withdraw drops a raced grant": "tickets taken back",
+        "withdraw leaves the ticket": "tickets taken back",
+        "break tells nobody": "turns broken by an operator",
+    }.get(name, "a standstill of the server")
+    for name, mutant in MUTANTS.items()
+    if mutant.of_script
+}
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +55,31 @@ def explorer() -> Iterator[None]:
 @pytest.mark.parametrize("name", SMALL)
 def test_the_promises_hold(name: str) -> None:
     """No order of events within the bounds breaks a promise."""
-    verdict = spin.check(SMALL[name], seconds=LONGEST)
+    verdict = searched(name)
     assert not verdict.broken, "\n".join([verdict.broken, *map(str, verdict.trace)])
     assert verdict.complete
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_scripts_do_the_same(name: str) -> None:
+    """Each call in each state of the model's server is answered alike by the real script."""
+    sizes = {"PROCESSES": 2, "EACH": 1, **SMALL[name]}
+    scripts = Conformance(sizes["PROCESSES"], sizes["EACH"])
+    calls = searched(name).calls
+    assert calls
+    assert not [*islice(scripts.differences(calls), 3)]
+
+
+@pytest.mark.mutants
+@pytest.mark.parametrize("name", IN_SCRIPTS)
+def test_a_script_that_drifts_is_noticed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A fault in a script alone differs from the model in one of the states."""
+    patch, bound = MUTANTS[name].patch, IN_SCRIPTS[name]
+    assert patch is not None
+    patch(monkeypatch)
+    sizes = {"PROCESSES": 2, "EACH": 1, **SMALL[bound]}
+    scripts = Conformance(sizes["PROCESSES"], sizes["EACH"])
+    assert [*islice(scripts.differences(searched(bound).calls), 1)]
 
 
 #: One is made in each run of the suite, from the model to the code; the others are mutants.
