@@ -97,7 +97,8 @@ def main() -> None:
         found.append(asyncio.run(judged(variant, args.seconds, args.seed)))
         print(json.dumps(found[-1]), flush=True)
     if args.keep:
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        lines = ",\n".join(json.dumps(one) for one in found)
+        RESULTS.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,12 @@ VARIANTS: dict[str, tuple[str, Callable[[Any, str], Any] | None]] = {
         ),
     ),
     "redis-fifo-lock": ("redis_fifo_lock", None),
+    "redis-fifo-lock, lease 5": (
+        "redis_fifo_lock",
+        lambda a, name: (
+            import_module("redis_fifo_lock").FifoLock(a._client, name, lease_ms=5000).hold()
+        ),
+    ),
     "pottery": ("pottery", None),
     "redis-lock-py": ("redis_lock_py", None),
     "redis-lock-py, expire 5": (

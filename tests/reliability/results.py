@@ -42,5 +42,6 @@ def keep(result: dict[str, Any]) -> None:
     others = [one for one in read() if place(one) != place(result)] if RESULTS.exists() else []
     part = RESULTS.with_suffix(".part")
     found = sorted([*others, result], key=lambda one: (one["kind"], one["server"]))
-    part.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    lines = ",\n".join(json.dumps(one) for one in found)
+    part.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     part.rename(RESULTS)
