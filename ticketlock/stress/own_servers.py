@@ -21,8 +21,9 @@ from .targets import TARGETS, One, client
 _DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 #: A master that no replica has acknowledged for so many seconds writes no more.
 _MAX_LAG = 2
-#: Milliseconds without a failover, where nemeses keep data.
-_PATIENCE = 30_000
+#: Milliseconds after which servers take each other for dead, where nemeses keep data. Masters of a
+#: cluster vote for replicas of the same one no sooner than after twice that time.
+_PATIENCE = {"server": None, "cluster": 5_000, "sentinel": 30_000}
 
 
 class OwnServers:
@@ -53,7 +54,7 @@ class OwnServers:
         self._sets_clock = "clock" in options.nemeses
         # Where nothing is to be lost a busy machine must not cost a master.
         loses = any(NEMESES[name].loses for name in options.nemeses)
-        self._patience = None if loses else _PATIENCE
+        self._patience = None if loses else _PATIENCE[options.topology]
         self.registers = EmbeddedRedis()
         self._stack = AsyncExitStack()
 

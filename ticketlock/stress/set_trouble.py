@@ -17,9 +17,11 @@ from .faults import Faults
 from .own_servers import OwnServers, from_clients
 from .proxy import Proxy
 from .recovery import NO_MASTER
-from .starting import until
+from .starting import ServersFailed, until
 from .targets import asks, client
 
+#: Seconds for which a replica tries to take over as planned, and how often it is asked to.
+_PLANNED, _PLANS = 6.0, 6
 #: Seconds for which a master is cut off: another one takes over meanwhile.
 _CUT_OFF = (4.0, 8.0)
 
@@ -57,8 +59,8 @@ class SetTrouble:
     async def _well(self) -> None:
         await asyncio.to_thread(until, self._own.target.healthy, "all servers are as before")
 
-    async def _taken_over(self, shard: int, before: EmbeddedRedis) -> None:
-        """Wait until another master takes writes, and clients can know it."""
+    async def _taken_over(self, shard: int, before: EmbeddedRedis, seconds: float = 60) -> None:
+        """Wait until another master takes writes, and clients can know it. Raises ServersFailed."""
         target = self._own.target
         there = (f"{number}" for number in itertools.count())
         key = next(f"{{{name}}}" for name in there if target.shard_of(name) == shard)
@@ -69,14 +71,20 @@ class SetTrouble:
                 return False
             return bool(asks(master, "SET", key, "", "PX", 1000))
 
-        await asyncio.to_thread(until, another, "a replica takes over")
+        await asyncio.to_thread(until, another, "a replica takes over", seconds)
 
     async def _planned(self) -> None:
         """The master lets its replica take over when that has all it has."""
         shard, before, names = await self._shard()
         with self._faults.during("planned-failover", conversations=names):
-            if await asyncio.to_thread(self._own.target.fail_over, shard):
-                await self._taken_over(shard, before)
+            for again in reversed(range(_PLANS)):
+                await asyncio.to_thread(self._own.target.fail_over, shard)
+                try:
+                    await self._taken_over(shard, before, _PLANNED)
+                    break
+                except ServersFailed:  # masters have voted there just before, or it was too slow
+                    if not again:
+                        raise
             await self._well()
 
     async def _failover(self) -> None:
@@ -160,8 +168,8 @@ def _move_at_once(giving: Any, slot: int, there: str) -> None:
 
     def moved() -> bool:
         return any(
-            first <= slot <= last and nodes["primary"][2] == there
-            for (first, last), nodes in giving.cluster("SLOTS").items()
+            first <= slot <= last and node == there
+            for first, last, (_, _, node, *_), *_ in giving.execute_command("CLUSTER", "SLOTS")
         )
 
     until(moved, "the slot has moved", 30)
