@@ -11,7 +11,7 @@ RESULTS = Path(__file__).with_name("results.json")
 #: What a run does: the command's words.
 KINDS = {
     "keeping": ("--nemesis", "keeping"),
-    "keeping, messages": ("--nemesis", "keeping", "--messages"),
+    "keeping, messages": ("--nemesis", "keeping", "--messages", "--rate", "50"),
     "losing": ("--nemesis", "losing"),
 }
 #: Of the command's report: what is kept.

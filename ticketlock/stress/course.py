@@ -111,15 +111,16 @@ async def _run(options: Options) -> Report:
             await together(
                 _show(options, bar, end), *(nemesis.run(name, calm) for name in options.nemeses)
             )
-        stored: list[Operation] = []
+        stored, empty = list[Operation](), True
         if tracker is not None:
             bar.phase("messages that are handled")
             async with Conversations(section, tracker) as reading:
-                await drained(reading.lock_store, options.names, END_WITHIN)
+                empty = await drained(reading.lock_store, options.names, END_WITHIN)
                 stored = await finished(reading.tracker_store, options.names, clock())
             (scratch.path / "drained").touch()
         bar.phase("workers that end")
         hang = await workers.finish()
+        hang += [] if empty else ["inbox"]
         bar.phase("history that is judged")
         history = History.read(*workers.histories)
         history.faults += faults

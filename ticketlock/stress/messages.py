@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,11 +109,14 @@ async def finished(
 
 
 async def drained(store: LockStore, names: Sequence[str], seconds: float) -> bool:
-    """Wait until no conversation has a turn or a ticket; whether it came within that time."""
-    end = clock() + seconds
+    """Wait until no conversation has a turn or a ticket; False if none has ended for that time."""
+    end, fewest = clock() + seconds, math.inf
     while clock() < end:
         states = await asyncio.gather(*(store.inspect(name) for name in names))
-        if not any(state.holder or state.waiting for state in states):
+        left = sum(state.waiting_count + (state.holder is not None) for state in states)
+        if not left:
             return True
+        if left < fewest:
+            end, fewest = clock() + seconds, left
         await asyncio.sleep(0.2)
     return False

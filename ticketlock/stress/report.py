@@ -18,7 +18,7 @@ class Report:
 
     Attributes:
         server: what was stressed.
-        hang: workers that did not end.
+        hang: workers that did not end; `inbox` if messages were left which no one handled.
     """
 
     options: Options
@@ -37,7 +37,7 @@ class Report:
         """The verdict in a sentence."""
         verdict = self.verdict
         found = [f"{count} {kind}" for kind, count in verdict.counts().items() if count]
-        found += [f"{len(self.hang)} workers that hang"] if self.hang else []
+        found += [f"{', '.join(self.hang)} hang"] if self.hang else []
         if found:
             return f"Verdict: PROMISES WERE BROKEN: {', '.join(found)}."
         if not verdict.grants:
