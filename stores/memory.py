@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ticketlock import process
+from ticketlock.aio.running import AtOnce
 from ticketlock.errors import StaleFence
 from ticketlock.events.codec import EncodedEvent
 from ticketlock.settings.section import Section
@@ -59,6 +60,7 @@ class InMemoryTrackerStore(FencedTrackerStore):
     ) -> None:
         super().__init__(domain, event_broker)
         Section(values, where).finish()
+        self._running = AtOnce()
         self._conversations: dict[str, _Conversation] = {}
         self._waiting = MemoryOutbox()
         self.outbox = self._waiting
@@ -67,7 +69,7 @@ class InMemoryTrackerStore(FencedTrackerStore):
     def histories_at(self) -> str:
         return f"memory of {process.place()}, {id(self):x}"
 
-    # None of the operations awaits, so each is atomic.
+    # None of the operations awaits, so each is atomic, and needs no task.
 
     async def _do_claim(self, sender_id: str, fence: int, owner: str) -> EventLog:
         found = self._conversations.setdefault(sender_id, _Conversation())

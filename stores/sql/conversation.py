@@ -37,13 +37,6 @@ class Append(NamedTuple):
     rows: Sequence[Mapping[str, Any]]
 
 
-class EventRow(NamedTuple):
-    """A row of `events`."""
-
-    id: int
-    data: str
-
-
 class Found(NamedTuple):
     """The row of a conversation that was claimed in a batch, and its events from the latest
     session on."""
@@ -53,12 +46,12 @@ class Found(NamedTuple):
     session_id: int
     born: int
     mark: str | None
-    rows: list[EventRow]
+    rows: list[tuple[int, str]]
 
     def counted(self) -> bool:
         """Put the events into order; whether the row counts all of them."""
         self.rows.sort()
-        return not self.rows or self.rows[-1].id <= self.last_id
+        return not self.rows or self.rows[-1][0] <= self.last_id
 
     def log(self, mark: str) -> EventLog:
         return EventLog(StoredRows(self.rows), self.sequence, self.born, mark=mark)

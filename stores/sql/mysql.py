@@ -13,7 +13,7 @@ from typing import Any
 from ticketlock.events import SESSION_START
 
 from . import packets, schema
-from .conversation import Append, Claim, EventRow, Found
+from .conversation import Append, Claim, Found
 
 _TABLE = schema.conversations.name
 #: The events of one conversation; exact with any collation.
@@ -57,7 +57,7 @@ async def claim(
         await _note(cursor, {key: dict(zip(_HOLDER, asked[key], strict=True)) for key in found})
         first = {key: one.session_id for key, one in found.items()}
         for key, row_id, data in await _of_each(cursor, _SINCE, first):
-            found[key].rows.append(EventRow(row_id, data))
+            found[key].rows.append((row_id, data))
     await connection.commit()
     return {key: one for key, one in found.items() if one.counted()}
 

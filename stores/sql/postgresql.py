@@ -15,7 +15,7 @@ from typing import Any
 from ticketlock.events import SESSION_START
 from ticketlock.tracker.outbox import now_ms
 
-from .conversation import Append, Claim, EventRow, Found
+from .conversation import Append, Claim, Found
 
 #: How long a batch waits for a process that creates one of its conversations: such a row cannot
 #: be skipped. One that is frozen would hold up all of the batch.
@@ -69,7 +69,7 @@ async def claim(
         if row_id is None:
             found[sender_id] = Found._make([*head, []])
         else:
-            found[sender_id].rows.append(EventRow(row_id, data))
+            found[sender_id].rows.append((row_id, data))
     return {key: one for key, one in found.items() if one.counted()}
 
 

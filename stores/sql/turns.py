@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ticketlock.events import SESSION_START
 from ticketlock.tracker.outbox import now_ms
 
-from .conversation import Append, Claim, EventRow, Found
+from .conversation import Append, Claim, Found
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -92,7 +92,7 @@ def _claim(connection: sqlite3.Connection, claim: Claim) -> Found:
     if row is None:
         raise _Unusual
     rows = connection.execute(_SINCE, (claim.sender_id, row[2])).fetchall()
-    found = Found._make((*row, [EventRow._make(each) for each in rows]))
+    found = Found._make((*row, rows))
     if not found.counted():
         raise _Unusual
     return found

@@ -81,6 +81,19 @@ class Running:
             await asyncio.wait(list(self._tasks))
 
 
+class AtOnce(Running):
+    """Operations that never wait, so that none can be stopped half way: they need no tasks."""
+
+    async def finish(
+        self,
+        operation: Coroutine[Any, Any, T],
+        *,
+        wait: bool = False,
+        late: Callable[[BaseException], object] | None = None,
+    ) -> T:
+        return await operation
+
+
 async def _run(operation: Coroutine[Any, Any, T], ended: asyncio.Future[None]) -> T:
     try:
         return await operation

@@ -72,7 +72,7 @@ def encoding(
 
 
 def _encode(event: Mapping[str, Any], place: int, max_bytes: int) -> EncodedEvent:
-    kind = event.get("event") if isinstance(event, Mapping) else None
+    kind = event.get("event") if isinstance(event, (dict, Mapping)) else None
     if not isinstance(kind, str):
         raise InvalidEvent(f"event {place}: not a mapping with a text 'event': {brief(event)}")
     wire = dict(event)

@@ -221,8 +221,8 @@ class UserUtteranceFeaturized(Event):
 
 def intent_name(parse_data: object) -> str | None:
     """The `intent.name` in the parse data of a message, if any."""
-    intent = parse_data.get("intent") if isinstance(parse_data, Mapping) else None
-    name = intent.get("name") if isinstance(intent, Mapping) else None
+    intent = parse_data.get("intent") if isinstance(parse_data, (dict, Mapping)) else None
+    name = intent.get("name") if isinstance(intent, (dict, Mapping)) else None
     return name if isinstance(name, str) else None
 
 

@@ -134,8 +134,8 @@ def create_app(
     outcomes = OutcomeRoutes(handler, OutcomeTokens(conversations, settings))
     exposed = metrics.observe(conversations)
     accepting = [
-        *domain_route.routes(conversations.domain, auth),
         *rest.routes(handler, auth, outcomes, reserved(channels)),
+        *domain_route.routes(conversations.domain, auth),
         *outcome_routes.routes(outcomes),
         *channel_routes(channels, handler, settings),
         *(
@@ -148,8 +148,8 @@ def create_app(
     ]
     app = BotServer(
         routes=[
+            *(accepting if webhooks else ()),  # most requests are messages: they are found first
             *health.routes(handler, auth, _name(bot)),
-            *(accepting if webhooks else ()),
             *live_routes.routes(view, auth),
             *metrics.routes(exposed, auth),
         ],

@@ -16,10 +16,13 @@ from ..events import (
     LISTEN,
     SESSION_START,
     ActionExecuted,
+    ActionReverted,
     ActiveLoop,
     ConversationPaused,
+    Restarted,
     SessionStarted,
     SlotSet,
+    UserUtteranceReverted,
     UserUttered,
 )
 from ..events.codec import finite
@@ -40,6 +43,8 @@ METADATA_SLOT = "session_started_metadata"
 _HANDLED = "ticketlock_handled"
 #: Most ids there.
 _MAX_HANDLED = 1000
+
+_TAKES_BACK = (Restarted, SessionStarted, ActionReverted, UserUtteranceReverted)
 
 #: Why a session starts: the history is empty, it was asked for, the user was away, it is long.
 Why = Literal["empty", "asked", "expired", "long"]
@@ -95,7 +100,7 @@ class Sessions:
                 )
 
     def _due(self, turn: Turn) -> Why | None:
-        if not turn.tracker.applied_events():
+        if _is_empty(turn.tracker):
             return "empty"
         if self.expired(turn, time.time()):
             return "expired"
@@ -156,6 +161,14 @@ def handled_before(tracker: Tracker) -> Mapping[str, float]:
     if not isinstance(found, dict):  # clients may write metadata too
         return {}
     return {name: finite(moment) or 0.0 for name, moment in found.items()}
+
+
+def _is_empty(tracker: Tracker) -> bool:
+    """Whether no event has an effect; the last one has, unless it takes others back."""
+    last = tracker.events[-1:]
+    if last and not isinstance(last[0], _TAKES_BACK):
+        return False
+    return not tracker.applied_events()
 
 
 def _weight(events: Sequence[Event]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..imports import pip_line
@@ -28,6 +29,9 @@ from .metrics import (
 
 __all__ = ["PrometheusMetrics"]
 
+#: Kind of metric -> the method that records a value; of others `inc`.
+_RECORDS = {"histogram": "observe", "gauge": "set"}
+
 
 class PrometheusMetrics(Metered):
     """An observer that keeps the metrics; the bot server serves one at `GET /metrics`.
@@ -40,6 +44,8 @@ class PrometheusMetrics(Metered):
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         super().__init__()
         self.registry = CollectorRegistry() if registry is None else registry
+        #: By the metric's name and the values of its attributes, each of which has few.
+        self._records: dict[tuple[str, tuple[str, ...]], Callable[[float], None]] = {}
         self._made: dict[Metric, Any] = {metric: self._make(metric) for metric in METRICS}
         # Created at the start, so that the first increment shows as a rise.
         for metric, values in ((TURNS, OUTCOMES), (LOST, CAUSES), (ACTIONS, RESULTS)):
@@ -55,15 +61,14 @@ class PrometheusMetrics(Metered):
         return Gauge(name, *args, registry=self.registry)
 
     def add(self, metric: Metric, value: float, *attributes: str) -> None:
-        made = self._made[metric]
-        if attributes:
-            made = made.labels(*attributes)
-        if metric.kind == "histogram":
-            made.observe(value)
-        elif metric.kind == "gauge":
-            made.set(value)
-        else:
-            made.inc(value)
+        record = self._records.get((metric.name, attributes))
+        if record is None:
+            made = self._made[metric]
+            if attributes:
+                made = made.labels(*attributes)
+            record = getattr(made, _RECORDS.get(metric.kind, "inc"))
+            self._records[metric.name, attributes] = record
+        record(value)
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The metrics as text, and its content type; `accept` is the header of the request."""

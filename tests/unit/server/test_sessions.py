@@ -15,6 +15,7 @@ from ticketlock import ConcurrentRedisLockStore, Conversations, InMemoryLockStor
 from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server import Message
+from ticketlock.server.sessions import _is_empty
 from ticketlock.tracker.tracker import Tracker
 from ticketlock.turn import Turn
 
@@ -327,3 +328,16 @@ async def test_the_lock_store_forgets(own_redis: EmbeddedRedis) -> None:
             plain.flushall()
         assert (await send(http, "one", message_id="m1")).json() == first
         assert len(bot.seen) == 1
+
+
+def test_a_history_is_empty_if_no_event_has_an_effect() -> None:
+    """Found out from the last event where that tells, for each history of up to four events."""
+    kinds: list[dict[str, Any]] = [
+        {"event": "action", "name": "action_listen"}, {"event": "user", "text": "hi"},
+        {"event": "slot", "name": "a", "value": 1}, {"event": "undo"}, {"event": "rewind"},
+        {"event": "restart"}, {"event": "session_started"}, {"event": "unknown"},
+    ]  # fmt: skip
+    for length in range(5):
+        for chosen in itertools.product(kinds, repeat=length):
+            tracker = Tracker.from_dict("a", chosen)
+            assert _is_empty(tracker) is (not tracker.applied_events()), chosen
