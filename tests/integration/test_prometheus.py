@@ -146,6 +146,10 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {'ticketlock_renewals_late_total{instance="a"}': "0+3x40"},
         {'ticketlock_renewals_late_total{instance="a"}': "0x10 2x30"},
     ),
+    "TicketlockNotDurable": (
+        {'ticketlock_durability_degraded{server="r:6379", instance="a"}': "0x4 1x36"},
+        {'ticketlock_durability_degraded{server="r:6379", instance="a"}': "0 1 0 0 1 0 0 1 0x30"},
+    ),
     "TicketlockMessagesFail": (
         {
             'ticketlock_messages_total{reason="ok"}': "0+9x40",
