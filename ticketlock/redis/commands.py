@@ -295,7 +295,9 @@ class _Recalled(Command):
         self._command, self._heed = command, heed
 
     def resolve(self, answer: Any) -> None:
-        if self._heed and not self._command.over and not isinstance(answer, hiredis.ReplyError):
+        # Once it was sent again that answer is its own: leases count from when it was sent.
+        again = self._command.over or self._command.sent_at != self.sent_at
+        if self._heed and not again and not isinstance(answer, hiredis.ReplyError):
             self._command.resolve(answer)
 
     def report(self, error: BaseException) -> None:
