@@ -113,6 +113,24 @@ async def test_a_turn_that_is_lost_beside_a_question_that_is_refused() -> None:
                 await asyncio.wait_for(asyncio.wait({turns[0]}), LONG)
 
 
+async def test_a_store_that_is_closed_as_its_turn_is_durable() -> None:
+    """Whoever waits for the turn gets the error, and does not wait for ever."""
+    with Replicated() as servers:
+        pause(servers.replicas[0])
+        async with ConcurrentRedisLockStore(url=servers.master.url, **KEYS) as locks:
+            turn = asyncio.create_task(locks.lock("c").acquire())
+            await until(lambda: waits(servers.master), "WAIT")
+            durable = locks.engine().durable
+            assert durable is not None
+            _, confirmer = durable._confirmers._servers[None]
+            confirmer._group[0].settle(Verdict.DURABLE)
+            await locks.close()  # begins before it is heard
+        with pytest.raises(LockStoreConnectionError, match="closed"):
+            await asyncio.wait_for(turn, LONG)
+        with client(servers.master) as one:
+            assert " " not in one.get("concurrent_lock:{c}:holder")
+
+
 async def test_an_answer_that_is_none() -> None:
     """Something between answers in no language of Redis: the turn is confirmed once that is over."""
     broken = 0

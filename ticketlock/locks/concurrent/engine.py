@@ -183,7 +183,10 @@ class Engine(Hearing):
     def _gone(self, waiter: Waiter) -> None:
         """A turn was lost before it began, as by a failover: its ticket waits again."""
         self._held.pop(waiter.request, None)
-        self.wait_again(waiter)
+        if self.closed:
+            self.withdraw(waiter, LockStoreConnectionError(CLOSED))
+        else:
+            self.wait_again(waiter)
 
     def old(self, deadline: float) -> bool:
         """Whether a grant was read so late that its turn ends before a renewal is certain."""
