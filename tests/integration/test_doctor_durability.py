@@ -84,7 +84,7 @@ def test_a_user_who_may_not(cluster: bool, right: str, examine: Examine) -> None
         others = [word for word in ("+wait", "+cluster|nodes") if word != f"+{right}"]
         with client(server, 0) as one:
             words = grant_line(settings).split()
-            one.execute_command(*words[:3], "on", ">pw", *words[3:], *others)
+            one.execute_command(*words[:3], "on", ">pw", "resetchannels", *words[3:], *others)
             (finding,) = examine(lock_store=asked)["redis-durability"]
             kind = asked["durability"]
             assert finding["what"] == f"durability: {kind} needs the right +{right}"

@@ -26,6 +26,7 @@ from ticketlock import (
     Turn,
 )
 from ticketlock.inbox.submission import Submission
+from ticketlock.redis import confirming
 from ticketlock.redis.embedded import EmbeddedRedis, server_binary
 from ticketlock.redis.rights import grant_line
 from ticketlock.redis.settings import RedisSettings
@@ -164,7 +165,7 @@ async def test_serve_goes_on_and_says_so(caplog: pytest.LogCaptureFixture) -> No
     with Replicated() as servers:
         (replica,) = servers.replicas
         seen = Noted()
-        keys = {"durability_timeout": 0.3, "durability_degraded": "serve"}
+        keys = {"durability_timeout": 2, "durability_degraded": "serve"}
         async with store(servers.master, **keys) as locks:
             locks.observe(seen)
             pause(replica)
@@ -175,7 +176,7 @@ async def test_serve_goes_on_and_says_so(caplog: pytest.LogCaptureFixture) -> No
             for _ in range(100):
                 async with locks.lock("c"):
                     pass
-            assert calls(servers.master, "wait") - before < 30  # one each 0.3 s, and no turn's
+            assert calls(servers.master, "wait") - before < 30  # one each 2 s, and no turn's
             go_on(replica)
             await until(lambda: not locks.not_durable, "recovery")
             pause(replica)
@@ -185,7 +186,7 @@ async def test_serve_goes_on_and_says_so(caplog: pytest.LogCaptureFixture) -> No
             go_on(replica)
             await turn
         place = f"Redis at 127.0.0.1:{servers.master.port}"
-        assert seen.told[:2] == [f"{place}: 0 of 1 replica acknowledged within 0.3 s", ""]
+        assert seen.told[:2] == [f"{place}: 0 of 1 replica acknowledged within 2 s", ""]
         texts = [one.message for one in caplog.records if "durable" in one.message]
         assert texts[0] == (
             f"not durable (durability: replicas): {seen.told[0]}; until that is better, turns are "
@@ -198,11 +199,11 @@ async def test_refuse_gives_the_turn_up() -> None:
     """The error says why; the turn is free; later ones are refused without a word to Redis."""
     with Replicated() as servers:
         (replica,) = servers.replicas
-        keys = {"durability_timeout": 0.3, "durability_degraded": "refuse"}
+        keys = {"durability_timeout": 1, "durability_degraded": "refuse"}
         async with store(servers.master, **keys) as locks:
             async with locks.lock("before") as kept:
                 pause(replica)
-                why = r"0 of 1 replica acknowledged within 0.3 s; nothing is granted"
+                why = r"0 of 1 replica acknowledged within 1 s; nothing is granted"
                 with pytest.raises(NotDurable, match=why):
                     await locks.lock("c").acquire()
                 kept.ensure_held()  # a turn that has begun goes on
@@ -253,6 +254,18 @@ async def test_its_connection_is_cut() -> None:
             assert not turn.done()
             go_on(replica)
             await asyncio.wait_for(turn, LONG)
+
+
+async def test_a_connection_that_was_idle_is_not_relied_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A NAT may have forgotten it, and replicas would seem to be late. Here it is idle at once."""
+    monkeypatch.setattr(confirming, "_IDLE", -1.0)
+    with Replicated() as servers, client(servers.master) as one:
+        async with store(servers.master) as locks:
+            made = []
+            for _ in range(3):
+                async with locks.lock("c"):
+                    made.append(one.info("stats")["total_connections_received"])
+        assert made[2] - made[1] == 1
 
 
 async def test_closing_while_a_turn_is_not_durable() -> None:
@@ -320,7 +333,7 @@ async def test_a_user_without_the_right_is_refused_at_the_start() -> None:
         settings = RedisSettings.of({"url": servers.master.url, **keys})
         with client(servers.master) as one:
             words = grant_line(settings).split()
-            one.execute_command(*words[:3], "on", ">pw", *words[3:])
+            one.execute_command(*words[:3], "on", ">pw", "resetchannels", *words[3:])
             async with store(servers.master, **keys) as locks:
                 why = r"durability: replicas needs the right \+wait: ACL SETUSER"
                 with pytest.raises(LockStoreConnectionError, match=why):
@@ -392,7 +405,7 @@ async def test_refused_messages_wait_and_none_are_accepted() -> None:
     """A message that was accepted before is handled later, and no attempt at it counts."""
     with Replicated() as servers:
         (replica,) = servers.replicas
-        keys = {"durability_timeout": 0.3, "durability_degraded": "refuse"}
+        keys = {"durability_timeout": 1, "durability_degraded": "refuse"}
         handled: list[tuple[str, int]] = []
 
         async def handle(turn: Turn, message: Mapping[str, Any]) -> None:
@@ -410,7 +423,7 @@ async def test_refused_messages_wait_and_none_are_accepted() -> None:
                     await conversations.submit("c", "third", message_id="3")
                 scripts, probes = (calls(servers.master, name) for name in ("evalsha", "wait"))
                 # Looks and probes go on, and take nothing.
-                await until(lambda: calls(servers.master, "wait") > probes + 8, "probes")
+                await until(lambda: calls(servers.master, "wait") > probes + 3, "probes")
                 assert calls(servers.master, "evalsha") - scripts < 30
                 assert handled == [("first", 1)]
                 assert not accepted(servers.master, "c", "3")

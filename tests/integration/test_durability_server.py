@@ -17,7 +17,7 @@ from servers.replicated import Replicated, go_on, pause
 def deployment(folder: Path, servers: Replicated, degraded: str) -> None:
     write_files(folder, servers.master.url)
     path = folder / "endpoints.yml"
-    keys = f"  durability: replicas\n  durability_timeout: 1\n  durability_degraded: {degraded}\n"
+    keys = f"  durability: replicas\n  durability_timeout: 2\n  durability_degraded: {degraded}\n"
     path.write_text(path.read_text().replace("tracker_store:", f"{keys}tracker_store:"))
 
 
@@ -48,7 +48,7 @@ async def test_a_replica_of_redis_is_stopped(tmp_path: Path, degraded: str) -> N
                     for words in ("?async=true", "")
                 ]
                 place = f"127.0.0.1:{servers.master.port}"
-                why = f"Redis at {place}: 0 of 1 replica acknowledged within 1 s"
+                why = f"Redis at {place}: 0 of 1 replica acknowledged within 2 s"
                 if degraded == "serve":
                     assert [answer.status_code for answer in answers] == [202, 200]
                 else:

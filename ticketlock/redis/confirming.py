@@ -28,11 +28,12 @@ from .transport import discard, streams
 MOST = 200
 #: Seconds for which an answer may be late, beyond those that the server was given.
 _LATE = 0.5
-#: Seconds after which it connects anew, to count the replicas again.
-_COUNTED = 30.0
+#: Seconds after which it connects anew: to count the replicas again, or because nothing was sent for
+#: so long: a NAT or a load balancer may have forgotten the connection.
+_COUNTED = _IDLE = 30.0
 #: Least milliseconds that a server is given: the time may have passed in a blocked event loop.
 _LEAST = 50
-#: Milliseconds for which the key of the barrier stays.
+#: Milliseconds for which the key of the barrier stays; longer than a connection is idle.
 _BARRIER = 60_000
 
 
@@ -104,7 +105,7 @@ class Wire:
     """A connection on which one packet after the other is sent and answered."""
 
     def __init__(self, opened: Opened) -> None:
-        self.opened_at = clock()
+        self.opened_at = self._used_at = clock()
         self.opened = opened
         self._connection = opened.connection
         self._stream, self._writer = streams(opened.connection)
@@ -134,8 +135,16 @@ class Wire:
         again = ("PEXPIRE", self._barrier, _BARRIER)
         return [("ASKING",), again] if self.opened.cluster else [again]
 
+    @property
+    def outdated(self) -> bool:
+        """Whether to connect anew before it is used again."""
+        now = clock()
+        counted = self.opened.known is not None and now - self.opened_at > _COUNTED
+        return counted or now - self._used_at > _IDLE
+
     def send(self, commands: Sequence[tuple[Any, ...]]) -> None:
         """Send commands together."""
+        self._used_at = clock()
         self._writer.write(b"".join(map(hiredis.pack_command, commands)))
 
     async def read(self, count: int) -> list[Any]:
@@ -241,7 +250,7 @@ class Confirmer:
         """Ask about the writes of the group; without any, whether replicas are back."""
         group, asked = self._group, self._asked
         wire = self._wire
-        if wire is None or (wire.opened.known and clock() - wire.opened_at > _COUNTED):
+        if wire is None or wire.outdated:
             self.reconnect()
             left = max(_LEAST / 1000, ends - clock())
             wire = self._wire = await asyncio.wait_for(self._connect(), left)
