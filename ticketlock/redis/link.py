@@ -209,6 +209,7 @@ class Link(BaseLink):
             transport.abort()
         if connection is not None:
             release(connection)
+        self._unsent = deque(command for command in self._unsent if not command.prologue)
         for command in reversed([*self._sent]):
             if command.owed:
                 command.repeated = True
