@@ -77,11 +77,11 @@ def run(bench: Bench) -> None:
             bare = [sys.executable, "-m", "benchmarks.workloads.bare_server", "PORT", http, loop]
             servers[BARE, http] = _started(stack, bare, ROOT)
             for store in stores:
-                servers[store, http] = _ours(stack, bench, store, {"http": http, "loop": loop})
+                servers[store, http] = ours(stack, bench, store, {"http": http, "loop": loop})
         if bench.full:
             versions = of_tests("servers.versions")
             env = versions.environment(versions.before(BEFORE))
-            servers[FIRST, "h11"] = _ours(stack, bench, "sqlite", {}, env)
+            servers[FIRST, "h11"] = ours(stack, bench, "sqlite", {}, env)
         for server in servers.values():
             server.wait()
         for round_, (peer, http) in bench.turns(list(servers), rounds):
@@ -102,7 +102,7 @@ def _folder(stack: ExitStack) -> Path:
     return Path(stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY)))
 
 
-def _ours(
+def ours(
     stack: ExitStack, bench: Bench, store: str, keys: Mapping[str, str],
     env: dict[str, str] | None = None,
 ) -> Server:  # fmt: skip
