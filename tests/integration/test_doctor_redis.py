@@ -185,7 +185,7 @@ def test_the_rights_of_locks(server: EmbeddedRedis, examine: Examine, without: s
         client.execute_command("ACL", "DELUSER", "bot")
         client.execute_command(*words[:3], "on", ">s3cret-pw", "resetchannels", *words[3:])
         found = examine(lock_store=keys)
-        assert "INFO, CONFIG GET" in found["not-looked-at"][0]["what"]
+        assert "INFO, CONFIG GET:" in found["not-looked-at"][0]["what"]
         assert "SCAN" in found["not-looked-at"][1]["what"]
         if without is None:
             assert [*found] == ["not-looked-at"]
@@ -196,8 +196,36 @@ def test_the_rights_of_locks(server: EmbeddedRedis, examine: Examine, without: s
         assert typed(finding) == line
         client.execute_command(*typed(finding).split())
         assert [*examine(lock_store=keys)] == ["not-looked-at"]
-        client.execute_command("ACL", "SETUSER", "bot", "+info", "+config|get", "+scan")
+        client.execute_command("ACL", "SETUSER", "bot", "+scan")
+        (note,) = examine(lock_store=keys)["not-looked-at"]
+        client.execute_command(*typed(note).split())
         assert examine(lock_store=keys) == {}
+        back = note["do"].partition("take it back with ")[2].partition(";")[0]
+        client.execute_command(*back.split())
+        assert examine(lock_store=keys) == {"not-looked-at": [note]}
+
+
+@pytest.mark.parametrize("section_of", ["lock_store", "tracker_store"])
+def test_a_user_who_may_not_select(
+    server: EmbeddedRedis, examine: Examine, section_of: str
+) -> None:
+    """All other faults are found at once: in database 0, but for keys, which are in another one."""
+    keys = {"host": "127.0.0.1", "port": server.port, "username": "bot", "password": "s3cret-pw"}
+    keys |= {"type": "concurrent_redis" if section_of == "lock_store" else "redis", "db": 3}
+    with configured(server, maxmemory_policy="allkeys-lru") as client:
+        client.execute_command("ACL", "DELUSER", "bot")
+        allowed = ("~*", "&*", "+@all", "-select", "-hget")
+        client.execute_command("ACL", "SETUSER", "bot", "on", ">s3cret-pw", *allowed)
+        client.set("concurrent_lock:{anna}:queue", 1)  # a leak, were it in database 3
+        found = examine(**{"lock_store": section(server), section_of: keys})
+        client.delete("concurrent_lock:{anna}:queue")
+        assert set(found) == {"redis-eviction", "redis-rights"}
+        assert "select, hget" in found["redis-rights"][0]["what"]
+        words = typed(found["redis-rights"][0]).split()
+        client.execute_command(*(word for word in words if word[0] not in "~&"))
+        assert set(examine(**{"lock_store": section(server), section_of: keys})) == {
+            "redis-eviction"
+        }
 
 
 @pytest.mark.parametrize("without", ["+hset", "+zscan", "+evalsha"])
@@ -219,7 +247,7 @@ def test_the_rights_of_histories(server: EmbeddedRedis, examine: Examine, withou
 
 def typed(finding: dict[str, str]) -> str:
     """The command of a finding, without what is said about it."""
-    return finding["do"].partition("  (")[0]
+    return finding["do"].splitlines()[0]
 
 
 def test_a_user_with_all_keys_and_channels(server: EmbeddedRedis, examine: Examine) -> None:

@@ -64,8 +64,11 @@ def test_a_master_that_writes_alone(trio: SentinelSet, examine: Examine) -> None
         master.config_set("min-replicas-to-write", 0)
         (finding,) = examine(lock_store=behind(trio))["redis-min-replicas"]
         assert "higher" in finding["why"]
+        assert finding["do"].startswith("CONFIG SET min-replicas-to-write 1, on each server")
+        master.config_set("min-replicas-max-lag", 30)  # both at once
+        (both,) = examine(lock_store=behind(trio))["redis-min-replicas"]
+        assert "min-replicas-to-write 1; CONFIG SET min-replicas-max-lag 20, on" in both["do"]
         master.config_set("min-replicas-to-write", 1)
-        master.config_set("min-replicas-max-lag", 30)
         (finding,) = examine(lock_store=behind(trio))["redis-min-replicas"]
         assert "30 s, and the sentinels call a master down after 20 s" in finding["what"]
         master.config_set("min-replicas-max-lag", 10)
@@ -122,6 +125,8 @@ def test_one_sentinel_and_no_replica(
             until(lambda: not master.info("replication")["connected_slaves"])
         found = examine(lock_store=behind(servers))
     assert set(found) == {"sentinel-few", "redis-no-replica", "redis-min-replicas"}
+    # A master without replicas that has to have one takes no writes.
+    assert found["redis-min-replicas"][0]["do"].startswith("start a replica first; CONFIG SET")
 
 
 # -- a cluster ----------------------------------------------------------------------------------
@@ -142,6 +147,17 @@ def test_nothing_is_said_of_a_cluster_that_is_right(nodes: RedisCluster, examine
     """With both stores there; one seed that is down does not matter."""
     tracker = of(nodes, type="redis", endpoints=["127.0.0.1:1", *nodes.endpoints])
     assert examine(lock_store=of(nodes), tracker_store=tracker) == {}
+
+
+def test_a_node_that_the_file_names_otherwise(nodes: RedisCluster, examine: Examine) -> None:
+    """It is one of its cluster's, under the address that the cluster has for it."""
+    server = nodes.servers[0]
+    keys = of(nodes, endpoints=[f"localhost:{server.port}"])
+    with client(server) as one:
+        one.config_set("maxmemory-policy", "allkeys-lru")
+        (finding,) = examine(lock_store=keys)["redis-eviction"]
+        assert finding["what"] == f"127.0.0.1:{server.port}: maxmemory-policy is allkeys-lru"
+        one.config_set("maxmemory-policy", "noeviction")
 
 
 def test_one_node_with_a_wrong_setting(nodes: RedisCluster, examine: Examine) -> None:

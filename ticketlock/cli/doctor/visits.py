@@ -100,7 +100,7 @@ def _wrapped(name: str, text: str) -> Iterator[str]:
     """A text beside its name. What is to be typed is not broken: it is copied."""
     start = f"            {name:4}  "
     if name == "do":
-        yield start + text
+        yield start + text.replace("\n", "\n" + " " * len(start))
         return
     yield from textwrap.wrap(
         text, _WIDTH + len(start), initial_indent=start, subsequent_indent=" " * len(start),

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from ...aio.loop_time import within_loop_time
 from ...errors import LockStoreConnectionError
-from ...redis.connect import connect, explain
+from ...redis.connect import explain
 from ...redis.settings import RedisSettings
 from .. import tls
 from ..finding import NOT_LOOKED_AT, UNREACHABLE, Finding
@@ -20,7 +20,7 @@ from . import clients, durability, leaks, memory, persistence, replication, righ
 from .cluster import Cluster
 from .deployment import Address, Deployment, shown
 from .sentinels import Answers, ask_all, down_after, sentinels
-from .server import Server, look
+from .server import Server, look, reach
 
 #: What asking a server may raise.
 ERRORS = (LockStoreConnectionError, RedisError, OSError, asyncio.TimeoutError)
@@ -105,7 +105,9 @@ class Examination:
 
     async def _nodes(self, cluster: Cluster, seed: Address) -> None:
         """Look at every node that is up, and at the rights on each master."""
-        others = [node.address for node in cluster.nodes if not node.down and node.address != seed]
+        own = next((node.address for node in cluster.nodes if "myself" in node.flags), seed)
+        self._servers[0].place = shown(own)  # the seed, which a file may name otherwise
+        others = [node.address for node in cluster.nodes if not node.down and node.address != own]
         await asyncio.gather(*map(self._look_beside, others))
         masters = {address for address in cluster.owners if address is not None}
         places = {shown(address): address for address in masters}
@@ -163,14 +165,15 @@ class Examination:
             self._add(server.place, durability.durable(server, use.durability))
             settings = self._deployment.login(use, address)
             try:
-                own = Server(server.place, await connect(settings, replica=True))
+                own = Server(server.place, await reach(settings))
             except ERRORS as error:
                 self._unreachable(server.place, settings, error)
                 continue
             try:
                 await self._gather(own, rights.rights(own, use, owns))
                 if use.keeps_locks:
-                    await self._gather(own, leaks.leaks(own, use))
+                    if own.connection.db == settings.db:
+                        await self._gather(own, leaks.leaks(own, use))
                     cluster = self._deployment.mode == "cluster"
                     await self._gather(
                         own, durability.ability(own, use.durability, cluster=cluster)
@@ -192,13 +195,15 @@ class Examination:
         yield from clients.buffer(server)
         if deployment.lease is not None:
             yield from timing.latency(server, deployment.lease)
-        if server.refused:
+        # A right that replicas need as well is a finding of `rights`.
+        refused = [name for name in server.refused if name != "TIME" or deployment.lease is None]
+        if refused:
             user = deployment.settings.username or "default"
             yield NOT_LOOKED_AT.found(
-                f"user {user} may not run {', '.join(server.refused)}: eviction, memory, persistence and "
+                f"user {user} may not run {', '.join(refused)}: eviction, memory, persistence and "
                 "limits are not known, or not all of them",
-                f"ACL SETUSER {user} {_right(server.refused)}, for as long as the doctor looks; where a "
-                "provider forbids it, see its console",
+                f"ACL SETUSER {user} {_rights('+', refused)}\nrun the doctor again, and take it back with "
+                f"ACL SETUSER {user} {_rights('-', refused)}; where a provider forbids it, see its console",
             )
 
     async def _gather(self, server: Server, found: AsyncIterator[Finding]) -> None:
@@ -263,5 +268,5 @@ def _followers(master: Server) -> list[Address]:
     return found
 
 
-def _right(commands: Iterable[str]) -> str:
-    return " ".join("+" + command.lower().replace(" ", "|") for command in commands)
+def _rights(sign: str, commands: Iterable[str]) -> str:
+    return " ".join(sign + command.lower().replace(" ", "|") for command in commands)

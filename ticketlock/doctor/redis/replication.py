@@ -41,22 +41,31 @@ def cut_off(server: Server, down_after: float | None) -> Iterator[Finding]:
         down_after: seconds after which sentinels call a master down; None if that is not known.
     """
     lag = float(server.config.get("min-replicas-max-lag") or 0)
+    what, do = [], []
     if server.config.get("min-replicas-to-write") == "0":
-        yield CUT_OFF.found(
-            "min-replicas-to-write is 0",
-            "CONFIG SET min-replicas-to-write 1 on each server, and the same in their configuration files",
+        what.append("min-replicas-to-write is 0")
+        if _alone(server):  # it would take no writes
+            do.append("start a replica first")
+        do.append("CONFIG SET min-replicas-to-write 1")
+    if down_after is not None and lag > down_after:
+        what.append(
+            f"min-replicas-max-lag is {lag:g} s, and the sentinels call a master down after {down_after:g} s"
         )
-    elif down_after is not None and lag > down_after:
+        do.append(f"CONFIG SET min-replicas-max-lag {max(1, int(down_after))}")
+    if what:
         yield CUT_OFF.found(
-            f"min-replicas-max-lag is {lag:g} s, and the sentinels call a master down after {down_after:g} s",
-            f"CONFIG SET min-replicas-max-lag {max(1, int(down_after))} on each server, or on each sentinel "
-            f"SENTINEL SET NAME down-after-milliseconds {1000 * lag:.0f}",
+            "; ".join(what),
+            f"{'; '.join(do)}, on each server, and the same in their configuration files",
         )
+
+
+def _alone(server: Server) -> bool:
+    return server.info.get("role") == "master" and server.info.get("connected_slaves") == "0"
 
 
 def replicas(server: Server) -> Iterator[Finding]:
     """A master has no replica. Source: INFO replication."""
-    if server.info.get("role") == "master" and server.info.get("connected_slaves") == "0":
+    if _alone(server):
         yield NO_REPLICA.found(
             f"{server.place} is a master without a replica",
             "start a replica of it: REPLICAOF HOST PORT, in a cluster CLUSTER REPLICATE ID",

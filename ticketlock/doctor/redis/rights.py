@@ -10,7 +10,7 @@ from redis.crc import key_slot
 from redis.exceptions import NoPermissionError, ResponseError
 
 from ...locks.concurrent.scripts import Keys
-from ...redis.rights import NEEDED_COMMANDS, grant_line
+from ...redis.rights import grant_line
 from ...redis.scripts import load
 from ...redis.text import decoded
 from ..finding import Finding, fault
@@ -28,6 +28,13 @@ RIGHTS = fault(
     "A replica refuses to start a turn with such a user, because it would fail in the middle of one.",
     "docs/guides/redis.md",
 )  # fmt: skip
+
+#: Said of a line with rights. Redis refuses the whole line if a pattern in it adds nothing, and
+#: forgets it with a restart.
+TYPED = (
+    "type it in redis-cli as an administrator, without a word that begins with ~ or & if the user has "
+    "~* or &* already; then ACL SAVE, or CONFIG REWRITE where no aclfile is set, keeps it"
+)
 
 
 async def lua(server: Server) -> AsyncIterator[Finding]:
@@ -59,11 +66,11 @@ async def rights(
     keys = Keys(use.settings)
     named: Callable[[str], str]
     if use.keeps_locks:
-        needed, channel = NEEDED_COMMANDS, keys.bell + "doctor"
+        channel = keys.bell + "doctor"
         named = lambda tag: keys.of(f"doctor {tag}")[1]  # one line each
         line = grant_line(use.settings)
     else:
-        needed, channel = histories_commands(), ""
+        channel = ""
         named = lambda tag: use.settings.prefixed(f"tracker:{{doctor {tag}}}:events")
         line = histories_line(use)
     tags = map(str, range(1000))
@@ -72,17 +79,15 @@ async def rights(
     )
     if key is None:
         return  # it owns no slots
-    refused = [
-        name for name in await _refused(server, key, channel) if f"+{name}" in needed.split()
-    ]
+    refused = [name for name in await _refused(server, key, channel) if f"+{name}" in line.split()]
+    if "+select" in line.split() and server.connection.db != use.settings.db:
+        refused.insert(0, "select")  # `reach` was refused it
     if refused:
         user = use.settings.username or "default"
         inside = "" if "evalsha" not in refused else ", and perhaps more, which scripts would try"
-        # Redis refuses the whole line if a pattern in it adds nothing.
-        hint = "without the word that begins with ~ or & if the user has ~* or &* already"
         yield RIGHTS.found(
             f"{use.section}: user {user} may not run {', '.join(refused)} on its keys and channels{inside}",
-            f"{line}  ({hint})",
+            f"{line}\n{TYPED}",
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -105,9 +105,23 @@ class Server:
         discard(self.connection)
 
 
+async def reach(settings: RedisSettings) -> Connection:
+    """A connection to a server, master or replica. Raises what `connect` raises.
+
+    It is to database 0 if the user lacks the right to SELECT another one: that is a finding of
+    `rights`, and the rest of the server can be looked at all the same.
+    """
+    try:
+        return await connect(settings, replica=True)
+    except NoPermissionError:
+        if not settings.db:
+            raise
+        return await connect(replace(settings, db=0), replica=True)
+
+
 async def look(settings: RedisSettings, place: str) -> Server:
     """Connect to a server, master or replica, and ask it. Raises what `connect` raises."""
-    server = Server(place, await connect(settings, replica=True))
+    server = Server(place, await reach(settings))
     try:
         await _ask(server)
     except BaseException:
