@@ -16,6 +16,7 @@ from .confirming import Confirmer, Opened, Pending, Proof, Verdict, Wire
 from .connect import connect, explain
 from .durability import Durability
 from .link import Link
+from .sentinel_link import SentinelLink
 from .sentinels import ask_sentinel
 from .settings import RedisSettings
 from .slots import Address
@@ -34,7 +35,7 @@ class Confirmers:
 
     Args:
         prefix: of the keys of barriers.
-        link: over which writes are sent: in a cluster it knows the owners of slots.
+        link: over which writes are sent: it knows the master, or the owners of slots.
         changed: called with a server and why what is written there is not durable in time; "" when
             it is again.
     """
@@ -51,6 +52,7 @@ class Confirmers:
         self.asked = asked
         self.prefix = prefix
         self.cluster = link if isinstance(link, ClusterLink) else None
+        self.sentinel = link if isinstance(link, SentinelLink) else None
         self.changed = changed
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -120,7 +122,9 @@ class _Server:
     async def open(self) -> Opened:
         cluster, address = self._all.cluster, self._address
         majority = self._all.asked.kind == "majority"
-        connection = await connect(self._settings, replica=cluster is not None)
+        # To the same server as the link: another sentinel may name another master yet.
+        master = self._all.sentinel.master if self._all.sentinel is not None else None
+        connection = await connect(self._settings, replica=cluster is not None, master=master)
         place = self.place
         if not self._settings.unix_socket_path:
             place = f"{connection.host}:{connection.port}"  # that of the master, with sentinels

@@ -289,6 +289,7 @@ class Confirmer:
         """
         group, self._group = self._group, []
         unsure: list[Pending] = []
+        problem = ""
         for one in group:
             each = 2 if one.asking else 1
             count = each * len(one.proof.questions)
@@ -299,14 +300,17 @@ class Confirmer:
             if kind in ("MOVED", "ASK"):
                 self._server.route(one, redirect(rest, wire.opened.place.rpartition(":")[0]))
             elif refused:
-                self._group += [*unsure, *group[group.index(one) :]]
-                raise ConnectionError(refused)
+                problem = refused
+                unsure.append(one)
             elif one.proof.holds(own):
                 self._group.append(one)
             elif wire.opened_at > one.began:
                 one.settle(Verdict.GONE)
             else:
                 unsure.append(one)
+        if problem:
+            self._group += unsure
+            raise ConnectionError(problem)
         if unsure:  # the connection may be that to a master of before: all are asked about again
             self._pending[:0] = [*self._group, *unsure]
             self._group = []

@@ -38,6 +38,11 @@ class SentinelLink(Link):
         self._asking: asyncio.Task[None] | None = None
         super().__init__(self._to_master, lambda error: explain(settings, error), **options)
 
+    @property
+    def master(self) -> Master | None:
+        """The master that it connected to last, or is about to; None before that."""
+        return self._master
+
     async def _to_master(self) -> Connection:
         master = await find_master(self._settings)
         connection = await connect(self._settings, rights=self._rights, master=master)
