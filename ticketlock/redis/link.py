@@ -21,7 +21,7 @@ import hiredis
 from redis.asyncio.connection import Connection
 
 from ..aio.backoff import Backoff
-from ..errors import LockStoreConnectionError
+from ..errors import CLOSED, LockStoreConnectionError
 from ..process import clock
 from .attempts import Attempts, Connect
 from .commands import LASTING, BaseLink, Callback, Command, InTransit
@@ -125,6 +125,8 @@ class Link(BaseLink):
 
     def send(self, command: Command) -> None:
         """Send a command: at once if no answer is pending, else with the others of this tick."""
+        if self._closed:  # a node of a cluster, to which another one has moved a slot meanwhile
+            return command.fail(LockStoreConnectionError(CLOSED))
         self._unsent.append(command)
         if self._transport is None:
             self._ensure_connecting()
@@ -136,6 +138,7 @@ class Link(BaseLink):
                 self._flush()
         if self._watch is None or command.expires < self._watch_at:
             self._watch_until(command.expires)
+        return None
 
     def _flush(self) -> None:
         self._flush_due = False
@@ -390,5 +393,5 @@ class Link(BaseLink):
             self._connecting.cancel()
         if self._watch is not None:
             self._watch.cancel()
-        self._fail_all(LockStoreConnectionError("the lock store has been closed"))
+        self._fail_all(LockStoreConnectionError(CLOSED))
         self._drop(None)

@@ -88,6 +88,11 @@ class Node(Link):
         return self._failed or (self._transport is not None and self.stuck)
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    @property
     def idle(self) -> bool:
         """Whether no command waits for it."""
         return not any(command.owed for command in (*self._sent, *self._again, *self._unsent))
