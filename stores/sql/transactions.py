@@ -97,9 +97,9 @@ def sync(connection: sa.Connection, synced: bool) -> None:
     info: Any = connection.info
     synced = synced or not info["ticketlock_wal"]
     if info["ticketlock_synced"] != synced:
-        info["ticketlock_synced"] = synced
         driver: Any = connection.connection.dbapi_connection
         driver.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+        info["ticketlock_synced"] = synced  # not where that has failed
 
 
 def _acknowledge(batch: list[Operation]) -> None:

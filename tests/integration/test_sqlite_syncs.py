@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
+import sqlalchemy as sa
 from servers import missing
+from ticketlock.stores.sql.engine import listen
+from ticketlock.stores.sql.settings import SQLSettings
+from ticketlock.stores.sql.transactions import sync
+
+from ticketlock.settings.section import Section
+from ticketlock.settings.store_keys import SQLStoreKeys
 
 #: Claims and turns of twenty conversations, each kind at once; before each, a line.
 WRITER = """
@@ -45,6 +55,23 @@ def test_each_write_waits_for_the_disk_once(tmp_path: Path) -> None:
     for claims, writes in rounds:
         assert _syncs(claims) == 0
         assert 1 <= _syncs(writes) <= 3  # a batch or two, and not twenty commits
+
+
+def test_a_change_that_has_failed_is_made_by_the_next_write(tmp_path: Path) -> None:
+    """SQLite refuses it while something is under way on the connection, as here."""
+    keys = {"db": str(tmp_path / "bot.db")}
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'bot.db'}")
+    listen(engine, SQLSettings.read(Section(keys, "test"), SQLStoreKeys))
+    with engine.connect() as connection:
+        driver: Any = connection.connection.dbapi_connection
+        sync(connection, False)
+        driver.execute("BEGIN")
+        with pytest.raises(sqlite3.OperationalError, match="inside a transaction"):
+            sync(connection, True)
+        driver.execute("ROLLBACK")
+        sync(connection, True)
+        assert driver.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    engine.dispose()
 
 
 def _syncs(trace: str) -> int:
