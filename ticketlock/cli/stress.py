@@ -7,15 +7,18 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..checker import History, Verdict, check, picture, png, timeline
 from ..endpoints.file import read_endpoints
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, TicketLockError
 from ..imports import missing, needs
 from ..stress.nemeses import ALL, NEMESES, SETS
 from ..stress.plan import Options
 from .common import EXIT_FAILED, EXIT_OK, above_zero, positive
+
+if TYPE_CHECKING:
+    from ..stress.report import Report
 
 #: Violations that are printed; the others are only counted.
 SHOWN = 10
@@ -24,8 +27,11 @@ SHOWN = 10
 def add(commands: Any) -> None:
     """Add the command to a parser's subcommands."""
     stress = commands.add_parser(
-        "stress", help="let processes take turns on a lock store, and check the history"
-    )
+        "stress", help="let processes take turns on a lock store, and check the history",
+        description="Worker processes take turns on a lock store, on a Redis of their own or, with "
+        "--endpoints, on yours, and record what they do; then the history is judged. The status is 0 "
+        "if every promise was kept.",
+    )  # fmt: skip
     stress.set_defaults(command=_stress)
     option = stress.add_argument
     option(
@@ -34,18 +40,22 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     option(
         "--key-prefix", metavar="PREFIX",
-        help="with --endpoints: of the keys, letters and digits; default: by chance",
+        help="with --endpoints: letters and digits that its keys begin with, where the rights of the user "
+        "need that; default: another one for each run",
     )  # fmt: skip
-    option("--seconds", type=above_zero, default=10, help="for which turns begin (%(default)s)")
-    option("--processes", type=positive, default=3, help="workers (%(default)s)")
-    option("--tasks", type=positive, default=8, help="that take turns in each (%(default)s)")
-    option("--conversations", type=positive, default=10, help="(%(default)s)")
-    option("--rate", type=above_zero, default=200, help="most turns a second, of all (%(default)s)")
+    for name, kind, default, text in (
+        ("--seconds", above_zero, 10, "for how long turns begin"),
+        ("--processes", positive, 3, "worker processes"),
+        ("--tasks", positive, 8, "tasks in each worker that take turns"),
+        ("--conversations", positive, 10, "each turn takes one of so many: fewer wait for each other more"),
+        ("--rate", above_zero, 200, "most turns a second, of all workers together"),
+    ):  # fmt: skip
+        option(name, type=kind, default=default, metavar="N", help=f"{text} (%(default)s)")
     option(
         "--wait-bound", type=above_zero, default=60, metavar="SECONDS",
-        help="how long a living process may wait (%(default)s)",
+        help="a longer wait of a living process is a violation (%(default)s)",
     )  # fmt: skip
-    option("--seed", type=int, default=1, help="for random numbers (%(default)s)")
+    option("--seed", type=int, default=1, metavar="N", help="of the random numbers (%(default)s)")
     option(
         "--messages", action="store_true",
         help="submit messages to the inbox, which all workers serve, instead of taking turns",
@@ -82,8 +92,6 @@ def add(commands: Any) -> None:
 
 
 def _stress(args: argparse.Namespace) -> int:
-    from ..stress.course import run
-
     if args.timeline is not None and args.timeline.suffix == ".png" and missing("pictures"):
         raise ConfigurationError(f"--timeline: a PNG {needs({'pictures': missing('pictures')})}")
     if args.check is not None:
@@ -91,17 +99,34 @@ def _stress(args: argparse.Namespace) -> int:
     options = _options(args)
     if options.lock_store is not None and not args.yes:
         _ask(options)
-    report = run(options)
-    if args.history is not None:
-        _write("--history", args.history, report.history.write)
-    _draw(args, report.history, report.verdict)
+    report = _run(args, options)
     if args.json:
         print(json.dumps(report.as_json()), flush=True)
     else:
         _table(dict(report.rows()))
         _violations(report.verdict)
-        print(report.said)
+        print(report.said, flush=True)
+    # Behind the verdict, which is not lost where a file cannot be written.
+    if args.history is not None:
+        _write("--history", args.history, report.history.write)
+    _draw(args, report.history, report.verdict)
     return EXIT_OK if report.ok else EXIT_FAILED
+
+
+def _run(args: argparse.Namespace, options: Options) -> Report:
+    from ..stress.course import run
+
+    try:
+        return run(options)
+    except TicketLockError as error:
+        prefix = (options.lock_store or {}).get("key_prefix")
+        if args.key_prefix is not None or not prefix or prefix not in str(error):
+            raise
+        # The rights that it asks for would be those of this run alone.
+        raise type(error)(
+            f"{error}; the next run has another prefix: name one of letters and digits with "
+            "--key-prefix, and grant the rights for that"
+        ) from error
 
 
 def _options(args: argparse.Namespace) -> Options:

@@ -76,6 +76,7 @@ _EXPLANATIONS: tuple[tuple[str, str, bool], ...] = (
     ("TRYAGAIN", "the slot of this conversation is moving between two nodes", True),
     ("CLUSTERDOWN", "the cluster does not serve all slots: see CLUSTER INFO", True),
     ("LOADING ", "it is loading its data, and will answer when it is done", True),
+    ("as reply type byte", "it does not speak the protocol of Redis: check host and port", False),
     ("closed", "it closed the connection", True),
     ("reset", "it closed the connection", True),
     ("connection lost", "it closed the connection", True),  # while something was written

@@ -52,6 +52,10 @@ def stressed(section: Mapping[str, Any], where: str, prefix: str | None = None) 
     Raises ConfigurationError if it cannot be stressed.
     """
     _, settings = opened(section, where)
+    if prefix is not None and not prefix.isalnum():
+        raise ConfigurationError(
+            f"--key-prefix: {prefix!r} has other characters than letters and digits"
+        )
     if prefix is not None and prefix == settings.key_prefix:
         raise ConfigurationError(
             f"--key-prefix: {prefix!r} is that of {where}: its replicas would handle what is submitted, "
@@ -88,6 +92,8 @@ async def _run(options: Options) -> Report:
         if options.messages:
             place = {"url": own.registers.url} if own else section
             tracker = tracker_section(place)
+            async with Conversations(section, tracker) as trial:
+                await trial.delete(options.names[0])  # as above; there is nothing
         if own is None:
             stack.push_async_callback(_clean_up, options, section, settings, tracker)
         plan = Plan(
@@ -153,14 +159,22 @@ async def _clean_up(
 ) -> None:  # fmt: skip
     """Remove the keys of the run; workers that would write more are gone."""
     keys = Keys(settings)
-    if tracker is not None:
-        async with Conversations(section, tracker) as conversations:
-            for name in options.names:
-                await conversations.delete(name)
+    try:
+        if tracker is not None:
+            async with Conversations(section, tracker) as conversations:
+                for name in options.names:
+                    await conversations.delete(name)
+    finally:  # keys of the locks go, also where those of the histories cannot be reached
+        await _remove_locks(options, settings, keys, tracker is not None)
+
+
+async def _remove_locks(
+    options: Options, settings: RedisSettings, keys: Keys, submitted: bool
+) -> None:
     shards = CLUSTER_SHARDS if settings.deployment_mode == "cluster" else 1
     index = Index(keys.prefix, shards)
     async with Registers(settings) as registers:
-        for shard in range(shards if tracker is not None else 0):
+        for shard in range(shards if submitted else 0):
             await registers.remove(index.key(shard), index.counts(shard))
         for name in options.names:
             await registers.remove(

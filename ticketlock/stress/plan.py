@@ -16,6 +16,10 @@ from .nemeses import named
 
 #: Most operations of a turn: acquire, two writes, release.
 OPERATIONS = 4
+#: Workers and tasks of a run at most: the machine has to start them, and each takes 40 MB.
+MOST_PROCESSES, MOST_TASKS = 100, 10_000
+#: Topology -> replicas of each of its masters.
+REPLICAS = {"server": 0, "cluster": 1, "sentinel": 2}
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,16 @@ class Options:
         object.__setattr__(self, "nemeses", nemeses)
         if self.min_replicas is None:
             object.__setattr__(self, "min_replicas", int(self.topology == "sentinel"))
+        elif not 0 <= self.min_replicas <= REPLICAS[self.topology]:
+            raise ConfigurationError(
+                f"--min-replicas {self.min_replicas} is not from 0 to {REPLICAS[self.topology]}, the "
+                f"replicas of a master of --topology {self.topology}"
+            )
+        for option, number, most in (
+            ("--processes", self.processes, MOST_PROCESSES), ("--tasks", self.tasks, MOST_TASKS),
+        ):  # fmt: skip
+            if number > most:
+                raise ConfigurationError(f"{option} {number}: at most {most}")
         if self.seconds * self.rate * OPERATIONS > LIMIT:
             raise ConfigurationError(
                 f"{self.seconds:g} s at {self.rate:g} turns a second are more than {LIMIT} "
