@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from faults.mutation import Patch, expect_noticed, method, python
 from integration import test_durability as tests
+from integration import test_durable_failovers as failovers
+from integration import test_durable_messages as messages
 
 from ticketlock.inbox.served import _ServedTurns
 from ticketlock.inbox.submitting import SubmittingInbox
@@ -40,19 +42,19 @@ MUTANTS: dict[str, tuple[Patch, Callable[..., Any]]] = {
         tests.test_two_of_two),
     "a server confirms what it does not have": (
         python(Confirmer, "_sort", "one.proof.holds(own)", "True"),
-        tests.test_the_new_master_confirms_nothing_that_it_has_not),
+        failovers.test_the_new_master_confirms_nothing_that_it_has_not),
     "a turn begins before it is durable": (
         python(Engine, "_serve", "if self.durable is None", "if True"),
         tests.test_a_turn_that_another_process_hands_on),
     "a message is handled before its turn is durable": (
         python(_ServedTurns, "granted", "if served.proven is not None", "if False"),
-        tests.test_refused_messages_wait_and_none_are_accepted),
+        messages.test_refused_messages_wait_and_none_are_accepted),
     "a message is accepted before it is durable": (
         method(SubmittingInbox, "keep", nothing),
-        partial(tests.test_an_accepted_message_is_on_the_replica, "now")),
+        partial(messages.test_an_accepted_message_is_on_the_replica, "now")),
     "the same of one that comes due later": (
         method(Durable, "keep_until_due", nothing),
-        partial(tests.test_an_accepted_message_is_on_the_replica, "later")),
+        partial(messages.test_an_accepted_message_is_on_the_replica, "later")),
     "each has a WAIT of its own": (
         lambda monkeypatch: monkeypatch.setattr(confirming, "MOST", 1),
         tests.test_many_turns_share_a_wait_and_none_waits_for_others),
@@ -67,7 +69,7 @@ MUTANTS: dict[str, tuple[Patch, Callable[..., Any]]] = {
         tests.test_refuse_gives_the_turn_up),
     "messages are taken while their turns are refused": (
         method(Durable, "refuses", lambda *_: False),
-        tests.test_refused_messages_wait_and_none_are_accepted),
+        messages.test_refused_messages_wait_and_none_are_accepted),
 }  # fmt: skip
 
 
