@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from .bounds import LARGE, SMALL
-from .spin import check
+from .spin import SpinFailed, check
 
 
 def main() -> int:
@@ -18,7 +18,12 @@ def main() -> int:
     for name, bounds in {**SMALL, **LARGE}.items():
         if arguments.only not in name:
             continue
-        verdict = check(bounds, seconds=arguments.seconds, large=name in LARGE)
+        try:
+            verdict = check(bounds, seconds=arguments.seconds, large=name in LARGE)
+        except SpinFailed as error:
+            bad += 1
+            print(f"{name}: {error}", flush=True)
+            continue
         states += verdict.states
         how = "all of them" if verdict.complete else "not all of them"
         print(f"{name}: {verdict.states:,} states, {how}; {verdict.seconds:.0f} s", flush=True)

@@ -20,12 +20,5 @@ LARGE: dict[str, dict[str, int]] = {
     "broken connections among three": {
         "PROCESSES": 3, "DROPS": 1, "LATES": 1, "CANCELLATIONS": 1},
     "a crash among three": {"PROCESSES": 3, "CRASHES": 1, "LOSSY": 1},
-    "two standstills": {"OUTAGES": 2, "STOPS": 1},
-    "a stopped process among three": {"PROCESSES": 3, "STOPS": 1},
     "a standstill among three": {"PROCESSES": 3, "OUTAGES": 1},
-    "two tickets each, stopped and late": {"EACH": 2, "STOPS": 1, "DROPS": 1, "LATES": 1},
-    "lost data among three": {"PROCESSES": 3, "FLUSHES": 1, "STOPS": 1},
-    "everything": {
-        "DROPS": 1, "LATES": 1, "CANCELLATIONS": 1, "CRASHES": 1, "STOPS": 1, "OUTAGES": 1,
-        "BREAKS": 1, "LOSSY": 1},
 }  # fmt: skip

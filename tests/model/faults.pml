@@ -45,6 +45,9 @@ end:
         :: else -> stall = 0
         fi;
         judge_wait();
+        for (k_ : 0 .. TICKETS - 1) {
+            promise(a_lapsed_turn_is_told, phase[k_] != INSIDE || until[k_] || !RUNS(OWNER(k_)))
+        }
         pass();
         skip }
     :: d_step { late && !down ->

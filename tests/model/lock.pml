@@ -45,9 +45,14 @@ byte drops = DROPS, lates = LATES, cancels = CANCELLATIONS, crashes = CRASHES, s
 #define OVER_OR_DEAD(t) (phase[t] == OVER || phase[t] == DEAD)
 #define MAY_BEGIN(t) ((t % EACH == 0 || OVER_OR_DEAD(t - 1)) && (t == 0 || phase[t - 1] != NEW || t % EACH))
 #define HAS(t) (phase[t] == WAITS || phase[t] == INSIDE)
+#ifdef DEADLINE_IS_NOT_WATCHED
+#define LAPSED(t) 0
+#else
+#define LAPSED(t) (phase[t] == INSIDE && !until[t])
+#endif
 /* What has to be done before time passes. */
 #define DUE(t) (RUNS(OWNER(t)) && ((!down && (asks[t] || phase[t] == LEAVES || phase[t] == CANCELS)) || \
-    told[t] || bell[t] || broken_bell[t] || (phase[t] == INSIDE && !until[t])))
+    told[t] || bell[t] || broken_bell[t] || LAPSED(t)))
 #define UNHEARD(p) (RUNS(p) && !down && !beaten[p] && HAS_ANY(p))
 #define STUCK(t) (RUNS(OWNER(t)) && phase[t] == WAITS)
 #define FAULTLESS (stops == STOPS && outages == OUTAGES && flushes == FLUSHES && breaks == BREAKS && \

@@ -7,7 +7,6 @@ break one in the explorer.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 from faults.mutation import Patch, lua
@@ -31,13 +30,14 @@ class Mutant(NamedTuple):
     patch: Patch | None
     replayed: bool = True
 
-    @property
-    def of_script(self) -> bool:
-        """Whether the fault is in a script: those of processes stand in `processes.pml`."""
-        return self.flag not in (Path(__file__).parent / "processes.pml").read_text() and bool(
-            self.patch
-        )
 
+#: Faults in scripts that break no promise of the model, or in too many states; a call in one state
+#: of this bound differs from the model.
+COMPARED = {
+    "acquire leaves a dead holder to others": "a standstill of the server",
+    "those who stood still are waited for too shortly": "a standstill of the server",
+    "returning at an old number forgets the counter": "lost data",
+}
 
 #: No fault happens, no bell is lost: then no ticket waits while no turn is served.
 PROMPT = {"LONGEST_WAIT": 0}
@@ -88,6 +88,11 @@ _OF_STORIES: dict[str, tuple[str, dict[str, int], str]] = {
     "lost is not acted on": (
         "LOST_IS_NOT_ACTED_ON", {"FLUSHES": 1}, "a_heartbeat_tells_of_a_lost_turn"),
     "waiters are not attended": ("NOT_ATTENDED", {"LOSSY": 1}, "every_living_waiter_is_served"),
+    "not subscribed": ("NO_BELL", PROMPT, "every_living_waiter_is_served"),
+    "deadline counts from the answer": (
+        "COUNTS_FROM_THE_ANSWER", {"STOPS": 1}, "mutual_exclusion"),
+    "deadline is not watched": (
+        "DEADLINE_IS_NOT_WATCHED", {"OUTAGES": 1}, "a_lapsed_turn_is_told"),
     "no look behind the bell": (
         "NO_LOOK_BEHIND_THE_BELL", {"LOSSY": 1}, "every_living_waiter_is_served"),
     "no return to the queue": ("NO_RETURN", {"STOPS": 1}, "every_living_waiter_is_served"),
@@ -109,3 +114,21 @@ MUTANTS = {
     "the tracker store refuses nothing": Mutant(
         "STORE_REFUSES_NOTHING", {"STOPS": 1}, "no_stale_write_stored", None),
 }  # fmt: skip
+
+_CLIENTS = (
+    "cancelled waiter stays", "unanswered commands are dropped", "lost is not acted on",
+    "waiters are not attended", "no look behind the bell", "no return to the queue",
+    "no heartbeat", "not subscribed", "deadline counts from the answer",
+    "deadline is not watched",
+)  # fmt: skip
+
+#: Faults in scripts -> the bound in which a call of the script differs from the model's.
+IN_SCRIPTS = {
+    name: {
+        "withdraw drops a raced grant": "tickets taken back",
+        "withdraw leaves the ticket": "tickets taken back",
+        "break tells nobody": "turns broken by an operator",
+    }.get(name, "a standstill of the server")
+    for name, mutant in MUTANTS.items()
+    if mutant.patch is not None and name not in _CLIENTS
+} | COMPARED

@@ -29,7 +29,11 @@ inline hear_answer(t) {
     told[t] = 0;
     if
     :: phase[t] == WAITS && f_ == WAITING -> mine[t] = told_number[t]
+#ifdef COUNTS_FROM_THE_ANSWER
+    :: phase[t] == WAITS && f_ != WAITING -> enter(t, f_, LEASE, told_number[t])
+#else
     :: phase[t] == WAITS && f_ != WAITING -> enter(t, f_, told_left[t], told_number[t])
+#endif
     :: else
     fi;
     told_left[t] = 0; told_number[t] = 0
@@ -222,7 +226,8 @@ inline attend_all(p, hears) {
         :: hears && r_missing ->
             for (k_ : p * EACH .. p * EACH + EACH - 1) {
                 if
-                :: phase[k_] == WAITS && mine[k_] && !told[k_] -> asks[k_] = 1; back[k_] = mine[k_]
+                :: phase[k_] == WAITS && mine[k_] && !told[k_] -> 
+asks[k_] = 1; back[k_] = mine[k_]
                 :: else
                 fi
             }

@@ -5,7 +5,7 @@ hidden byte fence_monotonic, fifo_among_the_living, mutual_exclusion, no_stale_w
     every_living_waiter_is_served, the_newest_turn_writes, one_ticket_a_request,
     the_dead_are_passed_over, what_is_lost_stays_lost, a_turn_lasts_without_a_fault,
     a_waiter_has_its_place, a_number_is_one_tickets, a_broken_turn_is_told,
-    a_heartbeat_tells_of_a_lost_turn;
+    a_heartbeat_tells_of_a_lost_turn, a_lapsed_turn_is_told;
 hidden byte j_, inside_;
 
 #define LIVING(p) (!crashed[p] && silent[p] < TTL)

@@ -214,6 +214,10 @@ class Replay(Steps):
             if node.up and i not in self._stopped and (node.back or (node.out and not self._down)):
                 raise Drift(f"process {i} has more to do: {node.out or node.back}")
         nodes = enumerate(self.state.nodes)
+        for i, node in nodes:
+            if node.up and i not in self._stopped:
+                self._tell_the_lapsed(i)
+        nodes = enumerate(self.state.nodes)
         views = [(i, self.world.view(node).turns) for i, node in nodes if node.up]
         waits = any("waits" in turns for i, turns in views if i not in self._stopped)
         served = any("inside" in turns for _, turns in views)
@@ -222,6 +226,18 @@ class Replay(Steps):
             self.broken.append("every living waiter is served")
         self.state = self.world.tick(self.state, TICK)
         self._silence.tick()
+
+    def _tell_the_lapsed(self, i: int) -> None:
+        """A body whose deadline is over is told by its own process."""
+
+        def lapsed() -> bool:
+            inside = self.world.view(self.state.nodes[i]).inside
+            return any(body.until <= self.state.now for body in inside)
+
+        if lapsed():
+            self._do(self.world.event(self.state, i, "timers"))
+            if lapsed():
+                self.broken.append("a lapsed turn is told")
 
     def _late(self, said: Answer) -> None:
         for i, node in enumerate(self.state.nodes):

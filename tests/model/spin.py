@@ -96,7 +96,7 @@ def check(
         sizes = {"PROCESSES": 2, "EACH": 1, **bounds}
         tickets = sizes["PROCESSES"] * sizes["EACH"]
         options += [f"-DPROCESSES={sizes['PROCESSES']}", f"-DTICKETS={tickets}"]
-        run(folder, ["cc", *options, "-o", "pan", "pan.c"], 120)
+        run(folder, ["cc", *options, "-o", "pan", "pan.c"], 600)
         said = run(folder, ["./pan", "-w24" if large else "-w18", f"-m{DEPTH}"], seconds)
         trace: tuple[Event, ...] = ()
         if (folder / "lock.pml.trail").exists():

@@ -13,7 +13,7 @@ from servers import missing
 from model import spin
 from model.bounds import SMALL
 from model.conformance import Conformance
-from model.mutants import MUTANTS, Mutant
+from model.mutants import IN_SCRIPTS, MUTANTS, STORIES, Mutant
 from model.replay import replay
 
 #: Seconds for one search; each takes a few.
@@ -24,18 +24,6 @@ LONGEST = 120
 def searched(name: str) -> spin.Verdict:
     """What spin finds within a bound."""
     return spin.check(SMALL[name], seconds=LONGEST, calls=True)
-
-
-#: The mutants of scripts, and the bound in which a call shows each of them.
-IN_SCRIPTS = {
-    name: {
-        "withdraw drops a raced grant": "tickets taken back",
-        "withdraw leaves the ticket": "tickets taken back",
-        "break tells nobody": "turns broken by an operator",
-    }.get(name, "a standstill of the server")
-    for name, mutant in MUTANTS.items()
-    if mutant.of_script
-}
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +62,8 @@ def test_the_scripts_do_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", IN_SCRIPTS)
 def test_a_script_that_drifts_is_noticed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A fault in a script alone differs from the model in one of the states."""
-    patch, bound = MUTANTS[name].patch, IN_SCRIPTS[name]
+    patch = MUTANTS[name].patch if name in MUTANTS else STORIES[name][0]
+    bound = IN_SCRIPTS[name]
     assert patch is not None
     patch(monkeypatch)
     sizes = {"PROCESSES": 2, "EACH": 1, **SMALL[bound]}
