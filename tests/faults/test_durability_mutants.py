@@ -30,8 +30,7 @@ async def nothing(*_: Any) -> None:
 #: name -> (what is broken, the test that must notice)
 MUTANTS: dict[str, tuple[Patch, Callable[..., Any]]] = {
     "no write in front of WAIT, on Valkey": (
-        python(Confirmer, "_round", '("PEXPIRE", wire.opened.barrier, _BARRIER)',
-               '("EVAL", "return 1", 0)'),
+        python(Confirmer, "_round", "barrier = wire.barrier", 'barrier = [("EVAL", "return 1", 0)]'),
         partial(tests.test_a_stopped_replica_confirms_nothing, "valkey")),
     "WAIT asks for none": (
         python(Confirmer, "_round", "asked.command(wire.needed, milliseconds)",
