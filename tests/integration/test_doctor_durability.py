@@ -85,7 +85,10 @@ def test_a_user_who_may_not(cluster: bool, right: str, examine: Examine) -> None
         with client(server, 0) as one:
             words = grant_line(settings).split()
             one.execute_command(*words[:3], "on", ">pw", "resetchannels", *words[3:], *others)
-            (finding,) = examine(lock_store=asked)["redis-durability"]
+            found = examine(lock_store=asked)
+            assert "unreachable" not in found  # it would say the same again
+            (finding,) = found["redis-durability"]
+            assert finding["do"] == f"ACL SETUSER locks +{right}"
             kind = asked["durability"]
             assert finding["what"] == f"durability: {kind} needs the right +{right}"
             one.execute_command("ACL", "SETUSER", "locks", f"+{right}")

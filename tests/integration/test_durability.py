@@ -290,7 +290,7 @@ async def test_a_user_without_the_right_is_refused_at_the_start() -> None:
             words = grant_line(settings).split()
             one.execute_command(*words[:3], "on", ">pw", "resetchannels", *words[3:])
             async with store(servers.master, **keys) as locks:
-                why = r"durability: replicas needs the right \+wait: ACL SETUSER"
+                why = r"durability: replicas needs the right \+wait: ACL SETUSER locks \+wait"
                 with pytest.raises(LockStoreConnectionError, match=why):
                     await locks.lock("c").acquire()
                 one.execute_command("ACL", "SETUSER", "locks", "+wait")

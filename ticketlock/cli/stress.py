@@ -47,10 +47,11 @@ def add(commands: Any) -> None:
         ("--seconds", above_zero, 10, "for how long turns begin"),
         ("--processes", positive, 3, "worker processes"),
         ("--tasks", positive, 8, "tasks in each worker that take turns"),
-        ("--conversations", positive, 10, "each turn takes one of so many: fewer wait for each other more"),
+        ("--conversations", positive, 10, "each turn takes one of so many; with fewer, tasks wait longer"),
         ("--rate", above_zero, 200, "most turns a second, of all workers together"),
     ):  # fmt: skip
-        option(name, type=kind, default=default, metavar="N", help=f"{text} (%(default)s)")
+        unit = "SECONDS" if name == "--seconds" else "N"
+        option(name, type=kind, default=default, metavar=unit, help=f"{text} (%(default)s)")
     option(
         "--wait-bound", type=above_zero, default=60, metavar="SECONDS",
         help="a longer wait of a living process is a violation (%(default)s)",

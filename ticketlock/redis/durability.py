@@ -81,8 +81,10 @@ class Durability:
         counts = self.kind == "majority" and cluster
         return [waits, ("CLUSTER", "NODES")] if counts else [waits]
 
-    def refused(self, trial: tuple[Any, ...], error: Exception) -> tuple[str, str] | None:
-        """Why a server cannot wait, and what to do; None: the error says something else."""
+    def refused(
+        self, trial: tuple[Any, ...], error: Exception, user: str | None
+    ) -> tuple[str, str] | None:
+        """Why a server cannot wait for a user, and what to do; None: the error says something else."""
         text = str(error)
         name = "cluster|nodes" if trial[0] == "CLUSTER" else trial[0].lower()
         if "unknown command" in text:
@@ -96,7 +98,10 @@ class Durability:
                 "CONFIG SET appendonly yes, and the same in the server's configuration file",
             )
         if isinstance(error, NoPermissionError):
-            return f"durability: {self.kind} needs the right +{name}", f"ACL SETUSER USER +{name}"
+            return (
+                f"durability: {self.kind} needs the right +{name}",
+                f"ACL SETUSER {user or 'default'} +{name}",
+            )
         return None
 
 

@@ -105,7 +105,8 @@ class Rights:
             try:
                 await connection.read_response()
             except ResponseError as error:
-                if (refused := durability.refused(trial, error)) is not None:
+                refused = durability.refused(trial, error, self._settings.username)
+                if refused is not None:
                     what, do = refused
                     where = f"Redis at {self._settings.address}"
                     raise LockStoreConnectionError(f"{where}: {what}: {do} ({error})") from error

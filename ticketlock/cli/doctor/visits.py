@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...doctor import Doctor, Finding, Visit
 from ...doctor.finding import SECTION, UNREACHABLE, WRONG_SETTING
+from ...doctor.redis.durability import CANNOT_WAIT
 from ...doctor.redis.rights import LUA, RIGHTS
 from ...endpoints.file import read_endpoints
 from ..common import EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE
@@ -56,7 +57,7 @@ def _known(finding: Finding, visits: Sequence[Visit]) -> bool:
     redis = [visit for visit in visits if visit.server.startswith("Redis at ")]
     if finding.name == SECTION.name:
         return bool(redis)
-    causes = (UNREACHABLE.name, LUA.name, RIGHTS.name)
+    causes = (UNREACHABLE.name, LUA.name, RIGHTS.name, CANNOT_WAIT.name)
     found = [other for visit in redis for other in visit.findings]
     return finding.name == UNREACHABLE.name and any(other.name in causes for other in found)
 

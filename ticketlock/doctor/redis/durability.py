@@ -8,6 +8,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from ...redis.durability import Durability
 from ..finding import Finding, fault
+from .deployment import Use
 from .server import Server
 
 CANNOT_WAIT = fault(
@@ -38,19 +39,17 @@ BY_THE_SERVER = fault(
 )  # fmt: skip
 
 
-async def ability(
-    server: Server, asked: Durability, *, cluster: bool = False
-) -> AsyncIterator[Finding]:
+async def ability(server: Server, use: Use, *, cluster: bool = False) -> AsyncIterator[Finding]:
     """It cannot wait for what is asked, or its user may not. Source: a trial without an effect.
 
     Args:
         server: connected as the user of the lock store; a master.
     """
-    for trial in asked.trials(cluster=cluster):
+    for trial in use.durability.trials(cluster=cluster):
         try:
             await server.ask(*trial)
         except (NoPermissionError, ResponseError) as error:
-            if (why := asked.refused(trial, error)) is not None:
+            if (why := use.durability.refused(trial, error, use.settings.username)) is not None:
                 yield CANNOT_WAIT.found(*why)
 
 

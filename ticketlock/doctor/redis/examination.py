@@ -175,9 +175,7 @@ class Examination:
                     if own.connection.db == settings.db:
                         await self._gather(own, leaks.leaks(own, use))
                     cluster = self._deployment.mode == "cluster"
-                    await self._gather(
-                        own, durability.ability(own, use.durability, cluster=cluster)
-                    )
+                    await self._gather(own, durability.ability(own, use, cluster=cluster))
             finally:
                 own.close()
 
