@@ -22,6 +22,8 @@ MAX_KEPT = 32 * 1024 * 1024
 KEPT_FOR = 600.0
 #: Parts of a kept conversation, one for each claim that found new events, before they are joined.
 _PARTS = 16
+#: What the modules of event types begin with whose fields are all of JSON's types.
+_OURS = Event.__module__.rpartition(".")[0] + "."
 #: Bytes that a kept event takes beside its text.
 _BESIDE = 100
 
@@ -79,10 +81,23 @@ class _Kept:
 
     def add(self, texts: Sequence[str], events: Sequence[Event]) -> None:
         """Raises ValueError if a type of event has fields that are not of JSON's types."""
-        self.parts.append(marshal.dumps([fields_to_keep(event) for event in events]))
+        part = marshal.dumps([fields_to_keep(event) for event in events])
+        # `marshal` takes an array for its bytes.
+        ours = all(type(event).__module__.startswith(_OURS) for event in events)
+        if not ours and _bytes_in(marshal.loads(part)):
+            raise ValueError("a field is an array, or bytes")
+        self.parts.append(part)
         self.texts += texts
         self.kinds += map(type, events)
         self.weight += weight(texts)
+
+
+def _bytes_in(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return any(map(_bytes_in, value))
+    return isinstance(value, bytes)
 
 
 class RecentEvents:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,11 +102,13 @@ def test_invalid_events_are_not_kept() -> None:
     assert recent._bytes == 0
 
 
-def test_a_type_with_fields_of_its_own() -> None:
-    """One that cannot be kept is made anew each time."""
+class Place:
+    pass
 
-    class Place:
-        pass
+
+@pytest.mark.parametrize("make", [Place, lambda: [array("d", [1.0])], lambda: {b"raw": 1}])
+def test_a_type_with_fields_of_its_own(make: Callable[[], object]) -> None:
+    """One that cannot be kept is made anew each time; an array must not come back as bytes."""
 
     @dataclass(frozen=True, eq=False)
     class Moved(Event):
@@ -114,7 +117,7 @@ def test_a_type_with_fields_of_its_own() -> None:
 
         @classmethod
         def arguments_from(cls, wire: Mapping[str, Any]) -> dict[str, Any]:
-            return {"place": Place()}
+            return {"place": make()}
 
     try:
         recent, moved = RecentEvents(), ['{"event": "moved", "timestamp": 1.0}']
