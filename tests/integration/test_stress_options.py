@@ -78,6 +78,8 @@ def test_messages_without_the_rights_of_histories(
         ),
         (("--topology", "cluster", "--min-replicas", "2"), "2 is not from 0 to 1, the"),
         (("--processes", "100000"), "--processes 100000: at most 100"),
+        (("--timeline", "x.pdf"), "x.pdf does not end in .html, .svg, .png"),
+        (("--check", "/dev/null"), "--check: no operations in /dev/null"),
         (("--tasks", "100000"), "--tasks 100000: at most 10000"),
     ],
 )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Violations that are printed; the others are only counted.
 SHOWN = 10
+#: What the name of a timeline may end in.
+PICTURES = (".html", ".svg", ".png")
 
 
 def add(commands: Any) -> None:
@@ -93,6 +95,10 @@ def add(commands: Any) -> None:
 
 
 def _stress(args: argparse.Namespace) -> int:
+    if args.timeline is not None and args.timeline.suffix not in PICTURES:
+        raise ConfigurationError(
+            f"--timeline: {args.timeline} does not end in {', '.join(PICTURES)}"
+        )
     if args.timeline is not None and args.timeline.suffix == ".png" and missing("pictures"):
         raise ConfigurationError(f"--timeline: a PNG {needs({'pictures': missing('pictures')})}")
     if args.check is not None:
@@ -174,6 +180,8 @@ def _ask(options: Options) -> None:
 def _check(args: argparse.Namespace) -> int:
     """Judge the history in files."""
     history = History.read(*args.check)
+    if not history.operations:  # a verdict about nothing would look like a proof
+        raise ConfigurationError(f"--check: no operations in {', '.join(map(str, args.check))}")
     verdict = check(history, wait_bound=args.wait_bound)
     _draw(args, history, verdict)
     if args.json:
