@@ -90,6 +90,21 @@ async def test_a_node_that_has_no_slot_yet() -> None:
             assert one.info("commandstats")["cmdstat_waitaof"]["calls"] > 1
 
 
+async def test_the_key_of_the_barrier_is_gone() -> None:
+    """As after a minute without a turn: what is missing are replicas, and not the key."""
+    with Replicated() as servers:
+        keys = {"durability_timeout": 3, "durability_degraded": "serve"}
+        async with ConcurrentRedisLockStore(url=servers.master.url, **KEYS | keys) as locks:
+            async with locks.lock("c"):
+                pass
+            servers.replicas[0].stop(kill=True)
+            with client(servers.master) as one:
+                assert one.delete(*one.keys("*durable")) == 1
+            async with locks.lock("c"):
+                (why,) = locks.not_durable.values()
+                assert why.endswith(": 0 of 1 replica acknowledged within 3 s")
+
+
 async def test_a_turn_that_is_lost_beside_a_question_that_is_refused() -> None:
     """The ticket of the one waits again, though the other one's record is of a foreign type."""
     with Replicated() as servers:

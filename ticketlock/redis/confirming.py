@@ -267,13 +267,14 @@ class Confirmer:
             answers = await wire.read(len(questions))
             if group and not self._sort(answers, wire):
                 return self.reconnect()  # no write waits for this WAIT
-            *_, written, waited = await wire.read(len(barrier) + 1)
+            *_, written = await wire.read(len(barrier))
+            if written != 1:  # this WAIT is for an older write; a key may expire, or be evicted
+                raise ConnectionError(failure(written) or "the key of the barrier is gone")
+            (waited,) = await wire.read(1)
         finally:
             overdue.cancel()
-        if text := failure(written) or failure(waited):
+        if text := failure(waited):
             raise ConnectionError(text)
-        if written != 1:
-            raise ConnectionError("the key of the barrier is gone")
         missing = asked.missing(waited, wire.needed)
         place = wire.opened.place
         self._tell(f"Redis at {place}: {missing} within {asked.timeout:g} s" if missing else "")
