@@ -74,8 +74,9 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
         # use the file; then the next connection makes it.
         record.info["ticketlock_wal"] = False
         with suppress(sqlite3.OperationalError):
-            mode = cursor.execute("PRAGMA journal_mode = WAL").fetchone()
-            record.info["ticketlock_wal"] = mode == ("wal",)
+            cursor.execute("PRAGMA journal_mode = WAL")
+            # Not of what `execute` returns: aiosqlite's is to be awaited.
+            record.info["ticketlock_wal"] = tuple(cursor.fetchone()) == ("wal",)
         # Some builds of SQLite do not sync the log at each commit otherwise.
         cursor.execute("PRAGMA synchronous = FULL")
         record.info["ticketlock_synced"] = True
