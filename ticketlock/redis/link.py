@@ -54,7 +54,7 @@ class Link(BaseLink):
             retry can help.
         prologue: commands to send after each connect, before any other.
         on_push: called with each push message.
-        on_connect: called after each connect but the first.
+        on_connect: called after each connect but the first, once the prologue is answered.
         wanted: returns whether to reconnect even if there is nothing to send.
         batch: see `InTransit`.
         timeout: seconds a command may take, waiting for a connection included.
@@ -79,6 +79,7 @@ class Link(BaseLink):
         self._prologue = [hiredis.pack_command(command) for command in prologue]
         self._on_push = on_push
         self._on_connect = on_connect
+        self._anew = False
         self._connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
         self._protocol: LinkProtocol | None = None
@@ -292,9 +293,8 @@ class Link(BaseLink):
         transport.set_protocol(self._protocol)
         self._transport = transport
         self.connects += 1
+        self._anew = self.connects > 1
         self._send_prologue()
-        if self.connects > 1 and self._on_connect is not None:
-            self._on_connect()
 
     def _send_prologue(self) -> None:
         assert self._transport is not None  # connected
@@ -309,7 +309,13 @@ class Link(BaseLink):
             self._sent.add(command)
         self._transport.write(b"".join(self._prologue))
         if not self._preparing:
-            self._flush()
+            self._ready()
+
+    def _ready(self) -> None:
+        self._flush()
+        if self._anew and self._on_connect is not None:
+            self._anew = False
+            self._on_connect()
 
     def _prepared(self, command: Command, _: Any) -> bool:
         """A prologue command has been answered; after the last one the others are sent."""
@@ -319,7 +325,7 @@ class Link(BaseLink):
             if not self._preparing:
                 self._unsent.extendleft(reversed(self._again))
                 self._again.clear()
-                self._flush()
+                self._ready()
         return False
 
     # -- deadlines and the end ----------------------------------------------------------------
