@@ -79,7 +79,6 @@ class Link(BaseLink):
         self._prologue = [hiredis.pack_command(command) for command in prologue]
         self._on_push = on_push
         self._on_connect = on_connect
-        self._anew = False
         self._connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
         self._protocol: LinkProtocol | None = None
@@ -98,8 +97,8 @@ class Link(BaseLink):
         self._pause = 0.0
         self._patience = self._shortest_patience = min(PATIENCE, timeout / 4)
         self._last_error: BaseException | None = None
-        #: How often a connection was made.
-        self.connects = 0
+        #: How often a connection was made, and of these how many were used.
+        self.connects = self._used = 0
 
     @property
     def usable(self) -> bool:
@@ -177,8 +176,7 @@ class Link(BaseLink):
 
     def _answer_errors(self, failed: list[tuple[Command, Exception]]) -> Exception | None:
         """Handle the errors of one call; returns one if the connection must be given up."""
-        causes = [self._answer_error(command, error) for command, error in failed]
-        return next(filter(None, causes), None)
+        return next(filter(None, [self._answer_error(*each) for each in failed]), None)
 
     def _answer_error(self, command: Command, error: Exception) -> Exception | None:
         """Handle an error; returns it if the connection must be given up."""
@@ -293,7 +291,6 @@ class Link(BaseLink):
         transport.set_protocol(self._protocol)
         self._transport = transport
         self.connects += 1
-        self._anew = self.connects > 1
         self._send_prologue()
 
     def _send_prologue(self) -> None:
@@ -302,8 +299,7 @@ class Link(BaseLink):
         now = clock()
         self._watch_silence(now)
         for packed in self._prologue:
-            expires = now + self._timeout
-            command = Command(packed, self._loop.create_future(), expires)
+            command = Command(packed, self._loop.create_future(), now + self._timeout)
             command.prologue, command.callback = True, self._prepared
             command.sent_at = now
             self._sent.add(command)
@@ -313,8 +309,8 @@ class Link(BaseLink):
 
     def _ready(self) -> None:
         self._flush()
-        if self._anew and self._on_connect is not None:
-            self._anew = False
+        anew, self._used = 0 < self._used < self.connects, self.connects
+        if anew and self._on_connect is not None:
             self._on_connect()
 
     def _prepared(self, command: Command, _: Any) -> bool:
