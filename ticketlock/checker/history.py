@@ -7,7 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -71,6 +71,8 @@ class History:
             for place, line in enumerate(_lines(path), 1):
                 try:
                     values = json.loads(line)
+                    if not isinstance(values, dict):
+                        raise ValueError("not a JSON object")  # noqa: TRY004  # with the others
                     if "fault" in values:
                         history.faults.append(_fault(values))
                         continue
@@ -193,13 +195,25 @@ def _of_fault(fault: Fault) -> dict[str, Any]:
     return {"fault": fault.kind, **_values(fault, "kind")}
 
 
+def _check(kind: type[Operation | Fault], values: dict[str, Any]) -> None:
+    """Raise ValueError if an attribute is missing, or one is there that `kind` does not have."""
+    needed = [each.name for each in fields(kind) if each.default is MISSING]
+    if missing := [name for name in needed if name not in values]:
+        raise ValueError(f"{' and '.join(missing)} missing")
+    if more := values.keys() - {each.name for each in fields(kind)}:
+        raise ValueError(f"{' and '.join(sorted(more))} not known")
+
+
 def _operation(values: dict[str, Any]) -> Operation:
+    _check(Operation, values)
     for name in ("kind", "process", "conversation"):
         values[name] = sys.intern(values[name])  # they are the same in many operations
     return Operation(**values)
 
 
 def _fault(values: dict[str, Any]) -> Fault:
+    values["kind"] = values.pop("fault")
+    _check(Fault, values)
     if values.get("conversations") is not None:
         values["conversations"] = tuple(values["conversations"])
-    return Fault(kind=values.pop("fault"), **values)
+    return Fault(**values)

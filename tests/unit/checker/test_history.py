@@ -201,13 +201,23 @@ def test_a_recorder_that_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", '{"kind": "acquire"}', '{"fault": "stop"}', '{"x": 1}']
+    ("line", "why"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "not a JSON object"),
+        ('{"kind": "acquire"}', "process and conversation and invoked missing"),
+        ('{"fault": "stop"}', "since missing"),
+        ('{"fault": "stop", "since": 1, "till": 2}', "till not known"),
+        ('{"x": 1}', "missing"),
+    ],
 )
-def test_a_line_that_is_wrong_is_named(line: str, tmp_path: Path) -> None:
+def test_a_line_that_is_wrong_is_named(line: str, why: str, tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     good = {"kind": "acquire", "process": "a", "conversation": "c", "invoked": 1}
     path.write_text(json.dumps(good) + f"\n{line}\n")
-    with pytest.raises(ConfigurationError, match=r"history.jsonl, line 2 is not an operation"):
+    with pytest.raises(
+        ConfigurationError, match=rf"history.jsonl, line 2 is not an operation.*{why}"
+    ):
         History.read(path)
 
 
