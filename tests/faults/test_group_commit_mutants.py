@@ -164,7 +164,7 @@ OF_TURNS: dict[str, tuple[str, Patch, Callable[..., Any]]] = {
             ""),
         servers.test_events_of_another_program),
     "events that are not counted are no reason to go alone": (
-        "mariadb", python(Found, "counted", "not self.rows or self.rows[-1].id <= self.last_id", "True"),
+        "mariadb", python(Found, "counted", "not self.rows or self.rows[-1][0] <= self.last_id", "True"),
         servers.test_events_of_another_program),
     "postgres: no mark": (
         "postgres", python(postgresql, "_write", 'if marks else ""', 'if not marks else ""'),

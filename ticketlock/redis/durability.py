@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import hiredis
-from redis.exceptions import NoPermissionError
 
 from ..settings.section import Section
 from ..settings.store_keys import DurabilityKeys
@@ -85,6 +84,8 @@ class Durability:
         self, trial: tuple[Any, ...], error: Exception, user: str | None
     ) -> tuple[str, str] | None:
         """Why a server cannot wait for a user, and what to do; None: the error says something else."""
+        from redis.exceptions import NoPermissionError  # redis-py is a large part of a start
+
         text = str(error)
         name = "cluster|nodes" if trial[0] == "CLUSTER" else trial[0].lower()
         if "unknown command" in text:

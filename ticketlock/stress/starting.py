@@ -8,22 +8,26 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import TypeVar
 
 from ..errors import ConfigurationError, LockStoreConnectionError
 from ..redis.embedded import EmbeddedRedis, server_binary
+
+T = TypeVar("T")
 
 
 class ServersFailed(LockStoreConnectionError):
     """Servers that were started do not come to what they should be."""
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
-    """Wait for something. Raises ServersFailed."""
+def until(condition: Callable[[], T], what: str, seconds: float = 60) -> T:
+    """Wait for something, and return it. Raises ServersFailed."""
     end = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         if time.monotonic() > end:
             raise ServersFailed(f"not within {seconds:g} s: {what}")
         time.sleep(0.05)
+    return found
 
 
 @cache

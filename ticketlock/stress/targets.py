@@ -267,8 +267,9 @@ class Sentinels(One):
 
     def start_again(self, server: EmbeddedRedis, shard: int) -> None:
         """As a replica of the master that there is now."""
-        master = self.master(shard, but=server)
-        assert master is not None  # one has taken over
+        # One has taken over, but it may be too busy to answer at once.
+        master = until(lambda: self.master(shard, but=server), "the new master")
+        assert master is not None
         place = self.servers.index(server)
         words = self._set.follow(self.servers.index(master))
         server._options = [*words, *self._set.options(place)]  # noqa: SLF001
