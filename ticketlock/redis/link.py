@@ -60,6 +60,8 @@ class Link(BaseLink):
         timeout: seconds a command may take, waiting for a connection included.
     """
 
+    longest_backoff = LONGEST_BACKOFF
+
     def __init__(
         self,
         connect: Connect,
@@ -246,7 +248,7 @@ class Link(BaseLink):
         return bool(self._unsent) or self._wanted()
 
     async def _reconnect(self) -> None:
-        backoff = Backoff(FIRST_BACKOFF, LONGEST_BACKOFF, jitter=0.5)
+        backoff = Backoff(FIRST_BACKOFF, self.longest_backoff, jitter=0.5)
         if self._pause:  # the server answers, but cannot serve us now
             pause, self._pause = self._pause, 0.0
             await asyncio.sleep(pause)
@@ -353,9 +355,8 @@ class Link(BaseLink):
                 self._drop(TimeoutError(f"no answer within {self._timeout:g} s"))
             elif self.stuck:
                 self._suspect()
-        late = self._timeout if blocked else 0.0
         for command in (*self._sent, *self._again, *self._unsent):
-            if not command.over and command.due + late <= now:
+            if not command.over and command.due + self._timeout * blocked <= now:
                 self._overdue(command, now)
         self._unsent = deque(c for c in self._unsent if not c.over)
         self._again = deque(c for c in self._again if not c.over)

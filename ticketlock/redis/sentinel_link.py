@@ -29,6 +29,9 @@ class SentinelLink(Link):
     master is known.
     """
 
+    #: A failover takes seconds: what comes on top is mostly the pause before the last question.
+    longest_backoff = 0.2
+
     def __init__(
         self, settings: RedisSettings, *, rights: Rights | None = None, **options: Any
     ) -> None:
@@ -44,7 +47,7 @@ class SentinelLink(Link):
         return self._master
 
     async def _to_master(self) -> Connection:
-        master = await find_master(self._settings)
+        master = await find_master(self._settings, self._master)
         connection = await connect(self._settings, rights=self._rights, master=master)
         self._master = master
         if self._asking is None:

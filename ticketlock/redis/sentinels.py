@@ -27,12 +27,16 @@ class Master(NamedTuple):
     epoch: int
 
 
-async def find_master(settings: RedisSettings) -> Master:
+async def find_master(settings: RedisSettings, known: Master | None = None) -> Master:
     """The master that the first sentinel to answer reports as alive.
+
+    Args:
+        known: the one that was used last. One of a later failover is taken though the sentinel has
+            no connection to it yet, which takes it a part of a second.
 
     Raises LockStoreConnectionError, RedisError, OSError.
     """
-    return await first(_ask(settings, host, port) for host, port in settings.endpoints)
+    return await first(_ask(settings, *place, known) for place in settings.endpoints)
 
 
 async def newest_master(settings: RedisSettings, seconds: float) -> Master | None:
@@ -48,13 +52,19 @@ async def newest_master(settings: RedisSettings, seconds: float) -> Master | Non
             one.cancel()
 
 
-async def _ask(settings: RedisSettings, host: str, port: int) -> Master:
+async def _ask(
+    settings: RedisSettings, host: str, port: int, known: Master | None = None
+) -> Master:
     where = f"the sentinel at {host}:{port}"
     state = await ask_sentinel(settings, host, port)
+    master = Master(state["ip"], int(state["port"]), int(state.get("config-epoch", 0)))
+    down = {"s_down", "o_down"}
+    if known is None or master.epoch <= known.epoch:
+        down.add("disconnected")
     flags = set(state["flags"].split(","))
-    if flags & {"s_down", "o_down", "disconnected"} or "master" not in flags:
+    if flags & down or "master" not in flags:
         raise ConnectionError(f"{where}: the master is down ({state['flags']})")
-    return Master(state["ip"], int(state["port"]), int(state.get("config-epoch", 0)))
+    return master
 
 
 async def ask_sentinel(settings: RedisSettings, host: str, port: int) -> dict[str, str]:
