@@ -14,6 +14,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -138,6 +139,19 @@ def expect_noticed(story: Callable[[], None]) -> None:
         raise MutantUnnoticed("the story hangs where it should assert") from error
     else:
         raise MutantUnnoticed("the story passes")
+
+
+def expect_noticed_on(stores: Any, test: Callable[..., Any]) -> None:
+    """As `expect_noticed`, of a test of the contract on stores, which are closed then."""
+
+    async def body() -> None:
+        try:
+            await asyncio.wait_for(test(stores), 20)
+        finally:
+            with suppress(Exception):  # of the mutant
+                await asyncio.wait_for(stores.close(), 3)
+
+    expect_noticed(lambda: asyncio.run(body()))
 
 
 def _there(owner: type, name: str) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from contract import test_tracker_marks as story
-from faults.mutation import Patch, expect_noticed, lua, python, wrapped
+from faults.mutation import Patch, expect_noticed_on, lua, python, wrapped
 from servers.tracker_stores import Stores
 from ticketlock.stores.memory import InMemoryTrackerStore
 from ticketlock.stores.redis import RedisTrackerStore
@@ -102,11 +101,4 @@ def test_mark_mutant(mutant: str, tracker_sections: Any, monkeypatch: pytest.Mon
     patch(monkeypatch)
     stores = Stores(backend, tracker_sections(backend))
 
-    async def body() -> None:
-        try:
-            await asyncio.wait_for(test(stores), 20)
-        finally:
-            with suppress(Exception):  # of the mutant
-                await asyncio.wait_for(stores.close(), 3)
-
-    expect_noticed(lambda: asyncio.run(body()))
+    expect_noticed_on(stores, test)

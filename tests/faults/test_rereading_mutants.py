@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import pytest
 from contract import test_tracker_rereading as story
-from faults.mutation import Patch, expect_noticed, function, python
+from faults.mutation import Patch, expect_noticed_on, function, python
 from servers.tracker_stores import Stores
 
 from ticketlock.tracker import stored
@@ -59,11 +57,4 @@ def test_rereading_mutant(
     patch(monkeypatch)
     stores = Stores(backend, tracker_sections(backend))
 
-    async def body() -> None:
-        try:
-            await asyncio.wait_for(test(stores), 20)
-        finally:
-            with suppress(Exception):  # of the mutant
-                await asyncio.wait_for(stores.close(), 3)
-
-    expect_noticed(lambda: asyncio.run(body()))
+    expect_noticed_on(stores, test)

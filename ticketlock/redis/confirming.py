@@ -3,7 +3,7 @@
 WAIT answers for the last write of its own connection: Redis 7.2 and Valkey count nothing else, and
 without one it answers at once. So each round sends, in one packet, questions that show that the
 writes are in this server's data, a write of this connection (the barrier), and WAIT. What was in
-the data before the barrier has reached whoever has the barrier: no answer of another server, or of
+the data before the barrier has reached each replica that has the barrier: no answer of another server, or of
 another connection, ever counts. All writes that came since the last round share one; none waits
 for others to come.
 """
@@ -240,7 +240,7 @@ class Confirmer:
             try:
                 await self._round(ends)
                 self._backoff.reset()
-            except Exception as error:  # noqa: BLE001  # it is told, and no write waits for ever
+            except Exception as error:  # noqa: BLE001  # reported; no write waits for ever
                 self.reconnect()
                 self._failed(ends, error)
                 await asyncio.sleep(self._backoff.next())
