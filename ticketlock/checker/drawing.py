@@ -138,14 +138,17 @@ class _Picture:
         )
 
     def _scale(self, bottom: float) -> Iterator[str]:
-        """Milliseconds from the begin of the window."""
+        """Seconds of the history's clock, as in the sentence about the violation."""
+        span = self._until - self._since
+        decimals = 3 if span > 0.01 else 6
         for part in range(6):
-            moment = self._since + (self._until - self._since) * part / 5
-            x, passed = self._x(moment), 1000 * (moment - self._since)
+            moment = self._since + span * part / 5
+            x = self._x(moment)
             yield f'<line x1="{x:.1f}" y1="{_TOP - 8}" x2="{x:.1f}" y2="{bottom}" stroke="#ddd"/>'
             anchor = "end" if part == 5 else "middle"
             yield (
-                f'<text x="{x:.1f}" y="14" fill="#555" text-anchor="{anchor}">{passed:.1f} ms</text>'
+                f'<text x="{x:.1f}" y="14" fill="#555" text-anchor="{anchor}">'
+                f"{moment:.{decimals}f} s</text>"
             )
 
     def _fault(self, fault: Fault) -> Iterator[str]:

@@ -59,6 +59,11 @@ def test_a_violation_is_drawn_with_what_is_around_it() -> None:
     (picture,) = pictures(page)
     texts = ["".join(one.itertext()) for one in picture.iter(f"{SVG}text")]
     assert {"<thief>", "w/0", "restart"} <= set(texts)
+    violation = verdict.violations[0]
+    scale = [float(text[:-2]) for text in texts if re.fullmatch(r"[\d.]+ s", text)]
+    assert len(scale) == 6
+    assert scale == sorted(scale)
+    assert scale[0] < violation.since < violation.until < scale[-1], "the clock of the sentence"
     red = [one for one in picture.iter(f"{SVG}rect") if one.get("stroke") == "#d0342c"]
     assert len(red) == 2
 
