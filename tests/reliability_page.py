@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from reliability.results import KINDS, read
+from reliability.results import FAILOVERS, KINDS, read
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -22,6 +22,7 @@ COMMAND = f"python tests/{Path(__file__).name}"
 def tables() -> dict[str, str]:
     """Name of a mark in the page -> the table that follows it."""
     found = {kind.replace(", ", "-"): _of_kind(kind) for kind in KINDS}
+    found["durable"] = _durable()
     found["faults"] = _faults()
     found["peers"] = _peers()
     return found
@@ -79,6 +80,42 @@ def _column(run: dict[str, Any], *, messages: bool, losing: bool) -> list[str]:
     elif not messages:
         found += [f"{run[name]:.1f} s" for name in ("longest_wait", "longest_recovery")]
     return found
+
+
+def _durable() -> str:
+    """Failovers without and with `durability`, of which nothing is set apart."""
+    titles = ["", "`durability`", "date, load", "seconds, seed"]
+    titles += ["masters killed, stopped, cut off", "of these with replicas that lagged behind"]
+    titles += ["messages accepted, not answered", "messages lost, stored twice, out of order"]
+    titles += ["turns", "overlaps; stale writes stored", "overtaken after a loss"]
+    runs = [run for kind in FAILOVERS for run in read() if run["kind"] == kind]
+    return _turned(titles, [_of_failovers(run) for run in runs]) if runs else ""
+
+
+def _of_failovers(run: dict[str, Any]) -> list[str]:
+    def broken(kind: str) -> int:
+        return int(run["violations"][kind]) + int(run["forgotten"].get(kind, 0))
+
+    def faults(*words: str) -> int:
+        counts = run["faults"].items()
+        return sum(count for kind, count in counts if all(word in kind for word in words))
+
+    messages = [f"{run['submitted']:,}, {run['unanswered']}"]
+    messages.append(", ".join(str(broken(kind)) for kind in ("lost", "duplicated", "out_of_order")))
+    if "messages" not in run["kind"]:
+        messages = ["-", "-"]
+    return [
+        _short(run["server"]),
+        f"`{run['durability']['durability']}`",
+        f"{run['date']}, {run['load']:g}",
+        f"{run['seconds']:g}, {run['seed']}",
+        f"{faults('(killed)')}, {faults('(stopped)')}, {faults('partition')}",
+        f"{faults('lagging')}",
+        *messages,
+        f"{run['grants']:,}",
+        f"{broken('overlap')}; {broken('stale_write')}",
+        f"{broken('overtaken')}",
+    ]
 
 
 def _or_none(seconds: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ticketlock.checker import Fault, History, Operation
 
@@ -51,20 +52,30 @@ def _turns(operations: list[Operation]) -> list[Turn]:
 def _troubled(history: History, one: Operation) -> bool:
     names = one.process, one.process.split("/")[0]
     return any(
-        fault.process in names
+        fault.process in names and not fault.loses
         and fault.since <= one.completed
         and one.invoked <= fault.until
         for fault in history.faults
     )  # fmt: skip
 
 
-def _losses(history: History, conversation: str) -> list[Fault]:
-    faults = [fault for fault in history.faults if fault.loses]
-    return [f for f in faults if f.conversations is None or conversation in f.conversations]
+def _unconfirmed(history: History, one: Operation) -> bool:
+    told = [fault for fault in history.faults if fault.process is not None and fault.loses]
+    troubled = History([], [replace(fault, loses=False) for fault in told])
+    return _troubled(troubled, one)
 
 
-def _lost_data(history: History, one: Operation, since: float, until: float) -> bool:
-    found = _losses(history, one.conversation)
+def _losses(history: History, conversation: str, *, durable: bool) -> list[Fault]:
+    """Those of the servers; without `durable` those that lose what is durable too."""
+    faults = [f for f in history.faults if f.process is None and f.loses]
+    faults = [f for f in faults if f.conversations is None or conversation in f.conversations]
+    return [f for f in faults if durable or not f.durable]
+
+
+def _lost_data(
+    history: History, one: Operation, since: float, until: float, *, durable: bool = False
+) -> bool:
+    found = _losses(history, one.conversation, durable=durable)
     return any(f.since <= until and since <= f.until for f in found)
 
 
@@ -90,20 +101,21 @@ def _of_turns(
 ) -> Iterator[tuple[str, Operation, bool]]:
     for a, b in itertools.combinations(_turns(operations), 2):  # a before b
         if a.until > b.since:
-            until = min(a.until, b.until)
+            until, known = min(a.until, b.until), a.grant.lease_until
+            early = (known is not None and known < b.since) or _unconfirmed(history, a.grant)
             yield (
                 "overlap",
                 b.grant,
                 any(
                     f.since <= b.since and until <= f.until + lease
-                    for f in _losses(history, b.grant.conversation)
+                    for f in _losses(history, b.grant.conversation, durable=early)
                 ),
             )
         place = b.grant.arrived
         if b.grant.kind == a.grant.kind == "acquire" and place is not None:  # noqa: SIM102
             if place < a.grant.invoked and not _troubled(history, b.grant):
                 within = b.grant.invoked, b.grant.completed
-                yield "overtaken", b.grant, _lost_data(history, b.grant, *within)
+                yield "overtaken", b.grant, _lost_data(history, b.grant, *within, durable=True)
     for a, b in itertools.permutations((turn.grant for turn in _turns(operations)), 2):
         if a.fence is None or b.fence is None:
             continue
@@ -158,10 +170,16 @@ def _of_messages(
         accepted = sorted(accepted, key=lambda x: x.completed)[:1]
         done = finishes[name]
         if accepted and not done and name not in doubt:
-            yield "lost", accepted[0], _lost_data(history, accepted[0], accepted[0].invoked, end)
+            early = _unconfirmed(history, accepted[0])
+            within = accepted[0].invoked, end
+            yield "lost", accepted[0], _lost_data(history, accepted[0], *within, durable=early)
         for again in done[1:]:
             within = done[0].invoked, again.completed
-            yield "duplicated", again, _lost_data(history, again, *within)
+            early = any(
+                f.process is not None and f.loses and f.since <= within[1] and within[0] <= f.until
+                for f in history.faults
+            )
+            yield "duplicated", again, _lost_data(history, again, *within, durable=early)
         if not accepted or not done or name in doubt:
             continue
         for other in known - {name}:

@@ -23,8 +23,9 @@ class Small:
     def __init__(self, chance: Random) -> None:
         self._chance = chance
         self._apart = itertools.count()
-        self._disorder = chance.choice([0.0, 0.0, 3.0, 12.0, 30.0, 30.0])
         self._leased, self._fenced = chance.random() < 0.6, chance.random() < 0.6
+        self._durable = chance.random() < 0.4
+        self._disorder = chance.choice([0.0, 0.0, 3.0, 12.0, 30.0, 30.0])
         self._positions: list[tuple[float, int]] = []
         self.history = History()
 
@@ -35,7 +36,7 @@ class Small:
         for place in range(chance.choice([0, 0, 2, 4, 5])):
             self._message(place)
         self._place_writes()
-        for _ in range(chance.choice([0, 0, 1, 2, 3])):
+        for _ in range(chance.choice([1, 2, 3, 4] if self._durable else [0, 0, 1, 2, 3])):
             self._fault()
         chance.shuffle(self.history.operations)
         return self.history
@@ -48,10 +49,13 @@ class Small:
     def _moments(self, *about: float) -> list[float]:
         return sorted(self._at(moment) for moment in about)
 
-    def _lease(self, since: float) -> float | None:
+    def _lease(self, since: float, *, granted: bool = False) -> float | None:
         if not self._leased or self._chance.random() < 0.25:
             return None
-        return since + self._chance.choice([0.5, 5, 9, 9, 15]) + 1e-6 * next(self._apart)
+        spans = [0.5, 5, 9, 9, 15]
+        if self._durable:  # renewals count
+            spans = [0.5, 0.5, 5] if granted else [15, 25]
+        return since + self._chance.choice(spans) + 1e-6 * next(self._apart)
 
     def _outcome(self) -> Outcome:
         return self._chance.choice(["ok", "ok", "ok", "ok", "ok", "fail", "unknown"])
@@ -76,7 +80,7 @@ class Small:
             Operation(
                 "acquire", process, conversation, invoked, granted, outcome, arrived=known,
                 fence=fence if happened else None,
-                lease_until=self._lease(granted - 0.7) if happened else None,
+                lease_until=self._lease(granted - 0.7, granted=True) if happened else None,
             )
         )  # fmt: skip
         if not happened:
@@ -127,9 +131,26 @@ class Small:
                 )  # fmt: skip
 
     def _fault(self) -> None:
-        since = self._at(self._chance.uniform(0, 60))
-        until = since + self._chance.choice([0.5, 5, 20, 60]) + 1e-6 * next(self._apart)
-        process = self._chance.choice(["p", "p/0", "p/1", "p/2", None, None])
-        loses = process is None and self._chance.random() < 0.7
-        about = self._chance.choice([None, ("c",), ("d",)]) if loses else None
-        self.history.faults.append(Fault("fault", since, until, process, loses, about))
+        chance, durable = self._chance, self._durable
+        since = self._at(chance.uniform(-20 if durable else 0, 60))
+        until = since + chance.choice([0.5, 5, 20, 60]) + 1e-6 * next(self._apart)
+        named = chance.choice(["p", "p/0", "p/1", "p/2", *(["s", "f"] if durable else [])])
+        process = chance.choice([named, named, named if not durable else None, None])
+        loses = chance.random() < (0.7 if process is None else 0.6 * durable)
+        about = chance.choice([None, ("c",), ("d",)]) if process is None and loses else None
+        durable = durable and process is None and loses
+        self.history.faults.append(Fault("fault", since, until, process, loses, about, durable))
+
+
+def firm_behind_early() -> History:
+    """Rare by chance: a turn overlaps one that was told early, and one that was durable."""
+    turns = (("p/0", 1.0, 90.0), ("p/1", 2.0, 50.0), ("p/2", 20.0, 30.0))
+    operations = []
+    for process, granted, left in turns:
+        lease = {"fence": int(granted), "lease_until": 99.0}
+        operations += [
+            Operation("acquire", process, "c", granted - 0.5, granted, "ok", **lease),
+            Operation("release", process, "c", left, left + 0.5, "ok", lease_until=99.0),
+        ]
+    early = Fault("early", 0.1, 1.5, "p/0", loses=True)
+    return History(operations, [early, Fault("loss", 0.2, 60.0, loses=True, durable=True)])

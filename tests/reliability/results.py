@@ -14,10 +14,24 @@ KINDS = {
     "keeping, messages": ("--nemesis", "keeping", "--messages", "--rate", "50"),
     "losing": ("--nemesis", "losing"),
 }
+_FAILOVERS = (
+    "--nemesis", "failover,lagging-failover", "--messages", "--rate", "80", "--conversations", "4",
+)  # fmt: skip
+_REFUSE = ("--durability-degraded", "refuse")
+#: The same, where masters have replicas.
+FAILOVERS = {
+    "failovers, messages": (*_FAILOVERS, "--durability", "none"),
+    "durable, messages": (*_FAILOVERS, "--durability", "replicas", *_REFUSE),
+    "durable": (
+        "--nemesis", "failover,lagging-failover,partition,kill,stop", "--durability", "majority",
+        *_REFUSE,
+    ),
+}  # fmt: skip
 #: Of the command's report: what is kept.
 _KEPT = (
     "ok", "server", "topology", "seconds", "seed", "processes", "tasks", "conversations", "nemeses",
-    "faults", "operations", "grants", "accepted", "refused", "submitted", "finished", "longest_wait",
+    "durability", "faults", "operations", "grants", "accepted", "refused", "submitted", "unanswered",
+    "finished", "longest_wait",
     "longest_recovery", "longest_without_master", "longest_after_takeover", "longest_overlap",
     "violations", "forgotten", "examples", "hanging_workers",
 )  # fmt: skip

@@ -20,7 +20,9 @@ def check(history: History, *, lease: float = LEASE, wait_bound: float | None = 
     Only what is certain counts, whatever happened between the call of an operation and its
     return. What servers can have caused that lost data (`Fault.loses`) is not among `violations`,
     but in `forgotten`: order and messages of the time in which they did, and overlaps that end
-    within a lease after it. Stale writes and fences have no excuse.
+    within a lease after it. Stale writes and fences have no excuse. A loss of what did not have to be
+    durable (`Fault.durable`) explains less: that a waiting ticket was overtaken, an overlap with a
+    turn that only renewals had kept, and what was answered to a process that waited for nothing.
 
     Args:
         lease: seconds for which a turn is believed after a loss of data.
@@ -57,7 +59,7 @@ def _found(
     operations: list[Operation], excuses: _Excuses, wait_bound: float | None, end: float
 ) -> Iterator[Violation]:
     ordered = turns.holdings(operations)
-    yield from turns.overlaps(ordered)
+    yield from turns.overlaps(ordered, excuses.unconfirmed, excuses.forgot)
     yield from turns.overtaken(ordered, excuses.living)
     yield from turns.fences(ordered)
     yield from turns.stale_writes(operations, ordered)
@@ -75,18 +77,23 @@ class _Excuses:
     def __init__(self, faults: list[Fault], lease: float) -> None:
         self._lease = lease
         self._losses = [fault for fault in faults if fault.process is None and fault.loses]
-        self._of: defaultdict[str, list[Fault]] = defaultdict(list)
+        self._served = [fault for fault in faults if fault.process is not None and fault.loses]
+        self._of: defaultdict[tuple[str, bool], list[Fault]] = defaultdict(list)
         for fault in faults:
             if fault.process is not None:
-                self._of[fault.process].append(fault)
+                self._of[fault.process, fault.loses].append(fault)
 
     def living(self, wait: Operation) -> bool:
         """Whether its process was not troubled while it waited."""
-        worker = wait.process.partition("/")[0]
-        return not any(
-            fault.since <= wait.completed and fault.until >= wait.invoked
-            for name in {wait.process, worker}
-            for fault in self._of.get(name, ())
+        return not self._beside(wait, loses=False)
+
+    def _beside(self, one: Operation, *, loses: bool) -> bool:
+        """Whether the process of an operation had a fault meanwhile."""
+        worker = one.process.partition("/")[0]
+        return any(
+            fault.since <= one.completed and fault.until >= one.invoked
+            for name in {one.process, worker}
+            for fault in self._of.get((name, loses), ())
         )
 
     def forgot(self, violation: Violation) -> bool:
@@ -98,6 +105,8 @@ class _Excuses:
             for loss in self._losses
             if loss.conversations is None or violation.conversation in loss.conversations
         ]
+        if not self._unwaited(violation):
+            losses = [loss for loss in losses if not loss.durable]
         if violation.kind == "overlap":
             return any(
                 loss.since <= violation.since and violation.until <= loss.until + self._lease
@@ -106,3 +115,21 @@ class _Excuses:
         return any(
             loss.since <= violation.until and loss.until >= violation.since for loss in losses
         )
+
+    def _unwaited(self, violation: Violation) -> bool:
+        """Whether it shows the loss of something that nothing has waited for to be durable."""
+        kind, against = violation.kind, violation.against
+        if kind == "overlap" and against is not None:
+            return self.unconfirmed(against) or turns.lease(against) < violation.since
+        if kind == "lost":
+            return self.unconfirmed(violation.operation)
+        if kind == "duplicated":  # its end was lost, and a turn behind it did not wait
+            return any(
+                fault.since <= violation.until and fault.until >= violation.since
+                for fault in self._served
+            )
+        return kind == "overtaken"
+
+    def unconfirmed(self, one: Operation) -> bool:
+        """Whether the process of an operation was told of it before it was durable."""
+        return self._beside(one, loses=True)

@@ -67,6 +67,7 @@ class History:
         Raises ConfigurationError with file and line if another one is wrong.
         """
         history, opened = cls(limit=limit), dict[tuple[str, int], Operation]()
+        faults = dict[tuple[str, float, str | None, tuple[str, ...] | None], Fault]()
         for path in map(Path, paths):
             for place, line in enumerate(_lines(path), 1):
                 try:
@@ -74,7 +75,9 @@ class History:
                     if not isinstance(values, dict):
                         raise ValueError("not a JSON object")  # noqa: TRY004  # with the others
                     if "fault" in values:
-                        history.faults.append(_fault(values))
+                        fault = _fault(values)  # a later line may have its end
+                        named = fault.kind, fault.since, fault.process, fault.conversations
+                        faults[named] = fault
                         continue
                     number = values.pop("number", None)
                     operation = _operation(values)
@@ -90,6 +93,7 @@ class History:
                         break
         for operation in opened.values():
             history.add(operation)
+        history.faults += faults.values()
         return history
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -121,7 +125,7 @@ class Recorder:
         return Call(self, self._number, operation)
 
     def fault(self, fault: Fault) -> None:
-        """Record a fault that is over, or lasts to the end."""
+        """Record a fault that is over, or lasts to the end unless it is recorded again."""
         self._write(_of_fault(fault))
 
     def _write(self, values: dict[str, Any]) -> None:

@@ -68,8 +68,11 @@ class Fault:
         since, until: seconds of the clock of the operations; infinity: to the end.
         process: the process that was killed or did not run, with all that are named
             `process/...`; None: the servers.
-        loses: the servers may have forgotten what they had answered.
+        loses: the servers may have forgotten what they had answered; of a process: what it was told
+            meanwhile was not durable.
         conversations: of the servers that it is about; None: of all.
+        durable: of servers that lose: not what was durable, which grants and accepted messages
+            are; places in queues and renewals are not.
     """
 
     kind: str
@@ -78,3 +81,4 @@ class Fault:
     process: str | None = None
     loses: bool = False
     conversations: tuple[str, ...] | None = None
+    durable: bool = False

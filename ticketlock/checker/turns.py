@@ -34,7 +34,7 @@ class Holding:
     def since(self) -> float:
         """The moment by which it was certainly granted."""
         grant = self.grant
-        return max(grant.invoked, min(grant.completed, _lease(grant)))
+        return max(grant.invoked, min(grant.completed, lease(grant)))
 
     @property
     def until(self) -> float:
@@ -53,7 +53,7 @@ def holdings(operations: Sequence[Operation]) -> list[Holding]:
         if one.kind in ("acquire", "begin"):
             current.pop(one.process, None)
             if one.outcome == "ok":
-                holding = Holding(one, one.completed, _lease(one))
+                holding = Holding(one, one.completed, lease(one))
                 current[one.process] = holding
                 found.append(holding)
         elif one.kind in ("write", "release", "finish") and one.process in current:
@@ -68,7 +68,8 @@ def holdings(operations: Sequence[Operation]) -> list[Holding]:
     return sorted(found, key=_by_fence if fenced else _by_time)
 
 
-def _lease(grant: Operation) -> float:
+def lease(grant: Operation) -> float:
+    """Up to when a grant alone, without a renewal, is known to be one."""
     return math.inf if grant.lease_until is None else grant.lease_until
 
 
@@ -80,20 +81,42 @@ def _by_fence(holding: Holding) -> tuple[float, ...]:
     return holding.grant.fence or 0, *_by_time(holding)
 
 
-def overlaps(ordered: Sequence[Holding]) -> Iterator[Violation]:
-    """Grants beside a turn that was granted before, and was certainly held after them."""
+def overlaps(
+    ordered: Sequence[Holding], unconfirmed: Callable[[Operation], bool],
+    forgot: Callable[[Violation], bool],
+) -> Iterator[Violation]:  # fmt: skip
+    """Grants beside a turn that was granted before, and was certainly held after them.
+
+    Args:
+        unconfirmed: whether a process was told of a grant before it was durable.
+        forgot: whether a loss of data explains an overlap; of several it is one that none explains.
+    """
+
+    def firm(holding: Holding) -> float:
+        """The end of the time in which it is held though all renewals are lost."""
+        grant = holding.grant
+        return -math.inf if unconfirmed(grant) else min(holding.until, lease(grant))
+
     longest: Holding | None = None
+    firmest, firmly = longest, -math.inf
     for holding in ordered:
-        grant, since = holding.grant, holding.since
-        if longest is not None and longest.until > since:
-            until = min(holding.until, longest.until)
-            yield Violation(
-                "overlap", grant, longest.grant, since, until,
-                f"{_turn(grant)} was granted at {moment(since)}, and {_turn(longest.grant)} "
-                f"was held until {moment(longest.until)}",
-            )  # fmt: skip
+        before = (one for one in (longest, firmest) if one is not None)
+        found = [_overlap(holding, one) for one in before if one.until > holding.since]
+        if found:
+            yield next((one for one in found if not forgot(one)), found[0])
         if longest is None or holding.until > longest.until:
             longest = holding
+        if (until := firm(holding)) > firmly:
+            firmest, firmly = holding, until
+
+
+def _overlap(holding: Holding, other: Holding) -> Violation:
+    grant, since = holding.grant, holding.since
+    return Violation(
+        "overlap", grant, other.grant, since, min(holding.until, other.until),
+        f"{_turn(grant)} was granted at {moment(since)}, and {_turn(other.grant)} was held until "
+        f"{moment(other.until)}",
+    )  # fmt: skip
 
 
 def overtaken(

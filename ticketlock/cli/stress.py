@@ -81,6 +81,16 @@ def add(commands: Any) -> None:
         "--min-replicas", type=int, metavar="N",
         help="min-replicas-to-write of what is started; default: 1 under Sentinel, else 0",
     )  # fmt: skip
+    option(
+        "--durability", choices=("none", "replicas", "majority", "aof"),
+        help="of the lock store on what is started: what grants and accepted messages must outlive, "
+        "which failovers are not excused to lose then",
+    )  # fmt: skip
+    option("--durability-replicas", type=positive, metavar="N", help="of --durability replicas (1)")
+    option(
+        "--durability-degraded", choices=("serve", "refuse"),
+        help="what happens while that cannot be had; what is served then, failovers may lose (serve)",
+    )  # fmt: skip
     option("--yes", action="store_true", help="do not ask before a server of yours is stressed")
     option("--history", type=Path, metavar="FILE", help="write the history, as JSON lines")
     option(
@@ -156,6 +166,8 @@ def _options(args: argparse.Namespace) -> Options:
     return Options(
         section, where, args.seconds, args.processes, args.tasks, args.conversations, args.rate,
         topology=args.topology, program=args.server_program, min_replicas=args.min_replicas,
+        durability=args.durability, durability_replicas=args.durability_replicas,
+        durability_degraded=args.durability_degraded,
         nemeses=tuple(filter(None, args.nemesis.split(","))), messages=args.messages,
         wait_bound=args.wait_bound, seed=args.seed,
     )  # fmt: skip

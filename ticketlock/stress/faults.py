@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from ..checker import Fault
 from ..process import clock
@@ -26,11 +28,12 @@ class Faults:
     @contextmanager
     def during(
         self, kind: str, process: str | None = None, *, loses: bool = False,
-        conversations: Sequence[str] | None = None,
+        conversations: Sequence[str] | None = None, durable: bool = False,
     ) -> Iterator[None]:  # fmt: skip
         """The block is the fault; one that fails leaves it without an end."""
         since, place = clock(), len(self.found)
         names = None if conversations is None else tuple(conversations)
-        self.found.append(Fault(kind, since, process=process, loses=loses, conversations=names))
+        fault = Fault(kind, since, math.inf, process, loses, names, loses and durable)
+        self.found.append(fault)
         yield
-        self.found[place] = Fault(kind, since, clock(), process, loses, names)
+        self.found[place] = replace(fault, until=clock())

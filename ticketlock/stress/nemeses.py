@@ -43,6 +43,10 @@ NEMESES = {
     "flushall": Kind("remove all data", loses=True),
     "clock": Kind("set the server's clock forward, and back", ("server",), loses=True),
     "failover": Kind("kill or stop a master", ("cluster", "sentinel"), loses=True),
+    "lagging-failover": Kind(
+        "kill or stop a master whose replicas have missed its last moments", ("cluster", "sentinel"),
+        loses=True,
+    ),
     "partition": Kind(
         "cut a master off from the other servers, not from its clients", ("cluster", "sentinel"),
         loses=True,

@@ -50,7 +50,7 @@ class Nemesis:
         self._of_servers: dict[str, Callable[[], Awaitable[None]]] = {
             "black-hole": self._black_hole,
             **ServerTrouble(own, self._chance).deeds,
-            **SetTrouble(own, self._chance, self.faults, options.names).deeds,
+            **SetTrouble(own, self._chance, self.faults, options).deeds,
         }
         self._servers_too = any(name in self._of_servers for name in options.nemeses)
 

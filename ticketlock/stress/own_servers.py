@@ -22,7 +22,7 @@ from .starting import ServersFailed, until, version_of
 from .targets import TARGETS, One, client
 
 #: One server keeps what it has answered, also when it is killed.
-_DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+_LOG = ("--appendonly", "yes", "--appendfsync", "always")
 #: A master that no replica has acknowledged for so many seconds writes no more.
 _MAX_LAG = 2
 #: Seconds in which a server has looked at its clock.
@@ -49,11 +49,11 @@ class OwnServers:
 
     def __init__(self, options: Options) -> None:
         self.topology = options.topology
-        self._kind = TARGETS[options.topology]
+        self._kind, self._keys = TARGETS[options.topology], options.keys
         self._binary = options.program
         self._options: list[str] = []
-        if options.topology == "server" and options.nemeses:
-            self._options += _DURABLE
+        if (options.topology == "server" and options.nemeses) or options.durability == "aof":
+            self._options += _LOG
         if options.min_replicas:
             self._options += ["--min-replicas-to-write", str(options.min_replicas)]
             self._options += ["--min-replicas-max-lag", str(_MAX_LAG)]
@@ -67,7 +67,7 @@ class OwnServers:
     @property
     def lock_store(self) -> dict[str, Any]:
         """The section of a lock store that reaches them through their doors."""
-        return {"type": "concurrent_redis", **self.target.store}
+        return {"type": "concurrent_redis", **self.target.store, **self._keys}
 
     @property
     def proxies(self) -> list[Proxy]:

@@ -12,6 +12,8 @@ from typing import Any
 
 from ..checker.history import LIMIT
 from ..errors import ConfigurationError
+from ..redis.durability import Durability
+from ..settings.section import Section
 from .nemeses import named
 
 #: Most operations of a turn: acquire, two writes, release.
@@ -37,6 +39,8 @@ class Options:
         topology: of the servers that the run starts: one of `TARGETS`.
         program: their program; None: what is installed.
         min_replicas: how many a master needs to write; None: 1 under Sentinel, else none.
+        durability, durability_replicas, durability_degraded: keys of the lock store on servers of the
+            run; None: its default.
         nemeses: names of `NEMESES`, or of `SETS`; only on servers of the run.
         messages: submit messages to an inbox, instead of taking turns.
         wait_bound: seconds that a living process may wait.
@@ -54,6 +58,9 @@ class Options:
     topology: str = "server"
     program: str | None = None
     min_replicas: int | None = None
+    durability: str | None = None
+    durability_replicas: int | None = None
+    durability_degraded: str | None = None
     nemeses: tuple[str, ...] = ()
     messages: bool = False
     wait_bound: float = 60.0
@@ -79,6 +86,13 @@ class Options:
                 f"--min-replicas {self.min_replicas} is not from 0 to {REPLICAS[self.topology]}, the "
                 f"replicas of a master of --topology {self.topology}"
             )
+        mode = {"server": "standard"}.get(self.topology, self.topology)
+        asked = Durability.read(Section(self.keys, "the run's lock_store"), mode)
+        if asked.kind == "replicas" and asked.replicas > REPLICAS[self.topology]:
+            raise ConfigurationError(
+                f"--durability replicas: it needs {asked.replicas}, and a master of --topology "
+                f"{self.topology} has {REPLICAS[self.topology]}"
+            )
         for option, number, most in (
             ("--processes", self.processes, MOST_PROCESSES), ("--tasks", self.tasks, MOST_TASKS),
         ):  # fmt: skip
@@ -97,11 +111,24 @@ class Options:
         for option, given in (
             ("--nemesis", self.nemeses), ("--topology", self.topology != "server"),
             ("--server-program", self.program), ("--min-replicas", self.min_replicas is not None),
+            ("--durability", self.durability), ("--durability-replicas", self.durability_replicas),
+            ("--durability-degraded", self.durability_degraded),
         ):  # fmt: skip
             if given:
                 raise ConfigurationError(
                     f"{option} is for servers of the run, not for yours: leave out --endpoints"
                 )
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """Keys of the lock store on servers of the run, beside those of its place."""
+        names = ("durability", "durability_replicas", "durability_degraded")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @property
+    def outlives(self) -> bool:
+        """Whether grants and accepted messages are to outlive a failover."""
+        return self.durability in ("replicas", "majority")
 
     @property
     def pause(self) -> float:

@@ -59,7 +59,10 @@ def _takeovers(history: History) -> Iterator[Fault]:
 def _troubled(history: History, fault: Fault, until: float) -> bool:
     """Whether processes were troubled between the begin of a fault and a moment."""
     return any(
-        one.process is not None and one.since <= until and one.until >= fault.since
+        one.process is not None
+        and not one.loses
+        and one.since <= until
+        and one.until >= fault.since
         for one in history.faults
     )
 

@@ -57,6 +57,12 @@ class Report:
         """Seconds that a conversation needed at most after the kill of a worker."""
         return after_kills(self.history)
 
+    @property
+    def unanswered(self) -> int:
+        """Messages of which their senders do not know whether they were accepted."""
+        submits = (one for one in self.history.operations if one.kind == "submit")
+        return sum(one.outcome == "unknown" for one in submits)
+
     def faults(self) -> dict[str, int]:
         """Kind -> how many there were."""
         kinds = (fault.kind for fault in self.history.faults if fault.kind != NO_MASTER)
@@ -69,10 +75,13 @@ class Report:
         yield "seed", str(options.seed)
         yield "processes, tasks in each", f"{options.processes}, {options.tasks}"
         yield "conversations", str(options.conversations)
+        if options.durability is not None:
+            yield "durability", ", ".join(map(str, options.keys.values()))
         yield "turns", str(verdict.grants)
         yield "writes accepted, refused", f"{verdict.accepted}, {verdict.refused}"
         if options.messages:
             yield "messages accepted, stored", f"{verdict.submitted}, {verdict.finished}"
+            yield "messages without an answer", str(self.unanswered)
         if not options.messages:
             yield "longest wait", f"{1000 * verdict.longest_wait:.0f} ms"
         if self.faults().get("kill"):
@@ -98,6 +107,8 @@ class Report:
             "verdict": self.said,
             "server": self.server,
             "topology": options.topology,
+            "durability": options.keys,
+            "unanswered": self.unanswered,
             "seed": options.seed,
             "seconds": options.seconds,
             "processes": options.processes,

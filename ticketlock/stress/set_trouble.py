@@ -6,7 +6,8 @@ import asyncio
 import itertools
 import random
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from redis.crc import key_slot
@@ -15,6 +16,7 @@ from ..redis.embedded import EmbeddedRedis
 from .door import CLIENTS
 from .faults import Faults
 from .own_servers import OwnServers, from_clients
+from .plan import Options
 from .proxy import Proxy
 from .recovery import NO_MASTER
 from .starting import ServersFailed, until
@@ -22,6 +24,8 @@ from .targets import asks, client
 
 #: Seconds for which a replica tries to take over as planned, and how often it is asked to.
 _PLANNED, _PLANS = 6.0, 6
+#: Seconds for which replicas hear nothing of their master before it goes.
+_LAG = (0.1, 0.5)
 #: Seconds for which a master is cut off: another one takes over meanwhile.
 _CUT_OFF = (4.0, 8.0)
 
@@ -29,22 +33,23 @@ _CUT_OFF = (4.0, 8.0)
 class SetTrouble:
     """What is done to one shard, until all its servers are well again.
 
-    Args:
-        names: the conversations.
-
     Attributes:
         deeds: name -> what does it, to its end.
     """
 
-    NAMES = ("planned-failover", "failover", "partition", "migration")
+    NAMES = ("planned-failover", "failover", "lagging-failover", "partition", "migration")
 
     def __init__(
-        self, own: OwnServers, chance: random.Random, faults: Faults, names: Sequence[str]
+        self, own: OwnServers, chance: random.Random, faults: Faults, options: Options
     ) -> None:
-        self._own, self._chance, self._faults, self._names = own, chance, faults, names
+        self._own, self._chance, self._faults, self._names = own, chance, faults, options.names
+        self._durable = options.outlives
+        self._refuses = options.durability_degraded == "refuse"
         first = chance.random() < 0.5
         self._kills = itertools.cycle([first, not first])
-        deeds = (self._planned, self._failover, self._partition, self._migration)
+        deeds = (
+            self._planned, self._failover, self._lagging, self._partition, self._migration
+        )  # fmt: skip
         self.deeds: dict[str, Callable[[], Awaitable[None]]] = dict(
             zip(self.NAMES, deeds, strict=True)
         )
@@ -87,19 +92,27 @@ class SetTrouble:
                         raise
             await self._well()
 
-    async def _failover(self) -> None:
-        """The master is killed or stopped, and comes back as a replica."""
+    async def _lagging(self) -> None:
+        await self._failover(lags=True)
+
+    async def _failover(self, *, lags: bool = False) -> None:
+        """The master is killed or stopped, and comes back as a replica.
+
+        Args:
+            lags: its replicas, or all of them but one, have heard nothing of its last moments.
+        """
         shard, before, names = await self._shard()
         target, process = self._own.target, before.process
         assert process is not None  # it runs
         kills = next(self._kills)
-        kind = "failover (killed)" if kills else "failover (stopped)"
-        with self._faults.during(kind, loses=True, conversations=names):
-            with self._faults.during(NO_MASTER, conversations=names):
+        kind = f"{'lagging ' if lags else ''}failover ({'killed' if kills else 'stopped'})"
+        with self._faults.during(kind, loses=True, conversations=names, durable=self._durable):
+            async with self._deaf(shard, before) if lags else nullcontext():
                 if kills:
                     await asyncio.to_thread(before.stop, kill=True)
                 else:
                     process.send_signal(signal.SIGSTOP)
+            with self._faults.during(NO_MASTER, conversations=names):
                 try:
                     await self._taken_over(shard, before)
                 except BaseException:
@@ -112,11 +125,30 @@ class SetTrouble:
                 process.send_signal(signal.SIGCONT)
             await self._well()
 
+    @asynccontextmanager
+    async def _deaf(self, shard: int, master: EmbeddedRedis) -> AsyncIterator[None]:
+        """Replicas of a master have heard nothing of it for a while, and will not hear it later."""
+        found = await asyncio.to_thread(self._own.target.replicas, shard)
+        count = self._chance.choice([len(found), max(1, len(found) - 1)])
+        deaf = {self._own.door(one).address for one in self._chance.sample(found, count)}
+        proxy = self._own.door(master).proxy
+        proxy.concerns = deaf.__contains__
+        proxy.mood = "black hole"
+        try:
+            await asyncio.sleep(self._chance.uniform(*_LAG))
+            yield
+        finally:
+            proxy.reset()  # before anything goes through: the stream has a gap
+            proxy.mood = "pass"
+            proxy.concerns = from_clients
+
     async def _partition(self) -> None:
         """The master is cut off from the other servers, and its clients reach it."""
         _, before, names = await self._shard()
         mine = self._own.door(before)
-        with self._faults.during("partition", loses=True, conversations=names):
+        # A master without replicas makes nothing durable, but what is served without that.
+        durable = self._durable and self._refuses
+        with self._faults.during("partition", loses=True, conversations=names, durable=durable):
             for door in self._own.doors:
                 for proxy in door.proxies:
                     proxy.concerns = _servers if door is mine else _only(mine.address)

@@ -7,6 +7,7 @@ names; the file `drained` says that no message is left. SIGUSR1 blocks its event
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import sys
 import threading
@@ -15,8 +16,10 @@ from pathlib import Path
 
 from ..checker import Fault, Recorder
 from ..endpoints.registry import create_lock_store
+from ..locks.concurrent.store import ConcurrentRedisLockStore
 from ..process import clock
 from ..redis.settings import RedisSettings
+from ..telemetry.observer import Observer
 from .messages import serve
 from .plan import Plan
 from .register import Registers
@@ -35,6 +38,21 @@ def watch(recorder: Recorder, worker: str) -> None:
         time.sleep(STARVED / 10)
         if clock() - before > STARVED:
             recorder.fault(Fault("starved", before, clock(), worker))
+
+
+class Degraded(Observer):
+    """Records while nothing waits to be durable: what counts then may be lost in a failover."""
+
+    def __init__(self, recorder: Recorder, worker: str) -> None:
+        self._recorder, self._worker = recorder, worker
+        self._since: dict[str, float] = {}
+
+    def on_durability(self, server: str, why: str) -> None:
+        since = self._since.setdefault(server, clock())
+        until = math.inf if why else clock()
+        self._recorder.fault(Fault("not durable", since, until, self._worker, loses=True))
+        if not why:
+            del self._since[server]
 
 
 async def until_go(folder: Path) -> float:
@@ -58,6 +76,8 @@ async def main(folder: Path, worker: str) -> None:
     )
     with Recorder(folder / f"{worker}.jsonl") as recorder:
         threading.Thread(target=watch, args=[recorder, worker], daemon=True).start()
+        if isinstance(store, ConcurrentRedisLockStore) and not store.durability.refuse:
+            store.observe(Degraded(recorder, worker))
         async with store, Registers(settings) as registers:
             print(READY, flush=True)
             end = await until_go(folder)

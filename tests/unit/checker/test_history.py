@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,27 @@ def test_what_servers_forgot_is_counted_apart() -> None:
     assert verdict.longest_overlap == 2
     # It lasts beyond the lease after the loss.
     assert check(History(operations, [loss]), lease=1).counts()["overlap"] == 1
+
+
+def test_what_was_durable_is_not_forgotten() -> None:
+    """A grant, while its own lease lasts; not a renewed one, nor one that was told early."""
+    loss = Fault("failover", 0, 9, loses=True, durable=True)
+    assert kinds(*turn("a", 1, 5), *turn("b", 2, 3), faults=[loss]) == ["overlap"]
+    assert kinds(*turn("a", 1, 5, lease_until=1.5), faults=[loss]) == []
+    held = [op("acquire", "a", 1, 1, lease_until=2), op("release", "a", 5, 5, lease_until=6)]
+    assert kinds(*held, *turn("b", 3, 4), faults=[loss]) == []
+    assert kinds(*held, *turn("b", 1.5, 4), faults=[loss]) == ["overlap"]
+    told = Fault("not durable", 0.5, 1.5, "a", loses=True)
+    assert kinds(*turn("a", 1, 5), *turn("b", 2, 3), faults=[loss, told]) == []
+    later = replace(told, since=2.0)
+    assert kinds(*turn("a", 1, 5), *turn("b", 2, 3), faults=[loss, later]) == ["overlap"]
+
+
+def test_a_fault_whose_end_is_recorded_later(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "history") as recorder:
+        for fault in (Fault("a", 1, process="p"), Fault("b", 1), Fault("a", 1, 2, "p")):
+            recorder.fault(fault)
+    assert History.read(tmp_path / "history").faults == [Fault("a", 1, 2, "p"), Fault("b", 1)]
 
 
 def test_messages() -> None:
