@@ -12,12 +12,14 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import redis
 from servers.redis_sets import RedisCluster
+from servers.replicated import Replicated
 from servers.versions import environment
 
 from ticketlock.redis.embedded import EmbeddedRedis
@@ -59,17 +61,24 @@ def roll(
     seconds: float = 1,
     kill: bool = False,
     cluster: bool = False,
+    store: dict[str, Any] | None = None,
 ) -> Found:
     """Roll a fleet from the old version to the new one and back; `seconds` between restarts.
 
     Args:
         kill: replicas that are replaced are killed, instead of ending what they have begun.
         cluster: on a cluster of three masters.
+        store: more keys for the lock store of the new version; the server has a replica then.
     """
-    with RedisCluster() if cluster else EmbeddedRedis() as locks, EmbeddedRedis() as records:
-        nodes = locks.servers if isinstance(locks, RedisCluster) else [locks]
-        where = ",".join(locks.endpoints) if isinstance(locks, RedisCluster) else locks.url
-        fleet = _Fleet(where, records.url, {"old": old, "new": new}, seed)
+    with ExitStack() as stack:
+        records = stack.enter_context(EmbeddedRedis())
+        if cluster:
+            made = stack.enter_context(RedisCluster())
+            nodes, where = made.servers, ",".join(made.endpoints)
+        else:
+            alone = stack.enter_context(Replicated(0 if store is None else 1))
+            nodes, where = [alone.master], alone.master.url
+        fleet = _Fleet(where, records.url, {"old": old, "new": new}, seed, store or {})
         try:
             running = [fleet.start("old") for _ in range(replicas)]
             for version in ("new", "old"):
@@ -93,15 +102,19 @@ def roll(
             with redis.Redis.from_url(url, decode_responses=True) as client:
                 for key in client.scan_iter(match="*:queue"):
                     found.blame("left over", key)
+                found.figures["waits"] += (
+                    client.info("commandstats").get("cmdstat_wait", {}).get("calls", 0)
+                )
     return found
 
 
 class _Fleet:
     def __init__(
-        self, locks: str, records: str, versions: dict[str, Path | None], seed: int
-    ) -> None:
+        self, locks: str, records: str, versions: dict[str, Path | None], seed: int,
+        store: dict[str, Any],
+    ) -> None:  # fmt: skip
         self._words = [sys.executable, str(WORKER), locks, records]
-        self._versions, self._seed = versions, seed
+        self._versions, self._seed, self._store = versions, seed, store
         self._processes: list[subprocess.Popen[str]] = []
         self.failures: list[str] = []
         self.killed: set[int] = set()
@@ -111,7 +124,7 @@ class _Fleet:
         words = [*self._words, version, f"{self._seed}-{len(self._processes)}", *NAMES]
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-            env=environment(self._versions[version]),
+            env={**environment(self._versions[version]), "NEW_STORE": json.dumps(self._store)},
         )  # fmt: skip
         self._processes.append(process)
         assert process.stdout is not None

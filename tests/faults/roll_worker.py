@@ -1,6 +1,7 @@
 """A replica for the roll test: `python roll_worker.py REDIS RECORDS_URL VERSION SEED NAME...`
 
-REDIS is a URL, or the nodes of a cluster as `host:port,host:port`.
+REDIS is a URL, or the nodes of a cluster as `host:port,host:port`. NEW_STORE has more keys for the
+lock store of the new version, as JSON.
 
 It takes turns of each kind until SIGTERM, then ends what it has begun, and records what it does.
 It must run on the version before too: it uses public names only, and those of `worker.py`.
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import json
+import os
 import random
 import signal
 import sys
@@ -139,7 +142,8 @@ class Worker:
 
 def store_on(redis: str) -> ConcurrentRedisLockStore:
     if "://" in redis:
-        return ConcurrentRedisLockStore(url=redis)
+        keys = json.loads(os.environ.get("NEW_STORE", "{}")) if VERSION == "new" else {}
+        return ConcurrentRedisLockStore(url=redis, **keys)
     return ConcurrentRedisLockStore(deployment_mode="cluster", endpoints=redis.split(","))
 
 

@@ -6,6 +6,7 @@ import os
 import random
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults.roll import Found, roll, summary
@@ -21,10 +22,12 @@ def run(
     kill: bool = False,
     commit: str = versions.BEFORE,
     cluster: bool = False,
+    store: dict[str, Any] | None = None,
 ) -> Found:
     seed = int(os.environ.get("TICKETLOCK_SEED") or random.randrange(10**6))
     print(f"seed {seed}")
-    found = roll(versions.before(commit), new, seed, seconds=seconds, kill=kill, cluster=cluster)
+    how: dict[str, Any] = {"seconds": seconds, "kill": kill, "cluster": cluster, "store": store}
+    found = roll(versions.before(commit), new, seed, **how)
     print(summary(found))
     return found
 
@@ -59,6 +62,19 @@ def test_a_fleet_on_a_cluster_is_rolled_and_back() -> None:
     for way in WAYS:
         assert len(found.handed[way]) >= 10, way
         assert statistics.median(found.handed[way]) < 0.5, f"{way}: its bells are not heard"
+
+
+@pytest.mark.slow
+@pytest.mark.quiet
+def test_a_fleet_is_rolled_to_durability_and_back() -> None:
+    """0.6.0 waits for nothing, and hands turns on to replicas of this version, which do."""
+    keys = {"durability": "replicas", "durability_degraded": "refuse", "durability_timeout": 30}
+    found = run(None, store=keys)
+    assert not found.problems, found.examples
+    for way in WAYS:
+        assert len(found.handed[way]) >= 10, way
+        assert statistics.median(found.handed[way]) < 0.5, f"{way}: its bells are not heard"
+    assert found.figures["waits"] > 20
 
 
 #: In front of a script: `redis.call` with an ear for what is written, and one for what is read.
