@@ -256,7 +256,7 @@ async def test_aof() -> None:
     log = ["--appendonly", "yes", "--appendfsync", "always"]
     with EmbeddedRedis(log, binary=str(get_binary_path())) as server:
         async with store(
-            server, durability="aof", durability_timeout=1, durability_degraded="serve"
+            server, durability="aof", durability_timeout=3, durability_degraded="serve"
         ) as locks:
             async with locks.lock("c"):
                 assert not locks.not_durable

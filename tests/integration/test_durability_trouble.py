@@ -62,6 +62,28 @@ async def test_the_slot_of_the_barrier_moves(settled: bool) -> None:
                     assert not locks.not_durable
 
 
+async def test_a_full_node_on_a_new_connection() -> None:
+    """It refuses a new key: that of the connection before is the barrier."""
+    with logged_cluster() as cluster:
+        name = cluster.conversations(0, 1)[0]
+        async with ConcurrentRedisLockStore(**in_cluster(cluster)) as locks:
+            first = locks.lock(name)
+            await first.acquire()
+            second = locks.lock(name)
+            await second.queue()
+            key = barrier(cluster, 0)
+            with cluster.client(cluster.servers[0]) as one:
+                one.config_set("maxmemory", 1)
+                for row in one.client_list():
+                    if row["cmd"] == "waitaof":
+                        one.client_kill_filter(_id=row["id"])
+                await first.release()
+                await asyncio.wait_for(second.acquire(), LONG)
+                assert not locks.not_durable
+                one.config_set("maxmemory", 0)
+            assert barrier(cluster, 0) == key
+
+
 async def test_a_node_that_has_no_slot_yet() -> None:
     """The first one is moving there: the new node confirms what it has of it, then and later."""
     with logged_cluster() as cluster:

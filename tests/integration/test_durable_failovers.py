@@ -113,7 +113,7 @@ async def test_the_new_master_confirms_nothing_that_it_has_not(tmp_path: Path) -
             servers.master.stop(kill=True)
             (found,) = await asyncio.gather(submitting, return_exceptions=True)
             assert isinstance(found, LockStoreConnectionError)
-            assert "has lost the message" in str(found)
+            assert "a failover has lost it" in str(found)
             await conversations.submit("m", "text", message_id="m")
             grant = await asyncio.wait_for(turn, LONG)
             assert grant.fence > before.fence

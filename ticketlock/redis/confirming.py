@@ -104,7 +104,7 @@ class Opened(NamedTuple):
 class Wire:
     """A connection on which one packet after the other is sent and answered."""
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, last: str = "") -> None:
         self.opened_at = self._used_at = clock()
         self.opened = opened
         self._connection = opened.connection
@@ -112,17 +112,19 @@ class Wire:
         self._reader = hiredis.Reader()
         #: How many replicas must acknowledge.
         self.needed = 0
-        self._barrier = ""
+        #: The key of the barrier; that of the connection before, until one is chosen.
+        self.key = last
 
     async def choose_barrier(self) -> None:
         """Write the first key of the barrier that the server takes. Raises OSError."""
         text = ""
-        for barrier in self.opened.barriers:
-            self._barrier = barrier
-            first = ("SET", barrier, "", "PX", _BARRIER)
-            self.send([("ASKING",), first] if self.opened.cluster else [first])
-            *_, answer = await self.read(1 + self.opened.cluster)
-            text = failure(answer)
+        for key in filter(None, (self.key, *self.opened.barriers)):
+            self.key = key
+            first = ("SET", self.key, "", "PX", _BARRIER)
+            self.send([*self.barrier, *self._asking, first])
+            # A server without memory left refuses the SET: a key that is there is enough.
+            answers = await self.read(2 * len(self.barrier))
+            text = "" if answers[len(self.barrier) - 1] == 1 else failure(answers[-1])
             if text.partition(" ")[0] not in ("MOVED", "ASK"):
                 break
         if text:
@@ -132,8 +134,11 @@ class Wire:
     def barrier(self) -> list[tuple[Any, ...]]:
         """The commands that write it once more; the answer to the last one is 1."""
         # A server without memory left refuses a SET, but never PEXPIRE.
-        again = ("PEXPIRE", self._barrier, _BARRIER)
-        return [("ASKING",), again] if self.opened.cluster else [again]
+        return [*self._asking, ("PEXPIRE", self.key, _BARRIER)]
+
+    @property
+    def _asking(self) -> list[tuple[Any, ...]]:
+        return [("ASKING",)] if self.opened.cluster else []
 
     @property
     def outdated(self) -> bool:
@@ -204,6 +209,8 @@ class Confirmer:
         self._group: list[Pending] = []
         self._task: asyncio.Task[None] | None = None
         self._wire: Wire | None = None
+        #: Of the barrier on the last connection.
+        self._key = ""
         self._backoff = Backoff(0.02, 0.5, jitter=0.5)
         self.why = ""
 
@@ -253,7 +260,12 @@ class Confirmer:
         if wire is None or wire.outdated:
             self.reconnect()
             left = max(_LEAST / 1000, ends - clock())
-            wire = self._wire = await asyncio.wait_for(self._connect(), left)
+            try:
+                wire = self._wire = await asyncio.wait_for(self._connect(), left)
+            except asyncio.TimeoutError:
+                raise ConnectionError(
+                    f"no connection and no write within {asked.timeout:g} s (durability_timeout)"
+                ) from None
         questions: list[tuple[Any, ...]] = []
         for one in group:
             for question in one.proof.questions:
@@ -334,11 +346,12 @@ class Confirmer:
 
     async def _connect(self) -> Wire:
         opened = await self._server.open()
-        wire = Wire(opened)
+        wire = Wire(opened, self._key)
         try:
             await wire.choose_barrier()
             known = await opened.known(wire) if opened.known is not None else 0
             wire.needed = self._asked.needed(known)
+            self._key = wire.key
         except BaseException:
             wire.close()
             raise

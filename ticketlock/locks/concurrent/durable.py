@@ -131,14 +131,16 @@ class Durable:
     async def keep(self, conversation_id: str, field: str) -> None:
         """Wait until a message that was submitted is durable; it may be finished by now.
 
-        Raises NotDurable, and LockStoreConnectionError if a failover has lost it.
+        Raises NotDurable, and LockStoreConnectionError if it is gone: a failover has lost it, or a
+        deletion of the conversation has removed it.
         """
         submitted = self._keys.submitted(conversation_id)
         messages, _ = self._keys.of_messages(conversation_id)
         proof = Proof((("HEXISTS", submitted, field), ("HEXISTS", messages, field)), any)
         if not self._counts(await self._confirmers.confirm(proof), conversation_id):
             raise LockStoreConnectionError(
-                "a failover of Redis has lost the message: send it again"
+                "Redis has the message no more: a failover has lost it, or its conversation was deleted "
+                "meanwhile; send it again"
             )
 
     async def keep_until_due(
