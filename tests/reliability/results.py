@@ -15,13 +15,15 @@ KINDS = {
     "losing": ("--nemesis", "losing"),
 }
 _FAILOVERS = (
-    "--nemesis", "failover,lagging-failover", "--messages", "--rate", "80", "--conversations", "4",
+    "--nemesis", "failover,lagging-failover", "--messages", "--rate", "50", "--conversations", "4",
 )  # fmt: skip
 _REFUSE = ("--durability-degraded", "refuse")
 #: The same, where masters have replicas.
 FAILOVERS = {
     "failovers, messages": (*_FAILOVERS, "--durability", "none"),
-    "durable, messages": (*_FAILOVERS, "--durability", "replicas", *_REFUSE),
+    "durable, messages": (
+        *_FAILOVERS, "--durability", "replicas", "--durability-replicas", "ALL", *_REFUSE
+    ),
     "durable": (
         "--nemesis", "failover,lagging-failover,partition,kill,stop", "--durability", "majority",
         *_REFUSE,

@@ -83,8 +83,8 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     option(
         "--durability", choices=("none", "replicas", "majority", "aof"),
-        help="of the lock store on what is started: what grants and accepted messages must outlive, "
-        "which failovers are not excused to lose then",
+        help="of the lock store on what is started: what grants and accepted messages must outlive; "
+        "failovers are not excused to lose what each replica has acknowledged",
     )  # fmt: skip
     option("--durability-replicas", type=positive, metavar="N", help="of --durability replicas (1)")
     option(

@@ -86,8 +86,7 @@ class Options:
                 f"--min-replicas {self.min_replicas} is not from 0 to {REPLICAS[self.topology]}, the "
                 f"replicas of a master of --topology {self.topology}"
             )
-        mode = {"server": "standard"}.get(self.topology, self.topology)
-        asked = Durability.read(Section(self.keys, "the run's lock_store"), mode)
+        asked = self.asked
         if asked.kind == "replicas" and asked.replicas > REPLICAS[self.topology]:
             raise ConfigurationError(
                 f"--durability replicas: it needs {asked.replicas}, and a master of --topology "
@@ -126,9 +125,16 @@ class Options:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     @property
+    def asked(self) -> Durability:
+        """What these keys ask for. Raises ConfigurationError."""
+        mode = {"server": "standard"}.get(self.topology, self.topology)
+        return Durability.read(Section(self.keys, "the run's lock_store"), mode)
+
+    @property
     def outlives(self) -> bool:
-        """Whether grants and accepted messages are to outlive a failover."""
-        return self.durability in ("replicas", "majority")
+        """Whether grants and accepted messages are to outlive a failover, to whichever replica."""
+        asked, replicas = self.asked, REPLICAS[self.topology]
+        return asked.kind in ("replicas", "majority") and asked.needed(replicas) == replicas
 
     @property
     def pause(self) -> float:

@@ -44,9 +44,9 @@ class SetTrouble:
     ) -> None:
         self._own, self._chance, self._faults, self._names = own, chance, faults, options.names
         self._durable = options.outlives
-        self._refuses = options.durability_degraded == "refuse"
+        self._refuses = options.asked.refuse
         first = chance.random() < 0.5
-        self._kills = itertools.cycle([first, not first])
+        self._kills = {lags: itertools.cycle([first, not first]) for lags in (False, True)}
         deeds = (
             self._planned, self._failover, self._lagging, self._partition, self._migration
         )  # fmt: skip
@@ -104,7 +104,7 @@ class SetTrouble:
         shard, before, names = await self._shard()
         target, process = self._own.target, before.process
         assert process is not None  # it runs
-        kills = next(self._kills)
+        kills = next(self._kills[lags])
         kind = f"{'lagging ' if lags else ''}failover ({'killed' if kills else 'stopped'})"
         with self._faults.during(kind, loses=True, conversations=names, durable=self._durable):
             async with self._deaf(shard, before) if lags else nullcontext():
