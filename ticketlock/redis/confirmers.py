@@ -67,11 +67,14 @@ class Confirmers:
 
     def route(self, pending: Pending, address: Address | None) -> None:
         """Have a write confirmed by a server; None: by the one that has its key."""
-        if self._closed or clock() > pending.ends:
-            pending.settle(Verdict.CLOSED if self._closed else Verdict.LATE)
+        if self._closed:
+            pending.settle(Verdict.CLOSED)
             return
         if address is None and self.cluster is not None:
             address = self.cluster.owner(pending.proof.questions[0][1])
+            if address is None and clock() > pending.ends:  # there is no server to speak of
+                pending.settle(Verdict.LATE)
+                return
             if address is None:
                 self._loop.call_later(_AGAIN, self.route, pending, None)
                 return

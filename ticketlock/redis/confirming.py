@@ -216,10 +216,13 @@ class Confirmer:
 
     def confirm(self, pending: Pending) -> None:
         """Settle a write once it is durable, or late. While that takes too long, it is late at once."""
+        if not self.why and clock() > pending.ends:  # its time has passed at another server
+            late = ConnectionError(f"a write was not confirmed within {self._asked.timeout:g} s")
+            self._tell(self._server.explain(late))
         if self.why:
             pending.settle(Verdict.LATE)
-            return
-        self._pending.append(pending)
+        else:
+            self._pending.append(pending)
         if self._task is None or self._task.done():
             self._task = self._loop.create_task(self._run())
 

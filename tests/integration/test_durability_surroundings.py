@@ -14,9 +14,10 @@ import pytest
 from conftest import until
 from servers.durable import LONG, REPLICAS, accepted, holder, store
 from servers.redis_sets import SentinelSet
-from servers.replicated import AT_ONCE, Replicated, calls, client, go_on, pause, waits
+from servers.replicated import AT_ONCE, Replicated, calls, client, cut, go_on, pause, waits
 
 from ticketlock import ConcurrentRedisLockStore, Conversations, LockStoreConnectionError
+from ticketlock.process import clock
 from ticketlock.redis import confirming
 
 
@@ -69,6 +70,24 @@ async def test_a_lifetime_that_is_shorter_than_the_confirmation() -> None:
             go_on(replica)
             await asyncio.wait_for(asyncio.gather(first, second), LONG)
             assert order == ["long", "short"]
+
+
+async def test_renewals_that_a_failover_loses() -> None:
+    """The grant was durable, and its renewals were not: beyond its lease another process has the turn."""
+    with Replicated() as servers:
+        (replica,) = servers.replicas
+        async with store(servers.master) as one:
+            grant = await one.lock("c").acquire()
+            granted = grant.deadline
+            cut(replica)
+            await until(lambda: grant.deadline > granted + 2.5, "renewals")
+            servers.promote(replica)
+            async with ConcurrentRedisLockStore(url=replica.url) as two:
+                before = clock()
+                other = await two.lock("c", wait_timeout=LONG).acquire()
+                assert before < granted < clock() < grant.deadline
+                assert grant.reason is None
+                assert other.fence > grant.fence
 
 
 async def test_a_deletion_while_a_message_is_confirmed() -> None:
