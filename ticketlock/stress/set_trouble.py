@@ -93,6 +93,7 @@ class SetTrouble:
             await self._well()
 
     async def _lagging(self) -> None:
+        await self._well()  # a busy machine may have cost it a replica
         await self._failover(lags=True)
 
     async def _failover(self, *, lags: bool = False) -> None:
