@@ -14,7 +14,7 @@ from ticketlock.cli import EXIT_FAILED, EXIT_UNAVAILABLE
 
 #: One master dies, whose replica has missed the last half second: its conversations are a third.
 KILLED = (
-    "--topology", "cluster", "--nemesis", "lagging-failover", "--seed", "26", "--seconds", "3",
+    "--topology", "cluster", "--nemesis", "lagging-failover", "--processes", "2", "--seed", "77", "--seconds", "3",
     "--conversations", "3", "--messages", "--rate", "150", "--durability", "replicas", "--durability-degraded", "refuse",
 )  # fmt: skip
 
