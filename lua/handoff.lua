@@ -48,6 +48,28 @@ local function grace_left(waiters, now, process)
   return left > 0 and left <= GRACE and left or 0  -- one further ahead is of another clock
 end
 
+-- Put the ticket of a turn that was handed on back at its number, where its process cannot have heard
+-- of it: nobody was heard until its first lease was over, so the server stood still. Then it is
+-- judged as all that wait are. Returns whether the ticket is back.
+local function return_unheard(queue, waiters, now, number, member, lease, hold, since, where,
+    lease_ms, idle_ms)
+  local process, request = string.match(member, MEMBER)
+  local renewed = lease - since >= tonumber(lease_ms)
+  if not process or request == '0' or renewed or lease == hold or string.match(member, SERVED) then
+    return false
+  end
+  redis.call('HDEL', waiters, '')  -- a first write: see keeping.lua
+  local seen = redis.call('HMGET', waiters, 'heard', process)
+  if not seen[1] and not seen[2] then  -- nobody else waits: it was known to live that long
+    redis.call('HSET', waiters, process, whole(now) .. ' ' .. where)
+  end
+  if grace_left(waiters, now, process) == 0 then return false end
+  redis.call('ZADD', queue, number, member)
+  redis.call('HSET', waiters, number, since .. ' ' .. whole(hold - since))
+  for _, key in ipairs({queue, waiters}) do redis.call('PEXPIRE', key, idle_ms) end
+  return true
+end
+
 -- Forget what was noted of a ticket that has left the queue, and of all waiters with the last one.
 -- A node whose slot is moving away refuses to look for a key that it does not have: it is gone.
 local function forget(queue, waiters, number)

@@ -5,13 +5,25 @@
 --       | the bell's text when the next ticket is of the caller's own process
 local held = redis.call('GET', KEYS[1])
 local fence, _, member = string.match(held or '', '^(%d+) (%d+) (%S+)')
-if fence ~= ARGV[2] or member ~= ARGV[1] then return 0 end
+local released = 1
+if fence ~= ARGV[2] or member ~= ARGV[1] then
+  released = 0
+  -- It may wait again, or have been granted again: see `return_unheard`. Its process is done with it.
+  if member ~= ARGV[1] then
+    local number = redis.call('ZSCORE', KEYS[2], ARGV[1])
+    if number then
+      redis.call('ZREM', KEYS[2], ARGV[1])
+      redis.call('HDEL', KEYS[3], number)
+    end
+    return 0
+  end
+end
 local head = redis.call('ZPOPMIN', KEYS[2])
 if not head[1] then
   redis.call('SET', KEYS[1], fence, 'PX', ARGV[5])
-  return 1
+  return released
 end
 --@ handoff
-local caller = string.match(ARGV[1], '^%w+')
+local caller = released == 1 and string.match(ARGV[1], '^%w+') or ''
 return grant_next(
-  KEYS[1], KEYS[2], KEYS[3], fence, ARGV[3], caller, ARGV[4], ARGV[5], head) or 1
+  KEYS[1], KEYS[2], KEYS[3], fence, ARGV[3], caller, ARGV[4], ARGV[5], head) or released

@@ -80,7 +80,7 @@ MUTANTS = {
         lua("release", "if fence ~= ARGV[2] or member ~= ARGV[1] then", "if not member then"),
         Bound(2, Budget(drops=1, lates=1)), "no turn is lost in no time"),
     "a dead holder stays": Mutant(
-        lua("attend", "if not member or tonumber(lease) <= now then", "if not member then"),
+        lua("attend", "not member or tonumber(lease) <= now", "not member"),
         Bound(2, Budget(crashes=1)), "all comes to rest"),
     "a message is handled again": Mutant(
         lua("admit", "if state == 'd' then", "if false then"),

@@ -130,6 +130,9 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
         "troubles_one_after_another_keep_the_order"),
     "those who stood still are waited for too shortly": (
         lua("handoff", "GRACE = 2500", "GRACE = 1500"), "troubles_one_after_another_keep_the_order"),
+    "turns that nobody heard of are lost": (
+        lua("handoff", "if grace_left(waiters, now, process) == 0 then", "if true then"),
+        "a_turn_handed_on_before_a_standstill_keeps_its_place"),
     "only heartbeats say that a process was heard": (
         lua("handoff", "or string.match(seen[3] or '', '^%d+')", ""),
         "troubles_one_after_another_keep_the_order"),
@@ -154,10 +157,10 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
         lua("handoff", "if alive and tonumber(alive) > now then",
             "if alive and tonumber(alive) > now + 800 then"), "fifo_under_slow_heartbeats"),
     "attend takes nothing over": (
-        lua("attend", "if not member or tonumber(lease) <= now then", "if not member then"),
+        lua("attend", "not member or tonumber(lease) <= now", "not member"),
         "a_dead_holder_is_succeeded"),
     "attend takes over from the living": (
-        lua("attend", "tonumber(lease) <= now then", "tonumber(lease) <= now + 60000 then"),
+        lua("attend", "tonumber(lease) <= now", "tonumber(lease) <= now + 60000"),
         "a_live_waiter_is_not_skipped"),
     "attend hides a missing ticket": (
         lua("attend", "not redis.call('ZSCORE', queue, first) and 1 or 0", "0"),

@@ -24,7 +24,7 @@ class Server:
         self._data: Frozen = ()
         self.now = 1_700_000_000_000
         self.one, self.two = (Scripts(settings, timing, name, "h:1") for name in ("one", "two"))
-        self._queue = self.one.keys.of("c")[2]
+        _, self._holder, self._queue, _ = self.one.keys.of("c")
 
     def call(self, words: tuple[Any, ...]) -> Any:
         done = self._server.execute(self.now, self._data, tuple(map(str, words)))
@@ -33,7 +33,12 @@ class Server:
 
     def waiting(self) -> list[str]:
         found = {key: value for key, value, _ in self._data}
-        return [member for member, _ in found.get(self._queue, ())]
+        queued = sorted(found.get(self._queue, ()), key=lambda one: one[1])
+        return [member for member, _ in queued]
+
+    def fence(self) -> int:
+        found = {key: value for key, value, _ in self._data}
+        return int(found[self._holder].split()[0])
 
 
 def test_who_is_heard_first_passes_over_nobody() -> None:
@@ -56,3 +61,63 @@ def test_a_silence_soon_after_another_is_one_of_its_own() -> None:
     server.now += LONG
     assert server.call(server.one.release("c", "one.1-s", fence)) == 1
     assert server.waiting() == ["two.1-s"]
+
+
+def handed_on(server: Server) -> int:
+    """The turn is handed on to the second process, and the server stands still; its fence."""
+    _, _, fence, _ = server.call(server.one.acquire("c", "one.1-s", LEASE))
+    server.call(server.two.acquire("c", "two.1-s", LEASE))
+    assert server.call(server.one.release("c", "one.1-s", fence)) == 1
+    server.now += LONG
+    return server.fence()
+
+
+def test_a_turn_that_nobody_heard_of_keeps_its_place() -> None:
+    """It was handed on just before the server stood still: a later ticket waits behind it."""
+    server = Server()
+    handed_on(server)
+    kind, *_ = server.call(server.one.acquire("c", "one.2-s", LEASE))
+    assert (kind, server.waiting()) == (0, ["two.1-s", "one.2-s"])
+    _, (missing, _, bell) = server.call(server.two.attend([("c", "two.1-s")]))
+    assert (missing, bell.split()[:3]) == (0, ["grant", "1", "2"])
+    assert server.waiting() == ["one.2-s"]
+
+
+def test_its_own_heartbeat_gives_it_its_turn_again() -> None:
+    """Also where nobody else has come meanwhile: under a higher fence."""
+    server = Server()
+    fence = handed_on(server)
+    _, (missing, _, bell) = server.call(server.two.attend([("c", "two.1-s")]))
+    assert (missing, bell.split()[:3]) == (0, ["grant", "1", "2"])
+    assert server.fence() > fence
+
+
+def test_a_process_that_is_done_with_its_turn_gets_no_other() -> None:
+    """It had heard of the turn, and its release comes late: the ticket is not left in the queue, and a
+    turn that it was granted again is handed on."""
+    for heard in (False, True):
+        server = Server()
+        fence = handed_on(server)
+        server.call(server.one.acquire("c", "one.2-s", LEASE))
+        if heard:
+            server.call(server.two.attend([("c", "two.2-s")]))
+            assert server.waiting() == ["one.2-s"]
+        assert server.call(server.two.release("c", "two.1-s", fence)) == 0
+        if not heard:
+            assert server.waiting() == ["one.2-s"]
+            server.call(server.one.attend([("c", "one.2-s")]))
+        assert server.waiting() == []
+
+
+def test_the_dead_are_handed_their_turn_once() -> None:
+    """Somebody was heard while its lease ran out: the server did not stand still."""
+    server = Server()
+    _, _, fence, _ = server.call(server.one.acquire("c", "one.1-s", LEASE))
+    server.call(server.two.acquire("c", "two.1-s", LEASE))
+    server.call(server.one.acquire("c", "one.2-s", LEASE))
+    server.call(server.one.release("c", "one.1-s", fence))
+    server.now += LONG - 1000
+    server.call(server.one.attend([("c", "one.2-s")]))
+    server.now += 1000
+    _, (_, _, bell) = server.call(server.one.attend([("c", "one.2-s")]))
+    assert (bell.split()[:3], server.waiting()) == (["grant", "2", "3"], [])

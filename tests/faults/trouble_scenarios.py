@@ -179,6 +179,34 @@ async def troubles_one_after_another_keep_the_order(server: EmbeddedRedis) -> No
         await locks[1].release()
 
 
+async def a_turn_handed_on_before_a_standstill_keeps_its_place(server: EmbeddedRedis) -> None:
+    """Its bell is not heard, and its first lease is over when the server goes on: who comes then
+    waits behind it."""
+    assert server.process is not None
+    async with store_on(server) as one, store_on(server) as two, store_on(server) as three:
+        held = one.lock("c", lock_lifetime=30)
+        await held.acquire()
+        early, late = two.lock("c", wait_timeout=20), three.lock("c", wait_timeout=20)
+        await early.queue()
+        beat, link = two.engine().heartbeat, two.engine().link
+        beat._beat = lambda *_: None  # type: ignore[method-assign]
+        link._on_push = None
+        await held.release()
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(2 * WAITER_TTL)
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        await late.queue()
+        del beat._beat
+        tasks = [asyncio.create_task(lock.acquire()) for lock in (early, late)]
+        await asyncio.wait(tasks, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.done() for task in tasks] == [True, False]
+        await early.release()
+        await asyncio.wait_for(tasks[1], 10)
+        await late.release()
+
+
 async def past_waiters_leave_nothing(server: EmbeddedRedis) -> None:
     """While a conversation stays in use, `waiters` keeps those that wait, and no others."""
     async with store_on(server) as one:

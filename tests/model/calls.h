@@ -12,7 +12,7 @@ static void put(int word) { length_ += sprintf(line_ + length_, "%d ", word); }
 static void put_server(void) {
     int i;
     put(now.counter); put(now.known); put(now.fence); put(now.number); put(now.lease);
-    put(now.serving); put(now.heard); put(now.grace); put(now.judged);
+    put(now.fresh); put(now.serving); put(now.heard); put(now.grace); put(now.judged);
     for (i = 0; i < TICKETS; i++) put(now.queue[i]);
     for (i = 0; i < PROCESSES; i++) { put(now.alive[i]); put(now.judged_by[i]); }
 }

@@ -34,6 +34,7 @@ class Server(NamedTuple):
     fence: int
     number: int
     lease: int
+    fresh: int
     serving: int
     heard: int
     grace: int
@@ -63,7 +64,7 @@ class Conformance:
         for line in calls:
             words = [int(word) for word in line.split()]
             script, ticket, word, top = words[:4]
-            size = 9 + self._processes * self._each + 2 * self._processes
+            size = 10 + self._processes * self._each + 2 * self._processes
             before, said = self._read(words[4 : 4 + size]), words[4 + size : 11 + size]
             after = self._read(words[11 + size :])
             done = self._server.execute(
@@ -79,8 +80,8 @@ class Conformance:
 
     def _read(self, words: Sequence[int]) -> Server:
         tickets = self._processes * self._each
-        queue, rest = tuple(words[9 : 9 + tickets]), words[9 + tickets :]
-        return Server(*words[:9], queue, tuple(rest[::2]), tuple(rest[1::2]))
+        queue, rest = tuple(words[10 : 10 + tickets]), words[10 + tickets :]
+        return Server(*words[:10], queue, tuple(rest[::2]), tuple(rest[1::2]))
 
     def _member(self, ticket: int) -> str:
         return f"p{ticket // self._each}.{ticket + 1}-s"
@@ -116,7 +117,8 @@ class Conformance:
         elif state.serving != IDLE:
             lease = NOW + UNIT * state.lease if state.lease else NOW - UNIT
             member = self._member(state.serving)
-            holder += f" {state.number} {member} {lease} {NOW + HOLD} {NOW} {self._where}"
+            since = lease - TIMING.lease + (UNIT if state.fresh else 0)
+            holder += f" {state.number} {member} {lease} {NOW + HOLD} {since} {self._where}"
         values: list[Any] = [str(state.counter) if state.counter else None]
         values += [holder if state.known else None]
         values += [tuple(sorted(each.items())) or None for each in (queue, waiters)]
@@ -168,14 +170,15 @@ class Conformance:
         numbers = dict(queue or ())
         words = (holder or "0").split()
         members = [self._member(t) for t in range(self._processes * self._each)]
-        serving, number, lease = IDLE, 0, 0
+        serving, number, lease, fresh = IDLE, 0, 0, 0
         if len(words) > 1:
             serving = VACANT if words[2] == "-" else members.index(words[2])
             number, lease = int(words[1]), max(0, int(words[3]) - NOW) // UNIT
+            fresh = int(words[2] != "-" and int(words[3]) - int(words[5]) < TIMING.lease)
         names = [f"p{i}" for i in range(self._processes)]
         return Server(
             int(counter or 0), int(holder is not None), self._fence(int(words[0]), top), number,
-            lease, serving, left("heard"), left("grace"), judged("heard"),
+            lease, fresh, serving, left("heard"), left("grace"), judged("heard"),
             tuple(int(numbers.get(member, 0)) for member in members),
             tuple(map(left, names)), tuple(map(judged, names)),
         )  # fmt: skip

@@ -78,7 +78,7 @@ end:
         printf("EVENT flush\n");
         flushes--;
         lost_data = 1; stall = 0;
-        counter = 0; known = 0; fence = 0; number = 0; lease = 0; serving = IDLE;
+        counter = 0; known = 0; fence = 0; number = 0; lease = 0; serving = IDLE; fresh = 0;
         heard = 0; grace = 0; judged = 0;
         for (k_ : 0 .. TICKETS - 1) { queue[k_] = 0 }
         for (k_ : 0 .. PROCESSES - 1) { alive[k_] = 0; judged_by[k_] = 0 };

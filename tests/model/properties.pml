@@ -37,6 +37,18 @@ inline SKIPPED(t) {
     fi
 }
 
+/* A turn that was handed on is over, and its process has not heard of it. */
+inline UNHEARD(t) {
+    if
+    :: !lost_data && fresh ->
+        if
+        :: phase[t] == WAITS -> promise(fifo_among_the_living, !LIVING(OWNER(t)))
+        :: else
+        fi
+    :: else
+    fi
+}
+
 /* One body at most believes in its turn, but for one that an operator has ended. */
 inline judge_bodies() {
     inside_ = 0;

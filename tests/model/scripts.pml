@@ -18,7 +18,7 @@ c_code {
 #endif
 
 hidden byte i_, head_, n_, again_, was_, owner_;
-hidden byte mine_, waits_, queued_, returns_;
+hidden byte mine_, waits_, queued_, returns_, back_;
 
 /* the lowest number (or the highest, by a mutant) of the queue */
 inline first_of_queue() {
@@ -87,7 +87,7 @@ inline grant_next(caller) {
     do
     :: first_of_queue();
         if
-        :: head_ == NONE -> serving = IDLE; number = 0; lease = 0; again_ = 0; break
+        :: head_ == NONE -> serving = IDLE; number = 0; lease = 0; fresh = 0; again_ = 0; break
         :: else
         fi;
         n_ = queue[head_]; owner_ = OWNER(head_);
@@ -108,7 +108,7 @@ inline grant_next(caller) {
 #ifndef FENCE_STAYS_AT_HAND_OFF
             mint();
 #endif
-            serving = was_; number = n_;
+            serving = was_; number = n_; fresh = 1;
             promise(the_dead_are_passed_over, !crashed[OWNER(was_)] || silent[OWNER(was_)] < TTL);
             GRANTED(was_, n_);
             if
@@ -126,11 +126,30 @@ inline grant_next(caller) {
         if
         :: again_ ->
             queue[was_] = n_;
-            serving = VACANT; number = 0; lease = 0;
+            serving = VACANT; number = 0; lease = 0; fresh = 0;
             break
         :: else -> SKIPPED(was_); alive[owner_] = 0; judged_by[owner_] = 0
         fi
     od
+}
+
+/* of a turn that is over; back_: its ticket waits again */
+inline return_unheard() {
+    back_ = 0;
+#ifndef UNHEARD_TURNS_ARE_LOST
+    if
+    :: fresh ->
+        owner_ = OWNER(serving);
+        if
+        :: !heard && !alive[owner_] -> alive[owner_] = 1; judged_by[owner_] = 0
+        :: else
+        fi;
+        grace_left(owner_);
+        if :: again_ -> queue[serving] = number; back_ = 1 :: else fi
+    :: else
+    fi;
+#endif
+    if :: !back_ -> UNHEARD(serving) :: else fi
 }
 
 inline ring(t) {
@@ -146,7 +165,7 @@ inline acquire(t, to) {
     mine_ = 0; waits_ = 0; queued_ = 0; returns_ = (to > 0);
     first_of_queue();
     if
-    :: !known && head_ != NONE -> fence = 0; number = 0; serving = VACANT; lease = 0
+    :: !known && head_ != NONE -> fence = 0; number = 0; serving = VACANT; lease = 0; fresh = 0
     :: else
     fi;
     if
@@ -155,7 +174,7 @@ inline acquire(t, to) {
         mine_ = (serving == t && lease);
 #endif
         if
-        :: serving != IDLE && !lease -> grant_next(NONE)
+        :: serving != IDLE && !lease -> return_unheard(); grant_next(NONE)
         :: else
         fi;
 #ifdef WAITS_FOR_ITSELF
@@ -213,7 +232,7 @@ inline acquire(t, to) {
             GRANTED(t, r_number)
         :: else
         fi;
-        known = 1; serving = t; number = r_number; lease = LEASE;
+        known = 1; serving = t; number = r_number; lease = LEASE; fresh = 0;
         r_kind = 1; r_fence = fence; r_left = LEASE
 #ifndef TWO_ARE_GRANTED
     :: else ->
@@ -234,12 +253,13 @@ inline release(t, under) {
 #ifdef RELEASE_MATCHES_NOTHING
     :: !known || serving == IDLE -> r_kind = 0
 #else
-    :: !known || serving != t || fence != under -> r_kind = 0
+    :: !known || serving != t -> r_kind = 0; queue[t] = 0
+    :: known && serving == t && fence != under -> r_kind = 0; grant_next(NONE)
 #endif
     :: else ->
         r_kind = 1;
 #ifdef RELEASE_HANDS_NOTHING_ON
-        serving = IDLE; number = 0; lease = 0
+        serving = IDLE; number = 0; lease = 0; fresh = 0
 #else
         grant_next(OWNER(t))
 #endif
@@ -259,7 +279,7 @@ inline renew(t, under) {
 #endif
         promise(what_is_lost_stays_lost, lease > 0);
 #ifndef RENEW_EXTENDS_NOTHING
-        lease = LEASE;
+        lease = LEASE; fresh = 0;
 #endif
         r_left = lease
     :: else
@@ -270,6 +290,8 @@ inline renew(t, under) {
 /* r_missing, r_left, r_ticket: whose bell is in the answer */
 inline attend(p, first) {
     CALLED(3, first, p);
+    back_ = 0;
+    if :: known && serving < TICKETS && !lease -> return_unheard() :: else fi;
     first_of_queue();
     if
     :: head_ != NONE ->
@@ -301,14 +323,14 @@ inline attend(p, first) {
     :: !known || serving == IDLE || !lease ->
 #endif
 #endif
-        if :: first == serving -> r_missing = 1 :: else fi;
+        if :: first == serving && !back_ -> r_missing = 1 :: else fi;
         if :: !known -> fence = 0 :: else fi;
         grant_next(p);
         if :: again_ -> r_left = again_ :: else fi
 #ifndef TAKES_OVER_FROM_THE_LIVING
     :: else ->
         if
-        :: serving < TICKETS && OWNER(serving) == p -> lease = LEASE; r_ticket = serving
+        :: serving < TICKETS && OWNER(serving) == p -> lease = LEASE; fresh = 0; r_ticket = serving
         :: else
         fi;
         r_left = lease

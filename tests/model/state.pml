@@ -32,6 +32,7 @@
 byte counter;                /* the last number that was issued */
 bit known;                   /* the record of the holder is there */
 byte fence, number, lease;   /* of that record; lease: what is left */
+bit fresh;                   /* the turn was handed on, and not renewed since */
 byte serving = IDLE;         /* a ticket | IDLE | VACANT: the record of "-" */
 byte queue[TICKETS];         /* the number under which a ticket waits; 0: it does not */
 byte alive[PROCESSES];       /* 0: no field | 1: it is over | 1 + what is left */
