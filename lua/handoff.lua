@@ -89,6 +89,7 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
     head = head or redis.call('ZPOPMIN', queue)
     if not head[1] then
       redis.call('SET', holder, fence, 'PX', idle_ms)
+      redis.pcall('DEL', waiters)  -- as in `forget`: the last one may have been passed over
       return false
     end
     local process, request, secret, tag = string.match(head[1], MEMBER)

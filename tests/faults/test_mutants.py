@@ -136,6 +136,8 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "only heartbeats say that a process was heard": (
         lua("handoff", "or string.match(seen[3] or '', '^%d+')", ""),
         "troubles_one_after_another_keep_the_order"),
+    "a silence outlives its queue": (
+        lua("handoff", "redis.pcall('DEL', waiters)", ""), "dead_waiters_leave_nothing"),
     "no bell": (lua("handoff", "redis.call('PUBLISH', bell .. process, text)", ""),
                 "hand_off_is_pushed"),
     "renew resurrects": (

@@ -13,7 +13,7 @@ import pytest
 import redis
 from conftest import until
 from faults.late_scenarios import LEASE, SHORT
-from faults.scenarios import WAITER_TTL, Scenario, freeze, store_on
+from faults.scenarios import GRACE, WAITER_TTL, Scenario, freeze, store_on
 
 from ticketlock import ConcurrentRedisLockStore, DuplicateMessage, Incoming
 from ticketlock.locks.concurrent.scripts import Keys
@@ -225,6 +225,20 @@ async def past_waiters_leave_nothing(server: EmbeddedRedis) -> None:
         with client_of(server) as client:
             assert client.hgetall(keys_of(one)[3]) == {}
         await held.release()
+
+
+async def dead_waiters_leave_nothing(server: EmbeddedRedis) -> None:
+    """The last ticket is passed over: its silence is not held against those who wait later."""
+    async with store_on(server, **SHORT) as one, store_on(server, **SHORT) as two:
+        async with one.lock("c"):
+            await two.lock("c").queue()
+            freeze(two)
+            await asyncio.sleep(2 * SHORT["waiter_ttl"])
+        await asyncio.sleep(GRACE + 0.1)  # nobody was heard: it was waited for
+        async with one.lock("c"):
+            pass
+        with client_of(server) as client:
+            assert client.hgetall(keys_of(one)[3]) == {}
 
 
 async def processes_long_dead_are_dropped(server: EmbeddedRedis) -> None:

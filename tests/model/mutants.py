@@ -36,6 +36,7 @@ class Mutant(NamedTuple):
 COMPARED = {
     "acquire leaves a dead holder to others": "a standstill of the server",
     "those who stood still are waited for too shortly": "a standstill of the server",
+    "a silence outlives its queue": "a standstill of the server",
     "returning at an old number forgets the counter": "lost data",
 }
 

@@ -87,7 +87,10 @@ inline grant_next(caller) {
     do
     :: first_of_queue();
         if
-        :: head_ == NONE -> serving = IDLE; number = 0; lease = 0; fresh = 0; again_ = 0; break
+        :: head_ == NONE ->
+            serving = IDLE; number = 0; lease = 0; fresh = 0; again_ = 0;
+            forget_waiters();
+            break
         :: else
         fi;
         n_ = queue[head_]; owner_ = OWNER(head_);
