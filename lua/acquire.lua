@@ -21,6 +21,9 @@ if member or returns then
     -- The holder let its lease run out: first those who wait, then we.
     return_message(KEYS[3], number, member)
     return_unheard(KEYS[3], KEYS[4], now, number, member, lease, hold, since, at, ARGV[4], ARGV[7])
+    if member == ARGV[1] and ARGV[9] == '0' then
+      wait_on(KEYS[3], KEYS[4], number, member, hold, since, whole(now + ARGV[5]) .. ' ' .. ARGV[2])
+    end
     grant_next(KEYS[2], KEYS[3], KEYS[4], fence, ARGV[10], '', ARGV[4], ARGV[7])
     fence, number, member, lease, hold, since = turn(KEYS[2])
   end

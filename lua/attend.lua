@@ -29,8 +29,10 @@ for i = 1, #KEYS / 6 do
   outlive(KEYS[k + 4], KEYS[k + 5], ARGV[5])
   local fence, number, member, lease, hold, since, at = turn(holder)
   local over = not member or tonumber(lease) <= now
-  local back = member and over and return_unheard(
-    queue, waiters, now, number, member, lease, hold, since, at, ARGV[3], ARGV[5])
+  if member and over then
+    return_unheard(
+      queue, waiters, now, number, member, lease, hold, since, at, ARGV[3], ARGV[5])
+  end
   local head = redis.call('ZRANGE', queue, 0, 0)[1]
   if head then
     -- We may be the first that is heard: then the head alone shows that the server stood still.
@@ -46,9 +48,11 @@ for i = 1, #KEYS / 6 do
   local left, text = tonumber(ARGV[4]), ''
   if over then
     return_message(queue, number, member)
+    if first == member then
+      wait_on(queue, waiters, number, member, hold, since, alive .. ' ' .. where)
+    end
     local granted, again = grant_next(
       holder, queue, waiters, fence or '0', bell, process, ARGV[3], ARGV[5])
-    if first == member and not back then missing = 1 end  -- our own lease ran out before we heard of it
     left, text = again or left, granted or ''
   else
     if string.sub(member, 1, #process + 1) == process .. '.' then

@@ -12,6 +12,15 @@ local function return_message(queue, number, member)
   if id then redis.call('ZADD', queue, number, WAITS .. id) end
 end
 
+-- A ticket whose turn has run out before its process heard of it waits on, at its number. Only its
+-- process can say so: where the body has begun, the ticket is of no more use.
+local function wait_on(queue, waiters, number, member, hold, since, alive)
+  redis.call('HDEL', waiters, '')  -- a first write: see keeping.lua
+  redis.call('ZADD', queue, number, member)
+  redis.call('HSET', waiters, number, since .. ' ' .. whole(hold - since),
+    string.match(member, '^%w+'), alive)
+end
+
 -- Leave a conversation to the processes that serve the inbox, and ring their bell if it is named.
 -- The keys of a conversation with a submitted message do not expire.
 local function leave_vacant(holder, fence, bell)

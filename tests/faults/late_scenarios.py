@@ -168,6 +168,31 @@ async def a_repeated_acquire_that_grants_is_one_ticket(server: EmbeddedRedis) ->
         assert (state.last_issued, state.waiting_count) == (2, 0)
 
 
+async def a_turn_that_runs_out_unheard_keeps_its_place(server: EmbeddedRedis) -> None:
+    """Its process has heard neither its number nor its bell: it is served first all the same."""
+    async with store_on(server, **SHORT) as one, store_on(server, **SHORT) as two:
+        await warm(two)
+        engine, members = two.engine(), {}
+        for name in ("d", "c"):
+            holder = one.lock(name)
+            await holder.acquire()
+            members[name] = engine.member(engine.next_request(), name)
+            words = engine.scripts.acquire(name, members[name], 60_000)
+            assert (await engine.link.call(words))[:2] == [0, 2]
+            await one.lock(name).queue()
+            await holder.release()
+        freeze(one)
+        await until(lambda: one_lapsed(two), "its lease runs out")
+        _, (missing, _, bell) = await engine.link.call(engine.scripts.attend([("c", members["c"])]))
+        assert (missing, bell.split()[:3:2]) == (0, [b"grant", b"2"])
+        words = engine.scripts.acquire("d", members["d"], 60_000)
+        assert (await engine.link.call(words))[:2] == [1, 2]
+        for name in ("c", "d"):
+            held = (await two.inspect(name)).holder
+            assert held is not None
+            assert held.number == 2
+
+
 def one_lapsed(store: ConcurrentRedisLockStore) -> bool:
     """Whether the lease of the conversation's holder has run out."""
     import redis

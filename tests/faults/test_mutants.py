@@ -136,6 +136,10 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "only heartbeats say that a process was heard": (
         lua("handoff", "or string.match(seen[3] or '', '^%d+')", ""),
         "troubles_one_after_another_keep_the_order"),
+    "a turn that runs out unheard is lost": (
+        both(lua("attend", "if first == member then", "if false then"),
+             lua("acquire", "if member == ARGV[1] and ARGV[9] == '0' then", "if false then")),
+        "a_turn_that_runs_out_unheard_keeps_its_place"),
     "a silence outlives its queue": (
         lua("handoff", "redis.pcall('DEL', waiters)", ""), "dead_waiters_leave_nothing"),
     "no bell": (lua("handoff", "redis.call('PUBLISH', bell .. process, text)", ""),

@@ -99,6 +99,9 @@ _OF_STORIES: dict[str, tuple[str, dict[str, int], str]] = {
     "no look behind the bell": (
         "NO_LOOK_BEHIND_THE_BELL", {"LOSSY": 1}, "every_living_waiter_is_served"),
     "no return to the queue": ("NO_RETURN", {"STOPS": 1}, "every_living_waiter_is_served"),
+    "return at the tail": ("RETURN_AT_THE_TAIL", {"STOPS": 1}, "a_ticket_keeps_its_number"),
+    "a turn that runs out unheard is lost": (
+        "OWN_TURN_IS_LOST", {"OUTAGES": 1}, "a_waiter_has_its_place"),
     "no heartbeat": ("NO_HEARTBEAT", {}, "a_turn_lasts_without_a_fault"),
 }  # fmt: skip
 
@@ -124,7 +127,7 @@ MUTANTS = {
 _CLIENTS = (
     "cancelled waiter stays", "unanswered commands are dropped", "lost is not acted on",
     "waiters are not attended", "no look behind the bell", "no return to the queue",
-    "no heartbeat", "not subscribed", "deadline counts from the answer",
+    "no heartbeat", "not subscribed", "return at the tail", "deadline counts from the answer",
     "deadline is not watched",
 )  # fmt: skip
 

@@ -36,7 +36,6 @@ ALONE = {
     "counter never expires": "keys do not expire in the model",
     "one failure fails all": _ONE,
     "calls are shared backwards": _ONE,
-    "return at the tail": "a new number breaks no promise of the model",
     "the number of a late grant is not told": "the explorer's turns do not ask for their numbers",
     "waiters have the numbers of another use": "the explorer closes no store that others wait in",
     "the tracker store refuses nothing": "the stores have contract tests of their own",

@@ -41,7 +41,7 @@ inline hear_answer(t) {
 
 inline over(t) {
     phase[t] = OVER; mine[t] = 0; held[t] = 0; body[t] = 0; back[t] = 0; until[t] = 0; ended[t] = 0;
-    order[t] = 0
+    order[t] = 0; given[t] = 0
 }
 
 proctype ticket(byte t) {
@@ -55,7 +55,11 @@ end:
     :: d_step { asks[t] && !down && !crashed[OWNER(t)] && !told[t] ->
         printf("EVENT acquire %d %d\n", t, back[t]);
         asks[t] = 0;
+#ifdef RETURN_AT_THE_TAIL
+        execute_acquire(t, 0);
+#else
         execute_acquire(t, back[t]);
+#endif
         say_answer();
         told[t] = (r_kind -> r_fence : WAITING); told_left[t] = (r_kind -> r_left : 0);
         told_number[t] = r_number;

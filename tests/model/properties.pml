@@ -5,7 +5,7 @@ hidden byte fence_monotonic, fifo_among_the_living, mutual_exclusion, no_stale_w
     every_living_waiter_is_served, the_newest_turn_writes, one_ticket_a_request,
     the_dead_are_passed_over, what_is_lost_stays_lost, a_turn_lasts_without_a_fault,
     a_waiter_has_its_place, a_number_is_one_tickets, a_broken_turn_is_told,
-    a_heartbeat_tells_of_a_lost_turn, a_lapsed_turn_is_told;
+    a_heartbeat_tells_of_a_lost_turn, a_lapsed_turn_is_told, a_ticket_keeps_its_number;
 hidden byte j_, inside_;
 
 #define LIVING(p) (!crashed[p] && silent[p] < TTL)
@@ -34,11 +34,12 @@ inline SKIPPED(t) {
     if
     :: !lost_data && phase[t] == WAITS -> promise(fifo_among_the_living, !LIVING(OWNER(t)))
     :: else
-    fi
+    fi;
+    PLACE_LOST(t)
 }
 
 /* A turn that was handed on is over, and its process has not heard of it. */
-inline UNHEARD(t) {
+inline RAN_OUT_UNHEARD(t) {
     if
     :: !lost_data && fresh ->
         if
@@ -83,4 +84,20 @@ inline judge_wait() {
 
 inline ENDED(t) {
     ended[t] = fence
+}
+
+/* The server tells a ticket its number, the same one each time; not where a command comes late. */
+inline NUMBERED(t, n) {
+    if
+    :: given[t] && !lost_data && lates == LATES && phase[t] == WAITS ->
+        promise(a_ticket_keeps_its_number, given[t] == (n))
+    :: else
+    fi;
+    given[t] = (n)
+}
+
+/* A ticket was passed over, or its turn has run out unheard and another process took over. What its
+ * process did not know when it asked last is lost with the place. */
+inline PLACE_LOST(t) {
+    if :: !mine[t] || (asks[t] && !back[t]) -> given[t] = 0 :: else fi
 }

@@ -90,7 +90,9 @@ class Replay(Steps):
         i, _ = self._process(t)
         answer = self._execute(i, "acquire", "batch")
         self._silence.since[i] = 0
-        _same_acquire(answer, said)
+        number = _same_acquire(answer, said)
+        if back and number != back and not self._flushed:
+            self.broken.append("a ticket keeps its number")
 
     def _tell(self, i: int) -> None:
         while self.world.view(self.state.nodes[i]).heard:
@@ -279,10 +281,12 @@ def _same(real: Any, model: Any, what: str) -> None:
         raise Drift(f"{what}.lua says {real}, the model says {model}")
 
 
-def _same_acquire(real: Any, said: Answer) -> None:
+def _same_acquire(real: Any, said: Answer) -> int:
+    """The number of the ticket."""
     if isinstance(real[0], tuple):  # of a call for many, that had one
         real = real[0]
     _same((real[0], real[1], real[3]), (said.kind, said.number, said.left * UNIT), "acquire")
+    return said.number
 
 
 def _same_attend(answers: list[Any], said: Answer) -> None:

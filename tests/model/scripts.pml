@@ -68,6 +68,18 @@ inline grace_left(p) {
     again_ = (grace > 1 -> grace - 1 : 0)
 }
 
+/* The turn of the holder's record has run out: its own process says that its ticket waits still,
+ * or another process takes over. */
+inline wait_on(t) {
+    if
+#ifndef OWN_TURN_IS_LOST
+    :: serving == t -> queue[t] = number; note_alive(OWNER(t))
+#endif
+    :: serving != t && serving < TICKETS && !back_ -> PLACE_LOST(serving)
+    :: else
+    fi
+}
+
 inline forget_waiters() {
     first_of_queue();
     if
@@ -152,7 +164,7 @@ inline return_unheard() {
     :: else
     fi;
 #endif
-    if :: !back_ -> UNHEARD(serving) :: else fi
+    if :: !back_ -> RAN_OUT_UNHEARD(serving) :: else fi
 }
 
 inline ring(t) {
@@ -177,7 +189,10 @@ inline acquire(t, to) {
         mine_ = (serving == t && lease);
 #endif
         if
-        :: serving != IDLE && !lease -> return_unheard(); grant_next(NONE)
+        :: serving != IDLE && !lease ->
+            return_unheard();
+            wait_on(t);
+            grant_next(NONE)
         :: else
         fi;
 #ifdef WAITS_FOR_ITSELF
@@ -245,6 +260,7 @@ inline acquire(t, to) {
         r_kind = 0; r_fence = 0; r_left = lease
 #endif
     fi;
+    NUMBERED(t, r_number);
     ANSWERED
 }
 
@@ -326,8 +342,8 @@ inline attend(p, first) {
     :: !known || serving == IDLE || !lease ->
 #endif
 #endif
-        if :: first == serving && !back_ -> r_missing = 1 :: else fi;
         if :: !known -> fence = 0 :: else fi;
+        wait_on(first);
         grant_next(p);
         if :: again_ -> r_left = again_ :: else fi
 #ifndef TAKES_OVER_FROM_THE_LIVING

@@ -74,6 +74,7 @@ byte silent[PROCESSES];      /* since it was heard; it does not count that all w
 byte ended[TICKETS];         /* the fence of its turn that an operator has ended */
 byte stall;                  /* ticks without a turn, while somebody living waits */
 bit written[TICKETS];
+byte given[TICKETS];         /* the number that the server has told it; 0: none that counts */
 
 /* -- what a script has answered; of no state ------------------------------------------------- */
 
