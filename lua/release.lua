@@ -13,7 +13,8 @@ if fence ~= ARGV[2] or member ~= ARGV[1] then
     local number = redis.call('ZSCORE', KEYS[2], ARGV[1])
     if number then
       redis.call('ZREM', KEYS[2], ARGV[1])
-      redis.call('HDEL', KEYS[3], number)
+      if redis.pcall('EXISTS', KEYS[2]) == 1 then redis.call('HDEL', KEYS[3], number)
+      else redis.call('DEL', KEYS[3]) end  -- as in `forget`
     end
     return 0
   end

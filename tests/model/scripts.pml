@@ -272,7 +272,9 @@ inline release(t, under) {
 #ifdef RELEASE_MATCHES_NOTHING
     :: !known || serving == IDLE -> r_kind = 0
 #else
-    :: !known || serving != t -> r_kind = 0; queue[t] = 0
+    :: !known || serving != t ->
+        r_kind = 0;
+        if :: queue[t] -> queue[t] = 0; forget_waiters() :: else fi
     :: known && serving == t && fence != under -> r_kind = 0; grant_next(NONE)
 #endif
     :: else ->
