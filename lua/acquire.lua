@@ -70,14 +70,16 @@ if not waits then
   return {1, tonumber(number), tonumber(fence), lease - now}
 end
 
-if not queued then
+local process, alive = string.match(ARGV[1], '^%w+'), whole(now + ARGV[5]) .. ' ' .. ARGV[2]
+if queued then
+  redis.call('HSET', KEYS[4], process, alive)
+else
   redis.call('ZADD', KEYS[3], number, ARGV[1])
-  redis.call('HSET', KEYS[4], number, whole(now) .. ' ' .. ARGV[6])
+  redis.call('HSET', KEYS[4], process, alive, number, whole(now) .. ' ' .. ARGV[6])
 end
-local process = string.match(ARGV[1], '^%w+')
-redis.call('HSET', KEYS[4], process, whole(now + ARGV[5]) .. ' ' .. ARGV[2])
+local ahead = waiting and waiting + 1 or redis.call('ZCARD', KEYS[3])
+if ahead == 1 and not queued then redis.call('HSET', KEYS[4], 'heard', awaited(now, ARGV[5])) end
 if not lasts then
   for _, key in ipairs({KEYS[3], KEYS[4]}) do redis.call('PEXPIRE', key, ARGV[7]) end
 end
-local ahead = waiting and waiting + 1 or redis.call('ZCARD', KEYS[3])
 return {0, tonumber(number), now, math.max(0, tonumber(lease) - now), ahead}

@@ -33,11 +33,9 @@ for i = 1, #KEYS / 6 do
     return_unheard(
       queue, waiters, now, number, member, lease, hold, since, at, ARGV[3], ARGV[5])
   end
-  local head = redis.call('ZRANGE', queue, 0, 0)[1]
-  if head then
-    -- We may be the first that is heard: then the head alone shows that the server stood still.
-    grace_left(waiters, now, string.match(head, '^%w+'))
-    redis.call('HSET', waiters, process, alive .. ' ' .. where, 'heard', alive)
+  if redis.call('EXISTS', queue) == 1 then
+    grace_left(waiters, now)  -- we may be the first that is heard after the server stood still
+    redis.call('HSET', waiters, process, alive .. ' ' .. where, 'heard', awaited(now, ARGV[4]))
     if not lasts then
       for _, key in ipairs({queue, waiters}) do redis.call('PEXPIRE', key, ARGV[5]) end
     end

@@ -42,13 +42,11 @@ local function ring(bell, process, secret, tag, text)
 end
 
 -- Milliseconds for which a head that seems dead is waited for. When no waiting process at all was
--- heard for as long as it may live, the server or the network stood still: order is kept.
--- Before the first heartbeat in a queue that is judged by `process` alone. Once for each silence:
--- not again before one was heard after the last grace began.
-local function grace_left(waiters, now, process)
-  local seen = redis.call('HMGET', waiters, 'heard', 'grace', process)
-  local heard = tonumber(seen[1] or string.match(seen[3] or '', '^%d+') or 0)
-  local grace = tonumber(seen[2] or 0)
+-- heard when one had to be, the server or the network stood still: order is kept.
+-- Once for each silence: not again before one was heard after the last grace began.
+local function grace_left(waiters, now)
+  local seen = redis.call('HMGET', waiters, 'heard', 'grace')
+  local heard, grace = tonumber(seen[1] or 0), tonumber(seen[2] or 0)
   if heard > 0 and heard <= now and grace - GRACE < heard then
     grace = now + GRACE
     redis.call('HSET', waiters, 'grace', whole(grace))
@@ -68,11 +66,10 @@ local function return_unheard(queue, waiters, now, number, member, lease, hold, 
     return false
   end
   redis.call('HDEL', waiters, '')  -- a first write: see keeping.lua
-  local seen = redis.call('HMGET', waiters, 'heard', process)
-  if not seen[1] and not seen[2] then  -- nobody else waits: it was known to live that long
-    redis.call('HSET', waiters, process, whole(now) .. ' ' .. where)
+  if redis.call('HEXISTS', waiters, 'heard') == 0 then  -- nobody else waits: it was known to live that long
+    redis.call('HSET', waiters, process, whole(now) .. ' ' .. where, 'heard', whole(now))
   end
-  if grace_left(waiters, now, process) == 0 then return false end
+  if grace_left(waiters, now) == 0 then return false end
   redis.call('ZADD', queue, number, member)
   redis.call('HSET', waiters, number, since .. ' ' .. whole(hold - since))
   for _, key in ipairs({queue, waiters}) do redis.call('PEXPIRE', key, idle_ms) end
@@ -128,7 +125,7 @@ local function grant_next(holder, queue, waiters, fence, bell, caller, lease_ms,
       ring(bell, process, secret, tag, text)
       return false
     end
-    again = request ~= '0' and grace_left(waiters, now, process) or 0
+    again = request ~= '0' and grace_left(waiters, now) or 0
     if again > 0 then
       redis.call('ZADD', queue, head[2], head[1])
       -- The last one has made the key anew.

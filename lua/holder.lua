@@ -7,7 +7,7 @@
 --   queue    zset    ticket number -> member
 --   waiters  hash    process -> "<alive until> <where>", ticket number -> "<since> <hold ms>",
 --                    "stop" -> "<number> <mode>": turns before that ticket are asked to stop,
---                    "heard" -> until when the process that was heard last is believed alive,
+--                    "heard" -> until when the next heartbeat of any of them has to come,
 --                    "grace" -> until when the head of the queue is waited for
 --   member   "<process>.<request>-<secret>[~<tag>][.<label>]"; the secret signs the bells of its
 --            process, the tag is that of its channel on this node of a cluster, if it has one
@@ -27,6 +27,9 @@ local function clock()
 end
 
 local function whole(number) return string.format('%.0f', number) end
+
+-- When a next heartbeat has to be here: two of a process are 0.4 of a waiter's life apart at most.
+local function awaited(now, waiter_ttl) return whole(now + 0.6 * waiter_ttl) end
 
 -- The holder's record as text, written here and nowhere else; all but `lease` are texts already.
 local function holder_record(fence, number, member, lease, hold, since, where)

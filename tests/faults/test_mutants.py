@@ -131,10 +131,10 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "those who stood still are waited for too shortly": (
         lua("handoff", "GRACE = 2500", "GRACE = 1500"), "troubles_one_after_another_keep_the_order"),
     "turns that nobody heard of are lost": (
-        lua("handoff", "if grace_left(waiters, now, process) == 0 then", "if true then"),
+        lua("handoff", "if grace_left(waiters, now) == 0 then", "if true then"),
         "a_turn_handed_on_before_a_standstill_keeps_its_place"),
     "only heartbeats say that a process was heard": (
-        lua("handoff", "or string.match(seen[3] or '', '^%d+')", ""),
+        lua("acquire", "if ahead == 1 and not queued then", "if false then"),
         "troubles_one_after_another_keep_the_order"),
     "a turn that runs out unheard is lost": (
         both(lua("attend", "if first == member then", "if false then"),

@@ -33,8 +33,8 @@ class Server:
 
     def waiting(self) -> list[str]:
         found = {key: value for key, value, _ in self._data}
-        queued = sorted(found.get(self._queue, ()), key=lambda one: one[1])
-        return [member for member, _ in queued]
+        tickets = sorted(found.get(self._queue, ()), key=lambda ticket: ticket[1])
+        return [member for member, _ in tickets]
 
     def fence(self) -> int:
         found = {key: value for key, value, _ in self._data}
@@ -49,6 +49,33 @@ def test_who_is_heard_first_passes_over_nobody() -> None:
     server.now += LONG  # all leases are over
     server.call(server.one.attend([("c", "one.1-s")]))
     assert server.waiting() == ["two.1-s"]
+
+
+def test_a_silence_of_less_than_a_life_is_one() -> None:
+    """The server stood still for 1.8 s: who was heard least recently is dead by then, and waited for."""
+    server = Server()
+    _, _, fence, _ = server.call(server.one.acquire("c", "one.1-s", LEASE))
+    server.call(server.two.acquire("c", "two.1-s", LEASE))
+    server.call(server.one.acquire("c", "one.2-s", LEASE))
+    server.now += 900
+    server.call(server.one.attend([("c", "one.2-s")]))
+    server.now += 1800
+    server.call(server.one.attend([("c", "one.2-s")]))
+    assert server.call(server.one.release("c", "one.1-s", fence)) == 1
+    assert server.waiting() == ["two.1-s", "one.2-s"]
+
+
+def test_heartbeats_are_awaited_from_the_first_ticket_on() -> None:
+    """The server stood still before the first heartbeat in a queue, for less than a life."""
+    server = Server()
+    _, _, fence, _ = server.call(server.one.acquire("c", "one.1-s", LEASE))
+    server.call(server.two.acquire("c", "two.1-s", LEASE))
+    server.call(server.one.acquire("c", "one.2-s", LEASE))
+    server.now += 1600
+    server.call(server.one.attend([("c", "one.2-s")]))
+    server.now += 1000
+    assert server.call(server.one.release("c", "one.1-s", fence)) == 1
+    assert server.waiting() == ["two.1-s", "one.2-s"]
 
 
 def test_a_silence_soon_after_another_is_one_of_its_own() -> None:

@@ -14,7 +14,7 @@ static void put_server(void) {
     put(now.counter); put(now.known); put(now.fence); put(now.number); put(now.lease);
     put(now.fresh); put(now.serving); put(now.heard); put(now.grace); put(now.judged);
     for (i = 0; i < TICKETS; i++) put(now.queue[i]);
-    for (i = 0; i < PROCESSES; i++) { put(now.alive[i]); put(now.judged_by[i]); }
+    for (i = 0; i < PROCESSES; i++) put(now.alive[i]);
 }
 
 static void before_call(int script, int ticket, int word) {

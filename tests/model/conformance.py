@@ -18,7 +18,7 @@ from ticketlock.settings.section import Section
 
 #: Milliseconds: now, one unit of the model, and the clocks of state.pml.
 NOW, UNIT = 1_700_000_000_000, 500
-TIMING = Timing(lease=2000, waiter_ttl=1500)
+TIMING = Timing(lease=2000, waiter_ttl=2500)
 GRACE, HOLD = 2500, 3_600_000
 #: A fence of the model is that far above this one; all are below those that the time makes.
 FENCES = NOW * 1000 - 1000
@@ -41,7 +41,6 @@ class Server(NamedTuple):
     judged: int
     queue: tuple[int, ...]
     alive: tuple[int, ...]
-    judged_by: tuple[int, ...]
 
 
 class Conformance:
@@ -64,7 +63,7 @@ class Conformance:
         for line in calls:
             words = [int(word) for word in line.split()]
             script, ticket, word, top = words[:4]
-            size = 10 + self._processes * self._each + 2 * self._processes
+            size = 10 + self._processes * self._each + self._processes
             before, said = self._read(words[4 : 4 + size]), words[4 + size : 11 + size]
             after = self._read(words[11 + size :])
             done = self._server.execute(
@@ -80,8 +79,7 @@ class Conformance:
 
     def _read(self, words: Sequence[int]) -> Server:
         tickets = self._processes * self._each
-        queue, rest = tuple(words[10 : 10 + tickets]), words[10 + tickets :]
-        return Server(*words[:10], queue, tuple(rest[::2]), tuple(rest[1::2]))
+        return Server(*words[:10], tuple(words[10 : 10 + tickets]), tuple(words[10 + tickets :]))
 
     def _member(self, ticket: int) -> str:
         return f"p{ticket // self._each}.{ticket + 1}-s"
@@ -91,22 +89,12 @@ class Conformance:
     def _written(self, state: Server) -> Frozen:
         """The keys that are as the model says."""
         grace = NOW + UNIT * (state.grace - 1) if state.grace > 1 else NOW - 2 * GRACE
-        began = grace - GRACE
-
-        def until(left: int, judged: int) -> int:
-            """A time of which so much is left: one that is over was when the grace began, or not."""
-            if left > 1:
-                return NOW + UNIT * (left - 1)
-            if not state.grace:
-                return NOW - UNIT
-            return began if judged else min(NOW, began + 1)
-
-        waiters: dict[str, str] = {}
-        for i, (left, judged) in enumerate(zip(state.alive, state.judged_by, strict=True)):
-            if left:
-                waiters[f"p{i}"] = f"{until(left, judged)} {self._where}"
+        heard = _until(state.heard)
+        if state.heard == 1 and state.grace:  # it was over when the grace began, or not
+            heard = grace - GRACE if state.judged else min(NOW, grace - GRACE + 1)
+        waiters = {f"p{i}": f"{_until(l)} {self._where}" for i, l in enumerate(state.alive) if l}
         if state.heard:
-            waiters["heard"] = str(until(state.heard, state.judged))
+            waiters["heard"] = str(heard)
         if state.grace:
             waiters["grace"] = str(grace)
         queue = {self._member(t): float(number) for t, number in enumerate(state.queue) if number}
@@ -141,13 +129,9 @@ class Conformance:
     # -- what is there afterwards, as the model says it -------------------------------------------
 
     def _comparable(self, state: Server) -> Server:
-        """Without what has no meaning: who judged a silence that is not there."""
+        """Without what has no meaning: a judgement of a silence that is not there."""
         judged = state.judged if state.heard and state.grace else 0
-        by = [
-            b if a and state.grace else 0 for a, b in zip(state.alive, state.judged_by, strict=True)
-        ]
-        fence = state.fence if state.known else 0
-        return state._replace(judged=judged, judged_by=tuple(by), fence=fence)
+        return state._replace(judged=judged, fence=state.fence if state.known else 0)
 
     def _fence(self, fence: int, top: int) -> int:
         """One that is made of the time is the model's next one."""
@@ -164,9 +148,9 @@ class Conformance:
                 return 0
             return 1 + max(0, times[name] - NOW) // UNIT
 
-        def judged(name: str) -> int:
-            return int(name in times and "grace" in times and times["grace"] - GRACE >= times[name])
-
+        judged = int(
+            {"heard", "grace"} <= times.keys() and times["grace"] - GRACE >= times["heard"]
+        )
         numbers = dict(queue or ())
         words = (holder or "0").split()
         members = [self._member(t) for t in range(self._processes * self._each)]
@@ -178,9 +162,9 @@ class Conformance:
         names = [f"p{i}" for i in range(self._processes)]
         return Server(
             int(counter or 0), int(holder is not None), self._fence(int(words[0]), top), number,
-            lease, fresh, serving, left("heard"), left("grace"), judged("heard"),
+            lease, fresh, serving, left("heard"), left("grace"), judged,
             tuple(int(numbers.get(member, 0)) for member in members),
-            tuple(map(left, names)), tuple(map(judged, names)),
+            tuple(map(left, names)),
         )  # fmt: skip
 
     def _answer(self, script: int, answer: Any, top: int) -> tuple[int, ...]:
@@ -206,6 +190,11 @@ class Conformance:
             "attend": (missing, left, ticket),
             "release": (kind, ticket),
         }.get(SCRIPTS[script], (kind,))
+
+
+def _until(left: int) -> int:
+    """When a time is over of which so much is left, as the model counts it."""
+    return NOW + UNIT * (left - 1) if left > 1 else NOW - UNIT
 
 
 def _told(published: Iterable[tuple[str, str]]) -> tuple[int, bool]:

@@ -22,12 +22,12 @@ inline pass() {
     for (k_ : 0 .. TICKETS - 1) { less(until[k_]); less(told_left[k_]); less(bell_left[k_]) }
 }
 
-/* Where no process was heard for as long as one may live, the server stood still: that is held
- * against none of them, once. */
+/* Where no process was heard when one had to be, the server stood still: that is held against none
+ * of them, once. */
 inline forgive_silence() {
     f_ = !forgiven;
     for (k_ : 0 .. PROCESSES - 1) {
-        if :: silent[k_] < TTL -> f_ = 0 :: else fi
+        if :: silent[k_] < AWAITED -> f_ = 0 :: else fi
     }
     if :: f_ -> forgiven = 1 :: else fi;
     for (k_ : 0 .. PROCESSES - 1) {
@@ -81,7 +81,7 @@ end:
         counter = 0; known = 0; fence = 0; number = 0; lease = 0; serving = IDLE; fresh = 0;
         heard = 0; grace = 0; judged = 0;
         for (k_ : 0 .. TICKETS - 1) { queue[k_] = 0 }
-        for (k_ : 0 .. PROCESSES - 1) { alive[k_] = 0; judged_by[k_] = 0 };
+        for (k_ : 0 .. PROCESSES - 1) { alive[k_] = 0 };
         skip }
     :: d_step { !down && breaks && serving < TICKETS ->
         printf("EVENT break %d\n", fence);

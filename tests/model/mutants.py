@@ -69,7 +69,8 @@ _OF_STORIES: dict[str, tuple[str, dict[str, int], str]] = {
         "RELEASE_HANDS_NOTHING_ON", PROMPT, "every_living_waiter_is_served"),
     "dead waiters are granted": (
         "DEAD_WAITERS_ARE_GRANTED", {"PROCESSES": 3, "CRASHES": 1}, "the_dead_are_passed_over"),
-    "live waiters are evicted": ("LIVING_ARE_EVICTED", {}, "fifo_among_the_living"),
+    "live waiters are evicted": (
+        "LIVING_ARE_EVICTED", {"PROCESSES": 3, "STOPS": 1}, "fifo_among_the_living"),
     "attend takes nothing over": (
         "TAKES_NOTHING_OVER", {"CRASHES": 1}, "every_living_waiter_is_served"),
     "attend takes over from the living": ("TAKES_OVER_FROM_THE_LIVING", {}, "mutual_exclusion"),
@@ -114,9 +115,13 @@ MUTANTS = {
         for name, rest in _OF_STORIES.items()
     },
     # Both were faults of 0.6.0, which the model has found; `faults/test_silence.py` has them too.
-    "attend judges a silence by itself": Mutant(
-        "ATTEND_JUDGES_BY_ITSELF", {"OUTAGES": 1}, "fifo_among_the_living",
-        lua("attend", "string.match(head, '^%w+')", "process")),
+    "attend judges no silence": Mutant(
+        "ATTEND_JUDGES_NOTHING", {"OUTAGES": 1}, "fifo_among_the_living",
+        lua("attend", "grace_left(waiters, now)", "")),
+    "heartbeats are awaited for a life": Mutant(
+        "AWAITED_FOR_A_LIFE", {"OUTAGES": 1, "STOPS": 1}, "fifo_among_the_living",
+        lua("holder", "0.6 * waiter_ttl", "waiter_ttl"),
+        False),  # spin's trace loses a turn, as above
     "a grace forbids the next": Mutant(
         "GRACE_FORBIDS_ANOTHER", {"OUTAGES": 1, "STOPS": 1}, "fifo_among_the_living",
         lua("handoff", "grace - GRACE < heard", "grace < heard")),

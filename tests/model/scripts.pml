@@ -36,32 +36,26 @@ inline first_of_queue() {
     }
 }
 
-inline note_alive(p) {
-    alive[p] = 1 + TTL;
-#ifdef GRACE_FORBIDS_ANOTHER
-    judged_by[p] = (grace >= 1 + TTL)
+inline note_alive(p) { alive[p] = 1 + TTL }
+
+/* A heartbeat, or the first ticket, from which on heartbeats are awaited. */
+inline note_heard() {
+#ifdef AWAITED_FOR_A_LIFE
+    heard = 1 + TTL;
 #else
-    judged_by[p] = 0
+    heard = 1 + AWAITED;
+#endif
+#ifdef GRACE_FORBIDS_ANOTHER
+    judged = (grace >= heard)
+#else
+    judged = 0
 #endif
 }
 
-inline grace_left(p) {
-    again_ = heard;
-#ifndef HEARTBEATS_ALONE
-    if :: !again_ -> again_ = alive[p] :: else fi;
-#endif
+inline grace_left() {
     if
 #ifndef STOOD_STILL_IS_DEAD
-    :: again_ == 1 && ((heard && !judged) || (!heard && !judged_by[p])) ->
-        grace = 1 + GRACE;
-        judged = 1; forgiven = 1;
-        for (i_ : 0 .. PROCESSES - 1) {
-#ifdef GRACE_FORBIDS_ANOTHER
-            judged_by[i_] = 1
-#else
-            judged_by[i_] = (alive[i_] <= 1)
-#endif
-        }
+    :: heard == 1 && !judged -> grace = 1 + GRACE; judged = 1; forgiven = 1
 #endif
     :: else
     fi;
@@ -84,7 +78,7 @@ inline forget_waiters() {
     first_of_queue();
     if
     :: head_ == NONE ->
-        for (i_ : 0 .. PROCESSES - 1) { alive[i_] = 0; judged_by[i_] = 0 }
+        for (i_ : 0 .. PROCESSES - 1) { alive[i_] = 0 }
         heard = 0; grace = 0; judged = 0
     :: else
     fi
@@ -119,11 +113,12 @@ inline grant_next(caller) {
 #endif
             was_ = head_;
             lease = (alive[owner_] > 1 + FIRST -> alive[owner_] - 1 : FIRST);
+            lease = (lease < LEASE -> lease : LEASE);
             forget_waiters();
 #ifndef FENCE_STAYS_AT_HAND_OFF
             mint();
 #endif
-            serving = was_; number = n_; fresh = 1;
+            serving = was_; number = n_; fresh = (lease < LEASE);
             promise(the_dead_are_passed_over, !crashed[OWNER(was_)] || silent[OWNER(was_)] < TTL);
             GRANTED(was_, n_);
             if
@@ -137,13 +132,13 @@ inline grant_next(caller) {
 #endif
         fi;
         was_ = head_;
-        grace_left(owner_);
+        grace_left();
         if
         :: again_ ->
             queue[was_] = n_;
             serving = VACANT; number = 0; lease = 0; fresh = 0;
             break
-        :: else -> SKIPPED(was_); alive[owner_] = 0; judged_by[owner_] = 0
+        :: else -> SKIPPED(was_); alive[owner_] = 0
         fi
     od
 }
@@ -156,10 +151,10 @@ inline return_unheard() {
     :: fresh ->
         owner_ = OWNER(serving);
         if
-        :: !heard && !alive[owner_] -> alive[owner_] = 1; judged_by[owner_] = 0
+        :: !heard -> alive[owner_] = 1; heard = 1; judged = 0
         :: else
         fi;
-        grace_left(owner_);
+        grace_left();
         if :: again_ -> queue[serving] = number; back_ = 1 :: else fi
     :: else
     fi;
@@ -256,6 +251,9 @@ inline acquire(t, to) {
     :: else ->
         promise(one_ticket_a_request, serving != t && (queued_ || !queue[t]));
         if :: !queued_ -> queue[t] = r_number :: else fi;
+#ifndef HEARTBEATS_ALONE
+        if :: !queued_ && !heard -> note_heard() :: else fi;
+#endif
         note_alive(OWNER(t));
         r_kind = 0; r_fence = 0; r_left = lease
 #endif
@@ -316,12 +314,10 @@ inline attend(p, first) {
     first_of_queue();
     if
     :: head_ != NONE ->
-#ifdef ATTEND_JUDGES_BY_ITSELF
-        grace_left(p);
-#else
-        grace_left(OWNER(head_));
+#ifndef ATTEND_JUDGES_NOTHING
+        grace_left();
 #endif
-        note_alive(p); heard = 1 + TTL; judged = judged_by[p]
+        note_alive(p); note_heard()
     :: else
     fi;
 #ifdef HIDES_THE_MISSING

@@ -14,10 +14,12 @@
 #define TICKETS (PROCESSES * EACH)
 #define OWNER(t) ((t) / EACH)
 
-/* As in the clients of tests/model/replay.py; GRACE and FIRST as in lua/handoff.lua. */
+/* As in the clients of tests/model/replay.py; GRACE and FIRST as in lua/handoff.lua, and AWAITED,
+ * within which one of the waiting processes must be heard again, as in lua/attend.lua. */
 #define TICK 2
 #define LEASE 4
-#define TTL 3
+#define TTL 5
+#define AWAITED 3
 #ifndef GRACE
 #define GRACE 5
 #endif
@@ -37,7 +39,7 @@ byte serving = IDLE;         /* a ticket | IDLE | VACANT: the record of "-" */
 byte queue[TICKETS];         /* the number under which a ticket waits; 0: it does not */
 byte alive[PROCESSES];       /* 0: no field | 1: it is over | 1 + what is left */
 byte heard, grace;           /* the same */
-bit judged, judged_by[PROCESSES];  /* the grace began when `heard`, or `alive`, was over */
+bit judged;                  /* the grace began when `heard` was over */
 bit down;                    /* the server does not answer */
 
 /* -- in the processes ------------------------------------------------------------------------ */

@@ -10,7 +10,9 @@ from faults.explorer.world import Budget, State, Step
 
 #: Milliseconds of one tick of the model; seconds of the clients' clocks, as in state.pml.
 TICK = 1000
-CLOCKS = {"lease": 2.0, "waiter_ttl": 1.5}
+CLOCKS = {"lease": 2.0, "waiter_ttl": 2.5}
+#: Milliseconds within which a waiting process must be heard: `awaited` of lua/holder.lua.
+AWAITED = 1500
 
 
 class Drift(Exception):
@@ -39,8 +41,8 @@ class Silence:
         self.since = [since + TICK for since in self.since]
 
     def over(self, stopped: set[int]) -> None:
-        """The server answers again: if no process was heard, it stood still."""
-        if not self.waited_for and not any(map(self.living, range(len(self.since)))):
+        """The server answers again: if no process was heard when one had to be, it stood still."""
+        if not self.waited_for and min(self.since) >= AWAITED:
             self.waited_for = True
             self.since = [s if i in stopped else 0 for i, s in enumerate(self.since)]
 
