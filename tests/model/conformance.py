@@ -16,13 +16,17 @@ from ticketlock.locks.concurrent.scripts import Keys, Scripts, Timing
 from ticketlock.redis.settings import RedisSettings
 from ticketlock.settings.section import Section
 
-#: Milliseconds: now, one unit of the model, and the clocks of state.pml.
-NOW, UNIT = 1_700_000_000_000, 500
-TIMING = Timing(lease=2000, waiter_ttl=2500)
+from .spin import NONE, UNIT
+from .steps import CLOCKS
+
+#: Milliseconds.
+NOW = 1_700_000_000_000
+TIMING = Timing(*(round(1000 * CLOCKS[name]) for name in ("lease", "waiter_ttl")))
 GRACE, HOLD = 2500, 3_600_000
 #: A fence of the model is that far above this one; all are below those that the time makes.
 FENCES = NOW * 1000 - 1000
-IDLE, VACANT, NONE = 100, 101, 102
+#: As in `state.pml`.
+IDLE, VACANT = 100, 101
 SCRIPTS = ("acquire", "release", "renew", "attend", "withdraw", "break")
 
 

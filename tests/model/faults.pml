@@ -38,7 +38,7 @@ inline forgive_silence() {
 proctype server() {
 end:
     do
-    :: d_step { !ANY(DUE) && !ANY_PROCESS(UNHEARD) && ANY(HAS) ->
+    :: d_step { !ANY(DUE) && !ANY_PROCESS(BEAT_IS_DUE) && ANY(HAS) ->
         printf("EVENT tick\n");
         if
         :: !down && ANY(STUCK) && !ANY(TURN) -> stall++
@@ -65,8 +65,8 @@ end:
         outages--;
         down = 1;
         for (k_ : 0 .. TICKETS - 1) {
-            if :: told[k_] -> told[k_] = 0; told_left[k_] = 0; told_number[k_] = 0; asks[k_] = 1 :: else fi;
-            bell[k_] = 0; bell_left[k_] = 0; bell_number[k_] = 0; broken_bell[k_] = 0
+            if :: told[k_] -> asks[k_] = 1 :: else fi;
+            lose_all(k_)
         };
         skip }
     :: d_step { down ->

@@ -43,7 +43,8 @@ byte drops = DROPS, lates = LATES, cancels = CANCELLATIONS, crashes = CRASHES, s
 #include "scripts.pml"
 
 #define OVER_OR_DEAD(t) (phase[t] == OVER || phase[t] == DEAD)
-#define MAY_BEGIN(t) ((t % EACH == 0 || OVER_OR_DEAD(t - 1)) && (t == 0 || phase[t - 1] != NEW || t % EACH))
+/* Of a process one after another; processes are alike, so they begin in their order. */
+#define MAY_BEGIN(t) (t % EACH -> OVER_OR_DEAD(t - 1) : t == 0 || phase[t - 1] != NEW)
 #define HAS(t) (phase[t] == WAITS || phase[t] == INSIDE)
 #ifdef DEADLINE_IS_NOT_WATCHED
 #define LAPSED(t) 0
@@ -53,7 +54,7 @@ byte drops = DROPS, lates = LATES, cancels = CANCELLATIONS, crashes = CRASHES, s
 /* What has to be done before time passes. */
 #define DUE(t) (RUNS(OWNER(t)) && ((!down && (asks[t] || phase[t] == LEAVES || phase[t] == CANCELS)) || \
     told[t] || bell[t] || broken_bell[t] || LAPSED(t)))
-#define UNHEARD(p) (RUNS(p) && !down && !beaten[p] && HAS_ANY(p))
+#define BEAT_IS_DUE(p) (RUNS(p) && !down && !beaten[p] && HAS_ANY(p))
 #define STUCK(t) (RUNS(OWNER(t)) && phase[t] == WAITS)
 #define FAULTLESS (stops == STOPS && outages == OUTAGES && flushes == FLUSHES && breaks == BREAKS && \
     crashes == CRASHES && drops == DROPS)

@@ -19,14 +19,15 @@ inline enter(t, under, left, n) {
     fi
 }
 
-inline execute_acquire(t, to) {
-    acquire(t, to);
-    silent[OWNER(t)] = 0
-}
+inline lose_answer(t) { told[t] = 0; told_left[t] = 0; told_number[t] = 0 }
+
+inline lose_bell(t) { bell[t] = 0; bell_left[t] = 0; bell_number[t] = 0 }
+
+/* Of what was on its way to a ticket's process. */
+inline lose_all(t) { lose_answer(t); lose_bell(t); broken_bell[t] = 0 }
 
 inline hear_answer(t) {
     f_ = told[t];
-    told[t] = 0;
     if
     :: phase[t] == WAITS && f_ == WAITING -> mine[t] = told_number[t]
 #ifdef COUNTS_FROM_THE_ANSWER
@@ -36,7 +37,7 @@ inline hear_answer(t) {
 #endif
     :: else
     fi;
-    told_left[t] = 0; told_number[t] = 0
+    lose_answer(t)
 }
 
 inline over(t) {
@@ -56,10 +57,11 @@ end:
         printf("EVENT acquire %d %d\n", t, back[t]);
         asks[t] = 0;
 #ifdef RETURN_AT_THE_TAIL
-        execute_acquire(t, 0);
+        acquire(t, 0);
 #else
-        execute_acquire(t, back[t]);
+        acquire(t, back[t]);
 #endif
+        silent[OWNER(t)] = 0;
         say_answer();
         told[t] = (r_kind -> r_fence : WAITING); told_left[t] = (r_kind -> r_left : 0);
         told_number[t] = r_number;
@@ -74,7 +76,7 @@ end:
         :: phase[t] == WAITS -> enter(t, bell[t], bell_left[t], bell_number[t])
         :: else
         fi;
-        bell[t] = 0; bell_left[t] = 0; bell_number[t] = 0;
+        lose_bell(t);
         skip }
     :: d_step { broken_bell[t] && RUNS(OWNER(t)) && !told[t] && !bell[t] ->
         printf("EVENT broken %d\n", t);
@@ -126,8 +128,7 @@ end:
     :: d_step { told[t] && drops && RUNS(OWNER(t)) ->
         printf("EVENT lose_answer %d\n", t);
         drops--;
-        told[t] = 0; told_left[t] = 0; told_number[t] = 0;
-        bell[t] = 0; bell_left[t] = 0; bell_number[t] = 0;
+        lose_answer(t); lose_bell(t);
 #ifndef UNANSWERED_ARE_DROPPED
         asks[t] = 1
 #endif
@@ -159,7 +160,7 @@ end:
         skip }
     :: d_step { bell[t] && LOSSY ->
         printf("EVENT lose_bell %d\n", t);
-        bell[t] = 0; bell_left[t] = 0; bell_number[t] = 0;
+        lose_bell(t);
         skip }
     :: d_step { broken_bell[t] && LOSSY ->
         printf("EVENT lose_broken %d\n", t);
@@ -230,8 +231,7 @@ inline attend_all(p, hears) {
         :: hears && r_missing ->
             for (k_ : p * EACH .. p * EACH + EACH - 1) {
                 if
-                :: phase[k_] == WAITS && mine[k_] && !told[k_] -> 
-asks[k_] = 1; back[k_] = mine[k_]
+                :: phase[k_] == WAITS && mine[k_] && !told[k_] -> asks[k_] = 1; back[k_] = mine[k_]
                 :: else
                 fi
             }
@@ -262,8 +262,7 @@ end:
         for (k_ : p * EACH .. p * EACH + EACH - 1) {
             over(k_);
             phase[k_] = DEAD; asks[k_] = 0;
-            told[k_] = 0; told_left[k_] = 0; told_number[k_] = 0;
-            bell[k_] = 0; bell_left[k_] = 0; bell_number[k_] = 0; broken_bell[k_] = 0
+            lose_all(k_)
         };
         skip }
     :: d_step { RUNS(p) && stops && HAS_ANY(p) ->

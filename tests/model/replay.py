@@ -14,13 +14,8 @@ from faults.explorer.invariants import Data, process
 from faults.explorer.turn import CONVERSATION
 from faults.explorer.world import Step
 
-from .spin import Answer, Event
+from .spin import NONE, UNIT, Answer, Event, sizes
 from .steps import TICK, Drift, Steps
-
-#: Milliseconds of one unit of the model.
-UNIT = 500
-#: What state.pml says for no ticket.
-NONE = 102
 
 #: Events after which a turn may be lost, and a wait may be long.
 FAULTS = {
@@ -50,7 +45,7 @@ def replay(trace: Iterable[Event], bounds: Mapping[str, int]) -> Outcome:
         bounds: those within which the model has found the trace.
     """
     with modelled():
-        replayed = Replay(**{"PROCESSES": 2, "EACH": 1, **bounds})
+        replayed = Replay(*sizes(bounds), bounds.get("LONGEST_WAIT", 8))
         done, drift = 0, ""
         for event in trace:
             try:
@@ -82,12 +77,12 @@ class Replay(Steps):
     # -- events of processes.pml ------------------------------------------------------------------
 
     def _start(self, t: int) -> None:
-        i, _ = self._process(t)
+        i, _ = self._turn_of(t)
         self._node(i, begun=self.state.nodes[i].begun + 1)
         self._do(self.world.event(self.state, i, "start"))
 
     def _acquire(self, t: int, back: int, said: Answer) -> None:
-        i, _ = self._process(t)
+        i, _ = self._turn_of(t)
         answer = self._execute(i, "acquire", "batch")
         self._silence.since[i] = 0
         number = _same_acquire(answer, said)
@@ -99,15 +94,15 @@ class Replay(Steps):
             self._do(self.world.event(self.state, i, "told"))
 
     def _hear(self, t: int) -> None:
-        self._hear_next(self._process(t)[0])
+        self._hear_next(self._turn_of(t)[0])
 
     def _bell(self, t: int) -> None:
-        self._hear_next(self._process(t)[0])
+        self._hear_next(self._turn_of(t)[0])
 
     _broken = _bell
 
     def _lose_bell(self, t: int) -> None:
-        i, _ = self._process(t)
+        i, _ = self._turn_of(t)
         kept = tuple(data for data in self.state.nodes[i].back if not data.startswith(b">"))
         if kept == self.state.nodes[i].back:
             raise Drift(f"no bell is on its way to process {i}")
@@ -116,7 +111,7 @@ class Replay(Steps):
     _lose_broken = _lose_bell
 
     def _write(self, t: int) -> None:
-        i, _ = self._process(t)
+        i, _ = self._turn_of(t)
         running = self.world.view(self.state.nodes[i]).inside
         if not running:  # its body has been told
             return
@@ -128,53 +123,53 @@ class Replay(Steps):
             self._stored = fence
 
     def _leave(self, t: int) -> None:
-        i, turn = self._process(t)
+        i, turn = self._turn_of(t)
         self._expect_turn(t, "inside")
         self._do(self.world.event(self.state, i, "leave", turn))
 
     def _lapse(self, t: int) -> None:
-        i, _ = self._process(t)
-        if self._turn(t) == "inside":
+        i, _ = self._turn_of(t)
+        if self._state_of(t) == "inside":
             self._do(self.world.event(self.state, i, "timers"))
         self._expect_turn(t, "lost", "leaves")
         if self._faultless:
             self.broken.append("a turn lasts without a fault")
 
     def _release(self, t: int, under: int, said: Answer) -> None:
-        i, _ = self._process(t)
+        i, _ = self._turn_of(t)
         _same(bool(self._execute(i, "release")), bool(said.kind), "release")
         if i not in self._stopped:
             self._hear_next(i)
 
     def _release_unheard(self, t: int, under: int, said: Answer) -> None:
-        i, _ = self._process(t)
+        i, _ = self._turn_of(t)
         _same(bool(self._execute(i, "release")), bool(said.kind), "release")
         self._cut_off(i)
 
     def _cancel(self, t: int) -> None:
-        i, turn = self._process(t)
+        i, turn = self._turn_of(t)
         self._expect_turn(t, "waits")
         self._do(self.world.event(self.state, i, "cancel", turn))
 
     def _withdraw(self, t: int, said: Answer) -> None:
-        i, _ = self._process(t)
+        i, _ = self._turn_of(t)
         _same(self._execute(i, "withdraw"), said.kind, "withdraw")
         if i not in self._stopped:
             self._hear_next(i)
 
     def _forget(self, t: int) -> None:
-        i, _ = self._process(t)
+        i, _ = self._turn_of(t)
         if self.state.nodes[i].out:
             raise Drift(f"process {i} says something when it takes a ticket back")
 
     def _drop(self, t: int) -> None:
-        self._cut_off(self._process(t)[0])
+        self._cut_off(self._turn_of(t)[0])
 
     def _lose_answer(self, t: int) -> None:
-        self._cut_off(self._process(t)[0])
+        self._cut_off(self._turn_of(t)[0])
 
     def _drop_late(self, t: int) -> None:
-        self._cut_off(self._process(t)[0], late=True)
+        self._cut_off(self._turn_of(t)[0], late=True)
 
     def _beat(self, i: int, *said: Answer) -> None:
         step = self.world.beat(self.state, i)
@@ -215,14 +210,12 @@ class Replay(Steps):
         for i, node in enumerate(self.state.nodes):
             if node.up and i not in self._stopped and (node.back or (node.out and not self._down)):
                 raise Drift(f"process {i} has more to do: {node.out or node.back}")
-        nodes = enumerate(self.state.nodes)
-        for i, node in nodes:
+        for i, node in enumerate(self.state.nodes):
             if node.up and i not in self._stopped:
                 self._tell_the_lapsed(i)
-        nodes = enumerate(self.state.nodes)
-        views = [(i, self.world.view(node).turns) for i, node in nodes if node.up]
-        waits = any("waits" in turns for i, turns in views if i not in self._stopped)
-        served = any("inside" in turns for _, turns in views)
+        turns = {i: self.world.view(n).turns for i, n in enumerate(self.state.nodes) if n.up}
+        waits = any("waits" in turns[i] for i in turns.keys() - self._stopped)
+        served = any("inside" in each for each in turns.values())
         self._stall = self._stall + 1 if waits and not served and not self._down else 0
         if self._stall > self._longest_wait:
             self.broken.append("every living waiter is served")

@@ -13,6 +13,8 @@ from typing import NamedTuple
 FOLDER = Path(__file__).parent
 #: Megabytes that a search may take, and how long a chain of steps may be.
 MEMORY, DEPTH = 6000, 200_000
+#: Of `state.pml`: milliseconds of one unit of time, and what stands for no ticket.
+UNIT, NONE = 500, 102
 
 
 class Event(NamedTuple):
@@ -63,6 +65,11 @@ class SpinFailed(Exception):
     """Spin, or the compiler of its verifier, did not do its work; with what it said."""
 
 
+def sizes(bounds: Mapping[str, int]) -> tuple[int, int]:
+    """How many processes a bound has, and how many tickets each; as in `state.pml`."""
+    return bounds.get("PROCESSES", 2), bounds.get("EACH", 1)
+
+
 def available() -> bool:
     """Whether spin and a C compiler are installed; `.ci/servers` does that."""
     return bool(shutil.which("spin") and shutil.which("cc"))
@@ -93,9 +100,8 @@ def check(
             shutil.copy(source, folder)
         run(folder, ["spin", "-a", *flags, "lock.pml"], 60)
         options = ["-O2" if large else "-O0", "-w", "-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={MEMORY}"]
-        sizes = {"PROCESSES": 2, "EACH": 1, **bounds}
-        tickets = sizes["PROCESSES"] * sizes["EACH"]
-        options += [f"-DPROCESSES={sizes['PROCESSES']}", f"-DTICKETS={tickets}"]
+        processes, each = sizes(bounds)
+        options += [f"-DPROCESSES={processes}", f"-DTICKETS={processes * each}"]
         run(folder, ["cc", *options, "-o", "pan", "pan.c"], 600)
         said = run(folder, ["./pan", "-w24" if large else "-w18", f"-m{DEPTH}"], seconds)
         trace: tuple[Event, ...] = ()

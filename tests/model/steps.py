@@ -50,14 +50,14 @@ class Silence:
 class Steps:
     """Makes the steps that `Replay` asks for.
 
-    The names of its arguments are those of the model's bounds.
+    Args:
+        processes, each, longest_wait: as in `state.pml` and `lock.pml`.
 
     Attributes:
         broken: promises that did not hold, in their order.
     """
 
-    def __init__(self, PROCESSES: int, EACH: int, LONGEST_WAIT: int = 8, **budgets: int) -> None:
-        processes, each = PROCESSES, EACH
+    def __init__(self, processes: int, each: int, longest_wait: int) -> None:
         budget = Budget(turns=each)
         self._search = Search(processes, budget, **CLOCKS)
         self.world = self._search.world
@@ -72,7 +72,7 @@ class Steps:
         self._stored, self._grants = 0, [(0, "")]
         self._flushed = self._ended = False
         self._silence = Silence(processes)
-        self._stall, self._longest_wait = 0, LONGEST_WAIT
+        self._stall, self._longest_wait = 0, longest_wait
         self._faultless = True
 
     # -- steps of the explorer --------------------------------------------------------------------
@@ -88,7 +88,7 @@ class Steps:
             if data.fence <= self._grants[-1][0]:
                 self.broken.append("fence growth")
             self._grants.append((data.fence, data.member))
-            i = int(process(data.member)[1:].partition("e")[0])
+            i = _owner(data.member)
             if not self.state.nodes[i].up and not self._silence.living(i):
                 self.broken.append("the dead are passed over")
         same = data.member and (data.member, data.fence) == (old.member, old.fence)
@@ -109,17 +109,16 @@ class Steps:
             if old.queue[member] != new.queue[member]:
                 self.broken.append("a ticket keeps its number")
         for member in old.queue.keys() - new.queue.keys() - {new.member}:
-            i = int(process(member)[1:].partition("e")[0])
+            i = _owner(member)
             named = step.words is not None and member in step.words
-            dead = self._search_turn(member) != "waits" or not self.state.nodes[i].up
+            dead = self._state_of_member(member) != "waits" or not self.state.nodes[i].up
             if not named and not dead and self._silence.living(i) and not self._flushed:
                 self.broken.append("first in, first out among the living")
 
-    def _search_turn(self, member: str) -> str:
+    def _state_of_member(self, member: str) -> str:
         """The state of the turn that a member is the ticket of."""
-        i, request = int(process(member)[1:].partition("e")[0]), member.partition(".")[2]
-        turns = self.world.view(self.state.nodes[i]).turns
-        return turns[int(request.partition("-")[0]) - 1]
+        request = member.partition(".")[2].partition("-")[0]
+        return self.world.view(self.state.nodes[_owner(member)]).turns[int(request) - 1]
 
     def _node(self, i: int, **changes: Any) -> None:
         nodes = [*self.state.nodes]
@@ -148,17 +147,22 @@ class Steps:
             self._cut.add(i)
             self._node(i, back=())
         else:
-            before = self.state._replace()
-            after = self.world._happen(before, i, ("drop",), keep=late)
+            after = self.world._happen(self.state, i, ("drop",), keep=late)
             self._do(Step(("drop", i), after))
 
-    def _process(self, t: int) -> tuple[int, int]:
+    def _turn_of(self, t: int) -> tuple[int, int]:
+        """The process of the model's ticket, and which of its turns that is."""
         return divmod(t, self.each)
 
-    def _turn(self, t: int) -> str:
-        i, turn = self._process(t)
+    def _state_of(self, t: int) -> str:
+        i, turn = self._turn_of(t)
         return self.world.view(self.state.nodes[i]).turns[turn]
 
     def _expect_turn(self, t: int, *states: str) -> None:
-        if self._turn(t) not in states:
-            raise Drift(f"ticket {t} is {self._turn(t)!r}, and should be {states[0]!r}")
+        if self._state_of(t) not in states:
+            raise Drift(f"ticket {t} is {self._state_of(t)!r}, and should be {states[0]!r}")
+
+
+def _owner(member: str) -> int:
+    """The number of the process that a member is of, whose name is "p<number>e<use>"."""
+    return int(process(member)[1:].partition("e")[0])

@@ -51,8 +51,7 @@ def test_the_promises_hold(name: str) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_the_scripts_do_the_same(name: str) -> None:
     """Each call in each state of the model's server is answered alike by the real script."""
-    sizes = {"PROCESSES": 2, "EACH": 1, **SMALL[name]}
-    scripts = Conformance(sizes["PROCESSES"], sizes["EACH"])
+    scripts = Conformance(*spin.sizes(SMALL[name]))
     calls = searched(name).calls
     assert calls
     assert not [*islice(scripts.differences(calls), 3)]
@@ -66,8 +65,7 @@ def test_a_script_that_drifts_is_noticed(monkeypatch: pytest.MonkeyPatch, name: 
     bound = IN_SCRIPTS[name]
     assert patch is not None
     patch(monkeypatch)
-    sizes = {"PROCESSES": 2, "EACH": 1, **SMALL[bound]}
-    scripts = Conformance(sizes["PROCESSES"], sizes["EACH"])
+    scripts = Conformance(*spin.sizes(SMALL[bound]))
     assert [*islice(scripts.differences(searched(bound).calls), 1)]
 
 
