@@ -21,4 +21,9 @@ LARGE: dict[str, dict[str, int]] = {
         "PROCESSES": 3, "DROPS": 1, "LATES": 1, "CANCELLATIONS": 1},
     "a crash among three": {"PROCESSES": 3, "CRASHES": 1, "LOSSY": 1},
     "a standstill among three": {"PROCESSES": 3, "OUTAGES": 1},
+    "a stop among three": {"PROCESSES": 3, "STOPS": 1},
+    "lost data among three": {"PROCESSES": 3, "FLUSHES": 1},
+    "two standstills": {"OUTAGES": 2, "STOPS": 1},
+    "a standstill and two stops": {"OUTAGES": 1, "STOPS": 2},
+    "a standstill and a late command": {"OUTAGES": 1, "STOPS": 1, "DROPS": 1, "LATES": 1},
 }  # fmt: skip
