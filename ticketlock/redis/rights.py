@@ -22,6 +22,10 @@ NEEDED_COMMANDS = (
     " +hincrby +rpush +llen +lindex +lrange +ltrim +lrem +lpop"
 )
 
+#: Commands by which bells stay on their node of a cluster, from Redis 7 on. Before, these words
+#: would be unknown; without them bells are published.
+SHARDED_COMMANDS = "+ssubscribe +spublish"
+
 #: Commands that a user of the sentinels needs.
 SENTINEL_COMMANDS = "+hello +sentinel|master"
 
@@ -42,7 +46,9 @@ def grant_line(settings: RedisSettings) -> str:
 
 def advice(settings: RedisSettings) -> str:
     """Advice for a user who lacks rights."""
-    where = " on each node" if settings.deployment_mode == "cluster" else ""
+    where = ""
+    if settings.deployment_mode == "cluster":
+        where = f" on each node, from Redis 7 on {SHARDED_COMMANDS} too,"
     return f"the user lacks rights: grant them{where} with {grant_line(settings)}"
 
 

@@ -16,7 +16,18 @@ from ...redis.settings import RedisSettings
 from .. import tls
 from ..finding import NOT_LOOKED_AT, UNREACHABLE, Finding
 from ..visit import Visit
-from . import clients, durability, leaks, memory, persistence, replication, rights, timing, versions
+from . import (
+    bells,
+    clients,
+    durability,
+    leaks,
+    memory,
+    persistence,
+    replication,
+    rights,
+    timing,
+    versions,
+)
 from .cluster import Cluster
 from .deployment import Address, Deployment, shown
 from .sentinels import Answers, ask_all, down_after, sentinels
@@ -174,6 +185,8 @@ class Examination:
                 if use.keeps_locks:
                     if own.connection.db == settings.db:
                         await self._gather(own, leaks.leaks(own, use))
+                    if owns is not None:
+                        await self._gather(own, bells.repeated(own, use, owns))
                     cluster = self._deployment.mode == "cluster"
                     await self._gather(own, durability.ability(own, use, cluster=cluster))
             finally:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from importlib import import_module
 
 from redis.crc import key_slot
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import MovedError, NoPermissionError, ResponseError
 
 from ...locks.concurrent.scripts import Keys
 from ...redis.rights import grant_line
@@ -108,14 +108,17 @@ async def _refused(server: Server, key: str, channel: str) -> list[str]:
             if str(args[0]).startswith("EVAL"):
                 found += [decoded(text).partition(":")[0] for text in answer]
     # To a channel of its own: what another node publishes comes to all of a cluster.
-    if channel and not await _may_subscribe(server, f"{channel} {server.place}"):
+    if channel and not await may_listen(server, "SUBSCRIBE", f"{channel} {server.place}"):
         found.append("subscribe")
     return list(dict.fromkeys(found))
 
 
-async def _may_subscribe(server: Server, channel: str) -> bool:
-    """The answer to SUBSCRIBE is a push, which redis-py does not return; that of TIME follows it."""
-    await server.connection.send_command("SUBSCRIBE", channel)
+async def may_listen(server: Server, command: str, channel: str) -> bool:
+    """Whether the user may listen to a channel.
+
+    The answer to (S)SUBSCRIBE is a push, which redis-py does not return; that of TIME follows it.
+    """
+    await server.connection.send_command(command, channel)
     await server.connection.send_command("TIME")
     allowed = True
     while True:
@@ -125,6 +128,8 @@ async def _may_subscribe(server: Server, channel: str) -> bool:
             if "'time' command" in str(error):
                 return allowed
             allowed = False
+        except MovedError:
+            continue  # the slot of the channel has left, and a right was not missing
         else:
             if len(answer) == 2:
                 return allowed
