@@ -9,6 +9,7 @@
 --       13 "1": the attempt at its message is not counted if it goes back or has failed, "0": it
 --       is; then for each message: id, kind, text. Kinds: d reply, e error, x dead letter
 -- Returns as `serve` | {4} ended | {4, bell's text} the next ticket is of this process
+--       | {7} ended, in a cluster: put it into the index for those who serve, and ring
 --       | {5} it had ended before | {6, fence there} the turn is another's: nothing was done
 --@ messages
 local now = clock()
@@ -35,7 +36,7 @@ end
 
 --@ inbox
 local keys = {counter = KEYS[1], holder = KEYS[2], queue = KEYS[3], waiters = KEYS[4],
-  submitted = KEYS[7]}
+  submitted = KEYS[7], apart = not KEYS[10] and ARGV[13] ~= '1'}  -- who gives one back may be closing
 if fence ~= ARGV[2] or member ~= ARGV[1] then
   local begun = served_before(KEYS[2], KEYS[7], KEYS[4], ARGV[6])
   if begun then return begun end  -- by the first call
@@ -88,7 +89,7 @@ if #outcomes > 0 then
   if ARGV[11] ~= '' then redis.call('RPUSH', KEYS[8], ARGV[11]) end
 end
 
-local served, waits = hand_on(keys, fence, offer(ARGV[6], ARGV[7], ARGV[8], ARGV[9]), ARGV[3],
+local served, waits, untold = hand_on(keys, fence, offer(ARGV[6], ARGV[7], ARGV[8], ARGV[9]), ARGV[3],
   ARGV[4], string.match(ARGV[6], '^%w+') or '')
 if not waits then
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
@@ -103,4 +104,4 @@ if KEYS[10] then
   else redis.call('ZREM', KEYS[10], ARGV[10]) end
 end
 if type(served) == 'table' then return served end
-return served and {4, served} or {4}
+return untold and {7} or served and {4, served} or {4}

@@ -165,7 +165,8 @@ end
 
 -- Hand a conversation whose turn has ended to its head: a message's is served by `offered`, if that
 -- has room; a ticket of a process gets its turn, without a bell if that is `caller`. Returns the
--- answer of `serve`, or the bell's text, or false; and whether anything waits.
+-- answer of `serve`, or the bell's text, or false; whether anything waits; and whether it is left to
+-- those who serve without a bell: `keys.apart`, the index is in another slot, where list.lua rings.
 local function hand_on(keys, fence, offered, bell, idle_ms, caller)
   for _ = 1, MAX_DEAD_HEADS do
     local head = redis.call('ZPOPMIN', keys.queue)
@@ -184,8 +185,8 @@ local function hand_on(keys, fence, offered, bell, idle_ms, caller)
     end
     if offered.server == '' then
       redis.call('ZADD', keys.queue, head[2], head[1])
-      leave_vacant(keys.holder, fence, bell)
-      return false, true
+      leave_vacant(keys.holder, fence, not keys.apart and bell)
+      return false, true, keys.apart
     end
     local stop = redis.call('HGET', keys.waiters, 'stop')
     local served = serve(keys.holder, keys.submitted, offered, fence, id, stop)

@@ -119,9 +119,9 @@ end
 local vacant = not member or member == '-'
 if not steady then
   for _, key in ipairs({KEYS[3], KEYS[4]}) do redis.call('PERSIST', key) end
-  -- No room here. Where another conversation is due, its bell has rung.
-  local rung = vacant and KEYS[8] and redis.call('ZCOUNT', KEYS[8], '-inf', whole(now)) > 0
-  if not member then leave_vacant(KEYS[2], fence or '0', not rung and ARGV[6]) end
+  -- No room here. Where another conversation is due, its bell has rung. In a cluster list.lua rings.
+  local rings = vacant and KEYS[8] and redis.call('ZCOUNT', KEYS[8], '-inf', whole(now)) == 0
+  if not member then leave_vacant(KEYS[2], fence or '0', rings and ARGV[6]) end
   if vacant and KEYS[8] then redis.call('ZADD', KEYS[8], whole(now), ARGV[11])
   elseif KEYS[8] then redis.call('ZADD', KEYS[8], 'NX', whole(now + ARGV[3] + LOOK), ARGV[11]) end
 end

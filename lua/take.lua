@@ -8,7 +8,7 @@
 --         ms after which to look again; -1: nothing is there, and its listing is given up}
 --@ inbox
 local keys = {counter = KEYS[1], holder = KEYS[2], queue = KEYS[3], waiters = KEYS[4],
-  submitted = KEYS[5]}
+  submitted = KEYS[5], apart = not KEYS[8]}
 local now = clock()
 first_write(KEYS[5])
 local fence, number, member, lease = turn(KEYS[2])

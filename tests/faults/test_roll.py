@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import random
 import statistics
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from faults.roll import Found, roll, summary
 from servers import versions
+from servers.processes import popen
+from servers.redis_sets import RedisCluster
 
 WAYS = ("old to old", "old to new", "new to old", "new to new")
 
@@ -75,6 +80,32 @@ def test_a_fleet_is_rolled_to_durability_and_back() -> None:
         assert len(found.handed[way]) >= 10, way
         assert statistics.median(found.handed[way]) < 0.5, f"{way}: its bells are not heard"
     assert found.figures["waits"] > 20
+
+
+@pytest.mark.slow
+@pytest.mark.quiet
+def test_the_inboxes_of_two_versions_on_a_cluster_ring_each_other() -> None:
+    """Messages that one version accepts are served by the other at once, not with its next look."""
+    old, worker = versions.before(), Path(__file__).with_name("inbox_roll_worker.py")
+    with RedisCluster() as cluster, ExitStack() as stack:
+
+        def start(role: str, prefix: str, version: Path | None) -> Any:
+            process = popen(
+                [sys.executable, str(worker), role, prefix, ",".join(cluster.endpoints)],
+                stdout=subprocess.PIPE, text=True, env=versions.environment(version),
+            )  # fmt: skip
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process.stdout
+
+        ways = {"new to old": (None, old), "old to new": (old, None)}
+        heard = {way: start("serve", way[:3], serves) for way, (_, serves) in ways.items()}
+        for way, (accepts, _) in ways.items():
+            assert heard[way].readline() == "ready\n"
+            start("accept", way[:3], accepts)
+        for way, lines in heard.items():
+            delays = [float(lines.readline()) for _ in range(16)]
+            assert statistics.median(delays) < 0.15, f"{way}: its bells are not heard: {delays}"
 
 
 #: In front of a script: `redis.call` with an ear for what is written, and one for what is read.

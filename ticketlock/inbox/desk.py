@@ -134,6 +134,8 @@ class RedisDesk(AskedInbox):
             listing = rest[0].decode()
         if state == 0:
             self.counted(conversation_id, 1, rest[-1])
+            if scripts.cluster:
+                await self.call(scripts.tell(conversation_id))
         if state == 2:
             raise ValueError(
                 f"message {message_id!r} was submitted again by its sender, and is finished: "

@@ -34,10 +34,13 @@ class Taker(Protocol):
 
     Attributes:
         room: turns that may begin here now.
+        serves: whether turns ever do.
     """
 
     scripts: InboxScripts
 
+    @property
+    def serves(self) -> bool: ...
     @property
     def room(self) -> int: ...
     def reaches(self, name: str) -> bool: ...
@@ -80,8 +83,7 @@ class Look:
             await self._asked.stop()
             await self._taken.stop()
             for shard, counted in self._counted.items():
-                with suppress(LockStoreConnectionError):  # closed already
-                    self._send(self._inbox.scripts.look(shard, 0, *counted))
+                self._send(self._inbox.scripts.look(shard, 0, *counted))
             self._counted.clear()
 
     def now(self) -> None:
@@ -157,6 +159,8 @@ class Look:
             before, bytes_before = self._counted.get(shard, (0, 0))
             self._counted[shard] = before + added, bytes_before + grown
             raise
+        if self._inbox.serves:
+            self._engine.link.listen(self._inbox.scripts.index.bell(shard))
         self._found[shard] = more, count, length
         found = zip(names[::2], names[1::2], strict=True)
         await self._take([(name.decode(), mark.decode()) for name, mark in found])
@@ -176,15 +180,17 @@ class Look:
         """In a cluster: note in the index when to look at a conversation again.
 
         Args:
-            ms: -1: nothing waits, and the conversation leaves the index unless it was put there
-                since it was found with `mark`.
+            ms: 0: at once, and those who serve are told; -1: nothing waits, and the conversation
+                leaves the index unless it was put there since it was found with `mark`.
         """
-        if ms < 0 and not mark:
-            return
-        args = self._inbox.scripts.list(name, None if ms < 0 else ms, mark)
-        self._send(args)
+        scripts = self._inbox.scripts
+        if ms == 0:
+            self._send(scripts.tell(name))
+        elif ms > 0 or mark:
+            self._send(scripts.list(name, None if ms < 0 else ms, mark))
 
     def _send(self, args: tuple[Any, ...]) -> None:
         """Send a command whose answer says nothing."""
-        command = self._engine.link.submit(args)
-        command.future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        with suppress(LockStoreConnectionError):  # closed already
+            command = self._engine.link.submit(args)
+            command.future.add_done_callback(lambda done: done.cancelled() or done.exception())

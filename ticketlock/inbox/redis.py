@@ -99,9 +99,14 @@ class RedisInbox(SubmittingInbox):
         self.mover.begin()
 
     @property
+    def serves(self) -> bool:
+        """Whether turns begin here, if there is room."""
+        return self._start is not None and not self._stopped
+
+    @property
     def room(self) -> int:
         """Turns that may begin here now."""
-        if self._start is None or self._stopped:
+        if not self.serves:
             return 0
         # A node that is silent for long keeps no place from the others: see `begin`.
         since = clock() - _PLACE_KEPT
@@ -282,6 +287,8 @@ class RedisInbox(SubmittingInbox):
                 self.begin(name, server, answer, command.sent_at)
             elif answer[0] == 4 and len(answer) > 1:
                 self.engine().heard(answer[1])
+            elif answer[0] == 7:
+                self.look.again(grant.conversation_id, 0, "")
         if self.look.due and self.room:
             self.look.now()
         return False

@@ -29,6 +29,10 @@ class Index(NamedTuple):
     def key(self, shard: int) -> str:
         return f"{self.prefix}{{inbox:{self.shards}:{shard}}}"
 
+    def bell(self, shard: int) -> str:
+        """The sharded channel in the slot of a shard, for processes that serve the inbox."""
+        return f"{self.prefix}bell:{{inbox:{self.shards}:{shard}}}"
+
     def of(self, conversation_id: str) -> str:
         """The key that lists a conversation."""
         return self.key(self.shard(conversation_id))
@@ -189,6 +193,11 @@ class InboxScripts:
     def list(self, name: str, ms: int | None, mark: str = "") -> Args:
         """Put a conversation into the index; with None take it out, if it has that mark."""
         return self._call("list", (self.index.of(name),), name, "-" if ms is None else ms, mark)
+
+    def tell(self, name: str) -> Args:
+        """Put a conversation into the index of a cluster as due, and ring for those who serve."""
+        keys, bell = self._scripts.keys, self.index.bell(self.index.shard(name))
+        return (*self.list(name, 0), bell, keys.inbox_bell, keys.of(name)[1])
 
     def enlist(self, name: str, ms: int) -> Args:
         """Put a conversation into the index, to look at it after so long at the latest."""

@@ -115,6 +115,10 @@ class ClusterLink(BaseLink):
         owner = self.owner(key)
         return "" if owner is None else self.node(owner).channel_tag()
 
+    def listen(self, channel: str) -> None:
+        if (owner := self.owner(channel)) is not None:
+            self.node(owner).listen(channel)
+
     def owner(self, key: str) -> Address | None:
         """The node that has a key, as far as is known."""
         return self._owners[slot_of(key)] if self._owners else None

@@ -163,6 +163,12 @@ class BaseLink:
         """The hash tag of our sharded channel on the node that has a key; "" if there is none."""
         return ""
 
+    def listen(self, channel: str) -> None:
+        """In a cluster: listen to a sharded channel that other processes know, unless we do.
+
+        To be called again and again: with its slot, it goes to another node.
+        """
+
     async def call(self, args: tuple[Any, ...]) -> Any:
         """Send a command and return its answer."""
         return await self.submit(args).future

@@ -71,11 +71,15 @@ class Node(Link):
         self.address = address
         self._cluster = cluster
         self._failed = False
-        #: The hash tag of the sharded channel that we listen to, "" if to none.
+        #: The hash tag of our own sharded channel that we listen to, "" if to none.
         self._tag = ""
         #: The command that is to listen to one, and when to try again.
         self._listening: Command | None = None
         self._listen_at = 0.0
+        #: Those of all processes that we listen to, or have asked to.
+        self._shared: set[str] = set()
+        #: Until when none is asked for, because the server has refused one.
+        self._refused_until = 0.0
 
     @property
     def healthy(self) -> bool:
@@ -115,7 +119,7 @@ class Node(Link):
             queue.extend(kept)
         return taken
 
-    # -- a sharded channel --------------------------------------------------------------------
+    # -- sharded channels ---------------------------------------------------------------------
 
     def channel_tag(self) -> str:
         """The hash tag of the sharded channel that we listen to; "" if to none, or not yet."""
@@ -137,24 +141,38 @@ class Node(Link):
             self._tag = ""  # until there is an answer
         if not tag:
             return
-        args: tuple[Any, ...] = ("SSUBSCRIBE", channel(tag))
+        self._listening = self._subscribe(channel(tag), tag)
+
+    def _subscribe(self, channel: str, tag: str = "") -> Command:
+        """Ask for a channel; `tag`: it is our own."""
+        args: tuple[Any, ...] = ("SSUBSCRIBE", channel)
         packed, done = hiredis.pack_command(args), self._loop.create_future()
-        command = Command(packed, done, self._expires(None), lambda _, __: False, tag)
+        command = Command(packed, done, self._expires(None), lambda _, __: False, (channel, tag))
         command.prologue = True  # not repeated on the next connection
-        self._listening = command
         # Before all that waits to be sent: a bell may come as soon as that is answered.
         self._unsent.appendleft(command)
         if not self._preparing:
             self._flush()
+        return command
+
+    def listen(self, channel: str) -> None:
+        """Listen to a channel of all processes, whose slot is here, unless we do."""
+        if channel not in self._shared and self.healthy and clock() >= self._refused_until:
+            self._shared.add(channel)
+            self._subscribe(channel)
 
     def _push_received(self, push: list[Any]) -> None:
         if push[0] == b"ssubscribe":
             command = self._sent.take()
             command.over = True
             if command is self._listening:
-                self._tag = command.subject
+                self._tag = command.subject[1]
         elif push[0] == b"sunsubscribe":  # its slot has left this node
-            self._tag = ""
+            channel = push[1].decode()
+            if channel in self._shared:
+                self._shared.remove(channel)
+            else:
+                self._tag = ""
         else:
             super()._push_received(push)
 
@@ -176,10 +194,12 @@ class Node(Link):
 
     def _answer_error(self, command: Command, error: Exception) -> Exception | None:
         kind, rest = _kind(error), str(error).partition(" ")[2]
-        if command is self._listening:
-            self._tag = ""
+        if command.prologue and command.subject is not None:  # SSUBSCRIBE
+            self._shared.discard(command.subject[0])
+            if command is self._listening:
+                self._tag = ""
             if kind not in ("MOVED", *TRANSIENT):  # before Redis 7, or a right is missing
-                self._listen_at = clock() + 3600
+                self._listen_at = self._refused_until = clock() + 3600
             return None
         if command.slot < 0:
             return super()._answer_error(command, error)
@@ -223,6 +243,8 @@ class Node(Link):
         super()._take_over(connection)
         self._failed = False
         self._listen()  # to the same channel as before: it is in the names of tickets that wait
+        for channel in self._shared:
+            self._subscribe(channel)
 
     def _suspect(self) -> None:
         super()._suspect()

@@ -61,7 +61,8 @@ class Engine(Hearing):
         self.inbox: MessageTurns | None = None
         self.scripts = Scripts(settings, timing, self.process, where)
         self.requests = Requests(self.scripts, self.margin)
-        self._inbox_bell = self.scripts.keys.inbox_bell.encode()
+        keys = self.scripts.keys
+        self._inbox_bells = keys.inbox_bell.encode(), keys.inbox_bells.encode()
         options: dict[str, Any] = {
             "prologue": self.scripts.prologue(),
             "on_push": self._push,

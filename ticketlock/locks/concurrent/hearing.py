@@ -37,7 +37,7 @@ class Hearing:
     durable: Durable | None
     inbox: MessageTurns | None
     _key: bytes
-    _inbox_bell: bytes
+    _inbox_bells: tuple[bytes, bytes]
     _hinted: float
     _asked: set[int]
     _waiting: dict[int, Waiter]
@@ -57,7 +57,7 @@ class Hearing:
     def _push(self, push: Sequence[Any]) -> None:
         if push[0] not in (b"message", b"smessage"):
             return
-        if push[1] != self._inbox_bell:
+        if not push[1].startswith(self._inbox_bells):
             self._heard(push[2], self._key)
         elif self.inbox is not None:  # no proof of anything: a reason to look
             self.inbox.vacant(push[2])

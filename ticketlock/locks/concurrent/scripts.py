@@ -43,8 +43,10 @@ class Keys:
     def __init__(self, settings: RedisSettings) -> None:
         self._prefix = self.prefix = settings.prefixed("concurrent_lock:")
         self.bell = f"{self._prefix}bell:"
-        #: The bell of a vacant conversation, for processes that serve the inbox.
+        #: The bell of a vacant conversation, for processes that serve the inbox; and what the
+        #: sharded channels begin with that have it in a cluster.
         self.inbox_bell = f"{self.bell}inbox"
+        self.inbox_bells = f"{self.bell}{{inbox:"
 
     def bell_of(self, process: str, tag: str) -> str:
         """The sharded channel of a process in the slot of a hash tag; `lua/handoff.lua` rings it."""

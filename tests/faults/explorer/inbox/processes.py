@@ -175,6 +175,9 @@ class Processes:
             return self._begin(state, i, call.subject[0], call.answer, call.sent)
         if call.answer[0] == 4 and len(call.answer) > 1:
             return self._told(state, i, call.answer[1])
+        if call.answer[0] == 7:
+            words = self._of[state.processes[i].name][1].list(CONVERSATION, 0)
+            return self.ask(state, i, "list", words)
         return state
 
     def _heard_release(self, state: State, i: int, call: Call) -> State:
