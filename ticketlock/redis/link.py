@@ -95,6 +95,8 @@ class Link(BaseLink):
         #: Commands to send before all others, such as those whose script was unknown.
         self._again: deque[Command] = deque()
         self._flush_due = False
+        #: Whether the last packet had several commands: the next one is likely to.
+        self._crowded = False
         self._writable = True
         self._pause = 0.0
         self._patience = self._shortest_patience = min(PATIENCE, timeout / 4)
@@ -133,7 +135,7 @@ class Link(BaseLink):
         if self._transport is None:
             self._ensure_connecting()
         elif not self._flush_due and self._writable:
-            if self._sent:
+            if self._sent or self._crowded:
                 self._flush_due = True
                 self._loop.call_soon(self._flush)
             else:
@@ -146,6 +148,7 @@ class Link(BaseLink):
         self._flush_due = False
         if self._transport is None or not self._writable or self._preparing:
             return
+        self._crowded = len(self._unsent) > 1
         now = clock()
         self._transport.write(self._sent.pack(self._unsent, now))
         self._watch_silence(now)
