@@ -19,7 +19,7 @@ from faults.test_protocol import SCENARIOS
 
 from ticketlock import LockError
 from ticketlock.locks import deadlines
-from ticketlock.locks.concurrent import duplicates, engine, heartbeat, scripts
+from ticketlock.locks.concurrent import duplicates, engine, heartbeat, requests, scripts
 from ticketlock.locks.concurrent.queue import RedisQueue
 from ticketlock.redis import commands, link
 from ticketlock.redis.embedded import EmbeddedRedis
@@ -271,7 +271,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "no return to the queue": (
         wrapped(engine.Engine, "on_heartbeat", no_returns), "waiters_outlive_a_flush"),
     "return at the tail": (
-        wrapped(scripts.Requests, "acquire", at_the_tail), "a_skipped_waiter_returns_to_its_place"),
+        wrapped(requests.Requests, "acquire", at_the_tail), "a_skipped_waiter_returns_to_its_place"),
     "cancelled waiter stays": (
         method(engine.Engine, "withdraw", nothing), "a_cancelled_waiter_leaves_the_queue"),
     "calls are shared backwards": (

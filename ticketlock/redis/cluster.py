@@ -7,6 +7,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import hiredis
@@ -44,7 +45,7 @@ class ClusterLink(BaseLink):
         timeout: float = 10.0,
         rights: Rights | None = None,
         channel: Callable[[str], str] | None = None,
-        key: Callable[[Any], str] | None = None,
+        key: Callable[[str], str] | None = None,
         **options: Any,
     ) -> None:
         """A link that connects to a node when that is first needed.
@@ -52,12 +53,13 @@ class ClusterLink(BaseLink):
         Args:
             rights: checks new connections.
             channel: names a sharded channel by its hash tag: we listen to one on each node.
-            key: of the subject of a call that is shared: what has its slot.
+            key: of a conversation: what has its slot.
             options: those of `Link`.
         """
         super().__init__(timeout)
         self._settings = settings
-        self._key = key
+        #: A conversation's, which is asked for several times in each turn.
+        self._slot = lru_cache(4096)(lambda name: slot_of(key(name)) if key is not None else -1)
         self._rights = rights
         self.channel = channel
         self.sharded = channel is not None
@@ -101,8 +103,7 @@ class ClusterLink(BaseLink):
         expires = self._expires(timeout)
         until = expires + LASTING if lasting else expires
         command = Command(None, future, expires, callback, subject, until)
-        assert self._key is not None  # given to links on which `join` is called
-        command.slot = slot_of(self._key(subject))
+        command.slot = self._slot(subject.conversation_id)
         self.route(command)
 
     def reaches(self, key: str) -> bool:
@@ -111,8 +112,8 @@ class ClusterLink(BaseLink):
         node = self._nodes.get(self._owners[slot] or ("", 0)) if self._owners else None
         return slot not in self._blocked and (node is None or not node.failing)
 
-    def tag_near(self, key: str) -> str:
-        owner = self.owner(key)
+    def tag_near(self, conversation_id: str) -> str:
+        owner = self._owners[self._slot(conversation_id)] if self._owners else None
         return "" if owner is None else self.node(owner).channel_tag()
 
     def listen(self, channel: str) -> None:
@@ -134,7 +135,7 @@ class ClusterLink(BaseLink):
         if owner is None or command.slot in self._blocked:
             self._hold_back(command)
         else:
-            self.node(owner).send(command)
+            (self._nodes.get(owner) or self.node(owner)).send(command)
 
     def _hold_back(self, command: Command) -> None:
         self._unrouted.append(command)

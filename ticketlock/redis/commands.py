@@ -159,8 +159,9 @@ class BaseLink:
         """Whether what is asked of a key may be answered soon; only in a cluster it may not."""
         return True
 
-    def tag_near(self, key: str) -> str:
-        """The hash tag of our sharded channel on the node that has a key; "" if there is none."""
+    def tag_near(self, conversation_id: str) -> str:
+        """The hash tag of our sharded channel on the node that has a conversation; "" if there is
+        none."""
         return ""
 
     def listen(self, channel: str) -> None:
@@ -188,11 +189,11 @@ class InTransit:
     """Commands that were written and are not answered, in the order of their answers.
 
     Args:
-        batch: makes the args of one call for several subjects, whose answer is a list.
+        packed: makes the bytes of one call for some subjects; for several its answer is a list.
     """
 
-    def __init__(self, batch: Callable[[Sequence[Any]], tuple[Any, ...]] | None) -> None:
-        self._batch = batch
+    def __init__(self, packed: Callable[[Sequence[Any]], bytes] | None) -> None:
+        self._packed = packed
         self._calls: deque[list[Command]] = deque()
 
     def __bool__(self) -> bool:
@@ -249,20 +250,20 @@ class InTransit:
         call = [unsent.popleft()]
         slot = call[0].slot
         while unsent and len(call) < MAX_JOINED:
-            if unsent[0].packed is not None or unsent[0].slot != slot:
+            command = unsent[0]
+            if command.slot != slot or command.packed is not None:
                 break
-            command = unsent.popleft()
+            unsent.popleft()
             if not command.unneeded and not command.over:
                 call.append(command)
-        assert self._batch is not None  # given to links on which `join` is called
-        args = self._batch([command.subject for command in call])
-        return call, hiredis.pack_command(args)
+        assert self._packed is not None  # given to links on which `join` is called
+        return call, self._packed([command.subject for command in call])
 
     def separate(self, command: Command) -> None:
         """Let a command share no call when it is sent again."""
         if command.packed is None:
-            assert self._batch is not None  # as in `_join`
-            command.packed = hiredis.pack_command(self._batch([command.subject]))
+            assert self._packed is not None  # as in `_join`
+            command.packed = self._packed([command.subject])
 
     def take(self) -> Command:
         """Take out the command whose answer is next; it was in a call of its own."""

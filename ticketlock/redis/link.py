@@ -56,7 +56,7 @@ class Link(BaseLink):
         on_push: called with each push message.
         on_connect: called after each connect but the first, once the prologue is answered.
         wanted: returns whether to reconnect even if there is nothing to send.
-        batch: see `InTransit`.
+        packed: see `InTransit`.
         timeout: seconds a command may take, waiting for a connection included.
     """
 
@@ -71,7 +71,7 @@ class Link(BaseLink):
         on_push: Callable[[list[Any]], None] | None = None,
         on_connect: Callable[[], None] | None = None,
         wanted: Callable[[], bool] = lambda: False,
-        batch: Callable[[Sequence[Any]], tuple[Any, ...]] | None = None,
+        packed: Callable[[Sequence[Any]], bytes] | None = None,
         timeout: float = 10.0,
     ) -> None:
         super().__init__(timeout)
@@ -86,7 +86,7 @@ class Link(BaseLink):
         self._protocol: LinkProtocol | None = None
         self._reader = hiredis.Reader()
         self._unsent: deque[Command] = deque()
-        self._sent = InTransit(batch)
+        self._sent = InTransit(packed)
         self._connecting: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._watch_at = 0.0

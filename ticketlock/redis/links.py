@@ -18,7 +18,7 @@ def open_link(
     *,
     rights: Rights | None = None,
     channel: Callable[[str], str] | None = None,
-    key: Callable[[Any], str] | None = None,
+    key: Callable[[str], str] | None = None,
     **options: Any,
 ) -> Link | ClusterLink:
     """A link that connects when it is first used.

@@ -11,7 +11,8 @@ from typing import Any
 
 import hiredis
 
-from ticketlock.locks.concurrent.scripts import Requests, Scripts
+from ticketlock.locks.concurrent.requests import Requests
+from ticketlock.locks.concurrent.scripts import Scripts
 from ticketlock.redis.settings import RedisSettings
 
 from .loop import ModelLoop

@@ -21,7 +21,7 @@ def made() -> Command:
 
 @pytest.fixture
 def transit() -> InTransit:
-    return InTransit(lambda subjects: ("EVALSHA", *subjects))
+    return InTransit(lambda subjects: " ".join(subjects).encode())
 
 
 @pytest.mark.parametrize("heed", [True, False])

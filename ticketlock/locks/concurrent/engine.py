@@ -34,7 +34,8 @@ from .duplicates import Duplicates
 from .durable import Durable
 from .hearing import Hearing, MessageTurns
 from .heartbeat import Heartbeat, Snapshot
-from .scripts import Requests, Scripts, Timing
+from .requests import Requests
+from .scripts import Scripts, Timing
 
 log = logging.getLogger("ticketlock.lock")
 
@@ -68,14 +69,14 @@ class Engine(Hearing):
             "on_push": self._push,
             "on_connect": self._reconnected,
             "wanted": lambda: bool(self._waiting),
-            "batch": self.requests.batch,
+            "packed": self.requests.packed,
             "timeout": settings.socket_timeout,
         }
         self.link = open_link(
             settings,
             rights=Rights(settings, self.scripts.rights, durability),
             channel=partial(self.scripts.keys.bell_of, self.process),
-            key=self.requests.key,
+            key=self.scripts.keys.base,
             **options,
         )
         #: What waits until turns and messages are durable, if that is asked for.
@@ -123,7 +124,7 @@ class Engine(Hearing):
         """The name of a request in scripts, without a label."""
         member = f"{self.process}.{request}-{self._secret}"
         if self.link.sharded:
-            tag = self.link.tag_near(self.scripts.keys.base(conversation_id))
+            tag = self.link.tag_near(conversation_id)
             return f"{member}~{tag}" if tag else member
         return member
 
