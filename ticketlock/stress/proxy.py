@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable
 from types import TracebackType
 
-#: How a Redis begins to ring a bell: the push of a message, of which channel and text follow.
-_BELL = b">3\r\n$7\r\nmessage\r\n"
+#: How a Redis begins to ring a bell: the push of a message, of which channel and text follow; the
+#: second in a sharded channel of a cluster.
+_BELLS = b">3\r\n$7\r\nmessage\r\n", b">3\r\n$8\r\nsmessage\r\n"
 _LENGTH = re.compile(rb"\$(\d+)\r\n")
 
 
@@ -154,8 +155,9 @@ def _none() -> float:
 def without_bells(data: bytes) -> tuple[bytes, bytes]:
     """Answers of a Redis without the bells among them, and the begin of a bell at their end."""
     kept = []
-    while (begin := data.find(_BELL)) >= 0:
-        end = begin + len(_BELL)
+    while begins := [(at, bell) for bell in _BELLS if (at := data.find(bell)) >= 0]:
+        begin, bell = min(begins)
+        end = begin + len(bell)
         for _ in range(2):  # the channel and the text
             length = _LENGTH.match(data, end)
             end = length.end() + int(length[1]) + 2 if length else len(data) + 1
@@ -163,5 +165,5 @@ def without_bells(data: bytes) -> tuple[bytes, bytes]:
         if end > len(data):
             return b"".join(kept), data[begin:]
         data = data[end:]
-    part = next((n for n in range(len(_BELL) - 1, 0, -1) if data.endswith(_BELL[:n])), 0)
+    part = max(n for bell in _BELLS for n in range(len(bell)) if data.endswith(bell[:n]))
     return b"".join([*kept, data[: len(data) - part]]), data[len(data) - part :]

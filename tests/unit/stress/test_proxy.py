@@ -110,17 +110,20 @@ async def test_pieces_are_late_in_both_directions(proxy: Proxy, opened: Open) ->
 
 
 BELL = b">3\r\n$7\r\nmessage\r\n$4\r\nbell\r\n$13\r\ngrant 1\r\n$9\r\n\r\n"
+SHARDED = BELL.replace(b"$7\r\nmessage", b"$8\r\nsmessage")
 BEFORE, BEHIND = b":1\r\n", b"$3\r\nabc\r\n>3\r\n$9\r\nsubscribe\r\n$4\r\nbell\r\n:1\r\n"
 
 
 def test_all_but_bells_goes_through() -> None:
-    assert without_bells(BEFORE + BELL + BELL + BEHIND) == (BEFORE + BEHIND, b"")
+    """Those of a cluster's sharded channels are bells too."""
+    for bells in (BELL + BELL, SHARDED, SHARDED + BELL, BELL + SHARDED):
+        assert without_bells(BEFORE + bells + BEHIND) == (BEFORE + BEHIND, b"")
     assert without_bells(BEFORE + BEHIND) == (BEFORE + BEHIND, b"")
 
 
-@pytest.mark.parametrize("cut", range(1, len(BEFORE + BELL + BEHIND)))
+@pytest.mark.parametrize("cut", range(1, len(BEFORE + SHARDED + BELL + BEHIND)))
 def test_a_bell_may_come_in_pieces(cut: int) -> None:
-    data = BEFORE + BELL + BEHIND
+    data = BEFORE + SHARDED + BELL + BEHIND
     first, rest = without_bells(data[:cut])
     second, left = without_bells(rest + data[cut:])
     assert (first + second, left) == (BEFORE + BEHIND, b"")
