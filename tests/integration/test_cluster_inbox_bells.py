@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from ticketlock import ConcurrentRedisLockStore
 from ticketlock.inbox.redis import RedisInbox
 from ticketlock.inbox.scripts import CLUSTER_SHARDS
 from ticketlock.inbox.submission import Submission
+from ticketlock.process import clock
 
 
 @pytest.fixture
@@ -95,6 +97,26 @@ async def test_the_bells_of_the_inbox_stay_on_their_node(server: str) -> None:
             await until(lambda: len(one.bells) == len(two.bells) == 31)
             assert set(one.bells + two.bells) == {b"smessage"}
             assert published(cluster) == before
+
+
+async def test_a_bell_is_no_reason_to_look_at_all_shards(cluster: RedisCluster) -> None:
+    """A process takes what bells name, and looks no more often than without them."""
+    async with Process.on(cluster) as sender, Process.on(cluster) as desk:
+        await desk.serve(cluster)
+        look, looks = desk.inbox.look, list[float]()
+        original = look._look
+
+        async def noted() -> None:
+            looks.append(clock())
+            await original()
+
+        look._look = noted  # type: ignore[method-assign]
+        for i in range(40):
+            await sender.submit(f"m{i}")
+            await until(lambda n=i: len(desk.desk.handled) > n)
+        await until(lambda: len(looks) > 1)
+        assert len(desk.bells) >= 40
+        assert min(later - before for before, later in pairwise(looks)) > 0.59
 
 
 async def test_what_is_left_for_lack_of_room_waits_for_no_lease(cluster: RedisCluster) -> None:

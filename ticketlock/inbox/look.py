@@ -13,6 +13,7 @@ from ..aio.patience import Patience
 from ..aio.running import until_set
 from ..errors import LockStoreConnectionError
 from ..locks.concurrent.engine import Engine
+from ..process import clock
 from .scripts import InboxScripts
 
 log = logging.getLogger("ticketlock.inbox")
@@ -68,6 +69,8 @@ class Look:
         self._asked: Patience[int] = Patience(_PATIENCE, self._failed)
         self._taken: Patience[str] = Patience(_PATIENCE, self._failed)
         self.due = 0
+        #: When to look again.
+        self._next = 0.0
 
     def begin(self) -> None:
         """Look from now on."""
@@ -126,22 +129,27 @@ class Look:
             self._wake.clear()
             await self._round()
             if not ((self._told or self.due) and self._inbox.room):
-                await until_set(self._wake, _PAUSE + random.random() * _JITTER)
+                await until_set(self._wake, max(0.0, self._next - clock()))
 
     async def _round(self) -> None:
-        """Look, and take what bells have named; where others wait, the longest due come first."""
+        """Look, and take what bells have named; where others wait, the longest due come first.
+
+        In a cluster each conversation has a bell of its own, and a look is a call for each shard:
+        there a bell is no reason to look. On one server the bell of one that is due is that of all.
+        """
         fair = self.due > 0
         if fair:
             await self._look()
         told = list(self._told)[: self._inbox.room]
         self._told.difference_update(told)
         await self._take([(name, "") for name in told])
-        if not fair:
+        if not fair and not (told and self._inbox.scripts.cluster and clock() < self._next):
             await self._look()
 
     async def _look(self) -> None:
         """Look at each shard, with the room that those before it have left."""
         due = 0
+        self._next = clock() + _PAUSE + random.random() * _JITTER
         index, reaches = self._inbox.scripts.index, self._engine.link.reaches
         for shard in random.sample(range(index.shards), index.shards):
             if reaches(index.key(shard)) and await self._asked.run(self._look_at, shard):
