@@ -334,6 +334,7 @@ class Turn:
         except BaseException as error:
             if self.on_no_claim is not None:
                 await self.on_no_claim(error)
+            self._cut()
             await self._release()
             raise
 
@@ -354,8 +355,10 @@ class Turn:
                 await self.commit()
                 self._answer()
         except BaseException:
+            self._cut()
             await self._release()
             raise
+        self._cut()
         try:
             await self.lock.release()
         except LockLost as lost:
@@ -363,6 +366,10 @@ class Turn:
             if not write:
                 raise
             log.warning("the events of the turn are stored, but it then %s", lost)
+
+    def _cut(self) -> None:
+        """Drop what was called for the turn and knows it: a ring is freed by the garbage collector only."""
+        self.on_no_claim = self.on_say = self.around_commit = None
 
     def _answer(self) -> None:
         if self._replies:

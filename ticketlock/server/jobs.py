@@ -50,13 +50,12 @@ class Job(Generic[T]):
         message: tuple[str, str] | None = None,
     ) -> None:
         self.turn = turn
-        self._body = body
         self.message = message
         self.stopped_for: RequestError | None = None
         self.begun = False
         self.attempts = 0
         self._slow: TurnTooSlow | None = None
-        self.task: asyncio.Task[T] = asyncio.create_task(self._run())
+        self.task: asyncio.Task[T] = asyncio.create_task(self._run(body))
 
     @property
     def grant(self) -> Grant | None:
@@ -68,9 +67,9 @@ class Job(Generic[T]):
         """The ticket of the turn."""
         return self.turn.lock.waiter
 
-    async def _run(self) -> T:
+    async def _run(self, body: Callable[[Turn], Awaitable[T]]) -> T:
         try:
-            return await self._work()
+            return await self._work(body)
         except Exception as error:
             if (slow := self.too_slow()) is None:
                 raise
@@ -99,10 +98,10 @@ class Job(Generic[T]):
         self._slow = slow
         return slow
 
-    async def _work(self) -> T:
+    async def _work(self, body: Callable[[Turn], Awaitable[T]]) -> T:
         async with self.turn as turn:
             self.begun = True
-            return await self._body(turn)
+            return await body(turn)
 
     @property
     def tracker(self) -> Tracker:

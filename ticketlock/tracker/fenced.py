@@ -209,9 +209,7 @@ class FencedTrackerStore(TrackerStore):
         if not encoded:
             tracker.origin = origin
             return
-        write = Write(
-            sender_id, encoded, origin.sequence, self._guard(origin), publish=self._stamp()
-        )
+        write = Write(sender_id, encoded, origin.sequence, origin.guard, publish=self._stamp())
         count = origin.stored + len(encoded)
         self._settle(tracker, origin, count, await self._carry_out(write))
 
@@ -220,7 +218,7 @@ class FencedTrackerStore(TrackerStore):
         wires = [event.as_dict() for event in tracker.events]
         encoded = await self._encoded(wires)
         origin = self._origin(tracker) or Origin(self._token, 0, 0)
-        write = Write(sender_id, encoded, origin.sequence, self._guard(origin), True, self._stamp())
+        write = Write(sender_id, encoded, origin.sequence, origin.guard, True, self._stamp())
         self._settle(tracker, origin, len(encoded), await self._replace_published(write))
 
     async def _replace_published(self, write: Write) -> int:
@@ -270,7 +268,7 @@ class FencedTrackerStore(TrackerStore):
         claim = Claim(sender_id, fence, owner, tracker, found.sequence, size, mark)
         origin = claim.tracker.origin
         assert origin is not None  # _tracker has just made it
-        origin.claim = claim
+        origin.claimed(claim)
         return claim
 
     async def append(
@@ -351,15 +349,11 @@ class FencedTrackerStore(TrackerStore):
     def _stamp(self) -> int:
         return now_ms() if self.publishes else 0
 
-    @staticmethod
-    def _guard(origin: Origin) -> tuple[int, str] | None:
-        return (origin.claim.fence, origin.claim.owner) if origin.claim else None
-
     def _settle(self, tracker: Tracker, origin: Origin, count: int, sequence: int) -> None:
         """Note that the first `count` events of the tracker are stored."""
-        tracker.origin = Origin(self._token, count, sequence, origin.claim, origin.history)
-        if origin.claim is not None:
-            origin.claim.sequence = max(origin.claim.sequence, sequence)
+        tracker.origin = replace(origin, store=self._token, stored=count, sequence=sequence)
+        if (claim := origin.claim()) is not None:
+            claim.sequence = max(claim.sequence, sequence)
 
     async def _locate(self, sender_id: str, wires: list[dict[str, Any]]) -> Origin:
         """Find the events of a tracker made by hand, or by another store object, in the store.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,8 @@ class Origin:
         store: token of the store object that has them.
         stored: how many of the tracker's events are known to be stored.
         sequence: the sequence number of the next event at that time.
-        claim: the claim under which the tracker was read, if any: saving it is fenced.
+        guard: fence and owner of the claim under which the tracker was read, if any: saving it is fenced.
+        claim: that claim, which has the tracker; None if it is gone.
         history: when the conversation was created, in milliseconds since the epoch; it differs
             after a deletion. 0: not known.
     """
@@ -41,8 +43,14 @@ class Origin:
     store: object
     stored: int
     sequence: int
-    claim: Claim | None = None
+    guard: tuple[int, str] | None = None
+    claim: Callable[[], Claim | None] = lambda: None
     history: int = 0
+
+    def claimed(self, claim: Claim) -> None:
+        """The tracker was read under a claim."""
+        # Weak, because the claim has the tracker: each turn would wait for the garbage collector.
+        self.guard, self.claim = (claim.fence, claim.owner), weakref.ref(claim)
 
 
 @dataclass
