@@ -20,6 +20,9 @@ _plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 
+#: The type of keys, and the types of values that have nothing inside.
+_TEXT, _PLAIN = frozenset((str,)), frozenset((str, int, float, bool, type(None)))
+
 #: Limit of a mark in bytes of UTF-8.
 MAX_MARK_BYTES = 64 * 1024
 
@@ -35,7 +38,7 @@ def certainly_stored(*texts: str) -> bool:
     return all(text.isascii() and len(text) <= _SHORT for text in texts)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class EncodedEvent:
     """An event that has passed the checks, in the forms that stores write.
 
@@ -76,26 +79,25 @@ def _encode(event: Mapping[str, Any], place: int, max_bytes: int) -> EncodedEven
     if not isinstance(kind, str):
         raise InvalidEvent(f"event {place}: not a mapping with a text 'event': {brief(event)}")
     wire = dict(event)
-    where = f"event {place} ({kind!r:.80})"
     try:
         text = _plain(wire)
-        _check_inside(wire)
+        _check_inside(wire, text)
         if not text.isascii():
             text.encode()
             text = json.dumps(wire)
     except UnicodeEncodeError as error:
-        raise InvalidEvent(f"{where}: not valid Unicode: {error}; replace it first") from None
+        why: object = f"not valid Unicode: {error}; replace it first"
+        raise _refused(place, kind, why) from None
     except (TypeError, ValueError, RecursionError) as error:
         why = TOO_DEEP if isinstance(error, RecursionError) else error
-        raise InvalidEvent(
-            f"{where}: not plain JSON: {why}; "
-            "use text, finite numbers, lists and mappings with text keys"
-        ) from None
+        advice = "use text, finite numbers, lists and mappings with text keys"
+        raise _refused(place, kind, f"not plain JSON: {why}; {advice}") from None
     if len(text) > max_bytes:
-        raise InvalidEvent(
-            f"{where}: {len(text)} bytes as JSON, and this store takes {max_bytes}; "
+        why = (
+            f"{len(text)} bytes as JSON, and this store takes {max_bytes}; "
             "keep the large part elsewhere and put a reference to it in the event"
         )
+        raise _refused(place, kind, why)
     name = wire.get("name")
     return EncodedEvent(
         wire,
@@ -108,22 +110,34 @@ def _encode(event: Mapping[str, Any], place: int, max_bytes: int) -> EncodedEven
     )
 
 
-def _check_inside(wire: object) -> None:
+def _refused(place: int, kind: str, why: object) -> InvalidEvent:
+    return InvalidEvent(f"event {place} ({kind!r:.80}): {why}")
+
+
+def _check_inside(wire: object, text: str) -> None:
     """Raise TypeError for a key that JSON would convert to text, ValueError for too deep nesting.
 
     It works level by level instead of recursively, so that depth cannot exhaust the stack.
+
+    Args:
+        text: its JSON.
     """
+    # What is empty counts as a level only where there are so many.
+    deep = text.count("{") + text.count("[") > MAX_DEPTH
     level: list[Any] = [wire]
     for _ in range(MAX_DEPTH):
         inside: list[Any] = []
         for value in level:
             if isinstance(value, dict):
-                for key in value:
-                    if not isinstance(key, str):
-                        raise TypeError(f"the key {brief(key)} is not text")
-                inside += [x for x in value.values() if isinstance(x, (dict, list, tuple))]
-            else:
-                inside += [x for x in value if isinstance(x, (dict, list, tuple))]
+                if not _TEXT.issuperset(map(type, value)):  # one of a subclass is text too
+                    for key in value:
+                        if not isinstance(key, str):
+                            raise TypeError(f"the key {brief(key)} is not text")
+                value = value.values()
+            inside += [
+                x for x in value
+                if type(x) not in _PLAIN and isinstance(x, (dict, list, tuple)) and (x or deep)
+            ]  # fmt: skip
         if not inside:
             return
         level = inside

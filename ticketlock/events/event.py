@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar
@@ -138,21 +138,36 @@ def fields_to_keep(event: Event) -> dict[str, Any]:
     values = dict(vars(event))
     wire = values.pop("_wire", None)
     if wire is not None:
-        made = restored(type(event), values).as_dict()
+        kind = type(event)
+        names = _told(kind, bool(values["metadata"]))  # type: ignore[arg-type]  # as above
         if (
-            [*made] != [*wire]
-            or any(made[key] is not wire[key] for key in made if key != "event")
-            or made["event"] != wire["event"]
+            names is None
+            or names != (*wire,)
+            or wire["event"] != kind.type_name
+            or any(values[name] is not wire[name] for name in names[1:])
         ):
             values["_wire"] = wire
     return values
 
 
-def restored(kind: type[Event], values: dict[str, Any]) -> Event:
-    """The event of this type whose `vars` are these; it takes the dictionary over."""
-    event = object.__new__(kind)
-    object.__setattr__(event, "__dict__", values)
-    return event
+@cache
+def _told(kind: type[Event], metadata: bool) -> tuple[str, ...] | None:
+    """The keys of what `as_dict` makes of the fields; None: it makes something else."""
+    if kind.as_dict is not Event.as_dict:
+        return None
+    more = ("metadata",) if metadata or kind.always_metadata else ()
+    return ("event", "timestamp", *more, *fields_of(kind)[0])  # type: ignore[arg-type]  # as above
+
+
+def restored(kinds: Iterable[type[Event]], each: Iterable[dict[str, Any]]) -> list[Event]:
+    """The events of these types whose `vars` are these; they take the dictionaries over."""
+    new, set_ = object.__new__, object.__setattr__
+    events: list[Event] = []
+    for kind, values in zip(kinds, each, strict=True):
+        event = new(kind)
+        set_(event, "__dict__", values)
+        events.append(event)
+    return events
 
 
 @cache  # it is called for each event of a session

@@ -37,7 +37,7 @@ _TAKEN_UP = (
 _WAIT_FOR_OUTBOX, _RETRY_SECONDS = 5.0, 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class EventLog:
     """The latest events of a conversation, or all of them, oldest first.
 
@@ -66,7 +66,7 @@ class EventLog:
         return self.sequence - len(self.events)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Write:
     """One atomic change of a conversation.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import marshal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, overload
 
 from ..events.event import Event, fields_to_keep, restored
@@ -67,29 +68,34 @@ class _Kept:
     kinds: list[type[Event]] = field(default_factory=list)
     parts: list[bytes] = field(default_factory=list)
     weight: int = 0
+    bytes: int = 0
     used: float = 0.0
-
-    @property
-    def bytes(self) -> int:
-        return self.weight + _BESIDE * len(self.texts) + sum(map(len, self.parts))
 
     def events(self) -> list[Event]:
         fields = [one for part in self.parts for one in marshal.loads(part)]
         if len(self.parts) > _PARTS:
+            self.bytes -= sum(map(len, self.parts))
             self.parts = [marshal.dumps(fields)]
-        return [restored(kind, one) for kind, one in zip(self.kinds, fields, strict=True)]
+            self.bytes += len(self.parts[0])
+        return restored(self.kinds, fields)
 
     def add(self, texts: Sequence[str], events: Sequence[Event]) -> None:
         """Raises ValueError if a type of event has fields that are not of JSON's types."""
-        part = marshal.dumps([fields_to_keep(event) for event in events])
+        part, kinds = marshal.dumps([*map(fields_to_keep, events)]), [*map(type, events)]
         # `marshal` takes an array for its bytes.
-        ours = all(type(event).__module__.startswith(_OURS) for event in events)
-        if not ours and _bytes_in(marshal.loads(part)):
+        if not all(map(_is_ours, kinds)) and _bytes_in(marshal.loads(part)):
             raise ValueError("a field is an array, or bytes")
         self.parts.append(part)
         self.texts += texts
-        self.kinds += map(type, events)
-        self.weight += weight(texts)
+        self.kinds += kinds
+        added = weight(texts)
+        self.weight += added
+        self.bytes += added + _BESIDE * len(texts) + len(part)
+
+
+@cache
+def _is_ours(kind: type[Event]) -> bool:
+    return kind.__module__.startswith(_OURS)
 
 
 def _bytes_in(value: Any) -> bool:
