@@ -49,6 +49,11 @@ class InMemoryTrackerStore(FencedTrackerStore):
     """A tracker store in memory, for one process and one event loop."""
 
     shared = False
+    waits = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.waits = True  # in what it overrides, perhaps
 
     def __init__(
         self,

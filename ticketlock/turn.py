@@ -294,8 +294,12 @@ class Turn:
         if (around := self.around_commit) is not None:
             await around.before(events)
         self.grant.ensure_held()
-        # A write that has begun goes to its end: a cancellation waits for it.
-        await _writes.finish(self._write(kept, events), wait=True, late=_failed_late)
+        writing = self._write(kept, events)
+        if self._store.waits:
+            # A write that has begun goes to its end: a cancellation waits for it.
+            await _writes.finish(writing, wait=True, late=_failed_late)
+        else:
+            await writing
         if around is not None:
             await around.after()
 

@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ticketlock.aio.running import CutOff
 from ticketlock.errors import EventsWaiting, StaleFence, UnreadableHistory
 from ticketlock.events.codec import EncodedEvent, encode_events
 from ticketlock.plain_json import MAX_DEPTH, load
@@ -53,6 +54,7 @@ class RedisTrackerStore(FencedTrackerStore):
         **values: Unpack[RedisTrackerKeys],
     ) -> None:
         super().__init__(domain, event_broker)
+        self._running = CutOff()  # a script is done or not, and shares its connection with others
         section = Section(values, where)
         self.settings = RedisSettings.read(section, RedisTrackerKeys)
         self.record_exp = section.read(RedisTrackerKeys)["record_exp"]

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from ..errors import DuplicateMessage, LockStoreConnectionError, TicketLockError
+from ..locks.grant import Grant
 from ..locks.incoming import Incoming
 from ..locks.store import LockStore
 from ..locks.waiter import Waiter, checked
@@ -40,7 +41,12 @@ Key = tuple[str, str]
 
 
 class _Message:
-    """A message that is not finished."""
+    """A message that is not finished.
+
+    Attributes:
+        served: itself in its turn, once that is granted.
+        task: waits for its turn; None: it has not waited.
+    """
 
     def __init__(self, submission: Submission, waiter: Waiter) -> None:
         self.submission = submission
@@ -108,7 +114,10 @@ class LocalInbox(Inbox):
         self._messages.setdefault(key, []).append(one)
         if listener is not None:
             one.listeners.append(listener)
-        one.task = asyncio.get_running_loop().create_task(self._handled(key, one))
+        if waiter.has_turn and self._start is not None:  # the conversation was free
+            self._begin(key, one, await self._queue.granted(waiter))
+        else:
+            one.task = asyncio.get_running_loop().create_task(self._waited(key, one))
         return Receipt(
             waiter.number, waiter.ahead, message_id=message.message_id,
             known=waiter.number == 0 and self._store.keeps_messages,
@@ -152,23 +161,10 @@ class LocalInbox(Inbox):
     async def due(self, conversation_id: str, most: int = 100) -> Sequence[Due]:
         return self.later.due(conversation_id, most)
 
-    async def _handled(self, key: Key, one: _Message) -> None:
-        """Wait for the turn of a message, and have it handled."""
+    async def _waited(self, key: Key, one: _Message) -> None:
+        """Wait for the turn of a message, and begin it."""
         try:
-            grant = await self._queue.granted(one.waiter)
-            if self._start is None:
-                raise LockStoreConnectionError("this process does not serve messages any more")
-            served = one.served = Served(
-                *key, one.submission.text, grant, self, one.submission.mode,
-                window=one.submission.window, attempts=self._tried(key),
-                submitted_for=clock() - one.waiter.started, durable=False,
-                stop=grant.superseded,
-            )  # fmt: skip
-            task = self._start(served)
-            await asyncio.wait([task])
-            if not served.ended:
-                await self.finish(served)
-            self._told(key, one, served)
+            self._begin(key, one, await self._queue.granted(one.waiter))
         except DuplicateMessage as duplicate:
             self._tell(one, MessageOutcome("replied", text=duplicate.reply))
         except TicketLockError as error:
@@ -178,9 +174,37 @@ class LocalInbox(Inbox):
             self._fail(one, LockStoreConnectionError("the message was given up"))
             raise
         finally:
-            self._messages[key].remove(one)
-            if not self._messages[key]:
-                del self._messages[key]
+            if one.served is None:
+                self._drop(key, one)
+
+    def _begin(self, key: Key, one: _Message, grant: Grant) -> None:
+        """Begin the turn of a message. Raises LockStoreConnectionError if none is served any more."""
+        if self._start is None:
+            self._queue.withdraw(one.waiter)
+            raise LockStoreConnectionError("this process does not serve messages any more")
+        served = one.served = Served(
+            *key, one.submission.text, grant, self, one.submission.mode,
+            window=one.submission.window, attempts=self._tried(key),
+            submitted_for=clock() - one.waiter.started, durable=False,
+            stop=grant.superseded,
+        )  # fmt: skip
+        self._start(served).add_done_callback(partial(self._task_ended, key, one, served))
+
+    def _task_ended(self, key: Key, one: _Message, served: Served, _: object) -> None:
+        if served.ended:
+            self._drop(key, one)
+            self._told(key, one, served)
+        else:  # it was not even entered
+            one.task = asyncio.ensure_future(self._given_back(served))
+            one.task.add_done_callback(partial(self._task_ended, key, one, served))
+
+    async def _given_back(self, served: Served) -> None:
+        await self.finish(served)
+
+    def _drop(self, key: Key, one: _Message) -> None:
+        self._messages[key].remove(one)
+        if not self._messages[key]:
+            del self._messages[key]
 
     def _told(self, key: Key, one: _Message, served: Served) -> None:
         for message_id, kind, text in served.outcomes:

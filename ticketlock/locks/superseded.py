@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from ..aio.running import until_done
 from .grant import Grant
 from .incoming import Supersede
 
@@ -25,12 +26,12 @@ async def unless_superseded(
     working = asyncio.ensure_future(_contained(work))
     grant.on_stop = working.cancel if stops else None
     try:
-        await asyncio.wait([working])
+        await until_done(working)
     finally:
         grant.on_stop = None
         if not working.done():  # also if this task is cancelled
             working.cancel()
-            await asyncio.wait([working])
+            await until_done(working)
     if working.cancelled():
         if not stops or grant.superseded is None:
             raise RuntimeError(

@@ -86,6 +86,15 @@ class Waiter:
         self.started = clock()
         self.deadline = None if self.wait_timeout is None else self.started + self.wait_timeout
 
+    @property
+    def has_turn(self) -> bool:
+        """Whether its turn was granted by now, where the store says so by itself."""
+        future = self.future
+        return (
+            future is not None and future.done()
+            and not future.cancelled() and future.exception() is None
+        )  # fmt: skip
+
     def wait(self) -> Awaitable[Grant]:
         """Await the future, up to the deadline. Raises asyncio.TimeoutError."""
         assert self.future is not None  # made when the ticket was issued

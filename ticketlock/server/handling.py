@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
 from typing import TypeVar
 
-from ..aio.running import result
+from ..aio.running import result, until_done
 from ..conversations import Conversations
 from ..deliveries.destination import Destination
 from ..errors import LockStoreConnectionError, TooManyAttempts
@@ -203,8 +203,7 @@ class Handler:
 
     async def _outcome(self, sent: Sent, seconds: float | None = None) -> MessageOutcome:
         limit, outcome = self.settings.request_timeout, sent.listener.outcome
-        await asyncio.wait([outcome], timeout=limit if seconds is None else seconds)
-        if not outcome.done():
+        if not await until_done(outcome, limit if seconds is None else seconds):
             raise overdue(limit)
         return outcome.result()
 

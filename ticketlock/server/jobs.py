@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
+from ..aio.running import until_done
 from ..inbox.listener import Listener
 from ..locks.grant import Grant, facts
 from ..locks.waiter import Waiter
@@ -125,8 +126,7 @@ class Job(Generic[T]):
 
         Raises TurnTimeout, and the error of the job.
         """
-        done, _ = await asyncio.wait([self.task], timeout=seconds)
-        if not done:
+        if not await until_done(self.task, seconds):
             raise overdue(seconds)
         return self.result()
 

@@ -59,6 +59,8 @@ class TrackerStore:
     feeds_outbox = False
     #: Whether `append` stores the mark that it is given.
     keeps_marks = False
+    #: Whether its operations may wait, so that they can be cancelled half way.
+    waits = True
     #: Whether all processes read the same histories.
     shared = True
 

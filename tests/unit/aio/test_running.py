@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ticketlock.aio.running import Running, until_set
+from ticketlock.aio.running import CutOff, Running, until_done, until_set
 
 
 async def cancelled(task: asyncio.Task[Any]) -> bool:
@@ -129,3 +129,37 @@ async def test_the_error_of_a_cancelled_operation_is_told() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert [type(error) for error in errors] == [KeyError]
+
+
+async def test_until_done() -> None:
+    """It ends with the future, or the time; a caller that is cancelled leaves the future as it is."""
+    future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    assert not await until_done(future, 0.001)
+    waiting = asyncio.ensure_future(until_done(future))
+    assert await cancelled(waiting)
+    assert not future.done()
+    waiting = asyncio.ensure_future(until_done(future, 60))
+    await asyncio.sleep(0)
+    future.set_result(7)
+    assert await waiting
+    assert await until_done(future)
+
+
+async def test_what_may_be_cut_off_has_no_task() -> None:
+    """But for what is waited for, which goes to its end."""
+    ended = list[str]()
+
+    async def work(name: str) -> str:
+        await asyncio.sleep(0.01)
+        ended.append(name)
+        return name
+
+    running = CutOff()
+    assert await running.finish(work("read")) == "read"
+    assert await cancelled(asyncio.ensure_future(running.finish(work("cut off"))))
+    waiting = asyncio.ensure_future(running.finish(work("write"), wait=True))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert ended == ["read", "write"]
