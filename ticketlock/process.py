@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
+from functools import partial
 
 #: Its id, cached because it is read on every turn.
 pid = os.getpid()
 
 #: Clock of all local deadlines, seconds: monotonic, and it runs on while the machine sleeps.
+clock: Callable[[], float] = time.monotonic
 if hasattr(time, "CLOCK_BOOTTIME"):
-
-    def clock() -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-else:
-    clock = time.monotonic
+    clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 def host(length: int = 63) -> str:

@@ -102,9 +102,7 @@ class Serving:
         Raises what these raise, to end the turn; TooManyAttempts.
         """
         try:
-            mark = marks(turn).get(served.message_id)
-            submitted_at = mark[0] if isinstance(mark, list) else mark
-            if served.durable and mark is not None and submitted_at == served.submitted_at:
+            if (mark := _ended_before(turn, served)) is not None:
                 await recovered(mark)
             else:
                 await attempt(await self._counted(turn, served))
@@ -277,12 +275,18 @@ class HandleServing(Serving):
             await asyncio.wait(list(self._tasks))
 
 
-def marks(turn: Turn) -> dict[str, Any]:
-    """The messages whose end the conversation's last turn has stored: id -> when submitted, ...
+def _ended_before(turn: Turn, served: Served) -> Any:
+    """What the conversation's mark has of a message whose end an earlier turn has stored; None: none has.
 
-    A turn of the embedding program's own may have stored any text: it has ended none of them.
+    A mark is an object of messages: id -> when submitted, or a list that begins with that. A turn of
+    the embedding program's own may have stored any text: it has ended none of them.
     """
+    # Most marks are of other messages, and need not be parsed.
+    if not served.durable or str(served.submitted_at) not in (turn.mark or ""):
+        return None
     with suppress(ValueError, RecursionError):
-        if isinstance(found := json.loads(turn.mark or "{}"), dict):
-            return found
-    return {}
+        if isinstance(found := json.loads(turn.mark or ""), dict):
+            mark = found.get(served.message_id)
+            submitted_at = mark[0] if isinstance(mark, list) and mark else mark
+            return mark if submitted_at == served.submitted_at else None
+    return None

@@ -11,7 +11,7 @@ from .incoming import MAX_REPLY
 from .waiter import Waiter
 
 #: Records looked at for having expired, whenever one is made.
-_SWEEP = 16
+_SWEEP = 4
 
 
 class _Record:

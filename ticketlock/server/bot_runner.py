@@ -108,7 +108,8 @@ class BotRunner:
         for duplicate in [m for m in messages if m not in fresh]:
             self._observers.notify("on_duplicate", duplicate.sender_id, duplicate.message_id)
         if fresh:
-            fresh = [replace(m, attempt=job.attempts if m is message else 1) for m in fresh]
+            if job.attempts > 1:
+                fresh = [replace(m, attempt=job.attempts) if m is message else m for m in fresh]
             mark = json.dumps({m.message_id: served.mark(m.message_id) for m in fresh})
             saying = hearing(fresh[-1].message_id)
             try:

@@ -73,13 +73,14 @@ class Sessions:
 
         Returns the messages for the bot, without those that only ask for a session.
         """
-        if not _asks(messages[0]) and (why := self._due(turn)) is not None:
+        asking = [message for message in messages if _asks(message)]
+        if messages[0] not in asking and (why := self._due(turn)) is not None:
             self._start(turn, why, messages[0].metadata)
         for message in messages:
             turn.add(message.event())
-            if _asks(message):
+            if message in asking:
                 self._start(turn, "asked", message.metadata)
-        return [message for message in messages if not _asks(message)]
+        return [message for message in messages if message not in asking] if asking else [*messages]
 
     def before_events(self, turn: Turn) -> None:
         """Add the start of a session before other events, if the history is empty or long.
