@@ -67,7 +67,10 @@ class Observers:
     def notify(self, name: str, *args: Any) -> None:
         """Call a method of all observers. Their errors are logged, and affect nothing else."""
         for method in self._methods.get(name, ()):
-            _answer(method, args)
+            try:
+                method(*args)
+            except Exception:  # noqa: BLE001  # logged
+                _failed(method)
 
     def ask(self, name: str, *args: Any) -> Any:
         """The first result of a method that is not None."""
@@ -78,9 +81,13 @@ class Observers:
 def _answer(method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     try:
         return method(*args)
-    except Exception:
-        log.exception("an observer failed: %s", getattr(method, "__qualname__", method))
+    except Exception:  # noqa: BLE001  # logged
+        _failed(method)
         return None
+
+
+def _failed(method: Callable[..., Any]) -> None:
+    log.exception("an observer failed: %s", getattr(method, "__qualname__", method))
 
 
 def _overridden(observer: object) -> list[str]:

@@ -8,8 +8,7 @@ each command has the same effect again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import hiredis
@@ -54,6 +53,7 @@ class RedisClient:
     def __init__(self, settings: RedisSettings) -> None:
         self.settings = settings
         self.cluster = settings.deployment_mode == "cluster"
+        self._translated = _Translated(settings)
         self._link: Link | ClusterLink | None = None
         self._where: Any = None
 
@@ -66,7 +66,7 @@ class RedisClient:
         return await self.command("EVALSHA", load(name).sha, len(keys), *keys, *args)
 
     async def command(self, *args: Any) -> Any:
-        with self._translated_errors():
+        with self._translated:
             return await self._live().call(args)
 
     async def of_each(self, keys: Sequence[str], command: str, *args: Any) -> list[Any]:
@@ -77,24 +77,17 @@ class RedisClient:
     async def scan(self, pattern: str, kind: str) -> AsyncIterator[list[bytes]]:
         """The keys of a type whose names match, in pages; some twice."""
         link = self._live()
-        with self._translated_errors():
+        with self._translated:
             nodes = await link.masters() if isinstance(link, ClusterLink) else [link]
         for node in nodes:
             cursor = b"0"
             while True:
                 args = ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", kind)
-                with self._translated_errors():
+                with self._translated:
                     cursor, keys = await node.call(args)
                 yield keys
                 if cursor == b"0":
                     break
-
-    @contextmanager
-    def _translated_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (LockStoreConnectionError, RedisError, OSError) as error:
-            raise _explained(self.settings, error.__cause__ or error) from error
 
     def _live(self) -> Link | ClusterLink:
         if self._link is None or self._where != _here():
@@ -104,6 +97,20 @@ class RedisClient:
     def _make_link(self) -> Link | ClusterLink:
         prologue = [("SCRIPT", "LOAD", load(name).source) for name in _SCRIPTS]
         return open_link(self.settings, prologue=prologue, timeout=self.settings.socket_timeout)
+
+
+class _Translated:
+    """Translates the errors of Redis in its block."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (LockStoreConnectionError, RedisError, OSError)):
+            raise _explained(self._settings, error.__cause__ or error) from error
 
 
 def _here() -> Any:

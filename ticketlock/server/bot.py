@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import sys
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -45,7 +45,7 @@ class Message:
 
     text: str
     sender_id: str = "default"
-    message_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    message_id: str = field(default_factory=lambda: os.urandom(16).hex())
     input_channel: str = "rest"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     parse_data: Mapping[str, Any] = field(default_factory=dict)

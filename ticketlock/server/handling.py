@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from typing import TypeVar
 
 from ..aio.running import result, until_done
@@ -136,19 +136,25 @@ class Handler:
         Raises TurnTimeout (the turn goes on), TurnTooSlow, TooManyAttempts, Draining, RolledBack,
         BotError, QueueFull, LockTimeout (with `reject`), and the errors of a turn.
         """
+        replies: list[RestObject] = json.loads(await self.handle_json(message, policy))
+        return replies
+
+    async def handle_json(self, message: Message, policy: str | None = None) -> str:
+        """As `handle`, the JSON of the replies as it is stored."""
         return (await self._handled(message, policy))[0]
 
     async def handle_and_show(
         self, message: Message, policy: str | None = None
     ) -> tuple[list[RestObject], Tracker | None]:
         """As `handle`, with the tracker after the turn; None for a duplicate."""
-        replies, known = await self._handled(message, policy)
+        text, known = await self._handled(message, policy)
+        replies: list[RestObject] = json.loads(text)
         if known:
             return replies, None
         return replies, await result(self.conversations.tracker_store.retrieve(message.sender_id))
 
-    async def _handled(self, message: Message, policy: str | None) -> tuple[list[RestObject], bool]:
-        """The replies, and whether the message was known before."""
+    async def _handled(self, message: Message, policy: str | None) -> tuple[str, bool]:
+        """The replies as JSON, and whether the message was known before."""
         async with self._outcomes.reported(message.sender_id, message.message_id) as report:
             with self._sender(message) as sent:
                 report.sent, report.job_of = sent, self.jobs.of
@@ -196,7 +202,7 @@ class Handler:
                 finally:
                     timer.cancel()
                 outcome = await self._outcome(sent, 0)
-            replies = self._replies(outcome, report, receipt)
+            replies = json.loads(self._replies(outcome, report, receipt))
             count = len(heard)
             for reply in replies[count:] if replies[:count] == heard else replies:
                 yield reply
@@ -207,10 +213,8 @@ class Handler:
             raise overdue(limit)
         return outcome.result()
 
-    def _replies(
-        self, outcome: MessageOutcome, report: Report, receipt: Receipt
-    ) -> list[RestObject]:
-        """The replies.
+    def _replies(self, outcome: MessageOutcome, report: Report, receipt: Receipt) -> str:
+        """The replies as JSON.
 
         Raises RolledBack if the message was rolled back; TooManyAttempts if it is a dead letter; the
         error that it met.
@@ -228,12 +232,11 @@ class Handler:
             report.duplicate = True
             self.counters.duplicates += 1
             self.observers.notify("on_duplicate", report.conversation_id, report.message_id)
-        replies: list[RestObject] | None = json.loads(outcome.text or "null")
-        if replies is None:
+        if outcome.text in (None, "", "null"):
             raise RolledBack("a later message took the place of this one")
-        return replies
+        return outcome.text
 
-    def _sender(self, message: Message) -> AbstractContextManager[Sent]:
+    def _sender(self, message: Message) -> Sent:
         return self.jobs.sender(message.sender_id, message.message_id, message.may_repeat)
 
     # -- the inbox -------------------------------------------------------------------------------

@@ -143,31 +143,39 @@ def signed_by(secret: str, body: bytes, signature: str, prefix: str = "sha256=")
 
 
 async def _read(request: Request, limit: int, seconds: float) -> bytes:
-    too_large = TooLarge(f"the body has more than {limit} bytes")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
-        raise too_large
+        raise _too_large(limit)
     reservation: Reservation = request.scope[_RESERVATION]
-
-    async def read() -> bytes:
-        body = bytearray()
-        async for chunk in request.stream():
-            if len(body) + len(chunk) > limit:
-                raise too_large
-            try:
-                reservation.grow(len(chunk))
-            except BodiesOverloaded:  # its bytes are free for the others before it is answered
-                body.clear()
-                reservation.release()
-                raise
-            body += chunk
-        return bytes(body)
-
     try:
-        return await within(seconds, read())
+        return await within(seconds, _chunks(request.receive, reservation, limit))
     except asyncio.TimeoutError:
         await reservation.give_up()
         raise SlowBody(f"the body did not come within {seconds:g} s") from None
     except ClientDisconnect:
         await reservation.give_up()
         raise BadRequest("the body is incomplete") from None
+
+
+async def _chunks(receive: Receive, reservation: Reservation, limit: int) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        if len(body) + len(chunk) > limit:
+            raise _too_large(limit)
+        try:
+            reservation.grow(len(chunk))
+        except BodiesOverloaded:  # its bytes are free for the others before it is answered
+            body.clear()
+            reservation.release()
+            raise
+        body += chunk
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body has more than {limit} bytes")

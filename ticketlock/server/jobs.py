@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from ..aio.running import until_done
@@ -150,7 +149,13 @@ class Sent:
         taken_back: whether the server has withdrawn it, because it stops.
     """
 
-    def __init__(self, conversation_id: str, message_id: str, may_repeat: bool) -> None:
+    __slots__ = (
+        "_jobs", "conversation_id", "listener", "may_repeat", "message_id", "number", "started",
+        "taken_back",
+    )  # fmt: skip
+
+    def __init__(self, jobs: Jobs, conversation_id: str, message_id: str, may_repeat: bool) -> None:
+        self._jobs = jobs
         self.listener = Listener()
         self.may_repeat = may_repeat
         self.taken_back = False
@@ -158,6 +163,13 @@ class Sent:
         self.message_id = message_id
         self.started = clock()
         self.number = 0
+
+    def __enter__(self) -> Sent:
+        self._jobs.waits_for(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._jobs.waits_no_more(self)
 
 
 class Jobs:
@@ -205,31 +217,32 @@ class Jobs:
         if max(len(self._jobs), self._count) >= self.limit:
             raise Overloaded(f"{self.limit} turns run and wait at this server; send it again")
 
-    @contextmanager
-    def sender(
-        self, conversation_id: str, message_id: str, may_repeat: bool = True
-    ) -> Iterator[Sent]:
-        """A sender waits for the reply to a message in the block.
+    def sender(self, conversation_id: str, message_id: str, may_repeat: bool = True) -> Sent:
+        """A sender that waits for the reply to a message in the block.
 
-        Raises Draining, Overloaded, TooManyDuplicates.
+        Entering raises Draining, Overloaded, TooManyDuplicates.
         """
+        return Sent(self, conversation_id, message_id, may_repeat)
+
+    def waits_for(self, sent: Sent) -> None:
+        """A sender begins to wait. Raises Draining, Overloaded, TooManyDuplicates."""
         self.check()
-        key = (conversation_id, message_id)
-        same = self._senders.setdefault(key, [])
+        same = self._senders.setdefault((sent.conversation_id, sent.message_id), [])
         if len(same) >= self._duplicates:
             raise TooManyDuplicates(
                 f"{self._duplicates} requests wait for the reply to this message_id; send it later"
             )
-        sent = Sent(*key, may_repeat)
         same.append(sent)
         self._count += 1
-        try:
-            yield sent
-        finally:
-            same.remove(sent)
-            self._count -= 1
-            if not same:
-                self._senders.pop(key, None)
+
+    def waits_no_more(self, sent: Sent) -> None:
+        """A sender has its reply, or has left."""
+        key = (sent.conversation_id, sent.message_id)
+        same = self._senders[key]
+        same.remove(sent)
+        self._count -= 1
+        if not same:
+            del self._senders[key]
 
     def of(self, sent: Sent) -> Job[Any] | None:
         """The job of a message, if its turn runs here."""

@@ -27,7 +27,7 @@ def parse(body: bytes, settings: Settings) -> Any:
     parts = bare.split(b'"')  # outside and inside of texts, alternately
     _check_structure(b"".join(parts[::2]), settings)
     try:
-        value = json.loads(body.decode(), parse_constant=_no_constant)
+        value = _decode(body.decode())
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not UTF-8: {error}") from None
     except ValueError as error:  # also for numbers that are too long
@@ -45,6 +45,10 @@ def parse(body: bytes, settings: Settings) -> Any:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+#: Created once, because every body is parsed by it.
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 def _too_many(settings: Settings) -> TooMuch:

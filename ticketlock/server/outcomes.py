@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,9 +30,10 @@ _LOGGED = ("TurnTooSlow", "TooManyAttempts")
 _PATIENCE = 1.0
 
 
-@dataclass
 class Report:
     """What is known of a request when its end is reported; its block fills it in.
+
+    Leaving the block reports how it ends, and adds details to its error.
 
     Attributes:
         sent: the message whose reply it waits for.
@@ -41,12 +41,19 @@ class Report:
         duplicate: whether the message was known before.
     """
 
-    conversation_id: str
-    message_id: str | None
-    sent: Sent | None = None
-    job: Job[Any] | None = None
-    job_of: Callable[[Sent], Job[Any] | None] = lambda sent: None
-    duplicate: bool = False
+    __slots__ = (
+        "_began", "_outcomes", "conversation_id", "duplicate", "job", "job_of", "message_id", "sent",
+    )  # fmt: skip
+
+    def __init__(self, outcomes: Outcomes, conversation_id: str, message_id: str | None) -> None:
+        self._outcomes = outcomes
+        self.conversation_id = conversation_id
+        self.message_id = message_id
+        self.sent: Sent | None = None
+        self.job: Job[Any] | None = None
+        self.job_of: Callable[[Sent], Job[Any] | None] = lambda sent: None
+        self.duplicate = False
+        self._began = clock()
 
     @property
     def turn(self) -> Job[Any] | None:
@@ -58,6 +65,22 @@ class Report:
         """Its ticket number, once it has one."""
         number = self.job.waiter.number if self.job else self.sent.number if self.sent else 0
         return number if number > 0 else None
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken."""
+        return clock() - self._began
+
+    async def __aenter__(self) -> Report:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self._outcomes.report(self, 200, "duplicate" if self.duplicate else "ok")
+        elif isinstance(error, Exception):
+            await self._outcomes.failed(self, error)
+        elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            self._outcomes.report(self, 499, "ClientGone")
 
 
 class Outcomes:
@@ -73,37 +96,31 @@ class Outcomes:
         self._failures = failures
         self._max_attempts = max_attempts
 
-    @asynccontextmanager
-    async def reported(self, conversation_id: str, message_id: str | None) -> AsyncIterator[Report]:
-        """Report how the block ends, and add details to its error."""
-        request = Report(conversation_id, message_id)
-        began = clock()
+    def reported(self, conversation_id: str, message_id: str | None) -> Report:
+        """Report how a block ends, and add details to its error."""
+        return Report(self, conversation_id, message_id)
 
-        def report(status: int, reason: str, error: Exception | None = None) -> None:
-            details = {} if error is None else vars(error).get("_details", {})
-            seconds, held_for = clock() - began, details.get("held_for")
-            handled = Handled(
-                conversation_id, message_id, request.ticket, seconds, status, reason, error,
-                held_for,
-            )  # fmt: skip
-            _log(handled)
-            self._store.observers.notify("on_handled", handled)
+    def report(
+        self, request: Report, status: int, reason: str, error: Exception | None = None
+    ) -> None:
+        """A request has ended."""
+        details = {} if error is None else vars(error).get("_details", {})
+        handled = Handled(
+            request.conversation_id, request.message_id, request.ticket, request.seconds, status,
+            reason, error, details.get("held_for"),
+        )  # fmt: skip
+        _log(handled)
+        self._store.observers.notify("on_handled", handled)
 
-        try:
-            yield request
-            report(200, "duplicate" if request.duplicate else "ok")
-        except (asyncio.CancelledError, GeneratorExit):
-            report(499, "ClientGone")
-            raise
-        except Exception as error:
-            counted = vars(error).pop("_counted", False)  # by the end of its turn
-            if not (counted or (request.job and request.job.task.done())):
-                self._failures.note(error, conversation_id)
-            status, reason, _ = classify(error)
-            if status in CONTENDED:
-                await self._explain(error, request)
-            report(status, reason, error)
-            raise
+    async def failed(self, request: Report, error: Exception) -> None:
+        """A request has ended with an error, which gets details."""
+        counted = vars(error).pop("_counted", False)  # by the end of its turn
+        if not (counted or (request.job and request.job.task.done())):
+            self._failures.note(error, request.conversation_id)
+        status, reason, _ = classify(error)
+        if status in CONTENDED:
+            await self._explain(error, request)
+        self.report(request, status, reason, error)
 
     async def _explain(self, error: Exception, request: Report) -> None:
         found = await situation(self._store, request, error)

@@ -9,6 +9,8 @@ from .errors import BadRequest
 
 def flag(request: Request, name: str) -> bool:
     """A switch of the query, by default false. Raises BadRequest."""
+    if not request.scope["query_string"]:
+        return False
     word = request.query_params.get(name, "false").lower()
     if word not in ("true", "false", "1", "0"):
         raise BadRequest(f"{name} is neither true nor false")

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ..inbox.due import When, scheduled
-from .answers import answer
+from .answers import stored
 from .auth import Auth
 from .bot import Message
 from .double_texting import POLICIES
@@ -50,7 +50,7 @@ def routes(
                 "at and after go with async=true: a request cannot wait so long for the reply"
             )
         if not (stream or ticket):
-            return answer(await handler.handle(message, policy))
+            return stored(await handler.handle_json(message, policy))
         lines = _lines(handler.stream(message, policy, ticket=ticket))
         first = await anext(lines, "")  # an error before the first line still sets the status
         return StreamingResponse(_after(first, lines), media_type="application/x-ndjson")

@@ -8,10 +8,9 @@ point to this machine (DNS rebinding) has the same origin for the browser, and c
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import SplitResult, urlsplit
 
-from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -21,6 +20,8 @@ from .errors import RequestError, describe
 LOCAL = ("localhost",)
 
 _READS = ("GET", "HEAD", "OPTIONS")
+#: Headers that tell which page has sent a request; browsers set them.
+_FROM_PAGES = (b"sec-fetch-site", b"origin")
 
 
 class ForeignHost(RequestError):
@@ -65,10 +66,11 @@ class Sites:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            headers = Headers(scope=scope)
             try:
-                _check_form(scope, headers)
-                self._check(scope["method"], headers)
+                _check_form(scope)
+                self._check(
+                    scope["method"], dict(reversed(scope["headers"]))
+                )  # the first of a name counts
             except RequestError as error:
                 # What comes behind an ambiguous one may be a part of it.
                 close = {"connection": "close"} if isinstance(error, Ambiguous) else None
@@ -76,32 +78,36 @@ class Sites:
                 return await answer(scope, receive, send)
         await self._app(scope, receive, send)
 
-    def _check(self, method: str, headers: Headers) -> None:
-        place = _split("//" + headers.get("host", ""))
+    def _check(self, method: str, headers: Mapping[bytes, bytes]) -> None:
+        place = _split("//" + headers.get(b"host", b"").decode("latin-1"))
         name = (place.hostname or "").rstrip(".")
         if self._hosts and name not in self._hosts and not _is_address(name):
             raise ForeignHost(f"this server is not {name!r:.100}; see allowed_hosts")
         if method not in _READS and not self._may_write(headers, place.netloc.lower()):
             raise CrossSite("a web page of another site may not write here; see cors_origins")
 
-    def _may_write(self, headers: Headers, host: str) -> bool:
-        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    def _may_write(self, headers: Mapping[bytes, bytes], host: str) -> bool:
+        if not headers.keys() & _FROM_PAGES:  # not from a browser
+            return True
+        site, origin = (
+            headers[name].decode("latin-1") if name in headers else None for name in _FROM_PAGES
+        )
         if origin is not None and ("*" in self._origins or origin.lower() in self._origins):
             return True
         if site is not None:  # set by the browser, independent of a proxy's Host
             return site in ("same-origin", "none")
-        if origin is None:  # not from a browser
-            return True
+        assert origin is not None  # one of both is there
         page = _split(origin.lower())
         # A proxy may pass on the host without the port.
         return host in (page.netloc, page.hostname)
 
 
-def _check_form(scope: Scope, headers: Headers) -> None:
+def _check_form(scope: Scope) -> None:
     """Refuse what parsers read in different ways: h11 the length, httptools the host."""
-    if "transfer-encoding" in headers and "content-length" in headers:
+    names = [name for name, _ in scope["headers"]]
+    if b"transfer-encoding" in names and b"content-length" in names:
         raise Ambiguous("a request has either Content-Length or Transfer-Encoding")
-    hosts = len(headers.getlist("host"))
+    hosts = names.count(b"host")
     if hosts > 1 or (hosts == 0 and scope.get("http_version") in ("0.9", "1.1")):
         raise Ambiguous("a request has one Host")
 

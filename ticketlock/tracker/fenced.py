@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +31,9 @@ _TAKEN_UP = (
     "conversation %r: another program, such as Rasa, has written %d events beside its history, which "
     "it cannot read; they were added to the history. If it still runs, stop it: see docs/rasa.md"
 )
+
+#: What reading foreign data may raise.
+_FOREIGN = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
 #: Seconds that `update` waits for events that are being published, and between its attempts.
 _WAIT_FOR_OUTBOX, _RETRY_SECONDS = 5.0, 0.05
@@ -104,18 +106,23 @@ def _identity(wire: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(repr(wire.get(key)) for key in ("event", "timestamp", "text", "name", "value"))
 
 
-@contextmanager
-def _readable(sender_id: str) -> Iterator[None]:
-    """Raise UnreadableHistory if what is read in the block is foreign data."""
-    try:
-        yield
-    except TicketLockError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise UnreadableHistory(
-            f"the stored history of conversation {sender_id!r} cannot be read: {error!r:.300}; "
-            "repair or remove it"
-        ) from error
+class _Readable:
+    """Raises UnreadableHistory if what is read in the block is foreign data."""
+
+    __slots__ = ("_sender_id",)
+
+    def __init__(self, sender_id: str) -> None:
+        self._sender_id = sender_id
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, _FOREIGN) and not isinstance(error, TicketLockError):
+            raise UnreadableHistory(
+                f"the stored history of conversation {self._sender_id!r} cannot be read: "
+                f"{error!r:.300}; repair or remove it"
+            ) from error
 
 
 class FencedTrackerStore(TrackerStore):
@@ -253,7 +260,7 @@ class FencedTrackerStore(TrackerStore):
         check_sender_id(sender_id, self.max_id_length)
         check_claim(fence, owner)
         while True:
-            with _readable(sender_id):
+            with _Readable(sender_id):
                 found = await self._running.finish(self._do_claim(sender_id, fence, owner))
                 if not found.beside:
                     events, size = self._made(sender_id, found)
@@ -319,7 +326,7 @@ class FencedTrackerStore(TrackerStore):
 
     async def _load(self, sender_id: str, reading: Coroutine[Any, Any, EventLog]) -> EventLog:
         """The events that `reading` returns, parsed. Raises UnreadableHistory for foreign data."""
-        with _readable(sender_id):
+        with _Readable(sender_id):
             found = await self._running.finish(reading)
             return replace(found, events=found.events[:])
 
