@@ -19,13 +19,14 @@ from ..locks.grant import facts
 from ..locks.incoming import Supersede
 from ..locks.superseded import unless_superseded
 from ..tracker.reminders import due_at, pending
+from ..tracker.tracker import Tracker
 from ..turn import Turn
 from .bot import LATEST, Bot, Message
 from .errors import BotError
 from .jobs import Job
 from .operator.meter import Counters
 from .reminders import Reminders
-from .replies import handled_at, replies_after, rest_objects
+from .replies import replies_in, rest_objects
 from .sessions import Sessions, handled_before
 from .settings import Settings
 
@@ -130,7 +131,7 @@ class BotRunner:
     def _fires(self, turn: Turn, message: Message) -> bool:
         """Whether the history has a reminder still, or it has fired already; as documented."""
         name = message.message_id
-        if handled_at(turn.tracker.events, name) is not None:
+        if turn.tracker.find_message(name) is not None:
             return True
         reminder = pending(turn.tracker).get(name)
         # Of the session as it was when it was due: it may be late.
@@ -149,13 +150,14 @@ class BotRunner:
         Args:
             before: the messages of earlier sessions; their replies are read from the whole history.
         """
-        events = turn.tracker.events
-        place = handled_at(events, message.message_id)
-        if place is None and message.message_id in before:
-            full = await result(self._trackers.retrieve_full_tracker(message.sender_id))
-            events = full.events if full is not None else []
-            place = handled_at(events, message.message_id)
-        return [] if place is None else replies_after(events, place, message.sender_id)
+        tracker: Tracker | None = turn.tracker
+        found = turn.tracker.find_message(message.message_id)
+        if found is None and message.message_id in before:
+            tracker = await result(self._trackers.retrieve_full_tracker(message.sender_id))
+            found = None if tracker is None else tracker.find_message(message.message_id)
+        if tracker is None or found is None:
+            return []
+        return replies_in(tracker.since(found[0] + 1), message.sender_id)
 
     async def _call(
         self, turn: Turn, messages: Sequence[Message], on_reply: OnReply, mark: str, since: float
@@ -168,10 +170,8 @@ class BotRunner:
         Raises BotError if the bot fails.
         """
         # An earlier attempt may have committed the message before it failed.
-        events = turn.tracker.events
         there = [
-            m for m in messages
-            if m.attempt > 1 and handled_at(events, m.message_id, since) is not None
+            m for m in messages if m.attempt > 1 and _is_here(turn, m, since)
         ]  # fmt: skip
         new = [m for m in messages if m not in there]
         messages, stopped = [*there, *(self._sessions.add(turn, new) if new else ())], None
@@ -198,12 +198,13 @@ class BotRunner:
 
     async def _say(self, turn: Turn, message: Message, on_reply: OnReply) -> None:
         """Add the replies of the bot to the turn, and pass them on."""
-        passed = len(turn.tracker.events)
+        tracker = turn.tracker
+        passed = tracker.count
 
         def pass_on(_: object = None) -> None:
             nonlocal passed
-            events = turn.tracker.events
-            passed, some = len(events), events[passed:]
+            some = tracker.since(passed)
+            passed += len(some)
             for event in some:
                 for reply in rest_objects(event, turn.sender_id):
                     on_reply(reply)
@@ -230,5 +231,10 @@ def _as_external(turn: Turn, message: Message) -> Message:
 
 def _is_handled(turn: Turn, before: Mapping[str, float], message: Message, since: float) -> bool:
     """Whether a message has been handled since then, in this session or (`before`) earlier."""
-    there = handled_at(turn.tracker.events, message.message_id, since) is not None
-    return there or before.get(message.message_id, -1.0) >= since
+    return _is_here(turn, message, since) or before.get(message.message_id, -1.0) >= since
+
+
+def _is_here(turn: Turn, message: Message, since: float) -> bool:
+    """Whether a message has been handled since then (epoch s) in this session."""
+    found = turn.tracker.find_message(message.message_id)
+    return found is not None and found[1] >= since

@@ -6,29 +6,17 @@ are equal.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..events import BotUttered, UserUttered
 from ..events.event import Event
 
 
-def handled_at(events: Sequence[Event], message_id: str, since: float = 0.0) -> int | None:
-    """The index of the event of a message; None if there is none since that time (epoch s).
-
-    It searches from the end, where duplicates are most likely.
-    """
-    for place in range(len(events) - 1, -1, -1):
-        event = events[place]
-        if isinstance(event, UserUttered) and event.message_id == message_id:
-            return place if event.timestamp >= since else None
-    return None
-
-
-def replies_after(events: Sequence[Event], place: int, recipient: str) -> list[dict[str, Any]]:
-    """The replies to the message at `place`, up to the next message."""
+def replies_in(events: Iterable[Event], recipient: str) -> list[dict[str, Any]]:
+    """The replies among the events behind a message, up to the next message."""
     found: list[dict[str, Any]] = []
-    for event in events[place + 1 :]:
+    for event in events:
         if isinstance(event, UserUttered):
             break
         found += rest_objects(event, recipient)

@@ -109,10 +109,9 @@ class Sessions:
 
     def expired(self, turn: Turn, at: float) -> bool:
         """Whether the user has been away for so long by then (epoch s) that the session has ended."""
-        minutes, last = self.minutes, last_message(turn.tracker)
+        minutes, last = self.minutes, turn.tracker.last_message_at
         # An invalid time, as in old data, counts as long ago.
-        moment = 0.0 if last is None else finite(last.timestamp) or 0.0
-        return minutes > 0 and last is not None and at - moment > 60 * minutes
+        return minutes > 0 and last is not None and at - (finite(last) or 0.0) > 60 * minutes
 
     def _long(self, turn: Turn) -> bool:
         """Whether the session has grown beyond the limits since its start.
@@ -120,9 +119,10 @@ class Sessions:
         If its start is larger than a limit, it may grow by that size, so that carrying the state
         over does not write more than the turns do.
         """
-        events, settings = turn.tracker.events, self._settings
-        if len(events) < settings.max_session_events and turn.size < settings.max_session_bytes:
+        count, settings = turn.tracker.count, self._settings
+        if count < settings.max_session_events and turn.size < settings.max_session_bytes:
             return False
+        events = turn.tracker.events
         began = _beginning(events)
         grown = len(events) - began
         if grown >= max(settings.max_session_events, began):
@@ -157,7 +157,7 @@ class Sessions:
 
 def handled_before(tracker: Tracker) -> Mapping[str, float]:
     """The messages of earlier sessions that may be sent again: id -> time."""
-    start = tracker.events[0] if tracker.events else None
+    start = tracker.first_with_metadata
     found = start.metadata.get(_HANDLED) if isinstance(start, ActionExecuted) else None
     if not isinstance(found, dict):  # clients may write metadata too
         return {}
@@ -166,20 +166,14 @@ def handled_before(tracker: Tracker) -> Mapping[str, float]:
 
 def _is_empty(tracker: Tracker) -> bool:
     """Whether no event has an effect; the last one has, unless it takes others back."""
-    last = tracker.events[-1:]
-    if last and not isinstance(last[0], _TAKES_BACK):
+    kinds = tracker.kinds
+    if kinds and not issubclass(kinds[-1], _TAKES_BACK):
         return False
     return not tracker.applied_events()
 
 
 def _weight(events: Sequence[Event]) -> int:
     return weight(json.dumps(event.as_dict()) for event in events)
-
-
-def last_message(tracker: Tracker) -> UserUttered | None:
-    """The last event of the user in the session."""
-    users = (event for event in reversed(tracker.events) if isinstance(event, UserUttered))
-    return next(users, None)
 
 
 def _asks(message: Message) -> bool:

@@ -22,7 +22,7 @@ from ..events.codec import MAX_EVENT_BYTES, EncodedEvent, check_claim, check_mar
 from ..events.event import Event
 from .outbox import now_ms
 from .store import TrackerStore, common_start, initial_slots
-from .stored import RecentEvents, StoredEvents
+from .stored import RecentEvents, StoredEvents, Unmade
 from .tracker import Claim, Origin, Tracker
 
 log = logging.getLogger("ticketlock.tracker")
@@ -330,13 +330,13 @@ class FencedTrackerStore(TrackerStore):
             found = await self._running.finish(reading)
             return replace(found, events=found.events[:])
 
-    def _made(self, sender_id: str, found: EventLog) -> tuple[list[Event], int]:
+    def _made(self, sender_id: str, found: EventLog) -> tuple[Unmade | list[Event], int]:
         """The events that were claimed, and their size."""
         if isinstance(found.events, StoredEvents):
             return self._recent.made(sender_id, found.events)
         return [Event.from_dict(wire, stamp=False) for wire in found.events], found.size
 
-    def _tracker(self, sender_id: str, found: EventLog, events: list[Event]) -> Tracker:
+    def _tracker(self, sender_id: str, found: EventLog, events: Unmade | list[Event]) -> Tracker:
         tracker = Tracker(sender_id, events, initial_slots(self.domain))
         tracker.origin = Origin(
             self._token, len(found.events), found.sequence, history=found.history

@@ -47,7 +47,7 @@ def pending(tracker: Tracker) -> dict[str, ReminderScheduled]:
     What has left this set never comes back, whatever is added to the history.
     """
     # Each turn asks, and most sessions have none: the types are found fast.
-    if not any(issubclass(kind, ReminderScheduled) for kind in {*map(type, tracker.events)}):
+    if not any(issubclass(kind, ReminderScheduled) for kind in {*tracker.kinds}):
         return {}
     found: dict[str, tuple[str, ReminderScheduled]] = {}  # by name
     for event in tracker.events:

@@ -1,8 +1,9 @@
-"""Stored events as texts, and the events that were made of them before.
+"""Stored events as texts, and what was made of them before.
 
 A claim reads all texts of a session, and most of them were read before by the same process. What was
 made of a text is kept beside it and compared with it, so it is never older than what is stored: a
-history that another program changed, replaced or deleted has other texts.
+history that another program changed, replaced or deleted has other texts. Most turns ask a session only
+whether it has a message, and which types of events: that is known without making its events.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, overload
 
+from ..events import UserUttered
 from ..events.event import Event, fields_to_keep, restored
 from ..plain_json import load_events, weight
 from ..process import clock
@@ -67,6 +69,12 @@ class _Kept:
     texts: list[str] = field(default_factory=list)
     kinds: list[type[Event]] = field(default_factory=list)
     parts: list[bytes] = field(default_factory=list)
+    #: Message id -> place and time of the last event of the user that has it.
+    messages: dict[str, tuple[int, float]] = field(default_factory=dict)
+    #: Place and time of the last event of the user.
+    last: tuple[int, float] = (-1, 0.0)
+    #: Whether the first event has metadata.
+    headed: bool = False
     weight: int = 0
     bytes: int = 0
     used: float = 0.0
@@ -85,6 +93,13 @@ class _Kept:
         # `marshal` takes an array for its bytes.
         if not all(map(_is_ours, kinds)) and _bytes_in(marshal.loads(part)):
             raise ValueError("a field is an array, or bytes")
+        for place, event in enumerate(events, len(self.texts)):
+            if place == 0:
+                self.headed = bool(event.metadata)
+            if isinstance(event, UserUttered):
+                self.last = (place, event.timestamp)
+                if isinstance(event.message_id, str):
+                    self.messages[event.message_id] = self.last
         self.parts.append(part)
         self.texts += texts
         self.kinds += kinds
@@ -96,6 +111,48 @@ class _Kept:
 @cache
 def _is_ours(kind: type[Event]) -> bool:
     return kind.__module__.startswith(_OURS)
+
+
+class Unmade:
+    """The events of a stored session, which are made when they are asked for: new objects each time.
+
+    Attributes:
+        count: how many there are.
+    """
+
+    __slots__ = ("_kept", "count")
+
+    def __init__(self, kept: _Kept) -> None:
+        self._kept = kept
+        self.count = len(kept.texts)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether a later claim has found more events: `find` and `last_message_at` are of those too."""
+        return len(self._kept.texts) > self.count
+
+    def make(self) -> list[Event]:
+        return self._kept.events()[: self.count]
+
+    @property
+    def kinds(self) -> list[type[Event]]:
+        """Their types."""
+        return self._kept.kinds[: self.count]
+
+    @property
+    def headed(self) -> bool:
+        """Whether the first of them has metadata."""
+        return self._kept.headed
+
+    def find(self, message_id: str) -> tuple[int, float] | None:
+        """Place and time of the last event of the user that has a message id."""
+        return self._kept.messages.get(message_id)
+
+    @property
+    def last_message_at(self) -> float | None:
+        """The time of the last event of the user."""
+        place, moment = self._kept.last
+        return moment if place >= 0 else None
 
 
 def _bytes_in(value: Any) -> bool:
@@ -113,23 +170,22 @@ class RecentEvents:
         self._kept: dict[str, _Kept] = {}  # the one that was used last is the last
         self._bytes = 0
 
-    def made(self, name: str, stored: StoredEvents) -> tuple[list[Event], int]:
-        """New events, and the `weight` of their texts. Raises ValueError, InvalidEvent."""
+    def made(self, name: str, stored: StoredEvents) -> tuple[Unmade | list[Event], int]:
+        """The events, and the `weight` of their texts. Raises ValueError, InvalidEvent."""
         kept = self._kept.pop(name, None)
         if kept is not None:
             self._bytes -= kept.bytes
         if kept is None or stored.texts[: len(kept.texts)] != kept.texts:
             kept = _Kept()
-        events, known = kept.events(), len(kept.texts)
+        known = len(kept.texts)
         if known < len(stored):
             new = [Event.from_dict(wire, stamp=False) for wire in stored.parse(known)]
             try:
                 kept.add(stored.texts[known:], new)
             except ValueError:
-                return events + new, weight(stored.texts)
-            events += new
+                return kept.events() + new, weight(stored.texts)
         self._keep(name, kept)
-        return events, kept.weight
+        return Unmade(kept), kept.weight
 
     def forget(self, name: str) -> None:
         """Keep a conversation no more."""

@@ -12,6 +12,7 @@ from .. import events as e
 from ..domain.slots import DeclaredSlots
 from ..events.event import Event
 from .state import TrackerState
+from .stored import Unmade
 
 
 class EventVerbosity(enum.Enum):
@@ -83,7 +84,7 @@ class Tracker:
 
     Args:
         sender_id: the conversation id.
-        events: the events so far.
+        events: the events so far; those of a store may be unmade.
         slots: initial values of the slots; others appear when they are set, but not beside those
             of a `Domain`.
         max_event_history: how many events `current_state` shows; all are kept and stored.
@@ -92,7 +93,7 @@ class Tracker:
     def __init__(
         self,
         sender_id: str,
-        events: Iterable[Event] = (),
+        events: Iterable[Event] | Unmade = (),
         slots: Mapping[str, Any] | None = None,
         max_event_history: int | None = None,
     ) -> None:
@@ -101,7 +102,9 @@ class Tracker:
         self.initial_slots: Mapping[str, Any] = (
             slots if isinstance(slots, DeclaredSlots) else dict(slots or {})
         )
-        self.events: list[Event] = list(events)
+        #: Stored events that nobody has asked for so far, and those behind them.
+        self._unmade = events if isinstance(events, Unmade) else None
+        self._events: list[Event] = [] if isinstance(events, Unmade) else list(events)
         self.origin: Origin | None = None
         self._state: TrackerState | None = None
 
@@ -124,11 +127,77 @@ class Tracker:
         """A tracker of these events; `slots` are the initial ones."""
         return cls(sender_id, evts, slots)
 
+    @property
+    def events(self) -> list[Event]:
+        """The events so far."""
+        self._make()
+        return self._events
+
+    @events.setter
+    def events(self, events: list[Event]) -> None:
+        self._unmade, self._events = None, events
+
+    def _make(self) -> None:
+        if self._unmade is not None:
+            unmade, self._unmade = self._unmade, None
+            self._events = unmade.make() + self._events
+
+    # -- what each turn asks, without making the stored events ---------------------------------------
+
+    def _known(self) -> Unmade | None:
+        """The stored events, unless they are made, also because a later turn has found others."""
+        if self._unmade is not None and self._unmade.outdated:
+            self._make()
+        return self._unmade
+
+    @property
+    def count(self) -> int:
+        """How many events there are."""
+        return len(self._events) + (0 if self._unmade is None else self._unmade.count)
+
+    def since(self, place: int) -> list[Event]:
+        """The events from an index on."""
+        if self._unmade is not None and place >= self._unmade.count:
+            return self._events[place - self._unmade.count :]
+        return self.events[place:]
+
+    @property
+    def kinds(self) -> list[type[Event]]:
+        """The types of the events."""
+        stored = [] if self._unmade is None else self._unmade.kinds
+        return [*stored, *map(type, self._events)]
+
+    @property
+    def first_with_metadata(self) -> Event | None:
+        """The first event, if it has metadata."""
+        if self._unmade is not None and self._unmade.count and not self._unmade.headed:
+            return None
+        return next((event for event in self.events[:1] if event.metadata), None)
+
+    def find_message(self, message_id: str) -> tuple[int, float] | None:
+        """Index and time of the last event of the user with a message id; None: there is none."""
+        unmade = self._known()
+        before = 0 if unmade is None else unmade.count
+        for place in range(len(self._events) - 1, -1, -1):
+            event = self._events[place]
+            if isinstance(event, e.UserUttered) and event.message_id == message_id:
+                return before + place, event.timestamp
+        return None if unmade is None else unmade.find(message_id)
+
+    @property
+    def last_message_at(self) -> float | None:
+        """The time of the last event of the user; None without one."""
+        unmade = self._known()
+        for event in reversed(self._events):
+            if isinstance(event, e.UserUttered):
+                return event.timestamp
+        return None if unmade is None else unmade.last_message_at
+
     def update(self, event: Event | Mapping[str, Any]) -> None:
         """Append an event and apply it; a mapping gets a timestamp if it has none."""
         made = event if isinstance(event, Event) else Event.from_dict(event)
         state = self._state
-        self.events.append(made)
+        self._events.append(made)
         if state is not None and not state.apply(made):
             self._state = None  # the event reverts others: apply all of them again
 
@@ -260,7 +329,7 @@ class Tracker:
     __hash__ = None  # type: ignore[assignment]  # it changes
 
     def __repr__(self) -> str:
-        return f"<Tracker {self.sender_id!r} with {len(self.events)} events>"
+        return f"<Tracker {self.sender_id!r} with {self.count} events>"
 
 
 _RESETS = (e.Restarted, e.SessionStarted)

@@ -11,8 +11,9 @@ from serving import client, send
 from ticketlock.errors import InvalidEvent
 from ticketlock.events import BotUttered, SlotSet, UserUttered
 from ticketlock.events.reply import reply_event
-from ticketlock.server.replies import handled_at, replies_after, rest_objects
+from ticketlock.server.replies import replies_in, rest_objects
 from ticketlock.server.story import stories
+from ticketlock.tracker.tracker import Tracker
 
 BUTTONS = [{"title": "Yes", "payload": "/yes"}]
 
@@ -65,12 +66,11 @@ def test_replies_end_where_the_next_message_begins() -> None:
         UserUttered("a", message_id="1", timestamp=10), BotUttered("A"), SlotSet("s", 1),
         BotUttered("AA"), UserUttered("b", message_id="2", timestamp=20), BotUttered("B"),
     ]  # fmt: skip
-    place = handled_at(events, "1", 5)
-    assert place == 0
-    assert [r["text"] for r in replies_after(events, place, "x")] == ["A", "AA"]
-    assert handled_at(events, "2", 20) == 4
-    assert handled_at(events, "1", 11) is None  # older than the window
-    assert handled_at(events, "3", 0) is None
+    tracker = Tracker("x", events)
+    assert tracker.find_message("1") == (0, 10)
+    assert [r["text"] for r in replies_in(tracker.since(1), "x")] == ["A", "AA"]
+    assert tracker.find_message("2") == (4, 20)
+    assert tracker.find_message("3") is None
 
 
 def test_stories_cannot_be_broken_out_of() -> None:

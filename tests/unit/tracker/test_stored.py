@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from array import array
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,8 @@ from ticketlock.events import BotUttered, SlotSet, UnknownEvent, UserUttered
 from ticketlock.events.event import EVENT_TYPES, Event
 from ticketlock.plain_json import weight
 from ticketlock.tracker import stored as module
-from ticketlock.tracker.stored import RecentEvents, StoredEvents
+from ticketlock.tracker.stored import RecentEvents, StoredEvents, Unmade
+from ticketlock.tracker.tracker import Tracker
 
 
 class Counted(StoredEvents):
@@ -39,7 +41,8 @@ MORE = texts(SlotSet("cart", ["tea"], timestamp=2.0), BotUttered("bye", timestam
 def read(recent: RecentEvents, name: str, some: Sequence[str]) -> int | None:
     """Read a history; returns the place of the first event that was parsed."""
     stored = Counted(list(some))
-    events, size = recent.made(name, stored)
+    made, size = recent.made(name, stored)
+    events = made.make() if isinstance(made, Unmade) else made
     assert [event.as_dict() for event in events] == [json.loads(text) for text in some]
     assert size == weight(some)
     return stored.parsed_from
@@ -134,7 +137,9 @@ def test_fields_that_a_type_does_not_know_are_kept() -> None:
     known = ['{"event": "form", "name": "f", "timestamp": 1, "more": 2}']
     for _ in range(3):
         read(recent, "a", unknown + known)
-    events, _ = recent.made("a", StoredEvents(unknown + known))
+    made, _ = recent.made("a", StoredEvents(unknown + known))
+    assert isinstance(made, Unmade)
+    events = made.make()
     assert isinstance(events[0], UnknownEvent)
     assert [[*event.as_dict()] for event in events] == [
         [*json.loads(text)] for text in unknown + known
@@ -147,3 +152,46 @@ def test_stored_events_are_a_sequence() -> None:
     assert stored[0] == json.loads(HELLO[0])
     assert stored[1:] == [json.loads(text) for text in MORE]
     assert list(stored) == [json.loads(text) for text in HELLO + MORE]
+
+
+KINDS: list[dict[str, Any]] = [
+    {"event": "user", "text": "a", "message_id": "1", "timestamp": 1.0, "metadata": {"x": 1}},
+    {"event": "user", "text": "b", "message_id": "1", "timestamp": 2.0},
+    {"event": "user", "text": "c", "message_id": 3, "timestamp": 3.0},
+    {"event": "bot", "text": "d", "timestamp": 4.0, "metadata": {"x": 1}},
+    {"event": "slot", "name": "s", "value": 1, "timestamp": 5.0},
+]
+
+
+def told(tracker: Tracker) -> list[object]:
+    """What is known without making the events, and what they say."""
+    known: list[object] = [
+        tracker.count, tracker.kinds, tracker.find_message("1"), tracker.find_message("2"),
+        tracker.last_message_at, tracker.first_with_metadata,
+    ]  # fmt: skip
+    places = range(tracker.count + 1)
+    return known + [tracker.since(place) for place in reversed(places)] + [tracker.events]
+
+
+def test_what_is_known_without_the_events_is_what_they_say() -> None:
+    """For each history of up to three stored events, with one more behind them."""
+    for length in range(4):
+        for wires in itertools.product(KINDS, repeat=length):
+            for added in [[], *([one] for one in KINDS)]:
+                made, _ = RecentEvents().made("a", StoredEvents([*map(json.dumps, wires)]))
+                assert isinstance(made, Unmade)
+                unmade, whole = Tracker("a", made), Tracker.from_dict("a", wires)
+                for one in added:
+                    unmade.update(Event.from_dict(one, stamp=False))
+                    whole.update(Event.from_dict(one, stamp=False))
+                assert told(unmade) == told(whole), (wires, added)
+
+
+def test_a_turn_sees_no_later_events() -> None:
+    """Those which a later claim finds are kept with the others; the turn before does not have them."""
+    recent = RecentEvents()
+    first = [*map(json.dumps, KINDS[:1])]
+    made, _ = recent.made("a", StoredEvents(first))
+    recent.made("a", StoredEvents([*first, *map(json.dumps, KINDS[1:])]))
+    early, whole = Tracker("a", made), Tracker.from_dict("a", KINDS[:1])
+    assert told(early) == told(whole)
