@@ -63,7 +63,9 @@ class RedisClient:
             await link.close()
 
     async def script(self, name: str, keys: Sequence[str], *args: Any) -> Any:
-        return await self.command("EVALSHA", load(name).sha, len(keys), *keys, *args)
+        # As texts, which hiredis packs ten times as fast as numbers.
+        words = [arg if isinstance(arg, (str, bytes)) else str(arg) for arg in args]
+        return await self.command("EVALSHA", load(name).sha, str(len(keys)), *keys, *words)
 
     async def command(self, *args: Any) -> Any:
         with self._translated:

@@ -121,7 +121,8 @@ class RedisInbox(SubmittingInbox):
     def offer(self, name: str) -> str:
         if not self.room or self.refuses(name):
             return ""
-        server = self.engine().member(self.engine().next_request(), name)
+        engine = self.engine()
+        server = engine.member(engine.next_request(), name)
         self._offered[server] = clock()
         return server
 
@@ -154,7 +155,7 @@ class RedisInbox(SubmittingInbox):
             self, mode.decode(), granted=granted, attempts=attempts,
             submitted_for=max(0.0, self.look.server_time() - since) / 1000,
             submitted_at=since, stop=stop.decode() or None, awaited=AWAITED.encode() in listeners,
-            heard=any(
+            heard=HEARS.encode() in listeners and any(
                 HEARS in one and not one.startswith(f"{engine.process}.")
                 for one in listeners.decode().split(",")
             ),

@@ -55,24 +55,23 @@ class RollingInbox(Inbox):
     def tell_of_deliveries(self, due: Callable[[str], object]) -> None:
         self.redis.tell_of_deliveries(due)
 
-    async def old_replicas(self) -> bool:
-        """Whether a replica of a version without the inbox is alive."""
-        now = clock()
-        if now >= self._asked:
-            self._asked = now + _ASKED
-            key = self._shared.keys.replicas
-            old = bool(await self._shared.run("old_replicas", key, round(1000 * _SILENT)))
-            if old != self._old:
-                log.warning(
-                    "replicas of a version before 0.5.0 %s: messages are %s",
-                    *(("run", "kept by this process") if old else ("are gone", "durable")),
-                )
-            self._old = old
-        return self._old
+    async def _ask_for_old_replicas(self) -> None:
+        """Ask whether a replica of a version without the inbox is alive."""
+        self._asked = clock() + _ASKED
+        key = self._shared.keys.replicas
+        old = bool(await self._shared.run("old_replicas", key, round(1000 * _SILENT)))
+        if old != self._old:
+            log.warning(
+                "replicas of a version before 0.5.0 %s: messages are %s",
+                *(("run", "kept by this process") if old else ("are gone", "durable")),
+            )
+        self._old = old
 
     async def submit(self, message: Submission, listener: Listener | None = None) -> Receipt:
         """As `Inbox.submit`. Raises OldReplicas, if the message is not awaited during a roll."""
-        if await self.old_replicas():
+        if clock() >= self._asked:
+            await self._ask_for_old_replicas()
+        if self._old:
             if listener is None:
                 raise OldReplicas(
                     "replicas of a version before 0.5.0 run, which do not know the inbox: "

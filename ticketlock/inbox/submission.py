@@ -13,6 +13,7 @@ from ..locks.incoming import MAX_ID, WINDOW, field
 
 #: What a message does while another one of its conversation waits or is handled.
 Mode = Literal["enqueue", "coalesce", "interrupt", "rollback"]
+_MODES = get_args(Mode)
 #: What has become of a message. `due`: it comes due later. `failed`: its sender got the error, and may send it again.
 State = Literal["due", "waiting", "running", "replied", "failed", "dead", "withdrawn", "unknown"]
 #: States of finished messages, by the letters that outcomes have in scripts.
@@ -48,12 +49,12 @@ class Submission:
             raise ValueError(
                 f"a message id must be text of 1 to {MAX_ID} characters, not {self.message_id!r:.80}"
             )
-        if not isinstance(self.text, str) or len(self.text.encode()) > MAX_MESSAGE:
+        if not isinstance(self.text, str) or _size(self.text) > MAX_MESSAGE:
             raise ValueError(f"a message must be text of at most {MAX_MESSAGE} bytes")
         self.message_id.encode()  # a lone surrogate is not valid text
-        if self.mode not in get_args(Mode):
+        if self.mode not in _MODES:
             raise ValueError(
-                f"mode is one of {', '.join(get_args(Mode))}, not {self.mode!r:.80}; to reject a "
+                f"mode is one of {', '.join(_MODES)}, not {self.mode!r:.80}; to reject a "
                 "message that would have to wait, submit it with max_waiting=0"
             )
         check_seconds("window", self.window, above=True)
@@ -63,6 +64,11 @@ class Submission:
     def field(self) -> str:
         """The id as it is stored."""
         return field(self.message_id)
+
+
+def _size(text: str) -> int:
+    """Bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class SubmittingInbox(LaterInbox):
         raise NotImplementedError
 
     async def submit(self, message: Submission, listener: Listener | None = None) -> Receipt:
-        self.engine()
+        durable = self.engine().durable
         if self._start is None:
             self.look.begin()  # also where none are served: it counts
         if self.look.full:
@@ -99,7 +99,7 @@ class SubmittingInbox(LaterInbox):
         followed = self.followed.add(message, listener) if listener is not None else ""
         try:
             receipt = self._receipt(message, await self._submit(message, followed), listener)
-            if receipt.outcome is None:
+            if durable is not None and receipt.outcome is None:
                 await self.keep(message)
             return receipt
         except BaseException:
@@ -108,13 +108,13 @@ class SubmittingInbox(LaterInbox):
             raise
 
     async def _submit(self, message: Submission, listener: str, until: int | None = None) -> Any:
-        name = message.conversation_id
-        if (durable := self.engine().durable) is not None:
-            durable.check(name)
+        name, engine = message.conversation_id, self.engine()
+        if engine.durable is not None:
+            engine.durable.check(name)
         while True:
             listing = await self._listing(name) if self._cluster else ""
             server = self.offer(name)
-            hold = self.hold(message.lock_lifetime)
+            hold = engine.requests.hold(message.lock_lifetime)
             terms = ""
             if (message.window, message.lock_lifetime) != (WINDOW, self.lifetime):
                 terms = Terms(message.window, message.lock_lifetime).text(hold)

@@ -60,4 +60,6 @@ class Incoming:
 
 def field(message_id: str) -> str:
     """A message id without spaces, dots at its ends, or anything else that would be parsed."""
-    return quote(message_id, safe="")
+    return (
+        message_id if message_id.isalnum() and message_id.isascii() else quote(message_id, safe="")
+    )

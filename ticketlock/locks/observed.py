@@ -51,7 +51,7 @@ class ObservedLock(Lock):
         observers = grant.observers
         self._waits, self._turn = False, grant
         observers.notify("on_turn", grant)
-        if (mark := observers.ask("mark", grant)) is not None:
+        if observers.has("mark") and (mark := observers.ask("mark", grant)) is not None:
             self._turns.leave_mark(grant, f"{grant.number} {mark}", partial(_found, grant))
         return grant
 

@@ -56,10 +56,13 @@ class Message:
 
     def as_text(self) -> str:
         """The message as text, without sender and id; for `from_text`."""
-        keys = ["text", "input_channel", "metadata", "parse_data"]
+        fields = {
+            "text": self.text, "input_channel": self.input_channel, "metadata": self.metadata,
+            "parse_data": self.parse_data,
+        }  # fmt: skip
         if self.reminder is not None:  # 0.5.0 does not read it: it would not ask the history
-            keys.append("reminder")
-        return json.dumps({key: getattr(self, key) for key in keys})
+            fields["reminder"] = self.reminder
+        return json.dumps(fields)
 
     @classmethod
     def from_text(cls, text: str, sender_id: str, message_id: str) -> Message:

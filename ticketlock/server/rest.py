@@ -25,6 +25,8 @@ from .settings import Settings
 
 #: The sender of a message that names none, as documented.
 DEFAULT_SENDER = "default"
+#: Keys of a message that comes due later.
+_WHEN = {"at", "after", "name"}
 
 
 def routes(
@@ -59,8 +61,8 @@ def routes(
         return JSONResponse({"status": "ok"})
 
     return [
-        Route("/webhooks/rest/", alive, methods=["GET"]),
         Route("/webhooks/rest/webhook", webhook, methods=["POST"]),
+        Route("/webhooks/rest/", alive, methods=["GET"]),
     ]
 
 
@@ -116,6 +118,8 @@ def parse_when(body: dict[str, Any], message: Message) -> tuple[Message, When | 
 
     Raises BadRequest.
     """
+    if not body.keys() & _WHEN:
+        return message, None
     at, after = (field(body, key, (int, float), "a number") for key in ("at", "after"))
     try:
         when = scheduled(at, after, field(body, "name", str, "a text"), message.message_id)

@@ -44,8 +44,8 @@ class PrometheusMetrics(Metered):
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         super().__init__()
         self.registry = CollectorRegistry() if registry is None else registry
-        #: By the metric's name and the values of its attributes, each of which has few.
-        self._records: dict[tuple[str, tuple[str, ...]], Callable[[float], None]] = {}
+        #: By the metric's name, and the values of its attributes, each of which has few.
+        self._records: dict[str | tuple[str, tuple[str, ...]], Callable[[float], None]] = {}
         self._made: dict[Metric, Any] = {metric: self._make(metric) for metric in METRICS}
         # Created at the start, so that the first increment shows as a rise.
         for metric, values in ((TURNS, OUTCOMES), (LOST, CAUSES), (ACTIONS, RESULTS)):
@@ -61,13 +61,14 @@ class PrometheusMetrics(Metered):
         return Gauge(name, *args, registry=self.registry)
 
     def add(self, metric: Metric, value: float, *attributes: str) -> None:
-        record = self._records.get((metric.name, attributes))
+        key = (metric.name, attributes) if attributes else metric.name
+        record = self._records.get(key)
         if record is None:
             made = self._made[metric]
             if attributes:
                 made = made.labels(*attributes)
             record = getattr(made, _RECORDS.get(metric.kind, "inc"))
-            self._records[metric.name, attributes] = record
+            self._records[key] = record
         record(value)
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
