@@ -6,7 +6,7 @@ UV = .tools/bin/uv
 unexport PYTHONDONTWRITEBYTECODE
 RUN = .venv/bin/
 
-.PHONY: help demo test containers docs screenshots e2e explore model mutants storms reliability lint wheel servers oldest rasa bench clean
+.PHONY: help demo test containers docs screenshots e2e explore model mutants reliability lint wheel servers oldest rasa bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -63,9 +63,6 @@ model: .venv/test servers ## the protocol in spin, every state up to large bound
 
 mutants: .venv/test servers ## the protocol broken on purpose, in 230 places; each must be noticed; minutes
 	$(RUN)python -m pytest -n 3 --no-loadscope-reorder -m mutants $(ARGS)
-
-storms: .venv/test servers ## storms on real servers; ARGS="--minutes 10 --on cluster"
-	cd tests && $(CURDIR)/$(RUN)python -m storms $(ARGS)
 
 reliability: .venv/test servers ## stress on each topology and server, 10 minutes each; ARGS="--minutes 1 --topology cluster"
 	cd tests && $(CURDIR)/$(RUN)python -m reliability $(ARGS)

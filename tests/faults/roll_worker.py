@@ -4,7 +4,7 @@ REDIS is a URL, or the nodes of a cluster as `host:port,host:port`. NEW_STORE ha
 lock store of the new version, as JSON.
 
 It takes turns of each kind until SIGTERM, then ends what it has begun, and records what it does.
-It must run on the version before too: it uses public names only, and those of `worker.py`.
+It must run on the version before too: it uses public names only, and those of `recorder.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from worker import Recorder, clock
+from recorder import Recorder, clock
 
 import ticketlock
 from ticketlock import ConcurrentRedisLockStore, DuplicateMessage, Incoming, LockLost

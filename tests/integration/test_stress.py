@@ -169,7 +169,10 @@ def test_a_server_that_is_away(command: Command) -> None:
     assert "nothing listens there" in err
 
 
-KEEPING = "kill,stop,block,client-kill,pause,cut,black-hole,bells,restart"
+OF_WORKERS, OF_SERVERS = (
+    "kill,stop,block,cancel",
+    "client-kill,pause,cut,black-hole,bells,restart,disk",
+)
 
 
 def assert_kept(values: dict[str, Any]) -> None:
@@ -180,19 +183,24 @@ def assert_kept(values: dict[str, Any]) -> None:
 
 
 def test_the_lock_holds_while_workers_are_killed_and_stopped(command: Command) -> None:
-    """A worker is stopped for longer than its lease; its successors have the turns meanwhile."""
-    values = command.values("--seconds", "12", "--nemesis", "kill,stop", "--seed", "7")
+    """A worker is stopped for longer than its lease; its successors have the turns meanwhile. Many
+    wait for few conversations, and give up."""
+    words = ("--nemesis", "kill,stop,cancel,client-kill,pause", "--conversations", "2")
+    values = command.values("--seconds", "12", "--seed", "7", *words)
     assert_kept(values)
-    assert {"kill", "stop"} <= values["faults"].keys()
+    assert {"kill", "stop", "cancel", "client-kill", "pause"} <= values["faults"].keys()
     assert values["forgotten"] == {}
     assert values["longest_recovery"] < 15
 
 
 @pytest.mark.slow
 def test_the_lock_holds_through_all_that_keeps_data(command: Command) -> None:
-    values = command.values("--seconds", "20", "--nemesis", KEEPING, "--seed", "8")
+    words = ("--nemesis", f"{OF_WORKERS},{OF_SERVERS}", "--seed", "8")
+    values = command.values("--seconds", "20", *words)
     assert_kept(values)
-    assert set(KEEPING.split(",")) - {"cut", "bells"} <= values["faults"].keys()
+    assert set(OF_WORKERS.split(",")) <= values["faults"].keys()
+    assert len(values["faults"].keys() & set(OF_SERVERS.split(","))) >= 4
+    assert "disk" in values["faults"]
     assert values["forgotten"] == {}
 
 

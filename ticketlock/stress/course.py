@@ -21,6 +21,7 @@ from ..locks.store import LockStore
 from ..process import clock
 from ..progress import Bar
 from ..redis.settings import RedisSettings
+from .left import keys_that_stay, not_free
 from .messages import drained, finished, tracker_section
 from .nemesis import Nemesis
 from .own_servers import OwnServers
@@ -127,6 +128,11 @@ async def _run(options: Options) -> Report:
         bar.phase("workers that end")
         hang = await workers.finish()
         hang += [] if empty else ["inbox"]
+        if tracker is None:  # else all messages were handled, and outcomes are kept
+            bar.phase("conversations that are free")
+            hang += await not_free(section, options.where, options.names)
+            if own is not None:
+                hang += await asyncio.to_thread(keys_that_stay, own.target, settings)
         bar.phase("history that is judged")
         history = History.read(*workers.histories)
         history.faults += faults

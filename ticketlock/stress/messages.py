@@ -42,6 +42,9 @@ class Sender(Task):
         except LockStoreConnectionError:
             call.unknown()
             await asyncio.sleep(PAUSE)
+        except asyncio.CancelledError:
+            call.unknown()
+            raise
         except LockError:
             call.fail()
         else:

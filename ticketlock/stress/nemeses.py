@@ -27,6 +27,7 @@ NEMESES = {
     "kill": Kind("kill a worker"),
     "stop": Kind("stop a worker for longer than the lease, and let it continue"),
     "block": Kind("block the event loop of a worker for longer than the lease"),
+    "cancel": Kind("cancel half of what the tasks of a worker are doing"),
     "client-kill": Kind("let a server close connections"),
     "pause": Kind("let a server pause all clients"),
     "cut": Kind("reset all connections"),

@@ -45,7 +45,7 @@ class Nemesis:
         (folder / "block").write_text(str(self._beyond))
         self.faults = Faults()
         self._of_workers: dict[str, Callable[[Worker], Awaitable[None]]] = {
-            "kill": self._kill, "stop": self._stop, "block": self._block,
+            "kill": self._kill, "stop": self._stop, "block": self._block, "cancel": self._cancel,
         }  # fmt: skip
         self._of_servers: dict[str, Callable[[], Awaitable[None]]] = {
             "black-hole": self._black_hole,
@@ -93,6 +93,11 @@ class Nemesis:
         with self.faults.during("block", worker.name if self._servers_too else None):
             worker.send(signal.SIGUSR1)
             await asyncio.sleep(self._beyond)
+
+    async def _cancel(self, worker: Worker) -> None:
+        """No trouble of a process: who asks again has a new place."""
+        with self.faults.during("cancel"):
+            worker.send(signal.SIGUSR2)
 
     async def _black_hole(self) -> None:
         """A long one cuts all workers off: those that wait are not heard, and may lose their places."""

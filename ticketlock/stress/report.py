@@ -18,7 +18,8 @@ class Report:
 
     Attributes:
         server: what was stressed.
-        hang: workers that did not end; `inbox` if messages were left which no one handled.
+        hang: workers that did not end; `inbox` if messages were left which no one handled;
+            conversations that nobody could have when all workers were gone, and keys without an expiry.
     """
 
     options: Options
@@ -37,7 +38,7 @@ class Report:
         """The verdict in a sentence."""
         verdict = self.verdict
         found = [f"{count} {kind}" for kind, count in verdict.counts().items() if count]
-        found += [f"{', '.join(self.hang)} hang"] if self.hang else []
+        found += [f"{', '.join(self.hang)} left at the end"] if self.hang else []
         if found:
             return f"Verdict: PROMISES WERE BROKEN: {', '.join(found)}."
         if not verdict.grants:

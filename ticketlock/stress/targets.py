@@ -23,10 +23,10 @@ from .sentinel_set import SentinelSet
 from .starting import until
 
 
-def client(server: EmbeddedRedis, seconds: float = 2) -> redis.Redis:
+def client(server: EmbeddedRedis, seconds: float = 2, database: int = 0) -> redis.Redis:
     """A client of one server, past its door."""
     return redis.Redis(
-        port=server.port, db=0, decode_responses=True, socket_timeout=seconds,
+        port=server.port, db=database, decode_responses=True, socket_timeout=seconds,
         retry=Retry(NoBackoff(), 0),
     )  # fmt: skip
 
@@ -146,10 +146,6 @@ class One:
         """Whether those whom clients ask say that it is the master."""
         return True
 
-    def refusing(self) -> set[int]:
-        """The shards whose master runs, and refuses commands because of the others."""
-        return set()
-
     def fail_over(self, shard: int) -> bool:
         """Ask for another master; whether it was begun."""
         return False
@@ -206,14 +202,6 @@ class Cluster(One):
         info = asks(server, "CLUSTER INFO") or {}
         known = info.get("cluster_known_nodes"), info.get("cluster_state")
         return known == (str(2 * self.shards), "ok")
-
-    def refusing(self) -> set[int]:
-        found = set()
-        for place, server in enumerate(self.servers):
-            info = asks(server, "CLUSTER INFO", seconds=0.3)
-            if info and info["cluster_state"] != "ok" and role(server)[0] == "master":
-                found.add(place % self.shards)
-        return found
 
     def fail_over(self, shard: int) -> bool:
         return asks(self.replicas(shard)[0], "CLUSTER", "FAILOVER") is not None

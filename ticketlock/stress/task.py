@@ -16,6 +16,8 @@ from .register import Registers
 
 #: Seconds that a task waits after an error of the connection.
 PAUSE = 0.05
+#: The name of what a task is doing, which may be cancelled.
+STEP = "step"
 
 
 class Task:
@@ -38,7 +40,10 @@ class Task:
         following = clock() + self.chance.uniform(0, self._plan.pause)
         while following < end:
             await asyncio.sleep(following - clock())
-            await self.step(self.chance.choice(self._plan.names))
+            step = self.step(self.chance.choice(self._plan.names))
+            await asyncio.wait([under_way := asyncio.create_task(step, name=STEP)])
+            if not under_way.cancelled():
+                under_way.result()
             following = max(clock(), following + self._plan.pause)
 
     async def step(self, conversation: str) -> None:
@@ -53,6 +58,9 @@ class Task:
             call.fail()
             await asyncio.sleep(PAUSE)
             return
+        except asyncio.CancelledError:
+            call.fail()
+            raise
         call.ok(fence=grant.fence, lease_until=grant.deadline)
         try:
             await self.hold(conversation, grant)
@@ -75,6 +83,9 @@ class Task:
             except LockStoreConnectionError:
                 call.unknown()
                 return
+            except asyncio.CancelledError:
+                call.unknown()
+                raise
             if position is None:
                 call.fail()
                 return

@@ -1,13 +1,15 @@
 """A worker of a stress run: `python -m ticketlock.stress.worker FOLDER NAME`.
 
 Its tasks take turns, or submit messages which all workers handle, until the moment that the file `go`
-names; the file `drained` says that no message is left. SIGUSR1 blocks its event loop for the seconds that the file `block` names.
+names; the file `drained` says that no message is left. SIGUSR1 blocks its event loop for the seconds that the file `block` names,
+SIGUSR2 cancels half of what its tasks are doing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import random
 import signal
 import sys
 import threading
@@ -23,7 +25,7 @@ from ..telemetry.observer import Observer
 from .messages import serve
 from .plan import Plan
 from .register import Registers
-from .task import Task
+from .task import STEP, Task
 
 #: Said on standard output by a worker that waits for the file `go`.
 READY = "ready"
@@ -55,6 +57,13 @@ class Degraded(Observer):
             del self._since[server]
 
 
+def cancel(chance: random.Random) -> None:
+    """Cancel half of what tasks are doing, by chance."""
+    for task in asyncio.all_tasks():
+        if task.get_name() == STEP and chance.random() < 0.5:
+            task.cancel()
+
+
 async def until_go(folder: Path) -> float:
     """The moment of `clock()` at which turns are begun no more."""
     while not (folder / "go").exists():  # noqa: ASYNC110  # another process makes it
@@ -74,6 +83,7 @@ async def main(folder: Path, worker: str) -> None:
     loop.add_signal_handler(
         signal.SIGUSR1, lambda: time.sleep(float((folder / "block").read_text()))
     )
+    loop.add_signal_handler(signal.SIGUSR2, cancel, random.Random(f"{plan.seed} {worker}"))
     with Recorder(folder / f"{worker}.jsonl") as recorder:
         threading.Thread(target=watch, args=[recorder, worker], daemon=True).start()
         if isinstance(store, ConcurrentRedisLockStore) and not store.durability.refuse:

@@ -38,7 +38,7 @@ NOT_SAVED = fault(
 def persistence(server: Server, histories: bool) -> Iterator[Finding]:
     """Nothing, or not all, is kept over a restart.
 
-    Source: tests/storms: a restart without `appendonly` lost the accepted messages that waited.
+    Source: a run of killed servers, 2026-11-26: a restart without `appendonly` lost the accepted messages that waited.
     """
     if server.info.get("aof_enabled") != "0" and server.config.get("appendonly") != "no":
         return
