@@ -151,7 +151,6 @@ async def test_after_close(backend: Backend) -> None:
         broker.publish({"sender_id": "c", "event": "user"})
 
 
-@pytest.mark.alone
 @pytest.mark.bound(120)
 async def test_kill_and_restart_of_the_server(servers_backend: Backend) -> None:
     """SIGKILL mid-stream: what was confirmed is there, in order; the rest is `retry`; the event
@@ -177,7 +176,7 @@ async def test_kill_and_restart_of_the_server(servers_backend: Backend) -> None:
             todo = todo[taken:]
         start = time.monotonic()
         outcomes = await broker.deliver([message(n) for n in todo[:300]], timeout=2)
-        assert time.monotonic() - start < 4.5
+        assert time.monotonic() - start < 8  # beside others; without the timeout it is 30
         assert set(statuses(outcomes)) == {"retry"}
         assert "127.0.0.1" in outcomes[0].reason
         assert not broker.is_ready()
@@ -194,14 +193,13 @@ async def test_kill_and_restart_of_the_server(servers_backend: Backend) -> None:
         await starting
         assert broker.is_ready()
         stop.set()
-        assert await lag < 0.5  # a machine under load; a blocked loop shows seconds
+        assert await lag < 2  # beside others; a blocked loop shows the 3 s of an attempt
     events = backend.read(6001)
     assert confirmed == list(range(6000))
     assert list(dict.fromkeys(numbers(events))) == confirmed
     assert numbers(events, "while away") == [1]
 
 
-@pytest.mark.alone
 async def test_close_while_the_server_is_away(
     servers_backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -212,12 +210,12 @@ async def test_close_while_the_server_is_away(
             before = time.perf_counter()
             for _ in range(50):
                 broker.publish({"sender_id": "c", "event": "user"})
-            assert time.perf_counter() - before < 0.5  # under load; one that waits shows seconds
+            assert time.perf_counter() - before < 2  # beside others; one that waits shows seconds
             waiting = asyncio.create_task(broker.deliver([message(1)], timeout=30))
             await asyncio.sleep(0.2)
             before = time.monotonic()
             await broker.close()
-            assert time.monotonic() - before < 6
+            assert time.monotonic() - before < 10  # the delivery's 30 s are not waited for
             assert statuses(await waiting) == ["retry"]
     finally:
         servers_backend.server.stop()

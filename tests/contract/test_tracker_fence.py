@@ -159,7 +159,6 @@ async def test_concurrent_appends_of_one_claim(stores: Any) -> None:
     assert sorted(map(int, await texts(store))) == list(range(10))
 
 
-@pytest.mark.alone
 async def test_cost_does_not_grow_with_the_history(
     stores: Any, record_property: pytest.FixtureRequest
 ) -> None:

@@ -270,7 +270,7 @@ async def test_order_is_the_order_of_appending(stores: Any) -> None:
     assert claim.sequence == len(events)
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 async def test_the_event_loop_runs_on(stores: Any) -> None:
     """While a store works, others' turns do too (T20)."""
     store = stores.open()

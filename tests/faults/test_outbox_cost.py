@@ -24,7 +24,7 @@ from ticketlock.publishing.broker import EventBroker
 from ticketlock.publishing.message import DELIVERED, BrokerMessage, Outcome
 from ticketlock.tracker.store import TrackerStore
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 #: Turns that are measured of each kind.
 TURNS = int(os.environ.get("TICKETLOCK_OUTBOX_TURNS", "200"))
@@ -56,6 +56,7 @@ async def timed(conversations: Conversations, number: int) -> float:
     return 1000 * (time.perf_counter() - begin)
 
 
+@pytest.mark.quiet
 async def test_no_turn_waits_for_a_broker_that_is_away(
     kind: str, tracker_sections: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

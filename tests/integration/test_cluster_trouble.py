@@ -195,7 +195,7 @@ async def test_waiters_of_a_slot_on_the_move(cluster: RedisCluster) -> None:
             assert [which for other, which in order if other == name] == ["early", "late"]
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 async def test_a_busy_loop_loses_no_turns(
     cluster: RedisCluster, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -311,7 +311,7 @@ class Sender:
         return False
 
 
-@pytest.mark.alone  # how long a message takes says something where nothing else runs
+@pytest.mark.quiet  # how long a message takes says little where much else runs
 async def test_a_rolling_stop_under_load(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
     """One of two replicas is ended by SIGTERM: no message is lost, doubled or out of order."""
     write_files(tmp_path, redis_server.url, drain_timeout=5)

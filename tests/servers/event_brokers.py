@@ -81,14 +81,13 @@ class PikaBackend(Backend):
             channel = connection.channel()
             found: list[dict[str, Any]] = []
             end = time.monotonic() + 10
-            while time.monotonic() < end:
-                method, _, body = channel.basic_get(self.name)  # not acknowledged: it stays
+            # Not acknowledged: they stay.
+            for method, _, body in channel.consume(self.name, inactivity_timeout=0.1):
                 if method is not None:
                     found.append(json.loads(body))
-                elif len(found) >= count:
+                    end = time.monotonic() + 10
+                elif len(found) >= count or time.monotonic() > end:
                     break
-                else:
-                    time.sleep(0.05)
             return found
         finally:
             connection.close()
