@@ -141,41 +141,37 @@ def test_killed_replicas_break_no_promise(
     replicas: int, command: Command, redis_server: EmbeddedRedis
 ) -> None:
     values = command.demo(
-        "--kill", "--count", "200", "--replicas", str(replicas), "--redis", redis_server.url
+        "--kill", "--count", "120", "--replicas", str(replicas), "--redis", redis_server.url
     )
-    assert_kept(values, 200)
+    assert_kept(values, 120)
     assert values["kills"] == 3
     assert values["resent"] > 0
     if values["unfinished"]:  # a killed one held no turn in an unlikely run
         assert 0 < values["recovery_s"] < 30  # starting a replica anew counts, beside other tests
 
 
-def test_a_transcript_is_replayed(
-    command: Command, redis_server: EmbeddedRedis, tmp_path: Path
+def test_a_transcript_is_replayed_on_a_redis_that_keeps_its_data(
+    command: Command, own_redis: EmbeddedRedis, tmp_path: Path
 ) -> None:
+    """It gets no lasting key either."""
     file = tmp_path / "chat.jsonl"
     names = ["a|b", "[x]^", "`{0}", "two words", "\N{SNOWMAN}"]
     lines = [{"sender_id": names[i % 5], "text": f"{i}", "timestamp": i / 2} for i in range(120)]
     file.write_text("\n".join(map(json.dumps, lines)))
-    values = command.demo("--messages", str(file), "--in-flight", "7", "--redis", redis_server.url)
-    assert_kept(values, 120)
-    assert values["conversations"] == 5
-
-
-def test_a_given_redis_keeps_its_data_and_gets_no_lasting_key(
-    command: Command, own_redis: EmbeddedRedis
-) -> None:
     with redis.Redis.from_url(own_redis.url) as client:
         client.set("precious", "1")
-        command.demo("--count", "60", "--replicas", "2", "--redis", own_redis.url)
+        words = ("--messages", str(file), "--in-flight", "7", "--replicas", "2")
+        values = command.demo(*words, "--redis", own_redis.url)
+        assert_kept(values, 120)
+        assert values["conversations"] == 5
         assert client.get("precious") == b"1"
         keys = [key for key in client.scan_iter() if key != b"precious"]
         assert keys
         assert all(client.ttl(key) > 0 for key in keys)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_leaves_nothing_behind(number: int, command: Command) -> None:
+def test_an_ended_demo_leaves_nothing_behind(command: Command) -> None:
+    number = signal.SIGTERM  # test_demo_stores.py has the other one
     process = command.start("demo", "--json", "--count", "100000")
     try:
         started = [*command.children(process, 3), *psutil.Process(process.pid).children()]

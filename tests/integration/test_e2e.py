@@ -21,7 +21,7 @@ def test_everything_agrees_in_the_end() -> None:
     The replicas are rolled from the version before to this one and back, and know no difference.
     """
     seed = int(os.environ.get("TICKETLOCK_SEED") or random.randrange(10**6))
-    messages = generate(50, 600, seed)
+    messages = generate(50, 400, seed)
     before = versions.before()
     found = run(messages, "rabbit", kills=1, rolls=2, seed=seed, before=before)
     print(found)

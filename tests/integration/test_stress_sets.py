@@ -129,7 +129,7 @@ def test_another_program_that_is_slow_and_short_of_memory() -> None:
 @pytest.mark.parametrize("program", [server_binary, get_binary_path])
 def test_a_clock_that_jumps(command: Command, program: Callable[[], object]) -> None:
     """It ends leases: turns overlap for less than one, and nothing stale is stored."""
-    words = ("--server-program", str(program()), "--nemesis", "clock", "--seconds", "8", *WORDS)
+    words = ("--server-program", str(program()), "--nemesis", "clock", "--seconds", "6", *WORDS)
     values = command.values(*words)
     history = kept(command, values, "server")
     assert values["faults"].keys() == {"clock"}
