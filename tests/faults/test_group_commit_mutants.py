@@ -160,7 +160,9 @@ OF_TURNS: dict[str, tuple[str, Patch, Callable[..., Any]]] = {
     "postgres: what is beside is not counted": (
         "postgres", python(
             postgresql, "_write",
-            "AND NOT EXISTS (SELECT FROM events e WHERE e.sender_id = c.sender_id AND e.id > c.last_id)",
+            """AND NOT EXISTS (
+      SELECT FROM events e WHERE {_from("c.last_id + 1", "c.sender_id")}
+    )""",
             ""),
         servers.test_events_of_another_program),
     "events that are not counted are no reason to go alone": (
