@@ -74,8 +74,8 @@ def test_a_killed_writer_leaves_whole_turns(tracker_sections: Any, kind: str, ba
     """
     section, size = tracker_sections(backend), SIZES[kind][backend]
     told: list[str] = []
-    rounds = 6 if kind == "small" else 4
-    longest = 0.3 if kind == "small" else 1.5
+    rounds = 6 if kind == "small" else 3
+    longest = 0.3 if kind == "small" else 1.0
     for fence in range(1, rounds + 1):
         told += killed_writer(section, fence, size, random.uniform(0, longest))
 
