@@ -294,12 +294,9 @@ class Turn:
         if (around := self.around_commit) is not None:
             await around.before(events)
         self.grant.ensure_held()
-        writing = self._write(kept, events)
-        if self._store.waits:
-            # A write that has begun goes to its end: a cancellation waits for it.
-            await _writes.finish(writing, wait=True, late=_failed_late)
-        else:
-            await writing
+        write = self._write(kept, events)
+        # A write that has begun goes to its end: a cancellation waits for it.
+        await (_writes.finish(write, wait=True, late=_failed_late) if self._store.waits else write)
         if around is not None:
             await around.after()
 
@@ -314,8 +311,7 @@ class Turn:
                 grant = self.grant
                 if clock() + pause >= grant.deadline:
                     raise
-                why = f"the write failed and is tried again: {error}"
-                report_retry(grant, grant.label, attempt, why)
+                report_retry(grant, grant.label, attempt, f"the write is repeated: {error}")
                 await asyncio.sleep(pause)
                 pause *= 2
             else:
@@ -338,7 +334,6 @@ class Turn:
         except BaseException as error:
             if self.on_no_claim is not None:
                 await self.on_no_claim(error)
-            self._cut()
             await self._release()
             raise
 
@@ -359,7 +354,6 @@ class Turn:
                 await self.commit()
                 self._answer()
         except BaseException:
-            self._cut()
             await self._release()
             raise
         self._cut()
@@ -381,6 +375,7 @@ class Turn:
             self._lock_store.answer(self.grant, self._replies, window)
 
     async def _release(self) -> None:
+        self._cut()
         try:
             await self.lock.release()
         except LockLost as lost:

@@ -38,10 +38,14 @@ inline SKIPPED(t) {
     PLACE_LOST(t)
 }
 
-/* A turn that was handed on is over, and its process has not heard of it. */
+/* What stopped a process, the server or a command so far. */
+#define TROUBLES (OUTAGES - outages + STOPS - stops + DROPS - drops + LATES - lates)
+
+/* A turn that was handed on is over, and its process has not heard of it. With a third trouble it
+ * may be lost: its first lease is shorter than a waiter's life. */
 inline RAN_OUT_UNHEARD(t) {
     if
-    :: !lost_data && fresh ->
+    :: !lost_data && fresh && TROUBLES <= 2 ->
         if
         :: phase[t] == WAITS -> promise(fifo_among_the_living, !LIVING(OWNER(t)))
         :: else
