@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -19,6 +17,7 @@ from .due import Cancelled, Due, When
 from .inbox import Inbox, Start, Withdrawn
 from .listener import Listener
 from .local_later import LocalLater
+from .local_letters import LocalLetters
 from .saying import Saying
 from .served import Served
 from .submission import (
@@ -34,7 +33,7 @@ from .submission import (
     SubmittedMessage,
 )  # fmt: skip
 
-#: Outcomes, and dead letters, that are kept at most.
+#: Outcomes that are kept at most.
 _MOST = 10_000
 
 Key = tuple[str, str]
@@ -71,7 +70,7 @@ class LocalInbox(Inbox):
         self._outcomes: dict[Key, tuple[MessageOutcome, float]] = {}
         #: message -> (calls of its handler without a result, until when they are remembered)
         self._attempts: dict[Key, tuple[int, float]] = {}
-        self._letters: dict[str, deque[Letter]] = {}
+        self._letters = LocalLetters()
         self._later: LocalLater | None = None
 
     @property
@@ -211,7 +210,8 @@ class LocalInbox(Inbox):
             outcome = MessageOutcome(FINISHED[kind], served.grant.number, text=text)
             self._outcomes[(key[0], message_id)] = outcome, clock() + served.window
             if kind == "x" and message_id == key[1]:
-                self._bury(one, text)
+                waited = clock() - one.waiter.started
+                self._letters.bury(one.submission, one.waiter.number or 0, waited, text)
             while len(self._outcomes) > _MOST:
                 del self._outcomes[next(iter(self._outcomes))]
             if message_id == key[1]:
@@ -348,34 +348,18 @@ class LocalInbox(Inbox):
         return sorted(pending, key=lambda one: -one.waited)[:most]
 
     async def letters(self, conversation_id: str, most: int = 100) -> Sequence[Letter]:
-        return list(self._letters.get(conversation_id, ()))[:most]
+        return self._letters.of(conversation_id)[:most]
 
     async def all_letters(self, most: int = 100) -> Letters:
-        found = [letter for letters in self._letters.values() for letter in letters]
-        found.reverse()  # of those that died in one millisecond too, the last first
-        found.sort(key=lambda letter: -letter.died)
-        return Letters(found[:most], len(found) > most)
+        return self._letters.latest(most)
 
     async def bury(self, served: Served, text: str) -> None:
         served.end("x", text)
 
-    def _bury(self, one: _Message, reason: str) -> None:
-        """Keep a dead letter."""
-        now, sent = time.time(), one.submission
-        waited = clock() - one.waiter.started
-        self._letters.setdefault(sent.conversation_id, deque(maxlen=100)).append(
-            Letter(
-                sent.conversation_id, sent.message_id, one.waiter.number or 0,
-                round(1000 * (now - waited)), round(1000 * now), reason, sent.text,
-            )
-        )  # fmt: skip
-        while len(self._letters) > _MOST:
-            del self._letters[next(iter(self._letters))]
-
     async def resend(
         self, conversation_id: str, message_id: str, kind: LetterKind = "message"
     ) -> bool:
-        for letter in await self._named(conversation_id, message_id, kind):
+        for letter in self._letters.named(conversation_id, message_id, kind):
             self._attempts.pop((conversation_id, message_id), None)
             await self.submit(Submission(conversation_id, message_id, letter.text))
             return await self.drop(conversation_id, message_id, kind)
@@ -384,16 +368,7 @@ class LocalInbox(Inbox):
     async def drop(
         self, conversation_id: str, message_id: str, kind: LetterKind = "message"
     ) -> bool:
-        found = await self._named(conversation_id, message_id, kind)
-        for letter in found:
-            self._letters[conversation_id].remove(letter)
-        if not self._letters.get(conversation_id):
-            self._letters.pop(conversation_id, None)
-        return bool(found)
-
-    async def _named(self, name: str, message_id: str, kind: LetterKind) -> list[Letter]:
-        letters = await self.letters(name)
-        return [one for one in letters if (one.message_id, one.kind) == (message_id, kind)]
+        return self._letters.drop(conversation_id, message_id, kind)
 
     async def delete(self, conversation_id: str) -> Deleted:
         waiting, broken = 0, False
@@ -409,7 +384,7 @@ class LocalInbox(Inbox):
         for kept in (self._outcomes, self._attempts):
             for key in [key for key in kept if key[0] == conversation_id]:
                 kept.pop(key)
-        return Deleted(waiting, 0, len(self._letters.pop(conversation_id, ())), broken)
+        return Deleted(waiting, 0, self._letters.forget(conversation_id), broken)
 
     async def drain(self) -> None:
         self._start = None

@@ -106,12 +106,10 @@ class RedisInbox(SubmittingInbox):
     @property
     def room(self) -> int:
         """Turns that may begin here now."""
-        if not self.serves:
-            return 0
         # A node that is silent for long keeps no place from the others: see `begin`.
         since = clock() - _PLACE_KEPT
         silent = sum(1 for _ in takewhile(since.__gt__, self._offered.values()))
-        return max(0, self._room - self.running - len(self._offered) + silent)
+        return max(0, self._room - self.running - len(self._offered) + silent) * self.serves
 
     @property
     def full(self) -> bool:
@@ -133,13 +131,9 @@ class RedisInbox(SubmittingInbox):
     # -- turns ---------------------------------------------------------------------------------
 
     def begin(
-        self,
-        name: str,
-        server: str,
-        answer: list[Any],
-        sent_at: float,
+        self, name: str, server: str, answer: list[Any], sent_at: float,
         message: Submission | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Begin the turn that a script has granted, with the answer of `serve`."""
         engine = self.engine()
         _, number, fence, lease, id_, granted, attempts, since, mode, listeners, text, stop = answer

@@ -112,13 +112,9 @@ class Link(BaseLink):
     # -- sending ---------------------------------------------------------------------------
 
     def join(
-        self,
-        subject: Any,
-        future: asyncio.Future[Any],
-        callback: Callback,
-        timeout: float | None = None,
-        lasting: bool = False,
-    ) -> None:
+        self, subject: Any, future: asyncio.Future[Any], callback: Callback,
+        timeout: float | None = None, lasting: bool = False,
+    ) -> None:  # fmt: skip
         """As `submit`, but in one call with the others of this loop tick."""
         expires = self._expires(timeout)
         until = expires + LASTING if lasting else expires
