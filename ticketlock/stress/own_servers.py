@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import AsyncExitStack
 from functools import partial
@@ -18,7 +17,7 @@ from .door import CLIENTS, Door, doors
 from .nemeses import NEMESES
 from .plan import Options
 from .proxy import Proxy
-from .starting import ServersFailed, until, version_of
+from .starting import ServersFailed, in_thread, until, version_of
 from .targets import TARGETS, One, client
 
 #: One server keeps what it has answered, also when it is killed.
@@ -94,11 +93,11 @@ class OwnServers:
                 patience=self._patience,
             )  # fmt: skip
             # In a thread: servers reach each other through our proxies.
-            await asyncio.to_thread(self.target.__enter__)
-            stack.push_async_callback(asyncio.to_thread, self.target.__exit__)
-            self.program = await asyncio.to_thread(program_of, self.target)
+            stack.push_async_callback(in_thread, self.target.__exit__)
+            await in_thread(self.target.__enter__)
+            self.program = await in_thread(program_of, self.target)
             if self._sets_clock:
-                await asyncio.to_thread(self._try_clock)
+                await in_thread(self._try_clock)
             self._stack = stack.pop_all()
         return self
 

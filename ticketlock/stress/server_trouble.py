@@ -6,13 +6,14 @@ import asyncio
 import random
 import resource
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from ..redis.embedded import EmbeddedRedis
 from .own_servers import OwnServers
-from .starting import until
+from .starting import in_thread, until
 from .targets import asks, client
 
 #: Seconds for which a server pauses at most; sentinels call one down after a second.
@@ -48,12 +49,12 @@ class ServerTrouble:
             with client(server, 10) as asking:
                 return asking.execute_command(*words)
 
-        return await asyncio.to_thread(ask)
+        return await in_thread(ask)
 
     async def _master(self) -> EmbeddedRedis:
         """A master by chance."""
         shard = self._chance.randrange(self._own.target.shards)
-        return await asyncio.to_thread(self._own.target.living_master, shard)
+        return await in_thread(self._own.target.living_master, shard)
 
     async def _client_kill(self) -> None:
         """Not of replicas: that ends their replication, which is other trouble."""
@@ -117,12 +118,12 @@ class ServerTrouble:
 
     async def _again(self, *, forget: bool) -> None:
         server = self._own.target.servers[0]
-        await asyncio.to_thread(server.stop, kill=True)
+        await in_thread(partial(server.stop, kill=True))
         if forget:
-            await asyncio.to_thread(server.forget)
+            await in_thread(server.forget)
         await asyncio.sleep(self._chance.uniform(0.1, 1))
-        await asyncio.to_thread(server.start)
-        await asyncio.to_thread(until, lambda: asks(server, "PING"), "the server has read its data")
+        await in_thread(server.start)
+        await in_thread(until, lambda: asks(server, "PING"), "the server has read its data")
 
     async def _disk(self) -> None:
         """With `appendfsync always` a server ends by itself when it cannot write its log."""
@@ -130,7 +131,7 @@ class ServerTrouble:
         process = server.process
         assert process is not None  # it runs
         _, most = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
-        full = await asyncio.to_thread(server.saved) + _LEFT
+        full = await in_thread(server.saved) + _LEFT
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (full, most))
         for _ in range(100):
             if process.poll() is not None:
@@ -152,5 +153,5 @@ class ServerTrouble:
 
     async def _flushall(self) -> None:
         for shard in range(self._own.target.shards):
-            master = await asyncio.to_thread(self._own.target.living_master, shard)
+            master = await in_thread(self._own.target.living_master, shard)
             await self._call(master, "FLUSHALL")

@@ -8,6 +8,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from redis.crc import key_slot
@@ -19,7 +20,7 @@ from .own_servers import OwnServers, from_clients
 from .plan import Options
 from .proxy import Proxy
 from .recovery import NO_MASTER
-from .starting import ServersFailed, until
+from .starting import ServersFailed, in_thread, until
 from .targets import asks, client
 
 #: Seconds for which a replica tries to take over as planned, and how often it is asked to.
@@ -58,11 +59,11 @@ class SetTrouble:
         """A shard by chance, its master, and its conversations."""
         target = self._own.target
         shard = self._chance.randrange(target.shards)
-        master = await asyncio.to_thread(target.living_master, shard)
+        master = await in_thread(target.living_master, shard)
         return shard, master, [name for name in self._names if target.shard_of(name) == shard]
 
     async def _well(self) -> None:
-        await asyncio.to_thread(until, self._own.target.healthy, "all servers are as before")
+        await in_thread(until, self._own.target.healthy, "all servers are as before")
 
     async def _taken_over(self, shard: int, before: EmbeddedRedis, seconds: float = 60) -> None:
         """Wait until another master takes writes, and clients can know it. Raises ServersFailed."""
@@ -76,14 +77,14 @@ class SetTrouble:
                 return False
             return bool(asks(master, "SET", key, "", "PX", 1000))
 
-        await asyncio.to_thread(until, another, "a replica takes over", seconds)
+        await in_thread(until, another, "a replica takes over", seconds)
 
     async def _planned(self) -> None:
         """The master lets its replica take over when that has all it has."""
         shard, before, names = await self._shard()
         with self._faults.during("planned-failover", conversations=names):
             for again in reversed(range(_PLANS)):
-                await asyncio.to_thread(self._own.target.fail_over, shard)
+                await in_thread(self._own.target.fail_over, shard)
                 try:
                     await self._taken_over(shard, before, _PLANNED)
                     break
@@ -110,7 +111,7 @@ class SetTrouble:
         with self._faults.during(kind, loses=True, conversations=names, durable=self._durable):
             async with self._deaf(shard, before) if lags else nullcontext():
                 if kills:
-                    await asyncio.to_thread(before.stop, kill=True)
+                    await in_thread(partial(before.stop, kill=True))
                 else:
                     process.send_signal(signal.SIGSTOP)
             with self._faults.during(NO_MASTER, conversations=names):
@@ -121,7 +122,7 @@ class SetTrouble:
                     raise
             await asyncio.sleep(self._chance.uniform(0.2, 2))
             if kills:
-                await asyncio.to_thread(target.start_again, before, shard)
+                await in_thread(target.start_again, before, shard)
             else:
                 process.send_signal(signal.SIGCONT)
             await self._well()
@@ -129,7 +130,7 @@ class SetTrouble:
     @asynccontextmanager
     async def _deaf(self, shard: int, master: EmbeddedRedis) -> AsyncIterator[None]:
         """Replicas of a master have heard nothing of it for a while, and will not hear it later."""
-        found = await asyncio.to_thread(self._own.target.replicas, shard)
+        found = await in_thread(self._own.target.replicas, shard)
         count = self._chance.choice([len(found), max(1, len(found) - 1)])
         deaf = {self._own.door(one).address for one in self._chance.sample(found, count)}
         proxy = self._own.door(master).proxy
@@ -175,7 +176,7 @@ class SetTrouble:
         other = self._chance.choice([one for one in range(target.shards) if one != there])
         with self._faults.during("migration", conversations=[name]):
             for source, sink in ((there, other), (other, there)):
-                await asyncio.to_thread(self._move, slot, source, sink)
+                await in_thread(self._move, slot, source, sink)
                 await asyncio.sleep(self._chance.uniform(0, 0.5))
 
     def _move(self, slot: int, source: int, sink: int) -> None:
