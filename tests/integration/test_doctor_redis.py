@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -88,11 +89,15 @@ def test_nothing_is_said_of_a_server_that_is_right(server: EmbeddedRedis, examin
 def test_a_wrong_setting(
     server: EmbeddedRedis, examine: Examine, fault: str, settings: dict[str, Any], said: str
 ) -> None:
-    with configured(server, **settings):
+    with configured(server, **settings) as client:
         found = examine(lock_store=section(server))
-    assert [*found] == [fault]
-    assert said in found[fault][0]["what"]
-    assert "CONFIG SET" in found[fault][0]["do"]
+        assert [*found] == [fault]
+        assert said in found[fault][0]["what"]
+        (line,) = (
+            one for one in found[fault][0]["do"].splitlines() if one.startswith("CONFIG SET")
+        )
+        assert client.execute_command(*shlex.split(line))  # pasted as it stands
+        assert examine(lock_store=section(server)) == {}
 
 
 def test_what_every_user_may_know(server: EmbeddedRedis, examine: Examine) -> None:

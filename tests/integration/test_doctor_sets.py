@@ -64,10 +64,11 @@ def test_a_master_that_writes_alone(trio: SentinelSet, examine: Examine) -> None
         master.config_set("min-replicas-to-write", 0)
         (finding,) = examine(lock_store=behind(trio))["redis-min-replicas"]
         assert "higher" in finding["why"]
-        assert finding["do"].startswith("CONFIG SET min-replicas-to-write 1, on each server")
+        assert finding["do"].splitlines()[0] == "CONFIG SET min-replicas-to-write 1"
+        assert finding["do"].endswith("on each server")
         master.config_set("min-replicas-max-lag", 30)  # both at once
         (both,) = examine(lock_store=behind(trio))["redis-min-replicas"]
-        assert "min-replicas-to-write 1; CONFIG SET min-replicas-max-lag 20, on" in both["do"]
+        assert "min-replicas-to-write 1\nCONFIG SET min-replicas-max-lag 20\n" in both["do"]
         master.config_set("min-replicas-to-write", 1)
         (finding,) = examine(lock_store=behind(trio))["redis-min-replicas"]
         assert "30 s, and the sentinels call a master down after 20 s" in finding["what"]
@@ -126,7 +127,9 @@ def test_one_sentinel_and_no_replica(
         found = examine(lock_store=behind(servers))
     assert set(found) == {"sentinel-few", "redis-no-replica", "redis-min-replicas"}
     # A master without replicas that has to have one takes no writes.
-    assert found["redis-min-replicas"][0]["do"].startswith("start a replica first; CONFIG SET")
+    assert found["redis-min-replicas"][0]["do"].startswith(
+        "start a replica first, and then\nCONFIG SET"
+    )
 
 
 # -- a cluster ----------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ def durability(facts: Mapping[str, str | None]) -> Iterator[Finding]:
         ("fsync", ("off",), "ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()"),
         ("synchronous_commit", ("off",), "ALTER SYSTEM SET synchronous_commit = on; SELECT pg_reload_conf()"),
         ("innodb_flush_log_at_trx_commit", ("0", "2"),
-         "SET GLOBAL innodb_flush_log_at_trx_commit = 1, and the same in its file"),
+         "SET GLOBAL innodb_flush_log_at_trx_commit = 1\nand the same in its file"),
     ):  # fmt: skip
         if facts.get(name) in bad:
             yield DURABILITY.found(f"{name} is {facts[name]}", good)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..finding import Finding, fault
-from .server import Server
+from .server import Server, setting
 
 #: Share of `maxclients` above which few are left.
 FULL = 0.8
@@ -35,7 +35,7 @@ BUFFER = fault(
 def idle(server: Server) -> Iterator[Finding]:
     """Idle connections are closed. Source: `timeout` in redis.conf."""
     if seconds := server.number("timeout"):
-        yield IDLE.found(f"timeout is {seconds} s", "CONFIG SET timeout 0")
+        yield IDLE.found(f"timeout is {seconds} s", setting("timeout 0"))
 
 
 def clients(server: Server) -> Iterator[Finding]:
@@ -44,8 +44,8 @@ def clients(server: Server) -> Iterator[Finding]:
     if most and there > FULL * most:
         yield CLIENTS.found(
             f"{there} of {most} connections are in use",
-            f"CONFIG SET maxclients {max(10_000, 2 * most)}, and see that the server may open so "
-            "many files (ulimit -n)",
+            setting(f"maxclients {max(10_000, 2 * most)}")
+            + "; see that the server may open so many files (ulimit -n)",
         )
 
 
@@ -61,5 +61,5 @@ def buffer(server: Server) -> Iterator[Finding]:
     if any(0 < limit < SMALL_BUFFER for limit in (hard, soft)):
         yield BUFFER.found(
             f"client-output-buffer-limit pubsub is {hard} {soft} bytes",
-            'CONFIG SET client-output-buffer-limit "pubsub 33554432 8388608 60"',
+            setting('client-output-buffer-limit "pubsub 33554432 8388608 60"'),
         )

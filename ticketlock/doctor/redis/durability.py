@@ -9,7 +9,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ...redis.durability import Durability
 from ..finding import Finding, fault
 from .deployment import Use
-from .server import Server
+from .server import Server, setting
 
 CANNOT_WAIT = fault(
     "redis-durability", "error",
@@ -65,7 +65,7 @@ def durable(server: Server, asked: Durability) -> Iterator[Finding]:
             "on another server than MemoryDB: durability: replicas, majority or aof",
         )
     if asked.kind == "aof" and server.config.get("appendfsync") == "everysec":
-        yield SLOW_LOG.found("appendfsync is everysec", "CONFIG SET appendfsync always")
+        yield SLOW_LOG.found("appendfsync is everysec", setting("appendfsync always"))
     if asked.kind not in ("replicas", "majority") or server.info.get("role") != "master":
         return
     followers = [

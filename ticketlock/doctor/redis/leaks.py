@@ -45,8 +45,8 @@ async def leaks(server: Server, use: Use) -> AsyncIterator[Finding]:
     except NoPermissionError:
         user = use.settings.username or "default"
         yield NOT_LOOKED_AT.found(
-            f"keys without expiry: user {user} may not run SCAN, PTTL or EXISTS",
-            f"ACL SETUSER {user} +scan +pttl +exists",
+            f"keys without expiry: user {user} may not run SCAN",
+            f"ACL SETUSER {user} +scan\nrun the doctor again, and take it back with ACL SETUSER {user} -scan",
         )
         return
     if leaked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..finding import Finding, fault
-from .server import Server
+from .server import Server, setting
 
 #: Share of the memory above which little is left.
 FULL = 0.8
@@ -41,10 +41,7 @@ def eviction(server: Server) -> Iterator[Finding]:
     """
     policy = server.config.get("maxmemory-policy") or server.info.get("maxmemory_policy", "")
     limit = server.number("maxmemory")
-    change = (
-        "CONFIG SET maxmemory-policy noeviction, and the same in the server's configuration file; "
-        "put a cache on a server of its own"
-    )
+    change = setting("maxmemory-policy noeviction") + "; put a cache on a server of its own"
     if policy.startswith("allkeys-"):
         yield EVICTION.found(f"maxmemory-policy is {policy}", change)
     elif policy.startswith("volatile-") and limit:

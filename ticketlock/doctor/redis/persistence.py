@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..finding import Finding, fault
-from .server import Server
+from .server import Server, setting
 
 PERSISTENCE = fault(
     "redis-persistence", "warning",
@@ -43,7 +43,7 @@ def persistence(server: Server, histories: bool) -> Iterator[Finding]:
     if server.info.get("aof_enabled") != "0" and server.config.get("appendonly") != "no":
         return
     snapshots = server.config.get("save", "?")
-    turn_on = "CONFIG SET appendonly yes, and the same in the server's configuration file"
+    turn_on = setting("appendonly yes")
     if histories and not snapshots:
         yield HISTORIES.found("appendonly is no, and save is empty", turn_on)
         return
@@ -54,7 +54,7 @@ def persistence(server: Server, histories: bool) -> Iterator[Finding]:
 def synced(server: Server) -> Iterator[Finding]:
     """The log of writes is not forced to the disk. Source: Redis' page on persistence."""
     if server.config.get("appendonly") == "yes" and server.config.get("appendfsync") == "no":
-        yield FSYNC.found("appendfsync is no", "CONFIG SET appendfsync everysec")
+        yield FSYNC.found("appendfsync is no", setting("appendfsync everysec"))
 
 
 def saved(server: Server) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..finding import Finding, fault
-from .server import Server
+from .server import Server, setting
 
 CUT_OFF = fault(
     "redis-min-replicas", "warning",
@@ -41,21 +41,21 @@ def cut_off(server: Server, down_after: float | None) -> Iterator[Finding]:
         down_after: seconds after which sentinels call a master down; None if that is not known.
     """
     lag = float(server.config.get("min-replicas-max-lag") or 0)
-    what, do = [], []
+    what, do, first = [], [], ""
     if server.config.get("min-replicas-to-write") == "0":
         what.append("min-replicas-to-write is 0")
         if _alone(server):  # it would take no writes
-            do.append("start a replica first")
-        do.append("CONFIG SET min-replicas-to-write 1")
+            first = "start a replica first, and then\n"
+        do.append("min-replicas-to-write 1")
     if down_after is not None and lag > down_after:
         what.append(
             f"min-replicas-max-lag is {lag:g} s, and the sentinels call a master down after {down_after:g} s"
         )
-        do.append(f"CONFIG SET min-replicas-max-lag {max(1, int(down_after))}")
+        do.append(f"min-replicas-max-lag {max(1, int(down_after))}")
     if what:
         yield CUT_OFF.found(
             "; ".join(what),
-            f"{'; '.join(do)}, on each server, and the same in their configuration files",
+            f"{first}{setting(*do)}, on each server",
         )
 
 

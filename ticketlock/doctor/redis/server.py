@@ -28,6 +28,12 @@ PINGS = 20
 WALL: Callable[[], float] = time.time
 
 
+def setting(*settings: str) -> str:
+    """What to type to change settings, each on a line of its own, and to keep them through a restart."""
+    lines = "\n".join(f"CONFIG SET {words}" for words in settings)
+    return f"{lines}\nand the same in the server's configuration file (CONFIG REWRITE)"
+
+
 @dataclass
 class Server:
     """What one server said of itself.
