@@ -66,7 +66,7 @@ def add(commands: Any) -> None:
     option(
         "--nemesis", metavar="NAME[,NAME]", default="",
         help="what is done meanwhile, without --endpoints: "
-        f"{', '.join(NEMESES)}; or {' or '.join(SETS)}, for all that keep or lose data",
+        f"{', '.join(NEMESES)}; or {' or '.join(SETS)}, for all that keep data, or lose it but for clock",
     )  # fmt: skip
     option(
         "--topology", choices=ALL, default="server",
@@ -95,7 +95,8 @@ def add(commands: Any) -> None:
     option("--history", type=Path, metavar="FILE", help="write the history, as JSON lines")
     option(
         "--timeline", type=Path, metavar="FILE",
-        help="if a promise was broken, draw what shows it: an HTML page, or the first one as .svg or .png",
+        help="draw what broke a promise, or else what a loss of data excuses, if there is any: an HTML page, or the "
+        "first one as .svg or .png",
     )  # fmt: skip
     option(
         "--check", type=Path, nargs="+", metavar="FILE",

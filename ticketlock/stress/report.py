@@ -43,6 +43,13 @@ class Report:
             return f"Verdict: PROMISES WERE BROKEN: {', '.join(found)}."
         if not verdict.grants:
             return "Verdict: no turn was granted, so that nothing is proved."
+        if verdict.forgotten:  # "all" would not be true
+            what = "messages" if self.options.messages else "turns"
+            count = verdict.submitted if self.options.messages else verdict.grants
+            return (
+                f"Verdict: of {count} {what} none broke a promise but those that a loss of data "
+                f"excuses: {self._excused}. No stale write was stored."
+            )
         if self.options.messages:
             return (
                 f"Verdict: all {verdict.submitted} messages that were accepted were handled once, in "
@@ -63,6 +70,10 @@ class Report:
         """Messages of which their senders do not know whether they were accepted."""
         submits = (one for one in self.history.operations if one.kind == "submit")
         return sum(one.outcome == "unknown" for one in submits)
+
+    @property
+    def _excused(self) -> str:
+        return _listed(Counter(one.kind for one in self.verdict.forgotten))
 
     def faults(self) -> dict[str, int]:
         """Kind -> how many there were."""
@@ -96,7 +107,7 @@ class Report:
             if options.messages or kind in _OF_TURNS:
                 yield kind.replace("_", " "), str(count)
         if verdict.forgotten:
-            yield "after a loss of data", _listed(Counter(one.kind for one in verdict.forgotten))
+            yield "after a loss of data", self._excused
             yield "longest overlap", f"{verdict.longest_overlap:.3f} s"
 
     def as_json(self) -> dict[str, Any]:
