@@ -281,12 +281,18 @@ def test_leaked_keys(server: EmbeddedRedis, examine: Examine) -> None:
         client.set("mine:concurrent_lock:{anna}:queue", "x", ex=100)
         client.set("concurrent_lock:{other prefix}:holder", "x")
         try:
-            found = examine(lock_store=section(server, key_prefix="mine"))
+            keys = section(server, key_prefix="mine")
+            found = examine(lock_store=keys)
+            line, more = found["redis-leak"][0]["do"].splitlines()
+            assert client.execute_command(*shlex.split(line)) == 1  # pasted as it stands
+            assert examine(lock_store=keys) == {}
         finally:
             client.flushdb()
     assert [*found] == ["redis-leak"]
+    assert "SELECT 1" in more
     said = found["redis-leak"][0]["what"]
-    assert said.startswith("1 keys")
+    assert "without expiry: 1, such as" in said
+    assert "in database 1" in said
     assert "{anna}:holder" in said
     assert "all keys were looked at" in said
 

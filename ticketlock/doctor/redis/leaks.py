@@ -53,8 +53,10 @@ async def leaks(server: Server, use: Use) -> AsyncIterator[Finding]:
         looked = "all" if not cursor else f"the first {seen:,}"
         first = min(leaked)
         yield LEAK.found(
-            f"{len(leaked)} keys have no expiry, such as {first!r}; {looked} keys were looked at",
-            f"redis-cli EXPIRE {first!r} 3600, for each of them, after you have found what made them",
+            f"without expiry: {len(leaked)}, such as {first!r}, in database {use.settings.db}; {looked} keys "
+            "were looked at",
+            f"EXPIRE {first!r} 3600\nfor each of them, after SELECT {use.settings.db}, and after you have "
+            "found what made them",
         )
 
 

@@ -75,11 +75,15 @@ class Server:
         return self.info.get("role") == "slave"
 
     @property
+    def program(self) -> str:
+        """Product and version."""
+        name = {"valkey": "Valkey", "redis": "Redis"}.get(self.product, self.product)
+        return f"{name} {'.'.join(map(str, self.version)) or 'of an unknown version'}"
+
+    @property
     def described(self) -> str:
         """Product, version and role, for the head of its findings."""
-        name = {"valkey": "Valkey", "redis": "Redis"}.get(self.product, self.product)
-        version = ".".join(map(str, self.version)) or "of an unknown version"
-        return f"{name} {version}" + (", replica" if self.replica else "")
+        return self.program + (", replica" if self.replica else "")
 
     @property
     def latency(self) -> tuple[float, float]:

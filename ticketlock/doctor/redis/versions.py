@@ -113,7 +113,7 @@ def version(server: Server, tls: bool) -> Iterator[Finding]:
     else:
         target = "a release line that is still maintained: this one got no fix"
     yield VERSION.found(
-        f"{server.described} has {listed}",
+        f"{server.program} has {listed}",
         f"upgrade to {target}; if the package is of a distribution, see whether its changelog "
         "names these faults, because it keeps the number",
     )
