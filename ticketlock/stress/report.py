@@ -94,13 +94,14 @@ class Report:
         if options.messages:
             yield "messages accepted, stored", f"{verdict.submitted}, {verdict.finished}"
             yield "messages without an answer", str(self.unanswered)
-        if not options.messages:
+        if not options.messages:  # with them nobody waits for a turn
             yield "longest wait", f"{1000 * verdict.longest_wait:.0f} ms"
-        if self.faults().get("kill"):
+        if self.faults().get("kill") and not options.messages:
             yield "longest recovery from a kill", f"{1000 * self.longest_recovery:.0f} ms"
         if found := takeovers(self.history):
             yield "longest without a master", f"{1000 * max(found):.0f} ms"
-            yield "longest wait after that", f"{1000 * after_takeovers(self.history):.0f} ms"
+            if not options.messages:
+                yield "longest wait after that", f"{1000 * after_takeovers(self.history):.0f} ms"
         for kind, count in self.faults().items():
             yield f"fault: {kind}", str(count)
         for kind, count in verdict.counts().items():
