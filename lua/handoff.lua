@@ -72,7 +72,9 @@ local function return_unheard(queue, waiters, now, number, member, lease, hold, 
   if grace_left(waiters, now) == 0 then return false end
   redis.call('ZADD', queue, number, member)
   redis.call('HSET', waiters, number, since .. ' ' .. whole(hold - since))
-  for _, key in ipairs({queue, waiters}) do redis.call('PEXPIRE', key, idle_ms) end
+  if redis.call('ZCARD', queue) == 1 then  -- those where others wait have theirs, or a message
+    for _, key in ipairs({queue, waiters}) do redis.call('PEXPIRE', key, idle_ms) end
+  end
   return true
 end
 

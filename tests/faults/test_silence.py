@@ -6,6 +6,8 @@ from typing import Any
 
 from faults.explorer.redis_model import Frozen, ModelRedis
 
+from ticketlock.inbox.scripts import InboxScripts
+from ticketlock.inbox.submission import Submission
 from ticketlock.locks.concurrent.scripts import Scripts, Timing
 from ticketlock.redis.settings import RedisSettings
 from ticketlock.settings.section import Section
@@ -24,12 +26,21 @@ class Server:
         self._data: Frozen = ()
         self.now = 1_700_000_000_000
         self.one, self.two = (Scripts(settings, timing, name, "h:1") for name in ("one", "two"))
+        self.inbox = InboxScripts(self.one, self.one.keys.prefix, cluster=False)
         _, self._holder, self._queue, _ = self.one.keys.of("c")
 
     def call(self, words: tuple[Any, ...]) -> Any:
         done = self._server.execute(self.now, self._data, tuple(map(str, words)))
         self._data = done.state
         return done.answer
+
+    def submit(self, message_id: str, server: str = "") -> Any:
+        message = Submission("c", message_id, "{}")
+        return self.call(self.inbox.submit(message, server, LEASE, "", ""))
+
+    def expiry(self) -> int:
+        """When the queue expires, 0: never."""
+        return next(until for key, _, until in self._data if key == self._queue)
 
     def waiting(self) -> list[str]:
         found = {key: value for key, value, _ in self._data}
@@ -149,3 +160,51 @@ def test_the_dead_are_handed_their_turn_once() -> None:
     server.now += 1000
     _, (_, _, bell) = server.call(server.one.attend([("c", "one.2-s")]))
     assert (bell.split()[:3], server.waiting()) == (["grant", "2", "3"], [])
+
+
+def test_a_message_does_not_overtake_a_turn_that_nobody_heard_of() -> None:
+    """Neither one that waits behind it, and is taken first after the standstill, nor one that comes then."""
+    for comes in (False, True):
+        server = Server()
+        _, _, fence, _ = server.call(server.one.acquire("c", "one.1-s", LEASE))
+        server.call(server.two.acquire("c", "two.1-s", LEASE))
+        if not comes:
+            server.submit("m")
+        server.call(server.one.release("c", "one.1-s", fence))
+        server.now += LONG
+        if comes:
+            answer = server.submit("m", "one.2-s")
+        else:
+            answer, *_ = server.call(server.inbox.take("c", "one.2-s", LEASE))
+        assert answer[0] == 0
+        assert server.waiting() == ["two.1-s", "inbox.1-.!m"]
+        _, (missing, _, bell) = server.call(server.two.attend([("c", "two.1-s")]))
+        assert (missing, bell.split()[:3]) == (0, ["grant", "1", "2"])
+        assert server.waiting() == ["inbox.1-.!m"]
+        assert server.expiry() == 0
+
+
+def test_the_queue_of_a_message_does_not_expire_with_a_ticket_that_goes_back() -> None:
+    server = Server()
+    _, _, fence, _ = server.call(server.one.acquire("c", "one.1-s", LEASE))
+    server.call(server.two.acquire("c", "two.1-s", LEASE))
+    server.submit("m")
+    server.call(server.one.release("c", "one.1-s", fence))
+    server.now += LONG
+    server.call(server.one.attend([("c", "one.2-s")]))
+    assert (server.waiting(), server.expiry()) == (["two.1-s", "inbox.1-.!m"], 0)
+
+
+def test_heartbeats_are_awaited_behind_a_message_too() -> None:
+    """The server stood still before the first heartbeat of tickets behind a message."""
+    server = Server()
+    _, _, fence, _ = server.call(server.one.acquire("c", "one.1-s", LEASE))
+    server.submit("m")
+    server.call(server.two.acquire("c", "two.1-s", LEASE))
+    server.call(server.one.acquire("c", "one.2-s", LEASE))
+    server.now += LONG
+    server.call(server.one.release("c", "one.1-s", fence))
+    server.call(server.inbox.take("c", "one.3-s", LEASE))  # the message has its turn
+    server.call(server.one.break_turn("c", server.fence()))
+    server.call(server.one.attend([("c", "one.2-s")]))
+    assert server.waiting() == ["two.1-s", "one.2-s"]
