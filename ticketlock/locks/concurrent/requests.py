@@ -14,8 +14,9 @@ from ..grant import Grant
 from ..waiter import Waiter
 from .scripts import Scripts
 
-#: Conversations whose keys are kept as they are sent.
-_KEPT = 1024
+#: Conversations whose keys are kept as they are sent, and characters of the longest id of one: each
+#: stands in four keys.
+_KEPT, _LONGEST = 1024, 512
 
 
 def bulk(*words: object) -> str:
@@ -34,7 +35,7 @@ class Requests:
     def __init__(self, scripts: Scripts, margin: float) -> None:
         self._scripts = scripts
         self._margin = margin
-        self._keys = lru_cache(_KEPT)(self._keys_of)
+        self._kept_keys = lru_cache(_KEPT)(self._keys_of)
         self._word = lru_cache(64)(bulk)  # of the few numbers that come again and again
         # Cut at their keys, member, hold and most waiting, or fence.
         words = scripts.acquire("", "", 0)
@@ -81,6 +82,10 @@ class Requests:
         counted = self._word(4 * count)
         text = f"*{8 + 7 * count}\r\n{head}{counted}{''.join(keys)}{common}{''.join(args)}"
         return text.encode()
+
+    def _keys(self, conversation_id: str) -> tuple[str, str]:
+        make = self._kept_keys if len(conversation_id) <= _LONGEST else self._keys_of
+        return make(conversation_id)
 
     def _keys_of(self, conversation_id: str) -> tuple[str, str]:
         """The keys as they are sent: the counter, which a release does not need, and the others."""

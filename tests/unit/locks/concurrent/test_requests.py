@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import hiredis
@@ -13,7 +14,7 @@ from ticketlock.locks.grant import Grant
 from ticketlock.locks.waiter import Waiter
 from ticketlock.redis.settings import RedisSettings
 
-NAMES = ("anna", "Zoë 😀 {a}%7D", "", "c" * 300, "line\r\nbreak")
+NAMES = ("anna", "Zoë 😀 {a}%7D", "", "c" * 300, "é" * 3000, "line\r\nbreak")
 
 
 @pytest.fixture(params=[{}, {"key_prefix": "préfix"}])
@@ -61,3 +62,14 @@ def test_a_call_for_several(requests: Requests) -> None:
         args += (words[7], words[12], words[14]) if count == 4 else (*words[6:8], "")
     expected = hiredis.pack_command(requests._scripts.batch(keys, args))
     assert requests.packed(several) == expected
+
+
+def test_long_ids_are_not_kept(requests: Requests) -> None:
+    """A thousand of 64 KB, as a caller may invent them, held 320 MB."""
+    tracemalloc.start()
+    try:
+        for i in range(100):
+            requests.packed([waiter(f"{i}" + "x" * 65536)])
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()
