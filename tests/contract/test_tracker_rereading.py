@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
+import pytest
 from contract_events import LEGACY_TYPES, session, slot, user
 
+from ticketlock.errors import StaleFence
 from ticketlock.tracker.store import TrackerStore
 from ticketlock.tracker.tracker import Tracker
 
@@ -50,6 +54,38 @@ async def test_events_are_the_same_each_time(stores: Any) -> None:
         assert list(parsed.as_dict().items()) == list(one.as_dict().items())
     assert again == first
     assert again.current_state() == first.current_state()
+
+
+async def test_a_tracker_can_be_copied_and_pickled(stores: Any) -> None:
+    """As a bot does that asks another process."""
+    store = stores.open()
+    await store.append(await store.claim("a", 1, "x"), [user("one", 1), slot("city", "Rome")])
+    claim = await store.claim("a", 2, "x")
+    for number, one in enumerate((claim.tracker, await store.retrieve("a"))):
+        assert one is not None
+        for copied in (copy.deepcopy(one), pickle.loads(pickle.dumps(one)), copy.copy(one)):
+            assert copied == one
+            assert copied.slots == {"city": "Rome"}
+        assert copy.copy(one).events is one.events
+        assert number or pickle.loads(pickle.dumps(claim)).tracker == one
+
+
+async def test_a_tracker_outlives_its_claim(stores: Any) -> None:
+    """What is saved is fenced all the same, and a later turn does not change what it shows."""
+    store = stores.open()
+    await store.append(await store.claim("a", 1, "x"), [user("one", 1)])
+    tracker = (await store.claim("a", 2, "x")).tracker  # nobody has the claim
+    tracker.update(user("two", 2))
+    await store.save(tracker)
+    late = (await store.claim("a", 3, "x")).tracker
+    await store.append(await store.claim("a", 4, "x"), [user("three", 3)])
+    assert [event.text for event in (await store.claim("a", 5, "x")).tracker.events] == [
+        "one", "two", "three",
+    ]  # fmt: skip
+    assert [event.text for event in late.events] == ["one", "two"]
+    late.update(user("late", 4))
+    with pytest.raises(StaleFence):
+        await store.save(late)
 
 
 async def test_a_history_that_was_replaced(stores: Any) -> None:

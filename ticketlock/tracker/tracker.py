@@ -27,6 +27,10 @@ class EventVerbosity(enum.Enum):
     ALL = 4
 
 
+def _gone() -> None:
+    """Instead of a claim that is gone, or was never made."""
+
+
 @dataclass
 class Origin:
     """How many of a tracker's events are stored; kept by the stores.
@@ -45,13 +49,17 @@ class Origin:
     stored: int
     sequence: int
     guard: tuple[int, str] | None = None
-    claim: Callable[[], Claim | None] = lambda: None
+    claim: Callable[[], Claim | None] = _gone
     history: int = 0
 
     def claimed(self, claim: Claim) -> None:
         """The tracker was read under a claim."""
         # Weak, because the claim has the tracker: each turn would wait for the garbage collector.
         self.guard, self.claim = (claim.fence, claim.owner), weakref.ref(claim)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy, also in another process: a reference cannot be pickled, and the claim is not the copy's."""
+        return {**vars(self), "claim": _gone}
 
 
 @dataclass
@@ -141,6 +149,11 @@ class Tracker:
         if self._unmade is not None:
             unmade, self._unmade = self._unmade, None
             self._events = unmade.make() + self._events
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy, also in another process: of the events, not of what a store keeps."""
+        self._make()
+        return vars(self)
 
     # -- what each turn asks, without making the stored events ---------------------------------------
 
