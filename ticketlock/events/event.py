@@ -144,7 +144,8 @@ def fields_to_keep(event: Event) -> dict[str, Any]:
             names is None
             or names != (*wire,)
             or wire["event"] != kind.type_name
-            or any(values[name] is not wire[name] for name in names[1:])
+            # A type may have left one out: then its class has the value.
+            or any(values.get(name, wire) is not wire[name] for name in names[1:])
         ):
             values["_wire"] = wire
     return values

@@ -27,8 +27,8 @@ KEPT_FOR = 600.0
 _PARTS = 16
 #: What the modules of event types begin with whose fields are all of JSON's types.
 _OURS = Event.__module__.rpartition(".")[0] + "."
-#: Bytes that a kept event takes beside its text.
-_BESIDE = 100
+#: Bytes that a kept event takes beside its text, and a conversation beside its events.
+_BESIDE, _EMPTY = 100, 500
 
 
 class StoredEvents(Sequence[Mapping[str, Any]]):
@@ -76,15 +76,14 @@ class _Kept:
     #: Whether the first event has metadata.
     headed: bool = False
     weight: int = 0
-    bytes: int = 0
+    #: What it counts for in `RecentEvents`; only `add` changes it.
+    bytes: int = _EMPTY
     used: float = 0.0
 
     def events(self) -> list[Event]:
         fields = [one for part in self.parts for one in marshal.loads(part)]
         if len(self.parts) > _PARTS:
-            self.bytes -= sum(map(len, self.parts))
-            self.parts = [marshal.dumps(fields)]
-            self.bytes += len(self.parts[0])
+            self.parts = [marshal.dumps(fields)]  # which is smaller; `bytes` stays
         return restored(self.kinds, fields)
 
     def add(self, texts: Sequence[str], events: Sequence[Event]) -> None:

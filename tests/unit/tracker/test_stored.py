@@ -80,8 +80,32 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         read(recent, name, HELLO)
     assert [*recent._kept] == ["c", "a", "d"]
     assert recent._bytes == 3 * one
-    read(recent, "large", HELLO * 4)
+    read(recent, "large", HELLO * 20)
     assert (recent._kept, recent._bytes) == ({}, 0)
+
+
+def test_what_is_kept_is_counted_to_the_end() -> None:
+    """A turn makes its events when it likes: also when its conversation was read again, or is kept no more."""
+    recent, unmade = RecentEvents(), []
+    for length in range(1, 60):
+        for name in ("a", "b"):
+            made, _ = recent.made(name, StoredEvents(HELLO * length))
+            assert isinstance(made, Unmade)
+            unmade.append((made, length))
+        assert len(made.make()) == length
+    recent.forget("a")
+    for made, length in unmade:
+        assert len(made.make()) == length
+    recent.forget("b")
+    assert recent._bytes == 0
+
+
+def test_conversations_without_events_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_KEPT", 10_000)
+    recent = RecentEvents()
+    for number in range(100):
+        read(recent, str(number), [])
+    assert 0 < len(recent._kept) <= 50
 
 
 def test_what_no_turn_reads_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +151,32 @@ def test_a_type_with_fields_of_its_own(make: Callable[[], object]) -> None:
         for _ in range(2):
             assert read(recent, "a", moved) == 0
             assert recent._kept == {}
+    finally:
+        del EVENT_TYPES["moved"]
+
+
+def test_a_type_that_leaves_out_a_field() -> None:
+    """It has the value of its class then."""
+
+    @dataclass(frozen=True, eq=False)
+    class Moved(Event):
+        type_name = "moved"
+        place: Any = "home"
+
+        @classmethod
+        def arguments_from(cls, wire: Mapping[str, Any]) -> dict[str, Any]:
+            return {key: wire[key] for key in ("place",) if wire[key] is not None}
+
+    try:
+        recent, moved = RecentEvents(), ['{"event": "moved", "timestamp": 1.0, "place": null}']
+        for parsed_from in (0, None):
+            assert read(recent, "a", moved) == parsed_from
+        made, _ = recent.made("a", StoredEvents(moved))
+        assert isinstance(made, Unmade)
+        assert [vars(event).get("place", "none of its own") for event in made.make()] == [
+            "none of its own"
+        ]
+        assert made.make()[0].place == "home"  # type: ignore[attr-defined]
     finally:
         del EVENT_TYPES["moved"]
 
