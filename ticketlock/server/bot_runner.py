@@ -204,7 +204,7 @@ class BotRunner:
         def pass_on(_: object = None) -> None:
             nonlocal passed
             some = tracker.since(passed)
-            passed += len(some)
+            passed = tracker.count  # also if the bot has dropped events of its tracker
             for event in some:
                 for reply in rest_objects(event, turn.sender_id):
                     on_reply(reply)

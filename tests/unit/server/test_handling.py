@@ -145,6 +145,21 @@ async def test_a_stream_ends_after_an_error(run: Callable[..., None]) -> None:
         assert (answer.status_code, answer.json()["code"]) == (500, 500)
 
 
+async def test_a_stream_of_a_bot_that_drops_events(run: Callable[..., None]) -> None:
+    """The reply at which there are fewer events than before is not heard at once, but the next ones are."""
+
+    async def bot(turn: Turn, message: Message) -> AsyncIterator[Any]:
+        yield "one"
+        turn.add({"event": "action", "name": "action_session_start"})
+        turn.tracker.forget_earlier_sessions()
+        for reply in ("two", "three", "four"):
+            yield reply
+
+    async with client(bot) as http:
+        lines = http.app.handler.stream(Message("x", message_id="m"))
+        assert [line["text"] async for line in lines] == ["one", "three", "four"]
+
+
 async def test_a_ticket_is_told_before_the_turn_comes(run: Callable[..., None]) -> None:
     """Its line comes while another message is being handled; a duplicate gets no second ticket."""
     gate = Gate()
