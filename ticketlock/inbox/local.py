@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -67,7 +68,8 @@ class LocalInbox(Inbox):
         self._queue = store.turn_queue
         self._start: Start | None = None
         self._messages: dict[Key, list[_Message]] = {}
-        self._outcomes: dict[Key, tuple[MessageOutcome, float]] = {}
+        #: A plain dictionary would step over each place that was freed in its front.
+        self._outcomes: OrderedDict[Key, tuple[MessageOutcome, float]] = OrderedDict()
         #: message -> (calls of its handler without a result, until when they are remembered)
         self._attempts: dict[Key, tuple[int, float]] = {}
         self._letters = LocalLetters()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
 
 from ..errors import DuplicateMessage
 from ..process import clock
@@ -36,14 +36,17 @@ class MemoryMessages:
 
     def __init__(self, requeue: Callable[[Waiter], None]) -> None:
         self._requeue = requeue
-        #: In the order in which they were made or answered.
-        self._records: dict[tuple[str, str], _Record] = {}
+        #: In the order in which they were made, answered or looked at. A plain dictionary steps over each
+        #: place that was freed in its front, thousands of them.
+        self._records: OrderedDict[tuple[str, str], _Record] = OrderedDict()
         self._owned: dict[Waiter, list[_Record]] = {}
 
     def begin_anew(self) -> None:
         """Keep the replies only: those who waited are gone."""
         answered = self._records.items()
-        self._records = {key: record for key, record in answered if record.reply is not None}
+        self._records = OrderedDict(
+            (key, record) for key, record in answered if record.reply is not None
+        )
         self._owned.clear()
 
     def admit(self, waiter: Waiter) -> bool:
@@ -89,7 +92,7 @@ class MemoryMessages:
             record = self._records.get(key)
             if record is None or record.owner is not owner or len(reply.encode()) > MAX_REPLY:
                 continue
-            self._records[key] = self._records.pop(key)
+            self._records.move_to_end(key)
             record.owner, record.reply, record.expires = None, reply, clock() + window
             for follower in record.followers:
                 self._tell(follower, reply)
@@ -130,9 +133,9 @@ class MemoryMessages:
             waiter.future.set_exception(DuplicateMessage(waiter.conversation_id, message_id, reply))
 
     def _sweep(self) -> None:
-        """Forget some whose window is over; the oldest are in front."""
+        """Look at some, and forget those whose window is over; the others hide none behind them."""
         now = clock()
-        for key in list(islice(self._records, _SWEEP)):
-            record = self._records[key]
-            if record.owner is None and record.expires <= now:
-                del self._records[key]
+        for _ in range(min(_SWEEP, len(self._records))):
+            key, record = self._records.popitem(last=False)
+            if record.owner is not None or record.expires > now:
+                self._records[key] = record
