@@ -177,8 +177,7 @@ class Tracker:
     @property
     def kinds(self) -> list[type[Event]]:
         """The types of the events."""
-        stored = [] if self._unmade is None else self._unmade.kinds
-        return [*stored, *map(type, self._events)]
+        return [*(() if self._unmade is None else self._unmade.kinds), *map(type, self._events)]
 
     @property
     def first_with_metadata(self) -> Event | None:
@@ -191,20 +190,17 @@ class Tracker:
         """Index and time of the last event of the user with a message id; None: there is none."""
         unmade = self._known()
         before = 0 if unmade is None else unmade.count
-        for place in range(len(self._events) - 1, -1, -1):
-            event = self._events[place]
+        for place, event in reversed([*enumerate(self._events, before)]):
             if isinstance(event, e.UserUttered) and event.message_id == message_id:
-                return before + place, event.timestamp
+                return place, event.timestamp
         return None if unmade is None else unmade.find(message_id)
 
     @property
     def last_message_at(self) -> float | None:
         """The time of the last event of the user; None without one."""
         unmade = self._known()
-        for event in reversed(self._events):
-            if isinstance(event, e.UserUttered):
-                return event.timestamp
-        return None if unmade is None else unmade.last_message_at
+        behind = (x.timestamp for x in reversed(self._events) if isinstance(x, e.UserUttered))
+        return next(behind, None if unmade is None else unmade.last_message_at)
 
     def update(self, event: Event | Mapping[str, Any]) -> None:
         """Append an event and apply it; a mapping gets a timestamp if it has none."""
