@@ -78,8 +78,9 @@ else
   redis.call('HSET', KEYS[4], process, alive, number, whole(now) .. ' ' .. ARGV[6])
 end
 local ahead = waiting and waiting + 1 or redis.call('ZCARD', KEYS[3])
-if not queued and (ahead == 1 or lasts) then  -- or before it wait messages, which have no heartbeat
-  redis.call(ahead == 1 and 'HSET' or 'HSETNX', KEYS[4], 'heard', awaited(now, ARGV[5]))
+-- Behind messages, which have no heartbeat, it is not the first, but nothing may be awaited yet.
+if not queued and (ahead == 1 or lasts and redis.call('HEXISTS', KEYS[4], 'heard') == 0) then
+  redis.call('HSET', KEYS[4], 'heard', awaited(now, ARGV[5]))
 end
 if not lasts then
   for _, key in ipairs({KEYS[3], KEYS[4]}) do redis.call('PEXPIRE', key, ARGV[7]) end

@@ -134,7 +134,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
         lua("handoff", "if grace_left(waiters, now) == 0 then", "if true then"),
         "a_turn_handed_on_before_a_standstill_keeps_its_place"),
     "only heartbeats say that a process was heard": (
-        lua("acquire", "if ahead == 1 and not queued then", "if false then"),
+        lua("acquire", "if not queued and (ahead == 1 or", "if false and (ahead == 1 or"),
         "troubles_one_after_another_keep_the_order"),
     "a turn that runs out unheard is lost": (
         both(lua("attend", "if first == member then", "if false then"),

@@ -154,9 +154,6 @@ class ModelRedis:
         fields.update(zip(pairs[::2], pairs[1::2], strict=True))
         return len(fields) - before
 
-    def _hsetnx(self, key: str, field: str, value: str) -> int:
-        return self._hset(key, field, value) if not self._hexists(key, field) else 0
-
     def _hget(self, key: str, field: str) -> str | bool:
         return self._data.get(key, {}).get(field, False)
 
