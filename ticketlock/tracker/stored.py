@@ -9,6 +9,7 @@ whether it has a message, and which types of events: that is known without makin
 from __future__ import annotations
 
 import marshal
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,10 @@ _PARTS = 16
 _OURS = Event.__module__.rpartition(".")[0] + "."
 #: Bytes that a kept event takes beside its text, and a conversation beside its events.
 _BESIDE, _EMPTY = 100, 500
+
+
+#: Held while a list of parts or events is replaced: a bot may ask for events in a thread of its own.
+changing = threading.Lock()
 
 
 class StoredEvents(Sequence[Mapping[str, Any]]):
@@ -81,11 +86,16 @@ class _Kept:
     bytes: int = _EMPTY
     used: float = 0.0
 
-    def events(self) -> list[Event]:
-        fields = [one for part in self.parts for one in marshal.loads(part)]
-        if len(self.parts) > _PARTS:
-            self.parts = [marshal.dumps(fields)]  # which is smaller; `bytes` stays
-        return restored(self.kinds, fields)
+    def events(self, count: int) -> list[Event]:
+        """The first ones; there may be more by now."""
+        parts = self.parts
+        fields = [one for part in parts for one in marshal.loads(part)]
+        if len(parts) > _PARTS:
+            joined = [marshal.dumps(fields)]  # which is smaller; `bytes` stays
+            with changing:
+                if self.parts is parts:
+                    self.parts = joined
+        return restored(self.kinds[:count], fields[:count])
 
     def add(self, texts: Sequence[str], events: Sequence[Event]) -> None:
         """Raises ValueError if a type of event has fields that are not of JSON's types."""
@@ -100,7 +110,8 @@ class _Kept:
                 self.last = (place, event.timestamp)
                 if isinstance(event.message_id, str):
                     self.messages[event.message_id] = self.last
-        self.parts.append(part)
+        with changing:
+            self.parts = [*self.parts, part]
         self.texts += texts
         self.kinds += kinds
         added = weight(texts)
@@ -132,7 +143,7 @@ class Unmade:
         return len(self._kept.texts) > self.count
 
     def make(self) -> list[Event]:
-        return self._kept.events()[: self.count]
+        return self._kept.events(self.count)
 
     @property
     def kinds(self) -> list[type[Event]]:
@@ -185,7 +196,7 @@ class RecentEvents:
             try:
                 kept.add(stored.texts[known:], new)
             except ValueError:
-                return kept.events() + new, weight(stored.texts)
+                return kept.events(known) + new, weight(stored.texts)
         self._keep(name, kept)
         return Unmade(kept), kept.weight
 

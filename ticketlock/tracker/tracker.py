@@ -6,13 +6,14 @@ import enum
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 from .. import events as e
 from ..domain.slots import DeclaredSlots
 from ..events.event import Event
 from .state import TrackerState
-from .stored import Unmade
+from .stored import Unmade, changing
 
 
 class EventVerbosity(enum.Enum):
@@ -25,10 +26,6 @@ class EventVerbosity(enum.Enum):
     #: All from the last restart on.
     AFTER_RESTART = 3
     ALL = 4
-
-
-def _gone() -> None:
-    """Instead of a claim that is gone, or was never made."""
 
 
 @dataclass
@@ -49,7 +46,7 @@ class Origin:
     stored: int
     sequence: int
     guard: tuple[int, str] | None = None
-    claim: Callable[[], Claim | None] = _gone
+    claim: Callable[[], Claim | None] = NoneType
     history: int = 0
 
     def claimed(self, claim: Claim) -> None:
@@ -58,8 +55,8 @@ class Origin:
         self.guard, self.claim = (claim.fence, claim.owner), weakref.ref(claim)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a copy, also in another process: a reference cannot be pickled, and the claim is not the copy's."""
-        return {**vars(self), "claim": _gone}
+        """For a copy, also in another process: a reference cannot be pickled."""
+        return {**vars(self), "claim": NoneType}
 
 
 @dataclass
@@ -110,9 +107,10 @@ class Tracker:
         self.initial_slots: Mapping[str, Any] = (
             slots if isinstance(slots, DeclaredSlots) else dict(slots or {})
         )
-        #: Stored events that nobody has asked for so far, and those behind them.
-        self._unmade = events if isinstance(events, Unmade) else None
-        self._events: list[Event] = [] if isinstance(events, Unmade) else list(events)
+        #: Stored events that nobody has asked for so far, and those behind them; of one moment.
+        self._held: tuple[Unmade | None, list[Event]] = (
+            (events, []) if isinstance(events, Unmade) else (None, list(events))
+        )
         self.origin: Origin | None = None
         self._state: TrackerState | None = None
 
@@ -138,59 +136,61 @@ class Tracker:
     @property
     def events(self) -> list[Event]:
         """The events so far."""
-        self._make()
-        return self._events
+        unmade, events = self._held
+        if unmade is None:
+            return events
+        made = unmade.make()
+        with changing:
+            if self._held[0] is unmade:  # else another thread was first
+                self._held = None, made + events
+        return self._held[1]
 
     @events.setter
     def events(self, events: list[Event]) -> None:
-        self._unmade, self._events = None, events
-
-    def _make(self) -> None:
-        if self._unmade is not None:
-            unmade, self._unmade = self._unmade, None
-            self._events = unmade.make() + self._events
+        self._held = None, events
 
     def __getstate__(self) -> dict[str, Any]:
         """For a copy, also in another process: of the events, not of what a store keeps."""
-        self._make()
-        return vars(self)
+        return {**vars(self), "_held": (None, self.events)}
 
     # -- what each turn asks, without making the stored events ---------------------------------------
 
-    def _known(self) -> Unmade | None:
-        """The stored events, unless they are made, also because a later turn has found others."""
-        if self._unmade is not None and self._unmade.outdated:
-            self._make()
-        return self._unmade
+    def _known(self) -> tuple[Unmade | None, list[Event]]:
+        """The stored events, and those behind them; all are made if a later turn has found others."""
+        outdated = self._held[0] is not None and self._held[0].outdated
+        return (None, self.events) if outdated else self._held
 
     @property
     def count(self) -> int:
         """How many events there are."""
-        return len(self._events) + (0 if self._unmade is None else self._unmade.count)
+        unmade, events = self._held
+        return len(events) + (0 if unmade is None else unmade.count)
 
     def since(self, place: int) -> list[Event]:
         """The events from an index on."""
-        if self._unmade is not None and place >= self._unmade.count:
-            return self._events[place - self._unmade.count :]
+        unmade, events = self._held
+        if unmade is not None and place >= unmade.count:
+            return events[place - unmade.count :]
         return self.events[place:]
 
     @property
     def kinds(self) -> list[type[Event]]:
         """The types of the events."""
-        return [*(() if self._unmade is None else self._unmade.kinds), *map(type, self._events)]
+        unmade, events = self._held
+        return [*(() if unmade is None else unmade.kinds), *map(type, events)]
 
     @property
     def first_with_metadata(self) -> Event | None:
         """The first event, if it has metadata."""
-        if self._unmade is not None and self._unmade.count and not self._unmade.headed:
+        if (unmade := self._held[0]) is not None and unmade.count and not unmade.headed:
             return None
         return next((event for event in self.events[:1] if event.metadata), None)
 
     def find_message(self, message_id: str) -> tuple[int, float] | None:
         """Index and time of the last event of the user with a message id; None: there is none."""
-        unmade = self._known()
+        unmade, events = self._known()
         before = 0 if unmade is None else unmade.count
-        for place, event in reversed([*enumerate(self._events, before)]):
+        for place, event in reversed([*enumerate(events, before)]):
             if isinstance(event, e.UserUttered) and event.message_id == message_id:
                 return place, event.timestamp
         return None if unmade is None else unmade.find(message_id)
@@ -198,15 +198,15 @@ class Tracker:
     @property
     def last_message_at(self) -> float | None:
         """The time of the last event of the user; None without one."""
-        unmade = self._known()
-        behind = (x.timestamp for x in reversed(self._events) if isinstance(x, e.UserUttered))
+        unmade, events = self._known()
+        behind = (x.timestamp for x in reversed(events) if isinstance(x, e.UserUttered))
         return next(behind, None if unmade is None else unmade.last_message_at)
 
     def update(self, event: Event | Mapping[str, Any]) -> None:
         """Append an event and apply it; a mapping gets a timestamp if it has none."""
-        made = event if isinstance(event, Event) else Event.from_dict(event)
-        state = self._state
-        self._events.append(made)
+        made, state = event if isinstance(event, Event) else Event.from_dict(event), self._state
+        with changing:
+            self._held[1].append(made)
         if state is not None and not state.apply(made):
             self._state = None  # the event reverts others: apply all of them again
 

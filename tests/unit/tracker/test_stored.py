@@ -245,3 +245,48 @@ def test_a_turn_sees_no_later_events() -> None:
     recent.made("a", StoredEvents([*first, *map(json.dumps, KINDS[1:])]))
     early, whole = Tracker("a", made), Tracker.from_dict("a", KINDS[:1])
     assert told(early) == told(whole)
+
+
+def test_a_thread_asks_for_events_while_a_turn_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the turn does meanwhile sees all events, and is not lost. Here it is done while they are made."""
+    made, _ = RecentEvents().made("a", StoredEvents([*map(json.dumps, KINDS)]))
+    assert isinstance(made, Unmade)
+    tracker, seen = Tracker("a", made), []
+    make = Unmade.make
+
+    def made_meanwhile(unmade: Unmade) -> list[Event]:
+        events = make(unmade)
+        if not seen:
+            seen.append((tracker.count, tracker.kinds, tracker.since(5), tracker.find_message("1")))
+            tracker.update(SlotSet("meanwhile", 1))
+            seen.append((tracker.count, len(tracker.since(5)), len(tracker.events)))
+        return events
+
+    monkeypatch.setattr(Unmade, "make", made_meanwhile)
+    assert [event.as_dict() for event in tracker.events[:5]] == KINDS
+    kinds = [type(Event.from_dict(one)) for one in KINDS]
+    assert seen == [(5, kinds, [], (1, 2.0)), (6, 1, 6)]
+    assert [getattr(event, "name", None) for event in tracker.events[4:]] == ["s", "meanwhile"]
+
+
+def test_a_thread_asks_for_events_while_a_claim_finds_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a turn that was stopped, when the next one begins. Here it does while parts are joined."""
+    recent, marshal = RecentEvents(), module.marshal
+    for length in range(1, 31):
+        made, _ = recent.made("a", StoredEvents(HELLO * length))
+
+    class Marshal:
+        loads = staticmethod(marshal.loads)
+
+        @staticmethod
+        def dumps(value: Any) -> bytes:
+            monkeypatch.setattr(module, "marshal", marshal)
+            recent.made("a", StoredEvents(HELLO * 31))
+            return marshal.dumps(value)
+
+    monkeypatch.setattr(module, "marshal", Marshal)
+    assert isinstance(made, Unmade)
+    assert len(made.make()) == 30
+    assert module.marshal is marshal  # it was asked
+    assert read(recent, "a", HELLO * 32) == 31
+    assert len(made.make()) == 30
