@@ -61,3 +61,14 @@ async def test_what_fails_pauses_too() -> None:
     other.cancel()
     assert await other >= 20
     assert Aside._many == 0
+
+
+async def test_a_moment_of_standstill_is_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a machine that is busy: beside others it made one of them wait for more than a minute."""
+    monkeypatch.setattr(Aside, "_many", 100)
+
+    async def block() -> None:
+        async with Aside():
+            time.sleep(0.05)  # the thread does not run
+
+    await asyncio.wait_for(block(), 5)
