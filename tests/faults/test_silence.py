@@ -62,12 +62,18 @@ def test_who_is_heard_first_passes_over_nobody() -> None:
     assert server.waiting() == ["two.1-s"]
 
 
-def test_a_silence_of_less_than_a_life_is_one() -> None:
-    """The server stood still for 1.8 s: who was heard least recently is dead by then, and waited for."""
+def two_behind_a_turn() -> tuple[Server, int]:
+    """A turn, behind it the other process and then its own once more; the server and the fence."""
     server = Server()
     _, _, fence, _ = server.call(server.one.acquire("c", "one.1-s", LEASE))
     server.call(server.two.acquire("c", "two.1-s", LEASE))
     server.call(server.one.acquire("c", "one.2-s", LEASE))
+    return server, fence
+
+
+def test_a_silence_of_less_than_a_life_is_one() -> None:
+    """The server stood still for 1.8 s: who was heard least recently is dead by then, and waited for."""
+    server, fence = two_behind_a_turn()
     server.now += 900
     server.call(server.one.attend([("c", "one.2-s")]))
     server.now += 1800
@@ -78,10 +84,7 @@ def test_a_silence_of_less_than_a_life_is_one() -> None:
 
 def test_heartbeats_are_awaited_from_the_first_ticket_on() -> None:
     """The server stood still before the first heartbeat in a queue, for less than a life."""
-    server = Server()
-    _, _, fence, _ = server.call(server.one.acquire("c", "one.1-s", LEASE))
-    server.call(server.two.acquire("c", "two.1-s", LEASE))
-    server.call(server.one.acquire("c", "one.2-s", LEASE))
+    server, fence = two_behind_a_turn()
     server.now += 1600
     server.call(server.one.attend([("c", "one.2-s")]))
     server.now += 1000

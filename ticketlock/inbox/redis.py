@@ -109,7 +109,7 @@ class RedisInbox(SubmittingInbox):
         # A node that is silent for long keeps no place from the others: see `begin`.
         since = clock() - _PLACE_KEPT
         silent = sum(1 for _ in takewhile(since.__gt__, self._offered.values()))
-        return max(0, self._room - self.running - len(self._offered) + silent) * self.serves
+        return max(0, self._room - self.running - len(self._offered) + silent) if self.serves else 0
 
     @property
     def full(self) -> bool:
