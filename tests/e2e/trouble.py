@@ -13,7 +13,7 @@ from .sender import Sender
 from .topology import Topology
 
 #: Part of the messages between two deeds that may be sent while the first one is being done.
-DURING = 0.6
+DURING = 0.5
 
 
 @dataclass

@@ -35,8 +35,8 @@ MUTANTS: dict[str, tuple[Patch, Callable[..., Any]]] = {
         python(RecentEvents, "made", "if known < len(stored):", "if not known:"),
         story.test_what_another_process_has_added),
     "the objects of a turn are handed to the next": (
-        python(stored._Kept, "events", "for part in self.parts for one in marshal.loads(part)",
-               "for part in self.parts for one in shared.setdefault(part, marshal.loads(part))"),
+        python(stored._Kept, "events", "for part in parts for one in marshal.loads(part)",
+               "for part in parts for one in shared.setdefault(part, marshal.loads(part))"),
         story.test_what_a_bot_changes_in_an_event_it_has_read),
     "fields that a type does not know are lost": (
         function(stored, "fields_to_keep",

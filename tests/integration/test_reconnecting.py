@@ -9,39 +9,30 @@ from servers.replicated import client
 
 from ticketlock import ConcurrentRedisLockStore
 from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.stress.proxy import Proxy
 
 
 async def test_what_was_granted_is_asked_for_when_bells_are_heard_again() -> None:
     """Asked before, it may be granted between the answer and the SUBSCRIBE: no bell says so."""
-    connects = 0
+    subscribes = 0
     held, gate = asyncio.Event(), asyncio.Event()
 
-    async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connects
-        there, to = await asyncio.open_connection("127.0.0.1", server.port)
+    class HoldsTheSecond(Proxy):
+        """Lets the second SUBSCRIBE through when the gate opens."""
 
-        async def forward() -> None:
-            nonlocal connects
-            while data := await reader.read(1 << 20):
-                if b"\r\nSUBSCRIBE\r\n" in data:
-                    connects += 1
-                    if connects == 2:
-                        held.set()
-                        await gate.wait()
-                to.write(data)
-            to.close()
-
-        forwarding = asyncio.create_task(forward())
-        while data := await there.read(1 << 20):
-            writer.write(data)
-        writer.close()
-        await forwarding
+        async def passing(self, data: bytes, answers: bool, nth: int) -> bytes:
+            nonlocal subscribes
+            if not answers and b"\r\nSUBSCRIBE\r\n" in data:
+                subscribes += 1
+                if subscribes == 2:
+                    held.set()
+                    await gate.wait()
+            return data
 
     with EmbeddedRedis() as server:
-        proxy = await asyncio.start_server(between, "127.0.0.1", 0, limit=1 << 20)
-        async with proxy:
-            port = proxy.sockets[0].getsockname()[1]
-            async with ConcurrentRedisLockStore(url=f"redis://127.0.0.1:{port}/1") as locks:
+        async with HoldsTheSecond(server.port) as proxy:
+            url = f"redis://127.0.0.1:{proxy.port}/1"
+            async with ConcurrentRedisLockStore(url=url) as locks:
                 first = locks.lock("c")
                 await first.acquire()
                 waiting = asyncio.create_task(locks.lock("c").acquire())

@@ -85,6 +85,15 @@ class Proxy:
         """
         self._swallowed = self.accepted
 
+    async def passing(self, data: bytes, answers: bool, nth: int) -> bytes:
+        """What goes on in place of a piece, once it returns; for subclasses.
+
+        Args:
+            answers: whether the piece is of an answer.
+            nth: number of the connection, from 1.
+        """
+        return data
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         nth, resets = self.accepted, self._resets
@@ -135,7 +144,7 @@ class Proxy:
                     await asyncio.sleep(late)
                 if answers and (bell or self._mood_of(address) == "lose bells"):
                     data, bell = without_bells(bell + data)
-                sink.write(data)
+                sink.write(await self.passing(data, answers, nth))
                 await sink.drain()
         except OSError:
             return
