@@ -9,7 +9,7 @@
 --       | {-1, waiting} the queue is full
 --@ holder
 local now, micros = clock()
-local fence, number, member, lease, hold, since, at = turn(KEYS[2])
+local fence, number, member, lease, hold, since = turn(KEYS[2])
 local mine, waits, queued, waiting, lasts
 local returns = ARGV[3] ~= '0'
 if not fence and redis.call('EXISTS', KEYS[3]) == 1 then  -- its record is gone: no ticket overtakes
@@ -19,8 +19,7 @@ if member or returns then
   if member and tonumber(lease) <= now then
     --@ handoff
     -- The holder let its lease run out: first those who wait, then we.
-    return_message(KEYS[3], number, member)
-    return_unheard(KEYS[3], KEYS[4], now, number, member, lease, hold, since, at, ARGV[4], ARGV[7])
+    return_ticket(KEYS[2], KEYS[3], KEYS[4], ARGV[4], ARGV[7])
     if member == ARGV[1] and ARGV[9] == '0' then
       wait_on(KEYS[3], KEYS[4], number, member, hold, since, whole(now + ARGV[5]) .. ' ' .. ARGV[2])
     end

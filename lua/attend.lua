@@ -29,10 +29,7 @@ for i = 1, #KEYS / 6 do
   outlive(KEYS[k + 4], KEYS[k + 5], ARGV[5])
   local fence, number, member, lease, hold, since, at = turn(holder)
   local over = not member or tonumber(lease) <= now
-  if member and over then
-    return_unheard(
-      queue, waiters, now, number, member, lease, hold, since, at, ARGV[3], ARGV[5])
-  end
+  if over then return_ticket(holder, queue, waiters, ARGV[3], ARGV[5]) end
   if redis.call('EXISTS', queue) == 1 then
     grace_left(waiters, now)  -- we may be the first that is heard after the server stood still
     redis.call('HSET', waiters, process, alive .. ' ' .. where, 'heard', awaited(now, ARGV[4]))
@@ -45,7 +42,6 @@ for i = 1, #KEYS / 6 do
   local missing = first ~= member and not redis.call('ZSCORE', queue, first) and 1 or 0
   local left, text = tonumber(ARGV[4]), ''
   if over then
-    return_message(queue, number, member)
     if first == member then
       wait_on(queue, waiters, number, member, hold, since, alive .. ' ' .. where)
     end

@@ -6,10 +6,11 @@ local GRACE = 2500  -- ms: for as long, by default, may a living process be sile
 -- A submitted message waits as this member and is served as a member with its id behind ".!".
 local WAITS, SERVING, SERVED = 'inbox.1-.!', '.!', '%.!(.+)$'
 
--- Put a submitted message whose turn ends unfinished back at its number.
+-- Put a submitted message whose turn ends unfinished back at its number. Returns whether it is one.
 local function return_message(queue, number, member)
-  local id = string.match(member or '', SERVED)
+  local id = string.match(member, SERVED)
   if id then redis.call('ZADD', queue, number, WAITS .. id) end
+  return id ~= nil
 end
 
 -- A ticket whose turn has run out before its process heard of it waits on, at its number. Only its
@@ -55,27 +56,27 @@ local function grace_left(waiters, now)
   return left > 0 and left <= GRACE and left or 0  -- one further ahead is of another clock
 end
 
--- Put the ticket of a turn that was handed on back at its number, where its process cannot have heard
--- of it: nobody was heard until its first lease was over, so the server stood still. Then it is
--- judged as all that wait are. Returns whether the ticket is back.
-local function return_unheard(queue, waiters, now, number, member, lease, hold, since, where,
-    lease_ms, idle_ms)
+-- Put the ticket of a turn that has run out back at its number, where it may be of use there: before
+-- the conversation is handed on. That of a message always is. That of a process is where it cannot
+-- have heard of its turn, which was handed on: nobody was heard until the first lease was over, so the
+-- server stood still. Then it is judged as all that wait are. Does nothing where there is no turn.
+local function return_ticket(holder, queue, waiters, lease_ms, idle_ms)
+  local _, number, member, lease, hold, since, where = turn(holder)
+  if not member or return_message(queue, number, member) then return end
   local process, request = string.match(member, MEMBER)
   local renewed = lease - since >= tonumber(lease_ms)
-  if not process or request == '0' or renewed or lease == hold or string.match(member, SERVED) then
-    return false
-  end
+  if not process or request == '0' or renewed or lease == hold then return end
+  local now = clock()
   redis.call('HDEL', waiters, '')  -- a first write: see keeping.lua
   if redis.call('HEXISTS', waiters, 'heard') == 0 then  -- nobody else waits: it was known to live that long
     redis.call('HSET', waiters, process, whole(now) .. ' ' .. where, 'heard', whole(now))
   end
-  if grace_left(waiters, now) == 0 then return false end
+  if grace_left(waiters, now) == 0 then return end
   redis.call('ZADD', queue, number, member)
   redis.call('HSET', waiters, number, since .. ' ' .. whole(hold - since))
   if redis.call('ZCARD', queue) == 1 then  -- those where others wait have theirs, or a message
     for _, key in ipairs({queue, waiters}) do redis.call('PEXPIRE', key, idle_ms) end
   end
-  return true
 end
 
 -- Forget what was noted of a ticket that has left the queue, and of all waiters with the last one.

@@ -8,7 +8,7 @@ local fence, _, member = string.match(held or '', '^(%d+) (%d+) (%S+)')
 local released = 1
 if fence ~= ARGV[2] or member ~= ARGV[1] then
   released = 0
-  -- It may wait again, or have been granted again: see `return_unheard`. Its process is done with it.
+  -- It may wait again, or have been granted again: see `return_ticket`. Its process is done with it.
   if member ~= ARGV[1] then
     local number = redis.call('ZSCORE', KEYS[2], ARGV[1])
     if number then

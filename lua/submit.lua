@@ -15,7 +15,7 @@
 --@ holder
 local id = ARGV[7]
 local now, micros = clock()
-local fence, serving, member, lease, held, granted_at, at = turn(KEYS[2])
+local fence, serving, member, lease = turn(KEYS[2])
 local wanted, terms = string.match(ARGV[8], '^(%a+)(.*)$')
 
 -- The free conversation comes first, without the functions that all else needs.
@@ -81,11 +81,7 @@ end
 -- Behind the living turn of a message all is as its ticket needs it: who waits, expiries, the index.
 local steady = waits and member and not ends and redis.call('PTTL', KEYS[1]) == -1
 if ends then
-  return_message(KEYS[3], serving, member)
-  if lease then
-    return_unheard(
-      KEYS[3], KEYS[4], now, serving, member, lease, held, granted_at, at, ARGV[3], ARGV[5])
-  end
+  return_ticket(KEYS[2], KEYS[3], KEYS[4], ARGV[3], ARGV[5])
   hand_on(keys, fence, offer('', ARGV[2], ARGV[3], ARGV[4]), ARGV[6], ARGV[5], '')
   fence, serving, member = turn(KEYS[2])
 end

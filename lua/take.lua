@@ -11,17 +11,13 @@ local keys = {counter = KEYS[1], holder = KEYS[2], queue = KEYS[3], waiters = KE
   submitted = KEYS[5], apart = not KEYS[8]}
 local now = clock()
 first_write(KEYS[5])
-local fence, number, member, lease, hold, since, at = turn(KEYS[2])
+local fence, _, member, lease = turn(KEYS[2])
 local served, again = served_before(KEYS[2], KEYS[5], KEYS[4], ARGV[1]) or {0}, -1
 if unfinished(KEYS[5]) then
   local older = member and string.sub(member, 1, #WAITS) == WAITS  -- has granted it: see inbox.lua
   if member and not older and tonumber(lease) > now then again = lease - now + LOOK
   else
-    return_message(KEYS[3], number, member)
-    if member then
-      return_unheard(
-        KEYS[3], KEYS[4], now, number, member, lease, hold, since, at, ARGV[3], ARGV[5])
-    end
+    return_ticket(KEYS[2], KEYS[3], KEYS[4], ARGV[3], ARGV[5])
     -- Messages may be missing in the queue: see `restore`. Tickets of processes hide that, but
     -- where few wait they are all looked at.
     local fields, ttl = redis.call('HLEN', KEYS[5]), redis.call('PTTL', KEYS[1])

@@ -144,7 +144,7 @@ inline grant_next(caller) {
 }
 
 /* of a turn that is over; back_: its ticket waits again */
-inline return_unheard() {
+inline return_ticket() {
     back_ = 0;
 #ifndef UNHEARD_TURNS_ARE_LOST
     if
@@ -185,7 +185,7 @@ inline acquire(t, to) {
 #endif
         if
         :: serving != IDLE && !lease ->
-            return_unheard();
+            return_ticket();
             wait_on(t);
             grant_next(NONE)
         :: else
@@ -310,7 +310,7 @@ inline renew(t, under) {
 inline attend(p, first) {
     CALLED(3, first, p);
     back_ = 0;
-    if :: known && serving < TICKETS && !lease -> return_unheard() :: else fi;
+    if :: known && serving < TICKETS && !lease -> return_ticket() :: else fi;
     first_of_queue();
     if
     :: head_ != NONE ->
