@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from faults.explorer.redis_model import Frozen, ModelRedis
+from faults.mutation import Patch, expect_noticed, lua
 
 from ticketlock.inbox.scripts import InboxScripts
 from ticketlock.inbox.submission import Submission
@@ -211,3 +214,36 @@ def test_heartbeats_are_awaited_behind_a_message_too() -> None:
     server.call(server.one.break_turn("c", server.fence()))
     server.call(server.one.attend([("c", "one.2-s")]))
     assert server.waiting() == ["two.1-s", "one.2-s"]
+
+
+def messages_alone(name: str, call: str) -> Patch:
+    """A script that puts nothing back but messages."""
+    return lua(name, call, f"if string.find(member or '', SERVING, 1, true) then {call} end")
+
+
+OF_AN_INBOX = "return_ticket(KEYS[2], KEYS[3], KEYS[4], ARGV[3], ARGV[5])"
+#: Each script that takes over from a turn -> (its mutant, the test that must notice)
+MUTANTS: dict[str, tuple[Patch, Callable[[], None]]] = {
+    "acquire": (
+        messages_alone("acquire", "return_ticket(KEYS[2], KEYS[3], KEYS[4], ARGV[4], ARGV[7])"),
+        test_a_turn_that_nobody_heard_of_keeps_its_place),
+    "attend": (
+        messages_alone("attend", "return_ticket(holder, queue, waiters, ARGV[3], ARGV[5])"),
+        test_the_queue_of_a_message_does_not_expire_with_a_ticket_that_goes_back),
+    "submit": (
+        messages_alone("submit", OF_AN_INBOX),
+        test_a_message_does_not_overtake_a_turn_that_nobody_heard_of),
+    "take": (
+        messages_alone("take", OF_AN_INBOX),
+        test_a_message_does_not_overtake_a_turn_that_nobody_heard_of),
+}  # fmt: skip
+
+
+@pytest.mark.mutants
+@pytest.mark.parametrize("script", MUTANTS)
+def test_a_script_that_loses_unheard_turns_is_noticed(
+    script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch, story = MUTANTS[script]
+    patch(monkeypatch)
+    expect_noticed(story)
