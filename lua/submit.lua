@@ -5,8 +5,9 @@
 -- ARGV  1 member of a turn here, without the id ("": no room)  2 where  3 lease ms  4 hold ms
 --       5 idle expiry ms  6 bell channel prefix  7 message id  8 mode, and behind it its terms, as
 --       in inbox.lua, if they are not those of each process  9 listener ("": none)
---       10 most waiting (-1: any)  11 conversation  12 in a cluster, the listing that it was put
---       into the index for  13 the message
+--       10 most waiting (-1: any); one more is let in where this call puts the ticket of a process
+--       back, which is not counted yet  11 conversation  12 in a cluster, the listing that it was
+--       put into the index for  13 the message
 --       14 of a message that came due: ms until which it may be submitted; listener: "@due"
 -- Returns as `serve` it is served | {0, number, now, turns before it} it waits
 --       | {2, state, text} it was finished | {3, number, now, turns before it} it is known
