@@ -150,7 +150,8 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
         lua("renew", "lease = math.min(now + ARGV[1], hold)", "lease = tonumber(lease)"),
         "a_long_hold_is_renewed"),
     "release without fence match": (
-        lua("release", "fence ~= ARGV[2] or member ~= ARGV[1]", "not fence"),
+        both(lua("release", "if member ~= ARGV[1] then", "if not fence then"),
+             lua("release", "if fence ~= ARGV[2] then released = 0 end", "")),
         "a_dead_holder_is_succeeded"),
     "release does not hand on": (
         lua("release", "return grant_next(",
