@@ -17,7 +17,7 @@ if not fence and redis.call('EXISTS', KEYS[3]) == 1 then  -- its record is gone:
 end
 if member or returns then
   if member and tonumber(lease) <= now then
-    --@ handoff
+    --@ returning
     -- The holder let its lease run out: first those who wait, then we.
     return_ticket(KEYS[2], KEYS[3], KEYS[4], ARGV[4], ARGV[7])
     if member == ARGV[1] and ARGV[9] == '0' then

@@ -5,7 +5,7 @@
 --       prefix, then for each conversation the member of our lowest ticket in it
 -- Returns {now, then for each conversation {missing, lease ms of the holder, bell's text or ""}};
 --         missing 1: that ticket neither waits nor holds; it was skipped, or the queue is gone
---@ handoff keeping
+--@ returning keeping
 local process, where, bell = ARGV[1], ARGV[2], ARGV[6]
 local now = clock()
 local alive = whole(now + ARGV[4])

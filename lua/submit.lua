@@ -82,6 +82,7 @@ end
 -- Behind the living turn of a message all is as its ticket needs it: who waits, expiries, the index.
 local steady = waits and member and not ends and redis.call('PTTL', KEYS[1]) == -1
 if ends then
+  --@ returning
   return_ticket(KEYS[2], KEYS[3], KEYS[4], ARGV[3], ARGV[5])
   hand_on(keys, fence, offer('', ARGV[2], ARGV[3], ARGV[4]), ARGV[6], ARGV[5], '')
   fence, serving, member = turn(KEYS[2])

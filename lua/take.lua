@@ -6,7 +6,7 @@
 --       8 in a cluster, whether look.lua has found it: its listing may be given up then
 -- Returns {the answer of `serve`, or {0}, whether deliveries wait and none sends them: 1 | 0,
 --         ms after which to look again; -1: nothing is there, and its listing is given up}
---@ inbox
+--@ inbox returning
 local keys = {counter = KEYS[1], holder = KEYS[2], queue = KEYS[3], waiters = KEYS[4],
   submitted = KEYS[5], apart = not KEYS[8]}
 local now = clock()

@@ -131,7 +131,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "those who stood still are waited for too shortly": (
         lua("handoff", "GRACE = 2500", "GRACE = 1500"), "troubles_one_after_another_keep_the_order"),
     "turns that nobody heard of are lost": (
-        lua("handoff", "if grace_left(waiters, now) == 0 then", "if true then"),
+        lua("returning", "if grace_left(waiters, now) == 0 then", "if true then"),
         "a_turn_handed_on_before_a_standstill_keeps_its_place"),
     "only heartbeats say that a process was heard": (
         lua("acquire", "if not queued and (ahead == 1 or", "if false and (ahead == 1 or"),

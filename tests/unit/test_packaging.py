@@ -49,6 +49,7 @@ def test_scripts_are_installed() -> None:
             "keeping.lua",
             "later.lua",
             "messages.lua",
+            "returning.lua",
         ):  # functions that others use
             assert "-- KEYS" in text, name
             assert "-- Returns" in text, name
