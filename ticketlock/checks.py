@@ -16,11 +16,16 @@ _LIMIT = 1e9
 
 
 def check_conversation_id(conversation_id: object) -> str:
-    """Return the id. Raises InvalidConversationId unless it is non-empty, valid Unicode text."""
-    if not isinstance(conversation_id, str) or not conversation_id:
+    """Return the id as a plain text. Raises InvalidConversationId unless it is non-empty, valid Unicode.
+
+    A subclass of `str`, such as an enum, may print or compare as another text than it has.
+    """
+    if not isinstance(conversation_id, str) or not str.__len__(conversation_id):
         raise InvalidConversationId(
             f"a conversation id must be non-empty text, not {conversation_id!r}"
         )
+    if type(conversation_id) is not str:
+        conversation_id = str.__str__(conversation_id)
     try:
         conversation_id.isascii() or conversation_id.encode()
     except UnicodeEncodeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +26,18 @@ def host(length: int = 63) -> str:
 def place() -> str:
     """The name of this process: `host:pid`."""
     return f"{host()}:{pid}"
+
+
+def shared_lock() -> threading.RLock:
+    """A lock for the threads of this process, for moments only; a fork waits for it.
+
+    So it is free in a forked child, and what it guards is whole there.
+    """
+    made = threading.RLock()
+    os.register_at_fork(
+        before=made.acquire, after_in_parent=made.release, after_in_child=made.release
+    )
+    return made
 
 
 def _forked() -> None:

@@ -105,7 +105,7 @@ class Turn:
         self.on_no_claim: Callable[[BaseException], Awaitable[None]] | None = None
         self.on_say: Callable[[Event], object] | None = None
         self.around_commit: AroundCommit | None = None
-        self.sender_id = sender_id
+        self.sender_id = self.lock.waiter.conversation_id
 
     @property
     def tracker(self) -> Tracker:

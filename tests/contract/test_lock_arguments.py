@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import numbers
+from enum import Enum
 from fractions import Fraction
 from typing import Any
 
@@ -103,6 +104,39 @@ async def test_numbers_of_other_libraries(make_store: Make) -> None:
 
         for _ in range(2):  # with a connection that is there already too
             await asyncio.wait_for(asyncio.gather(*(use(i) for i in range(8))), 20)
+
+
+class Team(str, Enum):
+    SALES = "sales"
+
+
+class Folded(str):
+    """Equal to what differs from it in capitals only."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and str.lower(self) == str.lower(other)
+
+    def __hash__(self) -> int:
+        return hash(str.lower(self))
+
+    def __str__(self) -> str:
+        return "printed"
+
+
+async def test_an_id_counts_by_its_text(make_store: Make) -> None:
+    """Not by what a subclass of `str` prints, or is equal to."""
+    async with make_store() as store:
+        for one, same, other in (
+            (Team.SALES, "sales", "Team.SALES"),
+            (Folded("Ab"), "Ab", Folded("aB")),
+        ):
+            async with store.lock(one), store.try_lock(same) as second:
+                assert second is None
+                async with store.lock(other, wait_timeout=5) as third:
+                    third.ensure_held()
+                found = await store.inspect(one)
+                assert found.holder is not None
+                assert (await store.inspect(same)).holder is not None
 
 
 @pytest.mark.parametrize("text", [5, b"bytes", "\ud800"])

@@ -140,3 +140,28 @@ if __name__ == "__main__":
 def test_a_pool_of_forks_shares_a_lock(own_redis: EmbeddedRedis) -> None:
     """As a lock of `multiprocessing` does: each child has turns of its own, one at a time."""
     assert run(POOL, own_redis.url, "concurrent_redis") == "[1, 2, 3, 4, 5, 6]\n"
+
+
+GUARDED = """
+from ticketlock.locks.concurrent import queue
+from ticketlock.tracker import stored
+guards = [queue._beginning, stored.changing]
+held = threading.Event()
+def hold():
+    for guard in guards: guard.acquire()
+    held.set()
+    time.sleep(0.3)
+    for guard in reversed(guards): guard.release()
+holder = threading.Thread(target=hold); holder.start(); held.wait()
+def child():
+    print([guard.acquire(timeout=5) for guard in guards])
+in_child(child)
+holder.join()
+print([guard.acquire(timeout=5) for guard in guards])
+"""
+
+
+def test_what_a_thread_guards_during_a_fork(own_redis: EmbeddedRedis) -> None:
+    """The child does not wait for a thread that it has not."""
+    lines = run(GUARDED, own_redis.url, "concurrent_redis").splitlines()
+    assert lines == ["[True, True]"] * 2

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 
 from ticketlock import ConcurrentRedisLockStore, LockError, LockLost
+from ticketlock.errors import ELSEWHERE
+from ticketlock.locks.concurrent import queue
 from ticketlock.redis.embedded import EmbeddedRedis
 
 SHORT = {"lease": 0.6, "waiter_ttl": 0.5}
@@ -118,3 +121,35 @@ async def test_a_close_that_is_cancelled_ends_nevertheless(redis_server: Embedde
     await store.close()
     while asyncio.all_tasks() - before:  # the two closes that were cancelled
         await asyncio.sleep(0.01)
+
+
+def test_two_loops_that_begin_at_once(
+    redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has the store, the other hears which loop it belongs to."""
+    store = ConcurrentRedisLockStore(url=redis_server.url, **SHORT)
+    make, both, results = queue.Engine, threading.Barrier(2), []
+
+    def slowly(*args: Any) -> queue.Engine:
+        time.sleep(0.3)
+        return make(*args)
+
+    monkeypatch.setattr(queue, "Engine", slowly)
+
+    async def use() -> None:
+        both.wait(20)
+        try:
+            async with store.lock("two loops", wait_timeout=5) as grant:
+                await asyncio.sleep(0.5)
+                grant.ensure_held()
+            await store.close()
+            results.append("held")
+        except (LockError, RuntimeError) as error:
+            results.append(str(error))
+
+    threads = [threading.Thread(target=asyncio.run, args=(use(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(results) == ["held", ELSEWHERE]

@@ -44,7 +44,8 @@ class Submission:
     lock_lifetime: float = 60.0
 
     def __post_init__(self) -> None:
-        check_conversation_id(self.conversation_id)
+        plain = check_conversation_id(self.conversation_id)
+        object.__setattr__(self, "conversation_id", plain)
         if not isinstance(self.message_id, str) or not 0 < len(self.message_id) <= MAX_ID:
             raise ValueError(
                 f"a message id must be text of 1 to {MAX_ID} characters, not {self.message_id!r:.80}"

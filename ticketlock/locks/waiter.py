@@ -129,5 +129,5 @@ def checked(
         label = incoming.message_id
     if max_waiting is not None:
         max_waiting = check_count("max_waiting", max_waiting)
-    check_conversation_id(conversation_id)
+    conversation_id = check_conversation_id(conversation_id)
     return Waiter(conversation_id, lock_lifetime, wait_timeout, max_waiting, label, poll, incoming)

@@ -249,7 +249,7 @@ class FencedTrackerStore(TrackerStore):
         return await self._running.finish(self._do_keys())
 
     async def delete(self, sender_id: str) -> bool:
-        check_sender_id(sender_id, self.max_id_length)
+        sender_id = check_sender_id(sender_id, self.max_id_length)
         self._recent.forget(sender_id)
         return await self._running.finish(self._do_delete(sender_id), wait=True)
 
@@ -257,7 +257,7 @@ class FencedTrackerStore(TrackerStore):
         return await self._running.finish(self._do_count(float(after_timestamp)))
 
     async def claim(self, sender_id: str, fence: int, owner: str) -> Claim:
-        check_sender_id(sender_id, self.max_id_length)
+        sender_id = check_sender_id(sender_id, self.max_id_length)
         check_claim(fence, owner)
         while True:
             with _Readable(sender_id):
@@ -299,7 +299,7 @@ class FencedTrackerStore(TrackerStore):
     # -- how much of a tracker is stored -------------------------------------------------------------
 
     async def _read(self, sender_id: str, full: bool) -> Tracker | None:
-        check_sender_id(sender_id, self.max_id_length)
+        sender_id = check_sender_id(sender_id, self.max_id_length)
         found = await self._load(sender_id, self._do_read(sender_id, full))
         if found.beside:
             _, more, _ = await self._beside(sender_id)

@@ -182,7 +182,7 @@ class TrackerStore:
 
         Raises StaleFence if a later turn, or another owner with this fence, has claimed it.
         """
-        check_sender_id(sender_id)
+        sender_id = check_sender_id(sender_id)
         check_claim(fence, owner)
         held = self._local_claims.get(sender_id)
         if held and (held.fence > fence or (held.fence == fence and held.owner != owner)):

@@ -9,13 +9,13 @@ whether it has a message, and which types of events: that is known without makin
 from __future__ import annotations
 
 import marshal
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, overload
 
+from .. import process
 from ..events import UserUttered
 from ..events.event import Event, fields_to_keep, restored
 from ..plain_json import load_events, weight
@@ -34,7 +34,7 @@ _BESIDE, _EMPTY = 100, 500
 
 
 #: Held while a list of parts or events is replaced: a bot may ask for events in a thread of its own.
-changing = threading.Lock()
+changing = process.shared_lock()
 
 
 class StoredEvents(Sequence[Mapping[str, Any]]):

@@ -24,6 +24,9 @@ from ..waiter import Waiter
 from .engine import Engine
 from .scripts import Timing, list_dead
 
+#: Held while an engine is made: event loops in two threads may use a store at the same moment.
+_beginning = process.shared_lock()
+
 
 class RedisQueue(TurnQueue):
     """Turns on Redis. It connects at the first use; after a fork it begins anew."""
@@ -43,6 +46,11 @@ class RedisQueue(TurnQueue):
             if engine.closed:  # what is sent now would be forgotten with it
                 raise LockStoreConnectionError(CLOSING)
             return engine
+        with _beginning:
+            return self._begin(loop)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> Engine:
+        engine = self.engine
         if engine is not None and engine.pid == process.pid and not engine.loop.is_closed():
             raise LockStoreConnectionError(ELSEWHERE)
         if engine is not None and engine.pid == process.pid:

@@ -56,7 +56,8 @@ class Keys:
         tag = conversation_id
         if "}" in tag or "%" in tag:
             tag = tag.replace("%", "%25").replace("}", "%7D")
-        return f"{self._prefix}{{{tag}}}:"
+        # Not an f-string: a subclass of `str` could print as another text.
+        return self._prefix + "{" + tag + "}:"
 
     def of(self, conversation_id: str) -> tuple[str, str, str, str]:
         """The keys (counter, holder, queue, waiters) of a conversation."""
