@@ -54,13 +54,13 @@ def _options(demo: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     option(
         "--async", action="store_true", dest="accepted",
-        help="the sender wants 202 for each message, and never sends it again after that",
+        help="messages are accepted with 202, and answered later; the sender never repeats one after its 202",
     )  # fmt: skip
     option("--seed", type=int, default=1, help="for random numbers (%(default)s)")
     option(
         "--redis",
         metavar="URL",
-        help="default: starts its own; in yours, its keys expire within 1 h",
+        help="use this Redis, where the keys expire within 1 h; default: starts one",
     )
     option(
         "--endpoints", type=Path, metavar="FILE",

@@ -27,7 +27,7 @@ Work = Callable[[argparse.Namespace, "RedisInbox", Audit], Awaitable[int]]
 
 _HELP = {
     "withdraw": "take back a message whose turn has not begun: it is never handled",
-    "resend": "submit a dead letter again, behind all that waits",
+    "resend": "submit a dead letter again, behind the messages that wait",
     "drop": "remove a dead letter",
 }
 

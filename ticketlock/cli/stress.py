@@ -13,7 +13,7 @@ from ..checker import History, Verdict, check, picture, png, timeline
 from ..endpoints.file import read_endpoints
 from ..errors import ConfigurationError, TicketLockError
 from ..imports import missing, needs
-from ..stress.nemeses import ALL, NEMESES, SETS
+from ..stress.nemeses import ALL, NEMESES
 from ..stress.plan import Options
 from .common import EXIT_FAILED, EXIT_OK, above_zero, positive
 
@@ -42,15 +42,15 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     option(
         "--key-prefix", metavar="PREFIX",
-        help="with --endpoints: letters and digits that its keys begin with, where the rights of the user "
-        "need that; default: another one for each run",
+        help="with --endpoints: prefix of its keys, letters and digits, for a user who may use "
+        "only such keys; default: another one for each run",
     )  # fmt: skip
     for name, kind, default, text in (
         ("--seconds", above_zero, 10, "for how long turns begin"),
         ("--processes", positive, 3, "worker processes"),
         ("--tasks", positive, 8, "tasks in each worker that take turns"),
-        ("--conversations", positive, 10, "each turn takes one of so many; with fewer, tasks wait longer"),
-        ("--rate", above_zero, 200, "most turns a second, of all workers together"),
+        ("--conversations", positive, 10, "conversations that the turns share; fewer make longer queues"),
+        ("--rate", above_zero, 200, "turns a second at most, all workers together"),
     ):  # fmt: skip
         unit = "SECONDS" if name == "--seconds" else "N"
         option(name, type=kind, default=default, metavar=unit, help=f"{text} (%(default)s)")
@@ -58,15 +58,17 @@ def add(commands: Any) -> None:
         "--wait-bound", type=above_zero, default=60, metavar="SECONDS",
         help="a longer wait of a living process is a violation (%(default)s)",
     )  # fmt: skip
-    option("--seed", type=int, default=1, metavar="N", help="of the random numbers (%(default)s)")
+    option(
+        "--seed", type=int, default=1, metavar="N", help="seed of the random numbers (%(default)s)"
+    )
     option(
         "--messages", action="store_true",
         help="submit messages to the inbox, which all workers serve, instead of taking turns",
     )  # fmt: skip
     option(
         "--nemesis", metavar="NAME[,NAME]", default="",
-        help="what is done meanwhile, without --endpoints: "
-        f"{', '.join(NEMESES)}; or {' or '.join(SETS)}, for all that keep data, or lose it but for clock",
+        help="faults to inject, without --endpoints: "
+        f"{', '.join(NEMESES)}; keeping: all that keep data; losing: all that lose data, except clock",
     )  # fmt: skip
     option(
         "--topology", choices=ALL, default="server",
@@ -84,23 +86,23 @@ def add(commands: Any) -> None:
     option(
         "--durability", choices=("none", "replicas", "majority", "aof"),
         help="of the lock store on what is started: what grants and accepted messages must outlive; "
-        "failovers are not excused to lose what each replica has acknowledged",
+        "a failover that loses what each replica has acknowledged is a violation",
     )  # fmt: skip
     option("--durability-replicas", type=positive, metavar="N", help="of --durability replicas (1)")
     option(
         "--durability-degraded", choices=("serve", "refuse"),
-        help="what happens while that cannot be had; what is served then, failovers may lose (serve)",
+        help="without enough acknowledgements: serve turns, which a failover may lose, or refuse them (serve)",
     )  # fmt: skip
     option("--yes", action="store_true", help="do not ask before a server of yours is stressed")
     option("--history", type=Path, metavar="FILE", help="write the history, as JSON lines")
     option(
         "--timeline", type=Path, metavar="FILE",
-        help="draw what broke a promise, or else what a loss of data excuses, if there is any: an HTML page, or the "
-        "first one as .svg or .png",
+        help="draw the violations, or without any what a loss of data excuses: an HTML page, or only the "
+        "first as .svg or .png",
     )  # fmt: skip
     option(
         "--check", type=Path, nargs="+", metavar="FILE",
-        help="stress nothing: judge the history in these files, of this lock or of another one",
+        help="only judge the history in these files, of this lock or of another one",
     )  # fmt: skip
     option("--json", action="store_true", help="print one JSON object instead of the table")
 

@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
     top.add_argument("--limit", type=positive, default=100, help="maximum of rows (%(default)s)")
     top.add_argument(
         "--interval", type=between(0.1, 3600), default=2.0, metavar="SECONDS",
-        help="between two updates (%(default)g)",
+        help="seconds between two updates (%(default)g)",
     )  # fmt: skip
     top.add_argument("--json", action="store_true", help="print one JSON object, once")
 

@@ -28,9 +28,7 @@ def require_rich() -> None:
     try:
         import rich  # noqa: F401  # only to see whether it is installed
     except ImportError:
-        raise ConfigurationError(
-            'this command needs rich; install it with: pip install "ticketlock[cli]"'
-        ) from None
+        raise ConfigurationError('this command needs rich: pip install "ticketlock[cli]"') from None
 
 
 def show(*parts: RenderableType) -> None:

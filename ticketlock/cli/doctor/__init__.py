@@ -20,11 +20,19 @@ from ..common import ENDPOINTS, EXIT_OK, between, positive
 def add(commands: Any) -> None:
     """Add the command to a parser's subcommands."""
     command = commands.add_parser(
-        "doctor", help="look at every server that endpoints.yml names, and say what is wrong"
+        "doctor",
+        help="examine every server that endpoints.yml names",
+        description="Connects to every server that the file names. Of each fault it says what is wrong, "
+        "why it matters and what to do. It changes no setting. The status is 1 if there are errors or "
+        "warnings that are not accepted, 3 if a server cannot be used.",
     )
     command.set_defaults(command=_doctor)
     command.add_argument(
-        "--endpoints", type=Path, metavar="FILE", default=ENDPOINTS, help="%(default)s"
+        "--endpoints",
+        type=Path,
+        metavar="FILE",
+        default=ENDPOINTS,
+        help="file that names the servers (%(default)s)",
     )
     command.add_argument(
         "--timeout", type=between(0.05, 600), metavar="SECONDS", default=10.0,
