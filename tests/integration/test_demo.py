@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import redis
+from ticketlock.stores.memory import InMemoryTrackerStore
 
 from ticketlock import ConcurrentRedisLockStore, LockLost
 from ticketlock.cli import EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, EXIT_UNAVAILABLE
@@ -27,6 +28,7 @@ from ticketlock.demo.judge.turns import KINDS
 from ticketlock.files.scratch import sweep
 from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server import Handler, Message, Settings
+from ticketlock.tracker import Claim
 
 
 class Command:
@@ -272,6 +274,35 @@ async def test_the_bot_handles_a_message_once(tmp_path: Path) -> None:
     (turn,), halves, found = read_turns(tracker.events, {5: "hi"})
     assert (halves, found) == (set(), [])
     assert (turn.message, turn.seen, turn.number, turn.replica) == (5, 0, 1, "0.0")
+
+
+async def test_the_bots_turn_is_one_write_and_its_end_is_recorded_behind_it(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    at_write: list[list[str | None]] = []
+
+    class Noted(InMemoryTrackerStore):
+        async def append(self, claim: Claim, *events: Any) -> None:
+            await super().append(claim, *events)
+            at_write.append([e and e.event for e in records.read("c")])
+
+    async with Conversations(tracker_store=Noted()) as conversations:
+        await Handler(conversations, EchoBot(records, "0.0"), Settings()).handle(MESSAGE)
+    assert at_write == [["begin"]]
+    assert [e and e.event for e in records.read("c")] == ["begin", "end"]
+
+
+async def test_no_end_is_recorded_where_the_lock_was_lost_behind_the_write(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    async with Conversations() as conversations:
+        with pytest.raises(LockLost):
+            async with conversations.turn("c") as turn:
+                async for reply in EchoBot(records, "0.0")(turn, MESSAGE):
+                    turn.say(reply)
+                assert turn.around_commit is not None
+                turn.grant.unbind()
+                turn.grant.lose("for the test")
+                await turn.around_commit.after()
+    assert [e and e.event for e in records.read("c")] == ["begin", "lost"]
 
 
 async def test_the_bot_writes_nothing_once_its_turn_is_lost(tmp_path: Path) -> None:

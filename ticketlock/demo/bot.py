@@ -10,11 +10,15 @@ Replicas without the lock write to an `UnfencedTrackerStore`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..endpoints.registry import create_tracker_store
+from ..errors import LockLost
 from ..events import BotUttered, UserUttered
+from ..locks.grant import Grant
+from ..tracker.commits import AroundCommit
 from ..tracker.store import TrackerStore
 from ..tracker.tracker import Claim, Tracker
 from ..turn import Turn
@@ -54,14 +58,34 @@ class EchoBot:
         try:
             await asyncio.sleep(WORK)
             yield {"text": message.text, "metadata": facts}
-            # The server would commit too, but it releases the lock in the same step, so that the
-            # begin of the next turn could be recorded before the end of this one.
-            await turn.commit()
-            turn.ensure_held()  # an end after the loss of the lock would not show the order
         except BaseException:
             record(LOST)
             raise
-        record(END)
+        # The server commits, with its mark, and releases the lock soon after that.
+        turn.around_commit = _Recorded(turn.around_commit, turn.grant, record)
+
+
+@dataclass
+class _Recorded:
+    """Records the end of a turn once its events are written and while its lock is held."""
+
+    inner: AroundCommit | None
+    grant: Grant
+    record: Callable[[str], None]
+
+    async def before(self, events: Sequence[Mapping[str, Any]]) -> None:
+        if self.inner is not None:
+            await self.inner.before(events)
+
+    async def after(self) -> None:
+        try:
+            self.grant.ensure_held()  # an end after the loss of the lock would not show the order
+        except LockLost:
+            self.record(LOST)
+            raise
+        self.record(END)
+        if self.inner is not None:
+            await self.inner.after()
 
 
 def reply(message: Message, facts: Mapping[str, Any]) -> tuple[UserUttered, BotUttered]:

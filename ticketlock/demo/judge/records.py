@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: A turn begins; its events are written and its lock is still held; the lock was lost or the
-#: write failed.
+#: bot was stopped. A turn whose write fails has a begin only.
 BEGIN, END, LOST = "begin", "end", "lost"
 
 
