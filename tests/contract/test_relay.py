@@ -135,6 +135,7 @@ async def test_a_broker_that_is_away_delays_no_turn(stores: Any, quick: None) ->
     async with Conversations(None, stores.open(), broker) as conversations:
         for number in range(20):
             await say(conversations, f"c{number % 3}", str(number))
+        await until(lambda: broker.calls > 3, "it has tried again")
         assert broker.got == {}
         assert (await conversations.tracker_store.outbox.backlog()).events == 20
         broker.mood = "well"
