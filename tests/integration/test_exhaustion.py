@@ -77,10 +77,19 @@ print("held")
 def test_what_cannot_be_made_is_made_later(
     redis_server: EmbeddedRedis, use: str, left: int | str
 ) -> None:
-    """The lock that lacks something is refused; the next one has its heartbeat."""
+    """The lock that lacks something is refused; the next one has its heartbeat.
+
+    Also where it comes while a heartbeat that cannot start says so, in a log that takes its time.
+    """
     head = """
-        import asyncio, sys, threading, time, encodings.idna
+        import asyncio, logging, sys, threading, time, encodings.idna
         from ticketlock import ConcurrentRedisLockStore, LockStoreConnectionError
+
+        class Slow(logging.StreamHandler):
+            def emit(self, record):
+                time.sleep(0.5)
+                super().emit(record)
+        logging.getLogger("ticketlock").addHandler(Slow())
     """
     code = textwrap.dedent(head) + (THREADS if left == "threads" else FILES) + use
     done = subprocess.run(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -128,3 +129,11 @@ def start_thread(target: Callable[[], None], name: str) -> None:
         start(target, ())
     else:
         threading.Thread(target=target, name=name, daemon=True).start()
+
+
+def pause(seconds: float) -> None:
+    """Let an OS thread of `start_thread` sleep, also where sleeping is patched."""
+    if _patched_by() == "gevent":
+        sys.modules["gevent.monkey"].get_original("time", "sleep")(seconds)
+    else:
+        time.sleep(seconds)

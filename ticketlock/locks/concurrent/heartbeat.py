@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -146,20 +147,31 @@ class Heartbeat:
     # -- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
+        told = False
         try:
-            # Made here: gevent binds what a loop is made of to the OS thread that makes it.
-            with closing(asyncio.SelectorEventLoop()) as loop:
-                self._begin()
-                self._loop = loop
-                loop.run_until_complete(self._beats())
-                loop.run_until_complete(self._settled())
-                loop.run_until_complete(loop.shutdown_default_executor())
-        except OSError as error:  # too many open files
-            log.warning("the heartbeat has ended, the next ticket starts it again: %s", error)
+            while not self._stopping:
+                try:
+                    self._serve()
+                except OSError as error:  # too many open files
+                    # It goes on by itself: a ticket that comes meanwhile relies on this thread.
+                    if not told:
+                        log.warning("the heartbeat cannot start, trying again: %s", error)
+                        told = True
+                    native.pause(self._interval / 5)
         finally:
             self._over = self._stopping
             if not self._stopping:  # whatever ended it, the next ticket starts it again
                 self._loop, self._started, self._idle = None, False, True
+
+    def _serve(self) -> None:
+        _check_files()
+        # Made here: gevent binds what a loop is made of to the OS thread that makes it.
+        with closing(asyncio.SelectorEventLoop()) as loop:
+            self._begin()
+            self._loop = loop
+            loop.run_until_complete(self._beats())
+            loop.run_until_complete(self._settled())
+            loop.run_until_complete(loop.shutdown_default_executor())
 
     async def _settled(self) -> None:
         """What was cancelled has ended, and what was closed has let go of its sockets."""
@@ -298,6 +310,16 @@ class Heartbeat:
         if not self._stopping:
             turns = [grant for grant in self._engine.turns() if grant in batch]
             self._beat(turns, [ticket for ticket in self._engine.attended() if ticket in batch])
+
+
+def _check_files() -> None:
+    """Raise OSError if there are no files left for an event loop: half of one would complain when it is freed."""
+    files = [*os.pipe()]
+    try:
+        files.append(os.dup(files[0]))
+    finally:
+        for file in files:
+            os.close(file)
 
 
 class _Question(NamedTuple):
