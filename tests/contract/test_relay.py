@@ -265,3 +265,19 @@ async def test_a_suspect_is_set_apart_only_when_others_pass(stores: Any, quick: 
         await drained(conversations.tracker_store)
         kept = [pair for (name, _), pairs in broker.got.items() if name == "a" for pair in pairs]
         assert set(kept) == {(1, "after")}
+
+
+async def test_a_suspect_is_set_apart_when_others_pass_between(stores: Any, quick: None) -> None:
+    broker = Broker()
+    broker.bad["bad"] = Outcome("retry", "it raises", suspect=True)
+    async with Conversations(None, stores.open(), broker) as conversations:
+        outbox = conversations.tracker_store.outbox
+        await say(conversations, "a", "bad")
+        for number in range(reached.REFUSALS):
+            assert await outbox.dead_letters() == [], "it is set apart early"
+            calls = broker.calls
+            await until(lambda: broker.calls > calls + 1, "it is tried again and again")  # noqa: B023
+            await say(conversations, "b", str(number))
+            await until(lambda: len(broker.texts("b")) > number, "others pass")  # noqa: B023
+        await drained(conversations.tracker_store)
+        assert [letter.sender_id for letter in await outbox.dead_letters()] == ["a"]

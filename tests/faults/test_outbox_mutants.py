@@ -99,14 +99,18 @@ MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
         "memory", test_outbox.test_a_deleted_conversation_begins_another_history),
     # -- the relay
     "what is not confirmed counts": (
-        python(SUSPECTS, "reached", 'outcome.status == "retry" and not', "False and not"),
+        python(SUSPECTS, "_reached", 'outcome.status == "retry" and not', "False and not"),
         "memory", test_relay.test_a_broker_that_is_away_delays_no_turn),
     "dead letters are dropped": (
         python(RELAY, "_deliver", "await self._add_dead_letters(letters)", "pass"),
         "memory", test_relay.test_poisoned_events_are_set_apart),
     "a suspect goes though nothing passes": (
-        python(SUSPECTS, "_at_fault", " and suspect.others_passed", ""),
+        python(SUSPECTS, "_at_fault", "self._accepted > suspect.accepted", "True"),
         "memory", test_relay.test_a_suspect_is_set_apart_only_when_others_pass),
+    "only what passes beside a suspect counts": (
+        python(SUSPECTS, "_at_fault", "self._accepted > suspect.accepted",
+               "self._accepted > before"),
+        "memory", test_relay.test_a_suspect_is_set_apart_when_others_pass_between),
     "nobody looks for what others left": (
         python(RELAY, "_sweep", "for sender_id in found:", "for sender_id in ():"),
         "sqlite", test_relay.test_a_broker_that_is_away_from_one_replica_only),

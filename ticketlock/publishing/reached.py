@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from ..tracker.outbox import Batch, DeadLetter
 from .message import BrokerMessage, Outcome, Published
 
-#: How often the broker refuses an event, while it accepts others, before the event becomes a
-#: dead letter.
+#: How often the broker refuses an event, having accepted others since it refused it before, until
+#: the event becomes a dead letter.
 REFUSALS = 6
 
 
@@ -62,39 +62,38 @@ class Reached:
 
 
 class Suspects:
-    """Judges outcomes; an event that the broker refuses again and again is a suspect."""
+    """Judges outcomes; an event that the broker refuses again and again is a suspect.
+
+    What the broker accepts between two refusals counts, not only what it accepts beside one: the
+    relay may deliver a suspect alone and other conversations in the rounds between.
+    """
 
     def __init__(self) -> None:
         self._of: dict[str, _Suspect] = {}
+        self._accepted = 0
 
     def refusals(self, sender_id: str) -> int:
         """How often the first waiting event of the conversation was refused; at least 1."""
         suspect = self._of.get(sender_id)
         return suspect.refusals if suspect else 1
 
-    def all_reached(
-        self, batches: Sequence[Batch], outcomes: Sequence[Outcome], others_pass: bool
-    ) -> list[Reached]:
+    def all_reached(self, batches: Sequence[Batch], outcomes: Sequence[Outcome]) -> list[Reached]:
         """How far each batch got, by the outcomes of all their messages, in this order."""
+        before = self._accepted
+        self._accepted += sum(outcome.status == "delivered" for outcome in outcomes)
         results, start = [], 0
         for batch in batches:
             end = start + len(batch.events)
-            results.append(self.reached(batch, outcomes[start:end], others_pass))
+            results.append(self._reached(batch, outcomes[start:end], before))
             start = end
         return results
 
-    def reached(self, batch: Batch, outcomes: Sequence[Outcome], others_pass: bool) -> Reached:
-        """How far a batch got, by the outcomes of its messages.
-
-        Args:
-            others_pass: whether the broker accepted any event meanwhile.
-        """
+    def _reached(self, batch: Batch, outcomes: Sequence[Outcome], before: int) -> Reached:
+        """How far a batch got; `before`: how many events were accepted before this delivery."""
         result = Reached(batch, batch.first if batch.events else batch.sequence)
         pairs = zip(batch.events, outcomes, strict=True)
         for number, (event, outcome) in enumerate(pairs, batch.first):
-            if outcome.status == "retry" and not self._at_fault(
-                batch, number, outcome, others_pass
-            ):
+            if outcome.status == "retry" and not self._at_fault(batch, number, outcome, before):
                 result.waits = outcome.reason or "the broker has not confirmed"
                 result.retries += 1
                 break
@@ -109,22 +108,29 @@ class Suspects:
                 break
         return result
 
-    def _at_fault(self, batch: Batch, number: int, outcome: Outcome, others_pass: bool) -> bool:
+    def _at_fault(self, batch: Batch, number: int, outcome: Outcome, before: int) -> bool:
         """Whether the broker often refused this event while it accepted others."""
         if not outcome.suspect:
             return False
-        suspect = self._of.setdefault(batch.sender_id, _Suspect(number))
-        if suspect.number != number:
-            suspect = self._of[batch.sender_id] = _Suspect(number)
+        suspect = self._of.get(batch.sender_id)
+        if suspect is None or suspect.number != number:
+            suspect = self._of[batch.sender_id] = _Suspect(number, before)
         suspect.refusals += 1
-        suspect.others_passed |= others_pass
-        return suspect.refusals >= REFUSALS and suspect.others_passed
+        suspect.counted += self._accepted > suspect.accepted
+        suspect.accepted = self._accepted
+        return suspect.counted >= REFUSALS
 
 
 @dataclass
 class _Suspect:
-    """An event that the broker refused, perhaps for what is in it."""
+    """An event that the broker refused, perhaps for what is in it.
+
+    Attributes:
+        accepted: how many events the broker had accepted when it refused this one last.
+        counted: the refusals before which it had accepted others since the last refusal.
+    """
 
     number: int
+    accepted: int
     refusals: int = 0
-    others_passed: bool = False
+    counted: int = 0

@@ -330,7 +330,7 @@ class Relay:
         began = clock()
         outcomes = await broker.deliver(messages, DELIVER_SECONDS) if messages else []
         some = any(outcome.status == "delivered" for outcome in outcomes)
-        results = self._suspects.all_reached(batches, outcomes, some)
+        results = self._suspects.all_reached(batches, outcomes)
         self._report(results, clock() - began)
         if letters := [letter for result in results for letter in result.letters]:
             await self._add_dead_letters(letters)
