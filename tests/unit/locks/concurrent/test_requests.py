@@ -73,3 +73,13 @@ def test_long_ids_are_not_kept(requests: Requests) -> None:
         assert tracemalloc.get_traced_memory()[0] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_keys_of_ten_thousand_conversations_are_made_once(
+    requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that has so many at once uses them in turn, which a smaller cache never hits."""
+    waiters = [waiter(f"conversation-{i}") for i in range(10_000)]
+    first = [requests.packed([one]) for one in waiters]
+    monkeypatch.setattr(requests, "_ends", [])
+    assert [requests.packed([one]) for one in waiters] == first
