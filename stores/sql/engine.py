@@ -15,6 +15,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import ConfigurationError
 from ticketlock.files.private import make_private
+from ticketlock.process import clock
 
 from . import errors, packets, schema, sessions
 from .settings import SQLSettings
@@ -62,14 +63,15 @@ def _sqlite(settings: SQLSettings) -> AsyncEngine:
 def listen(engine: sa.Engine, settings: SQLSettings) -> None:
     """Set up each new connection to SQLite, and the start of each transaction."""
     errors.listen(engine)
-
     listen_for_files(engine)
+    patience = settings.timeout / 2
 
     @sa.event.listens_for(engine, "connect")
     def connected(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {int(settings.timeout * 500)}")
+        cursor.execute(f"PRAGMA busy_timeout = {round(1000 * patience)}")
+        record.info["ticketlock_patience"] = patience
         # In WAL mode readers do not wait for the writer. SQLite refuses the change while others
         # use the file; then the next connection makes it.
         record.info["ticketlock_wal"] = False
@@ -85,8 +87,40 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
     @sa.event.listens_for(engine, "begin")
     def begun(connection: sa.Connection) -> None:
         # A transaction that begins as a reader cannot wait for the write lock later.
-        read = connection.get_execution_options().get("ticketlock_read")
-        connection.exec_driver_sql("BEGIN" if read else "BEGIN IMMEDIATE")
+        if connection.get_execution_options().get("ticketlock_read"):
+            _wait_for_others(connection, patience)
+            connection.exec_driver_sql("BEGIN")
+        else:
+            _begin_to_write(connection, patience)
+
+
+def _begin_to_write(connection: sa.Connection, patience: float) -> None:
+    """Wait for other processes' transactions up to `patience` seconds, in steps of a millisecond.
+
+    SQLite's own steps grow to 100 ms, while the file changes hands between others again and again.
+    """
+    if connection.info["ticketlock_wal"]:  # else a commit waits too, for readers
+        _wait_for_others(connection, 0.001)
+        driver: Any = connection.connection.dbapi_connection
+        end = clock() + patience
+        while clock() < end:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    break
+            else:
+                return
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # its error is as those of other statements
+
+
+def _wait_for_others(connection: sa.Connection, seconds: float) -> None:
+    """How long SQLite waits for other processes on this connection from now on."""
+    info: Any = connection.info
+    if info["ticketlock_patience"] != seconds:
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute(f"PRAGMA busy_timeout = {round(1000 * seconds)}")
+        info["ticketlock_patience"] = seconds
 
 
 def listen_for_files(engine: sa.Engine) -> None:

@@ -14,7 +14,7 @@ from integration import test_group_commit_outages as outages
 from integration import test_group_commit_servers as servers
 from integration import test_sqlite_turns as sqlite
 from servers.tracker_stores import Stores
-from ticketlock.stores.sql import mysql, postgresql, transactions, turns
+from ticketlock.stores.sql import engine, mysql, postgresql, transactions, turns
 from ticketlock.stores.sql.batches import Batches
 from ticketlock.stores.sql.conversation import Found
 from ticketlock.stores.sql.sqlite import SQLiteEngine
@@ -70,6 +70,9 @@ MUTANTS: dict[str, tuple[Patch, Callable[[Stores], Any]]] = {
     "an error of a void transaction counts": (
         python(Transactions, "_carry_out", "operation.error = None", "pass"),
         tests.test_a_transaction_that_one_write_has_ended),
+    "SQLite waits in steps of its own": (
+        python(engine, "_begin_to_write", "_wait_for_others(connection, 0.001)", "pass"),
+        tests.test_the_writer_waits_for_other_processes_in_short_steps),
     "any number of writes": (
         python(Batches, "_take", "and len(batch) < MAX_OPERATIONS", ""),
         tests.test_a_batch_is_bounded),
