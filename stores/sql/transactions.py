@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -40,15 +41,25 @@ class Transactions(Batches):
     def __init__(self, engine: sa.Engine, writer: ThreadPoolExecutor) -> None:
         super().__init__()
         self._engine, self._writer = engine, writer
+        #: Whether the writer was asked to look for operations; under the lock.
+        self._asked, self._lock = False, threading.Lock()
 
     def _wake(self) -> None:
-        # One for each, of which the first takes the others along: so none is left behind.
-        self._writer.submit(self._next)
+        with self._lock:
+            if not self._asked:
+                self._writer.submit(self._next)
+                self._asked = True
 
     def _next(self) -> None:
-        if batch := self._take():
-            self._carry_out(batch)
-            _acknowledge(batch)
+        try:
+            if batch := self._take():
+                self._carry_out(batch)
+                _acknowledge(batch)
+        finally:
+            with self._lock:
+                self._asked = False
+            if self._waiting:  # what comes later asks by itself
+                self._wake()
 
     def _carry_out(self, batch: list[Operation]) -> None:
         """Commit them, or note for each why it was not stored.
