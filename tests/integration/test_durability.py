@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from conftest import until
@@ -15,6 +16,7 @@ from ticketlock import (
     LockStoreConnectionError,
     NotDurable,
 )
+from ticketlock.process import clock
 from ticketlock.redis import confirming
 from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.redis.rights import grant_line
@@ -124,8 +126,10 @@ async def test_serve_goes_on_and_says_so(caplog: pytest.LogCaptureFixture) -> No
         async with store(servers.master, **keys) as locks:
             locks.observe(seen)
             pause(replica)
+            began = clock()
             async with locks.lock("c"):
                 pass
+            warned = clock()
             assert [*locks.not_durable] == [f"127.0.0.1:{servers.master.port}"]
             before = calls(servers.master, "wait")
             for _ in range(5):
@@ -147,7 +151,12 @@ async def test_serve_goes_on_and_says_so(caplog: pytest.LogCaptureFixture) -> No
             f"not durable (durability: replicas): {seen.told[0]}; until that is better, turns are "
             "granted and messages accepted without it"
         )
-        assert texts[1].startswith("durable again (durability: replicas), after ")
+        again = re.fullmatch(
+            r"durable again \(durability: replicas\), after ([\d.]+) s: .*", texts[1]
+        )
+        assert again is not None
+        # Since the first write was waited for, and not since the warning.
+        assert float(again[1]) >= warned - began - 0.1
 
 
 async def test_refuse_gives_the_turn_up() -> None:

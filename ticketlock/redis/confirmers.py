@@ -161,10 +161,10 @@ class _Server:
     def explain(self, error: BaseException) -> str:
         return str(explain(self._settings, error)[0])
 
-    def changed(self, why: str) -> None:
+    def changed(self, why: str, since: float) -> None:
         asked = self._all.asked
         if why:
-            self._since = clock()
+            self._since = since
             log.warning(
                 "not durable (durability: %s): %s; until that is better, %s", asked.kind, why,
                 "nothing is granted or accepted" if asked.refuse

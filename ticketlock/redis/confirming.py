@@ -185,7 +185,7 @@ class Server(Protocol):
     def owned(self) -> bool: ...
     def route(self, pending: Pending, address: Address | None) -> None: ...
     def explain(self, error: BaseException) -> str: ...
-    def changed(self, why: str) -> None: ...
+    def changed(self, why: str, since: float) -> None: ...
 
 
 class Confirmer:
@@ -194,7 +194,8 @@ class Confirmer:
     Args:
         server: `open` connects to the one that is the master now; `owned` is whether it is still
             one; `route` sends a write on to a server, or to the one that now has its key;
-            `changed` hears why writes are not durable in time, and "" when they are again.
+            `changed` hears why writes are not durable in time, and since which moment of
+            `clock()` they were waited for; "" when they are again.
 
     Attributes:
         why: why writes are not durable in time; empty: they are.
@@ -218,7 +219,7 @@ class Confirmer:
         """Settle a write once it is durable, or late. While that takes too long, it is late at once."""
         if not self.why and clock() > pending.ends:  # its time has passed at another server
             late = ConnectionError(f"a write was not confirmed within {self._asked.timeout:g} s")
-            self._tell(self._server.explain(late))
+            self._tell(self._server.explain(late), pending.began)
         if self.why:
             pending.settle(Verdict.LATE)
         else:
@@ -292,7 +293,8 @@ class Confirmer:
             raise ConnectionError(text)
         missing = asked.missing(waited, wire.needed)
         place = wire.opened.place
-        self._tell(f"Redis at {place}: {missing} within {asked.timeout:g} s" if missing else "")
+        why = f"Redis at {place}: {missing} within {asked.timeout:g} s" if missing else ""
+        self._tell(why, ends - asked.timeout)
         for one in self._group:
             one.settle(Verdict.LATE if missing else Verdict.DURABLE)
         self._group = []
@@ -335,15 +337,15 @@ class Confirmer:
     def _failed(self, ends: float, error: BaseException) -> None:
         group, self._group = self._group, []
         if clock() >= ends - 0.001:
-            self._tell(self._server.explain(error))
+            self._tell(self._server.explain(error), ends - self._asked.timeout)
         for one in group:  # again, if there is time; in a cluster, to another server perhaps
             self._server.route(one, None)
 
-    def _tell(self, why: str) -> None:
+    def _tell(self, why: str, since: float = 0.0) -> None:
         """Note why writes are not durable in time, and tell it when that begins and ends."""
         if bool(why) != bool(self.why):
             self.why = why
-            self._server.changed(why)
+            self._server.changed(why, since)
 
     # -- connecting ----------------------------------------------------------------------------
 
