@@ -53,6 +53,12 @@ async def ability(server: Server, use: Use, *, cluster: bool = False) -> AsyncIt
                 yield CANNOT_WAIT.found(*why)
 
 
+def slow_log(server: Server, asked: Durability) -> Iterator[Finding]:
+    """A master that can wait for its log has it synced once a second. Source: CONFIG GET."""
+    if asked.kind == "aof" and server.config.get("appendfsync") == "everysec":
+        yield SLOW_LOG.found("appendfsync is everysec", setting("appendfsync always"))
+
+
 def durable(server: Server, asked: Durability) -> Iterator[Finding]:
     """What is asked is more than there is. Source: INFO replication, CONFIG GET.
 
@@ -64,8 +70,6 @@ def durable(server: Server, asked: Durability) -> Iterator[Finding]:
             "durability is server",
             "on another server than MemoryDB: durability: replicas, majority or aof",
         )
-    if asked.kind == "aof" and server.config.get("appendfsync") == "everysec":
-        yield SLOW_LOG.found("appendfsync is everysec", setting("appendfsync always"))
     if asked.kind not in ("replicas", "majority") or server.info.get("role") != "master":
         return
     followers = [

@@ -188,7 +188,8 @@ class Examination:
                     if owns is not None:
                         await self._gather(own, bells.repeated(own, use, owns))
                     cluster = self._deployment.mode == "cluster"
-                    await self._gather(own, durability.ability(own, use, cluster=cluster))
+                    if not await self._gather(own, durability.ability(own, use, cluster=cluster)):
+                        self._add(server.place, durability.slow_log(server, use.durability))
             finally:
                 own.close()
 
@@ -217,8 +218,12 @@ class Examination:
                 f"ACL SETUSER {user} {_rights('-', refused)}; where a provider forbids it, see its console",
             )
 
-    async def _gather(self, server: Server, found: AsyncIterator[Finding]) -> None:
-        """Keep the findings of a check that asks; one that takes too long is not finished."""
+    async def _gather(self, server: Server, found: AsyncIterator[Finding]) -> bool:
+        """Keep the findings of a check that asks, and return whether there are any.
+
+        A check that takes too long is not finished, which is a finding too.
+        """
+        before = len(self._found)
 
         async def collect() -> None:
             async for finding in found:
@@ -230,6 +235,7 @@ class Examination:
             text = str(explain(self._deployment.settings, error)[0])
             again = NOT_LOOKED_AT.found(text, "run the doctor again, with a longer --timeout")
             self._found.append((server.place, again))
+        return len(self._found) > before
 
     # -- what was found ----------------------------------------------------------------------
 
