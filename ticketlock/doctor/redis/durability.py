@@ -25,6 +25,14 @@ TOO_FEW = fault(
     "docs/operations/durability.md",
 )  # fmt: skip
 
+NOT_ALL = fault(
+    "redis-durability-not-all", "note",
+    "Sentinels may promote a replica that has not acknowledged: when they do not reach the one that has, or in a "
+    "second failover right after the first. A master that they have replaced goes on with the other replicas. "
+    "Grants and accepted messages that counted are lost then.",
+    "docs/operations/durability.md",
+)  # fmt: skip
+
 SLOW_LOG = fault(
     "redis-durability-fsync", "warning",
     "Each turn waits for up to a second before it begins, until the server syncs its log.",
@@ -70,17 +78,43 @@ def durable(server: Server, asked: Durability) -> Iterator[Finding]:
             "durability is server",
             "on another server than MemoryDB: durability: replicas, majority or aof",
         )
-    if asked.kind not in ("replicas", "majority") or server.info.get("role") != "master":
-        return
-    followers = [
-        text for key, text in server.info.items() if key[5:].isdigit() and key[:5] == "slave"
-    ]
-    online = sum("state=online" in text for text in followers)
-    needed = asked.needed(len(followers))
-    if online < needed:
+    needed, online = asked.needed(len(_replicas(server))), _online(server)
+    if _counts(server, asked) and online < needed:
         yield TOO_FEW.found(
             f"durability asks for {needed} {'replica' if needed == 1 else 'replicas'}, and {online} "
             f"{'follows' if online == 1 else 'follow'}",
             "start a replica (REPLICAOF HOST PORT, in a cluster CLUSTER REPLICATE ID), or ask for fewer "
             "with durability_replicas",
         )
+
+
+def not_all(server: Server, asked: Durability) -> Iterator[Finding]:
+    """Behind sentinels, a replica may become the master that need not have acknowledged.
+
+    Source: INFO replication, and docs/reliability.md, where such failovers lost messages.
+
+    Args:
+        server: the master.
+    """
+    count = len(_replicas(server))
+    needed = asked.needed(count)
+    if _counts(server, asked) and needed < count:
+        yield NOT_ALL.found(
+            f"durability: {asked.kind} asks for {needed} of the {count} replicas",
+            f"durability: replicas, durability_replicas: {count} in the section; what happens while one "
+            "of them is away says durability_degraded",
+        )
+
+
+def _counts(server: Server, asked: Durability) -> bool:
+    """Whether replicas of the server have to acknowledge."""
+    return asked.kind in ("replicas", "majority") and server.info.get("role") == "master"
+
+
+def _replicas(server: Server) -> list[str]:
+    """The replicas that a master knows, as INFO has them."""
+    return [text for key, text in server.info.items() if key[5:].isdigit() and key[:5] == "slave"]
+
+
+def _online(server: Server) -> int:
+    return sum("state=online" in text for text in _replicas(server))

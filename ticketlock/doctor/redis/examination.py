@@ -174,6 +174,8 @@ class Examination:
         await self._gather(server, rights.lua(server))
         for use in self._deployment.uses:
             self._add(server.place, durability.durable(server, use.durability))
+            if self._deployment.mode == "sentinel":
+                self._add(server.place, durability.not_all(server, use.durability))
             settings = self._deployment.login(use, address)
             try:
                 own = Server(server.place, await reach(settings))
