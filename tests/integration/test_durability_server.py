@@ -58,6 +58,11 @@ async def test_a_replica_of_redis_is_stopped(tmp_path: Path, degraded: str) -> N
                     assert place not in answers[1].text  # that is for operators
                     assert answers[1].headers["retry-after"] == "2"
                 assert await problem(http, one, there=True) == why
+                told = [line for line in one.log().splitlines() if "answered 503" in line]
+                assert len(told) == (2 if degraded == "refuse" else 0)  # each refusal once
+                for line in told:
+                    assert "message 'm' of conversation 'b'" in line
+                    assert "None" not in line
                 said = "nothing is granted" if degraded == "refuse" else "turns are granted"
                 assert one.log().count(why) >= 1
                 assert said in one.log()

@@ -277,22 +277,29 @@ def shown(error: Exception) -> bool:
 
 
 def describe(error: Exception) -> dict[str, Any]:
-    """The body of an error answer; a text that is not for the client is logged."""
+    """The body of an error answer; a text that is not for the client is logged, if it was not before."""
     status, reason, _ = classify(error)
     details = vars(error).get("_details")
     if shown(error):
         return failure(status, reason, str(error), details)
-    ours = isinstance(error, TicketLockError)
-    log.warning("answered %d: %s%s", status, error, "" if ours else _trace(error))
+    if not vars(error).get("_logged"):
+        log.warning("answered %d: %s", status, logged(error))
     unreadable = isinstance(error, e.UnreadableHistory)
     text = _UNREADABLE if unreadable else HTTPStatus(status).phrase
     return failure(status, reason, text, details)
 
 
-def _trace(error: Exception) -> str:
-    """The end of a traceback: that of an endless recursion has thousands of lines."""
+def logged(error: Exception) -> str:
+    """The text of an error that is about to be logged, and the end of an unexpected one's traceback.
+
+    `describe` logs it no more.
+    """
+    vars(error)["_logged"] = True
+    if isinstance(error, TicketLockError):
+        return str(error)
+    # That of an endless recursion has thousands of lines.
     lines = "".join(traceback.format_exception(type(error), error, error.__traceback__, -_FRAMES))
-    return "\n" + lines[-_TRACE:]
+    return f"{error}\n{lines[-_TRACE:]}"
 
 
 def headers(error: Exception) -> dict[str, str]:

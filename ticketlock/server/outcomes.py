@@ -18,7 +18,7 @@ from ..errors import (
 from ..locks.store import LockStore
 from ..process import clock
 from ..telemetry.observer import Handled
-from .errors import CONTENDED, add_details, classify
+from .errors import CONTENDED, add_details, classify, logged
 from .jobs import Job, Sent
 from .operator.failures import Failures
 
@@ -139,11 +139,12 @@ def _log(message: Handled) -> None:
     if isinstance(error, LockLost):
         return
     log.warning(
-        "message %r of conversation %r, ticket %s: answered %d %s after %.1f s%s: %s",
-        message.message_id, message.conversation_id, message.ticket, message.status,
+        "message%s of conversation %r%s: answered %d %s after %.1f s%s: %s",
+        "" if message.message_id is None else f" {message.message_id!r}", message.conversation_id,
+        "" if message.ticket is None else f", ticket {message.ticket}", message.status,
         message.reason, message.seconds,
         "" if message.held_for is None else f", its turn held for {message.held_for:.1f} s",
-        error,
+        logged(error),
         extra={
             "conversation": message.conversation_id, "message_id": message.message_id,
             "ticket": message.ticket, "held_for": message.held_for, "why": str(error),

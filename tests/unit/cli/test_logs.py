@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from conftest import until
 from serving import Gate, client, send
+from ticketlock.stores.memory import InMemoryTrackerStore
 
 from ticketlock import Conversations, TrackerStoreConnectionError
 from ticketlock.cli import logs, main
@@ -55,7 +56,26 @@ async def test_a_refused_message_is_a_warning(caplog: pytest.LogCaptureFixture) 
     assert "c" in busy["why"]
     assert (late["message_id"], late["status"], late["reason"]) == ("m1", 504, "Timeout")
     assert late["ticket"] == 1
-    assert "message 'm2' of conversation 'c', ticket None: answered 409 Busy" in caplog.text
+    assert "message 'm2' of conversation 'c': answered 409 Busy" in caplog.text
+    assert "message 'm1' of conversation 'c', ticket 1: answered 504 Timeout" in caplog.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_that_is_not_shown_is_logged_once(
+    stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With its conversation, though its text is not for the client."""
+
+    class Away(InMemoryTrackerStore):
+        async def claim(self, *_: Any) -> Any:
+            raise TrackerStoreConnectionError("away: db.internal")
+
+    async with client(stores=(None, Away())) as http:
+        address = f"/webhooks/rest/webhook?stream={str(stream).lower()}"
+        answer = await http.post(address, json={"sender": "c", "message": "x"})
+        assert (answer.status_code, "away" in answer.text) == (503, False)
+    (said,) = [one for one in caplog.messages if "away: db" in one]
+    assert " of conversation 'c', ticket 1: answered 503 TrackerStoreUnavailable after" in said
 
 
 async def test_a_message_that_is_tried_again_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
