@@ -66,6 +66,12 @@ _INSTEAD = {
     **dict.fromkeys(("slack", "telegram", "facebook", "twilio"), _OURS),
 }
 
+#: What to type where there is no file.
+_BEGIN = (
+    "name yours (--endpoints FILE; config check FILE), or begin one, for instance with the line "
+    "tracker_store: {type: sql, db: bot.db} (docs/guides/configure.md)"
+)
+
 #: `${NAME}`, `${NAME:-default}`, `${NAME:?what to do}`; `$${NAME}` is the text `${NAME}`.
 _VARIABLE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)(?::(?:-([^}]*)|\?([^}]*)))?\}")
 
@@ -125,6 +131,10 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
     name = str(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"{name}: there is no such file in {Path(path).absolute().parent}: {_BEGIN}"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error  # without the file name
         raise ConfigurationError(f"{name}: cannot be read: {why}") from error

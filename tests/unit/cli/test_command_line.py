@@ -210,7 +210,27 @@ def _message(line: str, record_format: str) -> str:
 def test_run_with_a_named_file_that_is_missing(tmp_path: Path) -> None:
     done = ticketlock(tmp_path, "run", "--endpoints", "endpoints.yml")
     assert done.returncode == EXIT_BAD_INPUT
-    assert "endpoints.yml: cannot be read" in done.stderr
+    assert "endpoints.yml: there is no such file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "doctor", "config check", "tracker list", "tracker migrate --to other.yml", "events status",
+        "doctor --endpoints other/endpoints.yml", "config check other/endpoints.yml",
+    ],
+)  # fmt: skip
+def test_a_file_that_is_not_there(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which one, where it was looked for, and what to type."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words.split()) == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    folder = tmp_path / "other" if "other/" in words else tmp_path
+    assert f"endpoints.yml: there is no such file in {folder}" in said
+    assert "--endpoints FILE" in said
+    assert "tracker_store: {type: sql, db: bot.db}" in said
 
 
 def test_run_warns_of_locks_that_no_other_replica_sees(tmp_path: Path) -> None:
