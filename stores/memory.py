@@ -50,6 +50,7 @@ class InMemoryTrackerStore(FencedTrackerStore):
 
     shared = False
     waits = False
+    unconnected = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

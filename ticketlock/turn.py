@@ -40,6 +40,7 @@ _CLAIMS = 5
 #: Seconds before a write whose outcome is not known is repeated; doubled each time.
 _FIRST_RETRY = 0.05
 
+_INSIDE = "a turn can be used only inside its `with` block"
 _writes = Running()
 
 
@@ -95,8 +96,7 @@ class Turn:
         self._owner = owner
         self._relay = relay
         self.actions = actions
-        self.calls = 0
-        self.discarded = False
+        self.calls, self.discarded = 0, False
         self._claim: Claim | None = None
         self._pending: list[dict[str, Any]] = []
         self._replies: dict[str, str] = {}
@@ -116,7 +116,7 @@ class Turn:
     def grant(self) -> Grant:
         """The lock's side of the turn: `number`, `fence`, `lost`."""
         if self.lock.grant is None:
-            raise RuntimeError("a turn can be used only inside its `with` block")
+            raise RuntimeError(_INSIDE)
         return self.lock.grant
 
     @property
@@ -149,17 +149,17 @@ class Turn:
 
     def _claimed(self) -> Claim:
         if self._claim is None:
-            raise RuntimeError("a turn can be used only inside its `with` block")
+            raise RuntimeError(_INSIDE)
         return self._claim
 
     def _check_inside(self) -> None:
         if self.grant.left:
-            raise RuntimeError(
-                "a turn can be used only inside its `with` block, and this one has ended"
-            )
+            raise RuntimeError(f"{_INSIDE}, and this one has ended")
 
     async def queue(self) -> int:
         """Take the ticket now and enter later; see `Lock.queue`."""
+        if self._store.unconnected:
+            await self._store.connect()
         return await self.lock.queue()
 
     def withdraw(self) -> None:
@@ -328,6 +328,9 @@ class Turn:
         """
         if self._relay is not None:
             self._relay.start()
+        # That of a submitted message is ours already: its claim connects, and says what failed.
+        if self._store.unconnected and self.on_no_claim is None:
+            await self._store.connect()
         await self.lock.take(who=who)
         try:
             await self._claim_it()
@@ -352,7 +355,9 @@ class Turn:
         try:
             if write:
                 await self.commit()
-                self._answer()
+                if self._replies:
+                    window = WINDOW if self._incoming is None else self._incoming.window
+                    self._lock_store.answer(self.grant, self._replies, window)
         except BaseException:
             await self._release()
             raise
@@ -368,11 +373,6 @@ class Turn:
     def _cut(self) -> None:
         """Drop what was called for the turn and knows it: a ring is freed by the garbage collector only."""
         self.on_no_claim = self.on_say = self.around_commit = None
-
-    def _answer(self) -> None:
-        if self._replies:
-            window = WINDOW if self._incoming is None else self._incoming.window
-            self._lock_store.answer(self.grant, self._replies, window)
 
     async def _release(self) -> None:
         self._cut()

@@ -21,8 +21,10 @@ from ticketlock import (
     LockStore,
     LockTimeout,
     StaleFence,
+    TrackerStoreConnectionError,
 )
 from ticketlock.redis.embedded import EmbeddedRedis
+from ticketlock.tracker.fenced import FencedTrackerStore
 
 _prefixes = itertools.count()
 
@@ -54,6 +56,44 @@ async def test_a_turn_is_written_when_its_block_ends(stores: Any, make_locks: An
         async with conversations.turn("a") as turn:
             assert turn.tracker.slots["mood"] == "good"
             assert turn.sequence == 2
+
+
+@pytest.mark.parametrize("queued", [False, True])
+async def test_the_first_turn_connects_before_it_takes_its_ticket(
+    queued: bool, stores: Any, make_locks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No ticket waits, and no lease runs, meanwhile; nothing is left of one that failed."""
+    async with Conversations(make_locks(), stores.open()) as conversations:
+        store, locks = conversations.tracker_store, conversations.lock_store
+        if not store.unconnected:  # in memory
+            assert type(store)._do_connect is FencedTrackerStore._do_connect
+            return
+        connect, seen = store._do_connect, []
+
+        async def away() -> None:
+            raise TrackerStoreConnectionError("it is away")
+
+        async def watched() -> None:
+            seen.append(await locks.inspect("a"))
+            await connect()
+            seen.append(await locks.inspect("a"))
+
+        async def one(text: str) -> None:
+            turn = conversations.turn("a")
+            if queued:
+                await turn.queue()
+            async with turn:
+                turn.add(user(text, 1))
+
+        monkeypatch.setattr(store, "_do_connect", away)
+        with pytest.raises(TrackerStoreConnectionError, match="it is away"):
+            await one("lost")
+        assert (await locks.inspect("a")).holder is None
+        monkeypatch.setattr(store, "_do_connect", watched)
+        await asyncio.gather(*(one(f"{i}") for i in range(5)))
+        await one("later")
+        assert [(each.holder, each.waiting_count) for each in seen] == [(None, 0)] * 2  # once
+        assert await texts(conversations) == ["0", "1", "2", "3", "4", "later"]
 
 
 async def test_turns_of_replicas_follow_each_other(stores: Any, make_locks: Any) -> None:

@@ -106,6 +106,12 @@ def _identity(wire: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(repr(wire.get(key)) for key in ("event", "timestamp", "text", "name", "value"))
 
 
+def _heard(task: asyncio.Task[None]) -> None:
+    """Mark the error as read: who asked may be gone."""
+    if not task.cancelled():
+        task.exception()
+
+
 class _Readable:
     """Raises UnreadableHistory if what is read in the block is foreign data."""
 
@@ -139,12 +145,14 @@ class FencedTrackerStore(TrackerStore):
     max_event_bytes = MAX_EVENT_BYTES
     feeds_outbox = True
     keeps_marks = True
+    unconnected = True
 
     def __init__(self, domain: Any = None, event_broker: Any = None) -> None:
         super().__init__(domain, event_broker)
         self._token = object()
         self._running = Running()
         self._recent = RecentEvents()
+        self._connecting: asyncio.Task[None] | None = None
 
     # -- implemented by a backend ----------------------------------------------------------------
 
@@ -196,7 +204,14 @@ class FencedTrackerStore(TrackerStore):
     # -- the contract ------------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        await self._running.finish(self._do_connect())
+        # One for all who ask meanwhile: they go on in the order in which they came.
+        if self._connecting is None or self._connecting.done():
+            connecting = self._running.finish(self._do_connect())
+            self._connecting = asyncio.get_running_loop().create_task(connecting)
+            self._connecting.add_done_callback(_heard)
+        await asyncio.wait({self._connecting})
+        self._connecting.result()
+        self.unconnected = False
 
     async def close(self) -> None:
         await self._running.settle()

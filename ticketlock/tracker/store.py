@@ -63,6 +63,8 @@ class TrackerStore:
     waits = True
     #: Whether all processes read the same histories.
     shared = True
+    #: Whether a turn connects it before it takes a ticket: the first use makes clients, and tables.
+    unconnected = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
