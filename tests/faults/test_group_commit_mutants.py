@@ -72,7 +72,7 @@ MUTANTS: dict[str, tuple[Patch, Callable[[Stores], Any]]] = {
         tests.test_a_transaction_that_one_write_has_ended),
     "SQLite waits in steps of its own": (
         python(engine, "_begin_to_write", "_wait_for_others(connection, 0.001)", "pass"),
-        tests.test_the_writer_waits_for_other_processes_in_short_steps),
+        sqlite.test_the_writer_waits_for_other_processes_in_short_steps),
     "any number of writes": (
         python(Batches, "_take", "and len(batch) < MAX_OPERATIONS", ""),
         tests.test_a_batch_is_bounded),

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from conftest import until
 from contract_events import user
 from servers.tracker_stores import Stores
 from ticketlock.stores.sql import SQLTrackerStore
@@ -291,20 +290,6 @@ async def test_a_busy_file_fails_all_and_is_waited_for_once(stores: Stores) -> N
     other.close()
     claims = await together(writer, *(store.claim(str(n), 1, "x") for n in range(5)))
     assert [claim.sequence for claim in claims] == [0] * 5
-    await stores.close()
-
-
-async def test_the_writer_waits_for_other_processes_in_short_steps(stores: Stores) -> None:
-    """SQLite's own wait is one BEGIN, and sleeps up to 100 ms at a time."""
-    store, writer = await opened(stores)
-    with closing(sqlite3.connect(store.settings.url.database, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        writer.said.clear()
-        claiming = asyncio.create_task(store.claim("a", 1, "x"))
-        await until(lambda: writer.said.count("BEGIN") > 20, "it looks again and again", 3)
-        assert not claiming.done()
-    assert (await claiming).sequence == 0
-    assert writer.said.count("COMMIT") == 1
     await stores.close()
 
 

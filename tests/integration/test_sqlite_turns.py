@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from conftest import until
 from contract_events import user
 from integration.test_group_commit_servers import (
     events_of_another_program,
@@ -108,4 +111,23 @@ async def test_what_a_turn_costs(stores: Stores) -> None:
         said.clear()
     await store.append(claim, [], "mark")
     assert said == ["BEGIN", "UPDATE", "COMMIT"]
+    await stores.close()
+
+
+async def test_the_writer_waits_for_other_processes_in_short_steps(stores: Stores) -> None:
+    """SQLite's own wait is one BEGIN, and sleeps up to 100 ms at a time."""
+    store, _ = await opened(stores)
+    said: list[str] = []
+
+    @sa.event.listens_for(store._engine._engine, "checkout")
+    def trace(connection: Any, *_: Any) -> None:
+        connection.set_trace_callback(lambda text: said.append(text.split()[0]))
+
+    with closing(sqlite3.connect(store.settings.url.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        claiming = asyncio.create_task(store.claim("a", 1, "x"))
+        await until(lambda: said.count("BEGIN") > 20, "it looks again and again", 3)
+        assert not claiming.done()
+    assert (await claiming).sequence == 0
+    assert said.count("COMMIT") == 1
     await stores.close()
