@@ -53,7 +53,7 @@ class DocumentQueue(LocalQueue):
         self._held = set()
         self._keeper: asyncio.Task[None] | None = None
         self._background: set[asyncio.Future[Any]] = set()
-        self._deadlines: DeadlineWatch | None = None
+        self._deadlines: DeadlineWatch[Grant] | None = None
         super()._begin_anew()
 
     @property

@@ -12,6 +12,7 @@ from .. import process
 from ..checks import check_conversation_id
 from ..errors import CLOSED, LockLost, LockStoreConnectionError, QueueFull
 from ..process import clock
+from .deadlines import DeadlineWatch
 from .grant import Grant
 from .incoming import Supersede
 from .inspection import Holder, Inspection, Waiting
@@ -40,14 +41,13 @@ class _Conversation:
 
 
 class _Turn:
-    __slots__ = ("grant", "label", "number", "timer", "waiter")
+    __slots__ = ("grant", "label", "number", "waiter")
 
-    def __init__(self, grant: Grant, waiter: Waiter, timer: asyncio.TimerHandle) -> None:
+    def __init__(self, grant: Grant, waiter: Waiter) -> None:
         self.grant = grant
         self.waiter = waiter
         self.number = grant.number
         self.label = waiter.label
-        self.timer = timer
 
 
 class MemoryQueue(LocalQueue):
@@ -59,6 +59,7 @@ class MemoryQueue(LocalQueue):
     def __init__(self) -> None:
         self._all: dict[str, _Conversation] = {}
         self._messages = MemoryMessages(self._enqueue)
+        self._deadlines = DeadlineWatch(self._held, self._expire)
         super().__init__()
 
     @property
@@ -73,6 +74,9 @@ class MemoryQueue(LocalQueue):
         self._all.clear()
         self._messages.begin_anew()
         super()._begin_anew()
+
+    def _held(self) -> list[Grant]:
+        return [one.serving.grant for one in self._all.values() if one.serving is not None]
 
     async def issue(self, waiter: Waiter) -> None:
         self._check_home()
@@ -147,8 +151,8 @@ class MemoryQueue(LocalQueue):
                 continue
             fence, lifetime = self._mint(time.time_ns() // 1000), waiter.lock_lifetime
             grant = Grant(waiter.conversation_id, number, fence, math.inf, lifetime)
-            timer = asyncio.get_running_loop().call_later(lifetime, self._expire, grant)
-            conversation.serving = _Turn(grant, waiter, timer)
+            conversation.serving = _Turn(grant, waiter)
+            self._deadlines.watch(grant)
             if conversation.stop is not None and conversation.stop[0] > number:
                 grant.supersede(conversation.stop[1])
             waiter.future.set_result(grant)
@@ -161,7 +165,6 @@ class MemoryQueue(LocalQueue):
         turn = conversation.serving
         if turn.number != number:
             return None
-        turn.timer.cancel()
         conversation.serving = None
         self._messages.disown(turn.waiter)
         self._serve_next(conversation)
@@ -285,9 +288,9 @@ class MemoryQueue(LocalQueue):
             for waiter in list(conversation.queue.values()):
                 self.withdraw(waiter, None if waiter.member == _BARE else error)
             if conversation.serving is not None:
-                conversation.serving.timer.cancel()
                 conversation.serving.grant.lose(CLOSED)
         self._conversations.clear()
+        self._deadlines.stop()
 
 
 class InMemoryLockStore(LockStore):

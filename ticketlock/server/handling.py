@@ -22,7 +22,7 @@ from . import double_texting
 from .bot import Bot, Message
 from .bot_runner import BotRunner, RestObject
 from .errors import BadRequest, Draining, Failed, RolledBack, Withdrawn
-from .jobs import Job, Jobs, Sent, overdue
+from .jobs import Job, Jobs, Sent
 from .operator.failures import Failures
 from .operator.meter import Counters
 from .outcomes import Outcomes, Report
@@ -54,7 +54,7 @@ class Handler:
     def __init__(self, conversations: Conversations, bot: Bot, settings: Settings) -> None:
         self.conversations = conversations
         self.settings = settings
-        self.jobs = Jobs(settings.max_turns, settings.max_duplicates)
+        self.jobs = Jobs(settings.max_turns, settings.max_duplicates, settings.request_timeout)
         self.counters = Counters()
         self.failures = Failures()
         self.observers = conversations.lock_store.observers
@@ -160,7 +160,8 @@ class Handler:
                 report.sent, report.job_of = sent, self.jobs.of
                 receipt = await self.submit(message, policy, listener=sent.listener)
                 sent.number = receipt.number
-                outcome = await self._outcome(sent)
+                await until_done(sent.listener.outcome)
+                outcome = sent.listener.outcome.result()
             return self._replies(outcome, report, receipt), receipt.known
 
     async def stream(
@@ -194,24 +195,13 @@ class Handler:
                 if ticket:
                     yield {"ticket": 0 if receipt.known else receipt.number}
                 sent.listener.outcome.add_done_callback(lambda _: said.put_nowait(None))
-                seconds = self.settings.request_timeout
-                timer = asyncio.get_running_loop().call_later(seconds, said.put_nowait, None)
-                try:
-                    while (reply := await said.get()) is not None:
-                        yield reply
-                finally:
-                    timer.cancel()
-                outcome = await self._outcome(sent, 0)
+                while (reply := await said.get()) is not None:
+                    yield reply
+                outcome = sent.listener.outcome.result()
             replies = json.loads(self._replies(outcome, report, receipt))
             count = len(heard)
             for reply in replies[count:] if replies[:count] == heard else replies:
                 yield reply
-
-    async def _outcome(self, sent: Sent, seconds: float | None = None) -> MessageOutcome:
-        limit, outcome = self.settings.request_timeout, sent.listener.outcome
-        if not await until_done(outcome, limit if seconds is None else seconds):
-            raise overdue(limit)
-        return outcome.result()
 
     def _replies(self, outcome: MessageOutcome, report: Report, receipt: Receipt) -> str:
         """The replies as JSON.

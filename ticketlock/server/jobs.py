@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from ..aio.running import until_done
 from ..inbox.listener import Listener
+from ..locks.deadlines import DeadlineWatch
 from ..locks.grant import Grant, facts
 from ..locks.waiter import Waiter
 from ..process import clock
@@ -143,6 +144,7 @@ class Sent:
 
     Attributes:
         started: moment of `clock()` at which it came.
+        deadline: up to which its sender waits: then its outcome is a TurnTimeout.
         number: its ticket number, once it is known.
         listener: gets its outcome.
         may_repeat: see `Message`.
@@ -150,7 +152,7 @@ class Sent:
     """
 
     __slots__ = (
-        "_jobs", "conversation_id", "listener", "may_repeat", "message_id", "number", "started",
+        "_jobs", "conversation_id", "deadline", "listener", "may_repeat", "message_id", "number", "started",
         "taken_back",
     )  # fmt: skip
 
@@ -162,6 +164,7 @@ class Sent:
         self.conversation_id = conversation_id
         self.message_id = message_id
         self.started = clock()
+        self.deadline = self.started + jobs.patience
         self.number = 0
 
     def __enter__(self) -> Sent:
@@ -178,18 +181,22 @@ class Jobs:
     Args:
         limit: jobs at once, and senders.
         duplicates: senders at once for one message.
+        patience: seconds that a sender waits for its reply.
 
     Attributes:
         draining: whether the server is stopping and starts no more jobs.
         on_end: called with each job that has ended.
     """
 
-    def __init__(self, limit: int = 2000, duplicates: int = 10) -> None:
-        self.limit, self._duplicates = limit, duplicates
+    def __init__(
+        self, limit: int = 2000, duplicates: int = 10, patience: float = 60.0
+    ) -> None:  # fmt: skip
+        self.limit, self._duplicates, self.patience = limit, duplicates, patience
         self._jobs: set[Job[Any]] = set()
         self._messages: dict[tuple[str, str], Job[Any]] = {}
         self._senders: dict[tuple[str, str], list[Sent]] = {}
         self._count = 0
+        self._late = DeadlineWatch(self._unanswered, self._overdue)
         self.draining = False
         self.on_end: Callable[[Job[Any]], object] = lambda job: None
 
@@ -234,6 +241,7 @@ class Jobs:
             )
         same.append(sent)
         self._count += 1
+        self._late.watch(sent)
 
     def waits_no_more(self, sent: Sent) -> None:
         """A sender has its reply, or has left."""
@@ -243,6 +251,14 @@ class Jobs:
         self._count -= 1
         if not same:
             del self._senders[key]
+
+    def _unanswered(self) -> list[Sent]:
+        """The senders that wait and have no outcome."""
+        every = (sent for same in self._senders.values() for sent in same)
+        return [sent for sent in every if not sent.listener.outcome.done()]
+
+    def _overdue(self, sent: Sent) -> None:
+        sent.listener.fail(overdue(self.patience))
 
     def of(self, sent: Sent) -> Job[Any] | None:
         """The job of a message, if its turn runs here."""
