@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ from integration.test_server import said, texts
 from servers.bot_server import Replica, replicas, write_files
 from ticketlock.stores import RedisTrackerStore
 
-from ticketlock import ConcurrentRedisLockStore, Conversations, TrackerStoreConnectionError
-from ticketlock.events import UserUttered
+from ticketlock import (
+    ConcurrentRedisLockStore,
+    Conversations,
+    TrackerStoreConnectionError,
+    Turn,
+)
+from ticketlock.events import BotUttered, UserUttered
 from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.server import Message, Settings
 from ticketlock.server.bot import echo
-from ticketlock.server.errors import Draining
+from ticketlock.server.errors import Draining, TurnTimeout
 from ticketlock.server.handling import Handler
 
 
@@ -131,6 +137,39 @@ async def test_one_whose_turn_ends_while_the_replica_stops(redis_server: Embedde
                 assert [reply["text"] for reply in await sending] == [f"{number}"]
             except Draining:  # it was withdrawn: then it is not in the history
                 assert await conversations.inbox.waiting("anna") == []
+
+
+@pytest.mark.parametrize("how", ["gone", "late"])
+async def test_one_whose_sender_has_left_holds_up_no_stop(
+    redis_server: EmbeddedRedis, how: str
+) -> None:
+    """The stop waits for its turn, and not for an outcome that nobody gets."""
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    async def bot(turn: Turn, message: Message) -> AsyncIterator[str]:
+        begun.set()
+        await end.wait()
+        yield message.text
+
+    locks = ConcurrentRedisLockStore(url=redis_server.url, key_prefix=f"left{how}")
+    async with Conversations(locks) as conversations:
+        seconds = 0.5 if how == "late" else 60.0
+        handler = Handler(conversations, bot, Settings(request_timeout=seconds))
+        sending = asyncio.create_task(handler.handle(Message("1", "anna", may_repeat=False)))
+        await begun.wait()
+        draining = asyncio.create_task(handler.drain(20))
+        await asyncio.sleep(0.1)
+        if how == "gone":
+            sending.cancel()
+        (left,) = await asyncio.gather(sending, return_exceptions=True)
+        assert isinstance(left, asyncio.CancelledError if how == "gone" else TurnTimeout)
+        assert not draining.done()
+        end.set()
+        await asyncio.wait_for(draining, 10)
+        assert await conversations.inbox.waiting("anna") == []
+        tracker = await conversations.tracker_store.retrieve("anna")
+        assert tracker is not None
+        assert [event.text for event in tracker.events if isinstance(event, BotUttered)] == ["1"]
 
 
 async def test_one_whose_tracker_store_is_away(

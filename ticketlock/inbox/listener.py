@@ -22,7 +22,7 @@ class Listener:
         sends_again: whether it gets an error of the handler as a result.
 
     Attributes:
-        outcome: resolved with the MessageOutcome, or with an error.
+        outcome: resolved with the MessageOutcome, or with an error; cancelled if who waits has left.
         context: of who waits, as its trace: the turn runs in a copy, if it runs here.
     """
 
@@ -33,6 +33,12 @@ class Listener:
         self.sends_again = sends_again
         self.context = copy_context()
         self.outcome: asyncio.Future[MessageOutcome] = asyncio.get_running_loop().create_future()
+
+    @property
+    def told(self) -> bool:
+        """Whether it has the outcome of the message."""
+        outcome = self.outcome
+        return outcome.done() and not outcome.cancelled() and outcome.exception() is None
 
     def tell(self, outcome: MessageOutcome | None, error: Exception | None = None) -> bool:
         """Resolve the outcome with what it waits for; False: it waits on.

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from ..aio.running import result, until_done
+from ..aio.running import result
 from ..conversations import Conversations
 from ..deliveries.destination import Destination
 from ..errors import LockStoreConnectionError, TooManyAttempts
@@ -160,8 +160,7 @@ class Handler:
                 report.sent, report.job_of = sent, self.jobs.of
                 receipt = await self.submit(message, policy, listener=sent.listener)
                 sent.number = receipt.number
-                await until_done(sent.listener.outcome)
-                outcome = sent.listener.outcome.result()
+                outcome = await sent.listener.outcome
             return self._replies(outcome, report, receipt), receipt.known
 
     async def stream(
@@ -264,16 +263,16 @@ class Handler:
         be on its way to Redis: so look again until its outcome is there.
         """
         sent.taken_back = True
-        outcome, pause = sent.listener.outcome, _FIRST_LOOK
+        pause = _FIRST_LOOK
         end = clock() + seconds + _LAST_LOOKS
-        while not outcome.done() or outcome.exception() is not None:
+        while not sent.listener.told:
             if not sent.number and not self.jobs.waits(sent):
                 return  # it was refused
             with suppress(LockStoreConnectionError):  # then it is not known
                 found = await self.conversations.inbox.withdraw(
                     sent.conversation_id, sent.message_id
                 )
-                if found == "withdrawn":
+                if found == "withdrawn" or (found == "finished" and not self.jobs.waits(sent)):
                     break  # else the outcome comes, or it is put back, or it is on its way
             if hurry is not None and hurry.is_set():
                 end = min(end, clock() + _LAST_LOOKS)
