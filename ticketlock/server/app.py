@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -161,8 +161,7 @@ def create_app(
     )
     app.router.redirect_slashes = False  # a redirect drops the body of a POST
     app.handler, app.settings, app.live = handler, settings, view
-    app.add_middleware(live.MeterMiddleware, live=view)
-    app.add_middleware(_CloseWhileDraining, handler=handler)
+    app.add_middleware(_Answers, live=view)
     app.add_middleware(Intake, settings=settings)
     for observer in conversations.lock_store.observers.each:
         if observer.asgi is not None:
@@ -179,21 +178,31 @@ def create_app(
     return app
 
 
-class _CloseWhileDraining:
-    """Closes connections while the server drains, so that clients go to another replica."""
+class _Answers:
+    """Counts refusals and failures, and starts the reports of this process. Closes connections while
+    the server drains, so that clients go to another replica.
+    """
 
-    def __init__(self, app: ASGIApp, handler: Handler) -> None:
+    def __init__(self, app: ASGIApp, live: live.Live) -> None:
         self._app = app
-        self._jobs = handler.jobs
+        self._replicas, self._handler = live.replicas, live.handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def closing(message: Message) -> None:
-            if message["type"] == "http.response.start" and self._jobs.draining:
-                kept = [pair for pair in message["headers"] if pair[0] != b"connection"]
-                message["headers"] = [*kept, (b"connection", b"close")]
-            await send(message)
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        self._replicas.start()
+        counts = scope["method"] == "POST" and scope["path"].endswith("/webhook")
 
-        await self._app(scope, receive, closing)
+        def answered(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                if counts:
+                    self._handler.counters.answered(message["status"])
+                if self._handler.jobs.draining:
+                    kept = [pair for pair in message["headers"] if pair[0] != b"connection"]
+                    message["headers"] = [*kept, (b"connection", b"close")]
+            return send(message)
+
+        return await self._app(scope, receive, answered)
 
 
 def _name(bot: Any) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -107,12 +107,12 @@ class Intake:
             reservation.release()
 
 
-async def read_body(request: Request, settings: Settings) -> bytes:
+def read_body(request: Request, settings: Settings) -> Awaitable[bytes]:
     """The body of a request that was authorized by its head.
 
     Raises TooLarge, without reading on; SlowBody, BodiesOverloaded, BadRequest.
     """
-    return await _read(request, settings.max_body, settings.body_timeout)
+    return _read(request, settings.max_body, settings.body_timeout)
 
 
 async def read_signed(

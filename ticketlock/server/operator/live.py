@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from ... import __version__
 from ...errors import LockStoreConnectionError, TicketLockError
 from ..handling import Handler
@@ -247,24 +245,3 @@ class _Cached(Generic[T]):
 
     def forget(self) -> None:
         self._until = 0.0
-
-
-class MeterMiddleware:
-    """Counts refusals and failures, and starts the reports of this process."""
-
-    def __init__(self, app: ASGIApp, live: Live) -> None:
-        self._app = app
-        self._live = live
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        self._live.replicas.start()
-        counts = scope["method"] == "POST" and scope["path"].endswith("/webhook")
-
-        async def counted(message: Message) -> None:
-            if counts and message["type"] == "http.response.start":
-                self._live.handler.counters.answered(message["status"])
-            await send(message)
-
-        return await self._app(scope, receive, counted)
