@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
-from itertools import takewhile
 from typing import Any
 from urllib.parse import unquote
 
@@ -106,10 +105,15 @@ class RedisInbox(SubmittingInbox):
     @property
     def room(self) -> int:
         """Turns that may begin here now."""
+        if self._start is None or self._stopped:
+            return 0
         # A node that is silent for long keeps no place from the others: see `begin`.
-        since = clock() - _PLACE_KEPT
-        silent = sum(1 for _ in takewhile(since.__gt__, self._offered.values()))
-        return max(0, self._room - self.running - len(self._offered) + silent) if self.serves else 0
+        since, kept = clock() - _PLACE_KEPT, len(self._offered)
+        for offered_at in self._offered.values():  # the oldest comes first
+            if offered_at >= since:
+                break
+            kept -= 1
+        return max(0, self._room - self.running - kept)
 
     @property
     def full(self) -> bool:
@@ -119,7 +123,7 @@ class RedisInbox(SubmittingInbox):
     def offer(self, name: str) -> str:
         if not self.room or self.refuses(name):
             return ""
-        engine = self.engine()
+        engine = self._engine or self.engine()  # who makes the call has asked for it
         server = engine.member(engine.next_request(), name)
         self._offered[server] = clock()
         return server
