@@ -110,14 +110,16 @@ class Turn:
     @property
     def tracker(self) -> Tracker:
         """The latest session, with what has been added to the turn."""
-        return self._claimed().tracker
+        claim = self._claim  # this and `grant` are asked for a dozen times a turn
+        return self._claimed().tracker if claim is None else claim.tracker
 
     @property
     def grant(self) -> Grant:
         """The lock's side of the turn: `number`, `fence`, `lost`."""
-        if self.lock.grant is None:
+        grant = self.lock.grant
+        if grant is None:
             raise RuntimeError(_INSIDE)
-        return self.lock.grant
+        return grant
 
     @property
     def fence(self) -> int:

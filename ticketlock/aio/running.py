@@ -93,14 +93,14 @@ class CutOff(Running):
 class AtOnce(Running):
     """Operations that never wait, so that none can be stopped half way: they need no tasks."""
 
-    async def finish(
+    def finish(
         self,
         operation: Coroutine[Any, Any, T],
         *,
         wait: bool = False,
         late: Callable[[BaseException], object] | None = None,
-    ) -> T:
-        return await operation
+    ) -> Coroutine[Any, Any, T]:
+        return operation
 
 
 async def _run(operation: Coroutine[Any, Any, T], ended: asyncio.Future[None]) -> T:

@@ -35,7 +35,8 @@ def certainly_stored(*texts: str) -> bool:
     """Whether an event can be stored that has these texts and nothing else of a caller: then it need
     not be encoded to find out. False where it may not be.
     """
-    return all(text.isascii() and len(text) <= _SHORT for text in texts)
+    text = "".join(texts)
+    return text.isascii() and len(text) <= _SHORT
 
 
 @dataclass(slots=True)

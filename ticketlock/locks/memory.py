@@ -90,7 +90,7 @@ class MemoryQueue(LocalQueue):
             raise
 
     async def _ticket(self, waiter: Waiter) -> None:
-        conversation = self._conversations.setdefault(waiter.conversation_id, _Conversation())
+        conversation = self._all.setdefault(waiter.conversation_id, _Conversation())
         busy = conversation.serving is not None
         waiting = len(conversation.queue)
         if busy and waiter.wait_timeout == 0:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -304,12 +304,12 @@ class FencedTrackerStore(TrackerStore):
         )  # fmt: skip
         claim.sequence = await self._carry_out(write)
 
-    async def _encoded(self, wires: Sequence[Mapping[str, Any]]) -> list[EncodedEvent]:
+    def _encoded(self, wires: Sequence[Mapping[str, Any]]) -> Awaitable[list[EncodedEvent]]:
         """The events, checked and encoded. Raises InvalidEvent."""
-        return await sliced(encoding(wires, self.max_event_bytes))
+        return sliced(encoding(wires, self.max_event_bytes))
 
-    async def _carry_out(self, write: Write) -> int:
-        return await self._running.finish(self._do_write(write), wait=True)
+    def _carry_out(self, write: Write) -> Awaitable[int]:
+        return self._running.finish(self._do_write(write), wait=True)
 
     # -- how much of a tracker is stored -------------------------------------------------------------
 
