@@ -27,7 +27,7 @@ from .later import Later
 from .listener import Listener
 from .look import Look
 from .mover import Mover
-from .saying import Saying, SayingAfar
+from .saying import Saying, SayingAfar, Unheard
 from .scripts import InboxScripts
 from .served import Served
 from .submission import Submission, Terms
@@ -81,7 +81,7 @@ class RedisInbox(SubmittingInbox):
             self.running = 0
             self._offered.clear()
             self._served.clear()
-            self._listed, self._again = {}, set()
+            self._listed, self._again, self._unheard = {}, set(), Unheard()
             self.scripts = InboxScripts(engine.scripts, engine.scripts.keys.prefix, self._cluster)
             self.followed = Followed(self, engine)
             self.look = Look(self, engine)
@@ -105,7 +105,7 @@ class RedisInbox(SubmittingInbox):
     @property
     def room(self) -> int:
         """Turns that may begin here now."""
-        if self._start is None or self._stopped:
+        if not self.serves:
             return 0
         # A node that is silent for long keeps no place from the others: see `begin`.
         since, kept = clock() - _PLACE_KEPT, len(self._offered)
@@ -210,7 +210,8 @@ class RedisInbox(SubmittingInbox):
                 return failed
 
         here = partial(self.followed.listeners, served.conversation_id, message_id)
-        return SayingAfar(here, ring, served.heard and message_id == served.message_id)
+        heard = served.heard and message_id == served.message_id
+        return SayingAfar(here, ring, self._unheard, heard)
 
     async def carry(self, served: Served, most: int) -> list[tuple[str, str]]:
         engine = self.engine()

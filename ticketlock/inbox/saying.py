@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..locks.deadlines import DeadlineWatch
 from ..process import clock
 from .listener import Listener
 
@@ -54,38 +55,43 @@ class SayingAfar(Saying):
 
     Args:
         ring: tells the others.
+        unheard: has those that wait until they may ask.
         wanted: whether there are listeners elsewhere.
+
+    Attributes:
+        deadline: moment of `clock()` from which on it may ask.
     """
 
     def __init__(
-        self, listeners: Callable[[], Sequence[Listener]], ring: Ring, wanted: bool
+        self,
+        listeners: Callable[[], Sequence[Listener]],
+        ring: Ring,
+        unheard: Unheard,
+        wanted: bool,
     ) -> None:
         super().__init__(listeners)
-        self._ring = ring
+        self._ring, self._unheard = ring, unheard
         #: Replies that were not told, with their indices.
         self._unsent: list[tuple[int, dict[str, Any]]] = []
         self._ringing = self._closed = False
-        self._next = 0.0 if wanted else clock() + _ASK
-        self._timer: asyncio.TimerHandle | None = None
+        self.deadline = 0.0 if wanted else clock() + _ASK
 
     def say(self, reply: dict[str, Any]) -> None:
         self._unsent.append((self._count, reply))
         del self._unsent[:-MAX_UNSENT]
         super().say(reply)
-        self._plan()
+        self.plan()
 
-    def _plan(self) -> None:
+    def plan(self) -> None:
         """Ring now, or as soon as that may be."""
-        if self._closed or self._ringing or not self._unsent or self._timer is not None:
+        if self._closed or self._ringing or not self._unsent:
             return
-        pause = self._next - clock()
-        if pause > 0:
-            self._timer = asyncio.get_running_loop().call_later(pause, self._send)
+        if self.deadline > clock():
+            self._unheard.add(self)
         else:
             self._send()
 
     def _send(self) -> None:
-        self._timer = None
         first, texts = self._batch()
         if not texts:
             self._unsent.clear()
@@ -120,13 +126,31 @@ class SayingAfar(Saying):
             self._closed = True
         more = [one for one in self._unsent if one[0] > last]
         if count > 0:
-            self._unsent, self._next = more, 0.0
+            self._unsent, self.deadline = more, 0.0
         else:
-            self._next = clock() + _ASK
+            self.deadline = clock() + _ASK
         if more:  # else what is said next asks again
-            self._plan()
+            self.plan()
 
     def close(self) -> None:
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._unheard.discard(self)
+
+
+class Unheard:
+    """Those that have said something and wait until they may ask for listeners: one timer for all."""
+
+    def __init__(self) -> None:
+        self._waiting: set[SayingAfar] = set()
+        self._watch = DeadlineWatch(lambda: self._waiting, self._due)
+
+    def add(self, saying: SayingAfar) -> None:
+        self._waiting.add(saying)
+        self._watch.watch(saying)
+
+    def discard(self, saying: SayingAfar) -> None:
+        self._waiting.discard(saying)
+
+    def _due(self, saying: SayingAfar) -> None:
+        self.discard(saying)
+        saying.plan()
