@@ -110,16 +110,14 @@ class Turn:
     @property
     def tracker(self) -> Tracker:
         """The latest session, with what has been added to the turn."""
-        claim = self._claim  # this and `grant` are asked for a dozen times a turn
-        return self._claimed().tracker if claim is None else claim.tracker
+        return self._claimed().tracker
 
     @property
     def grant(self) -> Grant:
         """The lock's side of the turn: `number`, `fence`, `lost`."""
-        grant = self.lock.grant
-        if grant is None:
+        if self.lock.grant is None:
             raise RuntimeError(_INSIDE)
-        return grant
+        return self.lock.grant
 
     @property
     def fence(self) -> int:
