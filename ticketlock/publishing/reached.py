@@ -12,6 +12,9 @@ from .message import BrokerMessage, Outcome, Published
 #: the event becomes a dead letter.
 REFUSALS = 6
 
+#: Suspects that a relay remembers; the oldest is forgotten, and has to be refused as often again.
+SUSPECTS = 10_000
+
 
 def messages_of(
     batch: Batch, headers: Callable[[str, int], Mapping[str, str] | None] | None
@@ -112,9 +115,13 @@ class Suspects:
         """Whether the broker often refused this event while it accepted others."""
         if not outcome.suspect:
             return False
+        event = batch.history, number
         suspect = self._of.get(batch.sender_id)
-        if suspect is None or suspect.number != number:
-            suspect = self._of[batch.sender_id] = _Suspect(number, before)
+        if suspect is None or suspect.event != event:
+            if suspect is None and len(self._of) >= SUSPECTS:
+                # Others have published them, or they were deleted.
+                del self._of[next(iter(self._of))]
+            suspect = self._of[batch.sender_id] = _Suspect(event, before)
         suspect.refusals += 1
         suspect.counted += self._accepted > suspect.accepted
         suspect.accepted = self._accepted
@@ -126,11 +133,12 @@ class _Suspect:
     """An event that the broker refused, perhaps for what is in it.
 
     Attributes:
+        event: its history and number.
         accepted: how many events the broker had accepted when it refused this one last.
         counted: the refusals before which it had accepted others since the last refusal.
     """
 
-    number: int
+    event: tuple[int, int]
     accepted: int
     refusals: int = 0
     counted: int = 0

@@ -1,0 +1,47 @@
+"""Suspects: events that a broker refuses again and again while it accepts others."""
+
+from __future__ import annotations
+
+import pytest
+
+from ticketlock.publishing import reached
+from ticketlock.publishing.message import DELIVERED, Outcome
+from ticketlock.publishing.reached import REFUSALS, Suspects
+from ticketlock.tracker.outbox import Batch
+
+REFUSED = Outcome("retry", "it raises", suspect=True)
+
+
+def batch(name: str = "a", history: int = 1) -> Batch:
+    return Batch(name, history, 1, 2, [{"event": "user"}])
+
+
+def refused(suspects: Suspects, history: int = 1) -> bool:
+    """Whether the event of `a` becomes a dead letter when it is refused and another one passes."""
+    result, _ = suspects.all_reached([batch("a", history), batch("b")], [REFUSED, DELIVERED])
+    return bool(result.letters)
+
+
+def test_refusals_count_while_others_pass() -> None:
+    suspects = Suspects()
+    for _ in range(20):
+        (result,) = suspects.all_reached([batch()], [REFUSED])
+        assert not result.letters
+    assert [refused(suspects) for _ in range(REFUSALS)] == [False] * (REFUSALS - 1) + [True]
+
+
+def test_an_event_of_another_history_is_another_event() -> None:
+    suspects = Suspects()
+    for _ in range(REFUSALS - 1):
+        assert not refused(suspects)
+    assert [refused(suspects, 2) for _ in range(REFUSALS)] == [False] * (REFUSALS - 1) + [True]
+
+
+def test_suspects_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that another relay publishes, or that were deleted, are never delivered here."""
+    monkeypatch.setattr(reached, "SUSPECTS", 10)
+    suspects = Suspects()
+    for number in range(100):
+        suspects.all_reached([batch(str(number))], [REFUSED])
+        suspects.all_reached([Batch(str(number), 1, 2, 2, [])], [])
+    assert len(suspects._of) == 10
