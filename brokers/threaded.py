@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ticketlock import process
 from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import EventBrokerError, TicketLockError
 from ticketlock.publishing.broker import DELIVER_TIMEOUT, EventBroker
@@ -84,8 +85,15 @@ class ThreadedBroker(EventBroker):
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._closed = False
+        self._closed = self._parents = False
         self._stop_at = float("inf")
+        process.tell_of_forks(self)
+
+    def forked(self) -> None:
+        """In a forked child: what was started before is the parent's, as are the events it keeps."""
+        self._starting, self._parents = threading.Lock(), self._thread is not None
+        self._thread = None
+        self._waiting.clear()
 
     @classmethod
     async def from_endpoint_config(
@@ -139,6 +147,7 @@ class ThreadedBroker(EventBroker):
         """
         message = BrokerMessage.of_event(event, headers)
         wire = EncodedMessage(message, message.encode())
+        self._check_parents()
         if self._closed:
             raise EventBrokerError(f"{self.address} is closed: the event is rejected")
         if len(self._waiting) >= self._max_waiting:
@@ -214,6 +223,13 @@ class ThreadedBroker(EventBroker):
         """The result of `work`, done in the thread."""
         return await asyncio.wrap_future(self._submit(work))
 
+    def _check_parents(self) -> None:
+        if self._parents:
+            raise EventBrokerError(
+                f"{self.address}: this broker was in use before the fork and is the parent's: make "
+                "another one in the child"
+            )
+
     def _submit(self, work: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
 
@@ -227,6 +243,7 @@ class ThreadedBroker(EventBroker):
             else:
                 future.set_result(result)
 
+        self._check_parents()
         with self._starting:
             if self._closed:
                 raise EventBrokerError(f"{self.address} is closed")

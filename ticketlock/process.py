@@ -1,4 +1,4 @@
-"""This process: its id, its name, and the clock for deadlines."""
+"""This process: its id, its name, the clock for deadlines, and what a fork does to its objects."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 #: Its id, cached because it is read on every turn.
 pid = os.getpid()
@@ -40,9 +42,34 @@ def shared_lock() -> threading.RLock:
     return made
 
 
+class Forked(Protocol):
+    """What has to begin anew in a forked child."""
+
+    def forked(self) -> None:
+        """Give up threads, connections, tasks and locks: they are the parent's."""
+
+
+_begin_anew: weakref.WeakSet[Forked] = weakref.WeakSet()
+_parents: list[object] = []
+
+
+def tell_of_forks(one: Forked) -> None:
+    """Call `forked` in each forked child, before anything else runs there."""
+    _begin_anew.add(one)
+
+
+def leave_to_parent(*things: object) -> None:
+    """Keep what the parent uses, so that it is not finalized here: a driver might say goodbye on a
+    connection that both have.
+    """
+    _parents.extend(things)
+
+
 def _forked() -> None:
     global pid
     pid = os.getpid()
+    for one in list(_begin_anew):
+        one.forked()
 
 
 os.register_at_fork(after_in_child=_forked)

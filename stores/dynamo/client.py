@@ -21,6 +21,7 @@ from botocore.exceptions import (
     WaiterError,
 )
 
+from ticketlock import process
 from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import TrackerStoreConnectionError, TrackerStoreError
 
@@ -85,6 +86,12 @@ class DynamoClient:
         self._lock = threading.Lock()
         self._client: Any = None
         self._lettered = False
+        process.tell_of_forks(self)
+
+    def forked(self) -> None:
+        """Leave connections to the parent, in a forked child, where its lock may never be free."""
+        process.leave_to_parent(self._client)
+        self._lock, self._client = threading.Lock(), None
 
     def connect(self) -> None:
         """Connect, and create missing tables. Raises boto3's errors."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from ticketlock import process
 from ticketlock.settings.section import Section
 from ticketlock.settings.store_keys import DynamoKeys
 from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
@@ -71,8 +72,17 @@ class DynamoTrackerStore(FencedTrackerStore):
             connections,
         )
         self._conversations = Conversations(self._client)
-        self._threads = ThreadPoolExecutor(min(32, connections), "ticketlock-dynamo")
+        self._connections = connections
+        self._threads = self._make_threads()
         self.outbox = DynamoOutbox(self._client, self._run)
+
+    def _make_threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(min(32, self._connections), "ticketlock-dynamo")
+
+    def forked(self) -> None:
+        super().forked()
+        process.leave_to_parent(self._threads)
+        self._threads = self._make_threads()
 
     @property
     def histories_at(self) -> str:

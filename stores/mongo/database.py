@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from ticketlock import process
 from ticketlock.settings.section import Section
 from ticketlock.settings.store_keys import MongoKeys
 
@@ -55,11 +56,17 @@ class Database:
         self._client: AsyncMongoClient[Document] | None = None
         self._indexed = False
         self._indexing = asyncio.Lock()
+        process.tell_of_forks(self)
 
     @property
     def place(self) -> str:
         """The server, the database and the collection."""
         return f"{self.where}, {self._name}.{self.collection}"
+
+    def forked(self) -> None:
+        """Leave connections to the parent, in a forked child."""
+        process.leave_to_parent(self._client, self._indexing)
+        self._client, self._indexing = None, asyncio.Lock()
 
     async def close(self) -> None:
         client, self._client = self._client, None

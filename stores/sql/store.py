@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ticketlock import process
 from ticketlock.aio.backoff import Backoff
 from ticketlock.aio.running import within
 from ticketlock.errors import EventsWaiting, StaleFence
@@ -92,9 +93,7 @@ class SQLTrackerStore(FencedTrackerStore):
         self.settings = self.settings.sparing_files()
 
     def require_existing(self) -> None:
-        """Create no database when the store is used. Raises ConfigurationError for a missing
-        file.
-        """
+        """Create no database when the store is used. Raises ConfigurationError for a missing file."""
         self.settings = self.settings.existing(self._where)
 
     async def _do_connect(self) -> None:
@@ -105,6 +104,12 @@ class SQLTrackerStore(FencedTrackerStore):
         self._together, self._looked_for_marks = None, False
         if engine is not None:
             await engine.dispose()
+
+    def forked(self) -> None:
+        super().forked()
+        process.leave_to_parent(self._engine, self._together, self._opening)
+        self._engine = self._together = None
+        self._opening, self._looked_for_marks = asyncio.Lock(), False
 
     async def _open(self) -> AsyncEngine | SQLiteEngine:
         """The engine; created, with the tables, at the first use."""
@@ -151,7 +156,6 @@ class SQLTrackerStore(FencedTrackerStore):
         Args:
             size: about how many bytes it writes.
         """
-
         return await self._translated(self._repeated(lambda: self._alone(body, size)))
 
     async def _alone(self, body: Callable[[sa.Connection], T], size: int = 0) -> T:
@@ -292,8 +296,7 @@ class SQLTrackerStore(FencedTrackerStore):
     async def _do_keys(self) -> list[str]:
         def body(connection: sa.Connection) -> list[str]:
             column = schema.key_column(self._dialect)
-            query = sa.select(column).select_from(schema.events).distinct()
-            found = connection.scalars(query)
+            found = connection.scalars(sa.select(column).select_from(schema.events).distinct())
             return [schema.text(key) for key in found]
 
         return await self._read_only(body)
@@ -327,19 +330,14 @@ class SQLTrackerStore(FencedTrackerStore):
     def _place(self, connection: sa.Connection, sender_id: str, row: Row) -> Place:
         """How far the events are counted; a new row has to count them first."""
         place = Place(row.sequence, row.last_id, row.session_id)
-        if place.last_id:
-            return place
-        return self._counted(connection, sender_id, place)
+        return place if place.last_id else self._counted(connection, sender_id, place)
 
     def _counted(self, connection: sa.Connection, sender_id: str, place: Place) -> Place:
         """The place after all rows behind `place`; other programs may have written some."""
         values = {"conversation": sender_id, "row": place.last_id}
         more = connection.execute(schema.behind(self._dialect), values).one()
-        return Place(
-            place.sequence + more.many,
-            max(place.last_id, more.last_id),
-            more.session_id or place.session_id,
-        )
+        session_id = more.session_id or place.session_id
+        return Place(place.sequence + more.many, max(place.last_id, more.last_id), session_id)
 
     def _latest(
         self, connection: sa.Connection, sender_id: str, row: Row, full: bool = False

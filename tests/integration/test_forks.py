@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+from servers.tracker_stores import TRACKER_STORES
 
 from ticketlock.redis.embedded import EmbeddedRedis
 
@@ -98,7 +102,7 @@ print("good")
 
 def run(text: str, *args: str) -> str:
     words = [sys.executable, "-W", "ignore", "-c", PREAMBLE + text, *args]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lost the lock of conversation 'early'" not in done.stderr, done.stderr
     return done.stdout
@@ -165,3 +169,50 @@ def test_what_a_thread_guards_during_a_fork(own_redis: EmbeddedRedis) -> None:
     """The child does not wait for a thread that it has not."""
     lines = run(GUARDED, own_redis.url, "concurrent_redis").splitlines()
     assert lines == ["[True, True]"] * 2
+
+
+TRACKED = """
+import json
+conversations = Conversations(None, json.loads(sys.argv[1])).sync()
+def say(text):
+    with conversations.turn("a") as turn: turn.add({"event": "user", "text": text})
+    with conversations.turn("a") as turn: print(*(event.text for event in turn.tracker.events))
+def child():
+    say("child")
+    conversations.close()
+say("parent"); in_child(child); say("again"); in_child(lambda: say("another"))
+conversations.close()
+"""
+
+
+@pytest.mark.parametrize("backend", sorted({*TRACKER_STORES} - {"memory"}))
+def test_a_tracker_store_in_use(backend: str, tracker_sections: Any) -> None:
+    """Its threads, connections, locks and what waits for them are the parent's."""
+    said = run(TRACKED, json.dumps(tracker_sections(backend)), "in_memory").splitlines()
+    texts = ["parent", "child", "again", "another"]
+    assert said == [" ".join(texts[:count]) for count in range(1, 5)]
+
+
+BROKER = """
+from ticketlock.brokers.file import FileEventBroker
+def used(broker, text):
+    broker.publish({"event": "user", "text": text, "sender_id": "a"})
+    asyncio.run(broker.close())
+broker, unused = FileEventBroker(path=sys.argv[1]), FileEventBroker(path=sys.argv[1])
+asyncio.run(broker.connect())
+def child():
+    for attempt in (lambda: broker.publish({}), lambda: asyncio.run(broker.connect())):
+        try: attempt()
+        except EventBrokerError as error: print("parent's" in str(error))
+    asyncio.run(broker.close())
+    used(unused, "child")
+in_child(child)
+used(broker, "parent")
+print([json.loads(line)["text"] for line in open(sys.argv[1])])
+"""
+
+
+def test_an_event_broker(tmp_path: Path) -> None:
+    """One that was in use is the parent's; one that was not can be used."""
+    lines = run("import json\n" + BROKER, str(tmp_path / "events"), "in_memory").splitlines()
+    assert lines == ["True", "True", "['child', 'parent']"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
-import os
 import sys
 import threading
 import weakref
@@ -13,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from typing import Any, TypeVar
 
+from .. import process
 from ..errors import CLOSED, LockStoreConnectionError
 from . import native
 
@@ -165,6 +165,7 @@ class Portal:
         self._owners = [weakref.ref(owner)]
         finalizer(owner, self._dropped)
         _portals.add(self)
+        process.tell_of_forks(self)
 
     def adopt(self, owner: Any, *closers: Closer) -> None:
         """Close one more owner at the end of the interpreter; run `closers`, which must not refer
@@ -308,10 +309,4 @@ def _exit_all() -> None:
         portal.exit()
 
 
-def _all_forked() -> None:
-    for portal in list(_portals):
-        portal.forked()
-
-
 atexit.register(_exit_all)
-os.register_at_fork(after_in_child=_all_forked)

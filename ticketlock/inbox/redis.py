@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
+from itertools import takewhile
 from typing import Any
 from urllib.parse import unquote
 
@@ -105,15 +106,10 @@ class RedisInbox(SubmittingInbox):
     @property
     def room(self) -> int:
         """Turns that may begin here now."""
-        if not self.serves:
-            return 0
         # A node that is silent for long keeps no place from the others: see `begin`.
-        since, kept = clock() - _PLACE_KEPT, len(self._offered)
-        for offered_at in self._offered.values():  # the oldest comes first
-            if offered_at >= since:
-                break
-            kept -= 1
-        return max(0, self._room - self.running - kept)
+        since = clock() - _PLACE_KEPT
+        silent = sum(1 for _ in takewhile(since.__gt__, self._offered.values()))
+        return max(0, self._room - self.running - len(self._offered) + silent) if self.serves else 0
 
     @property
     def full(self) -> bool:
@@ -210,8 +206,8 @@ class RedisInbox(SubmittingInbox):
                 return failed
 
         here = partial(self.followed.listeners, served.conversation_id, message_id)
-        heard = served.heard and message_id == served.message_id
-        return SayingAfar(here, ring, self._unheard, heard)
+        wanted = served.heard and message_id == served.message_id
+        return SayingAfar(here, ring, self._unheard, wanted)
 
     async def carry(self, served: Served, most: int) -> list[tuple[str, str]]:
         engine = self.engine()

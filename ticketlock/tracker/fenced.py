@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .. import process
 from ..aio.running import Running
 from ..aio.slices import sliced
 from ..checks import check_sender_id
@@ -106,12 +107,6 @@ def _identity(wire: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(repr(wire.get(key)) for key in ("event", "timestamp", "text", "name", "value"))
 
 
-def _heard(task: asyncio.Task[None]) -> None:
-    """Mark the error as read: who asked may be gone."""
-    if not task.cancelled():
-        task.exception()
-
-
 class _Readable:
     """Raises UnreadableHistory if what is read in the block is foreign data."""
 
@@ -153,6 +148,13 @@ class FencedTrackerStore(TrackerStore):
         self._running = Running()
         self._recent = RecentEvents()
         self._connecting: asyncio.Task[None] | None = None
+        process.tell_of_forks(self)
+
+    def forked(self) -> None:
+        """Begin anew in a forked child: what runs, and each connection, is the parent's."""
+        process.leave_to_parent(self._running, self._connecting)
+        self._running, self._connecting = type(self._running)(), None
+        self.unconnected = type(self).unconnected
 
     # -- implemented by a backend ----------------------------------------------------------------
 
@@ -208,7 +210,8 @@ class FencedTrackerStore(TrackerStore):
         if self._connecting is None or self._connecting.done():
             connecting = self._running.finish(self._do_connect())
             self._connecting = asyncio.get_running_loop().create_task(connecting)
-            self._connecting.add_done_callback(_heard)
+            # Its error is marked as read: who asked may be gone.
+            self._connecting.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.wait({self._connecting})
         self._connecting.result()
         self.unconnected = False
