@@ -164,12 +164,21 @@ class Browser:
 
     def press(self, role: str, name: str | re.Pattern[str]) -> None:
         """Click in the middle of an element."""
-        node = self.element(role, name)
-        self.call("DOM.scrollIntoViewIfNeeded", backendNodeId=node)
-        x1, y1, _, _, x2, y2, _, _ = self.call("DOM.getBoxModel", backendNodeId=node)["model"][
-            "content"
-        ]
+        x1, y1, _, _, x2, y2, _, _ = self._steady(self.element(role, name))
         self._mouse((x1 + x2) / 2, (y1 + y2) / 2)
+
+    def _steady(self, node: int, seconds: float = 15) -> list[float]:
+        """Where an element is once the page has put it there: a click would miss one that moves."""
+        end, before = time.monotonic() + seconds, None
+        while True:
+            self.call("DOM.scrollIntoViewIfNeeded", backendNodeId=node)
+            model = self.call("DOM.getBoxModel", backendNodeId=node)["model"]
+            place: list[float] = model["content"]
+            if place == before:
+                return place
+            assert time.monotonic() < end, f"it does not stand still: {before}, {place}"
+            before = place
+            time.sleep(0.05)
 
     def fill(self, role: str, name: str | re.Pattern[str], text: str) -> None:
         """Put a text into a field, as if it was typed, in place of what is there."""

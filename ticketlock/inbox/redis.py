@@ -185,8 +185,7 @@ class RedisInbox(SubmittingInbox):
         Raises LockLost, if the turn is another's by now.
         """
         if served.granted:
-            count = await self.engine().link.call(self.scripts.begin(served))
-            if not count:
+            if not (count := await self.engine().link.call(self.scripts.begin(served))):
                 self.engine().lost(served.grant.request, GRANTED_ANEW)
                 served.grant.ensure_held()
             served.attempts = count
@@ -195,6 +194,7 @@ class RedisInbox(SubmittingInbox):
     def saying(self, served: Served, message_id: str) -> Saying:
         # Those of the turn, also if they are closed.
         link, scripts = self.engine().link, self.scripts
+        wanted = served.heard and message_id == served.message_id
 
         def ring(first: int, text: str) -> asyncio.Future[Any]:
             args = scripts.say(served, message_id, first, text)
@@ -206,7 +206,6 @@ class RedisInbox(SubmittingInbox):
                 return failed
 
         here = partial(self.followed.listeners, served.conversation_id, message_id)
-        wanted = served.heard and message_id == served.message_id
         return SayingAfar(here, ring, self._unheard, wanted)
 
     async def carry(self, served: Served, most: int) -> list[tuple[str, str]]:

@@ -147,7 +147,7 @@ class FencedTrackerStore(TrackerStore):
         self._token = object()
         self._running = Running()
         self._recent = RecentEvents()
-        self._connecting: asyncio.Task[None] | None = None
+        self._connecting: asyncio.Future[None] | None = None
         process.tell_of_forks(self)
 
     def forked(self) -> None:
@@ -206,12 +206,11 @@ class FencedTrackerStore(TrackerStore):
     # -- the contract ------------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        # One for all who ask meanwhile: they go on in the order in which they came.
+        # One for all who ask meanwhile, in their order. Its error is read: they may be gone.
         if self._connecting is None or self._connecting.done():
-            connecting = self._running.finish(self._do_connect())
-            self._connecting = asyncio.get_running_loop().create_task(connecting)
-            # Its error is marked as read: who asked may be gone.
-            self._connecting.add_done_callback(lambda done: done.cancelled() or done.exception())
+            connecting = asyncio.ensure_future(self._running.finish(self._do_connect()))
+            connecting.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._connecting = connecting
         await asyncio.wait({self._connecting})
         self._connecting.result()
         self.unconnected = False
