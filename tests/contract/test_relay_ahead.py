@@ -269,9 +269,7 @@ async def test_a_long_backlog_is_noted_before_it_is_taken_again(
 
 
 @one_store
-async def test_a_forked_child_has_nothing_at_the_broker(
-    stores: Any, narrow: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_forked_child_has_nothing_at_the_broker(stores: Any, narrow: None) -> None:
     """It leaves what its parent has sent and read to its parent, and publishes what comes."""
     store, gate = stores.open(), Gate()
     await left(store, "a", "b")
@@ -279,7 +277,7 @@ async def test_a_forked_child_has_nothing_at_the_broker(
     sent, _ = await both_read(gate, relay)
     parent = relay._task
     assert parent is not None
-    monkeypatch.setattr("ticketlock.process.pid", -1)  # what a child sees
+    relay.forked()  # in a child
     relay.start()
     assert (relay._in_flight, relay._ahead, relay._reached) == (set(), [], [])
     assert relay._next(1, relay._in_flight) == []
@@ -289,7 +287,6 @@ async def test_a_forked_child_has_nothing_at_the_broker(
         assert task is not None
         task.cancel()
     await asyncio.gather(parent, relay._task, return_exceptions=True)  # type: ignore[arg-type]  # both are
-    monkeypatch.undo()
     await conversations.close()
 
 

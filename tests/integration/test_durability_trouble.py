@@ -118,7 +118,7 @@ async def test_a_node_that_has_no_slot_yet() -> None:
 
 
 async def test_a_slot_that_no_node_has(caplog: pytest.LogCaptureFixture) -> None:
-    """What is written there is late: the log, the observer and the page are told, and of the end."""
+    """What is written there is late: the log, the observer and the page say so, and when it ends."""
     with logged_cluster() as cluster:
         (name,) = cluster.conversations(0, 1)
         slot, other = slot_of(name), cluster.conversations(1, 1)[0]

@@ -143,7 +143,7 @@ async def test_one_whose_turn_ends_while_the_replica_stops(redis_server: Embedde
 async def test_one_whose_sender_has_left_holds_up_no_stop(
     redis_server: EmbeddedRedis, how: str
 ) -> None:
-    """The stop waits for its turn, and not for an outcome that nobody gets."""
+    """The stop waits for its turn, and not for the outcome, whose sender has left."""
     begun, end = asyncio.Event(), asyncio.Event()
 
     async def bot(turn: Turn, message: Message) -> AsyncIterator[str]:

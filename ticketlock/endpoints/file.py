@@ -66,7 +66,7 @@ _INSTEAD = {
     **dict.fromkeys(("slack", "telegram", "facebook", "twilio"), _OURS),
 }
 
-#: What to type where there is no file.
+#: What to type when the file is missing.
 _BEGIN = (
     "name yours (--endpoints FILE; config check FILE), or begin one, for instance with the line "
     "tracker_store: {type: sql, db: bot.db} (docs/guides/configure.md)"

@@ -119,7 +119,7 @@ class RedisInbox(SubmittingInbox):
     def offer(self, name: str) -> str:
         if not self.room or self.refuses(name):
             return ""
-        engine = self._engine or self.engine()  # who makes the call has asked for it
+        engine = self.engine()
         server = engine.member(engine.next_request(), name)
         self._offered[server] = clock()
         return server

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from ..errors import LockStoreConnectionError, LockTimeout, QueueFull
-from ..locks.concurrent.engine import Engine
 from ..locks.incoming import WINDOW
 from ..process import clock
 from ..redis.commands import Callback, Command
@@ -28,7 +27,6 @@ class SubmittingInbox(LaterInbox):
     """The part that takes messages."""
 
     scripts: InboxScripts
-    _engine: Engine | None
     _start: Start | None
     #: Seconds that turns may last here.
     lifetime: float
@@ -51,7 +49,7 @@ class SubmittingInbox(LaterInbox):
 
     def refuses(self, name: str) -> bool:
         """Whether no turn of a conversation begins now, because it would not be durable."""
-        durable = (self._engine or self.engine()).durable
+        durable = self.engine().durable
         return durable is not None and durable.refuses(name)
 
     async def keep(self, message: Submission) -> None:

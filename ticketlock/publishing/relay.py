@@ -105,7 +105,6 @@ class Relay:
         self._suspects = Suspects()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._pid = process.pid
         self._next_sweep = self._next_warning = 0.0
         self._left_more = False  # the last sweep has not found all
         self._closing = False
@@ -113,17 +112,17 @@ class Relay:
         self._next_backlog = 0.0
         self._running = Running()  # a driver that is stopped half way leaks its connection
         store.publishes = True
+        process.tell_of_forks(self)
 
     def start(self) -> None:
         """Start in the running event loop. May be called again."""
-        if self._pid != process.pid:
-            self._forked()
         if self._task is None and not self._closing:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def _forked(self) -> None:
+    def forked(self) -> None:
         """Forget task, broker and leases in a forked child: the parent goes on with them."""
-        self._pid, self._task, self.broker = process.pid, None, None
+        process.leave_to_parent(self._task, self.broker, self._running)
+        self._task = self.broker = None
         self._name = f"relay {secrets.token_hex(8)}"
         self._held.clear()
         self._in_flight, self._ahead, self._reached = set(), [], []
@@ -137,8 +136,6 @@ class Relay:
 
     async def close(self) -> None:
         """Publish what this process has committed, for at most 5 s. The rest is left to others."""
-        if self._pid != process.pid:
-            self._forked()
         self._closing = True
         if self._task is not None:
             self._wake.set()
