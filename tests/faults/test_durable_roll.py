@@ -87,7 +87,7 @@ async def handled(tracker: dict[str, Any], names: list[str]) -> None:
 @pytest.mark.slow
 async def test_messages_of_two_versions_outlive_a_failover() -> None:
     """Both handle what the other has accepted, in order; no message that was durable is lost."""
-    old = versions.before()
+    old = versions.before(versions.COMMITS["0.6.0"])
     with Replicated() as servers, EmbeddedRedis() as histories:
         (heir,) = servers.replicas
         tracker = {"type": "redis", "url": histories.url}

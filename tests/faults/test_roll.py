@@ -41,8 +41,8 @@ def run(
 @pytest.mark.quiet
 @pytest.mark.parametrize(
     ("version", "kill"),
-    [("0.1.0", False), ("0.6.0", False), ("0.6.0", True)],
-    ids=["0.1.0-drained", "0.6.0-drained", "0.6.0-killed"],
+    [("0.1.0", False), ("0.6.0", False), ("0.7.0", True)],
+    ids=["0.1.0-drained", "0.6.0-drained", "0.7.0-killed"],
 )
 def test_a_fleet_is_rolled_and_back(version: str, kill: bool) -> None:
     """No overlap, nothing lost, stopped without cause, handled twice or out of order."""
@@ -62,7 +62,8 @@ def test_a_fleet_is_rolled_and_back(version: str, kill: bool) -> None:
 @pytest.mark.quiet
 def test_a_fleet_on_a_cluster_is_rolled_and_back() -> None:
     """0.6.0 listens to no sharded channel, and rings none: each version rings the other."""
-    found = run(None, float(os.environ.get("TICKETLOCK_ROLL_SECONDS") or 1), cluster=True)
+    seconds = float(os.environ.get("TICKETLOCK_ROLL_SECONDS") or 1)
+    found = run(None, seconds, commit=versions.COMMITS["0.6.0"], cluster=True)
     assert not found.problems, found.examples
     for way in WAYS:
         assert len(found.handed[way]) >= 10, way
@@ -74,7 +75,7 @@ def test_a_fleet_on_a_cluster_is_rolled_and_back() -> None:
 def test_a_fleet_is_rolled_to_durability_and_back() -> None:
     """0.6.0 waits for nothing, and hands turns on to replicas of this version, which do."""
     keys = {"durability": "replicas", "durability_degraded": "refuse", "durability_timeout": 30}
-    found = run(None, store=keys)
+    found = run(None, commit=versions.COMMITS["0.6.0"], store=keys)
     assert not found.problems, found.examples
     for way in WAYS:
         assert len(found.handed[way]) >= 10, way
@@ -85,8 +86,12 @@ def test_a_fleet_is_rolled_to_durability_and_back() -> None:
 @pytest.mark.slow
 @pytest.mark.quiet
 def test_the_inboxes_of_two_versions_on_a_cluster_ring_each_other() -> None:
-    """Messages that one version accepts are served by the other at once, not with its next look."""
-    old, worker = versions.before(), Path(__file__).with_name("inbox_roll_worker.py")
+    """Messages that one version accepts are served by the other at once, not with its next look.
+
+    0.6.0 rings all nodes of a cluster for them, and this version one.
+    """
+    old = versions.before(versions.COMMITS["0.6.0"])
+    worker = Path(__file__).with_name("inbox_roll_worker.py")
     with RedisCluster() as cluster, ExitStack() as stack:
 
         def start(role: str, prefix: str, version: Path | None) -> Any:

@@ -24,8 +24,9 @@ COMMITS = {
     "0.4.0": "edcb179",
     "0.5.0": "b36d655",
     "0.6.0": "645b02e",
+    "0.7.0": "cbbd0b8",
 }
-BEFORE = COMMITS["0.6.0"]
+BEFORE = COMMITS["0.7.0"]
 
 #: Tells where a process has each part of the package from.
 _WHERE = """
