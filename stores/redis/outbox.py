@@ -223,7 +223,7 @@ def _batch(sender_id: str, answer: Sequence[bytes]) -> Batch | None:
     if answer[0] != b"taken":
         return None
     history, first, sequence = map(int, answer[1:4])
-    events = [StoredEvent(text.decode()) for text in answer[4:]]
+    events = list(map(StoredEvent, map(bytes.decode, answer[4:])))
     return Batch(sender_id, history, first, sequence, events)
 
 

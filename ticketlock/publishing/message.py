@@ -59,17 +59,14 @@ class BrokerMessage:
         named.pop(HISTORY_FIELD, None)
         return {**named, HISTORY_FIELD: self.history} if self.history else named
 
-    def _as_stored(self) -> str | None:
-        """The object's JSON, if it can be made from the stored JSON without parsing it."""
-        if not isinstance(self.body, StoredEvent) or self.sequence is None:
-            return None
-        return self.body.published(self.conversation_id, self.sequence, self.history)
-
     def encode(self) -> bytes:
         """The object as one line of ASCII JSON. Raises Unsendable if that is impossible."""
+        body, text = self.body, None
         try:
             self.conversation_id.encode()
-            return (self._as_stored() or _to_json(self.document())).encode()
+            if self.sequence is not None and type(body) is StoredEvent:  # perhaps without a parse
+                text = body.published(self.conversation_id, self.sequence, self.history)
+            return (text or _to_json(self.document())).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise Unsendable(f"the event is not JSON: {error}") from error
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..tracker.outbox import Batch, DeadLetter
-from .message import BrokerMessage, Outcome, Published
+from .message import DELIVERED, BrokerMessage, Outcome, Published
 
 #: How often the broker refuses an event, having accepted others since it refused it before, until
 #: the event becomes a dead letter.
@@ -81,8 +81,18 @@ class Suspects:
         return suspect.refusals if suspect else 1
 
     def all_reached(self, batches: Sequence[Batch], outcomes: Sequence[Outcome]) -> list[Reached]:
-        """How far each batch got, by the outcomes of all their messages, in this order."""
+        """How far each batch got, by the outcomes of all their messages, in this order.
+
+        Raises ValueError unless there is one outcome for each message.
+        """
+        if len(outcomes) != (count := sum(len(batch.events) for batch in batches)):
+            raise ValueError(f"the broker returned {len(outcomes)} outcomes for {count} messages")
         before = self._accepted
+        if outcomes.count(DELIVERED) == count:  # nearly always: no look at each of them
+            self._accepted += count
+            for batch in batches if self._of else ():
+                self._forget(batch)
+            return [Reached(batch, batch.end) for batch in batches]
         self._accepted += sum(outcome.status == "delivered" for outcome in outcomes)
         results, start = [], 0
         for batch in batches:
@@ -104,12 +114,17 @@ class Suspects:
                 result.letters.append(
                     DeadLetter(batch.sender_id, batch.history, number, event, outcome.reason)
                 )
-            self._of.pop(batch.sender_id, None)
+            self._forget(batch)
             result.to = number + 1
             if outcome.status == "retry":
                 result.waits = "an event before it was set apart as a dead letter"
                 break
         return result
+
+    def _forget(self, batch: Batch) -> None:
+        """Forget the suspect before an event of the batch, which is published or set apart."""
+        if batch.events:
+            self._of.pop(batch.sender_id, None)
 
     def _at_fault(self, batch: Batch, number: int, outcome: Outcome, before: int) -> bool:
         """Whether the broker often refused this event while it accepted others."""

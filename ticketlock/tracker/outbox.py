@@ -81,6 +81,11 @@ class Batch:
     events: Sequence[Mapping[str, Any]]
     places: Sequence[int] = ()
 
+    @property
+    def end(self) -> int:
+        """Number after the last of `events`; without any, none waits before `sequence`."""
+        return self.first + len(self.events) if self.events else self.sequence
+
 
 @dataclass(frozen=True)
 class Backlog:

@@ -45,3 +45,25 @@ def test_suspects_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         suspects.all_reached([batch(str(number))], [REFUSED])
         suspects.all_reached([Batch(str(number), 1, 2, 2, [])], [])
     assert len(suspects._of) == 10
+
+
+def test_what_is_accepted_at_once_is_reached_to_its_end() -> None:
+    """It is judged together; the suspects before it are forgotten, and no others."""
+    suspects = Suspects()
+    suspects.all_reached([batch("a"), batch("b")], [REFUSED, REFUSED])
+    none = Batch("none", 1, 7, 9, [])
+    results = suspects.all_reached([batch("a"), none], [DELIVERED])
+    assert [(result.name, result.to) for result in results] == [("a", 2), ("none", 9)]
+    assert list(suspects._of) == ["b"]
+    # What was accepted counts for those that are refused after it.
+    for _ in range(REFUSALS):
+        (letters,) = suspects.all_reached([batch("b")], [REFUSED])
+        suspects.all_reached([batch("a")], [DELIVERED])
+    assert letters.letters
+
+
+@pytest.mark.parametrize("outcomes", [[DELIVERED] * 3, [DELIVERED] * 5])
+def test_a_broker_that_answers_for_other_events_is_not_believed(outcomes: list[Outcome]) -> None:
+    batches = [Batch(name, 1, 1, 3, [{"event": "user"}] * 2) for name in "ab"]
+    with pytest.raises(ValueError, match="outcomes for 4 messages"):
+        Suspects().all_reached(batches, outcomes)
