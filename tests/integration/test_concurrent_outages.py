@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable
 
@@ -26,6 +27,41 @@ async def test_scripts_are_loaded_again(own_redis: EmbeddedRedis) -> None:
                 client.script_flush()
             async with store.lock("c", wait_timeout=2):
                 pass
+
+
+async def test_scripts_that_are_flushed_all_the_time(own_redis: EmbeddedRedis) -> None:
+    """A script is sent again behind its source, in one packet: in between it could vanish again."""
+    ended = threading.Event()
+
+    def flush() -> None:
+        with redis.Redis.from_url(own_redis.url) as client:
+            while not ended.is_set():
+                client.script_flush()
+
+    flushing = threading.Thread(target=flush)
+    flushing.start()
+
+    async def turns(store: ConcurrentRedisLockStore, end: float) -> int:
+        for count in itertools.count():
+            if asyncio.get_running_loop().time() > end:
+                return count
+            async with store.lock("c", wait_timeout=5):  # LockLost if the turn is
+                await asyncio.sleep(0.02)
+        raise AssertionError
+
+    try:
+        async with (
+            ConcurrentRedisLockStore(url=own_redis.url) as one,
+            ConcurrentRedisLockStore(url=own_redis.url) as two,
+            one.lock("held") as grant,
+        ):
+            end = asyncio.get_running_loop().time() + 5.0
+            counts = await asyncio.gather(turns(one, end), turns(two, end))
+            grant.ensure_held()  # its lease, 4 s, was renewed
+    finally:
+        ended.set()
+        flushing.join()
+    assert min(counts) > 20
 
 
 async def test_a_restart_without_persistence(own_redis: EmbeddedRedis) -> None:

@@ -224,14 +224,14 @@ class RedisInbox(SubmittingInbox):
 
         The future says when it is done, and never fails: `grant.reason` is set if the turn was lost.
         """
-        # Also while the store is being closed, which gives turns back.
-        engine, grant = self._engine or self.engine(), served.grant
+        engine, grant = self._engine or self.engine(), served.grant  # also while it is being closed
         done = engine.loop.create_future()
         if served.ended:
             done.set_result(None)
             return done
         served.ended = True
         engine.drop(grant)
+        done.add_done_callback(lambda _: engine.left(grant))
         self._served.pop(grant.request, None)
         self.running -= 1
         server = self.offer(grant.conversation_id) if self._goes_on else ""

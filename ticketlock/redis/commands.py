@@ -22,6 +22,11 @@ log = logging.getLogger("ticketlock")
 #: Most commands in one call: they share its cost, and no call blocks the server for long.
 MAX_JOINED = 32
 
+#: Errors of a server that may serve us soon, or whose replica or cluster can.
+TRANSIENT = (
+    "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY", "NOREPLICAS",
+)  # fmt: skip
+
 #: Seconds for which a lasting command is still sent after its caller has given up.
 LASTING = 60.0
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import hiredis
@@ -24,7 +24,8 @@ from ..aio.backoff import Backoff
 from ..errors import CLOSED, LockStoreConnectionError
 from ..process import clock
 from .attempts import Attempts, Connect
-from .commands import LASTING, BaseLink, Callback, Command, InTransit
+from .commands import LASTING, TRANSIENT, BaseLink, Callback, Command, InTransit
+from .scripts import digest
 from .transport import LinkProtocol, discard, release, streams
 
 #: Seconds before the first and between later attempts to reconnect.
@@ -36,12 +37,6 @@ PATIENCE = 1.0
 #: A timer that fires this many seconds late shows that the event loop was blocked: answers may
 #: have come in the meantime, and are read before a command counts as overdue.
 LATE = 0.05
-
-#: Errors of a server that may serve us soon, or whose replica or cluster can.
-TRANSIENT = (
-    "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY", "NOREPLICAS",
-)  # fmt: skip
-
 _NOTHING = object()
 
 
@@ -50,8 +45,7 @@ class Link(BaseLink):
 
     Args:
         connect: makes a connected redis-py connection; raises its errors.
-        explain: turns an error into a LockStoreConnectionError with advice, and says whether a
-            retry can help.
+        explain: returns a LockStoreConnectionError with advice, and whether a retry can help.
         prologue: commands to send after each connect, before any other.
         on_push: called with each push message.
         on_connect: called after each connect but the first, once the prologue is answered.
@@ -78,7 +72,7 @@ class Link(BaseLink):
         self._attempts = Attempts(connect, timeout)
         self._wanted = wanted
         self._explain = explain
-        self._prologue = [hiredis.pack_command(command) for command in prologue]
+        self._prologue = {tuple(args): hiredis.pack_command(args) for args in prologue}
         self._on_push = on_push
         self._on_connect = on_connect
         self._connection: Connection | None = None
@@ -92,7 +86,7 @@ class Link(BaseLink):
         self._watch_at = 0.0
         #: Prologue commands without an answer: until it comes, nothing else is sent.
         self._preparing = 0
-        #: Commands to send before all others, such as those whose script was unknown.
+        #: Commands to send before all others, behind their scripts, which were unknown.
         self._again: deque[Command] = deque()
         self._flush_due = False
         #: Whether the last packet had several commands: the next one is likely to.
@@ -165,6 +159,8 @@ class Link(BaseLink):
                     self._push_received(answer)
                 elif (failed := sent.resolve(answer)) and (cause := self._answer_errors(failed)):
                     return self._drop(cause)  # the commands left are repeated
+            if self._again and not self._preparing:
+                self._load()
         except hiredis.ProtocolError as error:
             self._drop(error)
         return None
@@ -188,10 +184,8 @@ class Link(BaseLink):
             self._fail_all(explained)
             return explained
         if text.startswith("NOSCRIPT"):
-            # Those sent after it get the same answer, so the order is kept.
+            command.sent_at = 0.0  # it did not run: if it was given up meanwhile, it need not
             self._again.append(command)
-            if not self._preparing:
-                self._send_prologue()
         elif text.startswith(TRANSIENT):
             if command.owed:
                 command.repeated = True
@@ -254,8 +248,7 @@ class Link(BaseLink):
         while self._lacking():
             try:
                 self._choose(await self._attempts.once())
-            except Exception as error:  # noqa: BLE001  # redis-py lets OSError, SSLError and
-                # UnicodeError through; each is reported to the callers.
+            except Exception as error:  # noqa: BLE001  # OSError, SSLError, UnicodeError among them
                 self._last_error = error
                 explained, again = self._explain(error)
                 if self._transport is None and self._give_up(explained, again):
@@ -292,19 +285,29 @@ class Link(BaseLink):
         transport.set_protocol(self._protocol)
         self._transport = transport
         self.connects += 1
-        self._send_prologue()
+        self._prepare(self._prologue.values())
 
-    def _send_prologue(self) -> None:
+    def _load(self) -> None:
+        """Send again what met an unknown script, behind that in the same packet."""
+        # Between two packets another client may empty the server's cache once more.
+        for command in self._again:
+            self._sent.separate(command)
+        calls = b"".join(command.packed or b"" for command in self._again)
+        scripts = {digest(args[2]).encode(): args for args in self._prologue if args[0] == "SCRIPT"}
+        self._prepare([self._prologue[args] for sha, args in scripts.items() if sha in calls])
+
+    def _prepare(self, prologue: Collection[bytes]) -> None:
+        """Send a prologue, and behind it what is to be sent again."""
         assert self._transport is not None  # connected
-        self._preparing = len(self._prologue)
+        self._preparing = len(prologue)
         now = clock()
         self._watch_silence(now)
-        for packed in self._prologue:
-            command = Command(packed, self._loop.create_future(), now + self._timeout)
-            command.prologue, command.callback = True, self._prepared
-            command.sent_at = now
+        for packed in prologue:
+            done, expires = self._loop.create_future(), now + self._timeout
+            command = Command(packed, done, expires, self._prepared)
+            command.prologue, command.sent_at = True, now
             self._sent.add(command)
-        self._transport.write(b"".join(self._prologue))
+        self._transport.write(b"".join(prologue) + self._sent.pack(self._again, now))
         if not self._preparing:
             self._ready()
 
@@ -319,9 +322,7 @@ class Link(BaseLink):
         if not command.future.done():
             command.future.set_result(None)
             self._preparing -= 1
-            if not self._preparing:
-                self._unsent.extendleft(reversed(self._again))
-                self._again.clear()
+            if not self._preparing and not self._again:
                 self._ready()
         return False
 

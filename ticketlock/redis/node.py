@@ -12,9 +12,9 @@ from redis.asyncio.connection import Connection
 
 from ..errors import LockStoreConnectionError
 from ..process import clock
-from .commands import Command
+from .commands import TRANSIENT, Command
 from .connect import connect, explain
-from .link import TRANSIENT, Link
+from .link import Link
 from .rights import Rights
 from .settings import RedisSettings
 from .slots import Address, owners, redirect, slot_of

@@ -24,7 +24,13 @@ class Script(NamedTuple):
 def load(name: str) -> Script:
     """The script `lua/<name>.lua`, with the scripts that it includes."""
     source = _assembled(name, set())
-    return Script(source, hashlib.sha1(source.encode()).hexdigest())
+    return Script(source, digest(source))
+
+
+@cache
+def digest(source: str) -> str:
+    """The name of a script for EVALSHA."""
+    return hashlib.sha1(source.encode()).hexdigest()
 
 
 def _assembled(part: str, known: set[str]) -> str:

@@ -89,6 +89,7 @@ class Engine(Hearing):
         self._on_answer, self._on_release = self._answered, self._released
         self._waiting: dict[int, Waiter] = {}
         self._held: dict[int, Grant] = {}
+        self._leaving: set[int] = set()  # requests of turns whose end is on its way
         self._deadlines = DeadlineWatch(self._held.values, self._overdue)
         #: conversation -> a moment of `clock()` that was not after this server time (ms).
         self._seen: dict[str, tuple[float, int]] = {}
@@ -202,8 +203,13 @@ class Engine(Hearing):
         self._deadlines.watch(grant)
 
     def drop(self, grant: Grant) -> None:
-        """Renew a turn no more: its end is on its way."""
+        """Renew a turn no more: its end is on its way, until `left`."""
         self._held.pop(grant.request, None)
+        self._leaving.add(grant.request)
+
+    def left(self, grant: Grant) -> None:
+        """The end of a turn was answered, or is given up."""
+        self._leaving.discard(grant.request)
 
     def withdraw(self, waiter: Waiter, error: Exception | None = None) -> None:
         """Take a ticket back, whatever has become of it; never fails, never waits.
@@ -237,25 +243,25 @@ class Engine(Hearing):
     # -- turns -------------------------------------------------------------------------------
 
     def release(self, grant: Grant) -> asyncio.Future[None]:
-        """End a turn. The future says when it is done, and never fails: `grant.reason` is set
-        when it turns out that the turn was lost."""
-        self._held.pop(grant.request, None)
+        """End a turn. The future never fails: `grant.reason` is set when the turn was lost."""
+        self.drop(grant)
         future = self.loop.create_future()
         try:
             timeout = max(0.5, grant.deadline - clock())
             self.link.join(grant, future, self._on_release, timeout, lasting=True)
         except LockStoreConnectionError as error:  # closing
+            self.left(grant)
             grant.reason = grant.reason or str(error)
             future.set_result(None)
-        if grant.reason is None:
-            return future
-        # It was lost: the others need not wait for its lease to lapse, and we need not either.
-        done = self.loop.create_future()
-        done.set_result(None)
-        return done
+        if grant.reason is not None:
+            # It was lost: the others need not wait for its lease to lapse, and we need not either.
+            future = self.loop.create_future()
+            future.set_result(None)
+        return future
 
     def _released(self, command: Command, answer: int | bytes | Exception) -> bool:
         grant: Grant = command.subject
+        self.left(grant)
         if isinstance(answer, Exception):
             # The turn was ours to its end; what could not be said, the lapse of the lease says.
             log.warning("cannot release %r; its lease must end: %s", grant.conversation_id, answer)
@@ -338,15 +344,18 @@ class Engine(Hearing):
             if row.bell and (bell := read(row.bell, None)) is not None:
                 if bell.request in self._waiting:
                     self._granted(self._waiting[bell.request], bell)
-                elif bell.request not in self._held and not (
-                    self.inbox is not None and self.inbox.has(bell.request)
-                ):  # it was given up meanwhile
+                elif not self._has(bell.request):  # it was given up meanwhile
                     self.post(self.scripts.break_turn(row.conversation_id, bell.fence))
         missing = {row.conversation_id for row in seen if row.missing}
         for waiter in list(self._waiting.values()) if missing else ():
             if waiter.conversation_id in missing and waiter.number >= 0:
                 self.observers.notify("on_skipped", waiter.conversation_id, waiter.number)
                 self._return(waiter)
+
+    def _has(self, request: int) -> bool:
+        """Whether a turn is ours, or its end is on its way: nothing must overtake that."""
+        ours = request in self._held or request in self._leaving
+        return ours or (self.inbox is not None and self.inbox.has(request))
 
     def _return(self, waiter: Waiter) -> None:
         """Put a ticket back at its old number: it may have been skipped, or wiped."""
