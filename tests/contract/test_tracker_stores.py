@@ -270,6 +270,18 @@ async def test_order_is_the_order_of_appending(stores: Any) -> None:
     assert claim.sequence == len(events)
 
 
+async def test_connects_beside_one_another(stores: Any) -> None:
+    """Each begins when it likes: when another one has just ended, too."""
+    store = stores.open()
+
+    async def connect(ticks: int) -> None:
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        await store.connect()
+
+    await asyncio.gather(*(connect(ticks) for ticks in range(300)))
+
+
 @pytest.mark.quiet
 async def test_the_event_loop_runs_on(stores: Any) -> None:
     """While a store works, others' turns do too (T20)."""

@@ -136,7 +136,7 @@ class Link(BaseLink):
 
     def _flush(self) -> None:
         self._flush_due = False
-        if self._transport is None or not self._writable or self._preparing:
+        if self._transport is None or not self._writable or self._preparing or not self._unsent:
             return
         self._crowded = len(self._unsent) > 1
         now = clock()

@@ -207,12 +207,12 @@ class FencedTrackerStore(TrackerStore):
 
     async def connect(self) -> None:
         # One for all who ask meanwhile, in their order. Its error is read: they may be gone.
-        if self._connecting is None or self._connecting.done():
+        if (connecting := self._connecting) is None or connecting.done():
             connecting = asyncio.ensure_future(self._running.finish(self._do_connect()))
             connecting.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._connecting = connecting
-        await asyncio.wait({self._connecting})
-        self._connecting.result()
+        await asyncio.wait({connecting})
+        connecting.result()  # another one may have begun since
         self.unconnected = False
 
     async def close(self) -> None:
