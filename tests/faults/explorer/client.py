@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from ticketlock import ConcurrentRedisLockStore, process
+from ticketlock.aio import portal
 from ticketlock.locks.concurrent import engine
 from ticketlock.locks.concurrent.heartbeat import Heartbeat
 from ticketlock.locks.concurrent.scripts import Scripts
@@ -213,6 +214,13 @@ class Client:
         return fingerprint(self.store, self.turns, tasks, self.loop.timers, self.loop.heard)
 
 
+class NoFinalizer:
+    """Stands for a finalizer that does nothing."""
+
+    def detach(self) -> None:
+        pass
+
+
 @contextmanager
 def modelled() -> Iterator[None]:
     """The library on the model: its clock, connections, heartbeats and names are the model's."""
@@ -225,6 +233,8 @@ def modelled() -> Iterator[None]:
         "clock": (process.clock, lambda: _current.loop.now),
         "connect": (redis_connect.connect, connect),
         "Heartbeat": (Heartbeat, ModelHeartbeat),
+        # Python keeps what a finalizer needs: each store with all that it has, to the very end.
+        "finalizer": (portal.finalizer, lambda *_: NoFinalizer()),
     }
     with pytest.MonkeyPatch.context() as patch:
         for module in [m for name, m in sys.modules.items() if name.startswith("ticketlock")]:
