@@ -13,6 +13,7 @@ from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from ticketlock import process
+from ticketlock.aio.home import Home
 from ticketlock.settings.section import Section
 from ticketlock.settings.store_keys import MongoKeys
 
@@ -55,7 +56,7 @@ class Database:
             )  # fmt: skip
         self._client: AsyncMongoClient[Document] | None = None
         self._indexed = False
-        self._indexing = asyncio.Lock()
+        self._indexing, self._home = asyncio.Lock(), Home()
         process.tell_of_forks(self)
 
     @property
@@ -68,7 +69,13 @@ class Database:
         process.leave_to_parent(self._client, self._indexing)
         self._client, self._indexing = None, asyncio.Lock()
 
+    def _follow_loop(self) -> None:
+        """Begin anew if the event loop of the client is closed: only there it can be used."""
+        if self._home.left():
+            self._client, self._indexing = None, asyncio.Lock()
+
     async def close(self) -> None:
+        self._follow_loop()
         client, self._client = self._client, None
         if client is not None:
             await client.close()
@@ -82,6 +89,7 @@ class Database:
             raise explained(self.where, error) from error
 
     def _named(self, suffix: str) -> AsyncCollection[Document]:
+        self._follow_loop()
         if self._client is None:
             self._client = AsyncMongoClient(self._url, **self._options)
         return self._client[self._name][self.collection + suffix]
@@ -109,6 +117,7 @@ class Database:
         return self._named("_history")
 
     async def _make_indexes(self) -> None:
+        self._follow_loop()
         async with self._indexing:
             if self._indexed:
                 return

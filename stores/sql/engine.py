@@ -48,6 +48,12 @@ def make_engine(settings: SQLSettings) -> AsyncEngine:
     return engine
 
 
+def leave(engine: object) -> None:
+    """Forget the connections of an event loop that is closed: nothing can be said on them."""
+    if isinstance(engine, AsyncEngine):
+        engine.sync_engine.dispose(close=False)
+
+
 def _sqlite(settings: SQLSettings) -> AsyncEngine:
     engine = create_async_engine(
         settings.url,

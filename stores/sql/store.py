@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ticketlock import process
 from ticketlock.aio.backoff import Backoff
+from ticketlock.aio.home import Home
 from ticketlock.aio.running import within
 from ticketlock.errors import EventsWaiting, StaleFence
 from ticketlock.events import starts_session
@@ -30,6 +31,7 @@ from ticketlock.tracker.store import PROBE
 from . import charset, errors, marks, packets, schema, together
 from . import engine as engines
 from .conversation import Append, Claim, Place, history
+from .opening import opened
 from .outbox import SQLOutbox
 from .rows import events as stored_events
 from .settings import SQLSettings
@@ -77,7 +79,7 @@ class SQLTrackerStore(FencedTrackerStore):
         self.outbox = SQLOutbox(self._dialect, self._write, self._read_only)
         self._engine: AsyncEngine | SQLiteEngine | None = None
         self._together: Turns | SQLiteTurns | None = None
-        self._opening = asyncio.Lock()
+        self._opening, self._home = asyncio.Lock(), Home()
         self._fit: Callable[[str], str] = charset.same
         self._looked_for_marks = False
 
@@ -100,16 +102,26 @@ class SQLTrackerStore(FencedTrackerStore):
         await self._translated(self._open())
 
     async def _do_close(self) -> None:
-        engine, self._engine = self._engine, None
-        self._together, self._looked_for_marks = None, False
+        self._follow_loop()
+        engine = self._engine
+        self._begin_anew()
         if engine is not None:
             await engine.dispose()
 
     def forked(self) -> None:
         super().forked()
         process.leave_to_parent(self._engine, self._together, self._opening)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._engine = self._together = None
         self._opening, self._looked_for_marks = asyncio.Lock(), False
+
+    def _follow_loop(self) -> None:
+        """Begin anew if the loop of the connections is closed; SQLite has threads of its own."""
+        if self._dialect != "sqlite" and self._home.left():
+            engines.leave(self._engine)
+            self._begin_anew()
 
     async def _open(self) -> AsyncEngine | SQLiteEngine:
         """The engine; created, with the tables, at the first use."""
@@ -117,28 +129,8 @@ class SQLTrackerStore(FencedTrackerStore):
             return self._engine
         async with self._opening:
             if self._engine is None:
-                self._engine = await self._make_engine()
+                self._engine, self._fit = await opened(self.settings)
             return self._engine
-
-    async def _make_engine(self) -> AsyncEngine | SQLiteEngine:
-        if self.settings.login_db:
-            await engines.create_database(self.settings)
-        engine: AsyncEngine | SQLiteEngine
-        if self._dialect == "sqlite":
-            engine = SQLiteEngine(self.settings)
-        else:
-            engine = engines.make_engine(self.settings)
-        try:
-            if isinstance(engine, SQLiteEngine):
-                await engine.prepare(engines.tracker_missing)
-            else:
-                await engines.prepare(engine, self.settings)
-                async with engine.connect() as connection:
-                    self._fit = await connection.run_sync(charset.fitting)
-        except BaseException:
-            await engine.dispose()
-            raise
-        return engine
 
     async def _look_for_marks(self) -> None:
         engine = await self._open()
@@ -174,6 +166,7 @@ class SQLTrackerStore(FencedTrackerStore):
         return await self._translated(self._repeated(once))
 
     async def _repeated(self, once: Callable[[], Awaitable[T]]) -> T:
+        self._follow_loop()
         backoff = Backoff(0.01, 0.04)
         for _ in range(1, TRIES):
             try:

@@ -115,16 +115,21 @@ class Relay:
         process.tell_of_forks(self)
 
     def start(self) -> None:
-        """Start in the running event loop. May be called again."""
+        """Start in the running event loop. May be called again, on another one if that is closed."""
+        if self._task is not None and self._task.get_loop().is_closed():
+            self._begin_anew()
         if self._task is None and not self._closing:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def forked(self) -> None:
         """Forget task, broker and leases in a forked child: the parent goes on with them."""
         process.leave_to_parent(self._task, self.broker, self._running)
-        self._task = self.broker = None
-        self._name = f"relay {secrets.token_hex(8)}"
-        self._held.clear()
+        self.broker, self._name, self._held = None, f"relay {secrets.token_hex(8)}", set()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Forget a task that does not go on, and take again what it had taken."""
+        self._task, self._known = None, {**self._known, **dict.fromkeys(self._held)}
         self._in_flight, self._ahead, self._reached = set(), [], []
         self._wake, self._running = asyncio.Event(), Running()
 
@@ -136,6 +141,8 @@ class Relay:
 
     async def close(self) -> None:
         """Publish what this process has committed, for at most 5 s. The rest is left to others."""
+        if self._task is not None:
+            self.start()  # anew if its loop is closed
         self._closing = True
         if self._task is not None:
             self._wake.set()
