@@ -14,8 +14,9 @@ class AccessLog(Observer):
 
     def on_handled(self, message: Handled) -> None:
         log.info(
-            "%r %r ticket %s: %d %s, %.3f s",
-            message.conversation_id, message.message_id, message.ticket, message.status,
+            "%r %r%s: %d %s, %.3f s",
+            message.conversation_id, message.message_id,
+            "" if message.ticket is None else f" ticket {message.ticket}", message.status,
             message.reason, message.seconds,
             extra={
                 "conversation": message.conversation_id, "message_id": message.message_id,

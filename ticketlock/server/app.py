@@ -27,7 +27,16 @@ from .channels.channel import Channel
 from .channels.destination import ChannelDestination
 from .channels.routes import reserved
 from .channels.routes import routes as channel_routes
-from .errors import BadRequest, BodiesOverloaded, TooLarge, classify, describe, failure, headers
+from .errors import (
+    BadRequest,
+    BodiesOverloaded,
+    TooLarge,
+    classify,
+    describe,
+    failure,
+    headers,
+    was_logged,
+)
 from .handling import Handler
 from .intake import Intake
 from .limits import Lingering
@@ -66,6 +75,14 @@ class BotServer(Starlette):
     handler: Handler
     live: live.Live
     settings: Settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Starlette raises unexpected errors once more behind their answer, for the server's log."""
+        try:
+            await super().__call__(scope, receive, send)
+        except Exception as error:
+            if not was_logged(error):
+                raise
 
     def serve(self) -> None:
         """Handle messages that other replicas have accepted, before the first request comes too.

@@ -282,7 +282,7 @@ def describe(error: Exception) -> dict[str, Any]:
     details = vars(error).get("_details")
     if shown(error):
         return failure(status, reason, str(error), details)
-    if not vars(error).get("_logged"):
+    if not was_logged(error):
         log.warning("answered %d: %s", status, logged(error))
     unreadable = isinstance(error, e.UnreadableHistory)
     text = _UNREADABLE if unreadable else HTTPStatus(status).phrase
@@ -300,6 +300,11 @@ def logged(error: Exception) -> str:
     # That of an endless recursion has thousands of lines.
     lines = "".join(traceback.format_exception(type(error), error, error.__traceback__, -_FRAMES))
     return f"{error}\n{lines[-_TRACE:]}"
+
+
+def was_logged(error: Exception) -> bool:
+    """Whether its text is in the log."""
+    return bool(vars(error).get("_logged"))
 
 
 def headers(error: Exception) -> dict[str, str]:

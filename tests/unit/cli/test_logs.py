@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from conftest import until
 from serving import Gate, client, send
@@ -151,6 +152,41 @@ def test_access_is_logged_on_demand(run: Run, caplog: pytest.LogCaptureFixture) 
         assert "the text of the user" not in text
         assert len(text.splitlines()) == 1
         assert "\x1b" not in text
+
+
+async def test_access_without_a_ticket(caplog: pytest.LogCaptureFixture) -> None:
+    """Its line does not name one."""
+    caplog.set_level(logging.INFO, "ticketlock.access")
+    gate = Gate()
+    async with client(gate) as http:
+        http.app.handler.conversations.observe(AccessLog())  # type: ignore[attr-defined]  # see serving
+        first = asyncio.create_task(send(http, "1", sender="c", message_id="m1"))
+        await gate.entered.wait()
+        await send(http, "2", sender="c", message_id="m2", double_texting="reject")
+        gate.open.set()
+        await first
+    lines = [r.getMessage() for r in caplog.records if r.name == "ticketlock.access"]
+    assert [line.split(",")[0] for line in lines] == [
+        "'c' 'm2': 409 Busy", "'c' 'm1' ticket 1: 200 ok",
+    ]  # fmt: skip
+
+
+async def test_an_unexpected_error_is_logged_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its traceback; the web server, which would log that again, does not hear of it."""
+
+    async def broken(*_: object) -> None:
+        raise LookupError("of the store")
+
+    monkeypatch.setattr(InMemoryTrackerStore, "append", broken)
+    async with client() as http:
+        transport = httpx.ASGITransport(http.app)  # type: ignore[attr-defined]  # see serving
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as strict:
+            body = {"event": "user", "text": "x"}
+            answer = await strict.post("/conversations/c/tracker/events", json=body)
+    assert (answer.status_code, answer.json()["message"]) == (500, "Internal Server Error")
+    assert caplog.text.count("LookupError: of the store") == 1
 
 
 def test_json_is_one_object_a_line(caplog: pytest.LogCaptureFixture) -> None:
