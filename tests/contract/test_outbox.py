@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -303,21 +305,28 @@ async def test_a_turn_that_holds_its_row_delays_no_other(stores: Any) -> None:
             await asyncio.sleep(0.02)
         raise AssertionError(f"{name} waits for another conversation: {column} is not {value!r}")
 
-    async with engine.begin() as turn:
-        await turn.execute(schema.locked, {"conversation": "b"})
-        taking = asyncio.create_task(store.outbox.take_each(["a", "b"], mine, 9))
-        await so("a", "relay", "relay")
-        assert not taking.done()
-    taken = [batch for batch in await taking if batch is not None]
-    assert [said(batch) for batch in taken] == [["1", "2"]] * 2
-    async with engine.begin() as turn:
-        await turn.execute(schema.locked, {"conversation": "b"})
-        reached = list(zip(taken, (2, 1), strict=True))
-        moving = asyncio.create_task(store.outbox.advance_each(reached, mine))
-        await so("a", "outbox", None)
-        assert not moving.done()
-    assert await moving == [False, True]
-    assert (await row("b")).outbox == 1
+    async with AsyncExitStack() as ended:  # a relay that waits has a connection
+
+        def begin(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+            task = asyncio.create_task(work)
+            ended.push_async_callback(asyncio.wait, {task})
+            return task
+
+        async with engine.begin() as turn:
+            await turn.execute(schema.locked, {"conversation": "b"})
+            taking = begin(store.outbox.take_each(["a", "b"], mine, 9))
+            await so("a", "relay", "relay")
+            assert not taking.done()
+        taken = [batch for batch in await taking if batch is not None]
+        assert [said(batch) for batch in taken] == [["1", "2"]] * 2
+        async with engine.begin() as turn:
+            await turn.execute(schema.locked, {"conversation": "b"})
+            reached = list(zip(taken, (2, 1), strict=True))
+            moving = begin(store.outbox.advance_each(reached, mine))
+            await so("a", "outbox", None)
+            assert not moving.done()
+        assert await moving == [False, True]
+        assert (await row("b")).outbox == 1
 
 
 async def test_relays_and_writers_at_once(stores: Any) -> None:
