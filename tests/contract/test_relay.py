@@ -82,6 +82,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ticketlock.publishing.relay.LONGEST_PAUSE", 0.1)
     monkeypatch.setattr("ticketlock.publishing.relay.FIRST_PAUSE", 0.01)
     monkeypatch.setattr("ticketlock.publishing.relay.CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr("ticketlock.publishing.reached.REFUSED_SECONDS", 0.0)
     monkeypatch.setattr("ticketlock.tracker.outbox.LEASE_MS", 400)
 
 

@@ -84,7 +84,7 @@ class Outcome:
             have it; send it again. `poisoned`: the broker will never accept it.
         reason: the reason; empty when delivered.
         suspect: with `retry`: the event itself may be the cause. If the broker accepts other
-            events meanwhile, a relay makes it a dead letter after some attempts.
+            events meanwhile, a relay makes it a dead letter after some attempts, in a minute or more.
     """
 
     status: Literal["delivered", "retry", "poisoned"]

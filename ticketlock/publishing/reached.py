@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..process import clock
 from ..tracker.outbox import Batch, DeadLetter
 from .message import DELIVERED, BrokerMessage, Outcome, Published
 
 #: How often the broker refuses an event, having accepted others since it refused it before, until
-#: the event becomes a dead letter.
-REFUSALS = 6
+#: the event becomes a dead letter, and in how many seconds at least: a part of a broker, as the
+#: leader of a partition, may be away for less, and the events for the other parts pass meanwhile.
+REFUSALS, REFUSED_SECONDS = 6, 60.0
 
 #: Suspects that a relay remembers; the oldest is forgotten, and has to be refused as often again.
 SUSPECTS = 10_000
@@ -127,7 +129,7 @@ class Suspects:
             self._of.pop(batch.sender_id, None)
 
     def _at_fault(self, batch: Batch, number: int, outcome: Outcome, before: int) -> bool:
-        """Whether the broker often refused this event while it accepted others."""
+        """Whether the broker often refused this event, for some time, while it accepted others."""
         if not outcome.suspect:
             return False
         event = batch.history, number
@@ -136,11 +138,11 @@ class Suspects:
             if suspect is None and len(self._of) >= SUSPECTS:
                 # Others have published them, or they were deleted.
                 del self._of[next(iter(self._of))]
-            suspect = self._of[batch.sender_id] = _Suspect(event, before)
+            suspect = self._of[batch.sender_id] = _Suspect(event, before, clock())
         suspect.refusals += 1
         suspect.counted += self._accepted > suspect.accepted
         suspect.accepted = self._accepted
-        return suspect.counted >= REFUSALS
+        return suspect.counted >= REFUSALS and clock() - suspect.since >= REFUSED_SECONDS
 
 
 @dataclass
@@ -150,10 +152,12 @@ class _Suspect:
     Attributes:
         event: its history and number.
         accepted: how many events the broker had accepted when it refused this one last.
+        since: when it refused it first, by `clock`.
         counted: the refusals before which it had accepted others since the last refusal.
     """
 
     event: tuple[int, int]
     accepted: int
+    since: float
     refusals: int = 0
     counted: int = 0

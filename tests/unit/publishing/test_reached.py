@@ -12,6 +12,12 @@ from ticketlock.tracker.outbox import Batch
 REFUSED = Outcome("retry", "it raises", suspect=True)
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where refusals are counted, they need not last."""
+    monkeypatch.setattr(reached, "REFUSED_SECONDS", 0.0)
+
+
 def batch(name: str = "a", history: int = 1) -> Batch:
     return Batch(name, history, 1, 2, [{"event": "user"}])
 
@@ -28,6 +34,20 @@ def test_refusals_count_while_others_pass() -> None:
         (result,) = suspects.all_reached([batch()], [REFUSED])
         assert not result.letters
     assert [refused(suspects) for _ in range(REFUSALS)] == [False] * (REFUSALS - 1) + [True]
+
+
+def test_refusals_last_for_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of a broker that is away for half a minute sets nothing apart, however often it is asked."""
+    now = [1000.0]
+    monkeypatch.setattr(reached, "REFUSED_SECONDS", 60.0)
+    monkeypatch.setattr(reached, "clock", lambda: now[0])
+    suspects = Suspects()
+    for _ in range(59):
+        assert not refused(suspects)
+        now[0] += 1
+    assert not refused(suspects)
+    now[0] += 1
+    assert refused(suspects)
 
 
 def test_an_event_of_another_history_is_another_event() -> None:
