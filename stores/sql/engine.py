@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -88,16 +89,31 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
         # Some builds of SQLite do not sync the log at each commit otherwise.
         cursor.execute("PRAGMA synchronous = FULL")
         record.info["ticketlock_synced"] = True
+        cursor.execute("PRAGMA database_list")
+        path = str(tuple(cursor.fetchone())[2] or "")  # empty in memory
+        record.info["ticketlock_file"] = path, _which(path)
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")
     def begun(connection: sa.Connection) -> None:
+        path, opened = connection.info["ticketlock_file"]
+        if path and _which(path) != opened:  # in WAL mode SQLite itself does not look
+            raise sqlite3.OperationalError(errors.GONE)
         # A transaction that begins as a reader cannot wait for the write lock later.
         if connection.get_execution_options().get("ticketlock_read"):
             _wait_for_others(connection, patience)
             connection.exec_driver_sql("BEGIN")
         else:
             _begin_to_write(connection, patience)
+
+
+def _which(path: str) -> tuple[int, int] | None:
+    """Which file it is, whatever its name."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _begin_to_write(connection: sa.Connection, patience: float) -> None:

@@ -17,6 +17,9 @@ TROUBLE = (
     sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, asyncio.TimeoutError, sqlite3.Error
 )  # fmt: skip
 
+#: Of an SQLite file that is no longer where it was opened: what is written to it would be lost.
+GONE = "the file was deleted or replaced while this process used it"
+
 #: Pattern of a driver's error -> what to do about it; the first match counts.
 _REMEDIES = (
     (r"too many|remaining connection slots|max_user_connections|no more connections",
@@ -43,6 +46,8 @@ _REMEDIES = (
     (r"readonly|read[- ]only",
      ("the store needs a database that it may write to; after a failover, url must lead to the"
      " new primary")),
+    (GONE, ("put it back, or end all processes that use it, remove its -wal and -shm, which belong to"
+            " the file before, and start them again")),
     (r"database is locked", "another process holds the file; for replicas use PostgreSQL"),
     (r"max_allowed_packet", "raise the server's max_allowed_packet"),
     (r"illegal mix of collations|incorrect string value|equivalent in encoding|impossible for",
