@@ -30,15 +30,16 @@ def place() -> str:
     return f"{host()}:{pid}"
 
 
+_shared: list[threading.RLock] = []
+
+
 def shared_lock() -> threading.RLock:
     """A lock for the threads of this process, for moments only; a fork waits for it.
 
     So it is free in a forked child, and what it guards is whole there.
     """
     made = threading.RLock()
-    os.register_at_fork(
-        before=made.acquire, after_in_parent=made.release, after_in_child=made.release
-    )
+    _shared.append(made)
     return made
 
 
@@ -65,11 +66,53 @@ def leave_to_parent(*things: object) -> None:
     _parents.extend(things)
 
 
+class Paused(Protocol):
+    """What a fork waits for: a driver's own locks would never be free in the child."""
+
+    def pause(self) -> None:
+        """Return when nothing of it runs. Nothing begins until `resume`, which the parent calls."""
+
+    def resume(self) -> None: ...
+
+
+_to_pause: weakref.WeakSet[Paused] = weakref.WeakSet()
+_pausing: list[Paused] = []
+_forking = shared_lock()
+
+
+def pause_for_forks(one: Paused) -> None:
+    """Call `pause` before each fork. It begins anew in the child, or is left to the parent there."""
+    _to_pause.add(one)
+
+
+def _before() -> None:
+    with _forking:  # one fork after the other
+        _pausing.extend(_to_pause)
+        for one in _pausing:
+            one.pause()
+        for lock in _shared:  # behind: what is to pause may need them
+            lock.acquire()
+
+
+def _after() -> None:
+    paused = list(_pausing)
+    _pausing.clear()
+    for lock in _shared:
+        lock.release()
+    for one in paused:
+        one.resume()
+
+
 def _forked() -> None:
     global pid
     pid = os.getpid()
+    leave_to_parent(*_pausing)
+    _pausing.clear()
+    _to_pause.clear()
+    for lock in _shared:
+        lock.release()
     for one in list(_begin_anew):
         one.forked()
 
 
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_forked)

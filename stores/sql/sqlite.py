@@ -14,7 +14,10 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
+from ticketlock import process
+
 from . import engine as engines
+from .gate import Gate
 from .settings import SQLSettings
 from .transactions import Transactions, Work
 
@@ -48,7 +51,19 @@ class SQLiteEngine:
         # SQLite has one writer at a time: waiting in a queue is better than polling its lock.
         self._writer = ThreadPoolExecutor(1, "ticketlock-sqlite")
         self._readers = self._writer if memory else ThreadPoolExecutor(READERS, "ticketlock-sqlite")
-        self._writes = Transactions(self._engine, self._writer)
+        self._gate = Gate()
+        self._writes = Transactions(self._engine, self._writer, self._gate)
+        self._memory = memory
+        process.pause_for_forks(self)
+
+    def pause(self) -> None:
+        """Before a fork: SQLite's locks in this process, and on the file, would stay in the child."""
+        self._gate.shut()
+        if not self._memory:
+            self._engine.dispose()
+
+    def resume(self) -> None:
+        self._gate.open()
 
     async def prepare(self, missing: Callable[[sa.Connection], list[Any]]) -> None:
         """Create what is missing."""
@@ -76,13 +91,17 @@ class SQLiteEngine:
         return await loop.run_in_executor(self._readers, self._read, body)
 
     def _read(self, body: Callable[[sa.Connection], T]) -> T:
-        with self._engine.connect() as connection:
+        with self._gate, self._engine.connect() as connection:
             connection = connection.execution_options(ticketlock_read=True)
             with connection.begin():
                 return body(connection)
 
     async def dispose(self) -> None:
         """Close the connections; no operation is running any more."""
-        await asyncio.get_running_loop().run_in_executor(self._writer, self._engine.dispose)
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._close)
         self._writer.shutdown(wait=False)
         self._readers.shutdown(wait=False)
+
+    def _close(self) -> None:
+        with self._gate:
+            self._engine.dispose()

@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .batches import Batches, Operation, settle
+from .gate import Gate
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class _TransactionLost(Exception):
 class Transactions(Batches):
     """Does `Work` in the only thread of `writer`."""
 
-    def __init__(self, engine: sa.Engine, writer: ThreadPoolExecutor) -> None:
+    def __init__(self, engine: sa.Engine, writer: ThreadPoolExecutor, gate: Gate) -> None:
         super().__init__()
-        self._engine, self._writer = engine, writer
+        self._engine, self._writer, self._gate = engine, writer, gate
         #: Whether the writer was asked to look for operations; under the lock.
         self._asked, self._lock = False, threading.Lock()
 
@@ -80,7 +81,7 @@ class Transactions(Batches):
                 operation.error = error
 
     def _commit(self, batch: list[Operation]) -> None:
-        with self._engine.connect() as connection:
+        with self._gate, self._engine.connect() as connection:
             sync(connection, any(operation.what.synced for operation in batch))
             with connection.begin():
                 if len(batch) == 1:  # needs no savepoint

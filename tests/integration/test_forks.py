@@ -193,6 +193,38 @@ def test_a_tracker_store_in_use(backend: str, tracker_sections: Any) -> None:
     assert said == [" ".join(texts[:count]) for count in range(1, 5)]
 
 
+AT_WORK = """
+import json, signal
+conversations = Conversations(None, json.loads(sys.argv[1])).sync()
+def say(name):
+    with conversations.turn(name) as turn:
+        turn.add({"event": "user", "text": "hello"})
+        return len(turn.tracker.events)
+say("a")
+stop = threading.Event()
+def work(name):
+    while not stop.is_set(): say(name)
+workers = [threading.Thread(target=work, args=(name,)) for name in "xyz"]
+for worker in workers: worker.start()
+def child():
+    signal.alarm(20)  # ends it without a word
+    print(say("a"))
+    conversations.close()
+for _ in range(8): in_child(child)
+stop.set()
+for worker in workers: worker.join()
+print(say("a"), say("x") > 1)
+conversations.close()
+"""
+
+
+def test_threads_at_work_in_a_database(tmp_path: Path) -> None:
+    """What SQLite's threads have locked at that moment, in memory or the file, is free in the child."""
+    section = {"type": "sql", "db": str(tmp_path / "events.db")}
+    said = run(AT_WORK, json.dumps(section), "in_memory").split()
+    assert said == [*map(str, range(2, 10)), "10", "True"]
+
+
 BROKER = """
 from ticketlock.brokers.file import FileEventBroker
 def used(broker, text):
