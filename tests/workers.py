@@ -15,7 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 #: server that their tests share, as the tests' parameters or their own names name it.
 GROUPS = (
     "demo", "stress", "e2e", "dynamo", "kafka", "mutants", "postgres", "mariadb", "mongo", "pika",
-    "redis-cluster", "bot-server", "doctor", "webhooks",
+    "redis-cluster", "bot-server", "limits", "page", "tls", "site", "doctor", "streams", "webhooks",
 )  # fmt: skip
 
 #: Groups of the tests without such a parameter. Those of the demo keep all processors busy,
@@ -23,6 +23,7 @@ GROUPS = (
 FILES = {
     "test_demo_stores.py": "demo",
     "test_demo.py": "demo",
+    "test_documentation_site.py": "site",
     "test_doctor_databases.py": "doctor",
     "test_doctor_redis.py": "doctor",
     "test_doctor_sets.py": "doctor",
@@ -32,10 +33,15 @@ FILES = {
     "test_kafka_broker.py": "kafka",
     "test_mutants.py": "mutants",
     "test_outbox_mutants.py": "mutants",
+    "test_page.py": "page",
+    "test_page_messages.py": "page",
     "test_pika_broker.py": "pika",
     "test_pika_login.py": "pika",
+    "test_rabbitmq_streams.py": "streams",
     "test_server.py": "bot-server",
+    "test_sql_limits.py": "limits",
     "test_sql_store.py": "postgres",
+    "test_sql_tls.py": "tls",
     "test_webhooks.py": "webhooks",
 }
 
