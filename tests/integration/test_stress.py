@@ -102,9 +102,17 @@ def test_it_asks_before_it_uses_a_server_of_the_user(
     before = database.info("stats")["total_commands_processed"]
     words = ("--endpoints", command.endpoints(redis_server.url), "--key-prefix", "mine")
     out, err = command.run(*SHORT, *words, status=EXIT_BAD_INPUT)
-    assert "2 processes will take up to 200 turns a second for 1.5 s" in err
-    assert "keys that begin with mine:" in err
-    assert "without being asked: --yes" in err
+    assert (
+        "2 processes will take up to 200 turns a second (about 20 Redis commands each) for 1.5 s"
+        in err
+    )
+    assert (
+        "All keys of the run begin with mine: and the keys of locks are removed at the end." in err
+    )
+    assert "standard input is not a terminal: add --yes" in err
+    _, asked = command.run(*SHORT, *words, "--messages", status=EXIT_BAD_INPUT)
+    assert "submit and handle up to 200 messages a second for 1.5 s" in asked
+    assert "; those of messages and histories stay." in asked
     assert database.info("stats")["total_commands_processed"] - before < 10
     assert out == ""
 

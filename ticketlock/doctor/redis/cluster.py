@@ -9,7 +9,7 @@ from ...redis.slots import SLOTS, owners
 from ...redis.text import decoded
 from ..finding import Finding, fault
 from .deployment import Address, shown
-from .server import Server
+from .server import Server, setting
 
 #: Fewer cannot lose one and still have a majority that votes.
 LEAST = 3
@@ -18,6 +18,13 @@ STATE = fault(
     "cluster-state", "error",
     "Conversations whose slot has no node wait; with `cluster-require-full-coverage` all of them do.",
     "https://redis.io/docs/latest/operate/oss_and_stack/management/scaling/",
+)  # fmt: skip
+
+COVERAGE = fault(
+    "cluster-full-coverage", "note",
+    "With `cluster-require-full-coverage yes`, the servers' default, all conversations wait while one slot has no "
+    "master, so during each failover. With `no` only those of that slot do: each conversation is in one slot.",
+    "docs/operations/failover.md",
 )  # fmt: skip
 
 FAILED = fault(
@@ -98,6 +105,15 @@ class Cluster:
                 f"{masters} masters own slots",
                 "add masters: redis-cli --cluster add-node, then --cluster rebalance --cluster-use-empty-masters",
             )
+
+
+def full_coverage(server: Server) -> Iterator[Finding]:
+    """One slot without a master stops all others. Source: CONFIG GET."""
+    if server.config.get("cluster-require-full-coverage") == "yes":
+        yield COVERAGE.found(
+            "cluster-require-full-coverage is yes",
+            setting("cluster-require-full-coverage no") + ", on each node",
+        )
 
 
 def _node(line: str, asked: str) -> Node:

@@ -28,7 +28,7 @@ from . import (
     timing,
     versions,
 )
-from .cluster import Cluster
+from .cluster import Cluster, full_coverage
 from .deployment import Address, Deployment, shown
 from .sentinels import Answers, ask_all, down_after, sentinels
 from .server import Server, look, reach
@@ -78,9 +78,9 @@ class Examination:
             await self._examine(self._servers[0])
 
     async def _sentinel(self) -> None:
-        deployment = self._deployment
+        deployment, name = self._deployment, self._deployment.settings.sentinel_service
         answers = await ask_all(deployment)
-        self._add("", sentinels(answers))
+        self._add("", sentinels(answers, name))
         master = _master(answers)
         if master is None:
             errors = [answer for answer in answers.values() if isinstance(answer, Exception)]
@@ -89,8 +89,9 @@ class Examination:
             first = self._servers[0]
             await asyncio.gather(*map(self._look_beside, _followers(first)))
             for server in list(self._servers):
-                self._add(server.place, replication.cut_off(server, down_after(answers)))
+                self._add(server.place, replication.cut_off(server, down_after(answers), name))
                 self._add(server.place, replication.link(server))
+            self._add("", replication.never_masters(self._servers))
             self._add(first.place, replication.replicas(first))
             await self._examine(first, master)
 
@@ -122,7 +123,9 @@ class Examination:
         await asyncio.gather(*map(self._look_beside, others))
         masters = {address for address in cluster.owners if address is not None}
         places = {shown(address): address for address in masters}
+        self._add("", replication.never_masters(self._servers, cluster=True))
         for server in list(self._servers):
+            self._add(server.place, full_coverage(server))
             self._add(server.place, replication.replicas(server))
             self._add(server.place, replication.link(server))
             address = places.get(server.place)

@@ -34,32 +34,38 @@ MEMORY = fault(
 
 
 def eviction(server: Server) -> Iterator[Finding]:
-    """Keys may be evicted that are in use.
+    """Keys may be evicted that are in use. Without `maxmemory` nothing is evicted.
 
     Source: the list of policies in Redis' documentation; `allkeys-lrm` and `volatile-lrm` came with
     Redis 8.6, and more may come, so the beginning of the name counts.
     """
     policy = server.config.get("maxmemory-policy") or server.info.get("maxmemory_policy", "")
     limit = server.number("maxmemory")
+    if not limit:
+        return
+    what = f"maxmemory-policy is {policy}, maxmemory {_mb(limit)}"
     change = setting("maxmemory-policy noeviction") + "; put a cache on a server of its own"
     if policy.startswith("allkeys-"):
-        yield EVICTION.found(f"maxmemory-policy is {policy}", change)
-    elif policy.startswith("volatile-") and limit:
-        yield VOLATILE.found(f"maxmemory-policy is {policy}, maxmemory {_mb(limit)}", change)
+        yield EVICTION.found(what, change)
+    elif policy.startswith("volatile-"):
+        yield VOLATILE.found(what, change)
 
 
 def head_room(server: Server) -> Iterator[Finding]:
     """The memory is nearly full. Source: `used_memory` against `maxmemory`, or the machine's."""
-    limit = server.number("maxmemory")
-    of = "maxmemory"
+    limit, of = server.number("maxmemory"), "maxmemory"
+    more = "raise maxmemory (CONFIG SET maxmemory BYTES)"
     if not limit:
         limit, of = server.number("total_system_memory"), "the machine's memory"
+        more = (
+            "give the machine more memory; with maxmemory below that, and noeviction, the server refuses "
+            "writes before the system ends it"
+        )
     used = server.number("used_memory")
     if limit and used > FULL * limit:
         yield MEMORY.found(
             f"{_mb(used)} of {_mb(limit)} are used ({used / limit:.0%} of {of})",
-            "raise maxmemory (CONFIG SET maxmemory BYTES), or give the machine more; "
-            "INFO memory and MEMORY STATS say what uses it",
+            f"{more}; INFO memory and MEMORY STATS say what uses it",
         )
 
 

@@ -42,12 +42,14 @@ def persistence(server: Server, histories: bool) -> Iterator[Finding]:
     """
     if server.info.get("aof_enabled") != "0" and server.config.get("appendonly") != "no":
         return
-    snapshots = server.config.get("save", "?")
+    snapshots = server.config.get("save")
     turn_on = setting("appendonly yes")
-    if histories and not snapshots:
+    if histories and snapshots == "":
         yield HISTORIES.found("appendonly is no, and save is empty", turn_on)
         return
     kept = "no snapshots either" if not snapshots else f"snapshots alone (save {snapshots!r})"
+    if snapshots is None:
+        kept = "the user may not ask whether there are snapshots (CONFIG GET save)"
     yield PERSISTENCE.found(f"appendonly is no: {kept}", turn_on)
 
 

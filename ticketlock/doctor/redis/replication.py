@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..finding import Finding, fault
 from .server import Server, setting
+
+#: Seconds of `min-replicas-max-lag` at least: replicas report once a second.
+SHORTEST_LAG = 1
 
 CUT_OFF = fault(
     "redis-min-replicas", "warning",
@@ -22,6 +25,13 @@ NO_REPLICA = fault(
     "docs/operations/failover.md",
 )  # fmt: skip
 
+NEVER_MASTER = fault(
+    "redis-replica-priority", "warning",
+    "A replica with `replica-priority 0`, or in a cluster with `cluster-replica-no-failover yes`, never becomes "
+    "master. Without another one nothing takes over when the master fails: its conversations wait until it is back.",
+    "https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/",
+)  # fmt: skip
+
 BROKEN_LINK = fault(
     "redis-replica-broken", "warning",
     "This replica does not follow its master: after a failover to it, grants, messages and histories since "
@@ -30,7 +40,7 @@ BROKEN_LINK = fault(
 )  # fmt: skip
 
 
-def cut_off(server: Server, down_after: float | None) -> Iterator[Finding]:
+def cut_off(server: Server, down_after: float | None, name: str) -> Iterator[Finding]:
     """A master behind sentinels writes without replicas, or for too long after it has lost them.
 
     Source: a partition of 20 s, watched: the cut-off master granted all the time; with
@@ -39,9 +49,10 @@ def cut_off(server: Server, down_after: float | None) -> Iterator[Finding]:
     Args:
         server: a replica too, because it is the next master.
         down_after: seconds after which sentinels call a master down; None if that is not known.
+        name: of the master, as the sentinels know it.
     """
     lag = float(server.config.get("min-replicas-max-lag") or 0)
-    what, do, first = [], [], ""
+    what, do, first, last = [], [], "", ""
     if server.config.get("min-replicas-to-write") == "0":
         what.append("min-replicas-to-write is 0")
         if _alone(server):  # it would take no writes
@@ -51,12 +62,12 @@ def cut_off(server: Server, down_after: float | None) -> Iterator[Finding]:
         what.append(
             f"min-replicas-max-lag is {lag:g} s, and the sentinels call a master down after {down_after:g} s"
         )
-        do.append(f"min-replicas-max-lag {max(1, int(down_after))}")
+        do.append(f"min-replicas-max-lag {max(SHORTEST_LAG, int(down_after))}")
+        if down_after < SHORTEST_LAG:
+            milliseconds = SHORTEST_LAG * 1000
+            last = f"\nSENTINEL SET {name} down-after-milliseconds {milliseconds}\non each sentinel"
     if what:
-        yield CUT_OFF.found(
-            "; ".join(what),
-            f"{first}{setting(*do)}, on each server",
-        )
+        yield CUT_OFF.found("; ".join(what), f"{first}{setting(*do)}, on each server{last}")
 
 
 def _alone(server: Server) -> bool:
@@ -69,6 +80,26 @@ def replicas(server: Server) -> Iterator[Finding]:
         yield NO_REPLICA.found(
             f"{server.place} is a master without a replica",
             "start a replica of it: REPLICAOF HOST PORT, in a cluster CLUSTER REPLICATE ID",
+        )
+
+
+def never_masters(servers: Sequence[Server], *, cluster: bool = False) -> Iterator[Finding]:
+    """No replica of a master may take over. Source: INFO replication, in a cluster CONFIG GET of the replicas."""
+    followers: dict[str, list[Server]] = {}
+    for server in servers:
+        if server.replica:
+            master = f"{server.info.get('master_host')}:{server.info.get('master_port')}"
+            followers.setdefault(master, []).append(server)
+    for each in followers.values():
+        if cluster and all(one.config.get("cluster-replica-no-failover") == "yes" for one in each):
+            what, do = "cluster-replica-no-failover is yes", "cluster-replica-no-failover no"
+        elif not cluster and all(one.info.get("slave_priority") == "0" for one in each):
+            what, do = "replica-priority is 0", "replica-priority 100"
+        else:
+            continue
+        places = ", ".join(one.place for one in each)
+        yield NEVER_MASTER.found(
+            f"{places}: {what}", setting(do) + ", on a replica that may become master"
         )
 
 

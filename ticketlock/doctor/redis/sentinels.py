@@ -60,10 +60,13 @@ async def ask_all(deployment: Deployment) -> Answers:
     return dict(zip(places, answers, strict=True))  # type: ignore[arg-type]  # errors of asking
 
 
-def sentinels(answers: Answers) -> Iterator[Finding]:
+def sentinels(answers: Answers, name: str) -> Iterator[Finding]:
     """Too few of them, one that is silent, a quorum that cannot be, two masters.
 
     Source: SENTINEL MASTER of each, and Redis' page on sentinels.
+
+    Args:
+        name: of the master, as they know it.
     """
     states = {}
     for place, answer in answers.items():
@@ -78,7 +81,7 @@ def sentinels(answers: Answers) -> Iterator[Finding]:
     if len(masters) > 1:
         yield DISAGREE.found(
             f"they name {len(masters)} masters: {', '.join(sorted(masters))}",
-            "SENTINEL RESET NAME on those that are wrong; see whether a network parts them",
+            f"SENTINEL RESET {name} on those that are wrong; see whether a network parts them",
         )
     if not states:
         return
@@ -91,7 +94,7 @@ def sentinels(answers: Answers) -> Iterator[Finding]:
     if quorum > known:
         yield QUORUM.found(
             f"the quorum is {quorum}, and they are {known}",
-            f"SENTINEL SET NAME quorum {known // 2 + 1} on each",
+            f"SENTINEL SET {name} quorum {known // 2 + 1} on each",
         )
 
 

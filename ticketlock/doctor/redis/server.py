@@ -21,6 +21,7 @@ from ...redis.transport import discard
 CONFIG = (
     "maxmemory", "maxmemory-policy", "save", "appendonly", "appendfsync", "timeout", "maxclients",
     "client-output-buffer-limit", "min-replicas-to-write", "min-replicas-max-lag", "stop-writes-on-bgsave-error",
+    "cluster-require-full-coverage", "cluster-replica-no-failover",
 )  # fmt: skip
 #: Questions that measure the latency: TIME, which every user of ours may ask.
 PINGS = 20

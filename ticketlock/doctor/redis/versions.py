@@ -1,6 +1,6 @@
 """Known faults of versions of Redis and Valkey: the releases that mended them.
 
-The table is of 2026-11-26. A fault is in it if a user with the rights of a bot, or one without a
+The table is of 2026-11-27. A fault is in it if a user with the rights of a bot, or one without a
 login, can reach it, or if it harms what we do. A distribution may mend a fault and keep the number
 of the version; the finding says so.
 """
@@ -64,6 +64,12 @@ KNOWN = (
         since=(7, 2),
     ),
     Known(
+        "redis", "CVE-2026-23631", "a Lua script on a replica that takes writes runs code in it",
+        {(7, 2): 14, (7, 4): 9, (8, 2): 6, (8, 4): 3, (8, 6): 3},
+        "https://github.com/redis/redis/security/advisories/GHSA-8ghh-qpmp-7826",
+        since=(7, 0),
+    ),
+    Known(
         "redis", "CVE-2026-81934", "a client without a login runs code in a server with TLS",
         {(6, 2): 24, (7, 2): 16, (7, 4): 11, (8, 2): 9, (8, 4): 6, (8, 6): 6, (8, 8): 2, (8, 10): 1},
         "https://github.com/cisagov/CSAF, VA-26-239-01", tls=True,
@@ -80,6 +86,11 @@ KNOWN = (
     ),
     Known(
         "valkey", "CVE-2026-23479", "a blocked client that is evicted runs code in the server",
+        {(7, 2): 13, (8, 0): 9, (8, 1): 7, (9, 0): 4},
+        "https://github.com/valkey-io/valkey/releases/tag/9.0.4",
+    ),
+    Known(
+        "valkey", "CVE-2026-23631", "a Lua script on a replica that takes writes runs code in it",
         {(7, 2): 13, (8, 0): 9, (8, 1): 7, (9, 0): 4},
         "https://github.com/valkey-io/valkey/releases/tag/9.0.4",
     ),
