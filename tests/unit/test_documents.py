@@ -198,6 +198,16 @@ def test_links(path: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{path}: {target}#{anchor}"
 
 
+@pytest.mark.parametrize("start", ["README.md", "docs/index.md"])
+def test_every_page_is_a_click_away(start: str) -> None:
+    """From either beginning: it links to each page of docs/."""
+    beginning = ROOT / start
+    there = {path for path in pages() if ROOT / "docs" in path.parents}
+    linked = {target for target, _ in links(beginning)}
+    assert there - linked <= {ROOT / "docs/index.md"}
+    assert len(there) > 40
+
+
 def test_the_readme_is_short() -> None:
     """It is read as a whole."""
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150

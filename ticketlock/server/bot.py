@@ -108,13 +108,18 @@ def load_bot(path: str, folder: Path | None = None) -> Bot:
     """
     module_name, _, name = path.partition(":")
     if not module_name or not name:
-        raise ConfigurationError(f"--bot: {path!r} is not of the form module:function")
+        raise ConfigurationError(
+            f"--bot: {path!r} is not of the form module:function, such as my_bot:bot for the function bot "
+            "of my_bot.py"
+        )
     if (place := str(folder or Path.cwd())) not in sys.path:
         sys.path.insert(0, place)
     try:
         module = import_module(module_name)
     except ImportError as error:
-        raise ConfigurationError(f"--bot: {module_name}: {error}") from error
+        raise ConfigurationError(
+            f"--bot: {module_name}: {error}{_hint(module_name, error)}"
+        ) from error
     except Exception as error:
         kind = type(error).__name__
         raise ConfigurationError(f"--bot: {module_name} cannot be run: {kind}: {error}") from error
@@ -124,6 +129,15 @@ def load_bot(path: str, folder: Path | None = None) -> Bot:
     if found is None:
         raise ConfigurationError(f"--bot: {module_name} has no {name}")
     return check_bot(found, f"--bot: {path}")
+
+
+def _hint(module_name: str, error: ImportError) -> str:
+    """What to do if the module itself is not found, and not one that it imports."""
+    if module_name.endswith(".py"):
+        return f": leave out .py ({module_name.removesuffix('.py')}:...)"
+    if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+        return ": run this in the folder that has it"
+    return ""
 
 
 def check_bot(bot: Any, where: str = "bot") -> Bot:

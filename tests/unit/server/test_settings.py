@@ -100,8 +100,10 @@ def test_load_a_bot(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("justaname", "module:function"),
-        ("no_such_module_x:bot", "No module named 'no_such_module_x'"),
+        ("justaname", "module:function, such as my_bot:bot"),
+        ("no_such_module_x:bot", "'no_such_module_x': run this in the folder that has it$"),
+        ("no_such_package_x.bots:bot", "'no_such_package_x': run this in the folder that has it$"),
+        ("some_bot_b.py:plain", r"leave out .py \(some_bot_b:...\)$"),
         ("some_bot_b:nothing", "has no nothing"),
         ("some_bot_b:plain", "is not asynchronous; a bot is `async def bot.turn, message.`"),
         ("some_bot_b:returns", "write `yield reply` in place of `return reply`; a bot is"),
@@ -112,7 +114,7 @@ def test_load_a_bot(tmp_path: Path) -> None:
         ("some_bot_b:swapped", r"takes \(message, turn\), in the wrong order; a bot is"),
         ("some_bot_b:number", "is int, not a function; a bot is"),
         ("some_bot_c:bot", "cannot be run: ZeroDivisionError"),
-        ("some_bot_d:bot", "No module named 'absent_driver'"),
+        ("some_bot_d:bot", "No module named 'absent_driver'$"),
     ],
 )
 def test_what_is_no_bot(path: str, says: str, tmp_path: Path) -> None:
