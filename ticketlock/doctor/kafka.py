@@ -14,7 +14,7 @@ from .visit import Visit
 
 COPIES = fault(
     "kafka-copies", "warning",
-    "A broker that fails takes events with it that were confirmed, or stops their partitions.",
+    "When a broker fails, confirmed events are lost with it, or their partitions stop.",
     "https://kafka.apache.org/documentation/#replication",
 )  # fmt: skip
 
@@ -26,7 +26,7 @@ IN_SYNC = fault(
 
 ONE_IN_SYNC = fault(
     "kafka-min-insync", "warning",
-    "Events are confirmed that one broker alone has, and are lost with it, though the topic has copies.",
+    "Kafka confirms events that only one broker has. They are lost with it, although the topic has copies.",
     "https://kafka.apache.org/documentation/#topicconfigs_min.insync.replicas",
 )  # fmt: skip
 

@@ -15,15 +15,14 @@ from .visit import Visit
 
 CONCERN = fault(
     "mongo-write-concern", "warning",
-    "A turn that was answered is lost when the primary fails before another member has it, and an older "
-    "fence is back with it.",
+    "If the primary fails before another member has a turn, that turn is lost although it was answered, and an "
+    "older fence counts again.",
     "https://www.mongodb.com/docs/manual/reference/write-concern/",
 )  # fmt: skip
 
 ALONE = fault(
     "mongo-alone", "note",
-    "There is no member that could take over: turns wait until this one is back, and are lost with its "
-    "disk.",
+    "No other member can take over. Turns wait until this one is back, and histories are lost if its disk is.",
     "https://www.mongodb.com/docs/manual/replication/",
 )  # fmt: skip
 

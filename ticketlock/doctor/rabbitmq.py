@@ -24,8 +24,8 @@ UNREAD = fault(
 
 TRANSIENT = fault(
     "rabbitmq-transient", "warning",
-    "Another program has made this queue. A restart of the server removes it, with the events that "
-    "were confirmed.",
+    "Another program has created this queue, as one that is not durable. A restart of the server deletes it, with "
+    "confirmed events in it.",
     "https://www.rabbitmq.com/docs/queues#durability",
 )  # fmt: skip
 

@@ -68,8 +68,8 @@ _INSTEAD = {
 
 #: What to type when the file is missing.
 _BEGIN = (
-    "name yours (--endpoints FILE; config check FILE), or begin one, for instance with the line "
-    "tracker_store: {type: sql, db: bot.db} (docs/guides/configure.md)"
+    "name another file (--endpoints FILE; config check FILE), or write this one. One line is enough to start: "
+    "tracker_store: {type: sql, db: bot.db}. docs/guides/configure.md has more"
 )
 
 #: `${NAME}`, `${NAME:-default}`, `${NAME:?what to do}`; `$${NAME}` is the text `${NAME}`.
@@ -133,7 +133,7 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigurationError(
-            f"{name}: there is no such file in {Path(path).absolute().parent}: {_BEGIN}"
+            f"{name}: not found in {Path(path).absolute().parent}: {_BEGIN}"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error  # without the file name

@@ -210,7 +210,7 @@ def _message(line: str, record_format: str) -> str:
 def test_run_with_a_named_file_that_is_missing(tmp_path: Path) -> None:
     done = ticketlock(tmp_path, "run", "--endpoints", "endpoints.yml")
     assert done.returncode == EXIT_BAD_INPUT
-    assert "endpoints.yml: there is no such file" in done.stderr
+    assert f"endpoints.yml: not found in {tmp_path}" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_a_file_that_is_not_there(
     assert cli.main(words.split()) == EXIT_BAD_INPUT
     said = capsys.readouterr().err
     folder = tmp_path / "other" if "other/" in words else tmp_path
-    assert f"endpoints.yml: there is no such file in {folder}" in said
+    assert f"endpoints.yml: not found in {folder}: name another file" in said
     assert "--endpoints FILE" in said
     assert "tracker_store: {type: sql, db: bot.db}" in said
 

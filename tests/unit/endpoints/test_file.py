@@ -75,7 +75,7 @@ def test_errors(tmp_path: Path, text: str, said: str) -> None:
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     """Not an in-memory default."""
-    with pytest.raises(ConfigurationError, match=r"none\.yml: there is no such file in /"):
+    with pytest.raises(ConfigurationError, match=r"none\.yml: not found in /"):
         Conversations.from_endpoints(tmp_path / "none.yml")
 
 

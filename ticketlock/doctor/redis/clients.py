@@ -26,8 +26,8 @@ CLIENTS = fault(
 
 BUFFER = fault(
     "redis-pubsub-buffer", "warning",
-    "The server ends the connection of a replica that reads slowly, because bells come on it too. The replica "
-    "connects again and repeats what was open, which makes a busy time busier.",
+    "The server closes the connection on which a replica gets its bells if the replica reads too slowly. The "
+    "replica reconnects and repeats its open requests, which is more load at a busy time.",
     "https://redis.io/docs/latest/develop/reference/clients/",
 )  # fmt: skip
 
@@ -45,7 +45,7 @@ def clients(server: Server) -> Iterator[Finding]:
         yield CLIENTS.found(
             f"{there} of {most} connections are in use",
             setting(f"maxclients {max(10_000, 2 * most)}")
-            + "; see that the server may open so many files (ulimit -n)",
+            + "; the server must be allowed to open that many files (ulimit -n)",
         )
 
 

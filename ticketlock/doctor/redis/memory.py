@@ -27,8 +27,7 @@ VOLATILE = fault(
 
 MEMORY = fault(
     "redis-memory", "warning",
-    "A full server refuses new messages (503) or evicts keys; one without a limit is ended by the "
-    "system.",
+    "A full server refuses new messages (503) or evicts keys. Without a limit the operating system kills it.",
     "docs/operations/capacity.md",
 )  # fmt: skip
 
@@ -59,7 +58,7 @@ def head_room(server: Server) -> Iterator[Finding]:
         limit, of = server.number("total_system_memory"), "the machine's memory"
         more = (
             "give the machine more memory; with maxmemory below that, and noeviction, the server refuses "
-            "writes before the system ends it"
+            "writes before the operating system kills it"
         )
     used = server.number("used_memory")
     if limit and used > FULL * limit:

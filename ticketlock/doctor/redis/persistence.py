@@ -22,8 +22,8 @@ HISTORIES = fault(
 
 FSYNC = fault(
     "redis-appendfsync", "warning",
-    "The system decides when to write to the disk, about every 30 seconds: a power cut loses what was "
-    "acknowledged since then.",
+    "The operating system decides when to write to the disk, about every 30 seconds. A power cut loses what "
+    "was acknowledged since the last write.",
     "https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/",
 )  # fmt: skip
 

@@ -20,8 +20,8 @@ CUT_OFF = fault(
 
 NO_REPLICA = fault(
     "redis-no-replica", "warning",
-    "Nothing can take over when this master fails: its conversations wait until it is back, and are lost "
-    "with its disk.",
+    "Nothing can take over when this master fails. Its conversations wait until it is back, and what it has is "
+    "lost if its disk is.",
     "docs/operations/failover.md",
 )  # fmt: skip
 
@@ -108,5 +108,5 @@ def link(server: Server) -> Iterator[Finding]:
     if server.replica and server.info.get("master_link_status") == "down":
         yield BROKEN_LINK.found(
             f"{server.place}: master_link_status is down",
-            "see its log: masterauth and the network between the two are the usual reasons",
+            "read its log: the usual reasons are masterauth and the network between the two",
         )

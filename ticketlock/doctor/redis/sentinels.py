@@ -80,8 +80,8 @@ def sentinels(answers: Answers, name: str) -> Iterator[Finding]:
     masters = {f"{state['ip']}:{state['port']}" for state in states.values()}
     if len(masters) > 1:
         yield DISAGREE.found(
-            f"they name {len(masters)} masters: {', '.join(sorted(masters))}",
-            f"SENTINEL RESET {name} on those that are wrong; see whether a network parts them",
+            f"the sentinels name {len(masters)} masters: {', '.join(sorted(masters))}",
+            f"SENTINEL RESET {name} on those that are wrong; check the network between them",
         )
     if not states:
         return
@@ -89,11 +89,12 @@ def sentinels(answers: Answers, name: str) -> Iterator[Finding]:
     quorum = max(int(state.get("quorum", 0)) for state in states.values())
     if known < LEAST:
         yield FEW.found(
-            f"{known} of them know each other", "run three, on three machines, and list them all"
+            f"{known} {'sentinel knows' if known == 1 else 'sentinels know'} of the master",
+            "run three, on three machines, and list them all in endpoints",
         )
     if quorum > known:
         yield QUORUM.found(
-            f"the quorum is {quorum}, and they are {known}",
+            f"the quorum is {quorum}, and there are {known} sentinels",
             f"SENTINEL SET {name} quorum {known // 2 + 1} on each",
         )
 

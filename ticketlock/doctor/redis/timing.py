@@ -22,8 +22,8 @@ CLOCK = fault(
 
 LATENCY = fault(
     "redis-latency", "warning",
-    "A lease is renewed several times before it ends. With slow answers a short hiccup is enough to lose "
-    "turns.",
+    "A lease is renewed several times before it ends. With slow answers a short disturbance is enough to "
+    "lose turns.",
     "docs/protocol.md",
 )  # fmt: skip
 
