@@ -20,7 +20,7 @@ import pytest
 import redis
 from servers.redis_sets import RedisCluster, SentinelSet
 
-from ticketlock import ConcurrentRedisLockStore
+from ticketlock import ConcurrentRedisLockStore, Conversations
 from ticketlock.cli import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, main
 from ticketlock.locks.concurrent import survey
 from ticketlock.locks.concurrent.survey import Survey
@@ -138,6 +138,23 @@ def test_top_goes_through_many_keys_in_steps(
                 await held[8].release()
 
         run(body())
+
+
+async def test_an_accepted_message_belongs_to_no_process(
+    own_redis: EmbeddedRedis, tmp_path: Path
+) -> None:
+    """It waits for any that serves, of which there is none here: both commands say what it is."""
+    section = {"url": own_redis.url, "key_prefix": "ops"}
+    write(tmp_path, section)
+    async with Conversations({"type": "concurrent_redis", **section}) as conversations:
+        await conversations.submit("anna", "hi", message_id="m 1")
+        _, shown, _ = await ticketlock(tmp_path, "inspect", "anna")
+        assert re.search(
+            r"^    accepted message 'm 1' for \d\.\d s, ticket 1$", shown, re.MULTILINE
+        )
+        _, table, _ = await ticketlock(tmp_path, "top")
+        assert "message 'm 1'" in table
+        assert "unknown" not in shown + table
 
 
 async def test_top_needs_the_right_to_scan(own_redis: EmbeddedRedis) -> None:

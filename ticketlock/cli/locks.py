@@ -89,10 +89,17 @@ def _turn(holder: Holder) -> str:
 
 
 def _who(ticket: Holder | Waiting) -> str:
+    if for_any_process(ticket):
+        return f"accepted message {ticket.label!r}"
     name = "unknown process"
     if ticket.host:
         name = f"host {ticket.host} process {ticket.process}"
     return f"{name} ({ticket.label!r})" if ticket.label else name
+
+
+def for_any_process(ticket: Holder | Waiting) -> bool:
+    """Whether it is the ticket of an accepted message, which waits for any process that serves."""
+    return isinstance(ticket, Waiting) and ticket.alive and not ticket.host and bool(ticket.label)
 
 
 def span(seconds: float) -> str:

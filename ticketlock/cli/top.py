@@ -16,7 +16,7 @@ from ..locks.concurrent.store import ConcurrentRedisLockStore
 from ..locks.inspection import Holder, Waiting
 from .common import EXIT_OK, between, positive
 from .lock_stores import open_lock_store, place_options
-from .locks import span
+from .locks import for_any_process, span
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -158,6 +158,8 @@ def _cells(row: Row) -> list[str]:
 
 
 def _who(ticket: Holder | Waiting) -> str:
+    if for_any_process(ticket):
+        return f"message {ticket.label!r}"
     name = _quoted(f"{ticket.host}:{ticket.process}") if ticket.host else "unknown"
     return f"{name} {ticket.label!r}" if ticket.label else name
 
