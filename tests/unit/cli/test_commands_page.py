@@ -38,6 +38,13 @@ def commands(parser: argparse.ArgumentParser, path: str) -> Iterator[tuple[str, 
 COMMANDS = dict(commands(_parser(), "ticketlock"))
 
 
+def test_the_table_has_every_command() -> None:
+    """It is what a reader looks at first: one row or more for each word behind `ticketlock`."""
+    table = TEXT.partition("| command |")[2].partition("\n\n")[0]
+    listed = set(re.findall(r"\[`(\w+)", table))
+    assert listed == {name.split()[1] for name in COMMANDS}
+
+
 def section(command: str) -> str:
     """Its own, or that of its group."""
     return SECTIONS.get(command) or SECTIONS[command.rpartition(" ")[0]]
