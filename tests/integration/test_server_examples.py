@@ -59,7 +59,11 @@ async def test_mounted_in_fastapi(example: Callable[[str], Any]) -> None:
                 assert answer.json()[0]["text"] == reply
             state = (await http.get("/conversations/fast/api/tracker")).json()
             assert state["slots"] == {"asked": True, "name": "Anna"}
-            assert (await http.get("/nothing")).json()["reason"] == "NotFound"
+            missing = (await http.get("/nothing")).json()
+            assert missing["reason"] == "NotFound"
+            assert missing["message"] == "GET /bot/nothing: Not Found"
+            missing = (await http.post("/webhooks/slack/webhook")).json()
+            assert missing["message"].endswith("; the section channels of this server has no slack")
             document = (await http.get("/openapi.json")).json()
             assert document["servers"] == [{"url": "/bot"}]
             own = await http.get("http://a/conversations/nobody/slots")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -23,6 +24,7 @@ from .auth import Auth
 from .bot import Bot, check_bot, echo
 from .callback import CALLBACK
 from .callback import routes as callback_routes
+from .channels import CHANNELS
 from .channels.channel import Channel
 from .channels.destination import ChannelDestination
 from .channels.routes import reserved
@@ -222,6 +224,12 @@ class _Answers:
         return await self._app(scope, receive, answered)
 
 
+#: Characters of a path that an error shows.
+_SHOWN = 200
+#: The webhook of a channel, which is there if the file has its section.
+_CHANNEL = re.compile(rf"/webhooks/({'|'.join(CHANNELS)})/webhook$")
+
+
 def _name(bot: Any) -> str:
     module, name = getattr(bot, "__module__", None), getattr(bot, "__qualname__", None)
     return f"{module}:{name or type(bot).__qualname__}"
@@ -236,5 +244,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     """The path or the method does not exist."""
     assert isinstance(error, HTTPException)  # registered for it
     reason = HTTPStatus(error.status_code).phrase.replace(" ", "")
-    body = failure(error.status_code, reason, f"{request.method} {error.detail}")
-    return JSONResponse(body, error.status_code, error.headers)
+    path = request.scope["path"]
+    what = f"{request.method} {path[:_SHOWN]}: {error.detail}"
+    if error.status_code == HTTPStatus.NOT_FOUND and (channel := _CHANNEL.search(path)):
+        what += f"; the section channels of this server has no {channel[1]}"
+    return JSONResponse(failure(error.status_code, reason, what), error.status_code, error.headers)
