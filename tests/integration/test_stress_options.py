@@ -42,7 +42,8 @@ def test_a_user_with_few_keys(
     file = command.endpoints(f"redis://bot:pw@127.0.0.1:{redis_server.port}/0")
     _, err = command.run(*SHORT, "--endpoints", file, status=EXIT_UNAVAILABLE)
     assert (
-        "the next run has another prefix: name one of letters and digits with --key-prefix" in err
+        "the next run would have another prefix: choose one with --key-prefix (letters and digits)"
+        in err
     )
     named = ("--endpoints", file, "--key-prefix", "mine")
     _, err = command.run(*SHORT, *named, status=EXIT_UNAVAILABLE)

@@ -175,7 +175,7 @@ def test_a_program_whose_clock_cannot_be_set(command: Command) -> None:
 
 def test_a_machine_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigurationError, match="there is no C compiler"):
+    with pytest.raises(ConfigurationError, match="--nemesis clock needs a C compiler"):
         SetClock(tmp_path, None)
 
 

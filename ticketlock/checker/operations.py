@@ -49,9 +49,9 @@ class Operation:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"kind {self.kind!r} is none of {', '.join(KINDS)}")
+            raise ValueError(f"kind {self.kind!r} is not one of {', '.join(KINDS)}")
         if self.outcome not in OUTCOMES:
-            raise ValueError(f"outcome {self.outcome!r} is none of {', '.join(OUTCOMES)}")
+            raise ValueError(f"outcome {self.outcome!r} is not one of {', '.join(OUTCOMES)}")
         if not self.completed >= self.invoked:  # nan too
             raise ValueError(f"completed ({self.completed}) is before invoked ({self.invoked})")
         if self.outcome != "unknown" and math.isinf(self.completed):

@@ -150,8 +150,8 @@ def _run(args: argparse.Namespace, options: Options) -> Report:
             raise
         # The rights that it asks for would be those of this run alone.
         raise type(error)(
-            f"{error}; the next run has another prefix: name one of letters and digits with "
-            "--key-prefix, and grant the rights for that"
+            f"{error}; the next run would have another prefix: choose one with --key-prefix (letters and "
+            "digits), and grant the rights for it"
         ) from error
 
 

@@ -26,6 +26,6 @@ def routes(domain: Domain | None, auth: Auth) -> list[Route]:
             return Response(domain.as_json(), media_type=_JSON)
         if accepted.endswith(("yml", "yaml")):
             return Response(yaml_of(domain.as_dict()), media_type=_YAML)
-        raise NotAcceptable(f"the domain can be had as {_JSON} or {_YAML}: name one in Accept")
+        raise NotAcceptable(f"the domain is available as {_JSON} or {_YAML}: name one in Accept")
 
     return [Route("/domain", show, methods=["GET"])]

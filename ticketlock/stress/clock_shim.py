@@ -78,8 +78,8 @@ class SetClock:
         compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
         if compiler is None:
             raise ConfigurationError(
-                "--nemesis clock: it builds a small program that sets the server's clock, and there is no "
-                "C compiler (cc, gcc or clang): install one, or leave clock out"
+                "--nemesis clock needs a C compiler, to build a small program that sets the server's clock: "
+                "install cc, gcc or clang, or leave clock out"
             )
         source, shim, offset = folder / "clock.c", folder / "clock.so", folder / "offset"
         source.write_text(_SOURCE)

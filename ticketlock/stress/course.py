@@ -59,8 +59,8 @@ def stressed(section: Mapping[str, Any], where: str, prefix: str | None = None) 
         )
     if prefix is not None and prefix == settings.key_prefix:
         raise ConfigurationError(
-            f"--key-prefix: {prefix!r} is that of {where}: its replicas would handle what is submitted, "
-            "and the run would remove keys of theirs; name another one"
+            f"--key-prefix: {prefix!r} is the key_prefix of {where}: its replicas would handle the messages of "
+            "the run, and the run would delete their keys; choose another one"
         )
     prefix = prefix or f"{section.get('key_prefix') or ''}stress{secrets.token_hex(6)}"
     return {**section, "key_prefix": prefix}

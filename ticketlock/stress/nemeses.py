@@ -72,7 +72,7 @@ def named(words: tuple[str, ...], topology: str) -> tuple[str, ...]:
                 if topology in kind.on and kind.loses == loses and name != "clock"
             ]
         elif word not in NEMESES:
-            raise ValueError(f"{word!r} is none of {', '.join([*NEMESES, *SETS])}")
+            raise ValueError(f"{word!r} is not one of {', '.join([*NEMESES, *SETS])}")
         elif topology not in NEMESES[word].on:
             where = " or ".join(NEMESES[word].on)
             raise ValueError(f"{word!r} is for --topology {where}")

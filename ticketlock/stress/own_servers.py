@@ -110,8 +110,8 @@ class OwnServers:
                     until(partial(_is_off, asking, offset), "its clock", _CLOCK_WITHIN)
                 except ServersFailed:
                     raise ConfigurationError(
-                        f"--nemesis clock: the clock of {self.program} cannot be set, as where a program "
-                        "is linked statically: leave clock out, or name another --server-program"
+                        f"--nemesis clock cannot set the clock of {self.program}, which may be linked "
+                        "statically: leave clock out, or name another --server-program"
                     ) from None
 
     async def __aexit__(self, *_: object) -> None:

@@ -165,8 +165,8 @@ def test_a_wait_above_the_bound() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"kind": "hold"}, "kind 'hold' is none of acquire, write"),
-        ({"outcome": "perhaps"}, "outcome 'perhaps' is none of ok, fail"),
+        ({"kind": "hold"}, "kind 'hold' is not one of acquire, write"),
+        ({"outcome": "perhaps"}, "outcome 'perhaps' is not one of ok, fail"),
         ({"completed": 0.5}, "is before invoked"),
         ({"completed": math.nan}, "is before invoked"),
         ({"outcome": "ok"}, "has completed: say when"),

@@ -20,8 +20,11 @@ from ticketlock.cli import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK
         ("--seconds 0", "0 is not above 0"),
         ("--history no/such.jsonl", "the folder does not exist"),
         ("--timeline no/such.html", "--timeline: no/such.html: the folder does not exist"),
-        ("--endpoints redis.yml --key-prefix bots", "'bots' is that of redis.yml: lock_store"),
-        ("--nemesis fire", "--nemesis: 'fire' is none of kill, stop"),
+        (
+            "--endpoints redis.yml --key-prefix bots",
+            "'bots' is the key_prefix of redis.yml: lock_store",
+        ),
+        ("--nemesis fire", "--nemesis: 'fire' is not one of kill, stop"),
         ("--nemesis kill --endpoints redis.yml", "leave out --endpoints"),
         ("--topology cluster --endpoints redis.yml", "--topology is for servers of the run"),
         ("--server-program no/redis --endpoints redis.yml", "--server-program is for servers of"),
