@@ -125,6 +125,33 @@ def test_event_loops(own_redis: EmbeddedRedis, kind: str) -> None:
     assert run(ASYNC, own_redis.url, kind).splitlines() == ["free at once", "good"]
 
 
+INHERITED = """
+store = make()
+async def main():
+    async with store.lock("held") as grant:
+        link = store.engine().link
+        def child():
+            store.answer(grant, {"message": "reply"})
+            try: link.submit(("PING",))
+            except LockStoreConnectionError: print("refused")
+            link.abandon()
+        in_child(child)
+        for _ in range(3):  # an answer to the child would be taken for one of these
+            print(await link.call(("ECHO", "parent")))
+        grant.ensure_held()
+    await asyncio.sleep(0.1)
+    print(link.connects)
+    await store.close()
+asyncio.run(main())
+"""
+
+
+def test_a_child_writes_nothing_on_a_connection_of_the_parent(own_redis: EmbeddedRedis) -> None:
+    """Not even what is sent without waiting, under a turn that it has a copy of."""
+    lines = run(INHERITED, own_redis.url, "concurrent_redis").splitlines()
+    assert lines == ["refused", *3 * ["b'parent'"], "1"]
+
+
 POOL = """
 import multiprocessing
 store = make().sync()

@@ -14,6 +14,7 @@ from typing import Any
 
 import hiredis
 
+from .. import process
 from ..errors import LockStoreConnectionError
 from ..process import clock
 
@@ -138,6 +139,13 @@ class BaseLink:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        process.tell_of_forks(self)
+
+    def forked(self) -> None:
+        """Send nothing from a child, and end nothing: the parent would take the answers for those
+        to its own commands."""
+        self._closed = True
+        process.leave_to_parent(self)
 
     def submit(
         self,

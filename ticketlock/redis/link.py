@@ -78,7 +78,6 @@ class Link(BaseLink):
         self._connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
         self._protocol: LinkProtocol | None = None
-        self._reader = hiredis.Reader()
         self._unsent: deque[Command] = deque()
         self._sent = InTransit(packed)
         self._connecting: asyncio.Task[None] | None = None
@@ -300,8 +299,7 @@ class Link(BaseLink):
         """Send a prologue, and behind it what is to be sent again."""
         assert self._transport is not None  # connected
         self._preparing = len(prologue)
-        now = clock()
-        self._watch_silence(now)
+        self._watch_silence(now := clock())
         for packed in prologue:
             done, expires = self._loop.create_future(), now + self._timeout
             command = Command(packed, done, expires, self._prepared)
@@ -391,6 +389,8 @@ class Link(BaseLink):
 
     def abandon(self) -> None:
         """End the connection; commands without an answer fail."""
+        if self._closed:  # already, or it is the parent's
+            return
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
