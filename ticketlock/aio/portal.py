@@ -48,7 +48,8 @@ class _LoopThread:
         self.problem: OSError | None = None
         self.closing: asyncio.Task[None] | None = None
         self.ending: asyncio.Task[None] | None = None
-        #: Answers of callers that wait for the start, for a result, or for the end.
+        #: Answers of callers that wait for the start, and of those for a result or the end.
+        self.starting: set[native.Answer] = set()
         self.waiting: set[native.Answer] = set()
         native.start_thread(self._run, "ticketlock-portal")
 
@@ -57,32 +58,36 @@ class _LoopThread:
             # Made here, because gevent binds the parts of a loop to the OS thread that makes them.
             with closing(asyncio.new_event_loop()) as loop:
                 self.thread, self.loop = native.thread_id(), loop
-                self._wake()
+                # Nobody else: who has seen the loop by now waits for a result already.
+                self._wake(self.starting)
                 loop.run_forever()
         except OSError as error:  # too many open files
             self.problem = error
         finally:
             self.over = True
-            self._wake()
+            self._wake(self.starting)
+            self._wake(self.waiting)
 
-    def _wake(self) -> None:
+    def _wake(self, those: set[native.Answer]) -> None:
         # Called after the state has changed: later callers see it, the others are in the set.
-        for answer in list(self.waiting):
+        for answer in list(those):
             answer.put(None)
 
-    def _wait_for(self, true: Callable[[], bool], seconds: float | None = None) -> None:
+    def _wait_for(
+        self, those: set[native.Answer], true: Callable[[], bool], seconds: float | None = None
+    ) -> None:
         done = native.answer()
-        self.waiting.add(done)
+        those.add(done)
         try:
             if not true():
                 done.get(seconds)
         finally:
-            self.waiting.discard(done)
+            those.discard(done)
 
     def started(self) -> _LoopThread:
         """Wait until the loop runs; returns self. Raises LockStoreConnectionError."""
         if self.loop is None:
-            self._wait_for(lambda: self.loop is not None or self.over)
+            self._wait_for(self.starting, lambda: self.loop is not None or self.over)
         if self.loop is None:
             raise LockStoreConnectionError(
                 f"the event loop of store.sync() cannot start: {self.problem}"
@@ -92,7 +97,7 @@ class _LoopThread:
     def join(self) -> None:
         """Wait until the thread has ended, up to some seconds."""
         if not self.here():
-            self._wait_for(lambda: self.over, 3 * _CLOSING)
+            self._wait_for(self.waiting, lambda: self.over, 3 * _CLOSING)
 
     def here(self) -> bool:
         """Whether this thread is the loop's."""
