@@ -37,7 +37,7 @@ def forget_all_but(server: redis.Redis, script: str) -> None:
 
 
 async def test_a_ticket_that_is_given_up(own_redis: EmbeddedRedis) -> None:
-    """Asked for behind its withdrawal, it would wait for nobody."""
+    """Issued after its withdrawal, it would keep a place in the queue."""
     async with ConcurrentRedisLockStore(url=own_redis.url) as store:
         async with store.lock("c"):
             with client(own_redis) as server:

@@ -58,7 +58,7 @@ class _LoopThread:
             # Made here, because gevent binds the parts of a loop to the OS thread that makes them.
             with closing(asyncio.new_event_loop()) as loop:
                 self.thread, self.loop = native.thread_id(), loop
-                # Nobody else: who has seen the loop by now waits for a result already.
+                # Not `waiting`: a caller that has seen the loop by now waits there for its result.
                 self._wake(self.starting)
                 loop.run_forever()
         except OSError as error:  # too many open files

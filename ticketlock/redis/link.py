@@ -292,8 +292,8 @@ class Link(BaseLink):
         for command in self._again:
             self._sent.separate(command)
         calls = b"".join(command.packed or b"" for command in self._again)
-        scripts = {digest(args[2]).encode(): args for args in self._prologue if args[0] == "SCRIPT"}
-        self._prepare([self._prologue[args] for sha, args in scripts.items() if sha in calls])
+        loads = [(args[2], load) for args, load in self._prologue.items() if args[0] == "SCRIPT"]
+        self._prepare([load for source, load in loads if digest(source).encode() in calls])
 
     def _prepare(self, prologue: Collection[bytes]) -> None:
         """Send a prologue, and behind it what is to be sent again."""
