@@ -41,8 +41,8 @@ def run(
 @pytest.mark.quiet
 @pytest.mark.parametrize(
     ("version", "kill"),
-    [("0.1.0", False), ("0.6.0", False), ("0.7.0", True)],
-    ids=["0.1.0-drained", "0.6.0-drained", "0.7.0-killed"],
+    [("0.1.0", False), ("0.6.0", False), ("0.8.0", True)],
+    ids=["0.1.0-drained", "0.6.0-drained", "0.8.0-killed"],
 )
 def test_a_fleet_is_rolled_and_back(version: str, kill: bool) -> None:
     """No overlap, nothing lost, stopped without cause, handled twice or out of order."""

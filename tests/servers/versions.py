@@ -25,8 +25,9 @@ COMMITS = {
     "0.5.0": "b36d655",
     "0.6.0": "645b02e",
     "0.7.0": "cbbd0b8",
+    "0.8.0": "091b25a",
 }
-BEFORE = COMMITS["0.7.0"]
+BEFORE = COMMITS["0.8.0"]
 
 #: Tells where a process has each part of the package from.
 _WHERE = """
