@@ -237,6 +237,7 @@ async def test_turns_leave_nothing_to_the_garbage_collector(own_redis: EmbeddedR
                 await turn(f"c{i}")
             await asyncio.gather(*(turn(f"d{i}") for i in range(100)))
             await asyncio.gather(*(turn("c") for _ in range(100)))
-            assert gc.collect() < 100  # three hundred turns
+            # A cycle has two objects at least, and a hundred turns each were of one kind.
+            assert gc.collect() < 200
         finally:
             gc.enable()

@@ -279,6 +279,28 @@ async def test_aof() -> None:
             await until(lambda: not locks.not_durable, "recovery")
 
 
+async def test_the_reason_is_told_that_was_found_before_time_ran_out() -> None:
+    """The last attempt has little time, and what it met first is that there is none left."""
+    log = ["--appendonly", "yes", "--appendfsync", "always"]
+    with EmbeddedRedis(log, binary=str(get_binary_path())) as server:
+        keys = {"durability": "aof", "durability_timeout": 1.5, "durability_degraded": "serve"}
+        async with store(server, **keys) as locks:
+            async with locks.lock("c"):
+                pass
+            with client(server) as one:
+                one.config_set("appendonly", "no")
+                turn = asyncio.create_task(locks.lock("c").acquire())
+                await until(lambda: calls(server, "waitaof") >= 4, "two attempts")
+            pause(server)
+            try:
+                await until(lambda: locks.not_durable, "what is not durable")
+                (why,) = locks.not_durable.values()
+                assert "appendonly is disabled" in why
+            finally:
+                go_on(server)
+            await turn
+
+
 async def test_aof_is_refused_at_the_start() -> None:
     with EmbeddedRedis() as server, EmbeddedRedis(binary=str(get_binary_path())) as valkey:
         for one, why in (

@@ -212,6 +212,8 @@ def test_the_documented_variables(
 class Without:
     """A server that says it has no TLS, and writes down what it is sent."""
 
+    #: How PostgreSQL's clients ask whether there is TLS.
+    ASKS_FOR_TLS = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
     #: MySQL's greeting: protocol 10, capabilities without SSL, an authentication in clear.
     GREETING = (
         b"\x0a8.0.0\x00\x01\x00\x00\x0012345678\x00\x01\xa2\x21\x02\x00\x08\x00\x15" + b"\x00" * 10
@@ -240,14 +242,17 @@ class Without:
         self.asked += 1
         try:
             if self._postgresql:
-                connection.recv(8)  # whether there is TLS
-                connection.sendall(b"N")
+                first = connection.recv(8)
+                if first == self.ASKS_FOR_TLS:
+                    connection.sendall(b"N")
+                else:
+                    self.heard += first
                 self.heard += connection.recv(1000)
                 connection.sendall(b"R\x00\x00\x00\x08\x00\x00\x00\x03")  # the password, in clear
             else:
                 size = len(self.GREETING).to_bytes(3, "little")
                 connection.sendall(size + b"\x00" + self.GREETING)
-            while part := connection.recv(1000):
+            while b"my-password" not in self.heard and (part := connection.recv(1000)):
                 self.heard += part
         except OSError:
             return
@@ -283,6 +288,7 @@ def test_that_server_would_get_it_else(dialect: str) -> None:
     try:
         assert outcome("tracker store", section) != ""
         assert b"anna" in server.heard
+        assert b"my-password" in server.heard
     finally:
         server.close()
 

@@ -178,6 +178,10 @@ class Wire:
         discard(self._connection)
 
 
+class _OutOfTime(ConnectionError):
+    """An attempt ended with its time, and says nothing of the server."""
+
+
 class Server(Protocol):
     """What a confirmer uses of its server."""
 
@@ -213,6 +217,8 @@ class Confirmer:
         #: Of the barrier on the last connection.
         self._key = ""
         self._backoff = Backoff(0.02, 0.5, jitter=0.5)
+        #: What the last attempt met that had time enough to meet something.
+        self._error: BaseException | None = None
         self.why = ""
 
     def confirm(self, pending: Pending) -> None:
@@ -251,6 +257,7 @@ class Confirmer:
             try:
                 await self._round(ends)
                 self._backoff.reset()
+                self._error = None
             except Exception as error:  # noqa: BLE001  # reported; no write waits for ever
                 self.reconnect()
                 self._failed(ends, error)
@@ -267,7 +274,7 @@ class Confirmer:
             try:
                 wire = self._wire = await asyncio.wait_for(self._connect(), left)
             except asyncio.TimeoutError:
-                raise ConnectionError(
+                raise _OutOfTime(
                     f"no connection and no write within {asked.timeout:g} s (durability_timeout)"
                 ) from None
         questions: list[tuple[Any, ...]] = []
@@ -336,8 +343,11 @@ class Confirmer:
 
     def _failed(self, ends: float, error: BaseException) -> None:
         group, self._group = self._group, []
+        if not isinstance(error, _OutOfTime):
+            self._error = error
         if clock() >= ends - 0.001:
-            self._tell(self._server.explain(error), ends - self._asked.timeout)
+            found, self._error = self._error or error, None
+            self._tell(self._server.explain(found), ends - self._asked.timeout)
         for one in group:  # again, if there is time; in a cluster, to another server perhaps
             self._server.route(one, None)
 
