@@ -100,6 +100,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: place(item.nodeid))
 
 
+def pytest_collection_finish() -> None:
+    """What is alive now stays: a test that looks for garbage need not go through thousands of tests."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """`.ci/tests` repeats what failed; its first log must not be lost."""
     file = os.environ.get(first_logs.VARIABLE)
