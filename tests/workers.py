@@ -10,6 +10,7 @@ import re
 from pathlib import PurePosixPath
 
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 #: What takes longest is begun first, and what waits beside what works. Most are named by the
 #: server that their tests share, as the tests' parameters or their own names name it.
@@ -67,7 +68,18 @@ def place(nodeid: str) -> int:
 
 
 class Groups(LoadScopeScheduling):
-    """pytest-xdist's scheduler of scopes, the scopes being our groups, or single tests."""
+    """pytest-xdist's scheduler of scopes, the scopes being our groups, or single tests.
+
+    Groups keep the processors busy, and single tests mostly wait: every other worker begins with
+    these, so that each waits while others work.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         return group(nodeid) or nodeid
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        if self.nodes.index(node) % 2:
+            single = next((scope for scope in self.workqueue if scope not in GROUPS), None)
+            if single is not None:
+                self.workqueue.move_to_end(single, last=False)
+        super()._assign_work_unit(node)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pytest
 from conftest import until
 from integration.test_server import begun, send
 from servers.bot_server import answers, replicas, write_files
@@ -16,6 +18,15 @@ from servers.processes import child, free_port
 from ticketlock.redis.embedded import EmbeddedRedis
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Processes inherit that SIGHUP is ignored, where the tests run below `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heard")
 async def test_a_closed_terminal_drains(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
     """The turn that runs ends, is answered and stored, as after SIGTERM."""
     write_files(tmp_path, redis_server.url)
