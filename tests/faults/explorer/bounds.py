@@ -38,8 +38,8 @@ SMALL = {
     "a lost reply, and time": Bound(2, Budget(ticks=1, drops=1), SHORT),
     "a crash": Bound(2, Budget(ticks=2, crashes=1), SHORT),
     "one message": Bound(2, Budget(drops=1, cancels=1), MESSAGE),
-    "one message, and time": Bound(2, Budget(ticks=1, beats=1), MESSAGE),
-    "two turns each": Bound(2, Budget(turns=2, cancels=1)),
+    "one message, and time": Bound(2, Budget(ticks=1), MESSAGE),
+    "two turns each": Bound(2, Budget(turns=2)),
     "closed and used again": Bound(1, Budget(turns=2, cancels=1, closes=1), {"slow": True}),
 }
 
@@ -53,6 +53,8 @@ LARGE = {
     "two broken connections": Bound(2, Budget(drops=2, lates=2, cancels=1)),
     "more heartbeats": Bound(2, Budget(ticks=4, beats=2)),
     "tickets taken first": Bound(2, Budget(ticks=3, beats=1, drops=1), {"queue_first": True}),
+    "two turns each, and some given up": Bound(2, Budget(turns=2, cancels=1)),
+    "one message, time and a heartbeat": Bound(2, Budget(ticks=1, beats=1), MESSAGE),
     "one message, and a crash": Bound(2, Budget(ticks=3, crashes=1, beats=1), MESSAGE),
     "one message among three": Bound(3, Budget(ticks=2, crashes=1, drops=1), MESSAGE),
     "crashes": Bound(2, Budget(ticks=4, crashes=1, beats=2, drops=1)),
