@@ -213,7 +213,7 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "anybody answers": (
         lua("answer", "local ours = owner == ARGV[1] or", "local ours = true or"), "a_stale_turn_cannot_answer"),
     "nobody is told of a reply": (
-        lua("answer", "ring(ARGV[2], process, secret, tag, 'answered ' .. request)", ""),
+        lua("answer", "ring(ARGV[3], process, secret, tag, 'answered ' .. request)", ""),
         "a_reply_comes_without_polling"),
     "carried tickets are served too": (
         lua("answer", "redis.call('ZREM', KEYS[2], ticket)", ""),

@@ -29,6 +29,26 @@ async def test_scripts_are_loaded_again(own_redis: EmbeddedRedis) -> None:
                 pass
 
 
+async def test_scripts_of_several_in_a_call_are_loaded_again(own_redis: EmbeddedRedis) -> None:
+    """Else each call of several would meet an unknown script from then on, and be sent as many."""
+    with redis.Redis.from_url(own_redis.url, decode_responses=True) as client:
+        async with ConcurrentRedisLockStore(url=own_redis.url) as store:
+
+            async def turn(name: str) -> None:
+                async with store.lock(name):
+                    pass
+
+            for flush in (True, False, False):
+                if flush:
+                    await turn("c")
+                    client.script_flush()
+                else:
+                    client.config_resetstat()
+                await asyncio.gather(*(turn(f"c{i}") for i in range(64)))
+        assert "errorstat_NOSCRIPT" not in client.info("errorstats")
+        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] < 64
+
+
 async def test_scripts_that_are_flushed_all_the_time(own_redis: EmbeddedRedis) -> None:
     """A script is sent again behind its source, in one packet: in between it could vanish again."""
     ended = threading.Event()

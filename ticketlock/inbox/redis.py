@@ -231,7 +231,6 @@ class RedisInbox(SubmittingInbox):
             return done
         served.ended = True
         engine.drop(grant)
-        done.add_done_callback(lambda _: engine.left(grant))
         self._served.pop(grant.request, None)
         self.running -= 1
         server = self.offer(grant.conversation_id) if self._goes_on else ""
@@ -244,6 +243,7 @@ class RedisInbox(SubmittingInbox):
             engine.link.submit(args, timeout, heard, served, lasting=True)
         except LockStoreConnectionError as error:  # closing
             self._offered.pop(server, None)
+            engine.left(grant)
             grant.reason = grant.reason or str(error)
             done.set_result(None)
         if grant.reason is not None and not done.done():
@@ -258,8 +258,9 @@ class RedisInbox(SubmittingInbox):
     def _finished(
         self, served: Served, server: str, done: asyncio.Future[None], command: Command, answer: Any
     ) -> bool:
-        grant = served.grant
+        grant, engine = served.grant, self._engine or self.engine()
         self._offered.pop(server, None)
+        engine.left(grant)
         if isinstance(answer, Exception):
             log.warning("cannot finish %r; its lease must end: %s", grant.conversation_id, answer)
         elif answer[0] == 6:
@@ -268,8 +269,7 @@ class RedisInbox(SubmittingInbox):
         else:
             sizes = served.sizes | {served.message_id: len(served.text)}
             broken = {served.message_id} if answer[0] == 5 else set()
-            ended = {name for name, _, _ in served.outcomes} | broken
-            for name in ended & sizes.keys():
+            for name in ({name for name, _, _ in served.outcomes} | broken) & sizes.keys():
                 self.look.count(grant.conversation_id, -1, -sizes[name])
             if served.delivery:
                 self.on_deliveries(grant.conversation_id)

@@ -80,6 +80,26 @@ class Waiter:
         if self.issued is not None and not self.issued.done():
             self.issued.set_result(self.number)
 
+    def give_up(self, error: Exception | None = None) -> None:
+        """It gets no turn any more: those who wait for that, or for the number, wait no longer.
+
+        Args:
+            error: raised in them; default: a cancellation of the wait for the turn.
+        """
+        if self.issued is not None and not self.issued.done() and error is not None:
+            self.issued.set_exception(error)
+        self.tell_number()
+        if self.future is None:
+            return
+        if not self.future.done():
+            if error is None:
+                self.future.cancel()
+            else:
+                self.future.set_exception(error)
+        for future in (self.future, self.issued):
+            if future is not None and not future.cancelled():
+                future.exception()  # read, so that asyncio does not report an unread exception
+
     def start(self) -> None:
         """Waiting begins now, in this process: the lock may have been made before a fork."""
         self.pid = process.pid

@@ -25,7 +25,7 @@ from ..errors import CLOSED, LockStoreConnectionError
 from ..process import clock
 from .attempts import Attempts, Connect
 from .commands import LASTING, TRANSIENT, BaseLink, Callback, Command, InTransit
-from .scripts import digest
+from .scripts import Loads
 from .transport import LinkProtocol, discard, release, streams
 
 #: Seconds before the first and between later attempts to reconnect.
@@ -51,6 +51,7 @@ class Link(BaseLink):
         on_connect: called after each connect but the first, once the prologue is answered.
         wanted: returns whether to reconnect even if there is nothing to send.
         packed: see `InTransit`.
+        together: digests of scripts of which none is known without the others, such as those of `packed`.
         timeout: seconds a command may take, waiting for a connection included.
     """
 
@@ -66,13 +67,15 @@ class Link(BaseLink):
         on_connect: Callable[[], None] | None = None,
         wanted: Callable[[], bool] = lambda: False,
         packed: Callable[[Sequence[Any]], bytes] | None = None,
+        together: Collection[str] = (),
         timeout: float = 10.0,
     ) -> None:
         super().__init__(timeout)
         self._attempts = Attempts(connect, timeout)
         self._wanted = wanted
         self._explain = explain
-        self._prologue = {tuple(args): hiredis.pack_command(args) for args in prologue}
+        self._prologue = [hiredis.pack_command(args) for args in prologue]
+        self._loads = Loads(prologue, self._prologue, together)
         self._on_push = on_push
         self._on_connect = on_connect
         self._connection: Connection | None = None
@@ -85,8 +88,7 @@ class Link(BaseLink):
         self._watch_at = 0.0
         #: Prologue commands without an answer: until it comes, nothing else is sent.
         self._preparing = 0
-        #: Commands to send before all others, behind their scripts, which were unknown.
-        self._again: deque[Command] = deque()
+        self._again: deque[Command] = deque()  # to be sent first, behind scripts that were unknown
         self._flush_due = False
         #: Whether the last packet had several commands: the next one is likely to.
         self._crowded = False
@@ -135,7 +137,9 @@ class Link(BaseLink):
 
     def _flush(self) -> None:
         self._flush_due = False
-        if self._transport is None or not self._writable or self._preparing or not self._unsent:
+        if self._transport is None or not self._writable or not self._unsent:
+            return
+        if self._preparing or self._again:  # what waits for its scripts must not be overtaken
             return
         self._crowded = len(self._unsent) > 1
         now = clock()
@@ -284,16 +288,12 @@ class Link(BaseLink):
         transport.set_protocol(self._protocol)
         self._transport = transport
         self.connects += 1
-        self._prepare(self._prologue.values())
+        self._prepare(self._prologue)
 
     def _load(self) -> None:
-        """Send again what met an unknown script, behind that in the same packet."""
-        # Between two packets another client may empty the server's cache once more.
-        for command in self._again:
-            self._sent.separate(command)
-        calls = b"".join(command.packed or b"" for command in self._again)
-        loads = [(args[2], load) for args, load in self._prologue.items() if args[0] == "SCRIPT"]
-        self._prepare([load for source, load in loads if digest(source).encode() in calls])
+        """Send again what met an unknown script, behind that in the same packet: between two
+        another client may empty the server's cache once more."""
+        self._prepare(self._loads.needed([command.packed for command in self._again]))
 
     def _prepare(self, prologue: Collection[bytes]) -> None:
         """Send a prologue, and behind it what is to be sent again."""

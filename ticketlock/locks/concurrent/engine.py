@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -34,6 +33,7 @@ from .duplicates import Duplicates
 from .durable import Durable
 from .hearing import Hearing, MessageTurns
 from .heartbeat import Heartbeat, Snapshot
+from .replies import Replies
 from .requests import Requests
 from .scripts import Scripts, Timing
 
@@ -70,6 +70,7 @@ class Engine(Hearing):
             "on_connect": self._reconnected,
             "wanted": lambda: bool(self._waiting),
             "packed": self.requests.packed,
+            "together": self.scripts.together,
             "timeout": settings.socket_timeout,
         }
         self.link = open_link(
@@ -82,7 +83,7 @@ class Engine(Hearing):
         #: What waits until turns and messages are durable, if that is asked for.
         self.durable = Durable.of(self, settings, durability)
         self.heartbeat = Heartbeat(self, settings, self.scripts, timing)
-        self.duplicates = Duplicates(self)
+        self.duplicates, self.replies = Duplicates(self), Replies(self)
         self._hinted = 0.0
         #: Requests whose truth is asked for because of a bell that need not be true.
         self._asked: set[int] = set()
@@ -222,23 +223,19 @@ class Engine(Hearing):
         self._waiting.pop(waiter.request, None)
         self._held.pop(waiter.request, None)
         self.duplicates.forget(waiter)
-        if waiter.future is not None and not waiter.future.done():
-            if error is None:
-                waiter.future.cancel()
-            else:
-                waiter.future.set_exception(error)
-        if waiter.future is not None and not waiter.future.cancelled():
-            waiter.future.exception()  # read, so that asyncio does not report an unread exception
+        waiter.give_up(error)
         if self.link.usable:  # else the ticket was never sent for
             self.post(self.scripts.withdraw(waiter.conversation_id, waiter.member))
 
-    def post(self, args: tuple[Any, ...]) -> None:
-        """Send a command without waiting for its answer."""
+    def post(self, args: tuple[Any, ...]) -> asyncio.Future[Any] | None:
+        """Send a command whose answer is not waited for; None: it cannot be sent."""
         try:
-            command = self.link.submit(args, lasting=True)
-            command.future.add_done_callback(log_failure)
+            future = self.link.submit(args, lasting=True).future
         except LockStoreConnectionError as error:
             log.debug("not sent: %s", error)  # closing: the lease or liveness lapses by itself
+            return None
+        future.add_done_callback(log_failure)
+        return future
 
     # -- turns -------------------------------------------------------------------------------
 
@@ -248,7 +245,11 @@ class Engine(Hearing):
         future = self.loop.create_future()
         try:
             timeout = max(0.5, grant.deadline - clock())
-            self.link.join(grant, future, self._on_release, timeout, lasting=True)
+            if (args := self.replies.with_release(grant)) is None:
+                self.link.join(grant, future, self._on_release, timeout, lasting=True)
+            else:
+                released = self.link.submit(args, timeout, self._on_release, grant, lasting=True)
+                future = released.future
         except LockStoreConnectionError as error:  # closing
             self.left(grant)
             grant.reason = grant.reason or str(error)
@@ -293,10 +294,6 @@ class Engine(Hearing):
         """Give a waiter a ticket because no other ticket has its message: its old one, if it had one."""
         self._waiting[waiter.request] = waiter
         self._return(waiter)
-
-    def answer(self, grant: Grant, replies: Mapping[str, str], window: float) -> None:
-        """Keep replies; in front of the release, on the same connection."""
-        self.post(self.scripts.answer(grant.conversation_id, grant.member, window, replies))
 
     # -- heartbeats ----------------------------------------------------------------------------
 
@@ -387,7 +384,7 @@ class Engine(Hearing):
             if self.inbox is not None and self.inbox.has(request):
                 self.inbox.give_back(grant)
             else:
-                self.post(self.requests.alone(grant))
+                self.post(self.replies.with_release(grant) or self.requests.alone(grant))
             self.lost(request, CLOSED)
         self._deadlines.stop()
         # To its end, though we are cancelled: by our caller, or by the loss of its own turn.

@@ -136,7 +136,7 @@ class RedisQueue(TurnQueue):
     def answer(self, grant: Grant, replies: Mapping[str, str], window: float) -> None:
         short = {name: text for name, text in replies.items() if len(text.encode()) <= MAX_REPLY}
         if short and self.engine is not None and not self.engine.closed:
-            self.engine.answer(grant, short, window)
+            self.engine.replies.keep(grant, short, window)
 
     def leave_mark(self, grant: Grant, mark: str, found: Callable[[str], object]) -> None:
         def answered(future: asyncio.Future[bytes | None]) -> None:

@@ -166,6 +166,11 @@ class Scripts:
         """Where a process is, its protocol, and the longest lease that it can have (ms)."""
         return f"{self._host},{PROTOCOL},{max(lease, _FIRST_LEASE)}"
 
+    @property
+    def together(self) -> tuple[str, ...]:
+        """Digests of the scripts of acquires and releases, which are alone or several in a call."""
+        return self._sha["acquire"], self._sha["release"], self._sha["batch"]
+
     def prologue(self) -> list[tuple[Any, ...]]:
         """Commands that make a new connection ready for the scripts and the bells."""
         loads = [("SCRIPT", "LOAD", load(name).source) for name in self.NAMES]
@@ -252,14 +257,20 @@ class Scripts:
         )  # fmt: skip
 
     def answer(
-        self, conversation_id: str, member: str, window: float, replies: Mapping[str, str]
+        self,
+        conversation_id: str,
+        member: str,
+        window: float,
+        replies: Mapping[str, str],
+        fence: int | None = None,
     ) -> tuple[Any, ...]:
+        """Keep replies; with a fence, end the turn behind that, and return what `release` does."""
         keys = self.keys.all(conversation_id)[1:]
         pairs = [(field(message_id), reply) for message_id, reply in replies.items()]
         args = [word for pair in pairs for word in pair]
         return (
-            "EVALSHA", self._sha["answer"], 5, *keys, member, self.keys.bell,
-            round(1000 * window), *args,
+            "EVALSHA", self._sha["answer"], 5, *keys, member, "" if fence is None else fence,
+            *self._tail, round(1000 * window), *args,
         )  # fmt: skip
 
     def reply(self, conversation_id: str, field: str, listener: str) -> tuple[Any, ...]:
