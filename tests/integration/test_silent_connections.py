@@ -173,6 +173,20 @@ async def test_what_ends_is_sent_when_the_server_is_back(
             await asyncio.wait_for(two.lock("c").acquire(), 10)
 
 
+async def test_a_release_says_how_long_it_had_no_answer(
+    own_redis: EmbeddedRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until the end of its lease, and not the 10 s of `socket_timeout`."""
+    async with Proxy(own_redis.port) as proxy, store_behind(proxy, lease=1.2) as store:
+        lock = store.lock("c")
+        await lock.acquire()
+        proxy.mood = "black hole"
+        await lock.release()
+        proxy.mood = "pass"
+    (said,) = [text for text in caplog.messages if text.startswith("cannot release")]
+    assert 0.3 < float(said.partition("no answer within ")[2].split()[0]) < 1.2
+
+
 async def until_gone(store: ConcurrentRedisLockStore, name: str) -> None:
     while (await store.inspect(name)).waiting:
         await asyncio.sleep(0.05)

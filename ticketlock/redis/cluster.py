@@ -102,7 +102,7 @@ class ClusterLink(BaseLink):
         """As `Link.join`: a call has those of one slot that follow each other."""
         expires = self._expires(timeout)
         until = expires + LASTING if lasting else expires
-        command = Command(None, future, expires, callback, subject, until)
+        command = Command(None, future, expires, callback, subject, until, timeout)
         command.slot = self._slot(subject.conversation_id)
         self.route(command)
 

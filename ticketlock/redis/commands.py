@@ -32,6 +32,13 @@ TRANSIENT = (
 LASTING = 60.0
 
 
+class Unanswered(TimeoutError):
+    """There was no answer to a command within so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no answer within {round(seconds, 2):g} s")
+
+
 class Command:
     """A command that is to be sent, or was sent and awaits its answer.
 
@@ -50,11 +57,12 @@ class Command:
         slot: its slot in a Redis Cluster; -1 if it has none.
         moves: how often a node has named another one as the owner of its slot.
         narrow: makes its bytes with one key only, which a slot that is moving always serves.
+        limit: seconds after which it fails for its caller; None: those of its link.
     """
 
     __slots__ = (
-        "_reported", "callback", "expires", "future", "moves", "narrow", "over", "packed", "prologue",
-        "repeated", "sent_at", "slot", "subject", "until",
+        "_reported", "callback", "expires", "future", "limit", "moves", "narrow", "over", "packed",
+        "prologue", "repeated", "sent_at", "slot", "subject", "until",
     )  # fmt: skip
 
     def __init__(
@@ -65,11 +73,13 @@ class Command:
         callback: Callback | None = None,
         subject: Any = None,
         until: float = 0.0,
+        limit: float | None = None,
     ) -> None:
         self.packed = packed
         self.future = future
         self.expires = expires
         self.until = max(until, expires)
+        self.limit = limit
         self.sent_at = 0.0
         self.repeated = False
         self.callback = callback
@@ -164,7 +174,8 @@ class BaseLink:
         """
         future, expires = self._loop.create_future(), self._expires(timeout)
         until = expires + LASTING if lasting else expires
-        command = Command(hiredis.pack_command(args), future, expires, callback, subject, until)
+        packed = hiredis.pack_command(args)
+        command = Command(packed, future, expires, callback, subject, until, timeout)
         self._dispatch(command, args)
         return command
 

@@ -12,6 +12,7 @@ from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..errors import LockStoreConnectionError
+from .commands import Unanswered
 from .rights import Rights, advice
 from .sentinels import Master, find_master
 from .settings import RedisSettings
@@ -163,9 +164,9 @@ def explain(settings: RedisSettings, error: BaseException) -> tuple[LockStoreCon
     if explained is None and isinstance(
         error, (TimeoutError, asyncio.TimeoutError, socket.timeout, RedisTimeoutError)
     ):
+        silence = error if isinstance(error, Unanswered) else Unanswered(settings.socket_timeout)
         explained = LockStoreConnectionError(
-            f"{where}: no answer within {settings.socket_timeout:g} s: "
-            "check host, port and the network between (socket_timeout)"
+            f"{where}: {silence}: check host, port and the network between (socket_timeout)"
         )
     if explained is None:
         again = isinstance(error, (RedisError, OSError, ConnectionError))

@@ -24,7 +24,7 @@ from ..aio.backoff import Backoff
 from ..errors import CLOSED, LockStoreConnectionError
 from ..process import clock
 from .attempts import Attempts, Connect
-from .commands import LASTING, TRANSIENT, BaseLink, Callback, Command, InTransit
+from .commands import LASTING, TRANSIENT, BaseLink, Callback, Command, InTransit, Unanswered
 from .scripts import Loads
 from .transport import LinkProtocol, discard, release, streams
 
@@ -113,7 +113,7 @@ class Link(BaseLink):
         """As `submit`, but in one call with the others of this loop tick."""
         expires = self._expires(timeout)
         until = expires + LASTING if lasting else expires
-        self.send(Command(None, future, expires, callback, subject, until))
+        self.send(Command(None, future, expires, callback, subject, until, timeout))
 
     def _dispatch(self, command: Command, args: tuple[Any, ...]) -> None:
         self.send(command)
@@ -350,7 +350,7 @@ class Link(BaseLink):
             self._patience = self._shortest_patience
         if not blocked and oldest is not None:
             if oldest.sent_at + self._timeout <= now:
-                self._drop(TimeoutError(f"no answer within {self._timeout:g} s"))
+                self._drop(Unanswered(self._timeout))
             elif self.stuck:
                 self._suspect()
         for command in (*self._sent, *self._again, *self._unsent):
@@ -366,7 +366,7 @@ class Link(BaseLink):
     def _overdue(self, command: Command, now: float) -> None:
         cause = self._last_error
         if self._transport is not None or cause is None:
-            cause = TimeoutError(f"no answer within {self._timeout:g} s")
+            cause = Unanswered(min(command.limit or self._timeout, self._timeout))
         explained = self._explain(cause)[0]
         (command.fail if now >= command.until else command.report)(explained)
 
