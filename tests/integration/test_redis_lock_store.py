@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+import textwrap
 
 import pytest
 import redis
@@ -141,3 +143,48 @@ async def test_the_lease_is_that_of_the_store(own_redis: EmbeddedRedis) -> None:
             holder = (await store.inspect("c")).holder
             assert holder is not None
             assert lease - 5 < holder.lease <= lease
+
+
+LAST_WAITS = {
+    "waits": """
+        tasks.append(asyncio.create_task(store.lock("c").acquire()))
+        await asyncio.sleep(0.3)
+    """,
+    "asks": """
+        tasks.append(asyncio.create_task(store.lock("c").queue()))
+        await asyncio.sleep(0)
+    """,
+    "has waited": """
+        with suppress(LockTimeout):
+            await store.lock("c", wait_timeout=0.2).acquire()
+    """,
+}
+
+
+@pytest.mark.parametrize("last", LAST_WAITS)
+async def test_a_run_that_ends_with_a_waiter(own_redis: EmbeddedRedis, last: str) -> None:
+    """`asyncio.run` cancels it; its ticket is taken back before the loop is gone, and nothing
+    complains."""
+    program = f"""
+import asyncio, sys
+from contextlib import suppress
+from ticketlock import LockTimeout, RedisLockStore
+store, tasks = RedisLockStore(url=sys.argv[1]), []
+async def main():
+    await store.inspect("c")
+{textwrap.indent(textwrap.dedent(LAST_WAITS[last]), "    ")}
+asyncio.run(main())
+"""
+    async with (
+        Proxy(own_redis.port) as proxy,
+        RedisLockStore(url=own_redis.url) as store,
+        store.lock("c"),
+    ):
+        proxy.latency = 0.02
+        url = own_redis.url.replace(str(own_redis.port), str(proxy.port))
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, url, stderr=asyncio.subprocess.PIPE
+        )
+        _, said = await child.communicate()
+        assert said.decode() == ""
+        assert (await store.inspect("c")).waiting_count == 0

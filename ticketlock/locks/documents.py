@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from ..aio.running import result
+from ..aio.running import result, until_done
 from ..errors import CLOSED, LockError, LockStoreConnectionError, QueueFull, TicketLockError
 from ..process import clock
 from .deadlines import DeadlineWatch
@@ -30,6 +30,9 @@ log = logging.getLogger("ticketlock.lock")
 
 #: Seconds that a ticket lives without being renewed, unless its store says so.
 LEASE = 5.0
+
+#: Seconds for which a waiter that gives up waits until its ticket is taken back.
+_PATIENCE = 0.5
 
 
 class DocumentGrant(Grant):
@@ -152,7 +155,7 @@ class DocumentQueue(LocalQueue):
         try:
             waiter.number, waiting = await asyncio.shield(issuing)
         except asyncio.CancelledError:
-            self._spawn(self._take_back(waiter, issuing))
+            await self._settled(self._spawn(self._take_back(waiter, issuing, own)))
             raise
         waiter.ahead = waiting + 1
         if waiter.number < 0:
@@ -163,6 +166,15 @@ class DocumentQueue(LocalQueue):
     async def granted(self, waiter: Waiter) -> Grant:
         own = waiter.own
         assert own is not None  # made when the ticket was issued
+        try:
+            return await self._polled(waiter, own)
+        except (Exception, asyncio.CancelledError):
+            # Here, not in the background: the run of the loop may end with this task.
+            if (withdrawn := self._withdrawn(waiter)) is not None:
+                await self._settled(withdrawn)
+            raise
+
+    async def _polled(self, waiter: Waiter, own: OwnTicket) -> Grant:
         while not self._closed:
             asked = clock()
             place, fence = await self.update(
@@ -274,14 +286,29 @@ class DocumentQueue(LocalQueue):
 
         return await self.update(conversation_id, finish)
 
-    async def _take_back(self, waiter: Waiter, issuing: asyncio.Future[tuple[int, int]]) -> None:
-        waiter.number, _ = await issuing
-        self.withdraw(waiter)
+    async def _take_back(
+        self, waiter: Waiter, issuing: asyncio.Future[tuple[int, int]], own: OwnTicket
+    ) -> None:
+        number, _ = await issuing
+        if number >= 0:
+            await self._finish(waiter.conversation_id, own)
 
     def withdraw(self, waiter: Waiter) -> None:
-        if waiter.own is not None and waiter.number >= 0 and not self._closed:
-            self._held -= {grant for grant in self._held if grant.own is waiter.own}
-            self._spawn(self._finish(waiter.conversation_id, waiter.own))
+        self._withdrawn(waiter)
+
+    def _withdrawn(self, waiter: Waiter) -> asyncio.Future[Any] | None:
+        """Take a ticket back in the background; None: there is none, or it is done already."""
+        own = waiter.own
+        if own is None or waiter.number < 0 or self._closed:
+            return None
+        waiter.own = None
+        self._held -= {grant for grant in self._held if grant.own is own}
+        return self._spawn(self._finish(waiter.conversation_id, own))
+
+    @staticmethod
+    async def _settled(work: asyncio.Future[Any]) -> None:
+        """Wait for background work, but not for a server that is away."""
+        await until_done(work, _PATIENCE)
 
     def _spawn(self, work: Awaitable[Any]) -> asyncio.Future[Any]:
         """Run `work` to its end even if the caller is cancelled; `close` waits for it."""
