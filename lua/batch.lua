@@ -26,8 +26,9 @@ for i = 1, #KEYS / 4 do
     to_release[1], to_release[2] = ARGV[a - 2], ARGV[a - 1]
     ok, answer = pcall(release, keys, to_release)
   end
-  if not ok and type(answer) ~= 'table' then  -- before Redis 7 an error is a text
-    answer = {err = string.match(answer, '%-(%u+ .*)') or 'ERR ' .. answer}
+  if not ok and type(answer) ~= 'table' then  -- an error is a text; before Redis 7 with a place and "-"
+    answer = {err = string.match(answer, '^%u+ .*') or string.match(answer, '%-(%u+ .*)')
+      or 'ERR ' .. answer}
   end
   out[i] = answer
 end

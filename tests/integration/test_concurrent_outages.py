@@ -116,6 +116,28 @@ async def test_a_short_outage_loses_nothing(own_redis: EmbeddedRedis) -> None:
         await asyncio.wait_for(task, 5)
 
 
+async def test_a_master_that_is_a_replica_for_a_moment(own_redis: EmbeddedRedis) -> None:
+    """As at a failover: calls of several turns are repeated as those of one are."""
+
+    async def turn(store: ConcurrentRedisLockStore, name: str) -> None:
+        async with store.lock(name):
+            pass
+
+    with redis.Redis.from_url(own_redis.url) as client:
+        async with (
+            ConcurrentRedisLockStore(url=own_redis.url) as store,
+            store.lock("held") as grant,
+        ):
+            # Behind several in a packet the next ones share a call too.
+            await asyncio.gather(*(store.lock(f"other {i}").queue() for i in range(3)))
+            client.execute_command("REPLICAOF", "127.0.0.1", "1")
+            turns = [asyncio.create_task(turn(store, f"c{i % 20}")) for i in range(40)]
+            await asyncio.sleep(0.5)
+            client.execute_command("REPLICAOF", "NO", "ONE")
+            await asyncio.gather(*turns)
+            grant.ensure_held()
+
+
 async def test_an_outage_is_an_error_in_time(own_redis: EmbeddedRedis) -> None:
     """A server that stays away is an error within socket_timeout, and then no more."""
     async with ConcurrentRedisLockStore(url=own_redis.url, socket_timeout=1) as store:
