@@ -135,8 +135,12 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
         raise ConfigurationError(
             f"{name}: not found in {Path(path).absolute().parent}: {_BEGIN}"
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or error  # without the file name
+    except UnicodeDecodeError as error:  # its text has the whole file
+        raise ConfigurationError(
+            f"{name}: cannot be read: {error.reason} at byte {error.start + 1}: save it as UTF-8"
+        ) from None
+    except OSError as error:
+        why = error.strerror or error  # without the file name
         raise ConfigurationError(f"{name}: cannot be read: {why}") from error
     document = parse_yaml(text, name)
     if document is None:
@@ -156,10 +160,10 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
     unused = {key: why for key, why in FOREIGN.items() if key in document}
     # Of what is not used, the variables need not be set.
     used = {key: values for key, values in document.items() if key not in FOREIGN}
-    sections, said = {}, []
+    sections, said, above = {}, [], ""
     for key, raw in used.items():
         values = _filled(raw, name, line_of(document, key, 0))
-        if problem := _problem(key, values):
+        if problem := _problem(key, values, above):
             said.append(f"{key}: {problem}")
         elif key in SECTIONS and values is not None:
             foreign = FOREIGN_KEYS.get(str(key), {})
@@ -168,6 +172,8 @@ def read_endpoints(path: str | Path, credentials: bool = False) -> Endpoints:
                 said.append(_PII)
             keys = {str(k): v for k, v in values.items() if k not in foreign}
             sections[str(key)] = EndpointConfig(**keys)
+        elif key in SECTIONS:
+            above = str(key)
     if said:
         raise ConfigurationError(f"{name}: " + sentences(said))
     if unused:
@@ -189,14 +195,20 @@ def domain_path(endpoints: Endpoints) -> Path | None:
     raise ConfigurationError(f"{endpoints.where('server')}: domain: is not the path of a file")
 
 
-def _problem(key: object, values: Any) -> str | None:
-    """The problem of a section, apart from its keys; None if it has none."""
+def _problem(key: object, values: Any, above: str) -> str | None:
+    """The problem of a section, apart from its keys; None if it has none.
+
+    Args:
+        above: a section without keys before it, to which those that are not indented may belong.
+    """
     if key not in SECTIONS:
+        if above:
+            return f"is not a section; if it is a key of {above}, indent it"
         return f"is not a section; {schema().belongs(str(key)) or hint(key, SECTIONS)}"
     if values is None:
         return None
     if not isinstance(values, Mapping):
-        return "is not a mapping of settings"
+        return "is not a mapping of settings, such as {type: ...}"
     kind = values.get("type")
     return None if kind is None or isinstance(kind, str) else f"type: {kind!r} is not text"
 

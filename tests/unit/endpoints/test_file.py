@@ -61,7 +61,12 @@ def test_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("- lock_store", "is not a mapping of sections"),
         ("lock_stor:\n  type: redis\n", "lock_stor: is not a section"),
         ("lock_store:\n  type: [a]\n", "lock_store: type:"),
-        ("lock_store:\n  type: redis\n  type: sql\n", "line 3"),
+        ("lock_store:\n  type: redis\n  type: sql\n", 'line 3: found duplicate key "type"; give'),
+        (
+            "lock_store:\ntype: redis\n",
+            "type: is not a section; if it is a key of lock_store, indent",
+        ),
+        ("lock_store: redis\n", "lock_store: is not a mapping of settings, such as"),
     ],
 )
 def test_errors(tmp_path: Path, text: str, said: str) -> None:
@@ -83,7 +88,7 @@ def test_no_text(tmp_path: Path) -> None:
     """A file that is no UTF-8."""
     path = tmp_path / "endpoints.yml"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+    with pytest.raises(ConfigurationError, match=r"cannot be read: .* byte 1: save it as UTF-8"):
         read_endpoints(path)
 
 

@@ -371,7 +371,7 @@ def test_config_check_of_rasa_files(
         ("slack: {}\nlock_store: {}", "slack: is not a section"),
         (
             "x: {}\nlock_store: 3\nserver: {type: 3}",
-            "lock_store: is not a mapping of settings. server: ",
+            "lock_store: is not a mapping of settings, such as {type: ...}. server: ",
         ),
     ],
 )
