@@ -14,7 +14,7 @@ import pika
 from ticketlock.errors import ConfigurationError
 from ticketlock.settings.broker_keys import PikaKeys
 from ticketlock.settings.keys import declared
-from ticketlock.settings.section import Section, mask_url
+from ticketlock.settings.section import PERCENT, Section, is_cut_off, mask_url
 
 log = logging.getLogger("ticketlock.brokers")
 
@@ -121,10 +121,8 @@ def _split(section: Section, key: str, text: str) -> SplitResult:
             key,
             f"{mask_url(text)!r} is not a URL: in user and password write [ as %5B and ] as %5D",
         ) from None
-    if "@" in parts.path:  # part of a password, which would be shown as the vhost
-        raise section.error(
-            key, "has an @ in its vhost: in user, password and vhost write / as %2F and @ as %40"
-        )
+    if is_cut_off(parts.geturl()):
+        raise section.error(key, PERCENT)
     if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
         shown = mask_url(text)
         raise section.error(key, f"{shown!r} is neither a host nor an amqp:// or amqps:// URL")

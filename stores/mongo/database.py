@@ -14,7 +14,7 @@ from pymongo.uri_parser import parse_uri
 
 from ticketlock import process
 from ticketlock.aio.home import Home
-from ticketlock.settings.section import Section
+from ticketlock.settings.section import PERCENT, Section, is_cut_off
 from ticketlock.settings.store_keys import MongoKeys
 
 from .errors import explained
@@ -129,6 +129,8 @@ class Database:
 
 def _check_url(section: Section, url: str) -> None:
     """Raise ConfigurationError for a URL that is wrong whatever the server is."""
+    if is_cut_off(url):
+        raise section.error("url", PERCENT)
     if url.startswith("mongodb+srv://"):
         return  # parsing it needs DNS
     try:

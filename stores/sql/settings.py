@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL, make_url
 
 from ticketlock.errors import ConfigurationError
 from ticketlock.settings.keys import declared
-from ticketlock.settings.section import Section, mask_url
+from ticketlock.settings.section import Section, is_cut_off, mask_url
 from ticketlock.settings.store_keys import TLSKeys
 
 from .tls import SQLTLS, is_tls, refuse_others, take_from_query
@@ -161,10 +161,12 @@ def _full_url(section: Section, text: str) -> URL:
         # The original error may hold the password.
         raise section.error("url", f"{mask_url(text)!r} is not a database URL") from None
     parts = [url.host, *url.query]
-    parts += [] if url.get_backend_name() == "sqlite" else [url.database]
-    if any("@" in part for part in parts if part):
+    cut_off = url.get_backend_name() != "sqlite" and is_cut_off(text)
+    if cut_off or any("@" in part for part in parts if part):
         # Part of a password, which would be shown as that of the host.
-        raise section.error("url", "has an @ too many: within user and password write it as %40")
+        raise section.error(
+            "url", "has one @ too many: in user and password write @ as %40, / as %2F, ? as %3F"
+        )
     return url
 
 

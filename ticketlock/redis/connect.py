@@ -167,6 +167,7 @@ def explain(settings: RedisSettings, error: BaseException) -> tuple[LockStoreCon
         silence = error if isinstance(error, Unanswered) else Unanswered(settings.socket_timeout)
         explained = LockStoreConnectionError(
             f"{where}: {silence}: check host, port and the network between (socket_timeout)"
+            + ("; if it does not speak TLS there, leave out use_ssl" if settings.use_ssl else "")
         )
     if explained is None:
         again = isinstance(error, (RedisError, OSError, ConnectionError))

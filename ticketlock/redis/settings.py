@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ..settings.section import Section, mask_url
+from ..settings.section import PERCENT, Section, is_cut_off, mask_url
 from ..settings.store_keys import RedisLockKeys
 
 log = logging.getLogger("ticketlock.lock")
@@ -150,10 +150,14 @@ def _location(section: Section, key: str, text: str | None) -> dict[str, Any]:
     if "://" in text:
         from redis.asyncio.connection import parse_url
 
+        if is_cut_off(text):
+            raise section.error(key, PERCENT)
         try:
             parsed: dict[str, Any] = dict(parse_url(text))
         except ValueError:  # its text may contain parts of a password
-            raise section.error(key, f"{mask_url(text)!r} is not a Redis URL") from None
+            raise section.error(
+                key, f"{mask_url(text)!r} is not a Redis URL (redis://, rediss:// or unix://)"
+            ) from None
         parsed.pop("connection_class", None)
         for option in parsed.keys() - _IN_URL:
             raise section.error(key, f"{option} is not supported in the URL; give it as a key")

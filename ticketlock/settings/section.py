@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from datetime import date
 from typing import Any, TypeVar, cast
 
 from ..errors import ConfigurationError
@@ -33,6 +34,26 @@ def mask_url(url: str) -> str:
     """
     scheme, colon, rest = url.rpartition("://")
     return scheme + colon + re.sub(r"^.*@", "***@", rest, flags=re.DOTALL)
+
+
+def is_cut_off(url: str) -> bool:
+    """Whether a `/`, `?` or `#` of a password ends the host of a URL too early, so that a part of the
+    password would be taken for the host, and shown.
+
+    >>> is_cut_off("redis://user:p@ss/word@host/1"), is_cut_off("redis://user:p@ss@host/1")
+    (True, False)
+    """
+    rest = url.partition("://")[2]
+    path, _, query = rest[len(re.split(r"[/?#]", rest, maxsplit=1)[0]) :].partition("?")
+    # The value of a parameter may have an @, such as the appName of Azure's MongoDB.
+    return any("@" in part for part in (path, *query.split("&")) if part is path or "=" not in part)
+
+
+#: The end of an error about such a URL.
+PERCENT = (
+    "has an @ after its host: in user and password write / as %2F, ? as %3F, # as %23 and @ as %40, "
+    "or give them as keys of their own"
+)
 
 
 def is_secret(key: str) -> bool:
@@ -134,7 +155,10 @@ class Section:
         if url is not None and host is not None:
             raise self.error("url", "and host are the same setting; give one of them")
         key = "url" if host is None else "host"
-        return key, self.text(key, None)
+        text = self.text(key, None)
+        if text == "":  # as of a variable that is set to nothing
+            raise self.error(key, "is empty; leave the key out for the default")
+        return key, text
 
     def _read(self, declared: Declared, default: Any) -> Any:
         name, key = declared.name, declared.key
@@ -169,8 +193,10 @@ class Section:
         value = self._take(key, default)
         if value is default or isinstance(value, str):
             return value
-        if isinstance(value, int) and not isinstance(value, bool):
+        if type(value) is int:
             return str(value)  # an unquoted 12345 in YAML: a password or a name all the same
+        if isinstance(value, (int, float, date)):  # 007, 0x1F, 1_000, 1.50, true: YAML changes them
+            raise self._bad(key, value, "text: put it in quotes")
         raise self._bad(key, value, "text")
 
     def number(

@@ -104,6 +104,7 @@ SIGNS = [
     "?x@",
     "%zz@",
     "\\",
+    *(f"@middle{sign}" for sign in ("/", "?", "#", "/x#", "1/")),
 ]
 
 
@@ -132,6 +133,7 @@ def test_no_part_of_a_password_shows(
     said += caplog.text
     assert "hidden" not in said
     assert "secret" not in said
+    assert "middle" not in said
 
 
 @pytest.mark.parametrize("place", ["postgresql", "mysql", "event service", "sql broker"])
@@ -140,3 +142,27 @@ def test_the_error_says_how_to_write_it(place: str) -> None:
     with pytest.raises(ConfigurationError, match="%40"):
         make(around.format("p@ss"))
     assert "host" in shown(make(around.format("p%40ss")))
+
+
+@pytest.mark.parametrize("sign", ["@x/", "@x?", "@x#"])
+@pytest.mark.parametrize("place", ["redis", "redis store", "mongo", "rabbit", "postgresql"])
+def test_another_host_is_never_taken(place: str, sign: str) -> None:
+    """A password that is not escaped ends the host too early; `x` would be asked for its name, and
+    get a part of the password."""
+    make, around = PLACES[place]
+    with pytest.raises(ConfigurationError, match="%40"):
+        make(around.format(f"p{sign}w"))
+
+
+def test_an_at_sign_in_a_parameter() -> None:
+    """Of a URL of Azure, whose password is escaped."""
+    make, _ = PLACES["mongo"]
+    make("mongodb://me:secret%40%2F@host:10255/?ssl=false&appName=@me@")
+
+
+@pytest.mark.parametrize("place", ["redis", "redis store", "mongo", "rabbit"])
+def test_an_empty_url(place: str) -> None:
+    """A variable that is set to nothing is no default."""
+    make, _ = PLACES[place]
+    with pytest.raises(ConfigurationError, match=r"url: is (empty|missing)"):
+        make("")

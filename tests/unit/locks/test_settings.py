@@ -76,7 +76,7 @@ def test_accepted(store: type[Any], keys: dict[str, Any], expected: dict[str, An
         ({"password": ["x-s3cret"]}, "password: the value is not text"),
         ({"url": "http://h"}, "not a Redis URL"),
         ({"url": "http://u:x-s3cret@h"}, "not a Redis URL"),
-        ({"url": "redis://:x-s3cret/more@h"}, "not a Redis URL"),
+        ({"url": "redis://:x-s3cret/more@h"}, "url: has an @ after its host"),
         ({"url": "redisx://u:p@x-s3cret@h"}, "not a Redis URL"),
         ({"host": "default:x-s3cret@h"}, "'***@h' is not host:port"),
         ({"endpoints": ["u:x-s3cret@h:1"]}, "'***@h:1' is not host:port"),
