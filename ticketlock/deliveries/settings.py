@@ -61,8 +61,8 @@ class CallbackSettings:
                 raise ConfigurationError(f"callback: {name}: {problem}")
         if self.url and not possible(CheckedURL.parse(self.url).host, private=self.allow_private):
             raise ConfigurationError(
-                "callback: url: its address is loopback, private or link-local: nothing is posted "
-                "there; allow_private: true permits the first two"
+                "callback: url: nothing is posted to loopback, private and link-local addresses; "
+                "allow_private: true permits loopback and private ones"
             )
 
     @classmethod
@@ -79,7 +79,10 @@ class CallbackSettings:
         keys.finish()
         if not values["url"]:
             raise keys.error("url", "is missing")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{where}: {str(error).removeprefix('callback: ')}") from None
 
     @property
     def address(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +44,12 @@ _ALONE_TRACKERS = (
     "store that they share, type redis, sql, mongod or dynamo"
 )
 
+#: Classes that have a table `events` with columns of their own.
+_EVENT_TABLES = ("SQLEventBroker", "SQLEventDatabase")
+_SHARED = (
+    "it is the database of the tracker store, which has a table events with other columns; name another "
+    "database"
+)
 _UNSIGNED = "without secrets nothing is signed: a receiver cannot know who has posted it"
 
 
@@ -121,11 +128,14 @@ async def check(path: str | Path, timeout: float | None = None) -> Report:
         "event_broker": _event_broker,
         "event_service": _event_service,
     }
-    found = [
-        await _bounded(name, one(endpoints), timeout)
-        for name, one in checks.items()
-        if name != "event_service" or endpoints.section(name) is not None
-    ]
+    found = _apart(
+        [
+            await _bounded(name, one(endpoints), timeout)
+            for name, one in checks.items()
+            if name != "event_service" or endpoints.section(name) is not None
+        ],
+        endpoints,
+    )
     if endpoints.section("server") is not None:
         found.append(_server(endpoints))
     if endpoints.section("action_endpoint") is not None:
@@ -227,6 +237,21 @@ async def _event_service(endpoints: Endpoints) -> Component:
     except TicketLockError as error:
         return _failed("event_service", kind, where, endpoints, error)
     return Component("event_service", kind, where)
+
+
+def _apart(found: list[Component], endpoints: Endpoints) -> list[Component]:
+    """The components, where one that would share the tracker store's table `events` does not work."""
+    histories = {each.where for each in found if each.kind == "SQLTrackerStore"}
+    if os.environ.get("POSTGRESQL_SCHEMA"):
+        return found  # the tables of the tracker store are in that schema
+
+    def judged(each: Component) -> Component:
+        if each.problem or each.kind not in _EVENT_TABLES or each.where not in histories:
+            return each
+        text = f"{endpoints.where(each.section)}: db: {_SHARED}"
+        return replace(each, problem=text, mistaken=True)
+
+    return [judged(each) for each in found]
 
 
 def _server(endpoints: Endpoints) -> Component:
@@ -347,4 +372,6 @@ def _where(component: Any, otherwise: str = "this process") -> str:
     if isinstance(settings, RedisSettings):
         return f"Redis at {settings.address}, db {settings.db}"
     address = getattr(settings, "address", None) or getattr(component, "address", None)
+    if not address and getattr(component, "shared", False):
+        address = component.histories_at
     return mask_url(str(address)) if address else otherwise
