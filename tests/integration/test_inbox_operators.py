@@ -377,7 +377,7 @@ async def test_tracker_delete_removes_messages_too(
         assert (await conversations.outcome("a", "0")).state == "unknown"
         assert (await conversations.outcome("b", "0")).state == "replied"
         assert await conversations.inbox.letters("a") == []
-        assert await command(*delete) == (1, "not there\n", "")
+        assert await command(*delete) == (1, "there is no conversation 'a'\n", "")
         listed = ("tracker", "list", "--endpoints", str(file))
         assert (await command(*listed))[1] == "b\n"
         assert "late" not in bot.seen

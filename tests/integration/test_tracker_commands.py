@@ -122,7 +122,7 @@ def test_half_a_file_is_refused(tmp_path: Path, capsys: Capture) -> None:
         file.write_bytes(cut)
         with pytest.raises(TransferError, match=r"all\.jsonl"):
             check_export(file)
-    assert run("tracker", "import", file, "--endpoints", two) == cli.EXIT_UNAVAILABLE
+    assert run("tracker", "import", file, "--endpoints", two) == cli.EXIT_BAD_INPUT
     capsys.readouterr()
     run("tracker", "list", "--json", "--endpoints", two)
     assert json.loads(capsys.readouterr().out)["conversations"] == []

@@ -182,7 +182,8 @@ def _lines(path: Path) -> Iterator[str]:
                 if line.endswith("\n"):
                     yield line
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or error  # without the file name
+        raise ConfigurationError(f"{path} cannot be read: {why}") from error
 
 
 def _line(values: dict[str, Any]) -> str:

@@ -85,12 +85,14 @@ def _open_standard_streams() -> None:
 
 def _run(argv: Sequence[str] | None) -> int:
     words = sys.argv[1:] if argv is None else argv
-    args, unknown = _parser(words[0] if words else "").parse_known_args(words)
-    if unknown:  # argparse would show the usage of `ticketlock` alone
-        near = hint(unknown[0].partition("=")[0], option_names(args.parser))
-        guess = f"; {near}" if near.startswith("did") else ""  # the usage has them all
-        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}{guess}")
     try:
+        args, unknown = _parser(words[0] if words else "").parse_known_args(
+            words
+        )  # it imports most
+        if unknown:  # argparse would show the usage of `ticketlock` alone
+            near = hint(unknown[0].partition("=")[0], option_names(args.parser))
+            guess = f"; {near}" if near.startswith("did") else ""  # the usage has them all
+            args.parser.error(f"unrecognized arguments: {' '.join(unknown)}{guess}")
         status: int = args.command(args)
         return status
     except (ConfigurationError, InvalidConversationId) as error:

@@ -30,6 +30,14 @@ def positive(text: str) -> int:
 positive.__name__ = "number"  # argparse shows it: invalid number value
 
 
+def port(text: str) -> int:
+    """The type of a TCP port; 0: any free one."""
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 65535")
+    return number
+
+
 def above_zero(text: str) -> float:
     number = float(text)
     if not 0 < number < float("inf"):

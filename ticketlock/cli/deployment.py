@@ -19,7 +19,7 @@ from ..imports import missing, needs
 from ..server.access_log import AccessLog
 from ..telemetry.observer import Observer
 from . import logs
-from .common import ENDPOINTS
+from .common import ENDPOINTS, between
 
 if TYPE_CHECKING:
     from ..deliveries.settings import CallbackSettings
@@ -69,7 +69,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="file or folder of the bot's domain (default: `domain` in the section server)",
     )  # fmt: skip
     parser.add_argument(
-        "--drain-timeout", type=float, metavar="SECONDS", help="overrides drain_timeout of the file"
+        "--drain-timeout",
+        type=between(0, 1e6),
+        metavar="SECONDS",
+        help="overrides drain_timeout of the file",
     )
     logs.add(parser)
     parser.add_argument(

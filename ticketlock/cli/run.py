@@ -6,7 +6,7 @@ import argparse
 import logging
 from typing import Any
 
-from .common import ENDPOINTS, EXIT_OK
+from .common import ENDPOINTS, EXIT_OK, port
 from .deployment import ECHO, add_options, prepare
 
 
@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     run.set_defaults(command=_run)
     run.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     run.add_argument(
-        "--port", type=int, default=5005, help="port to listen on; 0: any free one (%(default)s)"
+        "--port", type=port, default=5005, help="port to listen on; 0: any free one (%(default)s)"
     )
     run.add_argument(
         "--accept-only", action="store_true",

@@ -14,10 +14,11 @@ from ..aio.running import result
 from ..conversations import Conversations
 from ..endpoints.file import read_endpoints
 from ..endpoints.registry import create_lock_store, create_tracker_store, require_existing
+from ..errors import ConfigurationError
 from ..files.private import new_private
 from ..progress import Bar
 from ..tracker.store import TrackerStore
-from ..tracker.transfer import Tally, export, history_of, line_of, load, migrate
+from ..tracker.transfer import Tally, TransferError, export, history_of, line_of, load, migrate
 from .common import ENDPOINTS, EXIT_FAILED, EXIT_OK
 
 
@@ -126,7 +127,8 @@ def _delete(args: argparse.Namespace) -> int:
             return await Conversations(lock_store, store).delete(args.conversation)
 
     found = asyncio.run(body())
-    print(json.dumps({"deleted": found}) if args.json else "deleted" if found else "not there")
+    said = "deleted" if found else f"there is no conversation {args.conversation!r}"
+    print(json.dumps({"deleted": found}) if args.json else said)
     return EXIT_OK if found else EXIT_FAILED
 
 
@@ -140,9 +142,12 @@ def _export(args: argparse.Namespace) -> int:
                 return await export(store, sys.stdout, bar.show, for_rasa=for_rasa)
             # Written beside it first, so that an interrupted export keeps the old file.
             part = args.file.with_name(args.file.name + ".part")
-            with new_private(part) as out:
-                tally = await export(store, out, bar.show, for_rasa=for_rasa)
-            part.replace(args.file)
+            try:
+                with new_private(part) as out:
+                    tally = await export(store, out, bar.show, for_rasa=for_rasa)
+                part.replace(args.file)
+            except OSError as error:
+                raise ConfigurationError(f"{args.file}: {error.strerror}") from error
             return tally
 
     return _report(args, _with_store(args.endpoints, work), sys.stderr)
@@ -152,7 +157,10 @@ def _import(args: argparse.Namespace) -> int:
     async def work(store: TrackerStore) -> Tally:
         with Bar() as bar:
             bar.phase("conversations")
-            return await load(store, args.file, bar.show, replace=args.replace)
+            try:
+                return await load(store, args.file, bar.show, replace=args.replace)
+            except TransferError as error:  # of the file; those of conversations are counted
+                raise ConfigurationError(str(error)) from error
 
     return _report(args, _with_store(args.endpoints, work, creates=True))
 
@@ -160,6 +168,10 @@ def _import(args: argparse.Namespace) -> int:
 def _migrate(args: argparse.Namespace) -> int:
     async def work(source: TrackerStore) -> Tally:
         async with _open(args.to, creates=True) as target:
+            if source.histories_at and source.histories_at == target.histories_at:
+                raise ConfigurationError(
+                    f"--to {args.to} has the tracker store of {args.endpoints}: {source.histories_at}"
+                )
             with Bar() as bar:
                 bar.phase("conversations")
                 return await migrate(source, target, bar.show)

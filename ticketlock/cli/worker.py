@@ -6,7 +6,7 @@ import argparse
 from contextlib import ExitStack
 from typing import Any
 
-from .common import EXIT_OK
+from .common import EXIT_OK, port
 from .deployment import add_options, prepare
 
 
@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
         "--host", default="127.0.0.1", help="address for --port to listen on (%(default)s)"
     )
     worker.add_argument(
-        "--port", type=int,
+        "--port", type=port,
         help="listen here for health checks, metrics and the page; 0: any free port (default: none)",
     )  # fmt: skip
     add_options(worker)

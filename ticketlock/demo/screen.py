@@ -34,11 +34,13 @@ def require_rich() -> None:
 def show(*parts: RenderableType) -> None:
     """Print objects of rich by `print`, so that a closed pipe raises BrokenPipeError."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(highlight=False)
     with console.capture() as capture:
         for part in parts:
-            console.print(part)
+            # A line of text is one line for `grep`, whatever the width of no terminal is.
+            console.print(part, soft_wrap=isinstance(part, Text) and not console.is_terminal)
     print(capture.get(), end="")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
 import sys
+import traceback
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -14,6 +16,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..events import UserUttered
+from ..settings.section import hint
 from ..tracker.state import empty_message
 from ..turn import Turn
 
@@ -114,28 +117,51 @@ def load_bot(path: str, folder: Path | None = None) -> Bot:
         )
     if (place := str(folder or Path.cwd())) not in sys.path:
         sys.path.insert(0, place)
+    if os.sep in module_name:
+        file = Path(module_name).name.removesuffix(".py")
+        raise ConfigurationError(
+            f"--bot: {module_name} is a path: run this in its folder with --bot {file}:{name}"
+        )
     try:
         module = import_module(module_name)
     except ImportError as error:
-        raise ConfigurationError(
-            f"--bot: {module_name}: {error}{_hint(module_name, error)}"
-        ) from error
-    except Exception as error:
-        kind = type(error).__name__
-        raise ConfigurationError(f"--bot: {module_name} cannot be run: {kind}: {error}") from error
+        todo = _hint(module_name, error) or _line(error)
+        raise ConfigurationError(f"--bot: {module_name}: {error}{todo}") from error
+    except (Exception, SystemExit) as error:
+        said = f"{type(error).__name__}: {error}{_line(error)}"
+        raise ConfigurationError(f"--bot: {module_name} cannot be run: {said}") from error
     found: Any = module
     for part in name.split("."):
         found = getattr(found, part, None)
     if found is None:
-        raise ConfigurationError(f"--bot: {module_name} has no {name}")
+        there = [
+            key
+            for key, one in vars(module).items()
+            if getattr(one, "__module__", "") == module_name
+        ]
+        raise ConfigurationError(
+            f"--bot: {module_name} has no {name}; {hint(name, there, 'it has')}"
+        )
     return check_bot(found, f"--bot: {path}")
+
+
+def _line(error: BaseException) -> str:
+    """Where a module has raised: the last line of its traceback that is not of a library."""
+    machinery = (__file__, importlib.__file__, "<frozen")
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(machinery) and "site-packages" not in frame.filename
+    ]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 def _hint(module_name: str, error: ImportError) -> str:
     """What to do if the module itself is not found, and not one that it imports."""
     if module_name.endswith(".py"):
         return f": leave out .py ({module_name.removesuffix('.py')}:...)"
-    if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+    missing = isinstance(error, ModuleNotFoundError) and error.name is not None
+    if missing and f"{module_name}.".startswith(f"{error.name}."):
         return ": run this in the folder that has it"
     return ""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
+import os
 import resource
 import socket
 import sys
@@ -42,6 +44,12 @@ _OTHER_FILES = 256
 _NEW_OBJECTS = 10_000
 #: A message for the example in the log.
 _MESSAGE = '{"sender": "anna", "message": "hi", "message_id": "1"}'
+#: What to change if it cannot listen.
+_REMEDIES = {
+    errno.EADDRINUSE: ": end what listens there, or choose another --port",
+    errno.EADDRNOTAVAIL: ": --host is an address of this machine; 0.0.0.0 means all of them",
+    errno.EACCES: ": ports below 1024 need the right of an administrator",
+}
 #: Seconds for clients to read the last answers.
 _LAST_ANSWERS = 5
 
@@ -80,11 +88,21 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
-        raise ConfigurationError(f"cannot listen on {host} port {port}: {error}") from error
+        raise ConfigurationError(f"cannot listen on {host} port {port}: {_why(error)}") from error
     # Connections inherit it. asyncio sets it only on its own sockets; without it the second packet
     # of an answer waits for the client's delayed acknowledgement, 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+def _why(error: Exception) -> str:
+    """Why it cannot listen, and what to change."""
+    number: int | None = getattr(error, "errno", None)
+    if number is None:
+        return str(error)
+    if number in (socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_AGAIN):
+        return "the host is not known: --host is an address of this machine"
+    return os.strerror(number) + _REMEDIES.get(number, "")  # its own text repeats the address
 
 
 async def serve(

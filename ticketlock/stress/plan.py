@@ -89,7 +89,7 @@ class Options:
         asked = self.asked
         if asked.kind == "replicas" and asked.replicas > REPLICAS[self.topology]:
             raise ConfigurationError(
-                f"--durability replicas: it needs {asked.replicas}, and a master of --topology "
+                f"--durability replicas: {asked.replicas} must acknowledge, but a master of --topology "
                 f"{self.topology} has {REPLICAS[self.topology]}"
             )
         for option, number, most in (

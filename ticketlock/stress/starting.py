@@ -67,7 +67,7 @@ def version_of(binary: str | None) -> tuple[int, ...]:
         raise ConfigurationError(f"--server-program: {words[0]}: {error.strerror}") from error
     found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", said)
     if found is None:
-        raise ConfigurationError(f"--server-program: {words[0]} is no Redis or Valkey")
+        raise ConfigurationError(f"--server-program: {words[0]} is not a Redis or Valkey server")
     return tuple(map(int, found.groups()))
 
 

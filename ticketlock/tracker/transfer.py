@@ -151,7 +151,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 if text.strip():
                     yield number, text.rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise TransferError(f"{path}: cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or error  # without the file name
+        raise TransferError(f"{path}: cannot be read: {why}") from error
 
 
 def check_export(path: Path) -> Tally:

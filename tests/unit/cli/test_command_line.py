@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -15,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from ticketlock import Conversations, cli
+from ticketlock import ConfigurationError, Conversations, cli
 from ticketlock.cli import EXIT_BAD_INPUT, EXIT_OK, EXIT_SIGNAL
 from ticketlock.endpoints.registry import create_event_database
+from ticketlock.server.run import listen
 
 COMMAND = [sys.executable, "-m", "ticketlock"]
 ENDPOINTS = """
@@ -238,7 +240,7 @@ def test_run_warns_of_locks_that_no_other_replica_sees(tmp_path: Path) -> None:
     file = tmp_path / "endpoints.yml"
     for locks, told in (("", True), ("lock_store: {type: in_memory}", False)):
         file.write_text(f"tracker_store: {{type: sql, db: bot.db}}\n{locks}\n")
-        done = ticketlock(tmp_path, "run", "--port", "99999")  # it ends before it listens
+        done = ticketlock(tmp_path, "run", "--host", "192.0.2.1")  # it ends before it listens
         assert done.returncode == EXIT_BAD_INPUT
         assert ("lock_store is missing" in done.stderr) is told
 
@@ -265,3 +267,55 @@ def test_an_unknown_option_is_told_by_its_command(
         cli.main(words.split())
     assert caught.value.code == EXIT_BAD_INPUT
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("run --port 99999", "argument --port: 99999 is not from 0 to 65535"),
+        ("worker --port x", "argument --port: invalid port value: 'x'"),
+        ("run --drain-timeout -1", "argument --drain-timeout: -1 is not from 0 to 1e+06"),
+        ("tracker export no/x.jsonl --endpoints {file}", "no/x.jsonl: No such file or directory"),
+        ("tracker import no.jsonl --endpoints {file}", "no.jsonl: cannot be read: No such file"),
+        ("tracker import {file} --endpoints {file}", "endpoints.yml: line 2: is not JSON"),
+        ("tracker migrate --to {file} --endpoints {file}", "has the tracker store of"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    folder: Path, words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a traceback; nothing was started."""
+    try:
+        status = cli.main(words.format(file=folder / "endpoints.yml").split())
+    except SystemExit as left:  # argparse
+        status = int(left.code or 0)
+    assert status == EXIT_BAD_INPUT
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("127.0.0.1", "Address already in use: end what listens there, or choose another --port$"),
+        ("192.0.2.1", "Cannot assign requested address: --host is an address of this machine"),
+        ("no.such.host.invalid", "the host is not known: --host is an address of this machine$"),
+    ],
+)
+def test_where_nothing_can_listen(host: str, said: str) -> None:
+    """The error says why, and what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            ConfigurationError, match=f"^cannot listen on {host} port {port}: {said}"
+        ):
+            listen(host, port)
+
+
+def test_ctrl_c_while_a_command_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That takes half a second: it ends as quietly as later."""
+
+    def interrupted(name: str, package: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ticketlock.cli.import_module", interrupted)
+    assert cli.main(["top"]) == EXIT_SIGNAL + signal.SIGINT

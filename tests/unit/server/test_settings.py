@@ -104,7 +104,8 @@ def test_load_a_bot(tmp_path: Path) -> None:
         ("no_such_module_x:bot", "'no_such_module_x': run this in the folder that has it$"),
         ("no_such_package_x.bots:bot", "'no_such_package_x': run this in the folder that has it$"),
         ("some_bot_b.py:plain", r"leave out .py \(some_bot_b:...\)$"),
-        ("some_bot_b:nothing", "has no nothing"),
+        ("some_bot_b:nothing", "has no nothing; it has: plain, returns, Class, few, many"),
+        ("some_bot_b:plan", "has no plan; did you mean plain?"),
         ("some_bot_b:plain", "is not asynchronous; a bot is `async def bot.turn, message.`"),
         ("some_bot_b:returns", "write `yield reply` in place of `return reply`; a bot is"),
         ("some_bot_b:Class", "is a class, give an object of it; a bot is `async def bot.turn"),
@@ -113,8 +114,11 @@ def test_load_a_bot(tmp_path: Path) -> None:
         ("some_bot_b:keywords", r"takes \(\*, turn, message\); a bot is"),
         ("some_bot_b:swapped", r"takes \(message, turn\), in the wrong order; a bot is"),
         ("some_bot_b:number", "is int, not a function; a bot is"),
-        ("some_bot_c:bot", "cannot be run: ZeroDivisionError"),
-        ("some_bot_d:bot", "No module named 'absent_driver'$"),
+        ("some_bot_c:bot", r"cannot be run: ZeroDivisionError: .*some_bot_c\.py, line 1\)$"),
+        ("some_bot_d:bot", "No module named 'absent_driver' .*some_bot_d.py, line 1.$"),
+        ("some_bot_e:bot", "partially initialized module .*some_bot_e.py, line 1.$"),
+        ("some_bot_f:bot", "some_bot_f cannot be run: SystemExit: no token"),
+        ("bots/some_bot_b.py:bot", "is a path: run this in its folder with --bot some_bot_b:bot$"),
     ],
 )
 def test_what_is_no_bot(path: str, says: str, tmp_path: Path) -> None:
@@ -131,6 +135,8 @@ def test_what_is_no_bot(path: str, says: str, tmp_path: Path) -> None:
     )
     (tmp_path / "some_bot_c.py").write_text("1 / 0\n")
     (tmp_path / "some_bot_d.py").write_text("import absent_driver\n")
+    (tmp_path / "some_bot_e.py").write_text("from some_bot_e import bot\n")
+    (tmp_path / "some_bot_f.py").write_text("import sys; sys.exit('no token')\n")
     with pytest.raises(ConfigurationError, match=says):
         load_bot(path, tmp_path)
 

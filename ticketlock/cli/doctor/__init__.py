@@ -53,8 +53,10 @@ def _name(text: str) -> str:
     from ...doctor import FAULTS
     from ...doctor.finding import UNREACHABLE
 
-    if text not in FAULTS or text == UNREACHABLE.name:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be accepted; {hint(text, FAULTS)}")
+    if text == UNREACHABLE.name:
+        raise argparse.ArgumentTypeError(f"{text} cannot be accepted: replicas need that server")
+    if text not in FAULTS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finding; {hint(text, FAULTS)}")
     return text
 
 
