@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ticketlock import process
+from ticketlock.aio.threads import Threads
 from ticketlock.settings.section import Section
 from ticketlock.settings.store_keys import DynamoKeys
 from ticketlock.tracker.fenced import EventLog, FencedTrackerStore, Write
@@ -76,8 +76,8 @@ class DynamoTrackerStore(FencedTrackerStore):
         self._threads = self._make_threads()
         self.outbox = DynamoOutbox(self._client, self._run)
 
-    def _make_threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(min(32, self._connections), "ticketlock-dynamo")
+    def _make_threads(self) -> Threads:
+        return Threads(min(32, self._connections), "ticketlock-dynamo")
 
     def forked(self) -> None:
         super().forked()
@@ -103,7 +103,9 @@ class DynamoTrackerStore(FencedTrackerStore):
         await self._run(self._client.connect)
 
     async def _do_close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
+        waiting = Threads(1, "ticketlock-dynamo")
+        await asyncio.get_running_loop().run_in_executor(waiting, self._threads.shutdown)
+        waiting.shutdown(wait=False)
         self._client.close()
 
     # -- the backend's part of the contract ------------------------------------------------------

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
 from ticketlock import process
+from ticketlock.aio.threads import Threads
 
 from . import engine as engines
 from .gate import Gate
@@ -49,8 +49,8 @@ class SQLiteEngine:
         sa.event.listen(self._engine, "connect", _read_any_text)
         self.dialect = self._engine.dialect
         # SQLite has one writer at a time: waiting in a queue is better than polling its lock.
-        self._writer = ThreadPoolExecutor(1, "ticketlock-sqlite")
-        self._readers = self._writer if memory else ThreadPoolExecutor(READERS, "ticketlock-sqlite")
+        self._writer = Threads(1, "ticketlock-sqlite")
+        self._readers = self._writer if memory else Threads(READERS, "ticketlock-sqlite")
         self._gate = Gate()
         self._writes = Transactions(self._engine, self._writer, self._gate)
         self._memory = memory

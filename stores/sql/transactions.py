@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+
+from ticketlock.aio.threads import Threads
 
 from .batches import Batches, Operation, settle
 from .gate import Gate
@@ -39,7 +40,7 @@ class _TransactionLost(Exception):
 class Transactions(Batches):
     """Does `Work` in the only thread of `writer`."""
 
-    def __init__(self, engine: sa.Engine, writer: ThreadPoolExecutor, gate: Gate) -> None:
+    def __init__(self, engine: sa.Engine, writer: Threads, gate: Gate) -> None:
         super().__init__()
         self._engine, self._writer, self._gate = engine, writer, gate
         #: Whether the writer was asked to look for operations; under the lock.

@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
+from servers import dynamo
 
 from ticketlock import ConcurrentRedisLockStore, LockStore, RedisLockStore
 from ticketlock.redis.embedded import EmbeddedRedis
@@ -145,6 +148,29 @@ def test_nothing_hangs_and_nothing_is_held(own_redis: EmbeddedRedis, kind: str) 
             program.wait()
             assert program.stdout is not None
             program.stdout.close()
+
+
+STORES = {
+    "sqlite": "{'type': 'sql', 'db': sys.argv[3] + '/bot.db'}",
+    "redis": "{'type': 'redis', 'url': sys.argv[1]}",
+    "dynamo": "{'type': 'dynamo', 'endpoint_url': sys.argv[4], 'region': 'us-east-1'}",
+}
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_a_program_that_closes_nothing(kind: str, own_redis: EmbeddedRedis, tmp_path: Path) -> None:
+    """Its stores are closed and its events published as it ends, and nothing is logged."""
+    program = f"""
+        import logging; logging.basicConfig(level=logging.WARNING)
+        broker = {{"type": "file", "path": sys.argv[3] + "/events"}}
+        conversations = Conversations(make(), {STORES[kind]}, broker).sync()
+        with conversations.turn("c") as turn:
+            turn.add({{"event": "user", "text": "hello"}})
+    """
+    text = PREAMBLE + textwrap.dedent(program)
+    with dynamo.url() if kind == "dynamo" else nullcontext("") as url:
+        assert run(text, own_redis.url, "concurrent_redis", str(tmp_path), url) == ""
+    assert '"text": "hello"' in (tmp_path / "events").read_text()
 
 
 DROPPED = """
