@@ -66,6 +66,17 @@ def test_run_tells_them_with_its_own(
     assert f"run needs confluent_kafka, psycopg, uvicorn: {line}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["run", "worker"])
+def test_a_part_of_the_server_is_there(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As beside FastAPI, which brings starlette and uvicorn, and no jwt."""
+    monkeypatch.setitem(sys.modules, "jwt", None)
+    assert cli.main([command]) == cli.EXIT_BAD_INPUT
+    said = f'ticketlock: {command} needs jwt: pip install "ticketlock[server]"\n'
+    assert capsys.readouterr().err == said
+
+
 def test_what_is_installed_is_not_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No command where nothing is missing."""
     path = tmp_path / "endpoints.yml"

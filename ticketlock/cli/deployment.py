@@ -6,7 +6,6 @@ import argparse
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Any
@@ -87,20 +86,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def prepare(args: argparse.Namespace, command: str) -> Deployment:
     """Read the file and load the bot. Raises ConfigurationError."""
-    try:
-        import_module("ticketlock.server.run")  # it needs the packages of the server
-        from ..server.bot import load_bot
-        from ..server.settings import Settings
-    except ImportError as error:
-        found = {"server": missing("server")}
+    if lacking := missing("server"):
+        found = {"server": lacking}
         if not missing("yaml"):  # needed to read what the file needs
             sections = ("lock_store", "tracker_store", "event_broker")
             found |= missing_extras(_endpoints(args.endpoints), *sections)
-        if not any(found.values()):
-            raise  # no extra is missing: a module is broken, and the traceback says which
-        raise ConfigurationError(f"{command} {needs(found)}") from error
+        raise ConfigurationError(f"{command} {needs(found)}")
     from ..deliveries.settings import CallbackSettings
+    from ..server.bot import load_bot
     from ..server.channels import create_channels
+    from ..server.settings import Settings
 
     logs.set_up(args)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # the server logs the same
