@@ -46,8 +46,8 @@ class Conversations(Messages):
         tracker_store: a tracker store, its section, or None: in memory.
         domain: a `Domain`, or the path of its file or folder: initial values of slots, and the
             responses of `Turn.utter`. Default: that of the tracker store.
-        event_broker: a broker, a section, or None: what is committed is published to it,
-            from the outbox, and no turn waits for it or fails with it.
+        event_broker: a broker, its section, or None: committed events are published to it from
+            the outbox. No turn waits for it, and none fails if it is away.
         action_endpoint: the action server of `Turn.run_action`, its section, or None.
 
     It connects at the first use. `async with` it, or `await close()` at the end.

@@ -161,11 +161,11 @@ class DuplicateMessage(LockError):
 
 
 class TooManyAttempts(TicketLockError):
-    """The handler was called with the message `max_attempts` times, and no turn of it ended."""
+    """The handler was called with the message `max_attempts` times, and none of these turns ended well."""
 
 
 class OldReplicas(LockError):
-    """Replicas of a version run that would lose a message; send it again after the roll."""
+    """Replicas of an older version, which would lose the message, are running: send it again later."""
 
 
 class LockStoreConnectionError(LockError):
@@ -175,8 +175,8 @@ class LockStoreConnectionError(LockError):
 class NotDurable(LockStoreConnectionError):
     """What was granted, or accepted, is not as durable as `durability` asks; the text says why.
 
-    It is raised with `durability_degraded: refuse`. A turn was given up; a message may have been
-    accepted all the same, and is found by its id when it is sent again.
+    It is raised with `durability_degraded: refuse`. A turn was given up. A message may have been
+    accepted: send it again with its id, and it is found.
     """
 
 
@@ -260,7 +260,7 @@ class EventBrokerConnectionError(EventBrokerError):
 
 
 class InvalidSignature(TicketLockError):
-    """A webhook is not from who has the secret, or is too old; the text says why."""
+    """A webhook was not signed with the secret, or is too old; the text says which."""
 
 
 class ActionError(TicketLockError):
@@ -296,7 +296,7 @@ class ActionServerConnectionError(ActionError):
     """The action server gave no answer.
 
     Attributes:
-        sent: whether something was sent: the action may have run. If not, it has not.
+        sent: whether anything was sent. If so, the action may have run; if not, it has not.
     """
 
     def __init__(self, action: str, reason: str, sent: bool = True) -> None:

@@ -85,28 +85,28 @@ class Messages:
         after: float | None = None,
         name: str | None = None,
     ) -> Receipt:
-        """Take a message: it is handled by a process that serves, whatever becomes of this one.
+        """Accept a message. A process that serves handles it, also if this one dies.
 
         Args:
             message: a text, or a mapping with `text` and other keys of a `Message`.
             message_id: unique in the conversation: a message with a known id is not handled
                 again; default: a new one.
-            mode: what it does while another message waits or is handled. `enqueue` waits. So does
-                `coalesce`, which shares a turn with others where the bot server handles it.
-                `interrupt` and `rollback` cancel the handlers of the turns before it; what those
-                have added is stored, or discarded, and their reply is `null`.
+            mode: what happens while another message waits or is handled. `enqueue`: this one waits.
+                `coalesce`: it waits too, and the bot server handles it in one turn with others.
+                `interrupt`, `rollback`: the handlers of the turns before it are cancelled, with
+                the reply `null`; the events that they have added are stored, or discarded.
             window: seconds for which the id and its outcome are kept.
-            max_waiting: how many may wait already; 0: it is handled at once or refused.
+            max_waiting: how many may wait before it; 0: it is handled at once or refused.
             lock_lifetime: seconds that its turn may last.
-            at: seconds since the epoch, by the clock of Redis: it comes due later, a year ahead at
-                most, and has at most 64 KiB.
-            after: seconds from now on; either this or `at`.
-            name: of a message that comes due later: it takes the place of the one of that name
-                that is not due yet, and `cancel` takes it. Its id is `<name>@<message id>` then;
-                the receipt has it.
+            at: when the message comes due, in seconds since the epoch, by the clock of Redis: at
+                most a year ahead. Such a message has at most 64 KiB.
+            after: seconds from now until it comes due; either this or `at`.
+            name: of a message that comes due later. It replaces the message of this name that is
+                not due yet; `cancel` takes the name. The id is `<name>@<message id>` then, and is
+                in the receipt.
 
-        It outlives this process with `concurrent_redis` locks, as far as that Redis keeps what it
-        has; see docs/inbox.md. Raises ValueError, InvalidConversationId, QueueFull, LockTimeout,
+        With `concurrent_redis` locks the message is kept in Redis; see docs/inbox.md for what that
+        outlives. Raises ValueError, InvalidConversationId, QueueFull, LockTimeout,
         LockStoreConnectionError.
         """
         fields = {"text": message} if isinstance(message, str) else dict(message)
@@ -134,8 +134,8 @@ class Messages:
     async def cancel(self, sender_id: str, name: str) -> Cancelled:
         """Cancel a message that comes due later, by its name, or by its id if it has none.
 
-        Returns `cancelled`: it is never handled; `submitted`: it has come due, `withdraw` may take
-        it back; `unknown`: there is none.
+        Returns `cancelled`: it is never handled; `submitted`: it has come due already, and `withdraw`
+        may take it back; `unknown`: there is no such message.
         """
         return await self.inbox.cancel(sender_id, name)
 
@@ -165,14 +165,14 @@ class Messages:
         return await self.inbox.withdraw(sender_id, message_id)
 
     async def delete(self, sender_id: str) -> bool:
-        """Remove a conversation: its history, and what the inbox has of it.
+        """Remove a conversation: its history, and everything that the inbox has of it.
 
-        That is messages that wait, the turn of one that runs, which is broken, kept replies, dead
-        letters, and deliveries. A sender that waits hears that its message is withdrawn. With
-        `concurrent_redis` locks it is that of all replicas, with others that of this process.
+        Waiting messages are withdrawn, and their senders are told so; a running turn is broken;
+        stored replies, dead letters and deliveries are removed. With `concurrent_redis` locks this
+        is done for all replicas, with others for this process.
 
-        Returns False if there was nothing. Raises the connection errors of the stores; then it
-        can be called again.
+        Returns False if there was nothing. Raises the connection errors of the stores; call it again
+        then.
         """
         # First what could write to the history once more.
         later = await self.inbox.cancel_all(sender_id)
@@ -195,13 +195,14 @@ class Messages:
             handle: `async def handle(turn, message)`, called in the message's turn; it returns
                 the reply, of JSON's types. `message` has the keys that were submitted, and
                 `message_id` and `attempt`.
-            room: turns at once.
-            max_attempts: calls of `handle` with a message, before it becomes a dead letter.
-            retry_time: seconds that the pauses between them take together.
-            on_reply: awaited with the replies of each turn that has some, in order, at least once
-                each; called again when it raises or takes longer than 10 s.
+            room: how many turns run at once.
+            max_attempts: how often `handle` is called with a message before it is a dead letter.
+            retry_time: how many seconds the pauses between these calls take together.
+            on_reply: awaited with the replies of each turn that has any, in order and at least once;
+                it is called again if it raises or takes longer than 10 s.
 
-        At the end turns that run end, and messages that wait stay for the other processes.
+        At the end of the block running turns are finished. Waiting messages stay, for other
+        processes.
         Raises RuntimeError if these conversations are being served already.
         """
         if self._served:

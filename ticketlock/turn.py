@@ -67,14 +67,14 @@ class Turn:
     Args:
         owner: distinguishes this process's claims from others'.
         relay: publishes committed events; None: nothing is published.
-        actions: runs custom actions; None: nothing does.
+        actions: the action server of `run_action`; None: it has none.
         domain: has the responses of `utter`.
         options: as for `LockStore.lock`.
 
     Attributes:
         domain: the domain of its `Conversations`; None without one.
         tracker: the latest session, and what has been added since.
-        on_say: called with the event of each reply of `say`, at once; None: without a listener.
+        on_say: called at once with the event of each reply of `say`; None: nobody listens.
         discarded: whether the tracker shows events that `discard` has forgotten.
     """
 
@@ -180,14 +180,14 @@ class Turn:
             self._pending.append(event.as_dict())
 
     def say(self, reply: str | Mapping[str, Any]) -> None:
-        """Add a reply, and tell those who listen at once: before it is stored, and it may never be.
+        """Add a reply, and send it to listeners at once. It is stored with the turn, if that ends well.
 
         Args:
             reply: a text, or a mapping with `text`, `buttons`, `image`, `attachment`, `custom` or
                 `metadata`.
 
-        In the bot server it is a reply of the bot, as one that is yielded. Raises InvalidEvent if
-        it is not a reply, and RuntimeError once the block was left.
+        In the bot server it is the same as yielding the reply. Raises InvalidEvent if it is not a
+        reply, and RuntimeError once the block was left.
         """
         self._say(reply_event(reply))
 
@@ -198,10 +198,10 @@ class Turn:
             response: its name, as `utter_greet`.
             variables: values for `{name}` in it, before those of slots.
 
-        Of the variations that fit the channel of the user's latest message and the slots, an
-        attempt that is repeated says the same one. Without one nothing is said, with a WARNING.
-        Raises ConfigurationError without a domain, or if it has no such response; InvalidEvent if
-        it cannot be stored.
+        One of the variations is taken that fit the slots and the channel of the user's latest
+        message; when the turn is tried again, the same one. If none fits, nothing is said, and a
+        WARNING is logged. Raises ConfigurationError without a domain, or if it has no such
+        response; InvalidEvent if the reply cannot be stored.
         """
         tracker = self.tracker
         event = self.speaker.event(response, reversed(tracker.events), tracker.slots, variables)
@@ -221,10 +221,11 @@ class Turn:
     async def run_action(
         self, name: str, *, policy: str | None = None, confidence: float | None = None
     ) -> list[Event]:
-        """Run a custom action, and add and return what follows; see docs/actions.md.
+        """Run a custom action; add its events to the turn and return them. See docs/actions.md.
 
-        That is ActionExecuted (with `policy` and `confidence`), its replies, which listeners hear at
-        once, and its events. A cancelled call adds nothing. A response of the domain is said.
+        They are ActionExecuted (with `policy` and `confidence`), the action's replies, which
+        listeners get at once, and the events that it returned. The name of a response of the domain
+        says that response. A cancelled call adds nothing.
 
         Raises ActionRejected, with ActionExecutionRejected added; UnknownAction, ActionFailed,
         ActionServerConnectionError, ConfigurationError, LockLost, with nothing added.
@@ -233,16 +234,16 @@ class Turn:
         return taken(self, await called(self, name, policy, confidence))
 
     def shield(self) -> Shield:
-        """`async with turn.shield():` is not cut off by a later message.
+        """`async with turn.shield():` protects a block from `interrupt` and `rollback` of a later message.
 
-        `interrupt` and `rollback` cancel the bot as soon as the block is left, at its end: a call
-        that must not be made by halves ends, and its result can be stored. An exception of the
-        block comes first. Shields can be nested; while one is entered, no task of the bot is
-        cancelled for that reason. A turn that is lost, that outlives its `lock_lifetime`, or
-        whose server stops is cancelled in a shield too. What `rollback` stops stores nothing, also
-        of what was done in a shield: call `commit` in it to keep that.
+        They cancel the bot at the end of the block: so a call in it, such as a booking, is finished,
+        and its result can be stored. An exception of the block comes first. Shields can be nested;
+        while one is entered, no task of the bot is cancelled for that reason. A turn that is lost,
+        that outlives its `lock_lifetime`, or whose server stops is cancelled in a shield too. After
+        `rollback` nothing of the turn is stored, except what was committed: call `commit` in the
+        shield to keep its result.
 
-        Of a turn outside the bot server it holds back `grant.until_superseded`.
+        Outside the bot server, `grant.until_superseded` does not return while a shield is entered.
         """
         return self.grant.shield()
 

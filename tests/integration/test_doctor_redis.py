@@ -50,7 +50,7 @@ def test_nothing_is_said_of_a_server_that_is_right(server: EmbeddedRedis, examin
         ("redis-eviction", {"maxmemory_policy": "allkeys-lru"}, "allkeys-lru"),
         ("redis-eviction", {"maxmemory_policy": "allkeys-lfu"}, "allkeys-lfu"),
         ("redis-eviction-volatile", {"maxmemory_policy": "volatile-ttl"}, "volatile-ttl"),
-        ("redis-persistence", {"appendonly": "no"}, "no snapshots either"),
+        ("redis-persistence", {"appendonly": "no"}, "it makes no snapshots either"),
         ("redis-persistence", {"appendonly": "no", "save": "3600 1"}, "3600 1"),
         ("redis-appendfsync", {"appendfsync": "no"}, "appendfsync"),
         ("redis-timeout", {"timeout": 300}, "300 s"),

@@ -254,7 +254,11 @@ async def test_the_commands(own_redis: EmbeddedRedis) -> None:
     """Texts are shown by `show` alone; what changes something is in the audit."""
     place = ("--redis", own_redis.url)
     store = ConcurrentRedisLockStore(url=own_redis.url)
-    assert await command("inbox", "list", *place) == (0, "no message and no reply waits\n", "")
+    assert await command("inbox", "list", *place) == (
+        0,
+        "no message and no reply waits; `inbox list CONVERSATION` shows also what comes due later\n",
+        "",
+    )
     assert await command("inbox", "dead", *place) == (0, "no dead letters\n", "")
     async with serving(store) as (conversations, bot, app):
         await conversations.submit("a b", "bad", message_id="0")

@@ -95,7 +95,7 @@ async def _list(args: argparse.Namespace, inbox: RedisInbox, audit: Audit) -> in
                  str(one.attempts), str(one.deliveries), one.state)
                 for one in found
             ],
-            "no message and no reply waits",
+            "no message and no reply waits; `inbox list CONVERSATION` shows also what comes due later",
         )  # fmt: skip
         return EXIT_OK
     messages = await inbox.waiting(args.conversation, args.limit)

@@ -122,7 +122,7 @@ class Domain:
 
         Args:
             channel: prefer the variations of this channel.
-            draw: for equal texts the same of several variations is chosen.
+            draw: decides between several variations; the same text always chooses the same one.
 
         Returns the keys of the chosen variation; None if the conditions of all exclude them.
         Raises ConfigurationError for an unknown name.

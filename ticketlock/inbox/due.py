@@ -40,9 +40,7 @@ class When:
 
     def __post_init__(self) -> None:
         if (self.at is None) == (self.after is None):
-            raise ValueError(
-                "a message comes due at a time or after some seconds: give one of both"
-            )
+            raise ValueError("at and after contradict each other: give one of them")
         if self.after is not None and check_seconds("after", self.after) > MAX_AHEAD:
             raise ValueError(f"after is at most {MAX_AHEAD:.0f} seconds, not {self.after!r:.80}")
         number = isinstance(self.at, (int, float)) and not isinstance(self.at, bool)

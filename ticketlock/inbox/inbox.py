@@ -29,7 +29,7 @@ Start = Callable[[Served], "asyncio.Task[Any]"]
 Withdrawn = Literal["withdrawn", "unknown", "begun", "finished"]
 #: The WARNING about a Redis whose durability is "memory".
 NOT_KEPT = (
-    "keeps nothing over a restart: messages that were accepted and wait are lost with it; set "
+    "keeps nothing through a restart: accepted messages that still wait are lost with it; set "
     "appendonly yes in its configuration"
 )
 

@@ -73,8 +73,8 @@ class Grant:
         ahead: how many turns were before it when the ticket was taken, the one being served
             included; those whose waiters gave up later are counted too.
         reason: why the turn was lost; None while it is held.
-        superseded: set when a later message asks this turn to stop, to how; the turn stays
-            ours, and what it makes of that is its own affair.
+        superseded: how a later message asks this turn to stop, `interrupt` or `rollback`; None: none
+            does. The turn is still held, and decides itself what to do.
         on_stop: called once when the turn is asked to stop, not before `shield` is left.
         lease_until: moment of `clock()` up to which no other ticket can have the turn.
         deadline: moment of `clock()` up to which the turn is ours: the earlier of
@@ -174,9 +174,9 @@ class Grant:
     def ensure_held(self) -> None:
         """Raise LockLost unless this turn certainly still holds the lock; call it before a write.
 
-        Once it was released it is not. Looks at the clock, not at a flag: a process that was
-        frozen past its lease finds out here, before its event loop has had time to tell it. If
-        the task that entered the lock is over, the task that calls this is the body from then on.
+        A released turn raises too. This looks at the clock, not at a flag: so a process that was
+        frozen for longer than its lease finds out here, before its event loop could tell it. If the
+        task that entered the lock has ended, the calling task is bound to the turn from now on.
         """
         if self.reason is None and self._pid != process.pid:
             self.reason = FORKED
@@ -224,8 +224,8 @@ class Grant:
         return True
 
     async def until_superseded(self) -> Supersede:
-        """Return how to stop when a later message asks for it, but not while a `shield` is entered;
-        for ever if none does."""
+        """Wait until a later message asks this turn to stop, and return how; in a `shield` it goes on
+        waiting."""
         self._superseding = self._superseding or asyncio.Event()
         while self.superseded is None or self.shields:
             self._superseding.clear()
@@ -258,13 +258,13 @@ class Grant:
             error.add_note(str(lost))
 
     def bind(self, task: AnyTask | None = None) -> None:
-        """Make a task the body: it is cancelled when the grant is lost. One task is, at a time.
+        """Bind a task to the turn, in place of the one before: it is cancelled when the turn is lost.
 
-        `async with` binds the task that enters. Call it after `acquire()`, and where another
-        task entered than the one that works: a fixture, `asyncio.wait_for` before Python 3.12.
+        `async with` binds the task that enters. Call it after `acquire()`, and if another task
+        than the one that works has entered: a fixture, `asyncio.wait_for` before Python 3.12.
 
         Args:
-            task: default: the task that calls. Raises RuntimeError outside of one.
+            task: default: the calling task. Raises RuntimeError outside of a task.
         """
         task = task or asyncio.current_task()
         if task is None:

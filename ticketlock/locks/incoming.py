@@ -28,10 +28,11 @@ class Incoming:
 
     Attributes:
         message_id: at most 256 characters, unique in the conversation.
-        window: seconds for which the id and its reply are kept, from the last of both.
-        text: the message, where an earlier turn may `collect` it; None: it needs its own turn.
-        supersede: ask the turns before this one to stop: `interrupt`, they keep what they
-            have; `rollback`, they leave nothing. The handler decides how to stop.
+        window: seconds for which the id and its reply are kept, counted from the ticket or from
+            the reply, whichever is later.
+        text: the message, so that an earlier turn can `collect` it; None: it needs its own turn.
+        supersede: ask the turns before this one to stop: with `interrupt` they keep what they
+            have done, with `rollback` nothing. Their handlers decide how to stop.
     """
 
     message_id: str

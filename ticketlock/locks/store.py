@@ -109,14 +109,14 @@ class LockStore:
             wait_timeout: seconds to wait for the turn; None: as long as it takes;
                 0: do not queue at all.
             max_waiting: how many tickets may wait already; default: the store's.
-            label: a text that `inspect` shows; of an `incoming` message its id.
-            incoming: the message the ticket is for; see `Incoming`. Stores of which
-                `keeps_messages` is false take no notice of it but for the label.
+            label: a text that `inspect` shows; for an `incoming` message it is the id.
+            incoming: the message the ticket is for; see `Incoming`. Stores whose `keeps_messages`
+                is False use only the id, as the label.
 
         Raises (at once): InvalidConversationId, ValueError for any other argument.
             On entering: LockTimeout, QueueFull, LockStoreConnectionError, DuplicateMessage;
-            AlreadyHeld, if the task that enters has the turn itself. On leaving: LockLost, if the turn was
-            lost; the task that entered has then been cancelled, see `Grant.bind`.
+            AlreadyHeld, if the task that enters already has the turn. On leaving: LockLost, if the turn
+            was lost; the task that entered has been cancelled by then, see `Grant.bind`.
         """
         waiter = checked(
             conversation_id,
@@ -148,24 +148,24 @@ class LockStore:
     async def collect(self, grant: Grant, most: int = 100) -> list[tuple[str, str]]:
         """Take the messages that wait right behind a turn into it: (message id, text) of each.
 
-        It ends before the first one that needs its own turn. The turn owes each a reply, see
-        `answer`; should it end without, they come back at their old places.
+        It stops at the first one that needs its own turn. The turn must `answer` each of them; those
+        without an answer are back in their old places when it ends.
         """
         return await self._turn_queue.collect(grant, check_count("most", most, 1))
 
     def answer(self, grant: Grant, replies: Mapping[str, str], window: float = WINDOW) -> None:
         """Keep the turn's replies by message id, for duplicates; call it before the turn ends.
 
-        It does not wait and does not fail: a duplicate of a message without a reply, or with
-        one of more than 64 KiB, is given a turn.
+        It does not wait and does not fail. If there is no reply, or one of more than 64 KiB, a
+        duplicate gets a turn.
         """
         self._turn_queue.answer(grant, replies, check_seconds("window", window, above=True))
 
     async def raise_fence(self, grant: Grant, floor: int) -> None:
-        """Give a turn that is held a fence above `floor`: the highest that its tracker store
-        has seen, after the lock store has lost its memory and its clock is behind.
+        """Give a turn that is held a fence above `floor`, the highest that its tracker store has seen.
 
-        Raises LockLost when the turn is no longer held.
+        This is needed when the lock store has lost its data and its clock is behind. Raises
+        LockLost if the turn is no longer held.
         """
         grant.ensure_held()
         await self._turn_queue.raise_fence(grant, check_floor(grant.conversation_id, floor))

@@ -138,7 +138,7 @@ class ConversationsApi:
         body = await read_object(request, self._handler.settings)
         if body.get("sender") != "user":
             raise BadRequest('sender is not "user"; other events go to tracker/events')
-        if (text := field(body, "text", str, "a text")) is None:
+        if (text := field(body, "text", str, "text")) is None:
             raise BadRequest("text is missing")
         parsed = field(body, "parse_data", dict, "an object", {})
         check_parse_data(parsed)
@@ -156,7 +156,7 @@ class ConversationsApi:
         """POST trigger_intent: call the bot for an intent, without a message of the user."""
         sender_id, verbosity = self._sender(request), _verbosity(request)
         body = await read_object(request, self._handler.settings)
-        if not (name := field(body, "name", str, "a text")):
+        if not (name := field(body, "name", str, "text")):
             raise BadRequest("name is missing: the intent to trigger")
         message = Message(
             EXTERNAL + name,
@@ -176,9 +176,9 @@ class ConversationsApi:
         if self._handler.conversations.actions is None:
             raise Conflict("no action server: the section action_endpoint names one")
         body = await read_object(request, self._handler.settings)
-        if not (name := field(body, "name", str, "a text")):
+        if not (name := field(body, "name", str, "text")):
             raise BadRequest("name is missing: the action to run")
-        policy = field(body, "policy", str, "a text")
+        policy = field(body, "policy", str, "text")
         confidence = field(body, "confidence", (int, float), "a number")
         if await result(self._trackers.retrieve(sender_id)) is None:
             raise NotFound(f"there is no conversation {sender_id!r}")

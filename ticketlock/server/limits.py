@@ -73,7 +73,7 @@ async def _discard(receive: Receive) -> None:
 def check_id(sender_id: Any) -> str:
     """Return the conversation id. Raises BadRequest, InvalidConversationId."""
     if not isinstance(sender_id, str):
-        raise BadRequest("the id of the conversation is not a text")
+        raise BadRequest("the id of the conversation is not text")
     return check_sender_id(sender_id, MAX_ID)
 
 
@@ -92,7 +92,7 @@ def path_id(request: Request) -> str:
 def check_message_id(message_id: Any) -> str:
     """Return the message id. Raises BadRequest."""
     if not isinstance(message_id, str) or not 0 < len(message_id) <= MAX_MESSAGE_ID:
-        raise BadRequest(f"message_id is not a text of 1 to {MAX_MESSAGE_ID} characters")
+        raise BadRequest(f"message_id is not text of 1 to {MAX_MESSAGE_ID} characters")
     return message_id
 
 

@@ -45,7 +45,7 @@ def routes(
         stream, ticket = flag(request, "stream"), flag(request, "ticket")
         if flag(request, "async"):
             if stream or ticket:
-                raise BadRequest("async goes with neither stream nor ticket")
+                raise BadRequest("async cannot be combined with stream or ticket")
             return await outcomes.accepted(message, await handler.accept(message, policy, when))
         if when is not None:
             raise BadRequest(
@@ -78,7 +78,7 @@ async def read_message(
     """
     identity = auth.channel(request)
     body = await read_object(request, settings)
-    identity.authorize(field(body, "sender", str, "a text", DEFAULT_SENDER))
+    identity.authorize(field(body, "sender", str, "text", DEFAULT_SENDER))
     message, policy = parse(body, settings, request.headers.get("idempotency-key"))
     if message.sender_id.startswith(reserved):
         raise NotAuthorized(f"sender: {message.sender_id!r:.80} is of another channel")
@@ -96,18 +96,18 @@ def parse(
 
     Raises BadRequest, TooMuch, InvalidConversationId.
     """
-    if (text := field(body, "message", str, "a text")) is None:
+    if (text := field(body, "message", str, "text")) is None:
         raise BadRequest("message is missing")
     ids = [check_message_id(x) for x in (body.get("message_id"), key) if x is not None]
     named: dict[str, Any] = {"message_id": ids[0]} if ids else {"may_repeat": False}
     message = Message(
         text,
-        field(body, "sender", str, "a text", DEFAULT_SENDER),
-        input_channel=field(body, "input_channel", str, "a text", "rest"),
+        field(body, "sender", str, "text", DEFAULT_SENDER),
+        input_channel=field(body, "input_channel", str, "text", "rest"),
         metadata=field(body, "metadata", dict, "an object", {}),
         **named,
     )
-    policy = field(body, "double_texting", str, "a text")
+    policy = field(body, "double_texting", str, "text")
     if policy is not None and policy not in POLICIES:
         raise BadRequest(f"double_texting is not one of {', '.join(POLICIES)}")
     return check_message(message, settings), policy
@@ -122,7 +122,7 @@ def parse_when(body: dict[str, Any], message: Message) -> tuple[Message, When | 
         return message, None
     at, after = (field(body, key, (int, float), "a number") for key in ("at", "after"))
     try:
-        when = scheduled(at, after, field(body, "name", str, "a text"), message.message_id)
+        when = scheduled(at, after, field(body, "name", str, "text"), message.message_id)
     except ValueError as error:
         raise BadRequest(str(error)) from error
     return (message, None) if when is None else (replace(message, message_id=when.message_id), when)

@@ -106,7 +106,7 @@ class Observer(BaseObserver):
 
     @hook
     def on_durability(self, server: str, why: str) -> None:
-        """What this process writes to a Redis is not durable in time, and `why`; `""`: it is again."""
+        """Writes of this process to a Redis are not durable in time, and `why`; `""`: they are again."""
 
     @hook
     def on_skipped(self, conversation_id: str, number: int) -> None:

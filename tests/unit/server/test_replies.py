@@ -104,4 +104,4 @@ async def test_a_sender_of_the_wrong_type(sender: Any) -> None:
     async with client() as http:
         answer = await send(http, "hello", sender=sender)
         assert answer.status_code == 400
-        assert answer.json()["message"] == "sender is not a text"
+        assert answer.json()["message"] == "sender is not text"

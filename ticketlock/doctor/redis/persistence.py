@@ -47,7 +47,9 @@ def persistence(server: Server, histories: bool) -> Iterator[Finding]:
     if histories and snapshots == "":
         yield HISTORIES.found("appendonly is no, and save is empty", turn_on)
         return
-    kept = "no snapshots either" if not snapshots else f"snapshots alone (save {snapshots!r})"
+    kept = (
+        "it makes no snapshots either" if not snapshots else f"snapshots alone (save {snapshots!r})"
+    )
     if snapshots is None:
         kept = "the user may not ask whether there are snapshots (CONFIG GET save)"
     yield PERSISTENCE.found(f"appendonly is no: {kept}", turn_on)

@@ -20,7 +20,7 @@ def test_config_check_warns_of_a_redis_that_keeps_nothing(
     assert cli.main(["config", "check", str(path)]) == cli.EXIT_OK
     lines = capsys.readouterr().out.splitlines()
     place = next(i for i, line in enumerate(lines) if line.startswith("ok   lock_store: "))
-    assert "keeps nothing over a restart" in lines[place + 1]
+    assert "keeps nothing through a restart" in lines[place + 1]
     assert "appendonly yes" in lines[place + 1]
     with redis.Redis.from_url(own_redis.url) as client:
         client.config_set("appendonly", "yes")
