@@ -109,6 +109,10 @@ class Messages:
         outlives. Raises ValueError, InvalidConversationId, QueueFull, LockTimeout,
         LockStoreConnectionError.
         """
+        if not isinstance(message, (str, Mapping)):
+            raise ValueError(  # noqa: TRY004  # as for other arguments
+                f"a message is text, or a mapping with text, not {message!r:.80}"
+            )
         fields = {"text": message} if isinstance(message, str) else dict(message)
         when = scheduled(at, after, name, message_id)
         if when is not None:

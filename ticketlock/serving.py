@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from inspect import isawaitable
 from typing import Any
 
 from .deliveries.destination import Destination
@@ -254,7 +255,14 @@ class HandleServing(Serving):
 
         async def handle() -> None:
             nonlocal reply
-            reply = json.dumps(await self._handle(turn, {**message, "attempt": before + 1}))
+            made = self._handle(turn, {**message, "attempt": before + 1})
+            if not isawaitable(made):
+                kind = type(made).__name__
+                raise TypeError(
+                    f"the handler is not asynchronous, it returned {kind}: write "
+                    "`async def handle(turn, message)`"
+                )
+            reply = json.dumps(await made)
 
         if await unless_superseded(turn.grant, handle()) == "rollback":
             turn.discard()

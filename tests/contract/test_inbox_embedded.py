@@ -148,3 +148,22 @@ async def test_a_later_message_stops_the_handler(
         while not heard:
             await asyncio.sleep(0.01)
         assert heard == ["2"]
+
+
+async def test_a_handler_that_is_not_asynchronous(caplog: pytest.LogCaptureFixture) -> None:
+    """The log says what to write; the message is not handled."""
+
+    def handle(_: Turn, __: Mapping[str, Any]) -> Any:
+        return "hello"
+
+    async with Conversations() as conversations:
+        async with conversations.serving(handle):
+            await conversations.submit("a", "hi", message_id="1")
+            assert (await conversations.outcome("a", "1", wait=10)).state == "failed"
+    assert "it returned str: write `async def handle(turn, message)`" in caplog.text
+
+
+async def test_what_is_no_message() -> None:
+    conversations: Any = Conversations()
+    with pytest.raises(ValueError, match="a message is text, or a mapping with text, not 5"):
+        await conversations.submit("a", 5)

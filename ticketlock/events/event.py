@@ -62,7 +62,9 @@ class Event:
         # A dictionary first: an instance of an abstract class takes ten times as long to tell.
         kind = wire.get("event") if isinstance(wire, (dict, Mapping)) else None
         if not isinstance(kind, str):
-            raise InvalidEvent(f"an event is a mapping with a text 'event', not {brief(wire)}")
+            raise InvalidEvent(
+                f"an event is a mapping such as {{'event': 'user', 'text': 'hi'}}, not {brief(wire)}"
+            )
         try:
             kept = copied(dict(wire)) if stamp else dict(wire)
         except ValueError as error:

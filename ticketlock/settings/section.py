@@ -93,8 +93,8 @@ def endpoint_values(endpoint_config: Any) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         name = type(endpoint_config).__name__  # not its text: a URL may have a password
         raise ConfigurationError(
-            f"a {name} is not an EndpointConfig (an object with url and kwargs): "
-            "give settings by name, as in url=..."
+            f"{name} is not a section: give a mapping, such as {{'type': ..., 'url': ...}}, or settings by "
+            "name, as in url=..."
         )
     keys = {key: value for key, value in values.items() if key not in ("type", "store_type")}
     url = getattr(endpoint_config, "url", None)
