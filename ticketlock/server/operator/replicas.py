@@ -38,6 +38,8 @@ KEPT = 3600
 WATCHED = 15.0
 #: Seconds in which Redis must answer.
 _PATIENCE = 2.0
+#: Seconds for which the event loop may stand still without a warning, and between two warnings.
+_STILL, _AGAIN = 2.0, 60.0
 #: The end of the name of the field in which a process lists its conversations.
 _ROWS = b" rows"
 
@@ -82,6 +84,7 @@ class Replicas:
         self._name = process.place()
         self._started = self._watched = clock()
         self._watched -= WATCHED
+        self._warned = clock() - _AGAIN
         self._task: asyncio.Task[None] | None = None
         self.shared = self._state is not None
         self.address = ""
@@ -152,7 +155,20 @@ class Replicas:
             if clock() - self._watched < WATCHED:
                 self._probes.start()
             reports += await self._report(activity, read=read)
+            since = clock()
             await asyncio.sleep(STEP)
+            self._check(clock() - since - STEP)
+
+    def _check(self, late: float) -> None:
+        """Warn if this task could not go on, and so no turn of this process could."""
+        if late > _STILL and clock() - self._warned > _AGAIN:
+            self._warned = clock()
+            log.warning(
+                "the event loop of this process stood still for about %.0f s, and all of its turns with it. If "
+                "the bot blocks (time.sleep, a driver without await), call that with asyncio.to_thread; if not, "
+                "the process was stopped, or had no processor",
+                late,
+            )
 
     async def _report(self, activity: Activity, *, gone: bool = False, read: int = 0) -> bool:
         """Report once; returns whether that was done. Errors are logged only: the next may succeed."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import JSONResponse
 
+from ticketlock import Conversations
+from ticketlock.server import create_app
+from ticketlock.server.operator import replicas
 from ticketlock.server.operator.activity import age
 from ticketlock.server.operator.meter import SAMPLES, STEP, Meter, merged, percentile
 from ticketlock.server.operator.replicas import Snapshot, parse_snapshots
@@ -261,3 +266,22 @@ def test_no_row_is_trusted(data: st.DataObject) -> None:
     part[key] = data.draw(st.sampled_from(STRANGE))
     if (found := parse_rows(json.dumps(rows).encode())) is not None:
         JSONResponse(found)
+
+
+@pytest.mark.parametrize(("seconds", "warnings"), [(0.3, 1), (0.0, 0)])
+async def test_a_bot_that_blocks_is_noticed(
+    seconds: float, warnings: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once a minute, with what to do; a loop that goes on says nothing."""
+    monkeypatch.setattr(replicas, "STEP", 0.01)
+    monkeypatch.setattr(replicas, "_STILL", 0.2 if seconds else 20.0)
+    async with Conversations() as conversations:
+        app = create_app(conversations)
+        app.live.replicas.start()
+        for _ in range(2):
+            await asyncio.sleep(0.05)
+            time.sleep(seconds)  # what a bot must not do
+        await asyncio.sleep(0.05)
+        await app.drain()
+    said = [one for one in caplog.messages if "stood still" in one and "asyncio.to_thread" in one]
+    assert len(said) == warnings
