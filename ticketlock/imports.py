@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -54,6 +57,17 @@ def schema() -> ModuleType:
 def _require(name: str, extra: str) -> None:
     if modules := missing(extra):
         raise ModuleNotFoundError(f"{name} {needs({extra: modules})}", name=modules[0])
+
+
+def raised_at(error: BaseException) -> str:
+    """Where the import of a user's module has raised: file and line, in brackets; empty if not in one."""
+    machinery = (os.path.join(os.path.dirname(__file__), ""), importlib.__file__, "<frozen")
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(machinery) and "site-packages" not in frame.filename
+    ]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 #: Extra -> its modules that ticketlock imports.

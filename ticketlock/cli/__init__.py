@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import TextIO
 
@@ -85,6 +86,9 @@ def _open_standard_streams() -> None:
 
 def _run(argv: Sequence[str] | None) -> int:
     words = sys.argv[1:] if argv is None else argv
+    with suppress(OSError):  # the folder may be gone
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)  # for stores of one's own, as `python -m ticketlock` has it
     try:
         args, unknown = _parser(words[0] if words else "").parse_known_args(
             words

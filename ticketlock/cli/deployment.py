@@ -6,6 +6,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,7 @@ def prepare(args: argparse.Namespace, command: str) -> Deployment:
             sections = ("lock_store", "tracker_store", "event_broker")
             found |= missing_extras(_endpoints(args.endpoints), *sections)
         raise ConfigurationError(f"{command} {needs(found)}")
+    import_module("ticketlock.server.run")  # a package that is broken shows before a file is read
     from ..deliveries.settings import CallbackSettings
     from ..server.bot import load_bot
     from ..server.channels import create_channels

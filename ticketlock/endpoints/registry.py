@@ -16,7 +16,7 @@ from ..errors import ConfigurationError
 from ..event_service.database import EventDatabase
 from ..event_service.settings import ServiceSettings
 from ..event_service.source import Source
-from ..imports import extra_of, missing, needs
+from ..imports import extra_of, missing, needs, raised_at
 from ..locks.store import LockStore
 from ..publishing.broker import EventBroker
 from ..publishing.custom import CustomEventBroker
@@ -136,7 +136,13 @@ def import_class(path: str, where: str, known: Iterable[str] = ()) -> type[Any]:
     try:
         module = import_module(module_name)
     except ImportError as error:
-        raise ConfigurationError(f"{where}: type: {module_name}: {error}") from error
+        todo = raised_at(error)
+        if isinstance(error, ModuleNotFoundError) and module_name.split(".")[0] == error.name:
+            todo = ": commands look for it in the folder in which they run too"
+        raise ConfigurationError(f"{where}: type: {module_name}: {error}{todo}") from error
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}{raised_at(error)}"
+        raise ConfigurationError(f"{where}: type: {module_name} cannot be run: {said}") from error
     found = getattr(module, class_name, None)
     if not inspect.isclass(found):
         raise ConfigurationError(f"{where}: type: {module_name} has no class {class_name}")

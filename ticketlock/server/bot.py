@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import os
 import sys
-import traceback
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -16,6 +14,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..events import UserUttered
+from ..imports import raised_at
 from ..settings.section import hint
 from ..tracker.state import empty_message
 from ..turn import Turn
@@ -125,10 +124,10 @@ def load_bot(path: str, folder: Path | None = None) -> Bot:
     try:
         module = import_module(module_name)
     except ImportError as error:
-        todo = _hint(module_name, error) or _line(error)
+        todo = _hint(module_name, error) or raised_at(error)
         raise ConfigurationError(f"--bot: {module_name}: {error}{todo}") from error
     except (Exception, SystemExit) as error:
-        said = f"{type(error).__name__}: {error}{_line(error)}"
+        said = f"{type(error).__name__}: {error}{raised_at(error)}"
         raise ConfigurationError(f"--bot: {module_name} cannot be run: {said}") from error
     found: Any = module
     for part in name.split("."):
@@ -143,17 +142,6 @@ def load_bot(path: str, folder: Path | None = None) -> Bot:
             f"--bot: {module_name} has no {name}; {hint(name, there, 'it has')}"
         )
     return check_bot(found, f"--bot: {path}")
-
-
-def _line(error: BaseException) -> str:
-    """Where a module has raised: the last line of its traceback that is not of a library."""
-    machinery = (__file__, importlib.__file__, "<frozen")
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(machinery) and "site-packages" not in frame.filename
-    ]
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 def _hint(module_name: str, error: ImportError) -> str:

@@ -132,7 +132,7 @@ def test_a_store_passes_through() -> None:
     ("kind", "said"),
     [
         ("reddis", "neither a known type nor the path of a class"),
-        ("no.such.module.Class", "No module named 'no'"),
+        ("no.such.module.Class", "No module named 'no': commands look for it in the folder"),
         ("ticketlock.locks.tickets.Nope", "has no class Nope"),
         ("ticketlock.locks.tickets.Ticket", "not a subclass"),
     ],

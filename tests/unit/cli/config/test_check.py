@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ticketlock import ConfigurationError, Conversations
+from ticketlock import ConfigurationError, Conversations, cli
 from ticketlock.cli.config.check import _where, check
 from ticketlock.endpoints.registry import create_tracker_store
 
@@ -53,3 +54,23 @@ def test_a_password_that_yaml_would_change(value: str, tmp_path: Path) -> None:
         Conversations.from_endpoints(path)
     path.write_text("lock_store: {type: redis, password: 12345}")
     Conversations.from_endpoints(path)
+
+
+def test_a_store_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command is a script, for which Python does not look there; an error there has its line."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    (tmp_path / "own_stores_x.py").write_text(
+        "import ticketlock.stores\nclass Store(ticketlock.stores.InMemoryTrackerStore):\n"
+        "    def __init__(self, host, domain, event_broker): super().__init__(domain, event_broker)\n"
+    )
+    (tmp_path / "own_stores_y.py").write_text("a = 1\nb = c\n")
+    (tmp_path / "endpoints.yml").write_text("tracker_store: {type: own_stores_x.Store}")
+    assert cli.main(["config", "check"]) == cli.EXIT_OK
+    (tmp_path / "endpoints.yml").write_text("tracker_store: {type: own_stores_y.Store}")
+    assert cli.main(["config", "check"]) == cli.EXIT_FAILED
+    said = capsys.readouterr().out
+    assert "own_stores_y cannot be run: NameError: name 'c' is not defined" in said
+    assert f"({tmp_path}/own_stores_y.py, line 2)" in said
