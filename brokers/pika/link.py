@@ -306,10 +306,13 @@ class PikaLink:
             return error
         text = _chain(error).replace(self.settings.password, "***")
         where = self.settings.address
+        # Of pika's errors around it only the names are known: "AMQPConnectionError: ".
+        said = [one for one in text.split("; ") if not one.endswith(": ")]
+        shown = "; ".join(said)[:300] or text[:300]
         for part, advice, again in _ADVICE:
             if part.lower() in text.lower():
-                return EventBrokerConnectionError(f"{where}: {advice} ({text[:300]})", again)
-        return EventBrokerConnectionError(f"{where}: {text[:300]}")
+                return EventBrokerConnectionError(f"{where}: {advice} ({shown})", again)
+        return EventBrokerConnectionError(f"{where}: {shown}")
 
     # -- callbacks of pika ---------------------------------------------------------------------
 

@@ -150,7 +150,8 @@ def _export(args: argparse.Namespace) -> int:
                 raise ConfigurationError(f"{args.file}: {error.strerror}") from error
             return tally
 
-    return _report(args, _with_store(args.endpoints, work), sys.stderr)
+    tally = _with_store(args.endpoints, work)
+    return _report(args, tally, sys.stderr if str(args.file) == "-" else None)
 
 
 def _import(args: argparse.Namespace) -> int:
