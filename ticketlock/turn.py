@@ -236,12 +236,11 @@ class Turn:
     def shield(self) -> Shield:
         """`async with turn.shield():` protects a block from `interrupt` and `rollback` of a later message.
 
-        They cancel the bot at the end of the block: so a call in it, such as a booking, is finished,
-        and its result can be stored. An exception of the block comes first. Shields can be nested;
-        while one is entered, no task of the bot is cancelled for that reason. A turn that is lost,
-        that outlives its `lock_lifetime`, or whose server stops is cancelled in a shield too. After
-        `rollback` nothing of the turn is stored, except what was committed: call `commit` in the
-        shield to keep its result.
+        They cancel the bot at the end of the block: a call in it, such as a booking, is finished, and
+        its result can be stored. An exception of the block comes first. Shields can be nested; while
+        one is entered, no task of the bot is cancelled for that reason. A turn that is lost, that
+        outlives its `lock_lifetime`, or whose server stops is cancelled in a shield too. `rollback`
+        keeps only what was committed: call `commit` in the shield to keep its result.
 
         Outside the bot server, `grant.until_superseded` does not return while a shield is entered.
         """
