@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import (
@@ -34,9 +33,12 @@ T = TypeVar("T")
 # Settings, sessions and errors are those of the SQL tracker store. They are imported by name, as
 # in the registry, because type checkers see stores/ as a package of its own.
 _settings: Any = import_module("ticketlock.stores.sql.settings")
-_engines: Any = import_module("ticketlock.stores.sql.engine")
+_opening: Any = import_module("ticketlock.stores.sql.opening")
 _errors: Any = import_module("ticketlock.stores.sql.errors")
 _packets: Any = import_module("ticketlock.stores.sql.packets")
+
+#: What is raised when the database cannot be used, or cannot store a row.
+TROUBLE = (sa.exc.SQLAlchemyError, *_errors.TROUBLE)
 
 #: Attempts at a batch that lost a race or found a broken connection.
 TRIES = 4
@@ -97,7 +99,7 @@ class SQLEventBroker(ThreadedBroker):
         self.address = self.settings.address
         self._where = where
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._engine: AsyncEngine | None = None
+        self._engine: Any = None
         self._ready = False
 
     def spare_files(self) -> None:
@@ -118,9 +120,8 @@ class SQLEventBroker(ThreadedBroker):
             return
         try:
             if self._engine is None:
-                if self.settings.login_db:
-                    self._run_async(_engines.create_database(self.settings), end)
-                self._engine = _engines.make_engine(self.settings)
+                self._run_async(_opening.make_database(self.settings), end)
+                self._engine = _opening.made(self.settings)
             self._run_async(self._make_table(self._engine), end)
         except ModuleNotFoundError as error:
             extra = _EXTRAS.get(error.name or "", self.settings.dialect)
@@ -128,33 +129,25 @@ class SQLEventBroker(ThreadedBroker):
                 f"{self._where}: {self.settings.url.drivername} needs {error.name}: "
                 f'pip install "ticketlock[{extra}]"'
             ) from error
-        except (sa.exc.SQLAlchemyError, OSError, asyncio.TimeoutError) as error:
+        except TROUBLE as error:
             raise self._translate(error) from error
         self._ready = True
 
-    async def _make_table(self, engine: AsyncEngine) -> None:
-        async with engine.connect() as connection:
-            await self._check(connection)
-            try:
-                await connection.run_sync(_metadata.create_all)
-                await connection.commit()
-            except sa.exc.DBAPIError:
-                # Another replica may have created it at the same moment, or an operator before,
-                # because this user lacks the right.
-                await connection.rollback()
-                if not await self._check(connection):
-                    raise
+    async def _make_table(self, engine: Any) -> None:
+        if await _opening.read(engine, self._check):
+            return
+        try:
+            await _opening.write(engine, _metadata.create_all)
+        except sa.exc.DBAPIError:
+            # Another replica may have created it at the same moment.
+            if not await _opening.read(engine, self._check):
+                raise
 
-    async def _check(self, connection: AsyncConnection) -> bool:
+    def _check(self, connection: sa.Connection) -> bool:
         """Whether the table exists. Raises ConfigurationError if it is another one."""
-
-        def columns(connection: sa.Connection) -> set[str]:
-            look = sa.inspect(connection)
-            if not look.has_table(EVENTS.name):
-                return set()
-            return {str(column["name"]).lower() for column in look.get_columns(EVENTS.name)}
-
-        found = await connection.run_sync(columns)
+        look, found = sa.inspect(connection), set[str]()
+        if look.has_table(EVENTS.name):
+            found = {str(column["name"]).lower() for column in look.get_columns(EVENTS.name)}
         wanted = set(EVENTS.columns.keys())
         if found and found != wanted:
             raise ConfigurationError(
@@ -171,7 +164,7 @@ class SQLEventBroker(ThreadedBroker):
             raise EventBrokerError(str(error)) from error  # the table was replaced meanwhile
         try:
             self._run_async(self._insert(batch), end)
-        except (sa.exc.SQLAlchemyError, OSError, asyncio.TimeoutError, InvalidEvent) as error:
+        except (*TROUBLE, InvalidEvent) as error:
             if not isinstance(error, InvalidEvent) and not _errors.is_the_rows_fault(error):
                 self._ready = False
                 raise self._translate(error) from error
@@ -195,14 +188,16 @@ class SQLEventBroker(ThreadedBroker):
         return outcomes
 
     async def _insert(self, batch: Sequence[EncodedMessage]) -> None:
-        assert self._engine is not None  # opened before
         rows = [{"sender_id": wire.key, "data": wire.value.decode()} for wire in batch]
+
+        def insert(connection: sa.Connection) -> None:
+            for part in _packets.split(connection.info, rows):
+                connection.execute(sa.insert(EVENTS), part)
+
         backoff = Backoff(0.02, 0.08)
         for attempt in range(1, TRIES + 1):
             try:
-                async with self._engine.begin() as connection:
-                    for part in _packets.split(connection.info, rows):
-                        await connection.execute(sa.insert(EVENTS), part)
+                await _opening.write(self._engine, insert)
                 return
             except sa.exc.DBAPIError as error:
                 # The batch may have been written: then its events are duplicates.
@@ -221,6 +216,4 @@ class SQLEventBroker(ThreadedBroker):
             self._run_async(self._engine.dispose(), time.monotonic() + 1.0)
         if self._loop is not None:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            # After a failed open, aiosqlite's thread still uses the loop when it ends.
-            self._loop.run_until_complete(asyncio.sleep(0.1))
             self._loop.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,7 +12,9 @@ import sqlalchemy as sa
 from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.event_service.source import RawMessage, Source
 
-from .broker import EVENTS, SQLEventBroker
+from .broker import EVENTS, TROUBLE, SQLEventBroker
+
+_opening: Any = import_module("ticketlock.stores.sql.opening")
 
 #: Seconds that a query may take.
 QUERY_SECONDS = 30.0
@@ -34,14 +37,12 @@ class _Table(SQLEventBroker):
         return self._query(rows.order_by(EVENTS.c.id).limit(limit), end)
 
     def _query(self, query: sa.Select[Any], end: float) -> list[Any]:
-        async def rows() -> list[Any]:
-            assert self._engine is not None  # opened before
-            async with self._engine.connect() as connection:
-                return list(await connection.execute(query))
+        def rows(connection: sa.Connection) -> list[Any]:
+            return list(connection.execute(query))
 
         try:
-            return self._run_async(rows(), end)
-        except (sa.exc.SQLAlchemyError, OSError, TimeoutError) as error:
+            return self._run_async(_opening.read(self._engine, rows), end)
+        except TROUBLE as error:
             self._ready = False
             raise self._translate(error) from error
 

@@ -12,8 +12,8 @@ from hashlib import sha256
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ticketlock import process
 from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import (
     ConfigurationError,
@@ -32,10 +32,10 @@ from ticketlock.event_service.records import Limits, Received, Reject
 from ticketlock.settings.broker_keys import SQLEventKeys
 from ticketlock.settings.section import Section
 
-from ..sql import engine as engines
-from ..sql import errors, packets
+from ..sql import errors, opening, packets
 from ..sql.schema import MAX_NAME
 from ..sql.settings import SQLSettings
+from ..sql.sqlite import SQLiteEngine
 from . import schema
 
 T = TypeVar("T")
@@ -61,7 +61,8 @@ class SQLEventDatabase(EventDatabase):
             raise ConfigurationError(
                 f"{where}: dialect: {self._dialect!r} is not one of " + ", ".join(schema.DIALECTS)
             )
-        self._engine: AsyncEngine | None = None
+        self._engine: opening.Engine | None = None
+        process.tell_of_forks(self)
 
     def spare_files(self) -> None:
         """Create no file when the database is used; for a check of settings."""
@@ -74,13 +75,11 @@ class SQLEventDatabase(EventDatabase):
     async def open(self) -> None:
         await self._translated(self._open())
 
-    async def _open(self) -> AsyncEngine:
+    async def _open(self) -> opening.Engine:
         if self._engine is not None:
             return self._engine
         try:
-            if self.settings.login_db:
-                await engines.create_database(self.settings)
-            engine = engines.make_engine(self.settings)
+            engine = opening.made(self.settings)
         except ModuleNotFoundError as error:
             extra = {"sqlite": "sql", "mariadb": "mysql"}.get(self._dialect, self._dialect)
             raise ConfigurationError(
@@ -88,7 +87,7 @@ class SQLEventDatabase(EventDatabase):
                 f'pip install "ticketlock[{extra}]"'
             ) from error
         try:
-            await engines.prepare(engine, self.settings, schema.missing)
+            await opening.prepare(engine, self.settings, schema.missing)
             self.limits = await self._find_limits(engine)
         except BaseException:
             await engine.dispose()
@@ -96,8 +95,8 @@ class SQLEventDatabase(EventDatabase):
         self._engine = engine
         return engine
 
-    async def _find_limits(self, engine: AsyncEngine) -> Limits:
-        if self._dialect == "sqlite":
+    async def _find_limits(self, engine: opening.Engine) -> Limits:
+        if isinstance(engine, SQLiteEngine):
             return Limits()
         if self._dialect == "postgresql":
             return Limits(MAX_NAME, nul=False)
@@ -111,15 +110,18 @@ class SQLEventDatabase(EventDatabase):
         if engine is not None:
             await engine.dispose()
 
+    def forked(self) -> None:
+        """In a forked child: what is connected is the parent's."""
+        process.leave_to_parent(self._engine)
+        self._engine = None
+
     # -- transactions ------------------------------------------------------------------------
 
-    async def _run(self, body: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _run(self, body: Callable[[sa.Connection], T]) -> T:
         """Run `body` in a transaction, and repeat it after errors that may pass."""
 
         async def once() -> T:
-            engine = await self._open()
-            async with engine.begin() as connection:
-                return await body(connection)
+            return await opening.write(await self._open(), body)
 
         async def repeated() -> T:
             backoff = Backoff(0.02, 0.08)
@@ -137,7 +139,7 @@ class SQLEventDatabase(EventDatabase):
     async def _translated(self, operation: Awaitable[T]) -> T:
         try:
             return await asyncio.wait_for(operation, self.settings.timeout)
-        except (sa.exc.SQLAlchemyError, OSError, asyncio.TimeoutError) as error:
+        except (sa.exc.StatementError, *errors.TROUBLE) as error:
             if errors.is_the_rows_fault(error):
                 raise
             found = errors.translate(error, self.settings)
@@ -180,30 +182,30 @@ class SQLEventDatabase(EventDatabase):
         digest = event.digest or sha256(name.encode()).hexdigest()
         return await self.store([], [Reject(text, body, digest, event.origin or "?")])
 
-    async def _store(
-        self, connection: AsyncConnection, events: Sequence[Received], rejects: Sequence[Reject]
+    def _store(
+        self, connection: sa.Connection, events: Sequence[Received], rejects: Sequence[Reject]
     ) -> StoreResult:
         done = StoreResult()
         numbered = [event for event in events if event.sequence is not None]
         if numbered:
-            await self._store_numbered(connection, numbered, done)
+            self._store_numbered(connection, numbered, done)
         if len(numbered) < len(events):
             others = [_unnumbered_row(e) for e in events if e.sequence is None]
-            new = await self._new(connection, schema.unnumbered, others)
+            new = self._new(connection, schema.unnumbered, others)
             done.stored += len(new)
             done.duplicates += len(others) - len(new)
         if rejects:
             rows = [self._reject_row(reject) for reject in rejects]
-            new = await self._new(connection, schema.rejects, rows)
+            new = self._new(connection, schema.rejects, rows)
             done.rejected += len(new)
             done.duplicates += len(rows) - len(new)
         return done
 
-    async def _store_numbered(
-        self, connection: AsyncConnection, events: Sequence[Received], done: StoreResult
+    def _store_numbered(
+        self, connection: sa.Connection, events: Sequence[Received], done: StoreResult
     ) -> None:
         names = {HistoryKey(event.sender_id, event.history) for event in events}
-        ledgers = await self._locked(connection, names)
+        ledgers = self._locked(connection, names)
         new = []
         changed = set()
         for event in events:
@@ -212,55 +214,53 @@ class SQLEventDatabase(EventDatabase):
                 new.append(_numbered_row(event))
                 changed.add(name)
         if new:
-            await self._add(connection, schema.events, new)
+            self._add(connection, schema.events, new)
             rows = [_ledger_row(name, ledgers[name]) for name in sorted(changed)]
             for part in packets.split(connection.info, rows):
-                await connection.execute(*schema.put(self._dialect, part))
+                connection.execute(*schema.put(self._dialect, part))
         done.stored += len(new)
         done.duplicates += len(events) - len(new)
         for name in names:
             done.gaps[name] = [Gap(*name, *gap) for gap in ledgers[name].missing]
 
-    async def _locked(
-        self, connection: AsyncConnection, names: set[HistoryKey]
+    def _locked(
+        self, connection: sa.Connection, names: set[HistoryKey]
     ) -> dict[HistoryKey, Ledger]:
         """The ledgers, locked; missing ones are created."""
-        found = await self._lock(connection, names)
+        found = self._lock(connection, names)
         if lacking := sorted(names - found.keys()):
             rows = [_ledger_row(name, Ledger()) for name in lacking]
-            await self._add(connection, schema.histories, rows)
+            self._add(connection, schema.histories, rows)
             # Another instance may have created and changed them at the same moment.
-            found |= await self._lock(connection, lacking)
+            found |= self._lock(connection, lacking)
         return found
 
-    async def _lock(
-        self, connection: AsyncConnection, names: Iterable[HistoryKey]
+    def _lock(
+        self, connection: sa.Connection, names: Iterable[HistoryKey]
     ) -> dict[HistoryKey, Ledger]:
         found: dict[HistoryKey, Ledger] = {}
         for some in _chunks(sorted({name.sender_id for name in names})):
-            rows = await connection.execute(schema.locked(some))
+            rows = connection.execute(schema.locked(some))
             found.update(map(_ledger, rows))
         return found
 
-    async def _new(
-        self, connection: AsyncConnection, table: sa.Table, rows: list[dict[str, Any]]
+    def _new(
+        self, connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]
     ) -> list[dict[str, Any]]:
         """Insert the rows whose digest is new, and return them."""
         by_digest = {row["digest"]: row for row in reversed(rows)}
         for some in _chunks(sorted(by_digest)):
             query = sa.select(table.c.digest).where(table.c.digest.in_(some))
-            for digest in await connection.scalars(query):
+            for digest in connection.scalars(query):
                 del by_digest[digest]
         new = [row for row in rows if by_digest.get(row["digest"]) is row]
         if new:
-            await self._add(connection, table, new)
+            self._add(connection, table, new)
         return new
 
-    async def _add(
-        self, connection: AsyncConnection, table: sa.Table, rows: list[dict[str, Any]]
-    ) -> None:
+    def _add(self, connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
         for part in packets.split(connection.info, rows):
-            await connection.execute(*schema.add(table, self._dialect, part))
+            connection.execute(*schema.add(table, self._dialect, part))
 
     def _reject_row(self, reject: Reject) -> dict[str, Any]:
         reason, size = reject.reason, self.limits.size
@@ -273,13 +273,13 @@ class SQLEventDatabase(EventDatabase):
     # -- gaps --------------------------------------------------------------------------------
 
     async def gaps(self, histories: Collection[HistoryKey] | None = None) -> list[Gap]:
-        async def body(connection: AsyncConnection) -> list[Gap]:
+        def body(connection: sa.Connection) -> list[Gap]:
             if histories is None:
-                return _gaps((await connection.execute(schema.gaps())).all())
+                return _gaps((connection.execute(schema.gaps())).all())
             found: list[Any] = []
             for some in _chunks(sorted({name.sender_id for name in histories})):
                 query = schema.gaps().where(schema.histories.c.sender_id.in_(some))
-                found += (await connection.execute(query)).all()
+                found += (connection.execute(query)).all()
             return [gap for gap in _gaps(found) if HistoryKey(*gap[:2]) in histories]
 
         return await self._run(body)

@@ -11,7 +11,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import ConfigurationError
@@ -26,9 +25,7 @@ SCHEMA_LOCK = 7_165_398_224
 
 
 def make_engine(settings: SQLSettings) -> AsyncEngine:
-    """An engine for `settings`; it connects at its first use."""
-    if settings.dialect == "sqlite":
-        return _sqlite(settings)
+    """An engine for the server of `settings`; it connects at its first use."""
     settings.tls.warn(settings.address)
     of_mysql = settings.dialect in ("mysql", "mariadb")
     engine = create_async_engine(
@@ -55,18 +52,6 @@ def leave(engine: object) -> None:
         engine.sync_engine.dispose(close=False)
 
 
-def _sqlite(settings: SQLSettings) -> AsyncEngine:
-    engine = create_async_engine(
-        settings.url,
-        poolclass=AsyncAdaptedQueuePool,
-        pool_size=1 if settings.in_memory else 4,  # that has a single connection
-        max_overflow=0,
-        pool_timeout=settings.timeout,
-    )
-    listen(engine.sync_engine, settings)
-    return engine
-
-
 def listen(engine: sa.Engine, settings: SQLSettings) -> None:
     """Set up each new connection to SQLite, and the start of each transaction."""
     errors.listen(engine)
@@ -84,7 +69,6 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
         record.info["ticketlock_wal"] = False
         with suppress(sqlite3.OperationalError):
             cursor.execute("PRAGMA journal_mode = WAL")
-            # Not of what `execute` returns: aiosqlite's is to be awaited.
             record.info["ticketlock_wal"] = tuple(cursor.fetchone()) == ("wal",)
         # Some builds of SQLite do not sync the log at each commit otherwise.
         cursor.execute("PRAGMA synchronous = FULL")
@@ -92,6 +76,7 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
         cursor.execute("PRAGMA database_list")
         path = str(tuple(cursor.fetchone())[2] or "")  # empty in memory
         record.info["ticketlock_file"] = path, _which(path)
+        record.info["ticketlock_beside"] = _beside(path)
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")
@@ -99,6 +84,12 @@ def listen(engine: sa.Engine, settings: SQLSettings) -> None:
         path, opened = connection.info["ticketlock_file"]
         if path and _which(path) != opened:  # in WAL mode SQLite itself does not look
             raise sqlite3.OperationalError(errors.GONE)
+        info: Any = connection.info
+        if info["ticketlock_wal"] and path:
+            if info["ticketlock_beside"] is None:  # they come with the first transaction
+                info["ticketlock_beside"] = _beside(path)
+            elif info["ticketlock_beside"] != _beside(path):
+                raise sqlite3.OperationalError(errors.TORN)
         # A transaction that begins as a reader cannot wait for the write lock later.
         if connection.get_execution_options().get("ticketlock_read"):
             _wait_for_others(connection, patience)
@@ -114,6 +105,12 @@ def _which(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _beside(path: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Which files its log and the index of that are; None if one is missing."""
+    log, index = _which(f"{path}-wal"), _which(f"{path}-shm")
+    return (log, index) if log and index else None
 
 
 def _begin_to_write(connection: sa.Connection, patience: float) -> None:

@@ -20,6 +20,10 @@ TROUBLE = (
 #: Of an SQLite file that is no longer where it was opened: what is written to it would be lost.
 GONE = "the file was deleted or replaced while this process used it"
 
+#: Of the files beside it: without them a process no longer sees what others write, and they overwrite
+#: each other.
+TORN = "its -wal or -shm was removed while this process used it"
+
 #: Pattern of a driver's error -> what to do about it; the first match counts.
 _REMEDIES = (
     (r"too many|remaining connection slots|max_user_connections|no more connections",
@@ -48,6 +52,11 @@ _REMEDIES = (
      " new primary")),
     (GONE, ("put it back, or end all processes that use it, remove its -wal and -shm, which belong to"
             " the file before, and start them again")),
+    (TORN, ("end all processes that use the file, keep a copy of what is there, and start them"
+            " again")),
+    (r"disk i/o error",
+     ("its disk or file system fails, or its -wal or -shm was removed: then end all processes that use"
+     " the file, keep a copy of what is there, and start them again")),
     (r"database is locked", "another process holds the file; for replicas use PostgreSQL"),
     (r"max_allowed_packet", "raise the server's max_allowed_packet"),
     (r"illegal mix of collations|incorrect string value|equivalent in encoding|impossible for",

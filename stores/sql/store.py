@@ -31,11 +31,10 @@ from ticketlock.tracker.store import PROBE
 from . import charset, errors, marks, packets, schema, together
 from . import engine as engines
 from .conversation import Append, Claim, Place, history
-from .opening import opened
+from .opening import Engine, opened, read, write
 from .outbox import SQLOutbox
 from .rows import events as stored_events
 from .settings import SQLSettings
-from .sqlite import SQLiteEngine
 from .together import Turns
 from .turns import SQLiteTurns
 
@@ -77,7 +76,7 @@ class SQLTrackerStore(FencedTrackerStore):
         # SQLite's columns have no limit.
         self.max_id_length = None if self._dialect == "sqlite" else schema.MAX_NAME
         self.outbox = SQLOutbox(self._dialect, self._write, self._read_only)
-        self._engine: AsyncEngine | SQLiteEngine | None = None
+        self._engine: Engine | None = None
         self._together: Turns | SQLiteTurns | None = None
         self._opening, self._home = asyncio.Lock(), Home()
         self._fit: Callable[[str], str] = charset.same
@@ -123,7 +122,7 @@ class SQLTrackerStore(FencedTrackerStore):
             engines.leave(self._engine)
             self._begin_anew()
 
-    async def _open(self) -> AsyncEngine | SQLiteEngine:
+    async def _open(self) -> Engine:
         """The engine; created, with the tables, at the first use."""
         if self._engine is not None:
             return self._engine
@@ -151,17 +150,11 @@ class SQLTrackerStore(FencedTrackerStore):
         return await self._translated(self._repeated(lambda: self._alone(body, size)))
 
     async def _alone(self, body: Callable[[sa.Connection], T], size: int = 0) -> T:
-        if isinstance(engine := await self._open(), SQLiteEngine):
-            return await engine.run(body, size=size)
-        async with engine.begin() as connection:
-            return await connection.run_sync(body)
+        return await write(await self._open(), body, size)
 
     async def _read_only(self, body: Callable[[sa.Connection], T]) -> T:
         async def once() -> T:
-            if isinstance(engine := await self._open(), SQLiteEngine):
-                return await engine.run(body, read_only=True)
-            async with engine.connect() as connection:
-                return await connection.run_sync(body)
+            return await read(await self._open(), body)
 
         return await self._translated(self._repeated(once))
 

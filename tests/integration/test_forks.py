@@ -275,3 +275,55 @@ def test_an_event_broker(tmp_path: Path) -> None:
     """One that was in use is the parent's; one that was not can be used."""
     lines = run("import json\n" + BROKER, str(tmp_path / "events"), "in_memory").splitlines()
     assert lines == ["True", "True", "['child', 'parent']"]
+
+
+EVENT_TABLES = """
+import json
+from ticketlock.brokers.sql import SQLEventBroker
+from ticketlock.endpoints.registry import create_event_database
+from ticketlock.event_service.records import Received
+from ticketlock.publishing.message import BrokerMessage
+import signal
+section = {"dialect": "sqlite", "db": sys.argv[1]}
+event = {"event": "user", "text": 500 * "text ", "sender_id": "a"}
+numbers = iter(range(10**9))
+async def deliver(broker, database):
+    outcomes = await broker.deliver([BrokerMessage.of_event(event) for _ in range(20)], 10)
+    assert {outcome.status for outcome in outcomes} == {"delivered"}, outcomes
+def service():
+    return create_event_database({"type": "sql", "dialect": "sqlite", "db": sys.argv[1] + ".service"})[1]
+def received(name, number):
+    return Received(name, 0, number, "user", 1.0, json.dumps(event), None, None)
+async def store(broker, database):
+    done = await database.store([received(str(os.getpid()), next(numbers)) for _ in range(20)], [])
+    assert done.stored == 20, done
+stop = threading.Event()
+shared = service()
+def work(use):
+    async def on():
+        broker, database = SQLEventBroker(**section), shared
+        while not stop.is_set(): await use(broker, database)
+        await broker.close(); await database.close()
+    asyncio.run(on())
+workers = [threading.Thread(target=work, args=(use,)) for use in (deliver, store)]
+for worker in workers: worker.start()
+time.sleep(0.5)
+def child():
+    signal.alarm(20)  # ends it without a word
+    async def use():
+        broker = SQLEventBroker(**section)
+        for database in (shared, service()):
+            await deliver(broker, database); await store(broker, database)
+            await database.close()
+        await broker.close()
+    asyncio.run(use())
+for _ in range(10): in_child(child)
+stop.set()
+for worker in workers: worker.join()
+print("good")
+"""
+
+
+def test_event_tables_in_use(tmp_path: Path) -> None:
+    """A broker and a service's database on SQLite are at work; the child has others, or the same."""
+    assert run(EVENT_TABLES, str(tmp_path / "events.db"), "in_memory") == "good\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from ticketlock.stores.sql.engine import make_engine
+from ticketlock.stores.sql.opening import made, read
 from ticketlock.stores.sql.settings import SQLSettings
 
 from ticketlock.endpoints.registry import create_event_broker
@@ -90,10 +90,9 @@ def query(service: dict[str, Any], text: str) -> list[Any]:
     keys = {k: v for k, v in service.items() if k not in ("type", "group", "instance", "queue")}
 
     async def body() -> list[Any]:
-        engine = make_engine(SQLSettings.read(Section(keys, "test"), SQLStoreKeys))
+        engine = made(SQLSettings.read(Section(keys, "test"), SQLStoreKeys))
         try:
-            async with engine.connect() as connection:
-                return list((await connection.execute(sa.text(text))).all())
+            return await read(engine, lambda c: list(c.execute(sa.text(text)).all()))
         finally:
             await engine.dispose()
 

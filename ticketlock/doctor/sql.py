@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -127,19 +128,18 @@ async def visit(pools: Sequence[Pool], timeout: float, replicas: int) -> Visit:
 async def _ask(settings: Any) -> dict[str, str | None]:
     """The answers of a database; None for a question that it refuses."""
     sa: Any = import_module("sqlalchemy")
-    engines: Any = import_module("ticketlock.stores.sql.engine")
+    opening: Any = import_module("ticketlock.stores.sql.opening")
     dialect = {"mariadb": "mysql"}.get(settings.dialect, settings.dialect)
-    engine = engines.make_engine(settings)
+    engine = opening.made(settings)
     facts: dict[str, str | None] = {}
     try:
-        async with engine.connect() as connection:
-            connection = await connection.execution_options(ticketlock_read=True)
-            for name, question in _QUESTIONS[dialect].items():
-                try:
-                    facts[name] = str(await connection.scalar(sa.text(question)))
-                except sa.exc.DBAPIError:
-                    facts[name] = None
-                    await connection.rollback()
+        await opening.read(engine, lambda connection: None)  # it answers at all
+        for name, question in _QUESTIONS[dialect].items():
+            asked = methodcaller("scalar", sa.text(question))
+            try:
+                facts[name] = str(await opening.read(engine, asked))
+            except sa.exc.DBAPIError:
+                facts[name] = None
     finally:
         await engine.dispose()
     return facts
