@@ -57,6 +57,9 @@ _REMEDIES = (
     (r"disk i/o error",
      ("its disk or file system fails, or its -wal or -shm was removed: then end all processes that use"
      " the file, keep a copy of what is there, and start them again")),
+    (r"lock wait timeout|due to lock timeout|deadlock",
+     "another transaction holds its rows: find out which program changes the store's tables"),
+    (r"statement timeout|max_statement_time", "raise that limit for its user"),
     (r"database is locked", "another process holds the file; for replicas use PostgreSQL"),
     (r"max_allowed_packet", "raise the server's max_allowed_packet"),
     (r"illegal mix of collations|incorrect string value|equivalent in encoding|impossible for",
