@@ -60,3 +60,21 @@ async def test_many_that_others_left_are_looked_for_as_they_are_needed(
     await conversations.close()
     assert [broker.texts(name) for name in "abcdefghij"] == [["1", "2"]] * 10
     assert looks == [4, 4, 2]
+
+
+@one_store
+async def test_a_round_has_hundreds_of_conversations(
+    stores: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that is slow to confirm, however few events it has, is waited for once for all of them."""
+    monkeypatch.setattr("ticketlock.publishing.relay.LEFT_SECONDS", 0)
+    store, gate = stores.open(), Gate()
+    names = [f"c{number}" for number in range(200)]
+    await left(store, *names)
+    conversations, _, _ = begun(stores, gate)
+    await until(lambda: gate.inside, "the first round is at the broker")
+    assert sorted(gate.inside) == sorted(names)
+    gate.open.set()
+    await drained(store)
+    await conversations.close()
+    assert gate.sent == 400

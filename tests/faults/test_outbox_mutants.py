@@ -137,6 +137,9 @@ MUTANTS: dict[str, tuple[Patch, str, Callable[..., Any]]] = {
         python(RELAY, "_exchange", "{*later, *tried,", "{*tried,"),
         "memory", test_relay_ahead.test_a_long_backlog_is_noted_before_it_is_taken_again),
     # -- how much it asks for
+    "a round is a request": (
+        python(RELAY, "_exchange", "else CONVERSATIONS", "else min(few, CONVERSATIONS)"),
+        "sqlite", test_relay_requests.test_a_round_has_hundreds_of_conversations),
     "long backlogs are taken many at a time": (
         python(RELAY, "_exchange", "few = min(few, FEW)", "pass"),
         "sqlite", test_relay_requests.test_long_backlogs_are_taken_few_at_a_time),

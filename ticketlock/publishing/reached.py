@@ -1,4 +1,4 @@
-"""The messages of a batch, how far it got at the broker, and what became a dead letter."""
+"""The messages of a batch, how far it got at the broker, and counts of what became of all."""
 
 from __future__ import annotations
 
@@ -29,6 +29,23 @@ def messages_of(
         BrokerMessage(name, number, event, headers(name, number), history)
         for number, event in numbered
     ]
+
+
+@dataclass
+class Counts:
+    """What a relay has done since its process began.
+
+    Attributes:
+        published: events that the broker has confirmed.
+        retries: how often an event had to be sent again.
+        dead_lettered: events that became dead letters.
+        trouble: why no events are published at the moment; empty while all is well.
+    """
+
+    published: int = 0
+    retries: int = 0
+    dead_lettered: int = 0
+    trouble: str = ""
 
 
 @dataclass
