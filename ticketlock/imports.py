@@ -74,7 +74,7 @@ def raised_at(error: BaseException) -> str:
 MODULES = {
     "yaml": ("ruamel.yaml",),
     "cli": ("rich", "ruamel.yaml"),
-    "sql": ("sqlalchemy", "aiosqlite"),
+    "sql": ("sqlalchemy",),
     "postgresql": ("sqlalchemy", "psycopg"),
     "mysql": ("sqlalchemy", "aiomysql"),
     "oracle": ("sqlalchemy", "oracledb"),

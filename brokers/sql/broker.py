@@ -43,9 +43,6 @@ TROUBLE = (sa.exc.SQLAlchemyError, *_errors.TROUBLE)
 #: Attempts at a batch that lost a race or found a broken connection.
 TRIES = 4
 
-#: Driver -> the extra that has it, unless the extra is named after the database.
-_EXTRAS = {"aiosqlite": "sql"}
-
 _metadata = sa.MetaData()
 
 
@@ -124,10 +121,9 @@ class SQLEventBroker(ThreadedBroker):
                 self._engine = _opening.made(self.settings)
             self._run_async(self._make_table(self._engine), end)
         except ModuleNotFoundError as error:
-            extra = _EXTRAS.get(error.name or "", self.settings.dialect)
             raise ConfigurationError(
                 f"{self._where}: {self.settings.url.drivername} needs {error.name}: "
-                f'pip install "ticketlock[{extra}]"'
+                f'pip install "ticketlock[{self.settings.dialect}]"'
             ) from error
         except TROUBLE as error:
             raise self._translate(error) from error

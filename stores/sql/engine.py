@@ -7,10 +7,9 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ticketlock.aio.backoff import Backoff
 from ticketlock.errors import ConfigurationError
@@ -20,12 +19,17 @@ from ticketlock.process import clock
 from . import errors, packets, schema, sessions
 from .settings import SQLSettings
 
+if TYPE_CHECKING:  # it takes a tenth of a second, and SQLite does not need it
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
 #: Number of the advisory lock under which tables are created, the same in every process.
 SCHEMA_LOCK = 7_165_398_224
 
 
 def make_engine(settings: SQLSettings) -> AsyncEngine:
     """An engine for the server of `settings`; it connects at its first use."""
+    from sqlalchemy.ext.asyncio import create_async_engine
+
     settings.tls.warn(settings.address)
     of_mysql = settings.dialect in ("mysql", "mariadb")
     engine = create_async_engine(
@@ -48,8 +52,8 @@ def make_engine(settings: SQLSettings) -> AsyncEngine:
 
 def leave(engine: object) -> None:
     """Forget the connections of an event loop that is closed: nothing can be said on them."""
-    if isinstance(engine, AsyncEngine):
-        engine.sync_engine.dispose(close=False)
+    if isinstance(inner := getattr(engine, "sync_engine", None), sa.Engine):
+        inner.dispose(close=False)
 
 
 def listen(engine: sa.Engine, settings: SQLSettings) -> None:
@@ -154,6 +158,8 @@ def listen_for_files(engine: sa.Engine) -> None:
 
 async def create_database(settings: SQLSettings) -> None:
     """PostgreSQL: create the database if it does not exist, connected to `login_db`."""
+    from sqlalchemy.ext.asyncio import create_async_engine
+
     url = settings.url.set(database=settings.login_db)
     arguments = sessions.connect_args(settings)
     engine = create_async_engine(url, isolation_level="AUTOCOMMIT", connect_args=arguments)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from . import engine as engines
 from . import errors, schema
 from .settings import SQLSettings
 from .sqlite import SQLiteEngine
+
+if TYPE_CHECKING:
+    from .opening import Engine
 
 log = logging.getLogger("ticketlock.stores")
 
@@ -28,7 +30,7 @@ def text(row: Any) -> str:
     return "" if row.mark is None else str(json.loads(row.mark))
 
 
-async def prepare(engine: AsyncEngine | SQLiteEngine, settings: SQLSettings) -> bool:
+async def prepare(engine: Engine, settings: SQLSettings) -> bool:
     """Add the column if the table lacks it; return whether it is there.
 
     A user who may not change the table goes on without marks; a WARNING says so.

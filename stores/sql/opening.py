@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from . import charset
 from . import engine as engines
 from .settings import SQLSettings
 from .sqlite import SQLiteEngine
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
-#: An engine for any database.
-Engine = AsyncEngine | SQLiteEngine
+    #: An engine for any database.
+    Engine = AsyncEngine | SQLiteEngine
+
+T = TypeVar("T")
 
 #: Makes of a name one that the database's character set has.
 Fitting = Callable[[str], str]

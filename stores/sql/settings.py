@@ -20,7 +20,7 @@ from .tls import SQLTLS, is_tls, refuse_others, take_from_query
 #: Database -> drivers that do not block the event loop. Any other driver in a configuration
 #: (psycopg2, cx_oracle, ...) is replaced by the first of them.
 DRIVERS = {
-    "sqlite": ("aiosqlite",),
+    "sqlite": ("pysqlite",),  # in threads of ours
     "postgresql": ("psycopg", "asyncpg"),
     "mysql": ("aiomysql", "asyncmy"),
     "mariadb": ("aiomysql", "asyncmy"),

@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ticketlock import process
 from ticketlock.aio.backoff import Backoff
@@ -31,15 +30,18 @@ from ticketlock.tracker.store import PROBE
 from . import charset, errors, marks, packets, schema, together
 from . import engine as engines
 from .conversation import Append, Claim, Place, history
-from .opening import Engine, opened, read, write
+from .opening import opened, read, write
 from .outbox import SQLOutbox
 from .rows import events as stored_events
 from .settings import SQLSettings
+from .sqlite import SQLiteEngine
 from .together import Turns
 from .turns import SQLiteTurns
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from .opening import Engine
 
 T = TypeVar("T")
 Row = Any  # sa.Row with the columns of a query
@@ -168,7 +170,7 @@ class SQLTrackerStore(FencedTrackerStore):
                 if not errors.may_try_again(error):
                     raise
                 engine = await self._open()
-                if errors.waited_too_long(error) and isinstance(engine, AsyncEngine):
+                if errors.waited_too_long(error) and not isinstance(engine, SQLiteEngine):
                     await engines.end_frozen(engine)
             await asyncio.sleep(backoff.next())
         return await once()

@@ -13,10 +13,9 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ticketlock.errors import InvalidEvent
 
@@ -26,6 +25,11 @@ from .conversation import Append, Claim, Found
 from .settings import SQLSettings
 from .sqlite import SQLiteEngine
 from .turns import OLDEST, SQLiteTurns
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from .opening import Engine
 
 log = logging.getLogger("ticketlock.stores")
 
@@ -163,9 +167,7 @@ class Turns:
         return done
 
 
-def turns(
-    engine: AsyncEngine | SQLiteEngine, settings: SQLSettings, marks: bool
-) -> Turns | SQLiteTurns | None:
+def turns(engine: Engine, settings: SQLSettings, marks: bool) -> Turns | SQLiteTurns | None:
     """The batches for a connected engine; None if its database or driver cannot do that."""
     if isinstance(engine, SQLiteEngine):
         return SQLiteTurns(engine) if sqlite3.sqlite_version_info >= OLDEST else None

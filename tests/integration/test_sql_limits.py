@@ -10,7 +10,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from contract_events import user
-from integration.sql_stores import empty, execute
+from integration.sql_stores import empty, engine_of, execute
 from servers import mariadb, postgres
 from servers.tracker_stores import Stores
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -297,7 +297,7 @@ async def test_new_tables_of_the_broker(tracker_sections: Any) -> None:
         broker = SQLEventBroker(**{k: v for k, v in section.items() if k != "type"})
         large = BrokerMessage.of_event({"sender_id": "a 🙂", **user("x" * 100_000 + "🙂", 1)})
         assert await broker.deliver([large]) == [DELIVERED]
-        engine = create_async_engine(broker.settings.url)
+        engine = engine_of(broker.settings.url)
         async with engine.connect() as connection:
             kinds = await connection.run_sync(
                 lambda c: {x["name"]: x["type"] for x in sa.inspect(c).get_columns("events")}

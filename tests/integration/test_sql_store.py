@@ -16,6 +16,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from contract_events import action, session, user
+from integration.sql_stores import engine_of
 from servers.tracker_stores import Stores
 from sqlalchemy.ext.asyncio import create_async_engine
 from ticketlock.stores.sql import SQLTrackerStore
@@ -63,7 +64,7 @@ async def execute(stores: Stores, *statements: tuple[str, Any]) -> None:
     if stores.backend == "postgres":
         await store.connect()  # makes the database
         await store.close()
-    engine = create_async_engine(store.settings.url)
+    engine = engine_of(store.settings.url)
     async with engine.begin() as connection:
         for statement, values in statements:
             await connection.execute(sa.text(statement), values)

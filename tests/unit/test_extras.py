@@ -103,10 +103,11 @@ def test_the_extra_of_a_database(keys: dict[str, str], extra: str) -> None:
 
 def test_a_driver_is_missed_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """When the store is made, not at its first use."""
-    monkeypatch.setitem(sys.modules, "aiosqlite", None)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ConfigurationError) as caught:
-        create_tracker_store({"type": "sql"}, where="here")
-    assert str(caught.value) == 'here: type sql needs aiosqlite: pip install "ticketlock[sql]"'
+        create_tracker_store({"type": "sql", "dialect": "postgresql"}, where="here")
+    needed = 'here: type sql needs psycopg: pip install "ticketlock[postgresql]"'
+    assert str(caught.value) == needed
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,6 @@ DRIVERS = (
     ("kafka", "confluent_kafka", "kafka"),
     ("pika", "pika", "pika"),
     ("sql", "sqlalchemy", "sql"),
-    ("sql", "aiosqlite", "sql"),
 )
 
 

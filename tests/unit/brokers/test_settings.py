@@ -190,7 +190,7 @@ def test_what_the_kafka_driver_refuses() -> None:
 @pytest.mark.parametrize(
     ("keys", "url"),
     [
-        ({}, "sqlite+aiosqlite:///events.db"),
+        ({}, "sqlite+pysqlite:///events.db"),
         ({"dialect": "postgresql", "url": "h", "port": 1, "db": "d", "username": "u",
           "password": "p@s"}, "postgresql+psycopg://u:p%40s@h:1/d"),
         ({"dialect": "postgresql+psycopg2", "url": "h:7"}, "postgresql+psycopg://h:7/events.db"),

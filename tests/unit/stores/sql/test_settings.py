@@ -24,7 +24,7 @@ def read(**values: Any) -> SQLSettings:
 @pytest.mark.parametrize(
     ("values", "url"),
     [
-        ({}, "sqlite+aiosqlite:///rasa.db"),
+        ({}, "sqlite+pysqlite:///rasa.db"),
         ({"dialect": "postgresql", "url": "db", "port": "5433", "db": "x"},
          "postgresql+psycopg://db:5433/x"),
         ({"dialect": "postgresql", "host": "db:1", "port": 2, "db": "x"},
