@@ -71,6 +71,11 @@ EVENTS = sa.Table(
 )
 
 
+#: The insert in SQLite's own words: SQLAlchemy prepares each row for as long as SQLite takes to
+#: insert it, which beside a server would be little.
+_TO_SQLITE = "INSERT INTO events (sender_id, data) VALUES (:sender_id, :data)"
+
+
 class SQLEventBroker(ThreadedBroker):
     """Inserts each event as a row of the table `events`; a batch is one transaction.
 
@@ -188,7 +193,10 @@ class SQLEventBroker(ThreadedBroker):
 
         def insert(connection: sa.Connection) -> None:
             for part in _packets.split(connection.info, rows):
-                connection.execute(sa.insert(EVENTS), part)
+                if connection.dialect.name == "sqlite":
+                    connection.exec_driver_sql(_TO_SQLITE, part)
+                else:
+                    connection.execute(sa.insert(EVENTS), part)
 
         backoff = Backoff(0.02, 0.08)
         for attempt in range(1, TRIES + 1):
