@@ -30,9 +30,9 @@ T = TypeVar("T")
 
 log = logging.getLogger("ticketlock.relay")
 
-#: Limits of one round: conversations, events, and events of one conversation. A round waits for
-#: its last confirmation, which takes RabbitMQ 20 to 60 ms however few they are. Turns wait while
-#: the store reads a batch, so that must not take more than a millisecond or two.
+#: Limits of one round: conversations, events, and events of one conversation. The next round waits
+#: for the last confirmation of this one, which takes RabbitMQ tens of milliseconds. Turns wait
+#: while the store reads a batch, so that must not take more than a millisecond or two.
 CONVERSATIONS, EVENTS, BATCH_EVENTS = 256, 3200, 200
 
 #: Conversations of a request while some have long backlogs: it reads more events of each then.
