@@ -190,6 +190,20 @@ async def test_bounded_queue(make_store: Make) -> None:
         assert served == [0, 1]
 
 
+async def test_a_ticket_that_is_withdrawn_while_its_turn_is_waited_for(make_store: Make) -> None:
+    """It leaves the queue for good, and who waits for its turn is cancelled."""
+    async with make_store() as store:
+        async with store.lock("c"):
+            lock = store.lock("c")
+            await lock.queue()
+            entering = asyncio.create_task(lock.acquire())
+            await asyncio.sleep(0.1)
+            lock.withdraw()
+            with pytest.raises(asyncio.CancelledError):
+                await entering
+            assert (await store.inspect("c")).waiting_count == 0
+
+
 async def test_inspect_shows_the_queue(make_store: Make) -> None:
     """`inspect` and `position` tell who holds and who waits, in order."""
     async with make_store() as store:

@@ -178,8 +178,11 @@ class DocumentQueue(LocalQueue):
         while not self._closed:
             asked = clock()
             place, fence = await self.update(
-                waiter.conversation_id, lambda lock, now: self._keep(lock, now, own)
+                waiter.conversation_id,
+                lambda lock, now: (-1, 0) if waiter.own is None else self._keep(lock, now, own),
             )
+            if waiter.own is None:  # withdrawn by another task
+                raise asyncio.CancelledError
             waiter.number = own.number
             if place == 0:
                 return self._grant(waiter, own, fence, asked)
