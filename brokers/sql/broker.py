@@ -115,7 +115,11 @@ class SQLEventBroker(ThreadedBroker):
     def _run_async(self, work: Coroutine[Any, Any, T], end: float) -> T:
         """Run in the thread's own event loop, so that the engine is not bound to a user's loop."""
         loop = self._loop = self._loop or asyncio.new_event_loop()
-        return loop.run_until_complete(asyncio.wait_for(work, max(0.01, self.left(end))))
+        try:
+            return loop.run_until_complete(asyncio.wait_for(work, max(0.01, self.left(end))))
+        except asyncio.TimeoutError:
+            _opening.doubt(self._engine)
+            raise
 
     def _open(self, end: float) -> None:
         if self._ready:

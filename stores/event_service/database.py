@@ -140,6 +140,8 @@ class SQLEventDatabase(EventDatabase):
         try:
             return await asyncio.wait_for(operation, self.settings.timeout)
         except (sa.exc.StatementError, *errors.TROUBLE) as error:
+            if isinstance(error, asyncio.TimeoutError):
+                opening.doubt(self._engine)
             if errors.is_the_rows_fault(error):
                 raise
             found = errors.translate(error, self.settings)

@@ -16,7 +16,7 @@ from ticketlock.errors import ConfigurationError
 from ticketlock.files.private import make_private
 from ticketlock.process import clock
 
-from . import errors, packets, schema, sessions
+from . import errors, packets, schema, sessions, silence
 from .settings import SQLSettings
 
 if TYPE_CHECKING:  # it takes a tenth of a second, and SQLite does not need it
@@ -45,6 +45,7 @@ def make_engine(settings: SQLSettings) -> AsyncEngine:
     )
     sessions.listen(engine.sync_engine, settings)
     errors.listen(engine.sync_engine)
+    silence.listen(engine.sync_engine)
     if of_mysql:
         packets.listen(engine.sync_engine)
     return engine

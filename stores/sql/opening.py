@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
-from . import charset
+from . import charset, silence
 from . import engine as engines
 from .settings import SQLSettings
 from .sqlite import SQLiteEngine
@@ -64,6 +64,12 @@ async def read(engine: Engine, body: Callable[[sa.Connection], T]) -> T:
         return await engine.run(body, read_only=True)
     async with engine.connect() as connection:
         return await connection.run_sync(body)
+
+
+def doubt(engine: Engine | None) -> None:
+    """An operation had no answer in time: others use new connections from now on."""
+    if engine is not None and not isinstance(engine, SQLiteEngine):
+        silence.doubt(engine.sync_engine)
 
 
 async def opened(settings: SQLSettings) -> tuple[Engine, Fitting]:

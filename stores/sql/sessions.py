@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from ticketlock.errors import ConfigurationError
 
+from . import silence
 from .settings import SQLSettings
 from .tls import connect_mysql
 
@@ -67,6 +68,7 @@ def _postgresql(settings: SQLSettings, **begin_with: str) -> dict[str, Any]:
     for name, value in begin_with.items():
         parts.append(f"-c{name}={value}".replace("\\", "\\\\").replace(" ", "\\ "))
     made: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT, **settings.tls.of_psycopg()}
+    made |= silence.of_psycopg(settings)
     # The database's own encoding may lack characters, and then the driver fails, not the server.
     made["client_encoding"] = settings.url.query.get("client_encoding", "utf8")
     if options := " ".join(filter(None, parts)):

@@ -30,7 +30,7 @@ from ticketlock.tracker.store import PROBE
 from . import charset, errors, marks, packets, schema, together
 from . import engine as engines
 from .conversation import Append, Claim, Place, history
-from .opening import opened, read, write
+from .opening import doubt, opened, read, write
 from .outbox import SQLOutbox
 from .rows import events as stored_events
 from .settings import SQLSettings
@@ -179,6 +179,8 @@ class SQLTrackerStore(FencedTrackerStore):
         try:
             return await within(self.settings.timeout, operation)
         except errors.TROUBLE as error:
+            if isinstance(error, asyncio.TimeoutError):
+                doubt(self._engine)
             raise errors.translate(error, self.settings) from error
 
     # -- the operations ----------------------------------------------------------------------------
