@@ -9,7 +9,6 @@ from pymongo.errors import (
     ConnectionFailure,
     InvalidURI,
     NotPrimaryError,
-    OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
 )
@@ -22,9 +21,16 @@ _CODES = {
     11: "it does not know the user: check username and auth_source",
     13: "the user lacks rights: grant the role readWrite on the database in db",
     8000: "it refused the login: check username, password and auth_source",
-    10107: "it is no longer the primary: name all members of the replica set in url",
     50: "it took too long: check its load (socket_timeout)",
+    262: "it took too long: check its load (socket_timeout)",
     14031: "its disk is full",
+    64: "too few members have confirmed the write in time: check the replica set",
+    100: "the replica set has too few members for the write concern: check it, or w in url",
+    **dict.fromkeys(
+        (10107, 13435, 13436, 189, 11600, 11602, 91),
+        "it is no longer the primary: name all members of the replica set in url",
+    ),
+    **dict.fromkeys((6, 7, 89, 9001, 134), "its replica set is failing: check its members"),
 }
 
 #: Pattern of an error of driver or system -> what to do; the first match counts.
@@ -42,15 +48,21 @@ def explained(where: str, error: PyMongoError) -> TrackerStoreError:
     said = str(error)
     if isinstance(error, ServerSelectionTimeoutError):
         said = said.split(", Topology Description")[0]  # long, and of no help
-    remedy = _CODES.get(getattr(error, "code", None) or 0) or next(
+    remedy = next((_CODES[code] for code in _codes(error) if code in _CODES), None) or next(
         (advice for pattern, advice in _REMEDIES if re.search(pattern, said, re.IGNORECASE)), None
     )
     text = f"MongoDB at {where}: {f'{remedy} ({said})' if remedy else said}"
     if getattr(error, "code", None) == 13:
         return TrackerStoreError(text)  # waiting does not grant a right
     unusable = (ConnectionFailure, NotPrimaryError, ConfigurationError, InvalidURI)
-    if isinstance(error, unusable) or (
-        isinstance(error, OperationFailure) and error.code in _CODES
-    ):
+    if isinstance(error, unusable) or not _CODES.keys().isdisjoint(_codes(error)):
         return TrackerStoreConnectionError(text)
     return TrackerStoreError(text)
+
+
+def _codes(error: PyMongoError) -> list[int]:
+    """The codes of an error, and of what an insertion of several documents met."""
+    details = getattr(error, "details", None) or {}
+    met = [details, *details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
+    codes = [getattr(error, "code", None), *(one.get("code") for one in met)]
+    return [code for code in codes if isinstance(code, int)]
