@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from ticketlock import cli
+from ticketlock.cli import top
 from ticketlock.doctor import kafka, mongo, sql
 from ticketlock.doctor.redis import memory, persistence, timing, versions
 from ticketlock.doctor.redis.cluster import Cluster, Node
@@ -211,3 +213,26 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixtur
     missing = str(tmp_path / "missing.yml")
     assert cli.main(["doctor", "--endpoints", missing]) == cli.EXIT_BAD_INPUT
     assert missing in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "coloured"),
+    [("TERM", "xterm", True), ("TERM", "dumb", False), ("NO_COLOR", "1", False)],
+)
+def test_what_is_printed_on_a_terminal(
+    variable: str, value: str, coloured: bool, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """In its width, but for what is to be typed; with colours unless they are not wanted."""
+    path = tmp_path / "endpoints.yml"
+    path.write_text("lock_store: {type: in_memory}\n")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, text in (("TERM", "xterm"), ("COLUMNS", "60"), (variable, value)):
+        monkeypatch.setenv(name, text)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert top.is_redrawn() is (value != "dumb")
+    assert cli.main(["doctor", "--endpoints", str(path)]) == cli.EXIT_FAILED
+    said = capsys.readouterr().out
+    assert ("\x1b[33mwarning" in said) is coloured
+    lines = [line for line in said.splitlines() if "  do  " not in line]
+    assert max(map(len, lines)) <= 60

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 from dataclasses import asdict
@@ -33,7 +34,7 @@ def add(commands: Any) -> None:
         "top",
         help="a live table of held conversations and who waits",
         description="A live table of the conversations that are held or waited for, the oldest "
-        "first; Ctrl-C ends it. Without a terminal it is printed once. It goes "
+        "first; Ctrl-C ends it. Without a terminal, or on a dumb one, it is printed once. It goes "
         "through the keys of the server in small steps, which needs the right to SCAN.",
     )
     top.set_defaults(command=_top)
@@ -55,13 +56,18 @@ def _top(args: argparse.Namespace) -> int:
             f"top is for lock stores of the type concurrent_redis, not {type(store).__name__}: "
             "look at one conversation with ticketlock inspect"
         )
-    live = sys.stdout.isatty() and not args.json
+    live = not args.json and is_redrawn()
     try:
         asyncio.run(_watch(args, store) if live else _once(args, store))
     except KeyboardInterrupt:
         if not live:
             raise
     return EXIT_OK
+
+
+def is_redrawn() -> bool:
+    """Whether standard output is a terminal on which a table can be drawn over the one before."""
+    return sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 async def _once(args: argparse.Namespace, store: ConcurrentRedisLockStore) -> None:

@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import json
 import logging
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,5 +88,8 @@ def _doctor(args: argparse.Namespace) -> int:
         shown = {"status": code, "visits": [visit.as_dict() for visit in visits]}
         print(json.dumps({"ok": code == EXIT_OK, **shown}))
     else:
-        print("\n".join(lines(visits, sys.stdout.isatty())))
+        terminal = sys.stdout.isatty()
+        plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+        columns = shutil.get_terminal_size().columns if terminal else None
+        print("\n".join(lines(visits, terminal and not plain, columns)))
     return code

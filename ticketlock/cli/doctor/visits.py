@@ -18,8 +18,8 @@ from ..config.check import Component, check
 _COLOURS = {"error": "31", "warning": "33", "note": "36", "accepted": "36", "ok": "32"}
 #: In this order a server's findings are shown.
 ORDER = ("error", "warning", "note", "accepted")
-#: Columns of the text beside a finding's `what`, `why` and `do`.
-_WIDTH = 100
+#: Columns of the text beside a finding's `what`, `why` and `do`: in a file, and at least.
+_WIDTH, _NARROW = 100, 20
 
 
 async def made(path: Path, timeout: float, replicas: int) -> list[Visit]:
@@ -70,8 +70,12 @@ def status(visits: Sequence[Visit]) -> int:
     return EXIT_FAILED if severe else EXIT_OK
 
 
-def lines(visits: Sequence[Visit], colour: bool) -> Iterator[str]:
-    """The visits as text: a head for each server, below it its findings."""
+def lines(visits: Sequence[Visit], colour: bool, columns: int | None = None) -> Iterator[str]:
+    """The visits as text: a head for each server, below it its findings.
+
+    Args:
+        columns: of the terminal; None: it is none.
+    """
     counts = dict.fromkeys(ORDER, 0)
     for visit in visits:
         seen = f": {visit.seen}" if visit.seen else ""
@@ -82,7 +86,7 @@ def lines(visits: Sequence[Visit], colour: bool) -> Iterator[str]:
             counts[finding.severity] += 1
             yield f"  {_word(finding.severity, colour)}  {finding.name}"
             for name, text in (("what", finding.what), ("why", finding.why), ("do", finding.do)):
-                yield from _wrapped(name, text)
+                yield from _wrapped(name, text, columns)
         yield ""
     told = ", ".join(_count(name, count) for name, count in counts.items() if count)
     yield told or "nothing is wrong"
@@ -97,13 +101,14 @@ def _word(severity: str, colour: bool) -> str:
     return f"\x1b[{_COLOURS[severity]}m{word}\x1b[0m" if colour else word
 
 
-def _wrapped(name: str, text: str) -> Iterator[str]:
+def _wrapped(name: str, text: str, columns: int | None) -> Iterator[str]:
     """A text beside its name. What is to be typed is not broken: it is copied."""
     start = f"            {name:4}  "
+    room = _WIDTH if columns is None else max(_NARROW, min(_WIDTH, columns - len(start)))
     if name == "do":
         yield start + text.replace("\n", "\n" + " " * len(start))
         return
     yield from textwrap.wrap(
-        text, _WIDTH + len(start), initial_indent=start, subsequent_indent=" " * len(start),
+        text, room + len(start), initial_indent=start, subsequent_indent=" " * len(start),
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
