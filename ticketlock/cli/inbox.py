@@ -54,7 +54,7 @@ def add(commands: Any) -> None:
         if name != "withdraw":
             command.add_argument(
                 "--delivery", dest="kind", action="store_const", const="delivery",
-                default="message", help="the replies to that message, which could not be sent out",
+                default="message", help="not the message, but the replies to it that could not be sent out",
             )  # fmt: skip
         why_option(command)
 

@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
         "only such keys; default: another one for each run",
     )  # fmt: skip
     for name, kind, default, text in (
-        ("--seconds", above_zero, 10, "for how long turns begin"),
+        ("--seconds", above_zero, 10, "for how long new turns are begun"),
         ("--processes", positive, 3, "worker processes"),
         ("--tasks", positive, 8, "tasks in each worker that take turns"),
         ("--conversations", positive, 10, "conversations that the turns share; fewer make longer queues"),
@@ -59,7 +59,7 @@ def add(commands: Any) -> None:
         option(name, type=kind, default=default, metavar=unit, help=f"{text} (%(default)s)")
     option(
         "--wait-bound", type=above_zero, default=60, metavar="SECONDS",
-        help="a longer wait of a living process is a violation (%(default)s)",
+        help="it is a violation if a living process waits for longer (%(default)s)",
     )  # fmt: skip
     option(
         "--seed", type=int, default=1, metavar="N", help="seed of the random numbers (%(default)s)"
@@ -88,20 +88,25 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     option(
         "--durability", choices=("none", "replicas", "majority", "aof"),
-        help="of the lock store on what is started: what grants and accepted messages must outlive; "
-        "a failover that loses what each replica has acknowledged is a violation",
+        help="durability of the lock store on the servers that are started; it is a violation if a failover "
+        "loses what each replica has acknowledged",
     )  # fmt: skip
-    option("--durability-replicas", type=positive, metavar="N", help="of --durability replicas (1)")
+    option(
+        "--durability-replicas",
+        type=positive,
+        metavar="N",
+        help="with --durability replicas: how many must acknowledge (1)",
+    )
     option(
         "--durability-degraded", choices=("serve", "refuse"),
-        help="without enough acknowledgements: serve turns, which a failover may lose, or refuse them (serve)",
+        help="while acknowledgements are missing: serve turns, which a failover may lose, or refuse them (serve)",
     )  # fmt: skip
     option("--yes", action="store_true", help="do not ask before a server of yours is stressed")
     option("--history", type=Path, metavar="FILE", help="write the history, as JSON lines")
     option(
         "--timeline", type=Path, metavar="FILE",
-        help="draw the violations, or without any what a loss of data excuses: an HTML page, or only the "
-        "first as .svg or .png",
+        help="draw the violations, or if there are none what a loss of data excuses: all as .html, or the "
+        "first one as .svg or .png",
     )  # fmt: skip
     option(
         "--check", type=Path, nargs="+", metavar="FILE",

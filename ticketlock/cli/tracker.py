@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
     saving.add_argument("file", metavar="FILE", type=Path, help="- for standard output")
     saving.add_argument(
         "--format", choices=("ticketlock", "rasa"), default="ticketlock",
-        help="rasa: only what Rasa can read, once it is imported into an SQL database",
+        help="rasa: leave out what Rasa cannot read, for an import into its SQL database",
     )  # fmt: skip
     loading = _action(actions, "import", _import, "read the conversations of an export")
     loading.add_argument("file", metavar="FILE", type=Path)

@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
     command = commands.add_parser(
         "doctor",
         help="examine every server that endpoints.yml names",
-        description="Connects to every server that the file names. Of each fault it says what is wrong, "
+        description="Connects to every server that the file names. For each fault it says what is wrong, "
         "why it matters and what to do. It changes no setting. The status is 1 if there are errors or "
         "warnings that are not accepted, 3 if a server cannot be used.",
     )
