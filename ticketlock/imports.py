@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -61,6 +60,8 @@ def _require(name: str, extra: str) -> None:
 
 def raised_at(error: BaseException) -> str:
     """Where the import of a user's module has raised: file and line, in brackets; empty if not in one."""
+    import traceback  # only where something went wrong
+
     machinery = (os.path.join(os.path.dirname(__file__), ""), importlib.__file__, "<frozen")
     frames = [
         frame
