@@ -32,6 +32,10 @@ log = logging.getLogger("ticketlock.stores")
 
 Document = dict[str, Any]
 
+#: Seconds after which an unused connection is not used again: firewalls forget those that are idle
+#: for minutes, without a word.
+IDLE = 45
+
 
 class Database:
     """The collections; the client connects at their first use.
@@ -159,6 +163,7 @@ def _options(section: Section, keys: MongoKeys, url: str) -> Mapping[str, Any]:
         "serverSelectionTimeoutMS": milliseconds,
         "connectTimeoutMS": milliseconds,
         "socketTimeoutMS": milliseconds,
+        "maxIdleTimeMS": 1000 * IDLE,
     }
     query = url.partition("?")[2].lower()
     said = {pair.partition("=")[0] for pair in query.split("&")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
@@ -13,9 +14,11 @@ from redis import Redis
 from servers.redis_tracker import sentinel_sections
 from servers.tracker_stores import Stores
 from ticketlock.stores.dynamo.client import DynamoClient
+from ticketlock.stores.mongo import database as mongo_database
 
 from ticketlock.endpoints.registry import create_tracker_store
 from ticketlock.errors import StaleFence, TrackerStoreError
+from ticketlock.stress.proxy import Proxy
 from ticketlock.tracker.store import TrackerStore
 from ticketlock.tracker.tracker import Tracker
 
@@ -303,3 +306,22 @@ async def test_a_turn_is_three_requests_however_long_the_history(
     claim = await store.claim("a", 2, "x")
     await store.append(claim, [user("hello", 3001)])
     assert asked == [("update_item", 0), ("query", 1), ("transact_write_items", 0)]
+
+
+@pytest.mark.parametrize("one", ["mongo"], indirect=True)
+async def test_idle_connections_are_not_used_again(
+    one: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network has forgotten them: what is sent on them is never answered."""
+    monkeypatch.setattr(mongo_database, "IDLE", 1)
+    url = urlsplit(one.section["url"])
+    async with Proxy(url.port or 27017) as proxy:
+        login = f"{url.netloc.rpartition('@')[0]}@".lstrip("@")
+        one.section["url"] = f"mongodb://{login}127.0.0.1:{proxy.port}/?directConnection=true"
+        store = one.open(socket_timeout=10)
+        await asyncio.gather(*(store.claim(f"c{number}", 1, "me") for number in range(8)))
+        proxy.swallow()
+        await asyncio.sleep(1.5)
+        again = (store.claim(f"c{number}", 2, "me") for number in range(8))
+        await asyncio.wait_for(asyncio.gather(*again), 8)  # before the first one is given up
+        await one.close()
