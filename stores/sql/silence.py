@@ -32,8 +32,11 @@ _doubted: WeakKeyDictionary[sa.Engine, float] = WeakKeyDictionary()
 
 def of_psycopg(settings: SQLSettings) -> dict[str, Any]:
     """Arguments of the driver, where the settings have none."""
+    from psycopg import pq
+
     wanted = {"keepalives_idle": IDLE, "keepalives_interval": PAUSE, "keepalives_count": LOST}
-    wanted["tcp_user_timeout"] = 1000 * UNRECEIVED
+    if pq.version() >= 120_000:  # an older library refuses what it does not know
+        wanted["tcp_user_timeout"] = 1000 * UNRECEIVED
     return {name: value for name, value in wanted.items() if name not in settings.url.query}
 
 
