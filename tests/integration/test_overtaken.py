@@ -78,7 +78,8 @@ async def test_a_release(own_redis: EmbeddedRedis) -> None:
         assert not engine._leaving
 
 
-async def test_the_reply_to_a_duplicate(own_redis: EmbeddedRedis) -> None:
+@pytest.mark.parametrize("before", [False, True])
+async def test_the_reply_to_a_duplicate(own_redis: EmbeddedRedis, before: bool) -> None:
     """Kept behind the release, one that comes in between would be given a turn."""
     async with (
         Proxy(own_redis.port) as proxy,
@@ -91,6 +92,8 @@ async def test_the_reply_to_a_duplicate(own_redis: EmbeddedRedis) -> None:
         with client(own_redis) as server:
             forget_all_but(server, "release")
             store.answer(grant, {"m": "handled"})
+            if before:
+                await asyncio.sleep(0.1)
             releasing = asyncio.create_task(lock.release())
             await asyncio.sleep(0.4)
         with pytest.raises(DuplicateMessage) as told:
