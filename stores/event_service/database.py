@@ -92,6 +92,9 @@ class SQLEventDatabase(EventDatabase):
         except BaseException:
             await engine.dispose()
             raise
+        if self._engine is not None:  # another first use was faster
+            await engine.dispose()
+            return self._engine
         self._engine = engine
         return engine
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from servers.consumers import query, stored
+from ticketlock.stores.sql.settings import SQLSettings
+from ticketlock.stores.sql.sqlite import SQLiteEngine
 
 from ticketlock.endpoints.registry import create_event_database, create_tracker_store
 from ticketlock.errors import ConfigurationError
@@ -110,6 +112,28 @@ async def test_many_instances_at_once(service: dict[str, Any]) -> None:
         assert sum(await asyncio.gather(*work)) == 1000
         assert await databases[0].gaps() == []
     assert len(stored(service)) == 1000
+
+
+async def test_first_uses_at_once(tracker_sections: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They connect once: what else was opened is closed."""
+    live: list[SQLiteEngine] = []
+    make, dispose = SQLiteEngine.__init__, SQLiteEngine.dispose
+
+    def made(self: SQLiteEngine, settings: SQLSettings) -> None:
+        live.append(self)
+        make(self, settings)
+
+    async def disposed(self: SQLiteEngine) -> None:
+        live.remove(self)
+        await dispose(self)
+
+    monkeypatch.setattr(SQLiteEngine, "__init__", made)
+    monkeypatch.setattr(SQLiteEngine, "dispose", disposed)
+    database = create_event_database(tracker_sections("sqlite"))[1]
+    await asyncio.gather(*(database.store([event("a", n)], []) for n in range(5)))
+    assert len(live) == 1
+    await database.close()
+    assert live == []
 
 
 async def test_unnumbered_events_and_rejects(service: dict[str, Any]) -> None:
