@@ -30,8 +30,12 @@ IDLE_TIMEOUT = 10
 #: Key of a connection's `info`.
 _POOLED = "ticketlock_pooled"
 
-#: The error of a pooler that refuses settings at the start of a session.
-_REFUSED = re.compile(r"unsupported startup parameter|command-line options", re.IGNORECASE)
+#: The error of a pooler that refuses settings at the start of a session, or of a server that does
+#: not know one.
+_REFUSED = re.compile(
+    r"unsupported startup parameter|command-line options|unrecognized configuration parameter",
+    re.IGNORECASE,
+)
 
 
 def is_pooled(info: Mapping[Any, Any]) -> bool:
@@ -42,7 +46,10 @@ def is_pooled(info: Mapping[Any, Any]) -> bool:
 def connect_args(settings: SQLSettings) -> dict[str, Any]:
     """Time limits, schema and TLS as arguments of the driver."""
     if settings.dialect == "postgresql":
-        return _postgresql(settings, **_wanted(settings))
+        # A plan that is made when the tables are small goes through all of them, and would be kept
+        # until they are analyzed.
+        plans = {"plan_cache_mode": "force_custom_plan"}
+        return _postgresql(settings, **_wanted(settings), **plans)
     if settings.dialect in ("mysql", "mariadb"):
         # Without strict mode the server silently cuts values that are too long. The first part
         # is for MariaDB; MySQL reads it as a comment.
