@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from ticketlock import ConcurrentRedisLockStore
 
@@ -55,7 +56,8 @@ def run(bench: Bench) -> None:
 async def left_after_expiry(url: str, count: int) -> int:
     """Keys that are there when the idle expiry, here a second, is over, and another one."""
     store = ConcurrentRedisLockStore(url=url)
-    store.timing = store.timing._replace(idle=1000)  # less than settings allow
+    queue: Any = store.turn_queue
+    queue._timing = store.timing._replace(idle=1000)  # less than settings allow
     async with store:
         await asyncio.gather(*(_visit(store, f"c{i}") for i in range(count)))
     usage, end = Usage(url), time.monotonic() + 2
@@ -65,7 +67,7 @@ async def left_after_expiry(url: str, count: int) -> int:
 
 
 async def _visit(store: ConcurrentRedisLockStore, name: str) -> None:
-    async with store.lock(name):
+    async with store.lock(name, lock_lifetime=1.0):
         await asyncio.sleep(0)
 
 
