@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from conftest import until
 
-from ticketlock import ConcurrentRedisLockStore, Conversations, Incoming
+from ticketlock import ConcurrentRedisLockStore, Conversations
 from ticketlock.inbox.redis import RedisInbox
 from ticketlock.redis.embedded import EmbeddedRedis
 from ticketlock.turn import Turn
@@ -48,21 +48,6 @@ async def test_commands_of_a_free_conversation(own_redis: EmbeddedRedis) -> None
                 async with store.lock("c"):
                     pass
             assert len(writes) == 20
-
-
-async def test_calls_of_a_turn_that_answers(own_redis: EmbeddedRedis) -> None:
-    """Replies go with the release, unless that comes later."""
-    with redis.Redis.from_url(own_redis.url) as client:
-        async with quiet_store(own_redis) as store:
-            async with store.lock("c"):
-                pass
-            for pause, expected in ((0.0, 2), (0.1, 3)):
-                client.config_resetstat()
-                async with store.lock("c", incoming=Incoming(f"after {pause} s")) as grant:
-                    store.answer(grant, {f"after {pause} s": "handled"})
-                    if pause:
-                        await asyncio.sleep(pause)
-                assert calls(client)["evalsha"] == expected
 
 
 async def test_commands_of_a_hand_off(own_redis: EmbeddedRedis) -> None:

@@ -14,7 +14,6 @@ class Sending(Protocol):
     """What is asked of the engine."""
 
     scripts: Scripts
-    loop: asyncio.AbstractEventLoop
 
     def post(self, args: tuple[Any, ...]) -> asyncio.Future[Any] | None: ...
 
@@ -31,8 +30,7 @@ class Replies:
 
     They must not come behind the release: a duplicate would be handled again, and what the turn has
     carried would have turns of its own. The order of a connection does not ensure that, where the
-    server has lost a script. So a release brings along what is not confirmed by then, in one call;
-    mostly it follows at once, and they are sent only once.
+    server has lost a script. So a release brings along what is not confirmed by then, in one call.
     """
 
     def __init__(self, engine: Sending) -> None:
@@ -41,22 +39,19 @@ class Replies:
 
     def keep(self, grant: Grant, replies: Mapping[str, str], window: float) -> None:
         """Keep replies of a turn for some seconds; never fails, never waits."""
-        before = self._unkept.get(grant.request, _Unkept(0.0, {}))
+        engine, request = self._engine, grant.request
+        before = self._unkept.get(request, _Unkept(0.0, {}))
         unkept = _Unkept(max(window, before.window), {**before.replies, **replies})
-        self._unkept[grant.request] = unkept
-        self._engine.loop.call_soon(self._send, grant, unkept)
-
-    def _send(self, grant: Grant, unkept: _Unkept) -> None:
-        """Send replies, unless the release has brought them, or later ones do."""
-        if self._unkept.get(grant.request) is not unkept:
+        args = engine.scripts.answer(grant.conversation_id, grant.member, window, replies)
+        if (sent := engine.post(args)) is None:
             return
-        args = self._engine.scripts.answer(grant.conversation_id, grant.member, *unkept)
-        if (sent := self._engine.post(args)) is not None:
-            sent.add_done_callback(lambda _: self._kept(grant.request, unkept))
 
-    def _kept(self, request: int, unkept: _Unkept) -> None:
-        if self._unkept.get(request) is unkept:
-            del self._unkept[request]
+        def kept(_: object) -> None:
+            if self._unkept.get(request) is unkept:
+                del self._unkept[request]
+
+        self._unkept[request] = unkept
+        sent.add_done_callback(kept)
 
     def with_release(self, grant: Grant) -> tuple[Any, ...] | None:
         """The call that keeps them and ends the turn; None: there are none."""
