@@ -202,8 +202,8 @@ async def test_bounds(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ({}, "one of both"),
-        ({"at": 1, "after": 1}, "one of both"),
+        ({}, "give one of at and after"),
+        ({"at": 1, "after": 1}, "give one of at and after"),
         ({"after": -1}, "after is a number"),
         ({"after": 367 * 86_400}, "after is at most"),
         ({"after": float("nan")}, "after is a number"),

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 from contract_events import user
-from integration.sql_stores import execute
+from integration.sql_stores import engine_of, execute
 from servers.tracker_stores import Stores
-from sqlalchemy.ext.asyncio import create_async_engine
 from ticketlock.stores.sql import postgresql, together
 from ticketlock.stores.sql.together import Together
 
@@ -143,7 +142,7 @@ async def rows_are_those_of_a_turn_that_goes_alone(stores: Stores, one: Any) -> 
             assert claim.mark == ("" if number == 1 else "a mark" if number < 4 else 'b "mark\\')
             assert len(claim.tracker.events) == (0, 2, 3, 3)[number - 1]
             await store.append(claim, events, mark)
-    engine = create_async_engine(alone.settings.url)
+    engine = engine_of(alone.settings.url)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.dispose)
         connection = await stack.enter_async_context(engine.connect())

@@ -75,7 +75,7 @@ async def test_from_http(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "body", "problem"),
     [
-        ("?async=true", {"after": 1, "at": 1}, "one of both"),
+        ("?async=true", {"after": 1, "at": 1}, "give one of at and after"),
         ("?async=true", {"after": "1"}, "after is not a number"),
         ("?async=true", {"after": -1}, "after is a number of seconds"),
         ("?async=true", {"at": 99999999999}, "ahead of the clock"),

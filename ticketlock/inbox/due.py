@@ -40,7 +40,7 @@ class When:
 
     def __post_init__(self) -> None:
         if (self.at is None) == (self.after is None):
-            raise ValueError("at and after contradict each other: give one of them")
+            raise ValueError("give one of at and after")
         if self.after is not None and check_seconds("after", self.after) > MAX_AHEAD:
             raise ValueError(f"after is at most {MAX_AHEAD:.0f} seconds, not {self.after!r:.80}")
         number = isinstance(self.at, (int, float)) and not isinstance(self.at, bool)
