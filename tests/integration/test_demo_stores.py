@@ -102,7 +102,7 @@ def test_an_interrupted_demo_takes_its_conversations_with_it(tmp_path: Path) -> 
     line = command(tmp_path, {"tracker_store": section}, "--count", "100000")
     with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            end = time.monotonic() + 30
+            end = time.monotonic() + 90
             while len(keys(section)) < 5:
                 assert time.monotonic() < end, "it does not begin"
                 time.sleep(0.1)
