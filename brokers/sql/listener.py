@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,9 +11,7 @@ import sqlalchemy as sa
 from ticketlock.errors import EventBrokerConnectionError
 from ticketlock.event_service.source import RawMessage, Source
 
-from .broker import EVENTS, TROUBLE, SQLEventBroker
-
-_opening: Any = import_module("ticketlock.stores.sql.opening")
+from .broker import EVENTS, TROUBLE, SQLEventBroker, _opening
 
 #: Seconds that a query may take.
 QUERY_SECONDS = 30.0

@@ -90,9 +90,8 @@ def _run(argv: Sequence[str] | None) -> int:
         if (here := os.getcwd()) not in sys.path:
             sys.path.append(here)  # for stores of one's own, as `python -m ticketlock` has it
     try:
-        args, unknown = _parser(words[0] if words else "").parse_known_args(
-            words
-        )  # it imports most
+        # In here, because it imports most: Ctrl-C ends that without a traceback too.
+        args, unknown = _parser(words[0] if words else "").parse_known_args(words)
         if unknown:  # argparse would show the usage of `ticketlock` alone
             near = hint(unknown[0].partition("=")[0], option_names(args.parser))
             guess = f"; {near}" if near.startswith("did") else ""  # the usage has them all
